@@ -1,0 +1,76 @@
+"""BackpropDistance of a pattern, by networkx: the definition."""
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from search_spaces.pattern import ConnectionPattern
+
+
+@dataclass(frozen=True, slots=True)
+class BackpropDistance:
+    """Backprop distances within one block, in hops.
+
+    BD(i, j), i > j, is the length of the shortest path from layer i back to node j, stepping from a layer to one of
+    its inputs (Log-DenseNet, arXiv:1711.00002, section 3).
+
+    Args:
+        mean: mean of BD over all L(L+1)/2 pairs i > j, in [1, (L+2)/3].
+        max: the largest BD (MBD), in [1, L].
+        from_output_mean: mean over j < L of BD(L, j).
+        to_input_mean: mean over i >= 1 of BD(i, 0).
+        histogram: histogram[k] pairs have BD k; histogram[0] is 0.
+    """
+
+    mean: float
+    max: int
+    from_output_mean: float
+    to_input_mean: float
+    histogram: tuple[int, ...]
+
+
+def backprop_distance(pattern: ConnectionPattern) -> BackpropDistance:
+    """The pattern's backprop distances, from networkx's shortest paths on the gradient's graph.
+
+    >>> from search_spaces.templates import find_template
+    >>> backprop_distance(find_template("log").build(4))
+    BackpropDistance(mean=1.2, max=2, from_output_mean=1.25, to_input_mean=1.25, histogram=(0, 8, 2))
+    """
+    depth = pattern.depth
+    # BD(i, j) is finite for all pairs because every layer reads the one before it.
+    rows = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
+    distances = [rows[i][j] for i in range(1, depth + 1) for j in range(i)]
+    histogram = [0] * (max(distances) + 1)
+    for distance in distances:
+        histogram[distance] += 1
+    return BackpropDistance(
+        mean=sum(distances) / len(distances),
+        max=max(distances),
+        from_output_mean=sum(rows[depth][j] for j in range(depth)) / depth,
+        to_input_mean=sum(rows[i][0] for i in range(1, depth + 1)) / depth,
+        histogram=tuple(histogram),
+    )
+
+
+def describe(pattern: ConnectionPattern) -> dict[str, int | float]:
+    """The pattern's size and descriptors under the names that every table and file uses.
+
+    Distances, degrees and span are within a block, the chain included; distances and span in hops and layers.
+
+    >>> from search_spaces.templates import find_template
+    >>> row = describe(find_template("dense").build(4))
+    >>> row["connections"], row["mean_bd"], row["span"], row["max_out_degree"]
+    (10, 1.0, 2.0, 4)
+    """
+    distance = backprop_distance(pattern)
+    return {
+        "layers": pattern.depth,
+        "connections": pattern.n_connections,
+        "mean_bd": distance.mean,
+        "max_bd": distance.max,
+        "from_output_mean": distance.from_output_mean,
+        "to_input_mean": distance.to_input_mean,
+        "span": pattern.span,
+        "max_in_degree": max(pattern.in_degrees),
+        "max_out_degree": max(pattern.out_degrees),
+    }

@@ -1,0 +1,25 @@
+"""The errors a caller can cause or meet, each with the exit code that the command line gives it."""
+
+
+class InputError(ValueError):
+    """A caller's mistake: what was given, why it cannot be, what to do."""
+
+    exit_code = 2
+
+
+class MachineError(RuntimeError):
+    """The machine lacks something that the call needs: a device, disk space, a permission."""
+
+    exit_code = 3
+
+
+class ConflictError(RuntimeError):
+    """What the run directory holds, or who holds it, contradicts the call."""
+
+    exit_code = 4
+
+
+class NothingUsableError(RuntimeError):
+    """The work was done and nothing usable came out of it."""
+
+    exit_code = 5

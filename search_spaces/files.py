@@ -1,0 +1,214 @@
+"""Pattern <-> template JSON, checked; GraphML and DOT out; every write atomic."""
+
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import networkx as nx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.arcs import draw_arcs
+from search_spaces.distance import describe
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+
+SCHEMA: Literal["skipsearch/template"] = "skipsearch/template"
+VERSION: Literal[1] = 1
+
+
+class TemplateFile(BaseModel):
+    """A connection template as JSON, with what is needed to check it.
+
+    Args:
+        schema: SCHEMA; version: VERSION.
+        key: the pattern's key.
+        layers: number of layers L.
+        sources: the sorted inputs of layers 1..L.
+        budget: in the command line's form.
+        network: the size flags of the network that costs are of, by flag name.
+        distances: connections, distances, span and degrees within a block, under describe's names.
+        costs: params, and flops of one image's forward pass, of the whole network.
+        provenance: where the template comes from: a rule, a file, or a run with its measurements.
+        graph: networkx node-link data, nodes 0..L, edges source -> target.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["skipsearch/template"] = Field(SCHEMA, alias="schema")
+    version: Literal[1] = VERSION
+    key: str
+    layers: int = Field(ge=1)
+    sources: list[list[int]]
+    budget: str
+    network: dict[str, Any]
+    distances: dict[str, int | float]
+    costs: dict[str, int]
+    provenance: dict[str, Any]
+    graph: dict[str, Any]
+
+
+class _BarePattern(BaseModel):
+    """The least a pattern file may hold: what a person writes by hand."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layers: int = Field(ge=1)
+    sources: list[list[int]]
+
+
+def describe_template(
+    pattern: ConnectionPattern,
+    budget: str,
+    network: dict[str, Any],
+    costs: dict[str, int],
+    provenance: dict[str, Any],
+) -> TemplateFile:
+    """The template file of a pattern: see TemplateFile for the parts."""
+    distances = describe(pattern)
+    return TemplateFile(
+        schema=SCHEMA,
+        key=pattern.key,
+        layers=int(distances.pop("layers")),
+        sources=[list(inputs) for inputs in pattern.sources],
+        budget=budget,
+        network=network,
+        distances=distances,
+        costs=costs,
+        provenance=provenance,
+        graph=nx.node_link_data(pattern.graph(), edges="edges"),
+    )
+
+
+def write_template(template: TemplateFile, folder: Path) -> list[Path]:
+    """Write template.json and its companions .graphml, .dot and .svg into the folder, made if missing.
+
+    Returns:
+        The four paths, the JSON first. The companions are for other programs and for eyes: only JSON is read back.
+    """
+    pattern = ConnectionPattern(template.layers, tuple(map(tuple, template.sources)))
+    graphml = io.BytesIO()
+    nx.write_graphml(pattern.graph(), graphml)
+    contents = {
+        "template.json": format_json(template.model_dump(by_alias=True)),
+        "template.graphml": graphml.getvalue().decode(),
+        "template.dot": format_dot(pattern),
+        "template.svg": draw_arcs(pattern, title=template.provenance.get("name")),
+    }
+    for name, text in contents.items():
+        write_atomic(folder / name, text)
+    return [folder / name for name in contents]
+
+
+def read_pattern(path: Path) -> ConnectionPattern:
+    """The pattern in a template file, or in one that holds `layers` and `sources` alone.
+
+    Whatever else the file says of the pattern (key, graph, distances) is recomputed and must agree.
+
+    Raises:
+        InputError: no such file, not JSON, not of a known form, no pattern, or one that contradicts itself.
+    """
+    raw = _read_json(path)
+    model = TemplateFile if "schema" in raw else _BarePattern
+    try:
+        file = model.model_validate(raw, strict=True)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
+        raise InputError(f"{path} is not a template file: " + "; ".join(problems)) from None
+    try:
+        pattern = ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if isinstance(file, TemplateFile):
+        contradictions = list(_find_contradictions(file, pattern))
+        if contradictions:
+            raise InputError(f"{path} contradicts itself, so it was edited or damaged: " + "; ".join(contradictions))
+    return pattern
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"no pattern file at {path}; `export` writes them") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} holds a JSON {type(raw).__name__}, expected an object with layers and sources")
+    return raw
+
+
+def _find_contradictions(file: TemplateFile, pattern: ConnectionPattern) -> Iterator[str]:
+    if file.key != pattern.key:
+        yield f"key is {file.key[:12]}..., its sources give {pattern.key[:12]}..."
+    edges = {(edge.get("source"), edge.get("target")) for edge in file.graph.get("edges", [])}
+    if edges != set(pattern.connections):
+        yield "graph's edges are not the connections that sources gives"
+    expected = describe(pattern)
+    for name, value in file.distances.items():
+        if name not in expected or not math.isclose(value, expected[name], rel_tol=1e-9):
+            yield f"distances.{name} is {value}, networkx gives {expected.get(name)}"
+
+
+def format_json(value: object) -> str:
+    """JSON with two spaces an indent, what fits in 100 columns and nests nothing on one line, newline at the end.
+
+    >>> print(format_json({"layers": 2, "sources": [[0], [0, 1]]}), end="")
+    {
+      "layers": 2,
+      "sources": [
+        [0],
+        [0, 1]
+      ]
+    }
+    """
+
+    def join_lines(match: re.Match[str]) -> str:
+        line = re.sub(r"\n\s*", " ", match[2])  # a string in JSON holds no newline, so none is touched
+        return f"{match[1]}{line}{match[3]}" if len(line) <= 100 else match[0]
+
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])", join_lines, text) + "\n"
+
+
+def format_dot(pattern: ConnectionPattern) -> str:
+    """The pattern in Graphviz's language, nodes 0..L, edges in the direction of the data.
+
+    >>> print(format_dot(ConnectionPattern(2, ((0,), (0, 1)))), end="")
+    digraph pattern {
+      rankdir=LR;
+      0 -> 1;
+      0 -> 2;
+      1 -> 2;
+    }
+    """
+    edges = "".join(f"  {source} -> {target};\n" for source, target in pattern.connections)
+    return f"digraph pattern {{\n  rankdir=LR;\n{edges}}}\n"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 text so that path holds the old content or the new, never a part of it.
+
+    Temporary file beside it, flushed, fsynced, renamed over it, the folder's entry fsynced. Missing folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

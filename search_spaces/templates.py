@@ -1,0 +1,231 @@
+"""The named rules, each with its source."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+
+Sources = tuple[tuple[int, ...], ...]
+LayerRule = Callable[[int, int], Iterable[int]]  # (layer, depth) -> candidate sources, those below 0 dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A named rule that gives a pattern for every depth.
+
+    Args:
+        name: as on the command line.
+        origin: where the rule comes from.
+        sources_at: depth -> the inputs of layers 1..depth.
+        inputs_after: depth -> what layer depth + 1 would read; the transition policy `rule` reads it.
+    """
+
+    name: str
+    origin: str
+    sources_at: Callable[[int], Sources]
+    inputs_after: Callable[[int], tuple[int, ...]]
+
+    def build(self, depth: int) -> ConnectionPattern:
+        """The template's pattern over `depth` layers."""
+        return ConnectionPattern(depth, self.sources_at(depth))
+
+
+# --- the number of inputs of a layer -----------------------------------------------------------------------------
+
+
+def log_in_degree(layer: int) -> int:
+    """floor(log2 layer) + 1: how many sources i - 2^k >= 0 a layer i has.
+
+    >>> [log_in_degree(i) for i in (1, 2, 3, 4, 8)]
+    [1, 2, 2, 3, 4]
+    """
+    return layer.bit_length()
+
+
+def _log_depth(layer: int, depth: int) -> int:
+    """floor(log2(L + 1)) + 1 inputs for every layer: what the Log-DenseNet authors' code runs."""
+    return (depth + 1).bit_length()
+
+
+# --- rules that decide layer by layer ----------------------------------------------------------------------------
+
+
+def _dense(layer: int, depth: int) -> Iterable[int]:
+    return range(layer)
+
+
+def _chain(layer: int, depth: int) -> Iterable[int]:
+    return (layer - 1,)
+
+
+def _log(layer: int, depth: int) -> Iterable[int]:
+    return (layer - 2**k for k in range(layer.bit_length()))
+
+
+def _nearest(n_inputs: Callable[[int, int], int]) -> LayerRule:
+    return lambda layer, depth: range(layer - n_inputs(layer, depth), layer)
+
+
+def _evenly(n_inputs: Callable[[int, int], int]) -> LayerRule:
+    def rule(layer: int, depth: int) -> Iterable[int]:
+        m = n_inputs(layer, depth)
+        return (layer - 1 - (k * layer) // m for k in range(m))
+
+    return rule
+
+
+def _odd_even(layer: int, depth: int) -> Iterable[int]:
+    return range(layer - 1, -1, -2)
+
+
+def _half(layer: int, depth: int) -> int:
+    return (layer - 1) // 2 + 1
+
+
+def _half_and_log(layer: int, depth: int) -> Iterable[int]:
+    start = layer - _half(layer, depth)
+    sources = list(range(start, layer))
+    while start > 0:
+        start = (start - 1) // 2
+        sources.append(start)
+    return sources
+
+
+def _harmonic(layer: int, depth: int) -> Iterable[int]:
+    return (layer - 2**k for k in range(layer.bit_length()) if layer % 2**k == 0)
+
+
+def _log_base(base: Fraction, coefficient: Fraction) -> LayerRule:
+    def rule(layer: int, depth: int) -> Iterable[int]:
+        power = Fraction(1)
+        while power <= depth * coefficient:
+            yield layer - 1 - math.floor((power - 1) / coefficient)
+            power *= base
+
+    return rule
+
+
+# --- rules that decide for the whole block -----------------------------------------------------------------------
+
+
+def _midpoint(depth: int) -> Sources:
+    """Minimal connections at maximum distance 2: all below a middle hub feed it, all above read it; recurse."""
+    sources: list[set[int]] = [set() for _ in range(depth + 1)]
+
+    def connect(first: int, last: int) -> None:
+        if first >= last:
+            return
+        hub = (first + last) // 2
+        for layer in range(hub + 1, last + 1):
+            sources[layer].add(hub)
+        sources[hub].update(range(first, hub))
+        connect(first, hub - 1)
+        connect(hub + 1, last)
+
+    connect(0, depth)
+    return _as_sources(sources)
+
+
+def _loglog(depth: int) -> Sources:
+    """Key layers every floor(sqrt(length)) layers read all earlier keys; recurse between neighbouring keys."""
+    sources: list[set[int]] = [{layer - 1} for layer in range(depth + 1)]
+
+    def connect(first: int, last: int) -> None:
+        length = last - first + 1
+        if length <= 2:
+            return
+        keys = sorted({first, *range(last, first - 1, -math.isqrt(length))})
+        for n_earlier, layer in enumerate(keys):
+            sources[layer].update(keys[:n_earlier])
+        for key, next_key in itertools.pairwise(keys):
+            for layer in range(key + 1, next_key):
+                sources[layer].add(key)
+            connect(key, next_key)
+
+    connect(0, depth)
+    return _as_sources(sources)
+
+
+def _as_sources(sets: list[set[int]]) -> Sources:
+    return tuple(tuple(sorted(inputs)) for inputs in sets[1:])
+
+
+# --- the registry ------------------------------------------------------------------------------------------------
+
+LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
+LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
+DENSENET_INTERVIEW = "DenseNet authors' interview"
+
+
+def _by_layer(name: str, origin: str, rule: LayerRule) -> Template:
+    def inputs(layer: int, depth: int) -> tuple[int, ...]:
+        return tuple(sorted({layer - 1, *(source for source in rule(layer, depth) if source >= 0)}))
+
+    return Template(
+        name,
+        origin,
+        sources_at=lambda depth: tuple(inputs(layer, depth) for layer in range(1, depth + 1)),
+        inputs_after=lambda depth: inputs(depth + 1, depth),
+    )
+
+
+def _by_block(name: str, origin: str, rule: Callable[[int], Sources]) -> Template:
+    return Template(name, origin, sources_at=rule, inputs_after=lambda depth: rule(depth + 1)[-1])
+
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        _by_layer("chain", "plain network", _chain),
+        _by_layer("dense", "DenseNet, arXiv:1608.06993", _dense),
+        _by_layer("log", LOG_DENSENET + " (V1); SparseNet, arXiv:1801.05895", _log),
+        _by_layer("nearest_log_i", LOG_DENSENET, _nearest(lambda layer, depth: log_in_degree(layer))),
+        _by_layer("nearest_log_L", LOG_DENSENET_CODE, _nearest(_log_depth)),
+        _by_layer("nearest_4", DENSENET_INTERVIEW, _nearest(lambda layer, depth: 4)),
+        _by_layer("nearest_half", LOG_DENSENET_CODE, _nearest(_half)),
+        _by_layer("evenly_log_i", LOG_DENSENET, _evenly(lambda layer, depth: log_in_degree(layer))),
+        _by_layer("evenly_log_L", LOG_DENSENET_CODE, _evenly(_log_depth)),
+        _by_layer("odd_even", DENSENET_INTERVIEW, _odd_even),
+        _by_layer("half_and_log", LOG_DENSENET_CODE, _half_and_log),
+        _by_block("loglog", LOG_DENSENET, _loglog),
+        _by_layer("harmonic", "HarDNet, arXiv:1909.00948", _harmonic),
+        _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", _midpoint),
+    )
+}
+
+
+def find_template(name: str) -> Template:
+    """The template of that name; `log:b=B,c=C` gives the authors' log rule with base B and coefficient C.
+
+    Raises:
+        InputError: no such template, or B or C out of range.
+
+    >>> find_template("log:b=2,c=1").build(24) == find_template("log").build(24)
+    True
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if name.startswith("log:"):
+        base, coefficient = _parse_log(name)
+        return _by_layer(name, LOG_DENSENET_CODE, _log_base(base, coefficient))
+    raise InputError(
+        f"no template is named {name!r}; there are {', '.join(TEMPLATES)}, log:b=B,c=C and, where a budget is known, "
+        "random:SEED"
+    )
+
+
+def _parse_log(name: str) -> tuple[Fraction, Fraction]:
+    values = {"b": Fraction(2), "c": Fraction(1)}
+    for part in name.removeprefix("log:").split(","):
+        letter, _, text = part.partition("=")
+        try:
+            values[letter.strip()] = Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"template {name!r}: {part!r} is not b=NUMBER or c=NUMBER, as in log:b=2,c=1") from None
+    if set(values) != {"b", "c"} or values["b"] < Fraction("1.01") or values["c"] <= 0:
+        raise InputError(f"template {name!r} takes b of at least 1.01 and c above 0 alone, as in log:b=2,c=1")
+    return values["b"], values["c"]
