@@ -23,3 +23,15 @@ class NothingUsableError(RuntimeError):
     """The work was done and nothing usable came out of it."""
 
     exit_code = 5
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the command to end.
+
+    Args:
+        signal_number: SIGINT's or SIGTERM's.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number

@@ -5,7 +5,9 @@ import hashlib
 import numpy as np
 
 from search_spaces.budget import Budget
+from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.templates import find_template
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -46,3 +48,25 @@ def sample_uniform(budget: Budget, generator: np.random.Generator) -> Connection
     layers = np.searchsorted(firsts[1:], chosen, side="right") + 1
     skips = zip((chosen - firsts[layers - 1]).tolist(), layers.tolist(), strict=True)
     return ConnectionPattern.from_connections(depth, [*((i - 1, i) for i in range(1, depth + 1)), *skips])
+
+
+def build_named(name: str, budget: Budget) -> ConnectionPattern:
+    """The pattern that a name on the command line stands for, at the budget's depth.
+
+    Args:
+        name: a template's, or `random:SEED` for a uniform draw; only the latter spends the budget.
+        budget: of the draw.
+
+    Raises:
+        InputError: there is nothing of that name.
+
+    >>> build_named("random:7", Budget(6, total=10)).n_connections
+    10
+    """
+    if not name.startswith("random:"):
+        return find_template(name).build(budget.depth)
+    try:
+        seed = int(name.removeprefix("random:"))
+    except ValueError:
+        raise InputError(f"template {name!r}: the seed is a whole number, as in random:7") from None
+    return sample_uniform(budget, derive_generator(seed, "random template"))

@@ -1,0 +1,253 @@
+"""The run's settings, validated; TOML + flags."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from search_spaces.blocks import transition_inputs
+from search_spaces.budget import FORMS, Budget, parse_budget
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Model = TypeVar("Model", bound=BaseModel)
+# A run can be asked for more of the same, by more workers; anything else would make it another experiment.
+CHANGEABLE = frozenset({"trials", "seeds", "workers"})
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ShapeConfig(_Settings):
+    """The network around a pattern, but for what the data decides.
+
+    Args:
+        layers: L, layers in a block.
+        blocks: blocks of the same pattern, each at half the resolution of the one before.
+        growth: output channels of a layer.
+        bottleneck: whether a layer is preceded by a 1x1 convolution to 4 x growth channels.
+        transition: which layers a transition and the classifier read: log, all, last or rule.
+        stem_channels: channels of the first block's node 0; unset: growth.
+        compression: a transition writes floor(compression x channels read); unset: growth.
+    """
+
+    layers: PositiveInt = 24
+    blocks: PositiveInt = 1
+    growth: PositiveInt = 4
+    bottleneck: bool = False
+    transition: Literal["log", "all", "last", "rule"] = "log"
+    stem_channels: PositiveInt | None = None
+    compression: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class NetworkConfig(ShapeConfig):
+    """The network around a pattern, complete.
+
+    Args:
+        classes: outputs of the classifier.
+        image: channels, height, width of one image.
+    """
+
+    classes: Annotated[int, Field(ge=2)] = 10
+    image: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
+
+    @model_validator(mode="after")
+    def _check_resolution(self) -> "NetworkConfig":
+        smallest = min(self.image[1:]) >> (self.blocks - 1)
+        if smallest < 1:
+            raise ValueError(
+                f"{self.blocks} blocks halve an image of {self.image[1]}x{self.image[2]} away: give at most "
+                f"{min(self.image[1:]).bit_length()} blocks"
+            )
+        return self
+
+    @property
+    def stem(self) -> int:
+        """Channels of the first block's node 0."""
+        return self.stem_channels or self.growth
+
+    @property
+    def has_equal_cost(self) -> bool:
+        """Whether params and FLOPs depend on the number of connections alone: every node has `growth` channels."""
+        return self.stem == self.growth and self.compression is None and self.transition != "rule"
+
+
+class TrainingConfig(_Settings):
+    """One training, but for its seed and data.
+
+    Args:
+        epochs: passes over the training set.
+        lr: the largest learning rate, after warm-up and before the cosine descent to 0.
+        batch_size: images a step.
+        weight_decay: L2 penalty on all weights.
+    """
+
+    epochs: PositiveInt = 9
+    lr: Annotated[float, Field(gt=0)] = 0.15
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class SearchConfig(ShapeConfig, TrainingConfig):
+    """All settings of a search, by flag name with _ for -.
+
+    Args:
+        budget: in the command line's form.
+        dataset: digits, fashion-mnist or npz.
+        data: the data set's file or folder; digits needs none.
+        trials: patterns proposed by the strategy; the named templates of the budget come extra.
+        seeds: trainings of each pattern, seeds 0..seeds-1.
+        train_examples: size of the training set, stratified; unset: all there are.
+        strategy: random, or templates for the named ones alone.
+        templates: whether the named templates that meet the budget are trained too.
+        workers: trainings at a time; auto: one a core or GPU.
+        device: cpu, cuda, or auto: cuda where there is one.
+        seed: of the search's own draws; a training's seed is another.
+    """
+
+    budget: str = "log"
+    dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
+    data: str | None = None
+    trials: PositiveInt = 20
+    seeds: PositiveInt = 3
+    train_examples: PositiveInt | None = None
+    strategy: Literal["random", "templates"] = "random"
+    templates: bool = True
+    workers: Literal["auto"] | PositiveInt = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("budget")
+    @classmethod
+    def _check_budget_form(cls, text: str) -> str:
+        if text.partition(":")[0] not in ("log", "total", "layers"):
+            raise ValueError(f"not of a known form: {FORMS}")
+        return text
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "SearchConfig":
+        problems = []
+        try:
+            self._check_enough_patterns(parse_budget(self.budget, self.layers))
+        except InputError as error:
+            problems.append(str(error))
+        if self.dataset == "npz" and self.data is None:
+            problems.append("dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test")
+        if self.transition == "rule" and self.strategy != "templates":
+            problems.append("transition rule exists for named templates only: use --strategy templates, or log")
+        if self.strategy == "templates" and not self.templates:
+            problems.append("strategy templates with --no-templates leaves nothing to train: drop one of them")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _check_enough_patterns(self, budget: Budget) -> None:
+        if self.strategy != "templates" and budget.n_patterns < self.trials:
+            raise InputError(
+                f"budget {self.budget} has only {budget.n_patterns} patterns of {self.layers} layers, fewer than the "
+                f"{self.trials} trials asked for"
+            )
+
+    def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
+        """The candidates' network on data of that many classes and that image shape.
+
+        Raises:
+            InputError: more blocks than the image can be halved.
+        """
+        shape = {name: getattr(self, name) for name in ShapeConfig.model_fields}
+        return validate(NetworkConfig, {**shape, "classes": classes, "image": image})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One thing to train: a pattern, the network around it and the seed of its training.
+
+    Args:
+        pattern: of every block.
+        network: the rest of the network.
+        seed: fixes split, initial weights and data order.
+        template: the name of the rule that gave the pattern, or None.
+    """
+
+    pattern: ConnectionPattern
+    network: NetworkConfig
+    seed: int
+    template: str | None = None
+
+    @property
+    def transition_inputs(self) -> tuple[int, ...]:
+        """The nodes of a block that its transition, or the classifier, reads."""
+        return transition_inputs(self.network.transition, self.pattern.depth, self.template)
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """The model of these values.
+
+    Raises:
+        InputError: every problem at once, one a line, each under the flag's name.
+    """
+    lines = []
+    known = {name.replace("_", "-") for name in model.model_fields}
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        for problem in error.errors():
+            flag = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
+            if problem["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(flag, known, n=1)
+                lines.append(f"{flag}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+            elif flag:
+                lines.append(f"{flag}: {_lower_first(problem['msg'])}, got {problem['input']!r}")
+            else:
+                lines.append(problem["msg"].removeprefix("Value error, "))
+    raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines)))
+
+
+def _lower_first(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
+    """Settings from a TOML file and flags; flags win.
+
+    Args:
+        file: keys are the flags' names, with - or _; None for none.
+        flags: by name with _; None means not given.
+
+    Raises:
+        InputError: the file cannot be read, or every problem with the settings at once.
+    """
+    values = {} if file is None else read_toml(file)
+    values.update({name: value for name, value in flags.items() if value is not None})
+    return validate(SearchConfig, values)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """A TOML file's settings, by name with _.
+
+    Raises:
+        InputError: no such file, or not TOML.
+    """
+    try:
+        with file.open("rb") as stream:
+            return {name.replace("-", "_"): value for name, value in tomllib.load(stream).items()}
+    except FileNotFoundError:
+        raise InputError(f"there is no config file at {file}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def format_toml(config: SearchConfig) -> str:
+    """The settings as TOML, keys as the flags' names; what is unset is left out."""
+    values = config.model_dump(exclude_none=True)
+    return tomli_w.dumps({name.replace("_", "-"): value for name, value in values.items()})

@@ -1,0 +1,181 @@
+"""The Optuna study in the run directory: the only writer of it."""
+
+import contextlib
+import fcntl
+import math
+import socket
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.config import Candidate
+from nas.cost import Cost
+from nas.train import Outcome
+from search_spaces.budget import Budget
+from search_spaces.distance import describe
+from search_spaces.errors import ConflictError
+from search_spaces.pattern import ConnectionPattern
+
+STUDY_NAME = "skipsearch"
+METRIC = "validation_accuracy"
+SCHEMA = 1  # of the study's and the trials' attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One candidate as the ledger holds it.
+
+    Args:
+        number: the trial's number in the study.
+        running: whether it still lacks an outcome.
+        pattern, template, strategy, seed: what was entered.
+        validation_accuracy: the trial's value, or None.
+    """
+
+    number: int
+    running: bool
+    pattern: ConnectionPattern
+    template: str | None
+    strategy: str
+    seed: int
+    validation_accuracy: float | None
+
+
+class Ledger:
+    """All candidates of a run, one Optuna trial each; every change is on the disk when the call returns.
+
+    Args:
+        path: of the SQLite file, made if missing.
+        attributes: of the study. Those that a study already has must be equal, but for those in `renewed`.
+        renewed: names of attributes that each opening writes anew.
+
+    Raises:
+        ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if path.exists():
+            check_database(path)
+        self._study = optuna.create_study(
+            study_name=STUDY_NAME, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self._study.metric_names is None:
+                self._study.set_metric_names([METRIC])
+        self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
+
+    def _write_attributes(self, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
+        held = self._study.user_attrs
+        for name, value in attributes.items():
+            if name in held and name not in renewed and held[name] != value:
+                raise ConflictError(
+                    f"this run was made with {name} {held[name]!r}, and now it is {value!r}: give another --run"
+                )
+        for name, value in attributes.items():
+            if held.get(name) != value:
+                self._study.set_user_attr(name, value)
+
+    def entries(self) -> list[Entry]:
+        """Every candidate entered so far, in order of entry."""
+        return [_as_entry(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    def enter(self, candidate: Candidate, strategy: str, budget: Budget, cost: Cost) -> int:
+        """Record that a candidate is being trained; gives its number.
+
+        The trial's parameters are the pattern's achieved descriptors, whoever proposed it.
+        """
+        pattern = candidate.pattern
+        row = describe(pattern)
+        reach = FloatDistribution(1, max(pattern.depth, 1 + 1e-9))  # Optuna wants room between the ends
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params={"mean_bd": row["mean_bd"], "span": row["span"]},
+            distributions={"mean_bd": reach, "span": reach},
+            user_attrs={
+                "key": pattern.key,
+                "template": candidate.template,
+                "strategy": strategy,
+                "seed": candidate.seed,
+                "max_bd": row["max_bd"],
+                "params": cost.params,
+                "flops": cost.flops,
+                "budget": str(budget),
+                "sources": [list(inputs) for inputs in pattern.sources],
+            },
+        )
+        self._study.add_trial(trial)
+        return len(self._study.get_trials(deepcopy=False)) - 1
+
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
+        values = outcome.to_dict()
+        accuracy = values.pop("validation_accuracy")
+        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        trial.set_user_attr("outcome", values)
+        # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
+        if accuracy is None or not math.isfinite(accuracy):
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, float(accuracy))
+
+
+def _as_entry(trial: FrozenTrial) -> Entry:
+    attributes = trial.user_attrs
+    sources = attributes["sources"]
+    return Entry(
+        number=trial.number,
+        running=trial.state == TrialState.RUNNING,
+        pattern=ConnectionPattern(len(sources), tuple(map(tuple, sources))),
+        template=attributes["template"],
+        strategy=attributes["strategy"],
+        seed=attributes["seed"],
+        validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+    )
+
+
+def check_database(path: Path) -> None:
+    """Refuse an SQLite file with damaged pages: SQLite itself would load some of them silently.
+
+    Raises:
+        ConflictError: with what is wrong and what to do.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        verdict = str(error)
+    if verdict != "ok":
+        raise ConflictError(f"{path} is damaged or no SQLite database ({verdict}): restore it, or give another --run")
+
+
+@contextlib.contextmanager
+def lock_run(run: Path) -> Iterator[None]:
+    """Hold the run directory for this process alone, until the block ends or the process dies.
+
+    Raises:
+        ConflictError: another driver holds it; its pid and host are named.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise ConflictError(
+                f"{run} is being searched by {stream.read().strip() or 'another process'}: wait for it, or give "
+                "another --run"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"pid {getpid()} on {socket.gethostname()}\n")
+        stream.flush()
+        yield

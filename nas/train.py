@@ -1,0 +1,176 @@
+"""The only training loop."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.config import Candidate, TrainingConfig
+from nas.data import Split, augment_images
+from nas.network import build_network
+from search_spaces.sampling import derive_seed
+
+MOMENTUM = 0.9
+WARM_UP_SHARE = 0.1  # of all steps: the learning rate rises linearly, then falls as a cosine to 0
+EVALUATION_BATCH = 256
+N_STATISTICS_IMAGES = 2048  # training images that batch statistics are taken over: more change them little
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one training gave.
+
+    Args:
+        validation_accuracy: share of validation images classified right, or None if the training failed.
+        validation_loss: mean cross-entropy on validation images, in nats, or None.
+        epochs: passes finished.
+        seconds: wall-clock time of the training and its evaluation.
+        curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
+            in the last.
+        error: why there is no value, or None.
+    """
+
+    validation_accuracy: float | None
+    validation_loss: float | None
+    epochs: int
+    seconds: float
+    curve: tuple[dict[str, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for other processes."""
+        return {**asdict(self), "curve": list(self.curve)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Outcome":
+        """The inverse of to_dict."""
+        return cls(**{**values, "curve": tuple(values["curve"])})
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss of a step, or of validation, is infinite or not a number."""
+
+
+def train_candidate(
+    candidate: Candidate,
+    split: Split,
+    config: TrainingConfig,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Train a candidate and measure it on validation images.
+
+    The candidate's seed fixes initial weights, order and augmentation; with the same device and number of threads
+    the same seed gives the same numbers.
+
+    Args:
+        candidate: what to train.
+        split: its data; the network goes to the same device.
+        config: epochs, learning rate, batch size, weight decay.
+        check_stop: called before every step; raises to end the training at once.
+
+    Returns:
+        An outcome, with an error and no value if a loss was not finite.
+    """
+    started = time.perf_counter()
+    network = build_network(candidate).to(split.train_images.device)
+    curve: list[dict[str, float]] = []
+    error = loss = accuracy = None
+    try:
+        for epoch, train_loss in enumerate(_run_epochs(network, candidate.seed, split, config, check_stop), start=1):
+            curve.append({"epoch": epoch, "train_loss": train_loss})
+        refresh_statistics(network, split.train_images)
+        loss, accuracy = evaluate(network, split.validation_images, split.validation_labels)
+        curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
+    except NonFiniteLossError as reason:
+        error = str(reason)
+    return Outcome(accuracy, loss, len(curve), time.perf_counter() - started, tuple(curve), error)
+
+
+def _run_epochs(
+    network: nn.Module, seed: int, split: Split, config: TrainingConfig, check_stop: Callable[[], None]
+) -> Iterator[float]:
+    """Train epoch by epoch; yields each epoch's mean loss."""
+    n_steps = max(1, len(split.train_labels) // config.batch_size)  # an epoch's; the incomplete last batch is dropped
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps * config.epochs))
+    network.train()
+    for epoch in range(config.epochs):
+        losses = torch.empty(n_steps, device=split.train_images.device)
+        for step, (images, labels) in enumerate(_batches(split, config.batch_size, n_steps, seed, epoch)):
+            check_stop()
+            loss: Tensor = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses[step] = loss.detach()
+        # Looked at once an epoch: a look at every step would make a GPU wait for each.
+        finite = losses.isfinite()
+        if not finite.all():
+            step = epoch * n_steps + int(finite.logical_not().nonzero()[0]) + 1
+            raise NonFiniteLossError(f"training loss not finite at step {step} of {n_steps * config.epochs}")
+        yield float(losses.mean())
+
+
+def _rate(step: int, n_steps: int) -> float:
+    """Share of the largest learning rate at a step: linear warm-up, then half a cosine (arXiv:1608.03983) to 0."""
+    n_warm_up = max(1, round(WARM_UP_SHARE * n_steps))
+    if step < n_warm_up:
+        return (step + 1) / n_warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
+
+
+def _batches(split: Split, batch_size: int, n_steps: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, in an order that seed and epoch fix."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    order = torch.randperm(len(split.train_labels), generator=generator).to(split.train_labels.device)
+    images, labels = split.train_images[order], split.train_labels[order]
+    if split.augment:
+        images = augment_images(images, generator)
+    for step in range(n_steps):
+        batch = slice(step * batch_size, (step + 1) * batch_size)
+        yield images[batch], labels[batch]
+
+
+@torch.no_grad()
+def refresh_statistics(network: nn.Module, images: Tensor) -> None:
+    """Take the batch statistics of every normalisation anew, over training images, in one pass.
+
+    Running averages lag behind after few steps; these do not. The average over batches of EVALUATION_BATCH of each
+    batch's mean and variance, the earlier layers normalised by the same batch.
+    """
+    images = images[:N_STATISTICS_IMAGES]
+    normalisations = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in normalisations:
+        module.reset_running_stats()
+        module.momentum = None  # torch's word for a cumulative average
+    network.train()
+    # Batches as equal as can be: each counts the same in the average.
+    for batch in images.tensor_split(max(1, math.ceil(len(images) / EVALUATION_BATCH))):
+        network(batch)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy, by the statistics that the network holds.
+
+    Args:
+        images: (n, channels, height, width).
+        labels: (n,).
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or not a number.
+    """
+    network.eval()
+    logits = torch.cat([network(batch) for batch in torch.split(images, EVALUATION_BATCH)])  # (n, classes)
+    loss = float(F.cross_entropy(logits, labels))
+    if not math.isfinite(loss):
+        raise NonFiniteLossError(f"validation loss is {loss} after the last step")
+    return loss, float((logits.argmax(dim=1) == labels).double().mean())

@@ -1,0 +1,469 @@
+"""The command line: parse, wire, call; no logic."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis.results import Run
+    from nas.config import Candidate, NetworkConfig
+    from nas.train import Outcome
+
+app = typer.Typer(
+    name="skipsearch",
+    help="Neural architecture search over where skip connections go.",
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Transition(StrEnum):
+    """Which layers a transition and the classifier read."""
+
+    LOG = "log"
+    ALL = "all"
+    LAST = "last"
+    RULE = "rule"
+
+
+class Dataset(StrEnum):
+    """Data sets by name."""
+
+    DIGITS = "digits"
+    FASHION_MNIST = "fashion-mnist"
+    NPZ = "npz"
+
+
+class Device(StrEnum):
+    """Where tensors live."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def _option(text: str, panel: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=panel, show_default=False)
+
+
+NETWORK, SPACE, DATA, TRAINING, RUNNING = "Network", "Space and strategy", "Data", "Training", "Running"
+
+Layers = Annotated[int | None, _option("Layers in a block. [default: 24]", NETWORK)]
+Blocks = Annotated[
+    int | None, _option("Blocks of the same pattern, each at half the resolution. [default: 1]", NETWORK)
+]
+Growth = Annotated[int | None, _option("Output channels of a layer. [default: 4]", NETWORK)]
+Bottleneck = Annotated[
+    bool | None,
+    typer.Option(
+        "--bottleneck/--no-bottleneck",
+        help="A 1x1 convolution to 4 x growth channels in every layer. [default: no]",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+TransitionOption = Annotated[
+    Transition | None, _option("What transitions and the classifier read. [default: log]", NETWORK)
+]
+StemChannels = Annotated[int | None, _option("Channels of the stem. [default: growth]", NETWORK)]
+Compression = Annotated[
+    float | None, _option("A transition writes this share of the channels it reads. [default: growth]", NETWORK)
+]
+BudgetOption = Annotated[
+    str | None, _option("log, total:E or layers:d1,d2,...: the connections to place. [default: log]", SPACE)
+]
+RunOption = Annotated[Path, typer.Option("--run", help="The run directory.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command()
+def score(
+    template: Annotated[
+        list[str] | None,
+        _option("A template by name, log:b=B,c=C or random:SEED; may be repeated. [default: all]", SPACE),
+    ] = None,
+    pattern: Annotated[Path | None, _option("A template file.", SPACE)] = None,
+    budget: BudgetOption = None,
+    layers: Layers = None,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    bottleneck: Bottleneck = None,
+    transition: TransitionOption = None,
+    stem_channels: StemChannels = None,
+    compression: Compression = None,
+    classes: Annotated[int | None, _option("Outputs of the classifier. [default: 10]", NETWORK)] = None,
+    image: Annotated[str | None, _option("CxHxW of one image. [default: 1x8x8]", NETWORK)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Distances and costs of templates and patterns, without training."""
+    from nas.config import Candidate
+    from nas.cost import predict_cost
+    from search_spaces.distance import describe
+    from search_spaces.files import read_pattern
+
+    given = None if pattern is None else read_pattern(pattern)
+    network = _network_config(given.depth if given else None, locals())
+    chosen = [] if given is None else [(str(pattern), None, given)]
+    chosen += [(name, name, found) for name, found in _named_patterns(template, given is None, network.layers, budget)]
+    rows = []
+    for label, name, found in chosen:
+        cost = predict_cost(Candidate(found, network, seed=0, template=name))
+        rows.append({"template": label, **describe(found), "params": cost.params, "flops": cost.flops})
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+    else:
+        _print_scores(rows)
+
+
+def _named_patterns(names: list[str] | None, default_all: bool, layers: int, budget: str | None) -> list[Any]:
+    from search_spaces.budget import parse_budget
+    from search_spaces.sampling import build_named
+    from search_spaces.templates import TEMPLATES
+
+    spent = parse_budget(budget or "log", layers)
+    wanted = names or (list(TEMPLATES) if default_all else [])
+    return [(name, build_named(name, spent)) for name in wanted]
+
+
+def _network_config(file_layers: int | None, flags: dict[str, Any]) -> "NetworkConfig":
+    """The network that size flags describe, around patterns of a file's depth if there is one."""
+    from nas.config import NetworkConfig, validate
+    from search_spaces.errors import InputError
+
+    values = {name: _plain(flags.get(name)) for name in NetworkConfig.model_fields if flags.get(name) is not None}
+    if file_layers is not None and values.setdefault("layers", file_layers) != file_layers:
+        raise InputError(f"--layers {values['layers']} contradicts the pattern file, which has {file_layers}")
+    if "image" in values:
+        sizes = values["image"].lower().split("x")
+        if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+            raise InputError(f"--image {values['image']}: expected CxHxW, as 3x32x32")
+        values["image"] = tuple(map(int, sizes))
+    return validate(NetworkConfig, values)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _print_scores(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{rows[0]['layers']} layers; distances in hops, within a block", title_justify="left")
+    headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs"
+    for heading in headings.split():
+        table.add_column(heading.replace("_", " "), justify="left" if heading == "template" else "right")
+    for row in rows:
+        distances = [f"{row[name]:.3f}" for name in ("from_output_mean", "to_input_mean", "span")]
+        sizes = [f"{row[name]:,}" for name in ("max_in_degree", "max_out_degree", "params", "flops")]
+        table.add_row(
+            row["template"], f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}", *distances, *sizes
+        )
+    _console().print(table)
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # A file or pipe has no width of its own, and a table must not be cut to fit 80 columns.
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def search(
+    run: RunOption,
+    config: Annotated[Path | None, _option("TOML file of settings, keys as these flags; flags win.", RUNNING)] = None,
+    budget: BudgetOption = None,
+    strategy: Annotated[str | None, _option("random, or templates alone. [default: random]", SPACE)] = None,
+    trials: Annotated[
+        int | None, _option("Patterns to propose; named templates come extra. [default: 20]", SPACE)
+    ] = None,
+    seeds: Annotated[int | None, _option("Trainings of each pattern. [default: 3]", SPACE)] = None,
+    templates: Annotated[
+        bool | None,
+        typer.Option(
+            "--templates/--no-templates",
+            help="Train the named templates of the budget too. [default: yes]",
+            rich_help_panel=SPACE,
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int | None, _option("Of the search's own draws. [default: 0]", SPACE)] = None,
+    dataset: Annotated[Dataset | None, _option("What to train on. [default: digits]", DATA)] = None,
+    data: Annotated[Path | None, _option("The data set's file or folder.", DATA)] = None,
+    train_examples: Annotated[int | None, _option("Size of the training set. [default: all]", DATA)] = None,
+    epochs: Annotated[int | None, _option("Passes over the training set. [default: 9]", TRAINING)] = None,
+    lr: Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)] = None,
+    batch_size: Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)] = None,
+    weight_decay: Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)] = None,
+    layers: Layers = None,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    bottleneck: Bottleneck = None,
+    transition: TransitionOption = None,
+    stem_channels: StemChannels = None,
+    compression: Compression = None,
+    workers: Annotated[
+        str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)
+    ] = None,
+    device: Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train patterns under a budget, then write the report and the best templates.
+
+    The same command again goes on with an interrupted run; on a run directory, --run alone does.
+    """
+    flags = {name: _plain(value) for name, value in locals().items() if name not in ("run", "config", "as_json")}
+    flags["data"] = None if data is None else str(data)
+    flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+
+    from nas.search import run_search, settle_config
+
+    settings = settle_config(run, config, flags)
+    console = _console(stderr=as_json)
+    console.print(
+        f"searching {settings.strategy} patterns of {settings.layers} layers at budget {settings.budget} on "
+        f"{settings.dataset}: {settings.workers} at a time on {settings.device}, into {run}"
+    )
+    try:
+        with _progress(console) as listener:
+            run_search(run, settings, listener)
+    except BaseException:
+        if (run / "study.db").exists():
+            console.print(f"what is finished is kept; to go on: python run_search.py search --run {run}")
+        raise
+    results = _read(run)
+    paths = [*_write_report(run), *_export_best(results, 5)]
+    _print_end(console, results, paths, run)
+    if as_json:
+        _print_status(results, as_json=True)
+
+
+@contextmanager
+def _progress(console: "Console") -> "Iterator[Callable[[Candidate | None, Outcome | None, int, int], None]]":
+    """What run_search reports to: a bar on a terminal, a line a candidate elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task("starting", rate="", total=None)
+
+    def listen(candidate: "Candidate | None", outcome: "Outcome | None", n_finished: int, n_asked: int) -> None:
+        if candidate is None or outcome is None:
+            bar.reset(task, total=n_asked, completed=n_finished, description="training")
+            return
+        line = _candidate_line(candidate, outcome)
+        if console.is_terminal:
+            speed = bar.tasks[0].speed
+            rate = "" if speed is None else f"{3600 * speed:,.0f} candidates/h"
+            bar.update(task, completed=n_finished, description=line, rate=rate)
+        else:
+            console.print(f"{n_finished}/{n_asked} {line}")
+
+    with bar:
+        yield listen
+
+
+def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
+    name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
+    if outcome.validation_accuracy is None:
+        return f"{name}: failed, {outcome.error}"
+    return f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
+
+
+def _read(run: Path) -> "Run":
+    from analysis.results import read_run
+
+    return read_run(run)
+
+
+def _write_report(run: Path) -> list[Path]:
+    from analysis.report import write_report
+
+    return write_report(run)
+
+
+def _export_best(results: "Run", top: int) -> list[Path]:
+    """Template files of a run's best patterns, in its templates folder."""
+    from analysis.results import average_patterns
+    from nas.config import NetworkConfig, validate
+    from nas.export import export_pattern
+    from search_spaces.errors import NothingUsableError
+    from search_spaces.pattern import ConnectionPattern
+
+    patterns = average_patterns(results.candidates)
+    if patterns.empty:
+        raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
+    held = {**results.config, "classes": results.data["classes"], "image": results.data["image"]}
+    network = validate(NetworkConfig, {name: held[name] for name in NetworkConfig.model_fields})
+    paths = []
+    for row in patterns.head(top).to_dict("records"):
+        sources = json.loads(row["sources"])
+        measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
+        provenance = {
+            "name": row["template"] if isinstance(row["template"], str) else None,
+            "strategy": row["strategy"],
+            "measured": measured,
+            "config": results.config,
+            "data": results.data,
+            "environment": results.environment,
+        }
+        pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+        paths += export_pattern(pattern, network, row["budget"], provenance, results.path / "templates")
+    return paths
+
+
+def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path) -> None:
+    from analysis.results import average_patterns, summarise_status
+
+    status = summarise_status(results)
+    best = average_patterns(results.candidates).iloc[0]
+    name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
+    console.print(
+        f"{status['complete']} of {status['asked']} candidates complete, {status['failed']} failed; "
+        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds at mean BD {best['mean_bd']:.3f}"
+    )
+    _print_written(console, paths, f"open {run / 'report' / 'index.html'}")
+
+
+def _print_written(console: "Console", paths: list[Path], following: str) -> None:
+    folders = dict.fromkeys(path.parent for path in paths)
+    for folder in folders:
+        names = ", ".join(path.name for path in paths if path.parent == folder)
+        console.print(f"wrote {folder}: {names}")
+    console.print(f"next: {following}")
+
+
+@app.command()
+def status(run: RunOption, as_json: JsonOption = False) -> None:
+    """How far a run is, and its best pattern so far."""
+    _print_status(_read(run), as_json)
+    if not as_json:
+        _console().print(f"next: python run_search.py report --run {run}")
+
+
+def _print_status(results: "Run", as_json: bool) -> None:
+    from analysis.results import summarise_status
+
+    summary = summarise_status(results)
+    if as_json:
+        print(json.dumps(summary, allow_nan=False), flush=True)  # noqa: T201
+        return
+    best = summary.pop("best")
+    _console().print(", ".join(f"{name} {value}" for name, value in summary.items()))
+    if best:
+        _console().print(f"best {best['key'][:12]}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+
+
+@app.command()
+def report(run: RunOption) -> None:
+    """Write a run's report: a page, Markdown, CSV, figures."""
+    paths = _write_report(run)
+    _print_written(_console(), paths, f"open {run / 'report' / 'index.html'}")
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Export this run's best patterns.", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 5,
+    template: Annotated[str | None, _option("Export a template by name instead.", SPACE)] = None,
+    pattern: Annotated[Path | None, _option("Export a pattern file instead.", SPACE)] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for --template or --pattern.", show_default=False)] = None,
+    budget: BudgetOption = None,
+    layers: Layers = None,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    bottleneck: Bottleneck = None,
+    transition: TransitionOption = None,
+    stem_channels: StemChannels = None,
+    compression: Compression = None,
+    classes: Annotated[int | None, _option("Outputs of the classifier. [default: 10]", NETWORK)] = None,
+    image: Annotated[str | None, _option("CxHxW of one image. [default: 1x8x8]", NETWORK)] = None,
+) -> None:
+    """Write patterns as template files: JSON, GraphML, DOT, arc diagram."""
+    from search_spaces.errors import InputError
+
+    if sum(choice is not None for choice in (run, template, pattern)) != 1:
+        raise InputError("export takes one of --run DIR, --template NAME and --pattern FILE")
+    if run is not None:
+        paths = _export_best(_read(run), top)
+    elif to is None:
+        raise InputError("--template and --pattern need --to FOLDER")
+    else:
+        paths = _export_one(template, pattern, to, locals())
+    _print_written(_console(), paths, f"python run_search.py score --pattern {paths[0]}")
+
+
+def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> list[Path]:
+    from nas.export import export_pattern
+    from search_spaces.budget import Budget, log_budget
+    from search_spaces.files import read_pattern
+
+    given = None if file is None else read_pattern(file)
+    network = _network_config(given.depth if given else None, flags)
+    if given is None:
+        ((name, given),) = _named_patterns([template or ""], False, network.layers, flags["budget"])
+        provenance = {"name": name, "origin": "named template"}
+    else:
+        provenance = {"name": None, "origin": f"pattern file {file.name if file else ''}"}
+    log = log_budget(given.depth)
+    budget = log if log.is_met_by(given) else Budget(given.depth, total=given.n_connections)
+    return export_pattern(given, network, str(budget), provenance, folder)
+
+
+def main() -> None:
+    """Run the command line; errors go to standard error, each class with its exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(arguments)
+    except Exception as error:
+        _fail(error, debug)
+    except BaseException as reason:
+        if not hasattr(reason, "exit_code"):
+            raise
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(reason.exit_code)
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001  the signal module's form
+    from search_spaces.errors import Interrupted
+
+    raise Interrupted(number)
+
+
+def _fail(error: Exception, debug: bool) -> None:
+    if debug:
+        raise error
+    code = getattr(error, "exit_code", None)
+    if code is None and isinstance(error, OSError):
+        code = 3
+    text = (
+        str(error) if code else f"a bug of ours, {type(error).__name__}: {error}\nrun again with --debug and report it"
+    )
+    print(f"error: {text}", file=sys.stderr)  # noqa: T201
+    sys.exit(code or 1)
+
+
+if __name__ == "__main__":
+    main()
