@@ -338,7 +338,8 @@ def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path)
     name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
     console.print(
         f"{status['complete']} of {status['asked']} candidates complete, {status['failed']} failed; "
-        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds at mean BD {best['mean_bd']:.3f}"
+        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds "
+        f"at mean BD {best['mean_bd']:.3f}"
     )
     _print_written(console, paths, f"open {run / 'report' / 'index.html'}")
 

@@ -1,15 +1,19 @@
 """Trainings through Ray Tune, several at a time: the only importer of ray."""
 
+import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-# Read by Ray when it is imported: no telemetry, no files of Tune's own, and no SIGINT handler of Tune's, which would
-# make an interrupted run look finished.
+# Read by Ray when it is imported: no telemetry, no files of Tune's own, the older of its two printers, which can be
+# silenced, and no SIGINT handler of Tune's, which would make an interrupted run look finished.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 
 import ray
 from ray import tune
@@ -29,17 +33,19 @@ class LedgerSearcher(Searcher):
     """
 
     def __init__(self, source: Source, n_workers: int, check_stop: StopFlag) -> None:
-        super().__init__(metric="done", mode="max")
+        super().__init__()
         self._source = source
         self._n_workers = n_workers
         self._check_stop = check_stop
         self._numbers: dict[str, int] = {}  # Tune's trial id -> the candidate's number
+        self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """The next candidate as a Tune config, None while all workers are busy, FINISHED when none is left."""
         if len(self._numbers) >= self._n_workers:
             return None
-        task = self._source.ask()
+        with self._keep_error():
+            task = self._source.ask()
         if task is None:
             return Searcher.FINISHED
         self._numbers[trial_id], candidate = task
@@ -47,26 +53,41 @@ class LedgerSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Bring the outcome home. An error that reaches Tune left no result: the worker itself died."""
-        number = self._numbers.pop(trial_id)
-        if self._check_stop.signal_number is not None:
-            return  # a signal ends workers too: their candidates stay running and are trained again on resume
+        number = self._numbers.pop(trial_id, None)
+        if number is None or self._check_stop.signal_number is not None:
+            # A signal ends workers too: their candidates stay running and are trained again on resume.
+            return
         if error or result is None:
-            self._source.tell(number, failed("worker died"))
+            outcome = failed("worker died")
         else:
-            self._source.tell(number, Outcome.from_dict(result["outcome"]))
+            outcome = Outcome.from_dict(json.loads(result["outcome"]))
+        with self._keep_error():
+            self._source.tell(number, outcome)
+
+    @contextmanager
+    def _keep_error(self) -> Iterator[None]:
+        """Keep what goes wrong on our side: Tune would take it for the trial's failure and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore that we never ask of it
 
 
 class _StopCallback(tune.Callback):
-    """Looks at the flag on every turn of Tune's loop: a safe point, with no write under way."""
+    """Ends Tune's loop on a signal or an error of ours, between two turns: a safe point, with no write under way."""
 
-    def __init__(self, check_stop: StopFlag) -> None:
+    def __init__(self, searcher: LedgerSearcher, check_stop: StopFlag) -> None:
+        self._searcher = searcher
         self._check_stop = check_stop
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002  Tune's form
         self._check_stop()
+        if self._searcher.error is not None:
+            raise self._searcher.error
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -74,7 +95,8 @@ class _StopCallback(tune.Callback):
 
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """What a worker runs for one candidate."""
-    return {"outcome": trainer.train(config["candidate"]).to_dict(), "done": 1}
+    outcome = trainer.train(config["candidate"])
+    return {"outcome": json.dumps(outcome.to_dict(), allow_nan=False)}  # text: Tune flattens a dict
 
 
 def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:
@@ -106,18 +128,25 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int,
         tune.with_parameters(_train, trainer=trainer),
         {"cpu": 1, "gpu": 1 if trainer.config.device == "cuda" else 0},
     )
+    searcher = LedgerSearcher(source, n_workers, check_stop)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(source, n_workers, check_stop),
+            search_alg=searcher,
             num_samples=-1,  # until the searcher says FINISHED
             reuse_actors=True,  # 0.07 s a candidate where a new process takes seconds to import torch
         ),
         run_config=tune.RunConfig(
             storage_path=folder,
             verbose=0,
-            callbacks=[_StopCallback(check_stop)],
+            callbacks=[_StopCallback(searcher, check_stop)],
             failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError:
+        if searcher.error is None:
+            raise
+    if searcher.error is not None:
+        raise searcher.error
