@@ -119,8 +119,18 @@ def split_data(data: DataSet, seed: int, train_examples: int | None, device: str
     )
 
 
-def count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
-    """Numbers of training and validation examples; see split_data for the rule and what it raises."""
+def check_split(data: DataSet, seeds: int, train_examples: int | None) -> tuple[int, int]:
+    """Numbers of training and validation examples, after making sure that each seed's split exists.
+
+    Raises:
+        InputError: see split_data.
+    """
+    for seed in range(seeds):
+        train, validation = _split_indices(data, seed, train_examples)
+    return len(train), len(validation)
+
+
+def _count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
     n_rest = len(data.labels) - len(data.test)
     n_validation = min(n_rest // 3, max(500, n_rest // 10))
     n_train = n_rest - n_validation
@@ -133,7 +143,7 @@ def count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
 
 
 def _split_indices(data: DataSet, seed: int, train_examples: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    n_train, n_validation = count_split(data, train_examples)
+    n_train, n_validation = _count_split(data, train_examples)
     rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
     train, validation = _divide(data, rest, n_validation, derive_seed(seed, "validation"))
     if n_train < len(train):

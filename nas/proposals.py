@@ -9,7 +9,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling import derive_generator, sample_uniform
 from search_spaces.templates import TEMPLATES
 
-N_DRAWS = 100_000  # until a strategy gives up finding a pattern that was not proposed before
+MAX_DRAWS = 100_000  # until a strategy gives up finding a pattern that was not proposed before
 
 
 class Strategy(Protocol):
@@ -35,7 +35,8 @@ class RandomStrategy:
     def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
         """See Strategy."""
         generator = derive_generator(self._seed, "random", number)
-        for _ in range(N_DRAWS):
+        # The last pattern left of n escapes 30 n draws with probability e^-30.
+        for _ in range(min(30 * self._budget.n_patterns, MAX_DRAWS)):
             pattern = sample_uniform(self._budget, generator)
             if pattern.key not in known:
                 return pattern

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,12 +58,8 @@ class LedgerSearcher(Searcher):
         if number is None or self._check_stop.signal_number is not None:
             # A signal ends workers too: their candidates stay running and are trained again on resume.
             return
-        if error or result is None:
-            outcome = failed("worker died")
-        else:
-            outcome = Outcome.from_dict(json.loads(result["outcome"]))
         with self._keep_error():
-            self._source.tell(number, outcome)
+            self._source.tell(number, failed("worker died") if error or result is None else _read_outcome(result))
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
@@ -95,8 +92,17 @@ class _StopCallback(tune.Callback):
 
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """What a worker runs for one candidate."""
-    outcome = trainer.train(config["candidate"])
+    try:
+        outcome = trainer.train(config["candidate"])
+    except Exception:  # Tune would tell the searcher that there was an error, but not which
+        return {"crash": traceback.format_exc()}
     return {"outcome": json.dumps(outcome.to_dict(), allow_nan=False)}  # text: Tune flattens a dict
+
+
+def _read_outcome(result: dict[str, Any]) -> Outcome:
+    if "crash" in result:
+        raise RuntimeError(f"a training crashed in its worker:\n{result['crash']}")
+    return Outcome.from_dict(json.loads(result["outcome"]))
 
 
 def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:
@@ -117,7 +123,8 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
     )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        with tempfile.TemporaryDirectory(prefix="skipsearch-tune-") as folder:
+        # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
+        with check_stop.installed(), tempfile.TemporaryDirectory(prefix="skipsearch-tune-") as folder:
             _fit(source, trainer, check_stop, n_workers, folder)
     finally:
         ray.shutdown()

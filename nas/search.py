@@ -12,7 +12,7 @@ import torch
 
 from nas.config import CHANGEABLE, Candidate, SearchConfig, format_toml, read_toml, resolve_config
 from nas.cost import Cost, predict_cost
-from nas.data import DataSet, count_split, load_data
+from nas.data import DataSet, check_split, load_data
 from nas.executors import StopFlag, Trainer, resolve_device, resolve_workers, run_serial
 from nas.ledger import SCHEMA, Ledger, lock_run
 from nas.proposals import create_strategy, iterate_templates
@@ -190,7 +190,7 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     """
     data = load_data(config.dataset, config.data)
     n_asked = count_asked(config)
-    n_train, n_validation = count_split(data, config.train_examples)
+    n_train, n_validation = check_split(data, config.seeds, config.train_examples)
     config.network(data.n_classes, data.image)
     check_stop = StopFlag()
     with check_stop.installed(), lock_run(run):

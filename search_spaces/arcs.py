@@ -52,7 +52,8 @@ def _caption(pattern: ConnectionPattern, title: str | None) -> str:
     numbers = (
         f"{pattern.depth} layers, {pattern.n_connections} connections, mean BD {distance.mean:.3f}, MBD {distance.max}"
     )
-    return f"{title}: {numbers}" if title else numbers
+    shown = "".join(character for character in title or "" if character.isprintable())  # XML has no control characters
+    return f"{shown}: {numbers}" if shown else numbers
 
 
 def _longest_first(pattern: ConnectionPattern) -> list[tuple[int, int]]:

@@ -35,11 +35,15 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.total is None) == (self.per_layer is None):
             raise InputError("a budget is either a total or an in-degree for each layer: give exactly one")
+        counts = [self.depth, *(self.per_layer or ()), *([] if self.total is None else [self.total])]
+        if any(not isinstance(count, int) or isinstance(count, bool) for count in counts):
+            raise InputError(f"a budget counts layers and connections in whole numbers, not {counts}")
         if self.depth < 1:
             raise InputError(f"a budget needs at least 1 layer, not {self.depth}")
         if self.total is not None:
             self._check_total(self.total)
         if self.per_layer is not None:
+            object.__setattr__(self, "per_layer", tuple(self.per_layer))
             self._check_per_layer(self.per_layer)
 
     def _check_total(self, total: int) -> None:
@@ -113,7 +117,7 @@ def parse_budget(text: str, depth: int) -> Budget:
     """
     form, _, rest = text.strip().partition(":")
     try:
-        if form == "log" and not rest:
+        if text.strip() == "log":
             return log_budget(depth)
         if form == "total":
             return Budget(depth, total=int(rest))

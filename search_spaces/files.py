@@ -13,6 +13,7 @@ import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.arcs import draw_arcs
+from search_spaces.budget import parse_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -135,7 +136,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"no pattern file at {path}; `export` writes them") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
         raise InputError(f"{path} is not JSON: {error}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
@@ -147,13 +148,34 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _find_contradictions(file: TemplateFile, pattern: ConnectionPattern) -> Iterator[str]:
     if file.key != pattern.key:
         yield f"key is {file.key[:12]}..., its sources give {pattern.key[:12]}..."
-    edges = {(edge.get("source"), edge.get("target")) for edge in file.graph.get("edges", [])}
-    if edges != set(pattern.connections):
-        yield "graph's edges are not the connections that sources gives"
+    if _simplify_graph(file.graph) != _simplify_graph(nx.node_link_data(pattern.graph(), edges="edges")):
+        yield "graph's nodes and edges are not those that sources gives"
+    try:
+        if not parse_budget(file.budget, pattern.depth).is_met_by(pattern):
+            yield f"budget is {file.budget}, its sources spend another"
+    except InputError as error:
+        yield f"budget: {error}"
     expected = describe(pattern)
     for name, value in file.distances.items():
-        if name not in expected or not math.isclose(value, expected[name], rel_tol=1e-9):
-            yield f"distances.{name} is {value}, networkx gives {expected.get(name)}"
+        if name not in expected or not _is_close(value, expected[name]):
+            yield f"distances.{name} is {value!r:.40}, networkx gives {expected.get(name)}"
+
+
+def _is_close(value: float, expected: float) -> bool:
+    try:
+        return math.isclose(value, expected, rel_tol=1e-9)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _simplify_graph(data: dict[str, Any]) -> object:
+    """What node-link data says, whatever the order; None where it is of another form."""
+    try:
+        nodes = sorted(node["id"] for node in data["nodes"])
+        edges = sorted((edge["source"], edge["target"]) for edge in data["edges"])
+        return data["directed"], data["multigraph"], nodes, edges
+    except (KeyError, TypeError):
+        return None
 
 
 def format_json(value: object) -> str:

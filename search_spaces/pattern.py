@@ -39,6 +39,7 @@ class ConnectionPattern:
     sources: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(tuple(inputs) for inputs in self.sources))
         offenders = _find_offenders(self.depth, self.sources)
         if offenders:
             more = len(offenders) - N_OFFENDERS_NAMED
@@ -61,8 +62,8 @@ class ConnectionPattern:
         """
         sources: list[list[int]] = [[] for _ in range(depth)]
         for source, target in connections:
-            if not 1 <= target <= depth:
-                raise InputError(f"connection {source} -> {target} ends outside the layers 1..{depth}")
+            if not _is_integer(target) or not 1 <= target <= depth:
+                raise InputError(f"connection {source!r} -> {target!r} ends outside the layers 1..{depth}")
             sources[target - 1].append(source)
         return cls(depth, tuple(tuple(inputs) for inputs in sources))
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,7 +103,8 @@ def _harmonic(layer: int, depth: int) -> Iterable[int]:
 def _log_base(base: Fraction, coefficient: Fraction) -> LayerRule:
     def rule(layer: int, depth: int) -> Iterable[int]:
         power = Fraction(1)
-        while power <= depth * coefficient:
+        # max: layer L+1, which a transition stands for, is read as in a block that holds it.
+        while power <= max(depth, layer) * coefficient:
             yield layer - 1 - math.floor((power - 1) / coefficient)
             power *= base
 
@@ -219,13 +221,16 @@ def find_template(name: str) -> Template:
 
 
 def _parse_log(name: str) -> tuple[Fraction, Fraction]:
-    values = {"b": Fraction(2), "c": Fraction(1)}
-    for part in name.removeprefix("log:").split(","):
-        letter, _, text = part.partition("=")
-        try:
-            values[letter.strip()] = Fraction(text)
-        except (ValueError, ZeroDivisionError):
-            raise InputError(f"template {name!r}: {part!r} is not b=NUMBER or c=NUMBER, as in log:b=2,c=1") from None
-    if set(values) != {"b", "c"} or values["b"] < Fraction("1.01") or values["c"] <= 0:
-        raise InputError(f"template {name!r} takes b of at least 1.01 and c above 0 alone, as in log:b=2,c=1")
-    return values["b"], values["c"]
+    parts = name.removeprefix("log:").replace(" ", "").split(",")
+    found = [re.fullmatch(r"([bc])=(\d{1,4}(?:\.\d{1,6}|/\d{1,4})?)", part) for part in parts]
+    try:
+        values = {match[1]: Fraction(match[2]) for match in found if match}
+    except ZeroDivisionError:
+        values = {}
+    base, coefficient = (values.get(letter, default) for letter, default in (("b", Fraction(2)), ("c", Fraction(1))))
+    if len(values) < len(parts) or base < Fraction(101, 100) or coefficient <= 0:
+        raise InputError(
+            f"template {name!r}: expected b=B and c=C once each, as in log:b=2,c=1, B of at least 1.01 and C above 0, "
+            "decimals or fractions of at most four digits before the point"
+        )
+    return base, coefficient

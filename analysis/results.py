@@ -1,0 +1,298 @@
+"""run directory -> tidy DataFrame, one row a candidate."""
+
+import json
+import logging
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from search_spaces.distance import describe
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+STUDY_NAME = "skipsearch"
+STATES = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
+# Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
+COLUMNS = {
+    "number": "Int64",
+    "state": "string",
+    "key": "string",
+    "template": "string",
+    "strategy": "string",
+    "seed": "Int64",
+    "budget": "string",
+    "layers": "Int64",
+    "connections": "Int64",
+    "mean_bd": "float64",
+    "max_bd": "Int64",
+    "span": "float64",
+    "from_output_mean": "float64",
+    "to_input_mean": "float64",
+    "max_in_degree": "Int64",
+    "max_out_degree": "Int64",
+    "params": "Int64",
+    "flops": "Int64",
+    "validation_accuracy": "float64",
+    "validation_loss": "float64",
+    "epochs": "Int64",
+    "seconds": "float64",
+    "error": "string",
+    "sources": "string",
+}
+CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
+REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
+OUTCOMES = ("validation_accuracy", "validation_loss")
+STRATUM = ["budget", "layers"]  # only patterns that share these compare fairly
+DISTANCES = ("mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean")
+FIXED_BY_PATTERN = ("connections", *DISTANCES, "max_in_degree", "max_out_degree", "params", "flops", "sources")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run directory holds.
+
+    Args:
+        path: the run directory.
+        candidates: one row a candidate, columns COLUMNS, in order of number.
+        curves: one row a measurement, columns CURVE_COLUMNS: metric is train_loss (nats), validation_loss (nats) or
+            validation_accuracy (0..1).
+        asked: number of candidates asked for; None where the study does not say.
+        config, environment, data: the study's attributes of these names; empty where it has none.
+    """
+
+    path: Path
+    candidates: pd.DataFrame
+    curves: pd.DataFrame
+    asked: int | None
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+
+
+def read_run(run: Path) -> Run:
+    """Read a run directory; adds nothing to it, and may be called while a search is running.
+
+    Raises:
+        InputError: no folder, no ledger, a damaged or foreign one, or one whose records contradict themselves.
+    """
+    ledger = run / "study.db"
+    _check_ledger(run, ledger)
+    trials, attributes = _load_study(ledger)
+    asked = attributes.get("asked")
+    return Run(
+        path=run,
+        candidates=_tabulate_candidates(trials, ledger),
+        curves=pd.DataFrame(
+            [row for trial in trials for row in _curve_rows(trial)], columns=list(CURVE_COLUMNS)
+        ).astype(CURVE_COLUMNS),
+        asked=asked if isinstance(asked, int) else None,
+        config=_as_dict(attributes.get("config")),
+        environment=_as_dict(attributes.get("environment")),
+        data=_as_dict(attributes.get("data")),
+    )
+
+
+def _check_ledger(run: Path, ledger: Path) -> None:
+    """Refuse what Optuna would create, extend or misread: it makes its tables in whatever file it is given."""
+    if not run.is_dir():
+        raise InputError(f"no run directory at {run}; `search --run {run}` makes one")
+    if not ledger.is_file():
+        raise InputError(f"{run} holds no study.db, so it is not a run directory; `search --run {run}` makes one")
+    try:
+        # rw makes no file; ro could not roll back what a killed search left half written, and would fail.
+        with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            names = [row[0] for row in connection.execute("SELECT study_name FROM studies")]
+    except sqlite3.Error as error:
+        raise InputError(
+            f"{ledger} is not a readable Optuna study: {error}; give another run directory or restore the file"
+        ) from None
+    if problems != ["ok"]:
+        raise InputError(f"{ledger} is damaged: {problems[0]}; restore it from a copy")
+    if STUDY_NAME not in names:
+        held = ", ".join(map(repr, names)) or "none"
+        raise InputError(f"{ledger} has no study {STUDY_NAME!r} (it holds: {held}); give a directory that search made")
+
+
+def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
+    import optuna  # half a second, so not at the top
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.WARNING)
+    storage = None
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{ledger}")
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        return study.get_trials(deepcopy=False), study.user_attrs
+    except (RuntimeError, KeyError, ValueError, optuna.exceptions.OptunaError) as error:
+        raise InputError(f"{ledger} cannot be read by optuna {optuna.__version__}: {error}") from None
+    finally:
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+        optuna.logging.set_verbosity(level)
+
+
+def _tabulate_candidates(trials: list["FrozenTrial"], ledger: Path) -> pd.DataFrame:
+    described: dict[str, dict[str, Any]] = {}  # sources as text -> descriptors: networkx once a pattern, not a seed
+    rows = [_candidate_row(trial, described, ledger) for trial in trials]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], ledger: Path) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    text = json.dumps(attributes.get("sources"), separators=(",", ":"))
+    if text not in described:
+        described[text] = _describe_sources(attributes.get("sources"), f"trial {trial.number} of {ledger}")
+    descriptors = described[text]
+    recorded = {**trial.params, "key": attributes.get("key"), "max_bd": attributes.get("max_bd")}
+    for name, value in recorded.items():
+        if value is not None and name in descriptors and not _agree(value, descriptors[name]):
+            raise InputError(
+                f"{ledger} contradicts itself: trial {trial.number} records {name} {value}, but its connections give "
+                f"{descriptors[name]} by networkx; the file was edited or written by another program"
+            )
+    outcome = _as_dict(attributes.get("outcome"))
+    measured = {name: outcome.get(name) for name in ("validation_loss", "epochs", "seconds", "error")}
+    copied = {name: attributes.get(name) for name in ("template", "strategy", "seed", "budget", "params", "flops")}
+    # FAIL and PRUNED trials may carry an intermediate value; only a finished training has an accuracy.
+    accuracy = trial.value if trial.state.name == "COMPLETE" else None
+    return {
+        **copied,
+        **descriptors,
+        **measured,
+        "number": trial.number,
+        "state": STATES.get(trial.state.name, "running"),  # WAITING: queued by another program
+        "validation_accuracy": accuracy,
+        "sources": text,
+    }
+
+
+def _describe_sources(sources: object, where: str) -> dict[str, Any]:
+    if not isinstance(sources, list):
+        raise InputError(f"{where} has no connections (user attribute `sources`), so no search of ours wrote it")
+    try:
+        pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+    except (InputError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None
+    return {**describe(pattern), "key": pattern.key}
+
+
+def _agree(recorded: object, computed: object) -> bool:
+    if isinstance(recorded, float | int) and isinstance(computed, float | int):
+        return math.isclose(recorded, computed, rel_tol=1e-9)
+    return recorded == computed
+
+
+def _curve_rows(trial: "FrozenTrial") -> Iterator[dict[str, Any]]:
+    for point in _as_dict(trial.user_attrs.get("outcome")).get("curve") or []:
+        for metric, value in point.items():
+            if metric != "epoch" and value is not None:
+                yield {"number": trial.number, "epoch": point.get("epoch"), "metric": metric, "value": value}
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a tidy CSV with read_run's columns; columns that the statistics can do without may be absent.
+
+    An empty field is missing; "None" and "NA" are names like any other.
+
+    Raises:
+        InputError: no such file, not a CSV, a column of REQUIRED or both of OUTCOMES absent, or text among numbers.
+    """
+    try:
+        # All as text first: pandas would otherwise guess a type by column and read "NA" as missing.
+        table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise InputError(f"no table at {path}; `report` writes one as report/candidates.csv") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a CSV table: {error}") from None
+    absent = [name for name in REQUIRED if name not in table]
+    if absent or not any(name in table for name in OUTCOMES):
+        absent = absent or [" or ".join(OUTCOMES)]
+        raise InputError(f"{path} lacks the columns {', '.join(absent)}; report/candidates.csv shows the form")
+    for name, dtype in COLUMNS.items():
+        if name not in table:
+            table[name] = pd.Series(pd.NA, index=table.index, dtype="string")
+        try:
+            if dtype != "string":
+                table[name] = pd.to_numeric(table[name])
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: column {name} should hold numbers alone: {error}") from None
+        if dtype == "float64" and table[name].isin([math.inf, -math.inf]).any():
+            raise InputError(f"{path}: column {name} holds an infinite number; leave the field empty if it is missing")
+    unknown = set(table["state"].fillna("nothing")) - set(STATES.values())
+    if unknown:
+        raise InputError(f"{path}: state is {', '.join(sorted(unknown))}; it is one of {', '.join(STATES.values())}")
+    return table[list(COLUMNS)].astype(COLUMNS)
+
+
+def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
+    """One row a pattern: its outcomes averaged over its complete candidates, the best pattern first.
+
+    A seed fixes split, initial weights and data order for every pattern, so it shifts all patterns together. The
+    `*_centred` columns have each seed's mean, over the patterns of that budget that are complete at every seed,
+    subtracted before averaging; missing where no pattern is complete at every seed. Of a candidate that was trained
+    twice the first counts.
+
+    Order: first the patterns complete at every seed that any pattern of their budget is complete at, so that one lucky
+    seed cannot outrank an average; then higher mean accuracy; then lower mean loss; then key.
+
+    Returns:
+        Columns STRATUM, key, template, strategy, FIXED_BY_PATTERN, n_seeds, all_seeds, and for each of OUTCOMES its
+        mean, `_sd` (between seeds; missing for one seed) and `_centred`. One pattern under two budgets is two rows.
+    """
+    complete = candidates[candidates["state"] == "complete"].drop_duplicates([*STRATUM, "key", "seed"])
+    n_seeds = complete.groupby([*STRATUM, "key"], dropna=False)["seed"].transform("nunique")
+    n_seeds_of_stratum = complete.groupby(STRATUM, dropna=False)["seed"].transform("nunique")
+    complete = complete.assign(all_seeds=(n_seeds == n_seeds_of_stratum).astype(bool))
+    for outcome in OUTCOMES:
+        full = complete.assign(value=complete[outcome].where(complete["all_seeds"]))
+        seed_mean = full.groupby([*STRATUM, "seed"], dropna=False)["value"].transform("mean")
+        complete[f"{outcome}_centred"] = complete[outcome] - seed_mean
+    by_pattern = complete.groupby([*STRATUM, "key"], dropna=False, sort=False)
+    columns: dict[str, Any] = {name: by_pattern[name].first() for name in ("template", "strategy", *FIXED_BY_PATTERN)}
+    columns |= {"n_seeds": by_pattern["seed"].nunique(), "all_seeds": by_pattern["all_seeds"].first()}
+    for outcome in OUTCOMES:
+        columns[outcome] = by_pattern[outcome].mean()
+        columns[f"{outcome}_sd"] = by_pattern[outcome].std()
+        # skipna=False: a mean over some seeds' differences only is not comparable with the other patterns'.
+        columns[f"{outcome}_centred"] = by_pattern[f"{outcome}_centred"].mean(skipna=False)
+    patterns = pd.DataFrame(columns).reset_index()
+    order = ["all_seeds", "validation_accuracy", "validation_loss", "key"]
+    return patterns.sort_values(order, ascending=[False, False, True, True], ignore_index=True)
+
+
+def average_curves(candidates: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Mean over a pattern's complete candidates of every metric at every epoch: columns key, epoch, metric, value."""
+    complete = candidates.loc[candidates["state"] == "complete", ["number", "key"]]
+    joined = curves.merge(complete, on="number")
+    return joined.groupby(["key", "epoch", "metric"])["value"].mean().reset_index()
+
+
+def summarise_status(run: Run) -> dict[str, Any]:
+    """The run's state in plain numbers: how many candidates are in which state, and the best pattern so far."""
+    states = run.candidates["state"].value_counts()
+    patterns = average_patterns(run.candidates)
+    best = None
+    if len(patterns):
+        row = patterns.iloc[0]
+        best = {"key": row["key"], "mean_bd": float(row["mean_bd"]), "value": float(row["validation_accuracy"])}
+    return {
+        **{state: int(states.get(state, 0)) for state in ("complete", "failed", "pruned", "running")},
+        "asked": run.asked,
+        "patterns": int(run.candidates["key"].nunique()),
+        "best": best,
+    }
