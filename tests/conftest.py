@@ -1,0 +1,47 @@
+"""What several tests share: a small run's settings and the command line in a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import SearchConfig
+
+ROOT = Path(__file__).parents[1]
+SMALL: dict[str, Any] = {
+    "layers": 5,
+    "trials": 2,
+    "seeds": 2,
+    "epochs": 1,
+    "train_examples": 64,
+    "workers": 1,
+    "device": "cpu",
+}
+
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def small_config() -> SearchConfig:
+    """A search that trains in about a second."""
+    return SearchConfig(**SMALL)
+
+
+@pytest.fixture
+def small_flags() -> list[str]:
+    """The same search on the command line."""
+    return [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture
+def command_line() -> CommandLine:
+    """Run `python run_search.py ARGUMENTS` and capture what it prints."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "run_search.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    return run

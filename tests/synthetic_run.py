@@ -1,0 +1,89 @@
+"""Small run directories for the tests of analysis: real patterns, invented outcomes, a real Optuna study."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from search_spaces.budget import parse_budget
+from search_spaces.distance import describe
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.templates import find_template
+
+DEPTH = 8
+Proposal = tuple[str | None, str, ConnectionPattern]  # template, strategy, pattern
+Score = Callable[[int, int], float | str | None]  # (pattern's place, seed) -> accuracy, why it failed, or running
+
+
+def propose(n_random: int, templates: Sequence[str] = (), budget: str = "log") -> list[Proposal]:
+    named: list[Proposal] = [(name, "templates", find_template(name).build(DEPTH)) for name in templates]
+    taken = {pattern.key for _, _, pattern in named}
+    generator = derive_generator(0, "synthetic")
+    drawn: list[Proposal] = []
+    while len(drawn) < n_random:
+        pattern = sample_uniform(parse_budget(budget, DEPTH), generator)
+        if pattern.key not in taken:
+            taken.add(pattern.key)
+            drawn.append((None, "random", pattern))
+    return [*named, *drawn]
+
+
+def make_run(
+    run: Path, proposals: Sequence[Proposal], score: Score, seeds: Sequence[int] = (0, 1), **study_attributes: Any
+) -> Path:
+    """A run directory with one trial a proposal and seed; validation loss is 2 - 2 * accuracy."""
+    run.mkdir(parents=True)
+    study = optuna.create_study(storage=f"sqlite:///{run}/study.db", study_name="skipsearch", direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["validation_accuracy"])
+    for name, value in study_attributes.items():
+        study.set_user_attr(name, value)
+    ranges = {name: FloatDistribution(1, DEPTH) for name in ("mean_bd", "span")}
+    for place, proposal in enumerate(proposals):
+        for seed in seeds:
+            found = score(place, seed)
+            attributes = describe_proposal(proposal, seed)
+            state = {float: TrialState.COMPLETE, str: TrialState.FAIL}.get(type(found), TrialState.RUNNING)
+            if found is not None:
+                attributes["outcome"] = _outcome(found)
+            numbers = describe(proposal[2])
+            study.add_trial(
+                create_trial(
+                    state=state,
+                    value=found if isinstance(found, float) else None,
+                    params={name: numbers[name] for name in ranges},
+                    distributions=dict(ranges),
+                    user_attrs=attributes,
+                )
+            )
+    return run
+
+
+def describe_proposal(proposal: Proposal, seed: int) -> dict[str, Any]:
+    template, strategy, pattern = proposal
+    return {
+        "key": pattern.key,
+        "template": template,
+        "strategy": strategy,
+        "seed": seed,
+        "max_bd": describe(pattern)["max_bd"],
+        "params": 1000,
+        "flops": 50_000,
+        "budget": "log",
+        "sources": [list(inputs) for inputs in pattern.sources],
+    }
+
+
+def _outcome(found: float | str) -> dict[str, Any]:
+    curve: list[dict[str, float]] = [{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.0}]
+    if isinstance(found, str):
+        return {"epochs": 1, "seconds": 0.1, "validation_loss": None, "curve": curve[:1], "error": found}
+    loss = 2 - 2 * found
+    curve[-1] |= {"validation_loss": loss, "validation_accuracy": found}
+    return {"epochs": 2, "seconds": 0.2, "validation_loss": loss, "curve": curve, "error": None}

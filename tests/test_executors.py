@@ -1,0 +1,41 @@
+"""Executors: signals, devices, and how many trainings at a time."""
+
+import os
+import signal
+
+import pytest
+
+from nas.executors import StopFlag, resolve_device, resolve_workers
+from search_spaces.errors import Interrupted, MachineError
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_sets_the_flag_and_handlers_are_given_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    flag = StopFlag()
+    with flag.installed():
+        flag()
+        os.kill(os.getpid(), number)
+        assert flag.signal_number == number
+        assert signal.getsignal(number) == signal.SIG_DFL  # so that the second one ends the process
+        with pytest.raises(Interrupted) as caught:
+            flag()
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [resolve_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(MachineError, match="no CUDA device"):
+        resolve_device("cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [resolve_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+
+
+def test_workers_auto_is_one_a_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert resolve_workers("auto", "cpu") == 2
+    assert resolve_workers("auto", "cuda") == 3
+    assert resolve_workers(7, "cpu") == 7

@@ -1,0 +1,161 @@
+"""The ledger: what is told is on the disk, what contradicts it is refused."""
+
+import multiprocessing
+import os
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas.config import Candidate, NetworkConfig
+from nas.cost import Cost, predict_cost
+from nas.executors import failed
+from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database, lock_run
+from nas.train import Outcome
+from search_spaces.budget import log_budget
+from search_spaces.errors import ConflictError
+from search_spaces.templates import find_template
+
+CANDIDATE = Candidate(find_template("log").build(5), NetworkConfig(layers=5), 1, "log")
+OUTCOME = Outcome(0.75, 0.5, 1, 2.0, ({"epoch": 1, "train_loss": 1.0},), None)
+BUDGET = log_budget(5)
+
+
+def _open(path: Path, **attributes: object) -> Ledger:
+    return Ledger(path, attributes, renewed=frozenset({"asked"}))
+
+
+def _enter(ledger: Ledger) -> int:
+    return ledger.enter(CANDIDATE, "templates", BUDGET, predict_cost(CANDIDATE))
+
+
+def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -> None:
+    ledger = _open(tmp_path / "study.db")
+    assert [_enter(ledger), _enter(ledger)] == [0, 1]
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    trial = study.trials[0]
+    assert study.metric_names == [METRIC]
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert trial.state == optuna.trial.TrialState.RUNNING
+    assert trial.params == {"mean_bd": pytest.approx(19 / 15), "span": pytest.approx(21 / 11)}
+    assert trial.user_attrs == {
+        "key": CANDIDATE.pattern.key,
+        "template": "log",
+        "strategy": "templates",
+        "seed": 1,
+        "max_bd": 2,
+        "params": predict_cost(CANDIDATE).params,
+        "flops": predict_cost(CANDIDATE).flops,
+        "budget": "log",
+        "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
+    }
+
+
+def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
+    ledger = _open(tmp_path / "study.db")
+    for outcome in (OUTCOME, failed("out of memory"), Outcome(float("inf"), 0.1, 1, 1.0)):
+        ledger.finish(_enter(ledger), outcome)
+    _enter(ledger)
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "RUNNING"]
+    assert study.trials[0].value == 0.75
+    assert study.trials[0].user_attrs["outcome"] == {
+        "validation_loss": 0.5,
+        "epochs": 1,
+        "seconds": 2.0,
+        "curve": [{"epoch": 1, "train_loss": 1.0}],
+        "error": None,
+    }
+    assert study.trials[1].user_attrs["outcome"]["error"] == "out of memory"
+    entries = _open(tmp_path / "study.db").entries()
+    assert [entry.running for entry in entries] == [False, False, False, True]
+    assert [entry.validation_accuracy for entry in entries] == [0.75, None, None, None]
+    assert {entry.pattern for entry in entries} == {CANDIDATE.pattern}
+
+
+def test_a_candidate_takes_at_most_12_synchronised_writes(tmp_path: Path) -> None:
+    """Counted by SQLite's own change counter, which every transaction that writes adds one to."""
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    ledger.finish(_enter(ledger), OUTCOME)
+
+    def n_commits() -> int:
+        return int.from_bytes(path.read_bytes()[24:28], "big")
+
+    before = n_commits()
+    ledger.finish(_enter(ledger), OUTCOME)
+    n_fsyncs_a_commit = 4  # rollback journal: journal twice, database, directory
+    assert (n_commits() - before) * n_fsyncs_a_commit <= 12
+
+
+def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    _open(path, data="a", asked=1)
+    _open(path, data="a", asked=2)
+    before = path.read_bytes()
+    with pytest.raises(ConflictError, match="'a', and now it is 'b'"):
+        _open(path, data="b", asked=3)
+    assert path.read_bytes() == before
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert study.user_attrs == {"schema": 1, "data": "a", "asked": 2}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_file_that_is_no_database_is_refused_or_empty(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(content)
+    if content:
+        with pytest.raises(ConflictError, match="damaged or no SQLite database"):
+            _open(path)
+        assert path.read_bytes() == content
+    else:  # what a kill right after creation leaves
+        assert _open(path).entries() == []
+
+
+def test_an_overwritten_page_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    for _ in range(3):
+        ledger.finish(_enter(ledger), OUTCOME)
+    check_database(path)
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'trials'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    with path.open("r+b") as stream:
+        stream.seek((page - 1) * size)
+        stream.write(os.urandom(size))
+    with pytest.raises(ConflictError, match="damaged"):
+        check_database(path)
+
+
+def _try_lock(run: Path, answers: "multiprocessing.Queue[str]") -> None:
+    try:
+        with lock_run(run):
+            answers.put("got it")
+    except ConflictError as error:
+        answers.put(str(error))
+
+
+def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[str] = context.Queue()
+
+    def ask_another_process() -> str:
+        process = context.Process(target=_try_lock, args=(tmp_path, answers))
+        process.start()
+        answer = answers.get(timeout=60)
+        process.join()
+        return answer
+
+    with lock_run(tmp_path):
+        assert f"pid {os.getpid()} on " in ask_another_process()
+    assert ask_another_process() == "got it"
+
+
+def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
+    ledger = _open(tmp_path / "study.db")
+    ledger.enter(CANDIDATE, "random", BUDGET, Cost(params=7, flops=9))
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert (study.trials[0].user_attrs["params"], study.trials[0].user_attrs["flops"]) == (7, 9)

@@ -1,0 +1,133 @@
+"""Ray: the numbers of the serial executor, and candidates of dead workers told."""
+
+import functools
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import Candidate, SearchConfig
+from nas.data import load_data
+from nas.executors import StopFlag, Trainer, run_serial
+from nas.proposals import iterate_templates
+from nas.train import Outcome
+from search_spaces.budget import log_budget
+from search_spaces.errors import Interrupted
+
+ray_executor = pytest.importorskip("nas.ray_executor")
+# Workers cannot import this file.
+ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@dataclass
+class ListSource:
+    """Candidates from a list; outcomes by number."""
+
+    candidates: list[Candidate]
+    on_tell: Callable[[int], None] = lambda _: None
+    n_asked: int = 0
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def ask(self) -> tuple[int, Candidate] | None:
+        if self.n_asked == len(self.candidates):
+            return None
+        self.n_asked += 1
+        return self.n_asked - 1, self.candidates[self.n_asked - 1]
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        self.outcomes[number] = outcome
+        self.on_tell(number)
+
+
+@dataclass(frozen=True)
+class DyingTrainer(Trainer):
+    """Its process dies on seed 1, as by the kernel's out-of-memory killer."""
+
+    def train(self, candidate: Candidate, check_stop: Any = lambda: None) -> Outcome:
+        if candidate.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train(candidate, check_stop)
+
+
+def _candidates(config: SearchConfig) -> list[Candidate]:
+    network = config.network(10, (1, 8, 8))
+    return [Candidate(p, network, seed) for _, p in iterate_templates(log_budget(config.layers)) for seed in range(2)]
+
+
+def _without_time(outcome: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in outcome.to_dict().items() if name != "seconds"}
+
+
+def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
+    small_config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(load_data("digits", None), small_config)
+    serial, parallel = (ListSource(_candidates(small_config)) for _ in range(2))
+    run_serial(serial, trainer, StopFlag())
+    folder = functools.partial(tempfile.TemporaryDirectory, dir=tmp_path)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", folder)
+    ray_executor.run_ray(parallel, trainer, StopFlag(), 2)
+    assert {number: _without_time(outcome) for number, outcome in parallel.outcomes.items()} == {
+        number: _without_time(outcome) for number, outcome in serial.outcomes.items()
+    }
+    assert len(serial.outcomes) == 6
+    assert not list(tmp_path.iterdir())
+    assert not ray_executor.ray.is_initialized()
+
+
+@dataclass(frozen=True)
+class CrashingTrainer(Trainer):
+    """Has a bug."""
+
+    def train(self, candidate: Candidate, check_stop: Any = lambda: None) -> Outcome:  # noqa: ARG002
+        raise KeyError("growht")
+
+
+def test_a_dead_worker_is_told_and_the_others_go_on(small_config: SearchConfig) -> None:
+    source = ListSource(_candidates(small_config)[:4])
+    ray_executor.run_ray(source, DyingTrainer(load_data("digits", None), small_config), StopFlag(), 2)
+    assert {number: outcome.error for number, outcome in source.outcomes.items()} == {
+        0: None,
+        1: "worker died",
+        2: None,
+        3: "worker died",
+    }
+
+
+@pytest.mark.slow
+def test_a_bug_in_a_worker_ends_the_run_with_its_traceback(small_config: SearchConfig) -> None:
+    source = ListSource(_candidates(small_config))
+    with pytest.raises(RuntimeError, match="growht"):
+        ray_executor.run_ray(source, CrashingTrainer(load_data("digits", None), small_config), StopFlag(), 2)
+    assert not source.outcomes
+
+
+@pytest.mark.slow
+def test_an_error_of_ours_ends_the_run_and_is_no_training_failure(small_config: SearchConfig) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = ListSource(_candidates(small_config), on_tell=fail)
+    with pytest.raises(OSError, match="No space left"):
+        ray_executor.run_ray(source, Trainer(load_data("digits", None), small_config), StopFlag(), 2)
+    assert len(source.outcomes) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_run_without_outcomes_for_what_was_running(small_config: SearchConfig) -> None:
+    check_stop = StopFlag()
+
+    def interrupt(_: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    source = ListSource(_candidates(small_config), on_tell=interrupt)
+    with pytest.raises(Interrupted) as caught:
+        ray_executor.run_ray(source, Trainer(load_data("digits", None), small_config), check_stop, 2)
+    assert caught.value.exit_code == 143
+    assert len(source.outcomes) == 1

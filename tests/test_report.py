@@ -1,0 +1,130 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from synthetic_run import Score, make_run, propose
+
+from analysis.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
+from analysis.report import write_report
+from analysis.results import read_run, read_table, summarise_status
+from search_spaces.errors import InputError, NothingUsableError
+
+EVIL = '<script>alert("1")</script> | `x`'
+ATTRIBUTES: dict[str, Any] = {
+    "config": {"epochs": 2, "seed": 3, "dataset": EVIL},
+    "environment": {"device": "cpu (1 thread)", "commit": "abc123"},
+    "data": {"name": EVIL, "n_train": 300},
+}
+
+
+class _Collector(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def _write(tmp_path: Path, score: Score, **attributes: Any) -> tuple[Path, dict[str, str]]:
+    run = make_run(tmp_path / "run", propose(6, ["log", "nearest_log_i"]), score, **attributes)
+    paths = write_report(run)
+    assert sorted(paths) == sorted((run / "report").iterdir())
+    return run, {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_a_complete_run_says_everything_twice(tmp_path: Path) -> None:
+    run, texts = _write(tmp_path, lambda p, s: 0.5 + 0.02 * p + 0.01 * s, asked=16, **ATTRIBUTES)
+    page = _Collector()
+    page.feed(texts["index.html"])
+    assert "script" not in page.tags
+    assert page.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert not re.search(r"@import|url\(", texts["index.html"])
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", texts["report.md"])
+    assert set(linked) == {name for name in texts if name.endswith(".svg")}
+    assert len(linked) == len(page.links)
+    for text in (texts["index.html"], texts["report.md"]):
+        assert "Incomplete" not in text
+        assert "How the templates compare" in text
+        assert "abc123" in text
+        assert f"python run_search.py search --run {run}" in text
+        assert f"optuna-dashboard sqlite:///{run}/study.db" in text
+        assert json.loads(texts["summary.json"])["statistics"][0]["verdict"]["sentence"][1:] in text
+    pd.testing.assert_frame_equal(read_table(run / "report" / "candidates.csv"), read_run(run).candidates)
+
+
+def test_summary_is_strict_json_and_agrees_with_the_run(tmp_path: Path) -> None:
+    run, texts = _write(tmp_path, lambda p, _s: 0.5 + 0.02 * p, **ATTRIBUTES)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    summary = json.loads(texts["summary.json"], parse_constant=refuse)
+    status = summarise_status(read_run(run))
+    assert summary["status"] == status
+    assert summary["best_patterns"][0]["key"] == status["best"]["key"]
+    assert summary["environment"] == ATTRIBUTES["environment"]
+    assert summary["uniform_reach"]["n_patterns"] == 2000
+    assert [one["name"] for one in summary["templates"]] == ["nearest_log_i", "log", "random (mean of 6)"]
+
+
+def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
+    scores: dict[tuple[int, int], str | None] = {(2, 0): EVIL, (7, 1): None}
+    _, texts = _write(tmp_path, lambda p, s: scores.get((p, s), 0.5 + 0.01 * p), asked=20)
+    notice = "Incomplete: 14 candidates of 20 asked for are complete (1 failed, 1 running, 4 not begun)"
+    for text in (texts["index.html"], texts["report.md"]):
+        assert notice in text
+        assert text.index(notice) < text.index("Trained:")
+        assert "Failures" in text
+    assert "&lt;script&gt;alert" in texts["index.html"]
+    assert "<script" not in texts["index.html"]
+    assert r"\<script\>" in texts["report.md"]
+
+
+def test_a_study_without_attributes_is_reported(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5, seeds=(0,))
+    page = write_report(run)[0].read_text()
+    assert "too few patterns to say: 1 sampled" in page
+    assert "How the templates compare" not in page
+
+
+def test_nothing_complete_gives_the_reasons(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(2), lambda p, _s: f"exploded at {p}")
+    with pytest.raises(NothingUsableError, match=r"4 failed.*trial 0: exploded at 0") as caught:
+        write_report(run)
+    assert caught.value.exit_code == 5
+    assert not (run / "report").exists()
+    with pytest.raises(InputError):
+        write_report(tmp_path / "absent")
+
+
+def test_a_second_report_is_the_same_and_drops_stale_diagrams(tmp_path: Path) -> None:
+    run, texts = _write(tmp_path, lambda p, _s: 0.5 + 0.02 * p, **ATTRIBUTES)
+    stale = run / "report" / "arcs_0123456789ab.svg"
+    stale.write_text("old")
+    paths = write_report(run)
+    assert not stale.exists()
+    assert {path.name: path.read_text(encoding="utf-8") for path in paths} == texts
+
+
+def test_documents_escape_every_block() -> None:
+    blocks: list[Block] = [
+        Heading(1, EVIL),
+        Paragraph(EVIL),
+        Table((EVIL,), ((EVIL,),)),
+        Picture("a.svg", "<svg/>", EVIL),
+        Code("a < b"),
+    ]
+    page = _Collector()
+    page.feed(format_html(EVIL, blocks))
+    assert "script" not in page.tags
+    markdown = format_markdown(blocks)
+    assert "<script" not in markdown.replace(r"\<script", "")
+    assert markdown.count(r"\|") == 5
