@@ -229,18 +229,19 @@ def search(
     flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
 
     from nas.search import run_search, settle_config
+    from search_spaces.errors import ConflictError, InputError
 
     settings = settle_config(run, config, flags)
     console = _console(stderr=as_json)
-    console.print(
+    headline = (
         f"searching {settings.strategy} patterns of {settings.layers} layers at budget {settings.budget} on "
         f"{settings.dataset}: {settings.workers} at a time on {settings.device}, into {run}"
     )
     try:
-        with _progress(console) as listener:
+        with _progress(console, headline) as listener:
             run_search(run, settings, listener)
-    except BaseException:
-        if (run / "study.db").exists():
+    except BaseException as error:
+        if not isinstance(error, InputError | ConflictError):
             console.print(f"what is finished is kept; to go on: python run_search.py search --run {run}")
         raise
     results = _read(run)
@@ -251,7 +252,9 @@ def search(
 
 
 @contextmanager
-def _progress(console: "Console") -> "Iterator[Callable[[Candidate | None, Outcome | None, int, int], None]]":
+def _progress(
+    console: "Console", headline: str
+) -> "Iterator[Callable[[Candidate | None, Outcome | None, int, int], None]]":
     """What run_search reports to: a bar on a terminal, a line a candidate elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -267,6 +270,7 @@ def _progress(console: "Console") -> "Iterator[Callable[[Candidate | None, Outco
 
     def listen(candidate: "Candidate | None", outcome: "Outcome | None", n_finished: int, n_asked: int) -> None:
         if candidate is None or outcome is None:
+            console.print(headline)
             bar.reset(task, total=n_asked, completed=n_finished, description="training")
             return
         line = _candidate_line(candidate, outcome)

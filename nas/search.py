@@ -149,9 +149,10 @@ def settle_config(run: Path, file: Path | None, flags: dict[str, Any]) -> Search
     """The settings of a run: its own where it has some, changed where that is allowed; device and workers resolved.
 
     Raises:
-        InputError: the settings cannot be used.
-        ConflictError: a run exists there and was made with others; nothing was changed.
+        InputError: the settings cannot be used, or the run directory is a file.
+        ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
     """
+    _check_folder(run)
     held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
     given = {} if file is None else read_toml(file)
     given.update({name: value for name, value in flags.items() if value is not None})
@@ -173,6 +174,19 @@ def settle_config(run: Path, file: Path | None, flags: dict[str, Any]) -> Search
             + ". Give another --run, or drop these flags"
         )
     return config
+
+
+def _check_folder(run: Path) -> None:
+    """Refuse to spread a run's files over what somebody keeps there."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
+    if run.is_dir() and not (run / "config.toml").exists():
+        others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
+        if others:
+            raise ConflictError(
+                f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
+                "give an empty folder, or a name that is free"
+            )
 
 
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:

@@ -1,0 +1,194 @@
+"""The command line: what scripts rely on, and the exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, CommandLine
+
+from search_spaces.templates import TEMPLATES
+
+SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
+SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops"]
+# connections, MBD, mean BD at 12 layers
+EXPECTED = {
+    "chain": (12, 12, 4.667),
+    "dense": (78, 1, 1.000),
+    "log": (37, 3, 1.628),
+    "nearest_log_i": (37, 4, 1.769),
+    "nearest_log_L": (42, 3, 1.590),
+    "nearest_4": (42, 3, 1.590),
+    "nearest_half": (42, 4, 1.718),
+    "evenly_log_i": (37, 3, 1.577),
+    "evenly_log_L": (42, 3, 1.500),
+    "odd_even": (42, 2, 1.462),
+    "half_and_log": (60, 2, 1.231),
+    "loglog": (30, 3, 1.769),
+    "harmonic": (22, 5, 2.179),
+    "midpoint": (28, 2, 1.641),
+}
+
+
+def test_score_prints_one_array_with_every_template(command_line: CommandLine) -> None:
+    done = command_line("score", "--layers", 12, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert [row["template"] for row in rows] == list(TEMPLATES) == list(EXPECTED)
+    assert all(list(row) == SCORE_KEYS for row in rows)
+    found = {row["template"]: (row["connections"], row["max_bd"], round(row["mean_bd"], 3)) for row in rows}
+    assert found == EXPECTED
+
+
+def test_score_takes_templates_sizes_and_files(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"layers": 3, "sources": [[0], [1], [0, 2]]}')
+    arguments = ["--template", "log:b=2,c=1", "--template", "random:7", "--pattern", file, "--budget", "total:5"]
+    sizes = ["--blocks", 2, "--growth", 8, "--bottleneck", "--image", "3x32x32", "--classes", 100, "--json"]
+    rows = json.loads(command_line("score", *arguments, *sizes).stdout)
+    assert [(row["template"], row["connections"]) for row in rows] == [
+        (str(file), 4),
+        ("log:b=2,c=1", 5),
+        ("random:7", 5),
+    ]
+    table = command_line("score", "--layers", 4, "--template", "dense").stdout
+    assert "1.0000" in table
+    assert "dense" in table
+
+
+def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = command_line("search", "--run", run, *small_flags, "--json")
+    assert done.returncode == 0, done.stderr
+    status = json.loads(done.stdout.splitlines()[-1])
+    assert set(status) == {"complete", "failed", "pruned", "running", "asked", "patterns", "best"}
+    assert (status["complete"], status["asked"], status["patterns"], status["running"]) == (10, 10, 5, 0)
+    assert "10/10" in done.stderr
+    assert json.loads(command_line("status", "--run", run, "--json").stdout) == status
+    for name in ("index.html", "report.md", "candidates.csv", "summary.json"):
+        assert (run / "report" / name).stat().st_size > 0
+    best = run / "templates" / status["best"]["key"][:12] / "template.json"
+    assert json.loads(best.read_text())["provenance"]["measured"]["n_seeds"] == 2
+    (row,) = json.loads(command_line("score", "--pattern", best, "--json").stdout)
+    assert row["mean_bd"] == status["best"]["mean_bd"]
+    again = command_line("search", "--run", run)  # nothing left to train: report and templates alone
+    assert again.returncode == 0
+    assert "9/10" not in again.stdout
+    changed = command_line("search", "--run", run, "--layers", 6)
+    assert changed.returncode == 4
+    assert "layers 5 there, 6 now" in changed.stderr
+    assert command_line("report", "--run", run).returncode == 0
+    exported = command_line("export", "--run", run, "--top", 1)
+    assert exported.returncode == 0
+    assert "next: python run_search.py score --pattern" in exported.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_says_how_to_go_on_and_does(
+    command_line: CommandLine, small_flags: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *small_flags, "--trials", "8"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("2/22"):
+            break
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"to go on: python run_search.py search --run {run}" in rest
+    status = json.loads(command_line("status", "--run", run, "--json").stdout)
+    assert 2 <= status["complete"] < 22
+    assert status["running"] <= 1
+    done = command_line("search", "--run", run, "--json")
+    status = json.loads(done.stdout.splitlines()[-1])
+    assert (status["complete"], status["running"], status["asked"]) == (22, 0, 22)
+
+
+def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *small_flags, "--trials", "8"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (run / "study.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.kill()
+    process.wait()
+    done = command_line("search", "--run", run, *small_flags, "--trials", 8, "--json")
+    status = json.loads(done.stdout.splitlines()[-1])
+    assert (status["complete"], status["running"], status["asked"]) == (22, 0, 22)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["score", "--layers", "0"], 2, "layers: input should be greater than or equal to 1, got 0"),
+        (["score", "--template", "denes"], 2, "no template is named 'denes'"),
+        (["score", "--pattern", "nowhere.json"], 2, "no pattern file at nowhere.json"),
+        (["score", "--image", "8x8"], 2, "--image 8x8: expected CxHxW"),
+        (["score", "--budget", "total:3", "--template", "random:1"], 2, "total:24 to total:300"),
+        (["score", "--nonsense"], 2, "--nonsense"),
+        (["search", "--run", "{run}", "--epochs", "0", "--lr", "-1"], 2, "lr: input should be greater than 0"),
+        (["search", "--run", "{run}", "--dataset", "npz"], 2, "needs --data"),
+        (["search", "--run", "{run}", "--device", "cuda"], 3, "no CUDA device"),
+        (["search", "--run", "{run}", "--train-examples", "5000"], 2, "asks for more than the 958"),
+        (["status", "--run", "{run}"], 2, "no run directory"),
+        (["report", "--run", "{run}"], 2, "no run directory"),
+        (["export"], 2, "export takes one of"),
+        (["export", "--template", "log"], 2, "need --to"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_explained_without_a_traceback(
+    command_line: CommandLine, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    if "cuda" in arguments and _has_cuda():
+        pytest.skip("this machine has a CUDA device")
+    run = tmp_path / "run"
+    done = command_line(*(argument.format(run=run) for argument in arguments))
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not run.exists()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def test_debug_shows_the_traceback(command_line: CommandLine) -> None:
+    done = command_line("score", "--template", "denes", "--debug")
+    assert "Traceback" in done.stderr
+    assert "InputError" in done.stderr
+
+
+def test_a_folder_that_is_no_run_is_left_alone(
+    command_line: CommandLine, small_flags: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    done = command_line("search", "--run", tmp_path, *small_flags)
+    assert done.returncode == 4
+    assert "holds other files" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("export", "--template", "midpoint", "--layers", 12, "--to", tmp_path)
+    assert done.returncode == 0
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.suffix for path in folder.iterdir()) == [".dot", ".graphml", ".json", ".svg"]
+    template = json.loads((folder / "template.json").read_text())
+    assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (12, "total:28", 2)
+    again = command_line("export", "--pattern", folder / "template.json", "--to", tmp_path / "copy")
+    assert again.returncode == 0
+    assert (tmp_path / "copy" / folder.name / "template.json").exists()
