@@ -1,4 +1,4 @@
-"""The errors a caller can cause or meet, each with the exit code that the command line gives it."""
+"""The errors a caller can cause or meet, each with its exit code."""
 
 
 class InputError(ValueError):
