@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,13 @@ from analysis.findings import N_BEST, Findings, find, summarise
 from analysis.reach import Reach
 from analysis.results import read_run
 from analysis.statistics import Correlation, Stratum
+from analysis.wording import NONE, format_percent, format_value, format_with_error, name_briefly, name_pattern
 from search_spaces.arcs import draw_arcs
 from search_spaces.files import format_json, write_atomic
 from search_spaces.pattern import ConnectionPattern
 
 N_DRAWN = 3
 N_FAILURES = 20
-NONE = "-"
 
 
 def write_report(run_dir: Path) -> list[Path]:
@@ -98,11 +97,12 @@ def _headline(findings: Findings) -> Iterator[Block]:
     best = findings.patterns.iloc[0]
     seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
     yield Paragraph(f"Trained: {_caption(findings)}.")
+    accuracy = format_percent(best, "validation_accuracy")
     yield Paragraph(
-        f"Best pattern by mean validation accuracy: {_name(best)}, mean backprop distance {best['mean_bd']:.3f}, "
-        f"accuracy {_percent(best, 'validation_accuracy')} % over {seeds}. The best of {len(findings.patterns)} was "
-        "picked by this number, so expect less of it on new data."
-    )  # fmt: skip
+        f"Best pattern by mean validation accuracy: {name_pattern(best)}, mean backprop distance "
+        f"{best['mean_bd']:.3f}, accuracy {accuracy} % over {seeds}. The best of {len(findings.patterns)} was picked by "
+        "this number, so expect less of it on new data."
+    )
     yield Paragraph(f"Verdict: {stratum.verdict.sentence}.")
 
 
@@ -155,22 +155,22 @@ def _best_section(findings: Findings) -> Iterator[Block]:
     drawn = {row["key"]: row for row in (*top[:N_DRAWN], *named)}
     for key, row in drawn.items():
         sources = tuple(map(tuple, json.loads(row["sources"])))
-        picture = draw_arcs(ConnectionPattern(len(sources), sources), _short_name(row), width=460)
-        accuracy = _percent(row, "validation_accuracy")
-        yield Picture(f"arcs_{key[:12]}.svg", picture, f"{_name(row)}: accuracy {accuracy} %", is_small=True)
+        picture = draw_arcs(ConnectionPattern(len(sources), sources), name_briefly(row), width=460)
+        accuracy = format_percent(row, "validation_accuracy")
+        yield Picture(f"arcs_{key[:12]}.svg", picture, f"{name_pattern(row)}: accuracy {accuracy} %", is_small=True)
 
 
 def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
     return (
         str(place),
-        _name(row),
-        _text(row["strategy"]),
+        name_pattern(row),
+        format_value(row["strategy"]),
         f"{row['mean_bd']:.3f}",
-        _text(row["max_bd"]),
+        format_value(row["max_bd"]),
         f"{row['span']:.2f}",
         str(row["n_seeds"]),
-        _percent(row, "validation_accuracy"),
-        _with_error(row["validation_loss"], row["validation_loss_sd"] / row["n_seeds"] ** 0.5, 3),
+        format_percent(row, "validation_accuracy"),
+        format_with_error(row["validation_loss"], row["validation_loss_sd"] / row["n_seeds"] ** 0.5, 3),
     )
 
 
@@ -180,7 +180,7 @@ def _template_section(findings: Findings) -> Iterator[Block]:
         (
             one.name,
             str(one.n_seeds),
-            _with_error(100 * one.mean, None if one.standard_error is None else 100 * one.standard_error, 2),
+            format_with_error(100 * one.mean, None if one.standard_error is None else 100 * one.standard_error, 2),
             NONE if one.difference is None else _difference(one.difference, one.difference_error),
             str(one.n_shared_seeds) if one.difference is not None else NONE,
         )
@@ -195,7 +195,7 @@ def _template_section(findings: Findings) -> Iterator[Block]:
 
 
 def _difference(value: float, error: float | None) -> str:
-    text = _with_error(100 * value, None if error is None else 100 * error, 2)
+    text = format_with_error(100 * value, None if error is None else 100 * error, 2)
     return text if text.startswith("-") else f"+{text}"
 
 
@@ -245,9 +245,10 @@ def _caveats(stratum: Stratum) -> Iterator[str]:
         name = one.outcome.replace("_", " ")
         if one.ceiling is not None:
             yield (
-                f"Noise: {one.single_seed:.2f} of the variance of one training's {name} lies between patterns, "
-                f"{one.paired_mean:.2f} of that of the mean of {one.n_seeds} seeds (n={one.n_patterns} patterns): "
-                f"even a perfect predictor would show a correlation of about {one.ceiling:.2f}."
+                f"Noise: by estimate, {one.single_seed:.2f} of the variance of one training's {name} lies between "
+                f"patterns, {one.paired_mean:.2f} of that of the mean of {one.n_seeds} seeds (n={one.n_patterns} "
+                "patterns; below 0 means none that can be told from noise): even a perfect predictor would show a "
+                f"correlation of about {one.ceiling:.2f}."
             )
     if all(one.ceiling is None for one in stratum.reliability):
         yield "Noise: not known, for that takes two patterns or more that share two seeds or more."
@@ -271,7 +272,13 @@ def _failure_section(findings: Findings) -> Iterator[Block]:
     failed = candidates[candidates["state"].isin(["failed", "pruned"])]
     header = ("candidate", "state", "pattern", "seed", "reason")
     rows = [
-        (_text(row["number"]), row["state"], _name(row), _text(row["seed"]), _text(row["error"]))
+        (
+            format_value(row["number"]),
+            row["state"],
+            name_pattern(row),
+            format_value(row["seed"]),
+            format_value(row["error"]),
+        )
         for _, row in failed.head(N_FAILURES).iterrows()
     ]
     yield Table(header, tuple(rows))
@@ -294,31 +301,6 @@ def _provenance_section(findings: Findings) -> Iterator[Block]:
     storage = shlex.quote(f"sqlite:///{run.path / 'study.db'}")
     yield Paragraph("To go on with this run, and to browse its study:")
     yield Code(f"python run_search.py search --run {path}\noptuna-dashboard {storage}")
-
-
-# --- numbers as text ---------------------------------------------------------------------------------------------
-
-
-def _name(row: "pd.Series[Any]") -> str:
-    return row["key"][:12] if row["template"] is pd.NA else f"{row['template']} ({row['key'][:12]})"
-
-
-def _short_name(row: "pd.Series[Any]") -> str:
-    return str(row["key"][:12] if row["template"] is pd.NA else row["template"])
-
-
-def _text(value: object) -> str:
-    return NONE if value is None or value is pd.NA else str(value)
-
-
-def _percent(row: "pd.Series[Any]", column: str) -> str:
-    return _with_error(100 * row[column], 100 * row[f"{column}_sd"] / row["n_seeds"] ** 0.5, 2)
-
-
-def _with_error(value: float, error: float | None, digits: int) -> str:
-    if not math.isfinite(value):
-        return NONE
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and math.isfinite(error) else "")
 
 
 def _svg(figure: Any) -> str:

@@ -1,0 +1,39 @@
+"""Numbers and names as the report words them."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+NONE = "-"
+
+
+def name_pattern(row: "pd.Series[Any]") -> str:
+    """A pattern's key, after its template's name where it has one."""
+    return row["key"][:12] if row["template"] is pd.NA else f"{row['template']} ({row['key'][:12]})"
+
+
+def name_briefly(row: "pd.Series[Any]") -> str:
+    """A pattern's template, or its key."""
+    return str(row["key"][:12] if row["template"] is pd.NA else row["template"])
+
+
+def format_value(value: object) -> str:
+    """Any table entry, NONE where it is missing."""
+    return NONE if value is None or value is pd.NA else str(value)
+
+
+def format_percent(row: "pd.Series[Any]", column: str) -> str:
+    """A mean share over seeds in per cent, with its standard error where there are several."""
+    return format_with_error(100 * row[column], 100 * row[f"{column}_sd"] / row["n_seeds"] ** 0.5, 2)
+
+
+def format_with_error(value: float, error: float | None, digits: int) -> str:
+    """A value and its standard error.
+
+    >>> format_with_error(0.5, 0.25, 2), format_with_error(0.5, None, 1), format_with_error(math.nan, None, 1)
+    ('0.50 ± 0.25', '0.5', '-')
+    """
+    if not math.isfinite(value):
+        return NONE
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and math.isfinite(error) else "")
