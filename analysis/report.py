@@ -100,8 +100,8 @@ def _headline(findings: Findings) -> Iterator[Block]:
     accuracy = format_percent(best, "validation_accuracy")
     yield Paragraph(
         f"Best pattern by mean validation accuracy: {name_pattern(best)}, mean backprop distance "
-        f"{best['mean_bd']:.3f}, accuracy {accuracy} % over {seeds}. The best of {len(findings.patterns)} was picked by "
-        "this number, so expect less of it on new data."
+        f"{best['mean_bd']:.3f}, accuracy {accuracy} % over {seeds}. The best of {len(findings.patterns)} was picked "
+        "by this number, so expect less of it on new data."
     )
     yield Paragraph(f"Verdict: {stratum.verdict.sentence}.")
 
