@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,18 +11,33 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_spaces.blocks import transition_inputs
-from search_spaces.budget import FORMS, Budget, parse_budget
+from search_spaces.budget import FORMS, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Model = TypeVar("Model", bound=BaseModel)
+Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
 # A run can be asked for more of the same, by more workers; anything else would make it another experiment.
 CHANGEABLE = frozenset({"trials", "seeds", "workers"})
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """Checks of several fields together; each gives what is wrong, or None."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "_Settings":
+        problems = [said for _, check in self.conflicts() if (said := check(self)) is not None]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+Model = TypeVar("Model", bound=_Settings)
 
 
 class ShapeConfig(_Settings):
@@ -58,15 +73,15 @@ class NetworkConfig(ShapeConfig):
     classes: Annotated[int, Field(ge=2)] = 10
     image: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
 
-    @model_validator(mode="after")
-    def _check_resolution(self) -> "NetworkConfig":
-        smallest = min(self.image[1:]) >> (self.blocks - 1)
-        if smallest < 1:
-            raise ValueError(
-                f"{self.blocks} blocks halve an image of {self.image[1]}x{self.image[2]} away: give at most "
-                f"{min(self.image[1:]).bit_length()} blocks"
-            )
-        return self
+    @field_validator("image", mode="before")
+    @classmethod
+    def _read_json_list(cls, image: Any) -> Any:
+        return tuple(image) if isinstance(image, list) else image
+
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """See _Settings."""
+        yield {"blocks", "image"}, _check_resolution
 
     @property
     def stem(self) -> int:
@@ -131,29 +146,13 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"not of a known form: {FORMS}")
         return text
 
-    @model_validator(mode="after")
-    def _check_together(self) -> "SearchConfig":
-        problems = []
-        try:
-            self._check_enough_patterns(parse_budget(self.budget, self.layers))
-        except InputError as error:
-            problems.append(str(error))
-        if self.dataset == "npz" and self.data is None:
-            problems.append("dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test")
-        if self.transition == "rule" and self.strategy != "templates":
-            problems.append("transition rule exists for named templates only: use --strategy templates, or log")
-        if self.strategy == "templates" and not self.templates:
-            problems.append("strategy templates with --no-templates leaves nothing to train: drop one of them")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _check_enough_patterns(self, budget: Budget) -> None:
-        if self.strategy != "templates" and budget.n_patterns < self.trials:
-            raise InputError(
-                f"budget {self.budget} has only {budget.n_patterns} patterns of {self.layers} layers, fewer than the "
-                f"{self.trials} trials asked for"
-            )
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """See _Settings."""
+        yield {"budget", "layers", "strategy", "trials"}, _check_enough_patterns
+        yield {"dataset", "data"}, _check_data_given
+        yield {"transition", "strategy"}, _check_rule_has_templates
+        yield {"strategy", "templates"}, _check_something_to_train
 
     def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
         """The candidates' network on data of that many classes and that image shape.
@@ -163,6 +162,42 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         """
         shape = {name: getattr(self, name) for name in ShapeConfig.model_fields}
         return validate(NetworkConfig, {**shape, "classes": classes, "image": image})
+
+
+def _check_resolution(config: NetworkConfig) -> str | None:
+    height, width = config.image[1:]
+    if min(height, width) >> (config.blocks - 1) >= 1:
+        return None
+    most = min(height, width).bit_length()
+    return f"{config.blocks} blocks halve an image of {height}x{width} away: give at most {most} blocks"
+
+
+def _check_enough_patterns(config: SearchConfig) -> str | None:
+    try:
+        budget = parse_budget(config.budget, config.layers)
+    except InputError as error:
+        return str(error)
+    if config.strategy == "templates" or budget.n_patterns >= config.trials:
+        return None
+    return (
+        f"budget {config.budget} has only {budget.n_patterns} patterns of {config.layers} layers, fewer than the "
+        f"{config.trials} trials asked for"
+    )
+
+
+def _check_data_given(config: SearchConfig) -> str | None:
+    needs = config.dataset == "npz" and config.data is None
+    return "dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test" if needs else None
+
+
+def _check_rule_has_templates(config: SearchConfig) -> str | None:
+    lacks = config.transition == "rule" and config.strategy != "templates"
+    return "transition rule exists for named templates only: use --strategy templates, or log" if lacks else None
+
+
+def _check_something_to_train(config: SearchConfig) -> str | None:
+    nothing = config.strategy == "templates" and not config.templates
+    return "strategy templates with --no-templates leaves nothing to train: drop one of them" if nothing else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,26 +228,31 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     Raises:
         InputError: every problem at once, one a line, each under the flag's name.
     """
-    lines = []
-    known = {name.replace("_", "-") for name in model.model_fields}
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        for problem in error.errors():
-            flag = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
-            if problem["type"] == "extra_forbidden":
-                near = difflib.get_close_matches(flag, known, n=1)
-                lines.append(f"{flag}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
-            elif flag:
-                lines.append(f"{flag}: {_lower_first(problem['msg'])}, got {problem['input']!r}")
-            else:
-                lines.append(problem["msg"].removeprefix("Value error, "))
-    raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines)))
+        problems = error.errors()
+    wrong = {str(problem["loc"][0]) for problem in problems if problem["loc"]}
+    lines = [_describe_problem(problem, model) for problem in problems]
+    if wrong:
+        # Checks of several fields have not run yet; those that need none of the wrong ones can.
+        sound = model.model_construct(**{name: value for name, value in values.items() if name not in wrong})
+        checks = (check for needed, check in model.conflicts() if not needed & wrong)
+        lines += [said for check in checks if (said := check(sound)) is not None]
+    once = dict.fromkeys("\n".join(lines).splitlines())
+    raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in once))
 
 
-def _lower_first(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+def _describe_problem(problem: Any, model: type[Model]) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return str(message)
+    flag = str(problem["loc"][0]).replace("_", "-")
+    if problem["type"] == "extra_forbidden":
+        known = [name.replace("_", "-") for name in model.model_fields]
+        near = difflib.get_close_matches(flag, known, n=1)
+        return f"{flag}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{flag}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
 
 
 def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:

@@ -1,6 +1,8 @@
 """Params and FLOPs of a candidate, analytic."""
 
+import math
 from dataclasses import dataclass
+from decimal import Decimal
 
 from nas.config import Candidate
 
@@ -45,7 +47,9 @@ def predict_cost(candidate: Candidate) -> Cost:
 def transition_channels(candidate: Candidate, n_read: int) -> int:
     """Channels that a transition writes when it reads n_read channels."""
     network = candidate.network
-    return network.growth if network.compression is None else max(1, int(network.compression * n_read))
+    if network.compression is None:
+        return network.growth
+    return max(1, math.floor(Decimal(str(network.compression)) * n_read))  # 0.29 of 100 is 29, in floats 28
 
 
 def _channels(nodes: tuple[int, ...], first: int, growth: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.errors import InputError
-from search_spaces.sampling import derive_seed
+from search_spaces.sampling import derive_generator
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_MNIST_HINT = (
@@ -23,6 +23,7 @@ FASHION_MNIST_HINT = (
 )
 NPZ_HINT = "write it by numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
 IDX_UINT8 = 0x08
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
 CROP_PADDING = 4
 
 
@@ -145,28 +146,30 @@ def _count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
 def _split_indices(data: DataSet, seed: int, train_examples: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     n_train, n_validation = _count_split(data, train_examples)
     rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
-    train, validation = _divide(data, rest, n_validation, derive_seed(seed, "validation"))
-    if n_train < len(train):
-        _, train = _divide(data, train, n_train, derive_seed(seed, "train"))
+    classes = np.unique(data.labels[rest])
+    validation = _choose(data, rest, n_validation, derive_generator(seed, "validation"))
+    rest = np.setdiff1d(rest, validation)
+    train = rest if n_train == len(rest) else _choose(data, rest, n_train, derive_generator(seed, "train"))
+    for part in (train, validation):
+        missing = np.setdiff1d(classes, data.labels[part])
+        if len(missing):
+            raise InputError(
+                f"{data.name} cannot be split with every class in every part: {n_train} training or {n_validation} "
+                f"validation examples lack class {missing[0]}; give more of each class, or more --train-examples"
+            )
     return train, validation
 
 
-def _divide(
-    data: DataSet, indices: NDArray[np.int64], n_second: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two disjoint parts of the indices, the second of n_second, each with the classes in proportion."""
-    from sklearn.model_selection import train_test_split
-
-    try:
-        first, second = train_test_split(
-            indices, test_size=n_second, stratify=data.labels[indices], random_state=seed % 2**32
-        )
-    except ValueError as error:
-        raise InputError(
-            f"{data.name} cannot be split with every class in every part ({error}): give more examples a class, or "
-            "another --train-examples"
-        ) from None
-    return np.sort(first), np.sort(second)
+def _choose(data: DataSet, indices: NDArray[np.int64], n: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """n of the indices, sorted, each class in proportion: its quota rounded by largest remainders."""
+    counts = np.bincount(data.labels[indices], minlength=data.n_classes)
+    quotas = n * counts / len(indices)
+    chosen = np.floor(quotas).astype(np.int64)
+    largest = np.argsort(chosen - quotas, kind="stable")[: n - chosen.sum()]
+    chosen[largest] += 1
+    shuffled = generator.permutation(indices)
+    parts = [shuffled[data.labels[shuffled] == label][:k] for label, k in enumerate(chosen)]
+    return np.sort(np.concatenate(parts))
 
 
 def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -213,10 +216,12 @@ def _load_fashion_mnist(folder: Path) -> DataSet:
         )
         for part, n in (("train", 60_000), ("t10k", 10_000))
     ]
+    for part, (_, found) in zip(("train", "t10k"), parts, strict=True):
+        if found.max() > 9:
+            file = folder / f"{part}-labels-idx1-ubyte"
+            raise InputError(f"{file}: a label is {found.max()}, expected 0..9; {FASHION_MNIST_HINT}")
     images = np.concatenate([images for images, _ in parts])[:, None]
     labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    if labels.max() > 9:
-        raise InputError(f"{folder}: a label is {labels.max()}, expected 0..9; {FASHION_MNIST_HINT}")
     return _as_data_set("fashion-mnist", images, labels, np.arange(60_000, 70_000), augment=True)
 
 
@@ -255,11 +260,12 @@ def _load_npz(path: Path) -> DataSet:
             f"{path}: images of x_train are {images['train'].shape[1:]} and of x_test {images['test'].shape[1:]}: they "
             "must be alike"
         )
-    missing = set(range(int(labels["train"].max()) + 1)) - set(np.unique(labels["train"]).tolist())
-    if missing or labels["test"].max() > labels["train"].max() or labels["train"].max() < 1:
+    found = np.unique(labels["train"])
+    if found[-1] != len(found) - 1 or len(found) < 2 or labels["test"].max() > found[-1]:
+        missing = [int(label) for label in np.setdiff1d(np.arange(len(found) + 5), found) if label < found[-1]]
         raise InputError(
             f"{path}: y_train must hold every class 0..C-1, C at least 2, and y_test no other; y_train goes up to "
-            f"{labels['train'].max()}, lacks {sorted(missing)[:5]}, and y_test goes up to {labels['test'].max()}"
+            f"{found[-1]}, lacks {missing[:5]}, and y_test goes up to {labels['test'].max()}"
         )
     both = np.concatenate([labels["train"], labels["test"]])
     test = np.arange(len(labels["train"]), len(both))
@@ -269,7 +275,7 @@ def _load_npz(path: Path) -> DataSet:
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     names = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             if missing:
                 raise InputError(
@@ -280,7 +286,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise InputError(f"there is no file {path}; {NPZ_HINT}") from None
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, *DAMAGED_ZIP) as error:
         raise InputError(f"{path} is not a whole .npz file of plain arrays ({error}); {NPZ_HINT}") from None
 
 
@@ -297,7 +303,8 @@ def _check_images(path: Path, part: str, images: NDArray[Any]) -> NDArray[Any]:
         )
     if images.dtype == np.uint8:
         return images
-    images = images.astype(np.float32)
+    with np.errstate(over="ignore"):
+        images = images.astype(np.float32)
     if not np.isfinite(images).all():
         raise InputError(f"{path}: x_{part} holds values that are not finite; clean or drop those images")
     return images
@@ -305,7 +312,7 @@ def _check_images(path: Path, part: str, images: NDArray[Any]) -> NDArray[Any]:
 
 def _check_labels(path: Path, part: str, labels: NDArray[Any], n_images: int) -> NDArray[np.int64]:
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.shape != (n_images,) or labels.dtype.kind not in "ui" or labels.min() < 0:
+    if labels.shape != (n_images,) or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= 2**31:
         raise InputError(
             f"{path}: y_{part} has shape {labels.shape} and type {labels.dtype}, expected ({n_images},) whole numbers "
             "from 0, one for each image"

@@ -103,7 +103,9 @@ def build_network(candidate: Candidate) -> SkipNetwork:
     weights wherever their shapes agree: a paired design. Convolutions: normal with standard deviation
     sqrt(2 / fan_in) (arXiv:1502.01852); classifier: sqrt(1 / fan_in), bias 0.
     """
-    network = SkipNetwork(candidate)
+    with torch.device("meta"):  # no draws from the global generator, and none that are thrown away
+        network = SkipNetwork(candidate)
+    network.to_empty(device="cpu")
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             generator = torch.Generator().manual_seed(derive_seed(candidate.seed, "weights", name))
@@ -112,6 +114,8 @@ def build_network(candidate: Candidate) -> SkipNetwork:
             nn.init.normal_(module.weight, std=(gain / fan_in) ** 0.5, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()  # scale 1, shift 0: no draw
     n_params = sum(parameter.numel() for parameter in network.parameters())
     assert n_params == predict_cost(candidate).params, "cost.py and network.py disagree"
     return network
