@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from analysis.results import Run
     from nas.config import Candidate, NetworkConfig
     from nas.train import Outcome
+    from search_spaces.budget import Budget
+    from search_spaces.pattern import ConnectionPattern
 
 app = typer.Typer(
     name="skipsearch",
@@ -108,32 +110,30 @@ def score(
 ) -> None:
     """Distances and costs of templates and patterns, without training."""
     from nas.config import Candidate
-    from nas.cost import predict_cost
-    from search_spaces.distance import describe
+    from nas.score import score_candidate
+    from search_spaces.budget import parse_budget
     from search_spaces.files import read_pattern
 
     given = None if pattern is None else read_pattern(pattern)
     network = _network_config(given.depth if given else None, locals())
+    spent = parse_budget(budget or "log", network.layers)
     chosen = [] if given is None else [(str(pattern), None, given)]
-    chosen += [(name, name, found) for name, found in _named_patterns(template, given is None, network.layers, budget)]
-    rows = []
-    for label, name, found in chosen:
-        cost = predict_cost(Candidate(found, network, seed=0, template=name))
-        rows.append({"template": label, **describe(found), "params": cost.params, "flops": cost.flops})
+    chosen += [(name, name, found) for name, found in _named_patterns(template, given is None, spent)]
+    rows = [score_candidate(Candidate(found, network, 0, name), spent, label) for label, name, found in chosen]
     if as_json:
         print(json.dumps(rows))  # noqa: T201
     else:
-        _print_scores(rows)
+        _print_scores(
+            rows, f"{network.layers} layers; distances in hops, within a block; certificate at budget {spent}"
+        )
 
 
-def _named_patterns(names: list[str] | None, default_all: bool, layers: int, budget: str | None) -> list[Any]:
-    from search_spaces.budget import parse_budget
+def _named_patterns(names: list[str] | None, default_all: bool, budget: "Budget") -> list[Any]:
     from search_spaces.sampling import build_named
-    from search_spaces.templates import TEMPLATES
+    from search_spaces.templates import list_templates
 
-    spent = parse_budget(budget or "log", layers)
-    wanted = names or (list(TEMPLATES) if default_all else [])
-    return [(name, build_named(name, spent)) for name in wanted]
+    wanted = names or (list_templates(budget.depth) if default_all else [])
+    return [(name, build_named(name, budget)) for name in wanted]
 
 
 def _network_config(file_layers: int | None, flags: dict[str, Any]) -> "NetworkConfig":
@@ -156,18 +156,22 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _print_scores(rows: list[dict[str, Any]]) -> None:
+def _print_scores(rows: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{rows[0]['layers']} layers; distances in hops, within a block", title_justify="left")
-    headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs"
+    table = Table(title=title, title_justify="left")
+    headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs certificate"
     for heading in headings.split():
-        table.add_column(heading.replace("_", " "), justify="left" if heading == "template" else "right")
+        table.add_column(
+            heading.replace("_", " "), justify="left" if heading in ("template", "certificate") else "right"
+        )
     for row in rows:
         distances = [f"{row[name]:.3f}" for name in ("from_output_mean", "to_input_mean", "span")]
         sizes = [f"{row[name]:,}" for name in ("max_in_degree", "max_out_degree", "params", "flops")]
+        proven = "" if row["certificate"] is None else f"{row['certificate']}, gap {100 * row['gap']:.1f} %"
+        name = row["template"] or "-"
         table.add_row(
-            row["template"], f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}", *distances, *sizes
+            name, f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}", *distances, *sizes, proven
         )
     _console().print(table)
 
@@ -420,19 +424,150 @@ def export(
 
 def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> list[Path]:
     from nas.export import export_pattern
-    from search_spaces.budget import Budget, log_budget
+    from search_spaces.budget import Budget, log_budget, parse_budget
     from search_spaces.files import read_pattern
 
     given = None if file is None else read_pattern(file)
     network = _network_config(given.depth if given else None, flags)
     if given is None:
-        ((name, given),) = _named_patterns([template or ""], False, network.layers, flags["budget"])
+        spent = parse_budget(flags["budget"] or "log", network.layers)
+        ((name, given),) = _named_patterns([template or ""], False, spent)
         provenance = {"name": name, "origin": "named template"}
     else:
         provenance = {"name": None, "origin": f"pattern file {file.name if file else ''}"}
     log = log_budget(given.depth)
     budget = log if log.is_met_by(given) else Budget(given.depth, total=given.n_connections)
     return export_pattern(given, network, str(budget), provenance, folder)
+
+
+MaxIn = Annotated[int | None, _option("Most inputs of a layer.", SPACE)]
+MaxOut = Annotated[int | None, _option("Most readers of a node.", SPACE)]
+Seed = Annotated[int, typer.Option(min=0, help="Of the draws.")]
+
+
+def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, max_out: int | None) -> "Budget":
+    from nas.config import NetworkConfig
+    from search_spaces.budget import parse_budget
+
+    depth = NetworkConfig.model_fields["layers"].default if layers is None else layers
+    caps = [f";max-{name}:{cap}" for name, cap in (("in", max_in), ("out", max_out)) if cap is not None]
+    return parse_budget((budget or "log") + "".join(caps), depth)
+
+
+def _score_found(pattern: "ConnectionPattern", budget: "Budget", label: str | None) -> dict[str, Any]:
+    """Score's row of a pattern in a network of default sizes, and its sources."""
+    from nas.config import Candidate, NetworkConfig
+    from nas.score import score_candidate
+
+    candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
+    return {**score_candidate(candidate, budget, label), "sources": [list(inputs) for inputs in pattern.sources]}
+
+
+@app.command()
+def optimize(
+    budget: BudgetOption = None,
+    layers: Layers = None,
+    max_in: MaxIn = None,
+    max_out: MaxOut = None,
+    seconds: Annotated[float, typer.Option(help="Time limit.")] = 20.0,
+    seed: Seed = 0,
+    to: Annotated[Path | None, typer.Option(help="Template file to write.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The pattern of least mean backprop distance that a budget allows, with a certificate of how good it is."""
+    from nas.config import NetworkConfig
+    from nas.export import describe_export
+    from search_spaces.files import format_template, write_atomic
+    from search_spaces.optimal import optimize as find_optimum
+
+    spent = _capped_budget(budget, layers, max_in, max_out)
+    optimum = find_optimum(spent, seed, seconds)
+    pattern = optimum.pattern
+    row = _score_found(pattern, spent, None)
+    if to is not None:
+        provenance = {"name": None, "origin": "optimize", "seed": seed, "n_moves": optimum.n_moves}
+        template = describe_export(pattern, NetworkConfig(layers=pattern.depth), str(spent), provenance)
+        write_atomic(to, format_template(template))
+    if as_json:
+        print(json.dumps(row))  # noqa: T201
+        return
+    _print_scores([row], f"{pattern.depth} layers at budget {spent}, {optimum.n_moves:,} moves tried")
+    ended = "time was up" if optimum.by_clock else "the bound is met" if row["gap"] == 0 else "the search ended"
+    console = _console()
+    console.print(
+        f"{row['certificate']}: mean BD {row['mean_bd']:.4f}, proven bound {row['bound_mean_bd']:.4f}; {ended}"
+    )
+    if to is None:
+        console.print("next: the same with --to FILE keeps it")
+    else:
+        _print_written(console, [to], f"python run_search.py verify {to}")
+
+
+@app.command()
+def verify(file: Annotated[Path, typer.Argument(help="A template file.")], as_json: JsonOption = False) -> None:
+    """Recompute every claim of a template file from its connections; exit 2 if one is false."""
+    from nas.export import verify_template
+
+    false = verify_template(file)
+    if as_json:
+        print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
+    elif not false:
+        _console().print(f"{file}: every claim holds\nnext: python run_search.py score --pattern {file}")
+    else:
+        print("\n".join([f"error: {file} makes false claims:", *false.values()]), file=sys.stderr)  # noqa: T201
+    if false:
+        raise typer.Exit(2)
+
+
+@app.command()
+def sample(
+    to: Annotated[Path, typer.Option(help="Folder for the template files.", show_default=False)],
+    budget: BudgetOption = None,
+    layers: Layers = None,
+    mean_bd: Annotated[str | None, _option("LO:HI, in hops. [default: any]", SPACE)] = None,
+    span: Annotated[str | None, _option("LO:HI, in layers. [default: any]", SPACE)] = None,
+    from_output: Annotated[str | None, _option("LO:HI, mean BD from the output. [default: any]", SPACE)] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many patterns.")] = 1,
+    seed: Seed = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Patterns drawn from a band of distance crossed with a band of span, at an exact budget."""
+    from nas.config import NetworkConfig
+    from nas.export import export_pattern
+    from search_spaces.errors import NothingUsableError
+    from search_spaces.sampling import Cell, sample_distinct
+
+    spent = _capped_budget(budget, layers, None, None)
+    cell = Cell(_parse_band("mean-bd", mean_bd), _parse_band("span", span), _parse_band("from-output", from_output))
+    patterns = sample_distinct(spent, cell, count, seed)
+    if not patterns:
+        raise NothingUsableError("not found: no pattern of this budget was met in these bands; widen or move them")
+    network = NetworkConfig(layers=spent.depth)
+    paths = []
+    for pattern in patterns:
+        provenance = {"name": None, "origin": "sample", "seed": seed}
+        paths += export_pattern(pattern, network, str(spent), provenance, to)
+    rows = [_score_found(pattern, spent, None) for pattern in patterns]
+    console = _console(stderr=as_json)
+    if len(patterns) < count:
+        console.print(f"found {len(patterns)} of {count}: the cell is small, or hard to get to")
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+    else:
+        _print_scores(rows, f"{spent.depth} layers at budget {spent}")
+        console.print(f"wrote {len(patterns)} folders in {to}\nnext: python run_search.py verify {paths[0]}")
+
+
+def _parse_band(name: str, text: str | None) -> tuple[float, float] | None:
+    from search_spaces.errors import InputError
+
+    if text is None:
+        return None
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(f"--{name} {text}: expected LO:HI, as 1.8:1.9") from None
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from search_spaces.budget import Budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling import derive_generator, sample_uniform
-from search_spaces.templates import TEMPLATES
+from search_spaces.templates import TEMPLATES, list_templates
 
 MAX_DRAWS = 100_000  # until a strategy gives up finding a pattern that was not proposed before
 
@@ -61,11 +61,11 @@ def iterate_templates(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]
     """The named templates that spend exactly this budget; of two that give one pattern, the first name.
 
     >>> [name for name, _ in iterate_templates(Budget(24, total=94))]
-    ['log', 'nearest_log_i', 'evenly_log_i']
+    ['log', 'nearest_log_i', 'evenly_log_i', 'greedy', 'annealed']
     """
     seen = set()
-    for name, template in TEMPLATES.items():
-        pattern = template.build(budget.depth)
+    for name in list_templates(budget.depth):
+        pattern = TEMPLATES[name].build(budget.depth)
         if budget.is_met_by(pattern) and pattern.key not in seen:
             seen.add(pattern.key)
             yield name, pattern

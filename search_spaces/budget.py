@@ -1,5 +1,6 @@
-"""Budget: total or per layer, feasibility, size of the space."""
+"""Budget: total or per layer, degree caps, feasibility."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import log_in_degree
 
-FORMS = "log, total:E (as total:94) or layers:d1,d2,... (one in-degree a layer)"
+FORMS = "log, total:E (as total:94) or layers:d1,d2,... (one in-degree a layer); ;max-in:K and ;max-out:K may follow"
+_CAPS = {"max-in": "max_in", "max-out": "max_out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Budget:
         depth: number of layers L.
         total: number of connections E, the chain's L included; or
         per_layer: the in-degrees of layers 1..L, the chain connection included.
+        max_in: most inputs of a layer, or None.
+        max_out: most readers of a node, or None.
 
     Raises:
         InputError: both or neither given, or no pattern of that depth can meet it.
@@ -31,15 +35,20 @@ class Budget:
     depth: int
     total: int | None = None
     per_layer: tuple[int, ...] | None = None
+    max_in: int | None = None
+    max_out: int | None = None
 
     def __post_init__(self) -> None:
         if (self.total is None) == (self.per_layer is None):
             raise InputError("a budget is either a total or an in-degree for each layer: give exactly one")
-        counts = [self.depth, *(self.per_layer or ()), *([] if self.total is None else [self.total])]
+        optional = [count for count in (self.total, self.max_in, self.max_out) if count is not None]
+        counts = [self.depth, *(self.per_layer or ()), *optional]
         if any(not isinstance(count, int) or isinstance(count, bool) for count in counts):
             raise InputError(f"a budget counts layers and connections in whole numbers, not {counts}")
         if self.depth < 1:
             raise InputError(f"a budget needs at least 1 layer, not {self.depth}")
+        if min(self.max_in or 1, self.max_out or 1) < 1 or 0 in (self.max_in, self.max_out):
+            raise InputError("a cap below 1 leaves no room for the chain: give --max-in and --max-out of 1 or more")
         if self.total is not None:
             self._check_total(self.total)
         if self.per_layer is not None:
@@ -47,11 +56,11 @@ class Budget:
             self._check_per_layer(self.per_layer)
 
     def _check_total(self, total: int) -> None:
-        most = self.depth * (self.depth + 1) // 2
+        most = sum(map(len, self._fill()))
         if not self.depth <= total <= most:
             raise InputError(
-                f"budget total:{total} cannot be met with {self.depth} layers: the chain alone takes {self.depth} "
-                f"connections and all pairs are {most}; give total:{self.depth} to total:{most}"
+                f"budget total:{total} cannot be met with {self.depth} layers{self._describe_caps()}: the chain alone "
+                f"takes {self.depth} connections and there is room for {most}; give total:{self.depth} to total:{most}"
             )
 
     def _check_per_layer(self, per_layer: tuple[int, ...]) -> None:
@@ -67,6 +76,53 @@ class Budget:
                 f"{layer} nodes below it" + (f" ({len(wrong)} layers are out of range)" if len(wrong) > 1 else "")
             )
 
+        if self.max_in is not None and max(per_layer) > self.max_in:
+            raise InputError(f"layers have up to {max(per_layer)} inputs in this budget, and max-in is {self.max_in}")
+        short = [layer for layer, inputs in enumerate(self._fill(), start=1) if len(inputs) < per_layer[layer - 1]]
+        if short:
+            raise InputError(
+                f"layer {short[0]} finds fewer than {per_layer[short[0] - 1]} nodes with a reader to spare"
+                f"{self._describe_caps()}: give a larger --max-out"
+            )
+
+    def _describe_caps(self) -> str:
+        caps = [f"max-{name}:{cap}" for name, cap in (("in", self.max_in), ("out", self.max_out)) if cap is not None]
+        return f" under {' and '.join(caps)}" if caps else ""
+
+    def _fill(self) -> list[list[int]]:
+        """The inputs of layers 1..L, as many as the in-degrees and caps allow.
+
+        Layer by layer, the nodes with most readers to spare: whatever a layer can read, all later layers can read too,
+        so nothing is gained by sparing one node rather than another, and an even use wastes no distinct choice.
+        """
+        most_out = self.depth if self.max_out is None else self.max_out
+        spare = [most_out - 1] * self.depth  # beyond the chain's reader
+        filled = []
+        for layer in range(1, self.depth + 1):
+            wanted = self.per_layer[layer - 1] if self.per_layer else min(layer, self.max_in or layer)
+            open_nodes = sorted((node for node in range(layer - 1) if spare[node]), key=lambda node: -spare[node])
+            chosen = open_nodes[: wanted - 1]
+            for node in chosen:
+                spare[node] -= 1
+            filled.append([*chosen, layer - 1])
+        return filled
+
+    def example(self) -> ConnectionPattern:
+        """Some pattern that spends this budget: where a search may start.
+
+        >>> Budget(4, total=6, max_out=2).example().out_degrees
+        (2, 2, 1, 1, 0)
+        """
+        filled = self._fill()
+        n_surplus = sum(map(len, filled)) - self.n_connections
+        for inputs in itertools.cycle(reversed(filled)):
+            if n_surplus == 0:
+                break
+            if len(inputs) > 1:
+                del inputs[0]
+                n_surplus -= 1
+        return ConnectionPattern(self.depth, tuple(map(tuple, filled)))
+
     @property
     def n_connections(self) -> int:
         """Number of connections E that every pattern of this budget has."""
@@ -74,7 +130,13 @@ class Budget:
 
     @property
     def n_patterns(self) -> int:
-        """How many patterns meet this budget: each chooses its skips freely, the chain is given."""
+        """How many patterns meet this budget: each chooses its skips freely, the chain is given.
+
+        Raises:
+            InputError: with caps there is no closed form.
+        """
+        if self.max_in is not None or self.max_out is not None:
+            raise InputError(f"the patterns of budget {self} are not counted: caps leave no closed form")
         if self.per_layer is not None:
             return math.prod(math.comb(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1))
         n_skips_possible = self.depth * (self.depth - 1) // 2
@@ -84,6 +146,10 @@ class Budget:
         """Whether the pattern spends exactly this budget."""
         if pattern.depth != self.depth:
             return False
+        if self.max_in is not None and max(pattern.in_degrees) > self.max_in:
+            return False
+        if self.max_out is not None and max(pattern.out_degrees) > self.max_out:
+            return False
         return pattern.in_degrees == self.per_layer if self.per_layer else pattern.n_connections == self.total
 
     def __str__(self) -> str:
@@ -92,11 +158,14 @@ class Budget:
         >>> str(Budget(3, per_layer=(1, 2, 2))), str(Budget(3, per_layer=(1, 1, 2))), str(Budget(3, total=4))
         ('log', 'layers:1,1,2', 'total:4')
         """
+        caps = "".join(
+            f";max-{name}:{cap}" for name, cap in (("in", self.max_in), ("out", self.max_out)) if cap is not None
+        )
         if self.total is not None:
-            return f"total:{self.total}"
-        if self == log_budget(self.depth):
-            return "log"
-        return "layers:" + ",".join(map(str, self.per_layer or ()))
+            return f"total:{self.total}{caps}"
+        if self.per_layer == log_budget(self.depth).per_layer:
+            return f"log{caps}"
+        return "layers:" + ",".join(map(str, self.per_layer or ())) + caps
 
 
 def log_budget(depth: int) -> Budget:
@@ -115,16 +184,20 @@ def parse_budget(text: str, depth: int) -> Budget:
     >>> parse_budget("total:8", 4).n_connections
     8
     """
-    form, _, rest = text.strip().partition(":")
+    first, *rest = text.strip().split(";")
+    form, colon, numbers = first.partition(":")
     try:
-        if text.strip() == "log":
-            return log_budget(depth)
+        caps = {_CAPS[name]: int(number) for name, number in (part.split(":") for part in rest)}
+        if form == "log" and not colon:
+            return Budget(depth, None, log_budget(depth).per_layer, caps.get("max_in"), caps.get("max_out"))
         if form == "total":
-            return Budget(depth, total=int(rest))
+            return Budget(depth, int(numbers), None, caps.get("max_in"), caps.get("max_out"))
         if form == "layers":
-            return Budget(depth, per_layer=tuple(int(part) for part in rest.split(",")))
+            return Budget(
+                depth, None, tuple(int(part) for part in numbers.split(",")), caps.get("max_in"), caps.get("max_out")
+            )
     except InputError:
         raise
-    except ValueError:
-        raise InputError(f"budget {text!r}: {rest!r} is not made of whole numbers; the forms are {FORMS}") from None
+    except (ValueError, KeyError):
+        raise InputError(f"budget {text!r}: {numbers!r} is not made of whole numbers; the forms are {FORMS}") from None
     raise InputError(f"budget {text!r} is not of a known form: {FORMS}")

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.arcs import draw_arcs
-from search_spaces.budget import parse_budget
+from search_spaces.bounds import certify
+from search_spaces.budget import Budget, parse_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -31,9 +32,10 @@ class TemplateFile(BaseModel):
         layers: number of layers L.
         sources: the sorted inputs of layers 1..L.
         budget: in the command line's form.
-        network: the size flags of the network that costs are of, by flag name.
+        network: the size flags of the network that costs are of, by flag name with _.
         distances: connections, distances, span and degrees within a block, under describe's names.
         costs: params, and flops of one image's forward pass, of the whole network.
+        certificate: status, bound_mean_bd and gap at that budget; see bounds.Certificate.
         provenance: where the template comes from: a rule, a file, or a run with its measurements.
         graph: networkx node-link data, nodes 0..L, edges source -> target.
     """
@@ -49,6 +51,7 @@ class TemplateFile(BaseModel):
     network: dict[str, Any]
     distances: dict[str, int | float]
     costs: dict[str, int]
+    certificate: dict[str, str | float] = Field(default_factory=dict)
     provenance: dict[str, Any]
     graph: dict[str, Any]
 
@@ -80,9 +83,27 @@ def describe_template(
         network=network,
         distances=distances,
         costs=costs,
+        certificate=_claim_certificate(pattern, parse_budget(budget, pattern.depth)),
         provenance=provenance,
         graph=nx.node_link_data(pattern.graph(), edges="edges"),
     )
+
+
+def _claim_certificate(pattern: ConnectionPattern, budget: Budget) -> dict[str, str | float]:
+    found = certify(pattern, budget)
+    return {"status": found.status, "bound_mean_bd": found.bound, "gap": found.gap}
+
+
+def describe_certificate(pattern: ConnectionPattern, budget: Budget) -> dict[str, Any]:
+    """What bounds.certify proves of a pattern, under the names that files and tables use; None where not its budget.
+
+    >>> describe_certificate(ConnectionPattern(1, ((0,),)), Budget(1, total=1))
+    {'bound_mean_bd': 1.0, 'certificate': 'optimal', 'gap': 0.0}
+    """
+    if not budget.is_met_by(pattern):
+        return {"bound_mean_bd": None, "certificate": None, "gap": None}
+    certificate = certify(pattern, budget)
+    return {"bound_mean_bd": certificate.bound, "certificate": certificate.status, "gap": certificate.gap}
 
 
 def write_template(template: TemplateFile, folder: Path) -> list[Path]:
@@ -95,7 +116,7 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
     graphml = io.BytesIO()
     nx.write_graphml(pattern.graph(), graphml)
     contents = {
-        "template.json": format_json(template.model_dump(by_alias=True)),
+        "template.json": format_template(template),
         "template.graphml": graphml.getvalue().decode(),
         "template.dot": format_dot(pattern),
         "template.svg": draw_arcs(pattern, title=template.provenance.get("name")),
@@ -103,6 +124,11 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
     for name, text in contents.items():
         write_atomic(folder / name, text)
     return [folder / name for name in contents]
+
+
+def format_template(template: TemplateFile) -> str:
+    """The JSON text of a template file."""
+    return format_json(template.model_dump(by_alias=True))
 
 
 def read_pattern(path: Path) -> ConnectionPattern:
@@ -113,6 +139,29 @@ def read_pattern(path: Path) -> ConnectionPattern:
     Raises:
         InputError: no such file, not JSON, not of a known form, no pattern, or one that contradicts itself.
     """
+    file, pattern = _read_checked(path)
+    if isinstance(file, TemplateFile):
+        false = find_false_claims(file, pattern)
+        if false:
+            raise InputError(f"{path} contradicts itself, so it was edited or damaged: " + "; ".join(false.values()))
+    return pattern
+
+
+def read_claims(path: Path) -> tuple[TemplateFile, ConnectionPattern, dict[str, str]]:
+    """A template file, its pattern, and its false claims: see find_false_claims.
+
+    Raises:
+        InputError: no such file, not a template file, or no pattern.
+    """
+    file, pattern = _read_checked(path)
+    if not isinstance(file, TemplateFile):
+        raise InputError(
+            f"{path} holds a pattern and claims nothing of it; `export --pattern` makes it a template file"
+        )
+    return file, pattern, find_false_claims(file, pattern)
+
+
+def _read_checked(path: Path) -> tuple["TemplateFile | _BarePattern", ConnectionPattern]:
     raw = _read_json(path)
     model = TemplateFile if "schema" in raw else _BarePattern
     try:
@@ -121,14 +170,9 @@ def read_pattern(path: Path) -> ConnectionPattern:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
         raise InputError(f"{path} is not a template file: " + "; ".join(problems)) from None
     try:
-        pattern = ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))
+        return file, ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if isinstance(file, TemplateFile):
-        contradictions = list(_find_contradictions(file, pattern))
-        if contradictions:
-            raise InputError(f"{path} contradicts itself, so it was edited or damaged: " + "; ".join(contradictions))
-    return pattern
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -145,25 +189,41 @@ def _read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _find_contradictions(file: TemplateFile, pattern: ConnectionPattern) -> Iterator[str]:
+def find_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> dict[str, str]:
+    """Claims of a file that its connections do not bear out: name -> what is wrong. Costs are not looked at here."""
+    return dict(_iterate_false_claims(file, pattern))
+
+
+def _iterate_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> Iterator[tuple[str, str]]:
     if file.key != pattern.key:
-        yield f"key is {file.key[:12]}..., its sources give {pattern.key[:12]}..."
+        yield "key", f"key is {file.key[:12]}..., its sources give {pattern.key[:12]}..."
     if _simplify_graph(file.graph) != _simplify_graph(nx.node_link_data(pattern.graph(), edges="edges")):
-        yield "graph's nodes and edges are not those that sources gives"
+        yield "graph", "graph's nodes and edges are not those that sources gives"
+    yield from _compare("distances", file.distances, dict(describe(pattern)), "networkx gives")
     try:
-        if not parse_budget(file.budget, pattern.depth).is_met_by(pattern):
-            yield f"budget is {file.budget}, its sources spend another"
+        budget = parse_budget(file.budget, pattern.depth)
     except InputError as error:
-        yield f"budget: {error}"
-    expected = describe(pattern)
-    for name, value in file.distances.items():
-        if name not in expected or not _is_close(value, expected[name]):
-            yield f"distances.{name} is {value!r:.40}, networkx gives {expected.get(name)}"
+        yield "budget", f"budget: {error}"
+        return
+    if not budget.is_met_by(pattern):
+        yield "budget", f"budget is {file.budget}, its sources spend another"
+    elif file.certificate:
+        yield from _compare("certificate", file.certificate, _claim_certificate(pattern, budget), "proven is")
 
 
-def _is_close(value: float, expected: float) -> bool:
+def _compare(
+    part: str, claimed: Mapping[str, str | float], expected: Mapping[str, str | float], source: str
+) -> Iterator[tuple[str, str]]:
+    for name, value in claimed.items():
+        if name not in expected or not _agrees(value, expected[name]):
+            yield f"{part}.{name}", f"{part}.{name} is {value!r:.40}, {source} {expected.get(name)}"
+
+
+def _agrees(value: str | float, expected: str | float) -> bool:
+    if isinstance(value, str) or isinstance(expected, str):
+        return value == expected
     try:
-        return math.isclose(value, expected, rel_tol=1e-9)
+        return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
     except OverflowError:  # a whole number beyond all floats
         return False
 

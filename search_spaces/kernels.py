@@ -87,3 +87,69 @@ def _distance_sums(
         for j in range(depth):
             sums[p, 2] += rows[depth, j]
     return sums
+
+
+@njit(cache=True, nogil=True)
+def rescore(first, sources, degrees, rows, sums, saved, layers, touched):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Bring rows and sums up to date after the inputs of some layers changed; only rows that can change are made anew.
+
+    Args:
+        first: the lowest layer whose inputs changed, 1..L.
+        sources: (L + 1, L); sources[i, :degrees[i]] are layer i's inputs.
+        degrees: (L + 1,).
+        rows: (L + 1, L + 1); rows[i, j] = BD(i, j), changed in place.
+        sums: (L + 1,); sums[i] is the sum of rows[i, :i], changed in place.
+        saved: (at least L + 2, L + 1); gets the former rows, in order; its last row is scratch.
+        layers: (2 L + 2,); gets pairs (layer, former sum) of the rows saved.
+        touched: (L + 1,); True where inputs changed on entry, all False on return.
+
+    Returns:
+        Number of rows saved: what `undo` takes.
+    """
+    depth = degrees.shape[0] - 1
+    fresh = saved[depth + 1]
+    n_saved = 0
+    for i in range(first, depth + 1):
+        if not touched[i]:
+            for k in range(degrees[i]):
+                if touched[sources[i, k]]:
+                    touched[i] = True
+                    break
+            if not touched[i]:
+                continue
+        # Layer i-1 is always an input, so its row starts the minimum.
+        previous = rows[i - 1]
+        for j in range(i - 1):
+            fresh[j] = previous[j] + 1
+        fresh[i - 1] = 1
+        for k in range(1, degrees[i]):
+            u = sources[i, k]
+            other = rows[u]
+            for j in range(u):
+                fresh[j] = min(fresh[j], other[j] + 1)
+            fresh[u] = 1
+        total = 0
+        changed = False
+        row = rows[i]
+        for j in range(i):
+            total += fresh[j]
+            changed |= row[j] != fresh[j]
+        touched[i] = changed
+        if changed:
+            saved[n_saved, :i] = row[:i]
+            layers[2 * n_saved] = i
+            layers[2 * n_saved + 1] = sums[i]
+            row[:i] = fresh[:i]
+            sums[i] = total
+            n_saved += 1
+    touched[first:] = False
+    return n_saved
+
+
+@njit(cache=True, nogil=True)
+def undo(n_saved, rows, sums, saved, layers):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Take back what `rescore` changed, from what it saved."""
+    for k in range(n_saved):
+        i = layers[2 * k]
+        rows[i, :i] = saved[k, :i]
+        sums[i] = layers[2 * k + 1]

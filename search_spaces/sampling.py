@@ -1,6 +1,9 @@
-"""Uniform patterns under an exact budget, every draw from a seeded generator."""
+"""Uniform, and spread over distance x span cells, under an exact budget."""
 
 import hashlib
+import itertools
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,6 +11,10 @@ from search_spaces.budget import Budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
+
+MAX_REJECTED = 10_000  # uniform draws in a row that break a cap
+MAX_STALE = 30  # chains in a row that find nothing new
+WALK_MOVES = 50  # tried for every skip once inside a cell: enough to forget the way in
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -26,12 +33,28 @@ def derive_generator(*parts: int | str) -> np.random.Generator:
 
 
 def sample_uniform(budget: Budget, generator: np.random.Generator) -> ConnectionPattern:
-    """A pattern drawn uniformly from all budget.n_patterns that meet the budget.
+    """A pattern drawn uniformly from all that meet the budget.
+
+    Without caps in closed form; with caps by drawing until one meets them.
+
+    Raises:
+        InputError: MAX_REJECTED draws in a row broke a cap.
 
     >>> pattern = sample_uniform(Budget(6, total=10), derive_generator(0))
     >>> pattern.n_connections
     10
     """
+    for _ in range(MAX_REJECTED):
+        pattern = _draw_uncapped(budget, generator)
+        if budget.is_met_by(pattern):
+            return pattern
+    raise InputError(
+        f"{MAX_REJECTED} uniform draws in a row broke a cap of budget {budget}: give larger caps, or sample a cell, "
+        "which needs no rejection"
+    )
+
+
+def _draw_uncapped(budget: Budget, generator: np.random.Generator) -> ConnectionPattern:
     if budget.per_layer is not None:
         return ConnectionPattern(
             budget.depth,
@@ -48,6 +71,82 @@ def sample_uniform(budget: Budget, generator: np.random.Generator) -> Connection
     layers = np.searchsorted(firsts[1:], chosen, side="right") + 1
     skips = zip((chosen - firsts[layers - 1]).tolist(), layers.tolist(), strict=True)
     return ConnectionPattern.from_connections(depth, [*((i - 1, i) for i in range(1, depth + 1)), *skips])
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Bands that a sampled pattern's descriptors must lie in, bounds included; None where all is allowed.
+
+    Args:
+        mean_bd: of mean BD, in hops.
+        span: of the mean span, in layers.
+        from_output: of the mean BD from the output, in hops.
+    """
+
+    mean_bd: tuple[float, float] | None = None
+    span: tuple[float, float] | None = None
+    from_output: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean_bd", "span", "from_output"):
+            band = getattr(self, name)
+            if band is not None and not band[0] <= band[1]:
+                raise InputError(f"band {name} {band[0]}:{band[1]} is empty: give LO:HI with LO at most HI")
+
+
+def sample_cell(
+    budget: Budget, cell: Cell, generator: np.random.Generator, max_moves: int = 1_000_000
+) -> ConnectionPattern | None:
+    """A pattern of the budget drawn from a cell of distance x span: into it by annealing, then a walk inside it.
+
+    The walk's moves are symmetric and stay inside, so in the long run every pattern that it can get to is as likely;
+    WALK_MOVES a skip are tried. Each call is an independent chain.
+
+    Returns:
+        The pattern, or None if max_moves did not lead into the cell: it may be empty, or hard to get to.
+    """
+    from search_spaces.annealing import FROM_OUTPUT, SUM_BD, SUM_SPAN, Bands, State, anneal, wander  # numba: 0.5 s
+
+    units = (
+        (SUM_BD, cell.mean_bd, budget.depth * (budget.depth + 1) / 2),
+        (SUM_SPAN, cell.span, budget.n_connections),
+        (FROM_OUTPUT, cell.from_output, budget.depth),
+    )
+    bands = Bands()
+    for measure, band, n_averaged in units:
+        if band is not None:
+            # The measures are whole numbers; a hair's width keeps 0.1 x 3 from falling out of a band that ends at 0.3.
+            low, high = (math.ceil(band[0] * n_averaged - 1e-6), math.floor(band[1] * n_averaged + 1e-6))
+            bands = bands.limit(measure, low, high, 1.0)
+    capped = budget.max_in is not None or budget.max_out is not None
+    state = State.of(budget.example() if capped else sample_uniform(budget, generator), budget)
+    energy, n_tried = anneal(state, bands, max_moves // 4, (3.0, 0.3), generator)
+    while energy > 0 and n_tried < max_moves:  # colder starts get out of corners that a fall froze in
+        energy, n = anneal(state, bands, max_moves // 4, (1.0, 0.3), generator)
+        n_tried += n
+    if energy > 0:
+        return None
+    wander(state, bands, WALK_MOVES * len(state.skips), generator)
+    return state.pattern()
+
+
+def sample_distinct(budget: Budget, cell: Cell, count: int, seed: int) -> list[ConnectionPattern]:
+    """Up to `count` different patterns of a cell, from independent chains; fewer where the cell gives no more.
+
+    It ends after as many chains in a row that found nothing new as a cell of few patterns deserves: MAX_STALE.
+    """
+    found: dict[str, ConnectionPattern] = {}
+    n_stale = 0
+    for number in itertools.count():
+        if len(found) == count or n_stale == MAX_STALE:
+            return list(found.values())
+        pattern = sample_cell(budget, cell, derive_generator(seed, "cell", number))
+        if pattern is None and not found:
+            return []
+        n_stale = 0 if pattern is not None and pattern.key not in found else n_stale + 1
+        if pattern is not None:
+            found.setdefault(pattern.key, pattern)
+    raise AssertionError("counting has no end")
 
 
 def build_named(name: str, budget: Budget) -> ConnectionPattern:

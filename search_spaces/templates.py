@@ -23,15 +23,23 @@ class Template:
         origin: where the rule comes from.
         sources_at: depth -> the inputs of layers 1..depth.
         inputs_after: depth -> what layer depth + 1 would read; the transition policy `rule` reads it.
+        max_depth: the deepest it exists for, None for no limit.
     """
 
     name: str
     origin: str
     sources_at: Callable[[int], Sources]
     inputs_after: Callable[[int], tuple[int, ...]]
+    max_depth: int | None = None
 
     def build(self, depth: int) -> ConnectionPattern:
-        """The template's pattern over `depth` layers."""
+        """The template's pattern over `depth` layers.
+
+        Raises:
+            InputError: it does not exist for that depth.
+        """
+        if self.max_depth is not None and depth > self.max_depth:
+            raise InputError(f"template {self.name} exists up to {self.max_depth} layers, not for {depth}")
         return ConnectionPattern(depth, self.sources_at(depth))
 
 
@@ -152,12 +160,26 @@ def _loglog(depth: int) -> Sources:
     return _as_sources(sources)
 
 
+def _greedy(depth: int) -> Sources:
+    from search_spaces.budget import log_budget  # both import this module
+    from search_spaces.optimal import row_greedy
+
+    return row_greedy(log_budget(depth)).sources
+
+
+def _annealed(depth: int) -> Sources:
+    from search_spaces.optimal import anneal_template
+
+    return anneal_template(depth).sources
+
+
 def _as_sources(sets: list[set[int]]) -> Sources:
     return tuple(tuple(sorted(inputs)) for inputs in sets[1:])
 
 
 # --- the registry ------------------------------------------------------------------------------------------------
 
+MAX_SEARCHED_DEPTH = 256  # of templates that are searched for: under a second at 52 layers, some seconds there
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
 DENSENET_INTERVIEW = "DenseNet authors' interview"
@@ -175,8 +197,8 @@ def _by_layer(name: str, origin: str, rule: LayerRule) -> Template:
     )
 
 
-def _by_block(name: str, origin: str, rule: Callable[[int], Sources]) -> Template:
-    return Template(name, origin, sources_at=rule, inputs_after=lambda depth: rule(depth + 1)[-1])
+def _by_block(name: str, origin: str, rule: Callable[[int], Sources], max_depth: int | None = None) -> Template:
+    return Template(name, origin, rule, inputs_after=lambda depth: rule(depth + 1)[-1], max_depth=max_depth)
 
 
 TEMPLATES = {
@@ -196,8 +218,15 @@ TEMPLATES = {
         _by_block("loglog", LOG_DENSENET, _loglog),
         _by_layer("harmonic", "HarDNet, arXiv:1909.00948", _harmonic),
         _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", _midpoint),
+        _by_block("greedy", "ours, at budget log: optimal.row_greedy", _greedy, MAX_SEARCHED_DEPTH),
+        _by_block("annealed", "ours, at budget log: optimal.anneal_template", _annealed, MAX_SEARCHED_DEPTH),
     )
 }
+
+
+def list_templates(depth: int) -> list[str]:
+    """Names of the templates that exist for that depth."""
+    return [name for name, template in TEMPLATES.items() if template.max_depth is None or depth <= template.max_depth]
 
 
 def find_template(name: str) -> Template:

@@ -127,10 +127,30 @@ def test_all_problems_of_single_settings_are_reported_at_once() -> None:
     }
 
 
-def test_problems_between_settings_are_reported_beside_those_of_single_ones() -> None:
-    message = refusal(lr=-1, dataset="npz")
-    assert "lr: " in message
-    assert "--data" in message
+@pytest.mark.parametrize(
+    ("conflict", "part"),
+    [
+        ({"budget": "total:3"}, "total:3"),
+        ({"dataset": "npz"}, "--data"),
+        ({"transition": "rule"}, "--strategy templates"),
+        ({"strategy": "templates", "templates": False}, "--no-templates"),
+    ],
+)
+def test_problems_between_settings_are_reported_beside_those_of_single_ones(
+    conflict: dict[str, Any], part: str
+) -> None:
+    first, second = lines_of(refusal(lr=-1, **conflict))
+    assert first.startswith("lr: ")
+    assert part in second
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"strategy": "tpe", "transition": "rule"}, {"layers": 0, "budget": "total:3"}, {"trials": 0, "layers": 3}],
+)
+def test_a_wrong_setting_is_not_blamed_for_a_conflict_as_well(values: dict[str, Any]) -> None:
+    (line,) = lines_of(refusal(**values))
+    assert line.startswith(f"{next(iter(values))}: ")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +173,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
     ("values", "parts"),
     [
         ({"budget": "total:23"}, ["total:23", "24 layers", "total:24 to total:300"]),
-        ({"budget": "total:x"}, ["'x'", "whole numbers"]),
+        ({"budget": "total:x"}, ["total:x", "whole number"]),
         ({"budget": "log:4"}, ["'log:4'", "known form"]),
         ({"budget": "layers:1,2"}, ["needs 24 in-degrees, not 2"]),
         ({"layers": 3, "budget": "layers:1,2,4", "trials": 1}, ["layer 3 cannot have 4 inputs"]),

@@ -313,10 +313,11 @@ def test_npz_images_beyond_float32_are_refused_as_not_finite(tmp_path: Path) -> 
     assert "not finite" in refusal("npz", write_npz(tmp_path, x_train=X * 1e300))
 
 
-def test_a_label_beyond_int64_is_refused(tmp_path: Path) -> None:
-    labels = Y.astype(np.uint64)
+@pytest.mark.parametrize("name", ["y_train", "y_test"])
+def test_a_label_beyond_int64_is_refused(name: str, tmp_path: Path) -> None:
+    labels = npz_arrays()[name].astype(np.uint64)
     labels[3] = 2**64 - 1
-    assert "y_train" in refusal("npz", write_npz(tmp_path, y_train=labels))
+    assert name in refusal("npz", write_npz(tmp_path, **{name: labels}))
 
 
 def test_a_label_far_off_is_refused_without_listing_the_classes_between(tmp_path: Path) -> None:
@@ -373,6 +374,19 @@ def test_a_changed_byte_in_an_array_is_found(tmp_path: Path) -> None:
     place = content.index(X.tobytes())
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     assert "not a whole .npz file" in refusal("npz", path)
+
+
+@pytest.mark.usefixtures("no_open_file")
+def test_a_changed_byte_in_a_compressed_array_is_found(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, save=np.savez_compressed)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("x_train.npy")
+    name_length, extra_length = struct.unpack_from("<HH", content, member.header_offset + 26)
+    start = member.header_offset + 30 + name_length + extra_length
+    for place in range(start, start + member.compress_size, 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        assert "numpy.savez" in refusal("npz", path)
 
 
 @pytest.mark.usefixtures("no_open_file")

@@ -1,0 +1,37 @@
+"""All that is known of a pattern without training it, as one row."""
+
+from typing import Any
+
+from nas.config import Candidate
+from nas.cost import predict_cost
+from search_spaces.blocks import global_distance
+from search_spaces.budget import Budget
+from search_spaces.distance import describe
+from search_spaces.files import describe_certificate
+
+
+def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> dict[str, Any]:
+    """Distances, costs and certificate of a candidate, under the names that tables and files use.
+
+    Args:
+        candidate: its seed plays no part.
+        budget: what the certificate is against; its entries are None for a pattern that does not spend it.
+        label: what the row is called.
+
+    Returns:
+        describe's entries, then params and flops of the whole network, distances through its blocks and transitions,
+        and bound, certificate and gap.
+    """
+    pattern, network = candidate.pattern, candidate.network
+    cost = predict_cost(candidate)
+    through = global_distance(pattern, network.blocks, candidate.transition_inputs)
+    return {
+        "template": label,
+        **describe(pattern),
+        "params": cost.params,
+        "flops": cost.flops,
+        "global_mean_bd": through.mean,
+        "global_max_bd": through.max,
+        "from_loss_mean": through.from_loss_mean,
+        **describe_certificate(pattern, budget),
+    }
