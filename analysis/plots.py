@@ -1,5 +1,6 @@
 """numbers -> matplotlib Figure; no maths, no files."""
 
+import io
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -97,6 +98,43 @@ def plot_curves(
         figure.supxlabel(caption, fontsize=8, color=GREY, x=0.01, ha="left")
     _label_ends(axes, ends)
     return figure
+
+
+def plot_depths(depths: pd.DataFrame) -> Figure:
+    """Mean BD against depth at one budget, as multiples of the proven bound.
+
+    Args:
+        depths: one row a depth: layers, bound, and mean BDs log, nearest_log_i, evenly_log_i, random and optimum.
+    """
+    figure = _new_figure(3.6)
+    axes = figure.subplots()
+    _style_axes(axes)
+    axes.set(xlabel="layers", ylabel="mean BD / proven bound", xscale="log")
+    axes.set_xticks([8, 12, 24, 52, 100], ["8", "12", "24", "52", "100"])
+    axes.minorticks_off()
+    names = {"nearest_log_i": "nearest", "log": "log (V1)", "evenly_log_i": "evenly", "random": "random (median)"}
+    colours = dict(zip(names, COLOURS, strict=False)) | {"random": GREY, "optimum": INK}
+    ends = []
+    for column, name in (names | {"optimum": "optimum found"}).items():
+        shares = _floats(depths[column] / depths["bound"])
+        axes.plot(
+            _floats(depths["layers"]), shares, color=colours[column], linewidth=2.4 if column == "optimum" else 1.6
+        )
+        ends.append((_floats(depths["layers"])[-1], shares[-1], name, colours[column]))
+    axes.axhline(1.0, color=FAINT, linestyle="--", linewidth=1)
+    axes.set_ylim(0.96, None)
+    _label_ends(axes, ends)
+    return figure
+
+
+def draw_svg(figure: Figure) -> str:
+    """The figure as an SVG document; the same figure gives the same text."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "skipsearch"}):  # fixed ids, and no date
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
 
 
 def _new_figure(height: float) -> Figure:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.bounds import bound_sum
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
 from search_spaces.kernels import batch_distances
@@ -21,7 +22,7 @@ class Reach:
 
     Args:
         low, high: its 1 % and 99 % quantiles.
-        bound: 2 - E/P, below which no pattern of E connections over P pairs can be.
+        bound: below which no pattern of the budget can be; see search_spaces.bounds.
         farthest: mean BD of N(i) = {i-1, 0..d_i-2}, the largest at these in-degrees; None for a total budget.
         share: (high - low) / (farthest - bound), 0..1.
     """
@@ -37,7 +38,7 @@ class Reach:
 def measure_reach(mean_bd: NDArray[np.float64], budget: Budget) -> Reach:
     """The reach of patterns of that budget whose mean BDs, shape (n,), n >= 1, are given."""
     low, high = np.quantile(mean_bd, CENTRAL).tolist()
-    bound = 2 - budget.n_connections / (budget.depth * (budget.depth + 1) / 2)
+    bound = bound_sum(budget) / (budget.depth * (budget.depth + 1) / 2)
     farthest = share = None
     if budget.per_layer is not None:
         sources = tuple((*range(degree - 1), layer) for layer, degree in enumerate(budget.per_layer))

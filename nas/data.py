@@ -1,11 +1,6 @@
 """Data set -> tensors on the device, train/validation/test split."""
 
-import gzip
-import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +11,6 @@ from torch import Tensor
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_generator
 
-FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
-FASHION_MNIST_HINT = (
-    "get it by `apt-get install dataset-fashion-mnist`, or give the folder that holds its four idx files (.gz or "
-    "unpacked) by --data FOLDER"
-)
-NPZ_HINT = "write it by numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
-IDX_UINT8 = 0x08
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
 CROP_PADDING = 4
 
 
@@ -72,26 +59,6 @@ class Split:
     validation_images: Tensor
     validation_labels: Tensor
     augment: bool
-
-
-def load_data(name: str, path: str | None) -> DataSet:
-    """Load a data set by its command-line name.
-
-    Args:
-        name: digits, fashion-mnist or npz.
-        path: folder of fashion-mnist, default that of Debian's package; file of npz; unused by digits.
-
-    Raises:
-        InputError: a file is missing, truncated or of the wrong shape: which, what was expected, what was found.
-    """
-    match name:
-        case "digits":
-            return _load_digits()
-        case "fashion-mnist":
-            return _load_fashion_mnist(Path(path) if path else FASHION_MNIST_FOLDER)
-        case "npz":
-            return _load_npz(Path(path or ""))
-    raise InputError(f"there is no data set {name!r}; there are digits, fashion-mnist and npz")
 
 
 def split_data(data: DataSet, seed: int, train_examples: int | None, device: str) -> Split:
@@ -192,137 +159,3 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     index = torch.arange(n, device=images.device)[:, None, None]
     # Indexing by (n, height, width) moves the sliced channels to the end.
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
-
-
-# --- readers -----------------------------------------------------------------------------------------------------
-
-
-def _load_digits() -> DataSet:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    labels = digits.target.astype(np.int64)
-    # One fixed fifth, whatever the seed of anything: no training or selection ever sees it.
-    _, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    return _as_data_set("digits", digits.images.astype(np.uint8)[:, None], labels, np.sort(test), augment=False)
-
-
-def _load_fashion_mnist(folder: Path) -> DataSet:
-    parts = [
-        (
-            _read_idx(folder, f"{part}-images-idx3-ubyte", (n, 28, 28)),
-            _read_idx(folder, f"{part}-labels-idx1-ubyte", (n,)),
-        )
-        for part, n in (("train", 60_000), ("t10k", 10_000))
-    ]
-    for part, (_, found) in zip(("train", "t10k"), parts, strict=True):
-        if found.max() > 9:
-            file = folder / f"{part}-labels-idx1-ubyte"
-            raise InputError(f"{file}: a label is {found.max()}, expected 0..9; {FASHION_MNIST_HINT}")
-    images = np.concatenate([images for images, _ in parts])[:, None]
-    labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    return _as_data_set("fashion-mnist", images, labels, np.arange(60_000, 70_000), augment=True)
-
-
-def _read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """One idx file of bytes (http://yann.lecun.com/exdb/mnist): 4 bytes of magic, a big-endian length a dimension."""
-    path = next((path for path in (folder / f"{name}.gz", folder / name) if path.exists()), None)
-    if path is None:
-        raise InputError(f"{folder / name}.gz is missing; {FASHION_MNIST_HINT}")
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}): truncated or no gzip file; {FASHION_MNIST_HINT}") from None
-    n_header = 4 + 4 * len(shape)
-    header = np.frombuffer(content[4:n_header], dtype=">u4") if len(content) >= n_header else ()
-    found = tuple(int(length) for length in header)
-    if content[:4] != bytes([0, 0, IDX_UINT8, len(shape)]) or found != shape:
-        raise InputError(
-            f"{path}: expected an idx file of bytes of shape {shape}, found magic {content[:4].hex()!r} and shape "
-            f"{found}; {FASHION_MNIST_HINT}"
-        )
-    n_expected = int(np.prod(shape))
-    if len(content) - n_header != n_expected:
-        raise InputError(
-            f"{path}: expected {n_expected} bytes after the header, found {len(content) - n_header}; "
-            f"{FASHION_MNIST_HINT}"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=n_header).reshape(shape)
-
-
-def _load_npz(path: Path) -> DataSet:
-    arrays = _read_npz(path)
-    images = {part: _check_images(path, part, arrays[f"x_{part}"]) for part in ("train", "test")}
-    labels = {part: _check_labels(path, part, arrays[f"y_{part}"], len(images[part])) for part in ("train", "test")}
-    if images["train"].shape[1:] != images["test"].shape[1:]:
-        raise InputError(
-            f"{path}: images of x_train are {images['train'].shape[1:]} and of x_test {images['test'].shape[1:]}: they "
-            "must be alike"
-        )
-    found = np.unique(labels["train"])
-    if found[-1] != len(found) - 1 or len(found) < 2 or labels["test"].max() > found[-1]:
-        missing = [int(label) for label in np.setdiff1d(np.arange(len(found) + 5), found) if label < found[-1]]
-        raise InputError(
-            f"{path}: y_train must hold every class 0..C-1, C at least 2, and y_test no other; y_train goes up to "
-            f"{found[-1]}, lacks {missing[:5]}, and y_test goes up to {labels['test'].max()}"
-        )
-    both = np.concatenate([labels["train"], labels["test"]])
-    test = np.arange(len(labels["train"]), len(both))
-    return _as_data_set(path.name, np.concatenate([images["train"], images["test"]]), both, test, augment=False)
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise InputError(
-                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}; {NPZ_HINT}"
-                )
-            return {name: archive[name] for name in names}
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}; {NPZ_HINT}") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, *DAMAGED_ZIP) as error:
-        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error}); {NPZ_HINT}") from None
-
-
-def _check_images(path: Path, part: str, images: NDArray[Any]) -> NDArray[Any]:
-    """Images as (n, channels, height, width), uint8 or float32."""
-    if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or 0 in images.shape or images.dtype.kind not in "uif":
-        raise InputError(
-            f"{path}: x_{part} has shape {images.shape} and type {images.dtype}, expected numbers of shape (n, height, "
-            "width), (n, channels, height, width) or (n, height, width, 1 or 3)"
-        )
-    if images.dtype == np.uint8:
-        return images
-    with np.errstate(over="ignore"):
-        images = images.astype(np.float32)
-    if not np.isfinite(images).all():
-        raise InputError(f"{path}: x_{part} holds values that are not finite; clean or drop those images")
-    return images
-
-
-def _check_labels(path: Path, part: str, labels: NDArray[Any], n_images: int) -> NDArray[np.int64]:
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.shape != (n_images,) or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= 2**31:
-        raise InputError(
-            f"{path}: y_{part} has shape {labels.shape} and type {labels.dtype}, expected ({n_images},) whole numbers "
-            "from 0, one for each image"
-        )
-    return labels.astype(np.int64)
-
-
-def _as_data_set(
-    name: str, images: NDArray[Any], labels: NDArray[np.int64], test: NDArray[np.int64], *, augment: bool
-) -> DataSet:
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    return DataSet(name, images, labels, int(labels.max()) + 1, test, augment, digest)

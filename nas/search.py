@@ -12,10 +12,11 @@ import torch
 
 from nas.config import CHANGEABLE, Candidate, SearchConfig, format_toml, read_toml, resolve_config
 from nas.cost import Cost, predict_cost
-from nas.data import DataSet, check_split, load_data
+from nas.data import DataSet, check_split
 from nas.executors import StopFlag, Trainer, resolve_device, resolve_workers, run_serial
 from nas.ledger import SCHEMA, Ledger, lock_run
 from nas.proposals import create_strategy, iterate_templates
+from nas.readers import load_data
 from nas.train import Outcome
 from search_spaces.budget import parse_budget
 from search_spaces.errors import ConflictError, InputError

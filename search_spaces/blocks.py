@@ -75,7 +75,7 @@ def global_distance(pattern: ConnectionPattern, n_blocks: int, read: tuple[int, 
         InputError: layer L is not read, so that some distances would be infinite.
 
     >>> global_distance(ConnectionPattern(1, ((0,),)), 2, (1,))
-    GlobalDistance(mean=2.0, max=4, from_loss_mean=2.5)
+    GlobalDistance(mean=1.6666666666666667, max=3, from_loss_mean=2.5)
     """
     if pattern.depth not in read:
         raise InputError(f"a transition that reads {read} and not layer {pattern.depth} cuts some layers off the loss")

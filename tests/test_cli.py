@@ -14,7 +14,8 @@ from conftest import ROOT, CommandLine
 from search_spaces.templates import TEMPLATES
 
 SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
-SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops"]
+SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops", "global_mean_bd", "global_max_bd"]
+SCORE_KEYS += ["from_loss_mean", "bound_mean_bd", "certificate", "gap"]
 # connections, MBD, mean BD at 12 layers
 EXPECTED = {
     "chain": (12, 12, 4.667),
@@ -31,6 +32,8 @@ EXPECTED = {
     "loglog": (30, 3, 1.769),
     "harmonic": (22, 5, 2.179),
     "midpoint": (28, 2, 1.641),
+    "greedy": (37, 3, 1.538),
+    "annealed": (37, 2, 1.526),
 }
 
 
@@ -66,8 +69,8 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert done.returncode == 0, done.stderr
     status = json.loads(done.stdout.splitlines()[-1])
     assert set(status) == {"complete", "failed", "pruned", "running", "asked", "patterns", "best"}
-    assert (status["complete"], status["asked"], status["patterns"], status["running"]) == (10, 10, 5, 0)
-    assert "10/10" in done.stderr
+    assert (status["complete"], status["asked"], status["patterns"], status["running"]) == (14, 14, 7, 0)
+    assert "14/14" in done.stderr
     assert json.loads(command_line("status", "--run", run, "--json").stdout) == status
     for name in ("index.html", "report.md", "candidates.csv", "summary.json"):
         assert (run / "report" / name).stat().st_size > 0
@@ -77,7 +80,7 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert row["mean_bd"] == status["best"]["mean_bd"]
     again = command_line("search", "--run", run)  # nothing left to train: report and templates alone
     assert again.returncode == 0
-    assert "9/10" not in again.stdout
+    assert "13/14" not in again.stdout
     changed = command_line("search", "--run", run, "--layers", 6)
     assert changed.returncode == 4
     assert "layers 5 there, 6 now" in changed.stderr
@@ -97,18 +100,18 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("2/22"):
+        if line.startswith("2/26"):
             break
     process.send_signal(number)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"to go on: python run_search.py search --run {run}" in rest
     status = json.loads(command_line("status", "--run", run, "--json").stdout)
-    assert 2 <= status["complete"] < 22
+    assert 2 <= status["complete"] < 26
     assert status["running"] <= 1
     done = command_line("search", "--run", run, "--json")
     status = json.loads(done.stdout.splitlines()[-1])
-    assert (status["complete"], status["running"], status["asked"]) == (22, 0, 22)
+    assert (status["complete"], status["running"], status["asked"]) == (26, 0, 26)
 
 
 def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[st
     process.wait()
     done = command_line("search", "--run", run, *small_flags, "--trials", 8, "--json")
     status = json.loads(done.stdout.splitlines()[-1])
-    assert (status["complete"], status["running"], status["asked"]) == (22, 0, 22)
+    assert (status["complete"], status["running"], status["asked"]) == (26, 0, 26)
 
 
 @pytest.mark.parametrize(

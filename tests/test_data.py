@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from nas.data import (
     CROP_PADDING,
-    FASHION_MNIST_FOLDER,
     DataSet,
     _count_split,
     _split_indices,
     augment_images,
     check_split,
-    load_data,
     split_data,
 )
+from nas.readers import FASHION_MNIST_FOLDER, load_data
 from search_spaces.errors import InputError
 
 

@@ -49,6 +49,7 @@ def test_json_holds_exactly_the_agreed_parts(tmp_path: Path) -> None:
         "network",
         "distances",
         "costs",
+        "certificate",
         "provenance",
         "graph",
     }

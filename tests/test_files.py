@@ -11,6 +11,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
+from search_spaces.bounds import certify
+from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.files import describe_template, format_dot, format_json, read_pattern, write_atomic, write_template
@@ -23,6 +25,11 @@ PATTERNS = [
     *(find_template(name).build(depth) for name, depth in (("chain", 9), ("log", 24), ("midpoint", 52), ("dense", 12))),
 ]
 by_pattern = pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: f"{p.depth}-{p.n_connections}")
+
+
+def certificate_of(pattern: ConnectionPattern) -> dict[str, str | float]:
+    found = certify(pattern, Budget(pattern.depth, total=pattern.n_connections))
+    return {"status": found.status, "bound_mean_bd": found.bound, "gap": found.gap}
 
 
 def write_example(pattern: ConnectionPattern, folder: Path) -> list[Path]:
@@ -83,6 +90,7 @@ def test_the_json_says_what_was_given_and_what_networkx_finds(pattern: Connectio
         "network": {"growth": 4, "blocks": 1, "bottleneck": False},
         "distances": {name: value for name, value in describe(pattern).items() if name != "layers"},
         "costs": {"params": 12_345, "flops": 2**40},
+        "certificate": certificate_of(pattern),
         "provenance": {"name": 'a <"rule"> é', "accuracy": [0.5, 0.25], "nothing": None},
     }
     rebuilt = nx.node_link_graph(graph, edges="edges")

@@ -33,7 +33,13 @@ def test_a_number_gives_the_same_pattern_again_and_another_seed_another(budget: 
 
 
 def test_templates_are_those_that_spend_the_budget() -> None:
-    assert [name for name, _ in iterate_templates(log_budget(12))] == ["log", "nearest_log_i", "evenly_log_i"]
+    assert [name for name, _ in iterate_templates(log_budget(12))] == [
+        "log",
+        "nearest_log_i",
+        "evenly_log_i",
+        "greedy",
+        "annealed",
+    ]
     assert [name for name, _ in iterate_templates(Budget(12, total=42))] == [
         "nearest_log_L",
         "nearest_half",

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from nas.config import Candidate, SearchConfig
-from nas.data import load_data
 from nas.executors import StopFlag, Trainer, run_serial
 from nas.proposals import iterate_templates
+from nas.readers import load_data
 from nas.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import Interrupted

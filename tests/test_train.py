@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from nas.config import Candidate, SearchConfig
-from nas.data import Split, load_data, split_data
+from nas.data import Split, split_data
 from nas.executors import Trainer, failed
+from nas.readers import load_data
 from nas.train import (
     EVALUATION_BATCH,
     NonFiniteLossError,

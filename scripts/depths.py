@@ -1,0 +1,63 @@
+"""Mean BD against depth at budget log: templates, uniform samples, the optimum found, the proven bound.
+
+python scripts/depths.py [--seconds S]    writes docs/depths.csv and docs/depths.svg
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.plots import draw_svg, plot_depths
+from search_spaces.bounds import bound_sum
+from search_spaces.budget import log_budget
+from search_spaces.distance import backprop_distance
+from search_spaces.files import write_atomic
+from search_spaces.kernels import batch_distances
+from search_spaces.optimal import optimize
+from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.templates import find_template
+
+DOCS = Path(__file__).parents[1] / "docs"
+DEPTHS = (*range(8, 31), 36, 40, 46, 52, 64, 80, 100)
+TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
+N_UNIFORM = 500
+
+
+def main() -> None:
+    """Compute and write; progress on standard output."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="time limit of one optimisation")
+    seconds = parser.parse_args().seconds
+    rows = []
+    for depth in DEPTHS:
+        rows.append(_row(depth, seconds))
+        print(rows[-1], flush=True)  # noqa: T201
+    frame = pd.DataFrame(rows)
+    write_atomic(DOCS / "depths.csv", frame.to_csv(index=False))
+    write_atomic(DOCS / "depths.svg", draw_svg(plot_depths(frame)))
+
+
+def _row(depth: int, seconds: float) -> dict[str, object]:
+    budget = log_budget(depth)
+    generator = derive_generator("depths", depth)
+    uniform = batch_distances([sample_uniform(budget, generator) for _ in range(N_UNIFORM)]).mean
+    optimum = optimize(budget, seconds=seconds)
+    distance = backprop_distance(optimum.pattern)
+    return {
+        "layers": depth,
+        **{name: backprop_distance(find_template(name).build(depth)).mean for name in TEMPLATES},
+        "random": float(np.median(uniform)),
+        "optimum": distance.mean,
+        "bound": bound_sum(budget) / (depth * (depth + 1) // 2),
+        "status": optimum.certificate.status,
+        "gap": optimum.certificate.gap,
+        "max_bd": distance.max,
+        "max_out_degree": max(optimum.pattern.out_degrees),
+        "n_moves": optimum.n_moves,
+    }
+
+
+if __name__ == "__main__":
+    main()
