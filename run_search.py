@@ -534,14 +534,20 @@ def sample(
     """Patterns drawn from a band of distance crossed with a band of span, at an exact budget."""
     from nas.config import NetworkConfig
     from nas.export import export_pattern
+    from search_spaces.bounds import bound_mean
+    from search_spaces.distance import backprop_distance
     from search_spaces.errors import NothingUsableError
-    from search_spaces.sampling import Cell, sample_distinct
+    from search_spaces.sampling import Cell, farthest_pattern, sample_distinct
 
     spent = _capped_budget(budget, layers, None, None)
     cell = Cell(_parse_band("mean-bd", mean_bd), _parse_band("span", span), _parse_band("from-output", from_output))
     patterns = sample_distinct(spent, cell, count, seed)
     if not patterns:
-        raise NothingUsableError("not found: no pattern of this budget was met in these bands; widen or move them")
+        largest = backprop_distance(farthest_pattern(spent)).mean
+        raise NothingUsableError(
+            "not found: no pattern of this budget was met in these bands; widen or move them. Its mean BD lies between "
+            f"{bound_mean(spent):.3f} (proven) and {largest:.3f} (the largest known)"
+        )
     network = NetworkConfig(layers=spent.depth)
     paths = []
     for pattern in patterns:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.bounds import bound_sum
+from search_spaces.bounds import bound_mean
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
 from search_spaces.kernels import batch_distances
-from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.sampling import derive_generator, farthest_pattern, sample_uniform
 
 N_UNIFORM = 2000
 CENTRAL = (0.01, 0.99)
@@ -23,7 +22,7 @@ class Reach:
     Args:
         low, high: its 1 % and 99 % quantiles.
         bound: below which no pattern of the budget can be; see search_spaces.bounds.
-        farthest: mean BD of N(i) = {i-1, 0..d_i-2}, the largest at these in-degrees; None for a total budget.
+        farthest: the largest mean BD at these in-degrees; None for a total budget.
         share: (high - low) / (farthest - bound), 0..1.
     """
 
@@ -38,11 +37,10 @@ class Reach:
 def measure_reach(mean_bd: NDArray[np.float64], budget: Budget) -> Reach:
     """The reach of patterns of that budget whose mean BDs, shape (n,), n >= 1, are given."""
     low, high = np.quantile(mean_bd, CENTRAL).tolist()
-    bound = bound_sum(budget) / (budget.depth * (budget.depth + 1) / 2)
+    bound = bound_mean(budget)
     farthest = share = None
     if budget.per_layer is not None:
-        sources = tuple((*range(degree - 1), layer) for layer, degree in enumerate(budget.per_layer))
-        farthest = backprop_distance(ConnectionPattern(budget.depth, sources)).mean
+        farthest = backprop_distance(farthest_pattern(budget)).mean
         share = (high - low) / (farthest - bound) if farthest > bound + 1e-12 else None
     return Reach(len(mean_bd), low, high, bound, farthest, share)
 

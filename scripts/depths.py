@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.plots import draw_svg, plot_depths
-from search_spaces.bounds import bound_sum
+from search_spaces.bounds import bound_mean
 from search_spaces.budget import log_budget
 from search_spaces.distance import backprop_distance
 from search_spaces.files import write_atomic
@@ -50,7 +50,7 @@ def _row(depth: int, seconds: float) -> dict[str, object]:
         **{name: backprop_distance(find_template(name).build(depth)).mean for name in TEMPLATES},
         "random": float(np.median(uniform)),
         "optimum": distance.mean,
-        "bound": bound_sum(budget) / (depth * (depth + 1) // 2),
+        "bound": bound_mean(budget),
         "status": optimum.certificate.status,
         "gap": optimum.certificate.gap,
         "max_bd": distance.max,

@@ -61,6 +61,15 @@ def bound_sum(budget: Budget) -> int:
     return max(_bound_by_count(budget), _bound_by_reach(budget))
 
 
+def bound_mean(budget: Budget) -> float:
+    """A lower bound on the mean BD: bound_sum over the number of pairs.
+
+    >>> bound_mean(Budget(2, total=2))
+    1.3333333333333333
+    """
+    return bound_sum(budget) / (budget.depth * (budget.depth + 1) // 2)
+
+
 def bound_max(budget: Budget) -> int:
     """A lower bound on the largest BD (MBD).
 

@@ -14,6 +14,7 @@ from search_spaces.templates import find_template
 
 MAX_REJECTED = 10_000  # uniform draws in a row that break a cap
 MAX_STALE = 30  # chains in a row that find nothing new
+FARTHEST_MOVES = 300_000
 WALK_MOVES = 50  # tried for every skip once inside a cell: enough to forget the way in
 
 
@@ -147,6 +148,27 @@ def sample_distinct(budget: Budget, cell: Cell, count: int, seed: int) -> list[C
         if pattern is not None:
             found.setdefault(pattern.key, pattern)
     raise AssertionError("counting has no end")
+
+
+def farthest_pattern(budget: Budget) -> ConnectionPattern:
+    """The pattern of largest mean BD known: with the bound below, it frames what can be sampled.
+
+    Under a budget by layer N(i) = {i-1, 0..d_i-2}; under a total, or with caps, what annealing upwards finds with a
+    fixed seed, so that there may be one farther still.
+
+    >>> farthest_pattern(Budget(4, per_layer=(1, 2, 2, 3))).sources
+    ((0,), (0, 1), (0, 2), (0, 1, 3))
+    """
+    if budget.per_layer is not None and budget.max_out is None:
+        sources = tuple((*range(degree - 1), layer) for layer, degree in enumerate(budget.per_layer))
+        return ConnectionPattern(budget.depth, sources)
+    from search_spaces.annealing import SUM_BD, Bands, State, anneal  # numba: 0.5 s
+
+    generator = derive_generator("farthest", str(budget), budget.depth)
+    upwards = Bands().limit(SUM_BD, budget.depth**3, math.inf, 1.0)  # beyond all sums
+    state = State.of(budget.example(), budget)
+    anneal(state, upwards, FARTHEST_MOVES, (3.0, 0.1), generator)
+    return state.pattern()
 
 
 def build_named(name: str, budget: Budget) -> ConnectionPattern:
