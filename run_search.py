@@ -319,8 +319,8 @@ def _export_best(results: "Run", top: int) -> list[Path]:
     patterns = average_patterns(results.candidates)
     if patterns.empty:
         raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
-    held = {**results.config, "classes": results.data["classes"], "image": results.data["image"]}
-    network = validate(NetworkConfig, {name: held[name] for name in NetworkConfig.model_fields})
+    held = {**results.config, **{name: results.data.get(name) for name in ("classes", "image")}}
+    network = validate(NetworkConfig, {name: held.get(name) for name in NetworkConfig.model_fields})
     paths = []
     for row in patterns.head(top).to_dict("records"):
         sources = json.loads(row["sources"])

@@ -15,6 +15,7 @@ from search_spaces.budget import FORMS, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
+MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 PositiveInt = Annotated[int, Field(ge=1)]
 Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
 # A run can be asked for more of the same, by more workers; anything else would make it another experiment.
@@ -53,7 +54,7 @@ class ShapeConfig(_Settings):
         compression: a transition writes floor(compression x channels read); unset: growth.
     """
 
-    layers: PositiveInt = 24
+    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = 24
     blocks: PositiveInt = 1
     growth: PositiveInt = 4
     bottleneck: bool = False

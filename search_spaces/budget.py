@@ -56,7 +56,7 @@ class Budget:
             self._check_per_layer(self.per_layer)
 
     def _check_total(self, total: int) -> None:
-        most = sum(map(len, self._fill()))
+        most = sum(map(len, self._fill())) if self.is_capped else self.depth * (self.depth + 1) // 2
         if not self.depth <= total <= most:
             raise InputError(
                 f"budget total:{total} cannot be met with {self.depth} layers{self._describe_caps()}: the chain alone "
@@ -78,12 +78,19 @@ class Budget:
 
         if self.max_in is not None and max(per_layer) > self.max_in:
             raise InputError(f"layers have up to {max(per_layer)} inputs in this budget, and max-in is {self.max_in}")
+        if self.max_out is None:
+            return
         short = [layer for layer, inputs in enumerate(self._fill(), start=1) if len(inputs) < per_layer[layer - 1]]
         if short:
             raise InputError(
                 f"layer {short[0]} finds fewer than {per_layer[short[0] - 1]} nodes with a reader to spare"
                 f"{self._describe_caps()}: give a larger --max-out"
             )
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether inputs or readers are capped beyond what the depth does."""
+        return self.max_in is not None or self.max_out is not None
 
     def _describe_caps(self) -> str:
         caps = [f"max-{name}:{cap}" for name, cap in (("in", self.max_in), ("out", self.max_out)) if cap is not None]
@@ -135,7 +142,7 @@ class Budget:
         Raises:
             InputError: with caps there is no closed form.
         """
-        if self.max_in is not None or self.max_out is not None:
+        if self.is_capped:
             raise InputError(f"the patterns of budget {self} are not counted: caps leave no closed form")
         if self.per_layer is not None:
             return math.prod(math.comb(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1))

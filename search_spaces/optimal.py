@@ -111,9 +111,7 @@ def _polish(state: State, generator: np.random.Generator) -> State:
 
 
 def _draw_start(budget: Budget, generator: np.random.Generator) -> ConnectionPattern:
-    if budget.max_in is None and budget.max_out is None:
-        return sample_uniform(budget, generator)
-    return budget.example()
+    return budget.example() if budget.is_capped else sample_uniform(budget, generator)
 
 
 def _starts(budget: Budget) -> Iterator[ConnectionPattern]:

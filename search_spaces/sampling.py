@@ -119,8 +119,7 @@ def sample_cell(
             # The measures are whole numbers; a hair's width keeps 0.1 x 3 from falling out of a band that ends at 0.3.
             low, high = (math.ceil(band[0] * n_averaged - 1e-6), math.floor(band[1] * n_averaged + 1e-6))
             bands = bands.limit(measure, low, high, 1.0)
-    capped = budget.max_in is not None or budget.max_out is not None
-    state = State.of(budget.example() if capped else sample_uniform(budget, generator), budget)
+    state = State.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
     energy, n_tried = anneal(state, bands, max_moves // 4, (3.0, 0.3), generator)
     while energy > 0 and n_tried < max_moves:  # colder starts get out of corners that a fall froze in
         energy, n = anneal(state, bands, max_moves // 4, (1.0, 0.3), generator)
