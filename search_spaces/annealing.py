@@ -94,7 +94,7 @@ class State:
             np.zeros((n_nodes, n_nodes), kind),
             np.zeros(n_nodes, np.int64),
         )
-        state.scratch[2][:] = True
+        state.scratch[2][1:] = True
         rescore(1, state.sources, state.degrees, state.rows, state.sums, *state.scratch)
         return state
 
@@ -220,7 +220,7 @@ def _walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     n_made = 0
     if skips.shape[0] == 0:
         return energy, 0, 0
-    counts_readers = bands[1][MAX_OUT_DEGREE] < depth
+    counts_readers = bands[0][MAX_OUT_DEGREE] > 0 or bands[1][MAX_OUT_DEGREE] < depth
     before = measures.copy()
     temperature = first
     for move in range(n_moves):

@@ -63,7 +63,8 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
     bound = bound_sum(budget)
     best = min((State.of(start, budget) for start in _starts(budget)), key=State.measure_distances)
     n_moves, by_clock = 0, False
-    rounds = itertools.count() if max_rounds is None else range(max_rounds)
+    has_moves = len(best.skips) > 0
+    rounds = itertools.count() if max_rounds is None and has_moves else range(max_rounds or 0)
     for number in rounds:
         if best.measure()[SUM_BD] == bound or by_clock:
             break

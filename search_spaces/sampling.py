@@ -116,14 +116,13 @@ def sample_cell(
     bands = Bands()
     for measure, band, n_averaged in units:
         if band is not None:
-            # The measures are whole numbers; a hair's width keeps 0.1 x 3 from falling out of a band that ends at 0.3.
-            low, high = (math.ceil(band[0] * n_averaged - 1e-6), math.floor(band[1] * n_averaged + 1e-6))
-            bands = bands.limit(measure, low, high, 1.0)
+            # A hair's width: the measures are whole numbers, and 0.1 x 3 must not fall out of a band that ends at 0.3.
+            bands = bands.limit(measure, band[0] * n_averaged - 1e-6, band[1] * n_averaged + 1e-6, 1.0)
     state = State.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
-    energy, n_tried = anneal(state, bands, max_moves // 4, (3.0, 0.3), generator)
-    while energy > 0 and n_tried < max_moves:  # colder starts get out of corners that a fall froze in
-        energy, n = anneal(state, bands, max_moves // 4, (1.0, 0.3), generator)
-        n_tried += n
+    for first in (3.0, 1.0, 1.0, 1.0):  # another rise of the temperature gets out of corners that a fall froze in
+        energy, _ = anneal(state, bands, max_moves // 4, (first, 0.3), generator)
+        if energy == 0:
+            break
     if energy > 0:
         return None
     wander(state, bands, WALK_MOVES * len(state.skips), generator)
