@@ -1,6 +1,7 @@
 """BackpropDistance of a pattern, by networkx: the definition."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import networkx as nx
 
@@ -29,6 +30,7 @@ class BackpropDistance:
     histogram: tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)  # a row, a file and a certificate ask for the same pattern's
 def backprop_distance(pattern: ConnectionPattern) -> BackpropDistance:
     """The pattern's backprop distances, from networkx's shortest paths on the gradient's graph.
 

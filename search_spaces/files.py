@@ -122,7 +122,7 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
         "template.svg": draw_arcs(pattern, title=template.provenance.get("name")),
     }
     for name, text in contents.items():
-        write_atomic(folder / name, text)
+        write_atomic(folder / name, text, synced=name == "template.json")  # the companions can be made again from it
     return [folder / name for name in contents]
 
 
@@ -274,10 +274,13 @@ def format_dot(pattern: ConnectionPattern) -> str:
     return f"digraph pattern {{\n  rankdir=LR;\n{edges}}}\n"
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, synced: bool = True) -> None:
     """Write UTF-8 text so that path holds the old content or the new, never a part of it.
 
     Temporary file beside it, flushed, fsynced, renamed over it, the folder's entry fsynced. Missing folders are made.
+
+    Args:
+        synced: False leaves the two fsyncs out: a kill still leaves a whole file, a power cut may not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -285,10 +288,13 @@ def write_atomic(path: Path, text: str) -> None:
         with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())
+            if synced:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if not synced:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
