@@ -76,7 +76,7 @@ def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     assert {number: _without_time(outcome) for number, outcome in parallel.outcomes.items()} == {
         number: _without_time(outcome) for number, outcome in serial.outcomes.items()
     }
-    assert len(serial.outcomes) == 6
+    assert len(serial.outcomes) == 10
     assert not list(tmp_path.iterdir())
     assert not ray_executor.ray.is_initialized()
 
