@@ -227,7 +227,7 @@ def test_patterns_under_caps_are_not_counted() -> None:
 
 
 def test_examples_at_many_layers_spend_their_budget() -> None:
-    for depth, max_in, max_out in ((60, 5, 5), (60, None, 4), (60, 4, None), (100, 9, 7)):
+    for depth, max_in, max_out in ((60, 5, 5), (60, None, 4), (60, 4, None), (100, 9, 7), (20, None, None)):
         most = most_connections(depth, max_in, max_out)
         for total in (depth, depth + 1, (depth + most) // 2, most):
             budget = Budget(depth, total, None, max_in, max_out)

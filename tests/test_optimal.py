@@ -181,6 +181,14 @@ def test_polishing_never_makes_anything_worse(budget: Budget) -> None:
         assert state.pattern() == pattern
 
 
+def test_polishing_that_ends_too_hot_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = optimize(log_budget(12), 0, LONG, max_rounds=1).pattern
+    monkeypatch.setattr(optimal, "POLISH_MOVES", 40)
+    for seed in range(20):
+        polished = optimal._polish(State.of(best, log_budget(12)), derive_generator(seed))
+        assert preferred(polished.pattern()) <= preferred(best)
+
+
 def test_polishing_brings_the_output_nearer_on_the_plateau() -> None:
     # MBD 2 and so of least mean, but the output reads two layers only beside the one before it.
     far = max((p for p in patterns_of_log_budget(6) if measure(p)[0] == bound_sum(log_budget(6))), key=preferred)
@@ -280,6 +288,19 @@ def test_padding_adds_connections_and_keeps_those_there() -> None:
             assert padded is not None
             assert padded.n_connections == total
             assert set(pattern.connections) <= set(padded.connections)
+
+
+@pytest.mark.parametrize("caps", [(11, None), (None, 11), (11, 11)], ids=str)
+def test_padding_keeps_caps_and_so_the_optimum(caps: tuple[int | None, int | None]) -> None:
+    for total in range(midpoint_size(20), midpoint_size(20) + 90, 6):
+        budget = Budget(20, total, None, *caps)
+        padded = optimal._pad(find_template("midpoint").build(20), budget)
+        assert padded is not None
+        assert_spent(padded, budget)
+        assert certify(padded, budget).status == "optimal"
+
+
+def test_nothing_is_padded_that_breaks_a_cap_already() -> None:
     midpoint = find_template("midpoint").build(20)
     assert optimal._pad(midpoint, Budget(20, total=70, max_in=4)) is None
     assert optimal._pad(midpoint, Budget(20, total=70, max_out=4)) is None
