@@ -143,7 +143,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     @field_validator("budget")
     @classmethod
     def _check_budget_form(cls, text: str) -> str:
-        if text.partition(":")[0] not in ("log", "total", "layers"):
+        if text.partition(";")[0].partition(":")[0] not in ("log", "total", "layers"):
             raise ValueError(f"not of a known form: {FORMS}")
         return text
 
@@ -178,11 +178,11 @@ def _check_enough_patterns(config: SearchConfig) -> str | None:
         budget = parse_budget(config.budget, config.layers)
     except InputError as error:
         return str(error)
-    if config.strategy == "templates" or budget.n_patterns >= config.trials:
+    if config.strategy == "templates" or budget.n_patterns_at_most >= config.trials:
         return None
     return (
-        f"budget {config.budget} has only {budget.n_patterns} patterns of {config.layers} layers, fewer than the "
-        f"{config.trials} trials asked for"
+        f"budget {config.budget} has only {budget.n_patterns_at_most} patterns of {config.layers} layers, fewer than "
+        f"the {config.trials} trials asked for"
     )
 
 

@@ -36,7 +36,7 @@ class RandomStrategy:
         """See Strategy."""
         generator = derive_generator(self._seed, "random", number)
         # The last pattern left of n escapes 30 n draws with probability e^-30.
-        for _ in range(min(30 * self._budget.n_patterns, MAX_DRAWS)):
+        for _ in range(min(30 * self._budget.n_patterns_at_most, MAX_DRAWS)):
             pattern = sample_uniform(self._budget, generator)
             if pattern.key not in known:
                 return pattern

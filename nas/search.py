@@ -137,7 +137,7 @@ def count_asked(config: SearchConfig) -> int:
                 f"no named template spends budget {budget} at {config.layers} layers: use another strategy"
             )
         return n_templates * config.seeds
-    n_left = budget.n_patterns - n_templates
+    n_left = budget.n_patterns_at_most - n_templates
     if config.trials > n_left:
         raise InputError(
             f"budget {budget} has {n_left} patterns of {config.layers} layers beside the named templates, fewer than "

@@ -39,6 +39,7 @@ def main() -> None:
 
     rounds = []
     for _ in range(N_ROUNDS):
+        backprop_distance.cache_clear()
         networkx = _seconds(lambda: [backprop_distance(pattern) for pattern in few]) / N_NETWORKX
         batched = _seconds(lambda: batch_distances(packed)) / N_BATCH
         moved = _seconds(move) / N_MOVES

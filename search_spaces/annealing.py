@@ -1,19 +1,17 @@
-"""Moves of connections under a budget, towards bands of distance, span and degree, compiled."""
+"""Moves of connections under a budget, towards bands of distance, span and degree."""
 
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from search_spaces.budget import Budget
-from search_spaces.kernels import rescore, undo
+from search_spaces.kernels import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, SUM_SPAN, rescore, walk
 from search_spaces.pattern import ConnectionPattern
 
-# What a state is measured by, in this order: sums over pairs, connections, nodes below the output; a maximum.
-SUM_BD, SUM_SPAN, FROM_OUTPUT, MAX_OUT_DEGREE = range(4)
+__all__ = ["FROM_OUTPUT", "MAX_OUT_DEGREE", "SUM_BD", "SUM_SPAN", "Bands", "State", "anneal", "wander"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def anneal(
         The energy at the end and the number of moves tried.
     """
     seed = generator.integers(1, 2**63, dtype=np.uint64)
-    energy, n_tried, _ = _walk(_arguments(state, bands), n_moves, *temperatures, True, seed)
+    energy, n_tried, _ = walk(_arguments(state, bands), n_moves, *temperatures, True, seed)
     return float(energy), int(n_tried)
 
 
@@ -145,7 +143,7 @@ def wander(state: State, bands: Bands, n_moves: int, generator: np.random.Genera
         Number of moves made, of n_moves tried.
     """
     seed = generator.integers(1, 2**63, dtype=np.uint64)
-    energy, _, n_made = _walk(_arguments(state, bands), n_moves, 0.0, 0.0, False, seed)
+    energy, _, n_made = walk(_arguments(state, bands), n_moves, 0.0, 0.0, False, seed)
     assert energy == 0, "a walk starts and stays inside its bands"
     return int(n_made)
 
@@ -162,120 +160,3 @@ def _arguments(state: State, bands: Bands) -> tuple[Any, ...]:
         budget.max_in or depth,
         budget.max_out or depth,
     )
-
-
-@njit(cache=True, nogil=True)
-def _next(seed: np.uint64) -> Any:  # pragma: no cover, compiled
-    """Marsaglia's xorshift64: a generator that lives in one register."""
-    seed ^= seed << np.uint64(13)
-    seed ^= seed >> np.uint64(7)
-    return seed ^ (seed << np.uint64(17))
-
-
-@njit(cache=True, nogil=True)
-def _below(n: Any, seed: np.uint64) -> Any:  # pragma: no cover, compiled
-    """The upper 32 bits as a number in 0..n-1; the bias is below n / 2^32."""
-    return np.int64(((seed >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
-
-
-@njit(cache=True, nogil=True)
-def _energy(measures, bands):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    low, high, weights = bands
-    energy = 0.0
-    for m in range(4):
-        if measures[m] > high[m]:
-            energy += weights[m] * (measures[m] - high[m])
-        elif measures[m] < low[m]:
-            energy += weights[m] * (low[m] - measures[m])
-    return energy
-
-
-@njit(cache=True, nogil=True)
-def _replace(layer, old, new, sources, degrees, members, readers):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Take input `old` from a layer and give it `new`; -1 for none."""
-    if old >= 0:
-        place = 1
-        while sources[layer, place] != old:
-            place += 1
-        degrees[layer] -= 1
-        sources[layer, place] = sources[layer, degrees[layer]]
-        members[layer, old] = False
-        readers[old] -= 1
-    if new >= 0:
-        sources[layer, degrees[layer]] = new
-        degrees[layer] += 1
-        members[layer, new] = True
-        readers[new] += 1
-
-
-@njit(cache=True, nogil=True)
-def _walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    arguments, n_moves, first, last, stops, seed
-):
-    connections, distances, bands, measures, by_layer, max_in, max_out = arguments
-    sources, degrees, members, readers, skips = connections
-    rows, sums, saved, layers, touched = distances
-    depth = degrees.shape[0] - 1
-    energy = _energy(measures, bands)
-    n_made = 0
-    if skips.shape[0] == 0:
-        return energy, 0, 0
-    counts_readers = bands[0][MAX_OUT_DEGREE] > 0 or bands[1][MAX_OUT_DEGREE] < depth
-    before = measures.copy()
-    temperature = first
-    for move in range(n_moves):
-        if stops and energy == 0.0:
-            return energy, move, n_made
-        if move % 256 == 0 and first > 0:
-            temperature = first * (last / first) ** (move / n_moves)
-        seed = _next(seed)
-        skip = _below(skips.shape[0], seed)
-        target, source = np.int64(skips[skip, 0]), np.int64(skips[skip, 1])
-        new_target = target
-        seed = _next(seed)
-        if by_layer:
-            new_source = _below(target - 1, seed)
-        else:
-            # Uniform over all pairs at 2 layers or more: target and source drawn alone, impossible ones refused.
-            new_target = 2 + _below(depth - 1, seed)
-            seed = _next(seed)
-            new_source = _below(depth - 1, seed)
-            if new_source > new_target - 2:
-                continue
-        if members[new_target, new_source] or (readers[new_source] >= max_out and new_source != source):
-            continue
-        if new_target != target and degrees[new_target] >= max_in:
-            continue
-        before[:] = measures
-        if new_target == target:
-            _replace(target, source, new_source, sources, degrees, members, readers)
-        else:
-            _replace(target, source, -1, sources, degrees, members, readers)
-            _replace(new_target, -1, new_source, sources, degrees, members, readers)
-        touched[target] = True
-        touched[new_target] = True
-        n_saved = rescore(min(target, new_target), sources, degrees, rows, sums, saved, layers, touched)
-        for k in range(n_saved):
-            measures[SUM_BD] += sums[layers[2 * k]] - layers[2 * k + 1]
-        measures[SUM_SPAN] += (new_target - new_source) - (target - source)
-        measures[FROM_OUTPUT] = sums[depth]
-        if counts_readers:
-            measures[MAX_OUT_DEGREE] = readers.max()
-        new_energy = _energy(measures, bands)
-        accepted = new_energy <= energy
-        if not accepted and temperature > 0:
-            seed = _next(seed)
-            accepted = (seed >> np.uint64(11)) * 2.0**-53 < math.exp((energy - new_energy) / temperature)
-        if accepted:
-            energy = new_energy
-            skips[skip, 0], skips[skip, 1] = new_target, new_source
-            n_made += 1
-            continue
-        measures[:] = before
-        undo(n_saved, rows, sums, saved, layers)
-        if new_target == target:
-            _replace(target, new_source, source, sources, degrees, members, readers)
-        else:
-            _replace(new_target, new_source, -1, sources, degrees, members, readers)
-            _replace(target, -1, source, sources, degrees, members, readers)
-    return energy, n_moves, n_made

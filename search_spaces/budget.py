@@ -77,15 +77,19 @@ class Budget:
             )
 
         if self.max_in is not None and max(per_layer) > self.max_in:
-            raise InputError(f"layers have up to {max(per_layer)} inputs in this budget, and max-in is {self.max_in}")
+            layer = next(layer for layer, degree in enumerate(per_layer, start=1) if degree > self.max_in)
+            degree = per_layer[layer - 1]
+            raise InputError(
+                f"layer {layer} cannot have {degree} inputs under max-in:{self.max_in}: give it 1 to {self.max_in}"
+            )
         if self.max_out is None:
             return
-        short = [layer for layer, inputs in enumerate(self._fill(), start=1) if len(inputs) < per_layer[layer - 1]]
-        if short:
-            raise InputError(
-                f"layer {short[0]} finds fewer than {per_layer[short[0] - 1]} nodes with a reader to spare"
-                f"{self._describe_caps()}: give a larger --max-out"
-            )
+        for layer, inputs in enumerate(self._fill(), start=1):
+            if len(inputs) < per_layer[layer - 1]:
+                raise InputError(
+                    f"layer {layer} cannot have {per_layer[layer - 1]} inputs{self._describe_caps()}, where the layers "
+                    f"below leave so few readers to spare: give it 1 to {len(inputs)}, or give a larger --max-out"
+                )
 
     @property
     def is_capped(self) -> bool:
@@ -144,6 +148,11 @@ class Budget:
         """
         if self.is_capped:
             raise InputError(f"the patterns of budget {self} are not counted: caps leave no closed form")
+        return self.n_patterns_at_most
+
+    @property
+    def n_patterns_at_most(self) -> int:
+        """How many patterns meet this budget if its caps, where it has any, are left out."""
         if self.per_layer is not None:
             return math.prod(math.comb(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1))
         n_skips_possible = self.depth * (self.depth - 1) // 2
@@ -193,8 +202,8 @@ def parse_budget(text: str, depth: int) -> Budget:
     """
     first, *rest = text.strip().split(";")
     form, colon, numbers = first.partition(":")
+    caps = _parse_caps(text, rest)
     try:
-        caps = {_CAPS[name]: int(number) for name, number in (part.split(":") for part in rest)}
         if form == "log" and not colon:
             return Budget(depth, None, log_budget(depth).per_layer, caps.get("max_in"), caps.get("max_out"))
         if form == "total":
@@ -205,6 +214,18 @@ def parse_budget(text: str, depth: int) -> Budget:
             )
     except InputError:
         raise
-    except (ValueError, KeyError):
+    except ValueError:
         raise InputError(f"budget {text!r}: {numbers!r} is not made of whole numbers; the forms are {FORMS}") from None
     raise InputError(f"budget {text!r} is not of a known form: {FORMS}")
+
+
+def _parse_caps(text: str, parts: list[str]) -> dict[str, int]:
+    caps: dict[str, int] = {}
+    for part in parts:
+        name, _, number = part.strip().partition(":")
+        if name not in _CAPS or _CAPS[name] in caps or not number.removeprefix("-").isdecimal():
+            raise InputError(
+                f"budget {text!r}: {part!r} is not max-in:K or max-out:K, each once; the forms are {FORMS}"
+            )
+        caps[_CAPS[name]] = int(number)
+    return caps

@@ -1,7 +1,12 @@
 """The same numbers for many patterns at once, compiled: for inner loops only."""
 
+# All compiled functions live in this file: numba's cache looks at no other file for changes, and would go on with a
+# stale copy of what a function calls there.
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -11,6 +16,9 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 MAX_DEPTH = 2**15 - 2  # distances are int16
+
+# What annealing measures a state by, in this order: sums over pairs, connections, nodes below the output; a maximum.
+SUM_BD, SUM_SPAN, FROM_OUTPUT, MAX_OUT_DEGREE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +180,125 @@ def undo(n_saved, rows, sums, saved, layers):  # type: ignore[no-untyped-def]  #
         i = layers[2 * k]
         rows[i, :i] = saved[k, :i]
         sums[i] = layers[2 * k + 1]
+
+
+@njit(cache=True, nogil=True)
+def _next(seed: np.uint64) -> Any:  # pragma: no cover, compiled
+    """Marsaglia's xorshift64: a generator that lives in one register."""
+    seed ^= seed << np.uint64(13)
+    seed ^= seed >> np.uint64(7)
+    return seed ^ (seed << np.uint64(17))
+
+
+@njit(cache=True, nogil=True)
+def _below(n: Any, seed: np.uint64) -> Any:  # pragma: no cover, compiled
+    """The upper 32 bits as a number in 0..n-1; the bias is below n / 2^32."""
+    return np.int64(((seed >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _energy(measures, bands):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    low, high, weights = bands
+    energy = 0.0
+    for m in range(4):
+        if measures[m] > high[m]:
+            energy += weights[m] * (measures[m] - high[m])
+        elif measures[m] < low[m]:
+            energy += weights[m] * (low[m] - measures[m])
+    return energy
+
+
+@njit(cache=True, nogil=True)
+def _replace(layer, old, new, sources, degrees, members, readers):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Take input `old` from a layer and give it `new`; -1 for none."""
+    if old >= 0:
+        place = 1
+        while sources[layer, place] != old:
+            place += 1
+        degrees[layer] -= 1
+        sources[layer, place] = sources[layer, degrees[layer]]
+        members[layer, old] = False
+        readers[old] -= 1
+    if new >= 0:
+        sources[layer, degrees[layer]] = new
+        degrees[layer] += 1
+        members[layer, new] = True
+        readers[new] += 1
+
+
+@njit(cache=True, nogil=True)
+def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    arguments, n_moves, first, last, stops, seed
+):
+    """The loop of annealing.anneal and annealing.wander; its arguments are annealing._arguments'.
+
+    Returns:
+        The energy, the moves tried, the moves made.
+    """
+    connections, distances, bands, measures, by_layer, max_in, max_out = arguments
+    sources, degrees, members, readers, skips = connections
+    rows, sums, saved, layers, touched = distances
+    depth = degrees.shape[0] - 1
+    energy = _energy(measures, bands)
+    n_made = 0
+    if skips.shape[0] == 0:
+        return energy, 0, 0
+    counts_readers = bands[0][MAX_OUT_DEGREE] > 0 or bands[1][MAX_OUT_DEGREE] < depth
+    before = measures.copy()
+    temperature = first
+    for move in range(n_moves):
+        if stops and energy == 0.0:
+            return energy, move, n_made
+        if move % 256 == 0 and first > 0:
+            temperature = first * (last / first) ** (move / n_moves)
+        seed = _next(seed)
+        skip = _below(skips.shape[0], seed)
+        target, source = np.int64(skips[skip, 0]), np.int64(skips[skip, 1])
+        new_target = target
+        seed = _next(seed)
+        if by_layer:
+            new_source = _below(target - 1, seed)
+        else:
+            # Uniform over all pairs at 2 layers or more: target and source drawn alone, impossible ones refused.
+            new_target = 2 + _below(depth - 1, seed)
+            seed = _next(seed)
+            new_source = _below(depth - 1, seed)
+            if new_source > new_target - 2:
+                continue
+        if members[new_target, new_source] or (readers[new_source] >= max_out and new_source != source):
+            continue
+        if new_target != target and degrees[new_target] >= max_in:
+            continue
+        before[:] = measures
+        if new_target == target:
+            _replace(target, source, new_source, sources, degrees, members, readers)
+        else:
+            _replace(target, source, -1, sources, degrees, members, readers)
+            _replace(new_target, -1, new_source, sources, degrees, members, readers)
+        touched[target] = True
+        touched[new_target] = True
+        n_saved = rescore(min(target, new_target), sources, degrees, rows, sums, saved, layers, touched)
+        for k in range(n_saved):
+            measures[SUM_BD] += sums[layers[2 * k]] - layers[2 * k + 1]
+        measures[SUM_SPAN] += (new_target - new_source) - (target - source)
+        measures[FROM_OUTPUT] = sums[depth]
+        if counts_readers:
+            measures[MAX_OUT_DEGREE] = readers.max()
+        new_energy = _energy(measures, bands)
+        accepted = new_energy <= energy
+        if not accepted and temperature > 0:
+            seed = _next(seed)
+            accepted = (seed >> np.uint64(11)) * 2.0**-53 < math.exp((energy - new_energy) / temperature)
+        if accepted:
+            energy = new_energy
+            skips[skip, 0], skips[skip, 1] = new_target, new_source
+            n_made += 1
+            continue
+        measures[:] = before
+        undo(n_saved, rows, sums, saved, layers)
+        if new_target == target:
+            _replace(target, new_source, source, sources, degrees, members, readers)
+        else:
+            _replace(new_target, new_source, -1, sources, degrees, members, readers)
+            _replace(target, -1, source, sources, degrees, members, readers)
+    return energy, n_moves, n_made

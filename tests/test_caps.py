@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pattern import every_pattern
 
+from nas.config import SearchConfig
+from nas.proposals import create_strategy, iterate_templates
+from nas.search import count_asked
 from search_spaces.budget import Budget, log_budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -216,8 +219,31 @@ def test_caps_are_whole_numbers() -> None:
 
 def test_a_budget_by_layer_above_max_in_is_refused_with_both_numbers() -> None:
     said = refusal_of(depth=24, per_layer=log_budget(24).per_layer, max_in=4)
-    assert "up to 5 inputs" in said
-    assert "max-in is 4" in said
+    assert "layer 16 cannot have 5 inputs under max-in:4: give it 1 to 4" in said
+
+
+def test_a_refusal_by_layer_says_how_many_inputs_there_is_room_for() -> None:
+    said = refusal_of(depth=4, per_layer=(1, 2, 3, 3), max_out=2)
+    assert "layer 3 cannot have 3 inputs under max-out:2" in said
+    assert "give it 1 to 2" in said
+    Budget(4, per_layer=(1, 2, 2, 1), max_out=2)
+
+
+@pytest.mark.parametrize(
+    "text", ["total:8;max-in:x", "total:8;max-in:3;max-in:4", "log;max-on:3", "log;", "log;max-in"]
+)
+def test_a_cap_of_another_form_or_given_twice_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InputError, match="is not max-in:K or max-out:K, each once"):
+        parse_budget(text, 5)
+
+
+def test_a_search_takes_a_capped_budget() -> None:
+    config = SearchConfig(layers=8, budget="log;max-out:5", trials=4)
+    assert count_asked(config) == 3 * (4 + len(list(iterate_templates(parse_budget(config.budget, 8)))))
+    strategy = create_strategy("random", parse_budget(config.budget, 8), 0)
+    pattern = strategy.ask(0, set())
+    assert pattern is not None
+    assert max(pattern.out_degrees) <= 5
 
 
 def test_patterns_under_caps_are_not_counted() -> None:
