@@ -64,6 +64,12 @@ def _headline(findings: Findings) -> Iterator[Block]:
     if len(findings.strata) > 1:
         others = "; ".join(f"{one.layers} layers at {one.budget}" for one in findings.strata[1:])
         yield Paragraph(f"This study mixes budgets, which never compare: {others} are left out here.", is_notice=True)
+    params = findings.patterns["params"].dropna()
+    if len(params) and params.min() < params.max():
+        yield Paragraph(
+            f"These networks differ in cost, {params.min():,} to {params.max():,} parameters: a difference in accuracy "
+            "may be one of size. With stem and transitions of growth channels all would cost the same.", is_notice=True,
+        )  # fmt: skip
     best = findings.patterns.iloc[0]
     seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
     yield Paragraph(f"Trained: {_caption(findings)}.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic_run import Score, make_run, propose
+from synthetic_run import Proposal, Score, describe_proposal, make_run, propose
 
 from analysis.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
 from analysis.report import write_report
@@ -73,6 +73,19 @@ def test_summary_is_strict_json_and_agrees_with_the_run(tmp_path: Path) -> None:
     assert summary["environment"] == ATTRIBUTES["environment"]
     assert summary["uniform_reach"]["n_patterns"] == 2000
     assert [one["name"] for one in summary["templates"]] == ["nearest_log_i", "log", "random (mean of 6)"]
+
+
+def test_unequal_cost_is_said_first_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, texts = _write(tmp_path / "equal", lambda p, s: 0.5 + 0.02 * p + 0.01 * s, asked=16)
+    assert "differ in cost" not in texts["report.md"]
+
+    def with_params(proposal: Proposal, seed: int) -> dict[str, Any]:
+        return {**describe_proposal(proposal, seed), "params": 2000 if proposal[0] == "log" else 1000}
+
+    monkeypatch.setattr("synthetic_run.describe_proposal", with_params)
+    _, texts = _write(tmp_path / "unequal", lambda p, s: 0.5 + 0.02 * p + 0.01 * s, asked=16)
+    for text in (texts["report.md"], texts["index.html"]):
+        assert text.index("differ in cost, 1,000 to 2,000 parameters") < text.index("Best pattern")
 
 
 def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
