@@ -102,8 +102,8 @@ def describe_certificate(pattern: ConnectionPattern, budget: Budget) -> dict[str
     """
     if not budget.is_met_by(pattern):
         return {"bound_mean_bd": None, "certificate": None, "gap": None}
-    certificate = certify(pattern, budget)
-    return {"bound_mean_bd": certificate.bound, "certificate": certificate.status, "gap": certificate.gap}
+    claim = _claim_certificate(pattern, budget)
+    return {"bound_mean_bd": claim["bound_mean_bd"], "certificate": claim["status"], "gap": claim["gap"]}
 
 
 def write_template(template: TemplateFile, folder: Path) -> list[Path]:

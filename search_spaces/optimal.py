@@ -19,7 +19,7 @@ from search_spaces.templates import MAX_SEARCHED_DEPTH, find_template
 TEMPERATURES = (0.6, 0.15)  # in hops of the summed distance: at L = 12 to 100 hotter or colder starts ended higher
 FIRST_ROUND = 2**21  # moves; each round is twice as long, up to
 LONGEST_ROUND = 2**25
-N_SEGMENTS = 32  # of a round, between which the clock is looked at
+N_SEGMENTS = 32  # of a round at least, between which the clock is looked at
 POLISH_MOVES = 500_000
 MAX_POLISHED_DEPTH = 254
 TEMPLATE_MOVES = 300_000
@@ -51,7 +51,7 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
     Args:
         budget: caps included.
         seed: of the draws.
-        seconds: time limit, looked at about 30 times a round.
+        seconds: time limit, looked at about every second.
         max_rounds: of annealing; None for no limit but time.
 
     Raises:
@@ -82,19 +82,25 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
 def _anneal_round(state: State, bound: int, n_moves: int, deadline: float, seed: int, number: int) -> tuple[int, bool]:
     """One fall of the temperature; gives the moves tried and whether the clock ended it."""
     bands = Bands().limit(SUM_BD, -math.inf, bound, 1.0)
-    steps = np.geomspace(*TEMPERATURES, N_SEGMENTS + 1)
+    n_segments = max(N_SEGMENTS, math.ceil(n_moves / _moves_a_look(state.budget.depth)))
+    steps = np.geomspace(*TEMPERATURES, n_segments + 1)
     n_tried = 0
     for segment, (first, last) in enumerate(itertools.pairwise(steps.tolist())):
         generator = derive_generator(seed, "segment", number, segment)
-        energy, n = anneal(state, bands, n_moves // N_SEGMENTS, (first, last), generator)
+        energy, n = anneal(state, bands, n_moves // n_segments, (first, last), generator)
         n_tried += n
         if energy == 0:
             return n_tried, False
         if time.monotonic() > deadline:
             # What is hot still is worth little: go down at once.
-            anneal(state, bands, n_moves // N_SEGMENTS, (0.0, 0.0), generator)
+            anneal(state, bands, n_moves // n_segments, (0.0, 0.0), generator)
             return n_tried, True
     return n_tried, False
+
+
+def _moves_a_look(depth: int) -> int:
+    """Moves that take about a second at most: a move's cost grows as the depth to the power 1.5."""
+    return int(2e8 / depth**1.5)
 
 
 def _polish(state: State, generator: np.random.Generator) -> State:
@@ -107,7 +113,7 @@ def _polish(state: State, generator: np.random.Generator) -> State:
         .limit(MAX_OUT_DEGREE, -math.inf, 1, 1e-3)
     )
     polished = State.of(state.pattern(), state.budget)
-    anneal(polished, bands, POLISH_MOVES, (0.5, 1e-4), generator)
+    anneal(polished, bands, min(POLISH_MOVES, _moves_a_look(state.budget.depth)), (0.5, 1e-4), generator)
     return min(state, polished, key=State.measure_distances)
 
 

@@ -352,3 +352,9 @@ def test_caps_hold_at_24_layers_and_shorten_what_they_can(total: bool, caps: tup
     found = optimize(budget, 0, LONG, max_rounds=2)
     assert_spent(found.pattern, budget)
     assert measure(found.pattern)[0] < measure(budget.example())[0]
+
+
+def test_the_clock_is_looked_at_after_few_moves_where_moves_are_dear() -> None:
+    found = optimize(log_budget(300), seconds=1e-9)
+    assert found.by_clock
+    assert 0 < found.n_moves <= 2e8 / 300**1.5
