@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.results import Run
     from nas.config import Candidate, NetworkConfig
+    from nas.study_config import StudyConfig
     from nas.train import Outcome
     from search_spaces.budget import Budget
     from search_spaces.pattern import ConnectionPattern
@@ -184,33 +185,48 @@ def _console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True)
 
 
+ConfigOption = Annotated[Path | None, _option("TOML file of settings, keys as these flags; flags win.", RUNNING)]
+Seeds = Annotated[int | None, _option("Trainings of each pattern. [default: 3]", SPACE)]
+Templates = Annotated[
+    bool | None,
+    typer.Option(
+        "--templates/--no-templates",
+        help="Train the named templates of the budget too. [default: yes]",
+        rich_help_panel=SPACE,
+        show_default=False,
+    ),
+]
+RunSeed = Annotated[int | None, _option("Of the command's own draws. [default: 0]", SPACE)]
+DatasetOption = Annotated[Dataset | None, _option("What to train on. [default: digits]", DATA)]
+Data = Annotated[Path | None, _option("The data set's file or folder.", DATA)]
+TrainExamples = Annotated[int | None, _option("Size of the training set. [default: all]", DATA)]
+Epochs = Annotated[int | None, _option("Passes over the training set. [default: 9]", TRAINING)]
+LearningRate = Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)]
+BatchSize = Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)]
+WeightDecay = Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)]
+Workers = Annotated[str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)]
+DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)]
+
+
 @app.command()
 def search(
     run: RunOption,
-    config: Annotated[Path | None, _option("TOML file of settings, keys as these flags; flags win.", RUNNING)] = None,
+    config: ConfigOption = None,
     budget: BudgetOption = None,
     strategy: Annotated[str | None, _option("random, or templates alone. [default: random]", SPACE)] = None,
     trials: Annotated[
         int | None, _option("Patterns to propose; named templates come extra. [default: 20]", SPACE)
     ] = None,
-    seeds: Annotated[int | None, _option("Trainings of each pattern. [default: 3]", SPACE)] = None,
-    templates: Annotated[
-        bool | None,
-        typer.Option(
-            "--templates/--no-templates",
-            help="Train the named templates of the budget too. [default: yes]",
-            rich_help_panel=SPACE,
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int | None, _option("Of the search's own draws. [default: 0]", SPACE)] = None,
-    dataset: Annotated[Dataset | None, _option("What to train on. [default: digits]", DATA)] = None,
-    data: Annotated[Path | None, _option("The data set's file or folder.", DATA)] = None,
-    train_examples: Annotated[int | None, _option("Size of the training set. [default: all]", DATA)] = None,
-    epochs: Annotated[int | None, _option("Passes over the training set. [default: 9]", TRAINING)] = None,
-    lr: Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)] = None,
-    batch_size: Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)] = None,
-    weight_decay: Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)] = None,
+    seeds: Seeds = None,
+    templates: Templates = None,
+    seed: RunSeed = None,
+    dataset: DatasetOption = None,
+    data: Data = None,
+    train_examples: TrainExamples = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    weight_decay: WeightDecay = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,
@@ -218,41 +234,178 @@ def search(
     transition: TransitionOption = None,
     stem_channels: StemChannels = None,
     compression: Compression = None,
-    workers: Annotated[
-        str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)
-    ] = None,
-    device: Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)] = None,
+    workers: Workers = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train patterns under a budget, then write the report and the best templates.
 
     The same command again goes on with an interrupted run; on a run directory, --run alone does.
     """
-    flags = {name: _plain(value) for name, value in locals().items() if name not in ("run", "config", "as_json")}
-    flags["data"] = None if data is None else str(data)
-    flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    flags = _settings_given(locals(), without=("run", "config", "as_json"))
 
-    from nas.search import run_search, settle_config
-    from search_spaces.errors import ConflictError, InputError
+    from nas.config import SearchConfig
+    from nas.run_directory import settle_config
+    from nas.search import run_search
 
-    settings = settle_config(run, config, flags)
-    console = _console(stderr=as_json)
+    settings = settle_config(run, config, flags, SearchConfig)
     headline = (
         f"searching {settings.strategy} patterns of {settings.layers} layers at budget {settings.budget} on "
         f"{settings.dataset}: {settings.workers} at a time on {settings.device}, into {run}"
     )
-    try:
-        with _progress(console, headline) as listener:
-            run_search(run, settings, listener)
-    except BaseException as error:
-        if not isinstance(error, InputError | ConflictError):
-            console.print(f"what is finished is kept; to go on: python run_search.py search --run {run}")
-        raise
+    console = _console(stderr=as_json)
+    with _resumable(console, "search", run), _progress(console, headline) as listener:
+        run_search(run, settings, listener)
     results = _read(run)
     paths = [*_write_report(run), *_export_best(results, 5)]
     _print_end(console, results, paths, run)
     if as_json:
         _print_status(results, as_json=True)
+
+
+def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
+    """A command's settings by name, from its local variables; None where a flag was not given."""
+    flags = {name: _plain(value) for name, value in values.items() if name not in without}
+    data, workers = flags["data"], flags["workers"]
+    flags["data"] = None if data is None else str(data)
+    flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    return flags
+
+
+@contextmanager
+def _resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
+    """Say how to go on where a run ends early for any other reason than its settings."""
+    from search_spaces.errors import ConflictError, InputError
+
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, InputError | ConflictError):
+            console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {run}")
+        raise
+
+
+@app.command()
+def study(
+    run: RunOption,
+    config: ConfigOption = None,
+    budget: BudgetOption = None,
+    mean_bd_bins: Annotated[
+        str | None, _option("Bins of mean BD (or what --cross names first): N or LO:HI:N. [default: 9]", SPACE)
+    ] = None,
+    span_bins: Annotated[str | None, _option("Bands of span: N or LO:HI:N. [default: 3]", SPACE)] = None,
+    per_cell: Annotated[int | None, _option("Patterns of each cell. [default: 3]", SPACE)] = None,
+    cross: Annotated[
+        str | None, _option("The measures crossed: mean_bd,span or from_output,span. [default: mean_bd,span]", SPACE)
+    ] = None,
+    optima: Annotated[
+        int | None, _option("Shortest patterns, each with a control of equal span. [default: 6]", SPACE)
+    ] = None,
+    trials: Annotated[
+        int | None, _option("Patterns drawn uniformly, beside the crossed ones. [default: 12]", SPACE)
+    ] = None,
+    seeds: Seeds = None,
+    templates: Templates = None,
+    seed: RunSeed = None,
+    regime: Annotated[
+        list[str] | None,
+        _option(
+            "NAME=lr:F,epochs:N, a stratum of its own; may be repeated. [default: --lr, and a third of it]", TRAINING
+        ),
+    ] = None,
+    check_epochs: Annotated[
+        int | None, _option("Train a spread subset again for so many epochs. [default: none]", TRAINING)
+    ] = None,
+    check_patterns: Annotated[int | None, _option("Patterns of that subset. [default: 12]", TRAINING)] = None,
+    dataset: DatasetOption = None,
+    data: Data = None,
+    train_examples: TrainExamples = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    weight_decay: WeightDecay = None,
+    layers: Layers = None,
+    also_layers: Annotated[
+        list[int] | None, _option("Another depth to study too, a stratum of its own; may be repeated.", NETWORK)
+    ] = None,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    bottleneck: Bottleneck = None,
+    workers: Workers = None,
+    device: DeviceOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a crossed design of distance and span with controls, then report what distance explains.
+
+    The plan is laid out and hashed before the first training. The same command again goes on with an interrupted
+    study; on its run directory, --run alone does.
+    """
+    flags = _settings_given(locals(), without=("run", "config", "dry_run", "as_json"))
+    flags |= {name: flags[name] or None for name in ("regime", "also_layers")}  # typer's empty list: not given
+
+    from analysis.protocol import describe_protocol
+    from nas.run_directory import settle_config
+    from nas.study import run_study
+    from nas.study_config import StudyConfig
+
+    settings = settle_config(run, config, flags, StudyConfig)
+    protocol = describe_protocol(settings.distance)
+    if dry_run:
+        _print_plan(run, settings, protocol, as_json)
+        return
+    console = _console(stderr=as_json)
+    depths = " and ".join(map(str, settings.depths))
+    headline = (
+        f"studying patterns of {depths} layers at budget {settings.budget} on {settings.dataset}: "
+        f"{settings.workers} at a time on {settings.device}, into {run}"
+    )
+    with _resumable(console, "study", run), _progress(console, headline) as listener:
+        run_study(run, settings, protocol, listener)
+    results = _read(run)
+    _print_end(console, results, _write_report(run), run)
+    if as_json:
+        _print_status(results, as_json=True)
+
+
+def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
+    """What `study --dry-run` shows."""
+    from analysis.power import describe_power
+    from nas.plan import make_plan
+    from nas.study import estimate_seconds
+    from search_spaces.plans import hash_plan, read_plan
+
+    console = _console(stderr=as_json)
+    console.print("laying the design out and timing one training of each stratum")
+    held = read_plan(run)
+    plan = held[0] if held else make_plan(settings, protocol)
+    power = describe_power(plan)
+    summary: dict[str, Any] = {
+        "sha256": hash_plan(plan),
+        "trainings": len(plan["order"]),
+        "hours": estimate_seconds(plan, settings) / 3600,
+        "strata": power,
+    }
+    if as_json:
+        print(json.dumps(summary))  # noqa: T201
+        return
+    for cells in plan["cells"]:
+        lacking = sum(n for _, _, n in cells["lacking"])
+        console.print(
+            f"{cells['layers']} layers: {cells['distance']} in {len(cells['distance_bins'])} bins from "
+            f"{cells['distance_bins'][0][0]:.3f} to {cells['distance_bins'][-1][1]:.3f}, span in bands about "
+            + ", ".join(f"{sum(band) / 2:.2f}" for band in cells["span_bands"])
+            + (f"; {lacking} patterns not found" if lacking else "")
+        )
+    for one in power:
+        parts = ", ".join(f"{n} {name}" for name, n in one["patterns"].items())
+        console.print(f"{one['stratum']}: {one['trainings']} trainings; {parts}; {one['sentence']}")
+    console.print(
+        f"{summary['trainings']:,} trainings, about {summary['hours']:.1f} h with {settings.workers} at a time; plan "
+        f"{summary['sha256'][:12]}; nothing was written\nnext: the same without --dry-run"
+    )
 
 
 @contextmanager

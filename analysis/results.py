@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from search_spaces.distance import describe
-from search_spaces.errors import InputError
+from search_spaces.errors import ConflictError, InputError
+from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.plans import read_plan
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -28,6 +30,10 @@ COLUMNS = {
     "key": "string",
     "template": "string",
     "strategy": "string",
+    "regime": "string",
+    "distance_bin": "Int64",
+    "span_bin": "Int64",
+    "matched": "string",
     "seed": "Int64",
     "budget": "string",
     "layers": "Int64",
@@ -39,6 +45,10 @@ COLUMNS = {
     "to_input_mean": "float64",
     "max_in_degree": "Int64",
     "max_out_degree": "Int64",
+    "random_walk_depth": "float64",
+    "out_degree_sd": "float64",
+    "mean_inverse_bd": "float64",
+    "nn_mass": "float64",
     "params": "Int64",
     "flops": "Int64",
     "validation_accuracy": "float64",
@@ -51,9 +61,14 @@ COLUMNS = {
 CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
 REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
 OUTCOMES = ("validation_accuracy", "validation_loss")
-STRATUM = ["budget", "layers"]  # only patterns that share these compare fairly
+STRATUM = ["budget", "layers", "regime"]  # only patterns that share these compare fairly
 DISTANCES = ("mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean")
-FIXED_BY_PATTERN = ("connections", *DISTANCES, "max_in_degree", "max_out_degree", "params", "flops", "sources")
+RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed from the connections, as the distances
+DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
+FIXED_BY_PATTERN = (
+    "connections", *DISTANCES, "max_in_degree", "max_out_degree", *RIVALS, "params", "flops", "nn_mass", "sources",
+)  # fmt: skip
+COPIED = ("template", "strategy", "regime", *DESIGN, "seed", "budget", "params", "flops", "nn_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,8 @@ class Run:
             validation_accuracy (0..1).
         asked: number of candidates asked for; None where the study does not say.
         config, environment, data: the study's attributes of these names; empty where it has none.
+        plan: of a study, as nas.plan lays it out; None for a search.
+        plan_sha256: of the plan that the trainings were entered by.
     """
 
     path: Path
@@ -76,6 +93,8 @@ class Run:
     config: dict[str, Any]
     environment: dict[str, Any]
     data: dict[str, Any]
+    plan: dict[str, Any] | None = None
+    plan_sha256: str | None = None
 
 
 def read_run(run: Path) -> Run:
@@ -88,6 +107,7 @@ def read_run(run: Path) -> Run:
     _check_ledger(run, ledger)
     trials, attributes = _load_study(ledger)
     asked = attributes.get("asked")
+    plan, sha256 = _read_own_plan(run, attributes.get("plan"))
     return Run(
         path=run,
         candidates=_tabulate_candidates(trials, ledger),
@@ -98,7 +118,21 @@ def read_run(run: Path) -> Run:
         config=_as_dict(attributes.get("config")),
         environment=_as_dict(attributes.get("environment")),
         data=_as_dict(attributes.get("data")),
+        plan=plan,
+        plan_sha256=sha256,
     )
+
+
+def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, str | None]:
+    if not isinstance(sha256, str):
+        return None, None
+    held = read_plan(run)
+    if held is None or held[1] != sha256:
+        found = "is missing" if held is None else f"is another one ({held[1][:12]})"
+        raise ConflictError(
+            f"the trainings of {run} were planned by plan.json {sha256[:12]}, and it {found}: restore it from a copy"
+        )
+    return held
 
 
 def _check_ledger(run: Path, ledger: Path) -> None:
@@ -163,7 +197,7 @@ def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], l
             )
     outcome = _as_dict(attributes.get("outcome"))
     measured = {name: outcome.get(name) for name in ("validation_loss", "epochs", "seconds", "error")}
-    copied = {name: attributes.get(name) for name in ("template", "strategy", "seed", "budget", "params", "flops")}
+    copied = {name: attributes.get(name) for name in COPIED}
     # FAIL and PRUNED trials may carry an intermediate value; only a finished training has an accuracy.
     accuracy = trial.value if trial.state.name == "COMPLETE" else None
     return {
@@ -184,7 +218,8 @@ def _describe_sources(sources: object, where: str) -> dict[str, Any]:
         pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from None
-    return {**describe(pattern), "key": pattern.key}
+    rivals = describe_rivals(pattern)
+    return {**describe(pattern), **{name: rivals[name] for name in RIVALS}, "key": pattern.key}
 
 
 def _agree(recorded: object, computed: object) -> bool:
@@ -251,8 +286,8 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
     seed cannot outrank an average; then higher mean accuracy; then lower mean loss; then key.
 
     Returns:
-        Columns STRATUM, key, template, strategy, FIXED_BY_PATTERN, n_seeds, all_seeds, and for each of OUTCOMES its
-        mean, `_sd` (between seeds; missing for one seed) and `_centred`. One pattern under two budgets is two rows.
+        Columns STRATUM, key, template, strategy, DESIGN, FIXED_BY_PATTERN, n_seeds, all_seeds, and for each of OUTCOMES
+        its mean, `_sd` (between seeds; missing for one seed) and `_centred`. One pattern under two budgets is two rows.
     """
     complete = candidates[candidates["state"] == "complete"].drop_duplicates([*STRATUM, "key", "seed"])
     n_seeds = complete.groupby([*STRATUM, "key"], dropna=False)["seed"].transform("nunique")
@@ -263,7 +298,8 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
         seed_mean = full.groupby([*STRATUM, "seed"], dropna=False)["value"].transform("mean")
         complete[f"{outcome}_centred"] = complete[outcome] - seed_mean
     by_pattern = complete.groupby([*STRATUM, "key"], dropna=False, sort=False)
-    columns: dict[str, Any] = {name: by_pattern[name].first() for name in ("template", "strategy", *FIXED_BY_PATTERN)}
+    copied = ("template", "strategy", *DESIGN, *FIXED_BY_PATTERN)
+    columns: dict[str, Any] = {name: by_pattern[name].first() for name in copied}
     columns |= {"n_seeds": by_pattern["seed"].nunique(), "all_seeds": by_pattern["all_seeds"].first()}
     for outcome in OUTCOMES:
         columns[outcome] = by_pattern[outcome].mean()

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,11 +18,11 @@ from search_spaces.pattern import ConnectionPattern
 MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 PositiveInt = Annotated[int, Field(ge=1)]
 Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
-# A run can be asked for more of the same, by more workers; anything else would make it another experiment.
-CHANGEABLE = frozenset({"trials", "seeds", "workers"})
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Values that are checked, all problems told at once, and never changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
@@ -31,17 +31,17 @@ class _Settings(BaseModel):
         yield from ()
 
     @model_validator(mode="after")
-    def _check_together(self) -> "_Settings":
+    def _check_together(self) -> "Settings":
         problems = [said for _, check in self.conflicts() if (said := check(self)) is not None]
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
 
-Model = TypeVar("Model", bound=_Settings)
+Model = TypeVar("Model", bound=Settings)
 
 
-class ShapeConfig(_Settings):
+class ShapeConfig(Settings):
     """The network around a pattern, but for what the data decides.
 
     Args:
@@ -81,7 +81,7 @@ class NetworkConfig(ShapeConfig):
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See _Settings."""
+        """See Settings."""
         yield {"blocks", "image"}, _check_resolution
 
     @property
@@ -95,7 +95,7 @@ class NetworkConfig(ShapeConfig):
         return self.stem == self.growth and self.compression is None and self.transition != "rule"
 
 
-class TrainingConfig(_Settings):
+class TrainingConfig(Settings):
     """One training, but for its seed and data.
 
     Args:
@@ -128,6 +128,9 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         seed: of the search's own draws; a training's seed is another.
     """
 
+    # A run can be asked for more of the same, by more workers; anything else would make it another experiment.
+    changeable: ClassVar[frozenset[str]] = frozenset({"trials", "seeds", "workers"})
+
     budget: str = "log"
     dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
     data: str | None = None
@@ -147,9 +150,14 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"not of a known form: {FORMS}")
         return text
 
+    @property
+    def deepest(self) -> int:
+        """The largest number of layers that the run has."""
+        return self.layers
+
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See _Settings."""
+        """See Settings."""
         yield {"budget", "layers", "strategy", "trials"}, _check_enough_patterns
         yield {"dataset", "data"}, _check_data_given
         yield {"transition", "strategy"}, _check_rule_has_templates
@@ -210,12 +218,14 @@ class Candidate:
         network: the rest of the network.
         seed: fixes split, initial weights and data order.
         template: the name of the rule that gave the pattern, or None.
+        training: how, where that differs from the run's own settings; None: as the run says.
     """
 
     pattern: ConnectionPattern
     network: NetworkConfig
     seed: int
     template: str | None = None
+    training: TrainingConfig | None = None
 
     @property
     def transition_inputs(self) -> tuple[int, ...]:
@@ -257,7 +267,7 @@ def _describe_problem(problem: Any, model: type[Model]) -> str:
 
 
 def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
-    """Settings from a TOML file and flags; flags win.
+    """A search's settings from a TOML file and flags; flags win.
 
     Args:
         file: keys are the flags' names, with - or _; None for none.
@@ -266,9 +276,17 @@ def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     Raises:
         InputError: the file cannot be read, or every problem with the settings at once.
     """
+    return validate(SearchConfig, merge_settings(file, flags))
+
+
+def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A TOML file's settings and flags as one, by name with _; flags win, None means not given.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     values = {} if file is None else read_toml(file)
-    values.update({name: value for name, value in flags.items() if value is not None})
-    return validate(SearchConfig, values)
+    return values | {name: value for name, value in flags.items() if value is not None}
 
 
 def read_toml(file: Path) -> dict[str, Any]:

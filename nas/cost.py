@@ -1,10 +1,11 @@
-"""Params and FLOPs of a candidate, analytic."""
+"""Params, FLOPs and NN-Mass of a candidate, analytic."""
 
 import math
 from dataclasses import dataclass
 from decimal import Decimal
 
 from nas.config import Candidate
+from search_spaces.measures import describe_rivals
 
 KERNEL = 3
 BOTTLENECK_FACTOR = 4
@@ -42,6 +43,15 @@ def predict_cost(candidate: Candidate) -> Cost:
             cost += _batch_norm(read) + _convolution(read, first, 1, height, width)
             height, width = height // 2, width // 2
     return cost + _batch_norm(read) + Cost((read + 1) * network.classes, 2 * read * network.classes)
+
+
+def predict_nn_mass(candidate: Candidate) -> float:
+    """NN-Mass (Bhardwaj et al., CVPR 2021): the sum over blocks of skip density x width x depth.
+
+    At one size and number of connections it is the same for every placement.
+    """
+    network = candidate.network
+    return network.blocks * describe_rivals(candidate.pattern)["skip_density"] * network.growth * network.layers
 
 
 def transition_channels(candidate: Candidate, n_read: int) -> int:

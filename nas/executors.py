@@ -69,7 +69,7 @@ class Trainer:
         torch.set_num_threads(1)
         try:
             split = split_data(self.data, candidate.seed, self.config.train_examples, self.config.device)
-            return train_candidate(candidate, split, self.config, check_stop)
+            return train_candidate(candidate, split, candidate.training or self.config, check_stop)
         except (RuntimeError, MemoryError) as error:  # torch's own, out of memory among them
             return failed(f"{type(error).__name__}: {error}")
 

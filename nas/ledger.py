@@ -6,18 +6,19 @@ import math
 import socket
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import getpid
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.config import Candidate
-from nas.cost import Cost
+from nas.cost import Cost, predict_nn_mass
 from nas.train import Outcome
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
@@ -37,6 +38,7 @@ class Entry:
         number: the trial's number in the study.
         running: whether it still lacks an outcome.
         pattern, template, strategy, seed: what was entered.
+        regime: the name of its training regime in a study, or None.
         validation_accuracy: the trial's value, or None.
     """
 
@@ -46,6 +48,7 @@ class Entry:
     template: str | None
     strategy: str
     seed: int
+    regime: str | None
     validation_accuracy: float | None
 
 
@@ -56,12 +59,16 @@ class Ledger:
         path: of the SQLite file, made if missing.
         attributes: of the study. Those that a study already has must be equal, but for those in `renewed`.
         renewed: names of attributes that each opening writes anew.
+        deepest: the largest number of layers that the run has; None: each candidate's own.
 
     Raises:
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
+    def __init__(
+        self, path: Path, attributes: Mapping[str, Any], renewed: frozenset[str], deepest: int | None = None
+    ) -> None:
+        self._deepest = deepest
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if path.exists():
             check_database(path)
@@ -89,18 +96,35 @@ class Ledger:
         """Every candidate entered so far, in order of entry."""
         return [_as_entry(trial) for trial in self._study.get_trials(deepcopy=False)]
 
-    def enter(self, candidate: Candidate, strategy: str, budget: Budget, cost: Cost) -> int:
+    def enter(
+        self,
+        candidate: Candidate,
+        strategy: str,
+        budget: Budget,
+        cost: Cost,
+        details: Mapping[str, Any] = MappingProxyType({}),
+        strata: Sequence[str] = (),
+    ) -> int:
         """Record that a candidate is being trained; gives its number.
 
         The trial's parameters are the pattern's achieved descriptors, whoever proposed it.
+
+        Args:
+            strategy: who proposed it, or its part in a study.
+            details: further attributes of the trial.
+            strata: names of the run's strata, the candidate's own first, where there are several: one more parameter.
         """
         pattern = candidate.pattern
         row = describe(pattern)
-        reach = FloatDistribution(1, max(pattern.depth, 1 + 1e-9))  # Optuna wants room between the ends
+        reach = FloatDistribution(1, max(self._deepest or pattern.depth, 1 + 1e-9))  # Optuna wants room between
+        params: dict[str, Any] = {"mean_bd": row["mean_bd"], "span": row["span"]}
+        distributions: dict[str, BaseDistribution] = dict.fromkeys(params, reach)
+        if strata:
+            params["stratum"], distributions["stratum"] = strata[0], CategoricalDistribution(sorted(strata))
         trial = create_trial(
             state=TrialState.RUNNING,
-            params={"mean_bd": row["mean_bd"], "span": row["span"]},
-            distributions={"mean_bd": reach, "span": reach},
+            params=params,
+            distributions=distributions,
             user_attrs={
                 "key": pattern.key,
                 "template": candidate.template,
@@ -109,7 +133,9 @@ class Ledger:
                 "max_bd": row["max_bd"],
                 "params": cost.params,
                 "flops": cost.flops,
+                "nn_mass": predict_nn_mass(candidate),
                 "budget": str(budget),
+                **details,
                 "sources": [list(inputs) for inputs in pattern.sources],
             },
         )
@@ -139,6 +165,7 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         template=attributes["template"],
         strategy=attributes["strategy"],
         seed=attributes["seed"],
+        regime=attributes.get("regime"),
         validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
     )
 

@@ -1,26 +1,20 @@
 """The loop: ask -> train -> tell."""
 
-import platform
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from nas.config import CHANGEABLE, Candidate, SearchConfig, format_toml, read_toml, resolve_config
+from nas.config import Candidate, SearchConfig
 from nas.cost import Cost, predict_cost
 from nas.data import DataSet, check_split
-from nas.executors import StopFlag, Trainer, resolve_device, resolve_workers, run_serial
-from nas.ledger import SCHEMA, Ledger, lock_run
+from nas.executors import Trainer
+from nas.ledger import Ledger
 from nas.proposals import create_strategy, iterate_templates
 from nas.readers import load_data
+from nas.run_directory import execute, hold_run, open_ledger
 from nas.train import Outcome
 from search_spaces.budget import parse_budget
-from search_spaces.errors import ConflictError, InputError
-from search_spaces.files import write_atomic
+from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 Listener = Callable[[Candidate | None, Outcome | None, int, int], None]
@@ -146,50 +140,6 @@ def count_asked(config: SearchConfig) -> int:
     return (n_templates + config.trials) * config.seeds
 
 
-def settle_config(run: Path, file: Path | None, flags: dict[str, Any]) -> SearchConfig:
-    """The settings of a run: its own where it has some, changed where that is allowed; device and workers resolved.
-
-    Raises:
-        InputError: the settings cannot be used, or the run directory is a file.
-        ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
-    """
-    _check_folder(run)
-    held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
-    given = {} if file is None else read_toml(file)
-    given.update({name: value for name, value in flags.items() if value is not None})
-    config = resolve_config(None, {**held, **given})
-    device = resolve_device(config.device)
-    data = str(Path(config.data).resolve()) if config.data else None
-    config = config.model_copy(
-        update={"device": device, "workers": resolve_workers(config.workers, device), "data": data}
-    )
-    differences = [
-        f"{name.replace('_', '-')} {held.get(name)!r} there, {value!r} now"
-        for name, value in config.model_dump().items()
-        if held and name not in CHANGEABLE and held.get(name) != value
-    ]
-    if differences:
-        raise ConflictError(
-            f"{run} holds a run of other settings: "
-            + "; ".join(differences)
-            + ". Give another --run, or drop these flags"
-        )
-    return config
-
-
-def _check_folder(run: Path) -> None:
-    """Refuse to spread a run's files over what somebody keeps there."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
-    if run.is_dir() and not (run / "config.toml").exists():
-        others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
-        if others:
-            raise ConflictError(
-                f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
-                "give an empty folder, or a name that is free"
-            )
-
-
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     """Search, or go on with a search, in a run directory until it holds what was asked for.
 
@@ -205,75 +155,9 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     """
     data = load_data(config.dataset, config.data)
     n_asked = count_asked(config)
-    n_train, n_validation = check_split(data, config.seeds, config.train_examples)
+    check_split(data, config.seeds, config.train_examples)
     config.network(data.n_classes, data.image)
-    check_stop = StopFlag()
-    with check_stop.installed(), lock_run(run):
-        settle_config(run, None, config.model_dump())  # again, now that nobody else can write it
-        write_atomic(run / "config.toml", format_toml(config))
-        attributes = {
-            "asked": n_asked,
-            "config": config.model_dump(mode="json"),
-            "environment": describe_environment(config.device),
-            "data": {
-                "name": data.name,
-                "classes": data.n_classes,
-                "image": list(data.image),
-                "n_train": n_train,
-                "n_validation": n_validation,
-                "sha256": data.sha256,
-            },
-        }
-        ledger = Ledger(run / "study.db", attributes, renewed=frozenset({"asked", "config", "environment"}))
-        search = Search(config, data, ledger, listener)
+    with hold_run(run, config) as check_stop:
+        search = Search(config, data, open_ledger(run, config, data, n_asked), listener)
         listener(None, None, search.n_finished, search.n_asked)
-        _execute(search, Trainer(data, config), check_stop)
-
-
-def _execute(search: Search, trainer: Trainer, check_stop: StopFlag) -> None:
-    assert isinstance(trainer.config.workers, int), "workers are resolved"
-    n_workers = min(trainer.config.workers, search.n_asked - search.n_finished)
-    if n_workers <= 1:
-        run_serial(search, trainer, check_stop)
-    else:
-        from nas.ray_executor import run_ray
-
-        run_ray(search, trainer, check_stop, n_workers)
-
-
-def describe_environment(device: str) -> dict[str, str]:
-    """What figures were measured with: device, versions, commit."""
-    return {
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{platform.machine()} CPU, one thread a worker",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "optuna": version("optuna"),
-        "numpy": version("numpy"),
-        "skipsearch": _own_version(),
-        "commit": _own_commit(),
-        "schema": str(SCHEMA),
-    }
-
-
-def _own_version() -> str:
-    try:
-        return version("skipsearch")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _own_commit() -> str:
-    """The commit of the checkout that this file lies in, `-dirty` with changes; `unknown` outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
+        execute(search, Trainer(data, config), check_stop, search.n_asked - search.n_finished)

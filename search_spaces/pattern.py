@@ -108,6 +108,15 @@ class ConnectionPattern:
         canonical = json.dumps([self.depth, sorted(self.connections)], separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def reversed(self) -> "ConnectionPattern":
+        """Node i in the place of node L - i: E, mean BD, MBD and span stay, in- and out-degrees are swapped.
+
+        >>> ConnectionPattern(3, ((0,), (0, 1), (2,))).reversed().sources
+        ((0,), (1,), (1, 2))
+        """
+        turned = ((self.depth - target, self.depth - source) for source, target in self.connections)
+        return ConnectionPattern.from_connections(self.depth, turned)
+
     def graph(self) -> "nx.DiGraph[int]":
         """Nodes 0..L and edges source -> target, the direction in which data flows."""
         graph: nx.DiGraph[int] = nx.DiGraph()

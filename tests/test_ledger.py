@@ -47,6 +47,7 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
         "max_bd": 2,
         "params": predict_cost(CANDIDATE).params,
         "flops": predict_cost(CANDIDATE).flops,
+        "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
         "budget": "log",
         "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
     }

@@ -11,7 +11,8 @@ from nas.config import Candidate, SearchConfig, format_toml
 from nas.data import DataSet
 from nas.ledger import STUDY_NAME, Ledger
 from nas.readers import load_data
-from nas.search import Search, count_asked, run_search, settle_config
+from nas.run_directory import settle_config
+from nas.search import Search, count_asked, run_search
 from nas.train import Outcome
 from search_spaces.errors import ConflictError, InputError
 
@@ -112,15 +113,15 @@ def test_a_space_too_small_for_the_trials_is_refused() -> None:
 
 
 def test_a_run_keeps_its_settings(tmp_path: Path) -> None:
-    config = settle_config(tmp_path, None, SMALL)
+    config = settle_config(tmp_path, None, SMALL, SearchConfig)
     (tmp_path / "config.toml").write_text(format_toml(config))
-    assert settle_config(tmp_path, None, {}) == config
-    assert settle_config(tmp_path, None, {"trials": 9, "workers": 2}).trials == 9
+    assert settle_config(tmp_path, None, {}, SearchConfig) == config
+    assert settle_config(tmp_path, None, {"trials": 9, "workers": 2}, SearchConfig).trials == 9
     changes: list[dict[str, Any]] = [{"layers": 6}, {"seed": 1}, {"lr": 0.1}, {"budget": "total:8"}]
     for change in changes:
         (name,) = change
         with pytest.raises(ConflictError, match=f"{name} .* there, .* now"):
-            settle_config(tmp_path, None, change)
+            settle_config(tmp_path, None, change, SearchConfig)
 
 
 def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Path, small_config: SearchConfig) -> None:
