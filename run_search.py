@@ -258,6 +258,7 @@ def search(
         run_search(run, settings, listener)
     results = _read(run)
     paths = [*_write_report(run), *_export_best(results, 5)]
+    _annotate(console, run)
     _print_end(console, results, paths, run)
     if as_json:
         _print_status(results, as_json=True)
@@ -365,7 +366,9 @@ def study(
     with _resumable(console, "study", run), _progress(console, headline) as listener:
         run_study(run, settings, protocol, listener)
     results = _read(run)
-    _print_end(console, results, _write_report(run), run)
+    paths = [*_write_report(run), *_export_best(results, 5)]
+    _annotate(console, run)
+    _print_end(console, results, paths, run)
     if as_json:
         _print_status(results, as_json=True)
 
@@ -462,8 +465,8 @@ def _write_report(run: Path) -> list[Path]:
 
 
 def _export_best(results: "Run", top: int) -> list[Path]:
-    """Template files of a run's best patterns, in its templates folder."""
-    from analysis.results import average_patterns
+    """Template files of the best patterns of each of a run's strata, in its templates folder."""
+    from analysis.results import STRATUM, average_patterns
     from nas.config import NetworkConfig, validate
     from nas.export import export_pattern
     from search_spaces.errors import NothingUsableError
@@ -473,14 +476,17 @@ def _export_best(results: "Run", top: int) -> list[Path]:
     if patterns.empty:
         raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
     held = {**results.config, **{name: results.data.get(name) for name in ("classes", "image")}}
-    network = validate(NetworkConfig, {name: held.get(name) for name in NetworkConfig.model_fields})
+    held = {name: held.get(name) for name in NetworkConfig.model_fields}
+    best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top).drop_duplicates("key")
     paths = []
-    for row in patterns.head(top).to_dict("records"):
+    for row in best.to_dict("records"):
+        network = validate(NetworkConfig, {**held, "layers": row["layers"]})
         sources = json.loads(row["sources"])
         measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
         provenance = {
             "name": row["template"] if isinstance(row["template"], str) else None,
             "strategy": row["strategy"],
+            "regime": row["regime"] if isinstance(row["regime"], str) else None,
             "measured": measured,
             "config": results.config,
             "data": results.data,
@@ -489,6 +495,15 @@ def _export_best(results: "Run", top: int) -> list[Path]:
         pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
         paths += export_pattern(pattern, network, row["budget"], provenance, results.path / "templates")
     return paths
+
+
+def _annotate(console: "Console", run: Path) -> None:
+    """Show the head of the report as the study's note in optuna-dashboard, where that is installed."""
+    from nas.ledger import annotate
+
+    text = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    if not annotate(run, text):
+        console.print("optuna-dashboard is not installed, so the study has no note: pip install -e '.[dashboard]'")
 
 
 def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path) -> None:
@@ -727,6 +742,50 @@ def _parse_band(name: str, text: str | None) -> tuple[float, float] | None:
         return float(low), float(high)
     except ValueError:
         raise InputError(f"--{name} {text}: expected LO:HI, as 1.8:1.9") from None
+
+
+@app.command()
+def correlate(
+    file: Annotated[Path, typer.Argument(help="A CSV table, one row a measurement.", show_default=False)],
+    measure: Annotated[str, typer.Option(help="COL[,COL...]: the columns to correlate.", show_default=False)],
+    outcome: Annotated[str, typer.Option(help="COL: the column to correlate them with.", show_default=False)],
+    group: Annotated[
+        str | None, typer.Option(help="COL: resample and permute inside its values alone.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="COL: tells repeats of one thing, which are averaged.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
+    from analysis.tables import correlate_table
+
+    rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
+    if as_json:
+        print(json.dumps(rows, allow_nan=False))  # noqa: T201
+        return
+    from rich.table import Table
+
+    table = Table(title=f"rank correlations with {outcome}", title_justify="left")
+    for heading in (
+        "measure",
+        "rows",
+        "patterns",
+        "Spearman",
+        "95 % interval",
+        "Kendall",
+        "p",
+        "quadratic R2",
+        "ceiling",
+    ):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for row in rows:
+        numbers = {name: "-" if value is None else f"{value:.3f}" for name, value in row.items() if name != "measure"}
+        interval = "-" if row["spearman_low"] is None else f"{row['spearman_low']:+.2f} to {row['spearman_high']:+.2f}"
+        shown = [numbers[name] for name in ("kendall", "p_permutation", "quadratic_r2", "ceiling")]
+        table.add_row(row["measure"], str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
+    _console().print(table)
 
 
 def main() -> None:

@@ -1,17 +1,17 @@
-"""rank correlations of two columns, with bootstrap intervals and permutation p-values."""
+"""rank correlations of columns, with bootstrap intervals and permutation p-values."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from analysis.protocol import N_RESAMPLES
+from analysis.resampling import Groups, Vector, bootstrap, interval, permute, share_as_far
+
 Method = Literal["spearman", "kendall"]
-
-N_RESAMPLES = 2000
-CONFIDENCE = 0.95
+METHODS: tuple[Method, Method] = ("spearman", "kendall")
+ONE_PERMUTATION_CHUNK = 2**22  # elements of the permuted pair signs held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Estimate:
 
     Args:
         value: in -1..1; None if a column is constant.
-        low, high: percentile bootstrap interval over rows, CONFIDENCE.
-        p_value: two-sided, from permutations of one column; None for a partial correlation.
+        low, high: percentile bootstrap interval over patterns.
+        p_value: two-sided, from permutations; None where none were made.
         n_degenerate: resamples left out of the interval because a column came out constant.
     """
 
@@ -32,60 +32,112 @@ class Estimate:
     n_degenerate: int
 
 
-def weighted_spearman(x: Vector, y: Vector, counts: Vector) -> Vector:
-    """Spearman's rho of rows that occur `counts` times: ones give the sample's own, multinomial counts a bootstrap.
+UNDEFINED = Estimate(None, None, None, None, 0)
+
+
+def weighted_ranks(x: Vector, weights: Vector) -> Vector:
+    """Mid-ranks less their mean, of rows that occur `weights` times; shapes (n,) and (draws, n) -> (draws, n).
+
+    >>> weighted_ranks(np.array([5.0, 1, 5]), np.ones((1, 3))).tolist()
+    [[0.5, -1.0, 0.5]]
+    """
+    _, inverse = np.unique(x, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
+    tied = np.add.reduceat(weights[:, order], starts, axis=1)  # (draws, distinct values)
+    through = tied.cumsum(axis=1)
+    ranks: Vector = (through - tied / 2 - through[:, -1:] / 2)[:, inverse]
+    return ranks
+
+
+def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
+    """Spearman's rho of rows that occur `weights` times: ones give the sample's own, bootstrap weights a resample's.
 
     Args:
         x, y: shape (n,).
-        counts: shape (resamples, n), every row with sum n.
+        weights: shape (draws, n), at least 0.
 
     Returns:
-        Shape (resamples,); nan where x or y is constant among the rows that occur.
+        Shape (draws,); nan where x or y is constant among the rows that occur.
 
-    >>> import numpy as np
     >>> weighted_spearman(np.array([1.0, 2, 3]), np.array([2.0, 9, 5]), np.ones((1, 3))).tolist()
     [0.5]
     """
-    # Row i's mid-rank, less the mean rank, is half the sum over rows j of count_j * sign(x_i - x_j).
-    ranks_x, ranks_y = counts @ _signs(x).T, counts @ _signs(y).T  # (resamples, n)
-    covariance = (counts * ranks_x * ranks_y).sum(axis=1)
-    return _divide(covariance, (counts * ranks_x**2).sum(axis=1) * (counts * ranks_y**2).sum(axis=1))
+    return _correlate_ranks(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
 
 
-def weighted_kendall(x: Vector, y: Vector, counts: Vector) -> Vector:
-    """Kendall's tau-b of rows that occur `counts` times; shapes as in weighted_spearman."""
+def weighted_kendall(x: Vector, y: Vector, weights: Vector) -> Vector:
+    """Kendall's tau-b of rows that occur `weights` times; shapes as in weighted_spearman."""
     signs_x, signs_y = _signs(x), _signs(y)
-
-    def sum_pairs(weights: Vector) -> Vector:
-        total: Vector = ((counts @ weights) * counts).sum(axis=1)
-        return total
-
-    return _divide(sum_pairs(signs_x * signs_y), sum_pairs(abs(signs_x)) * sum_pairs(abs(signs_y)))
+    tied = _sum_pairs(abs(signs_x), weights) * _sum_pairs(abs(signs_y), weights)
+    return _divide(_sum_pairs(signs_x * signs_y, weights), tied)
 
 
-def correlate(x: Vector, y: Vector, method: Method, generator: np.random.Generator) -> Estimate:
-    """Rank correlation of x and y, shape (n,), with its interval and p-value."""
-    weighted = weighted_spearman if method == "spearman" else weighted_kendall
-    estimate = _bootstrap(lambda counts: weighted(x, y, counts), len(x), generator)
-    if estimate.value is None:
-        return estimate
-    permute = _permute_spearman if method == "spearman" else _permute_kendall
-    observed, permuted = permute(x, y, generator)
-    # The sample itself counts as one permutation, so that p is never 0; 1e-9 keeps ties from rounding apart.
-    n_as_far = int((abs(permuted) >= abs(observed) * (1 - 1e-9)).sum())
-    p_value = (1 + n_as_far) / (1 + N_RESAMPLES)
-    return Estimate(estimate.value, estimate.low, estimate.high, p_value, estimate.n_degenerate)
+def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
+    """Correlation of the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2]; weights as above.
+
+    Where `given` is constant it is Spearman's rho.
+
+    Returns:
+        Shape (draws,); nan where a residual is 0 throughout.
+    """
+    ranks = [weighted_ranks(column, weights) / len(x) for column in (given, x, y)]
+    columns = np.stack([ranks[0], ranks[0] ** 2, ranks[1], ranks[2]], axis=1)  # (draws, 4, n)
+    total = weights.sum(axis=1)[:, None, None]
+    columns -= (columns * weights[:, None]).sum(axis=2, keepdims=True) / total
+    cross = (columns * weights[:, None]) @ columns.transpose(0, 2, 1) / total  # (draws, 4, 4)
+    held, both, tied = cross[:, :2, :2], cross[:, 2:, :2], cross[:, 2:, 2:]
+    left = tied - both @ np.linalg.pinv(held, rcond=1e-9, hermitian=True) @ both.transpose(0, 2, 1)
+    # A residual variance of 1e-9 of the rank's own is rounding: x or y is then a quadratic in the rank of `given`.
+    is_flat = (left[:, [0, 1], [0, 1]] <= 1e-9 * tied[:, [0, 1], [0, 1]] + 1e-15).any(axis=1)
+    squared = np.where(is_flat, 0.0, left[:, 0, 0] * left[:, 1, 1])
+    return np.clip(_divide(left[:, 0, 1], squared), -1, 1)
 
 
-def correlate_given(x: Vector, y: Vector, given: Vector, generator: np.random.Generator) -> Estimate:
-    """Partial Spearman correlation of x and y with `given` held: what x says of y beyond `given`; shapes (n,)."""
+def correlate(
+    measures: Mapping[str, Vector],
+    y: Vector,
+    cells: Groups,
+    bands: Mapping[str, Groups],
+    generator: np.random.Generator,
+) -> dict[tuple[str, Method], Estimate]:
+    """Rank correlations of several columns with y, by both methods, each with its interval and p-value.
 
-    def partial(counts: Vector) -> Vector:
-        xy = weighted_spearman(x, y, counts)
-        xz, yz = weighted_spearman(x, given, counts), weighted_spearman(y, given, counts)
-        return _divide(xy - xz * yz, np.clip((1 - xz**2) * (1 - yz**2), 0, None))
+    Args:
+        measures, y: columns of shape (n,); a constant one is not defined.
+        cells: inside which the bootstrap draws; see draw_weights.
+        bands: by measure: inside which the permutations stay.
+    """
+    names = list(measures)
+    is_constant = {name: np.ptp(measures[name]) == 0 or np.ptp(y) == 0 for name in names}
+    tested = [name for name in names if not is_constant[name]]
+    found = {(name, method): UNDEFINED for name in names for method in METHODS}
+    if not tested:
+        return found
 
-    return _bootstrap(partial, len(x), generator)
+    def statistic(weights: Vector) -> Vector:
+        return np.stack(_statistics(measures, tested, y, weights), axis=1)
+
+    values = statistic(np.ones((1, len(y))))[0]
+    resampled = bootstrap(statistic, cells, generator)  # (resamples, 2 * tested)
+    p_values = _test_all({name: measures[name] for name in tested}, y, bands, generator)
+    for column, key in enumerate((name, method) for name in tested for method in METHODS):
+        found[key] = Estimate(float(values[column]), *_with_p(interval(resampled[:, column]), p_values[key]))
+    return found
+
+
+def correlate_spearman(x: Vector, y: Vector, cells: Groups, bands: Groups, generator: np.random.Generator) -> Estimate:
+    """Spearman's rho of x and y as in correlate, for any number of rows: nothing here grows with its square."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return UNDEFINED
+    ones = np.ones((1, len(x)))
+    value = float(weighted_spearman(x, y, ones)[0])
+    bounds = interval(bootstrap(lambda weights: weighted_spearman(x, y, weights), cells, generator))
+    ranks_x, ranks_y = weighted_ranks(x, ones)[0], weighted_ranks(y, ones)[0]
+    chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
+    sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
+    permuted = np.concatenate([ranks_y[permute(bands, size, generator)] @ ranks_x for size in sizes])
+    return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted)))
 
 
 def adjust_holm(p_values: list[float | None]) -> list[float | None]:
@@ -103,34 +155,72 @@ def adjust_holm(p_values: list[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _bootstrap(statistic: Callable[[Vector], Vector], n: int, generator: np.random.Generator) -> Estimate:
-    """Percentile bootstrap of a statistic of the rows' counts, over n rows."""
-    value = float(statistic(np.ones((1, n)))[0])
-    if not np.isfinite(value):
-        return Estimate(None, None, None, None, 0)
-    counts = generator.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES).astype(np.float64)
-    resampled = statistic(counts)
-    usable = resampled[np.isfinite(resampled)]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(usable, [tail, 1 - tail]).tolist() if len(usable) else (None, None)
-    return Estimate(value, low, high, None, N_RESAMPLES - len(usable))
+def _with_p(
+    bounds: tuple[float | None, float | None, int], p_value: float
+) -> tuple[float | None, float | None, float, int]:
+    low, high, n_degenerate = bounds
+    return low, high, p_value, n_degenerate
 
 
-def _permute_spearman(x: Vector, y: Vector, generator: np.random.Generator) -> tuple[float, Vector]:
-    """The covariance of ranks, which permuting rescales by nothing, in the sample and in its permutations."""
-    ranks_x, ranks_y = _signs(x).sum(axis=1), _signs(y).sum(axis=1)
-    orders = generator.permuted(np.tile(np.arange(len(x)), (N_RESAMPLES, 1)), axis=1)
-    return float(ranks_x @ ranks_y), ranks_y[orders] @ ranks_x
+def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, weights: Vector) -> list[Vector]:
+    """Both coefficients of every measure in turn; what depends on y alone is computed once."""
+    ranks_y, signs_y = weighted_ranks(y, weights), _signs(y)
+    pairs_y = _sum_pairs(abs(signs_y), weights)
+    columns = []
+    for name in names:
+        signs_x = _signs(measures[name])
+        columns.append(_correlate_ranks(weighted_ranks(measures[name], weights), ranks_y, weights))
+        pairs = _sum_pairs(abs(signs_x), weights) * pairs_y
+        columns.append(_divide(_sum_pairs(signs_x * signs_y, weights), pairs))
+    return columns
 
 
-def _permute_kendall(x: Vector, y: Vector, generator: np.random.Generator) -> tuple[float, Vector]:
-    """Concordant less discordant pairs, in the sample and in its permutations."""
-    signs_x, signs_y = _signs(x).astype(np.float32), _signs(y).astype(np.float32)  # sums stay exact below 2^24
-    permuted = np.empty(N_RESAMPLES)
-    for resample in range(N_RESAMPLES):
-        order = generator.permutation(len(x))
-        permuted[resample] = np.vdot(signs_x, signs_y[order][:, order])
-    return float(np.vdot(signs_x, signs_y)), permuted
+def _test_all(
+    measures: Mapping[str, Vector], y: Vector, bands: Mapping[str, Groups], generator: np.random.Generator
+) -> dict[tuple[str, Method], float]:
+    """Permutation p-values; measures with the same bands share the permutations."""
+    by_bands: dict[bytes, list[str]] = {}
+    for name in measures:
+        by_bands.setdefault(bands[name].tobytes(), []).append(name)
+    found: dict[tuple[str, Method], float] = {}
+    for names in by_bands.values():
+        orders = permute(bands[names[0]], N_RESAMPLES, generator)
+        columns = np.stack([measures[name] for name in names])
+        for method, test in zip(METHODS, (_permute_spearman, _permute_kendall), strict=True):
+            observed, permuted = test(columns, y, orders)
+            found |= {(name, method): share_as_far(observed[i], permuted[:, i]) for i, name in enumerate(names)}
+    return found
+
+
+def _permute_spearman(columns: Vector, y: Vector, orders: Groups) -> tuple[Vector, Vector]:
+    """Covariances of ranks, which permuting rescales by nothing: (measures,) and (resamples, measures)."""
+    ones = np.ones((1, len(y)))
+    ranks = np.stack([weighted_ranks(x, ones)[0] for x in columns], axis=1)  # (n, measures)
+    ranks_y = weighted_ranks(y, ones)[0]
+    return ranks_y @ ranks, ranks_y[orders] @ ranks
+
+
+def _permute_kendall(columns: Vector, y: Vector, orders: Groups) -> tuple[Vector, Vector]:
+    """Concordant less discordant pairs: (measures,) and (resamples, measures)."""
+    n = len(y)
+    signs = np.stack([_signs(x).ravel() for x in columns], axis=1).astype(np.float32)  # sums stay exact below 2^24
+    signs_y = _signs(y).astype(np.float32)
+    chunk = max(1, ONE_PERMUTATION_CHUNK // n**2)
+    permuted = [
+        signs_y[part[:, :, None], part[:, None, :]].reshape(len(part), n * n) @ signs
+        for part in (orders[begin : begin + chunk] for begin in range(0, len(orders), chunk))
+    ]
+    return (signs_y.ravel() @ signs).astype(np.float64), np.concatenate(permuted).astype(np.float64)
+
+
+def _correlate_ranks(ranks_x: Vector, ranks_y: Vector, weights: Vector) -> Vector:
+    covariance = (weights * ranks_x * ranks_y).sum(axis=1)
+    return _divide(covariance, (weights * ranks_x**2).sum(axis=1) * (weights * ranks_y**2).sum(axis=1))
+
+
+def _sum_pairs(pairs: Vector, weights: Vector) -> Vector:
+    total: Vector = ((weights @ pairs) * weights).sum(axis=1)
+    return total
 
 
 def _signs(x: Vector) -> Vector:
@@ -141,5 +231,5 @@ def _signs(x: Vector) -> Vector:
 def _divide(numerator: Vector, squared_denominator: Vector) -> Vector:
     """numerator / sqrt(squared_denominator), nan where the latter is 0."""
     result: Vector = np.full(len(numerator), np.nan)
-    np.divide(numerator, np.sqrt(squared_denominator), out=result, where=squared_denominator > 1e-12)
+    np.divide(numerator, np.sqrt(squared_denominator), out=result, where=squared_denominator > 1e-18)
     return result

@@ -1,39 +1,43 @@
 """numbers -> matplotlib Figure; no maths, no files."""
 
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.sax.saxutils import escape
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
+from analysis.figure_style import (
+    COLOURS,
+    DISTANCE,
+    FAINT,
+    GREY,
+    INK,
+    LABELS,
+    MUTED,
+    add_caption,
+    choose_styles,
+    clean_text,
+    describe_mark,
+    draw_errors,
+    floats,
+    label_places,
+    lay_out,
+    name_mark,
+    new_figure,
+    style_axes,
+)
 from analysis.results import average_curves
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; grey for all that is not singled out.
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("s", "D", "^", "v", "P", "X")
-INK, GREY, FAINT, GRID = "#22262b", "#7b828c", "#b9bec6", "#e6e8eb"
-WIDTH = 7.2  # inches: 720 px at the screen's 100 dots an inch
-LABELS = {
-    "validation_accuracy": "validation accuracy",
-    "validation_loss": "validation loss (nats)",
-    "train_loss": "training loss (nats)",
+SVG_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "skipsearch",  # fixed ids
+    "svg.fonttype": "none",  # text stays text; Verdana has DejaVu Sans's widths, by which labels were placed
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
-
-
-def choose_styles(templates: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a marker for each template name, the same in every figure; both repeat only after 30 names.
-
-    >>> choose_styles(["log", "dense", "log"])
-    {'dense': ('#d55e00', 's'), 'log': ('#0072b2', 'D')}
-    """
-    names = sorted(set(templates))
-    n = len(COLOURS)
-    return {name: (COLOURS[i % n], MARKERS[(i + i // n) % n]) for i, name in enumerate(names)}
 
 
 def plot_distance_accuracy(
@@ -51,22 +55,25 @@ def plot_distance_accuracy(
         caption: one line at the foot: n, seeds, data, device.
     """
     outcomes = [name for name in ("validation_accuracy", "validation_loss") if patterns[name].notna().any()]
-    figure = _new_figure(0.7 + 2.9 * len(outcomes))
+    styles = choose_styles(patterns["template"].dropna().tolist())
+    figure = new_figure(0.7 + 2.9 * len(outcomes))
     panels = figure.subplots(len(outcomes), 1, sharex=True, squeeze=False)[:, 0]
     for axes, outcome in zip(panels, outcomes, strict=True):
-        _style_axes(axes)
+        style_axes(axes)
         axes.set_ylabel(LABELS[outcome])
         if uniform_range is not None:
             axes.axvspan(*uniform_range, color="#f0f2f4", zorder=0)
-        _draw_patterns(axes, patterns, candidates, outcome)
-    panels[-1].set_xlabel("mean backprop distance (hops)")
+        _draw_patterns(axes, patterns, candidates, outcome, styles)
+    panels[-1].set_xlabel(DISTANCE)
     if uniform_range is not None:
         _name_range(panels[0], uniform_range)
-    if caption:
-        figure.supxlabel(caption, fontsize=8, color=GREY, x=0.01, ha="left")
-    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
+    add_caption(figure, caption)
+    lay_out(figure)
     for axes, outcome in zip(panels, outcomes, strict=True):
-        _label_templates(axes, patterns, outcome)
+        rows = patterns.dropna(subset=[outcome])
+        places = list(zip(floats(rows["mean_bd"]), floats(rows[outcome]), strict=True))
+        named = [(name, *place) for name, place in zip(rows["template"], places, strict=True) if not pd.isna(name)]
+        label_places(axes, [(name, x, y, styles[name][0]) for name, x, y in named], places)
     return figure
 
 
@@ -80,22 +87,21 @@ def plot_curves(
         best_key: the pattern to single out beside the templates.
         caption: one line at the foot.
     """
-    figure = _new_figure(3.9)
+    figure = new_figure(3.9)
     axes = figure.subplots()
-    _style_axes(axes)
+    style_axes(axes)
     axes.set(xlabel="epoch", ylabel=LABELS["train_loss"])
     for _, line in curves[curves["metric"] == "train_loss"].groupby("number"):
-        axes.plot(_floats(line["epoch"]), _floats(line["value"]), color=FAINT, linewidth=0.6, alpha=0.6)
+        axes.plot(floats(line["epoch"]), floats(line["value"]), color=FAINT, linewidth=0.6, alpha=0.6)
     measured = curves[curves["metric"] == "validation_loss"]
-    axes.scatter(_floats(measured["epoch"]), _floats(measured["value"]), s=10, color=FAINT, alpha=0.6, linewidths=0)
+    axes.scatter(floats(measured["epoch"]), floats(measured["value"]), s=10, color=FAINT, alpha=0.6, linewidths=0)
     averages = average_curves(candidates, curves)
     ends = list(_draw_singled_out(axes, averages, candidates, best_key))
     if len(measured):
         axes.scatter([], [], s=22, facecolor="white", edgecolor=INK, label="validation loss")
     axes.plot([], [], color=FAINT, linewidth=1, label="one candidate")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
-    if caption:
-        figure.supxlabel(caption, fontsize=8, color=GREY, x=0.01, ha="left")
+    add_caption(figure, caption)
     _label_ends(axes, ends)
     return figure
 
@@ -106,9 +112,9 @@ def plot_depths(depths: pd.DataFrame) -> Figure:
     Args:
         depths: one row a depth: layers, bound, and mean BDs log, nearest_log_i, evenly_log_i, random and optimum.
     """
-    figure = _new_figure(3.6)
+    figure = new_figure(3.6)
     axes = figure.subplots()
-    _style_axes(axes)
+    style_axes(axes)
     axes.set(xlabel="layers", ylabel="mean BD / proven bound", xscale="log")
     axes.set_xticks([8, 12, 24, 52, 100], ["8", "12", "24", "52", "100"])
     axes.minorticks_off()
@@ -116,11 +122,11 @@ def plot_depths(depths: pd.DataFrame) -> Figure:
     colours = dict(zip(names, COLOURS, strict=False)) | {"random": GREY, "optimum": INK}
     ends = []
     for column, name in (names | {"optimum": "optimum found"}).items():
-        shares = _floats(depths[column] / depths["bound"])
+        shares = floats(depths[column] / depths["bound"])
         axes.plot(
-            _floats(depths["layers"]), shares, color=colours[column], linewidth=2.4 if column == "optimum" else 1.6
+            floats(depths["layers"]), shares, color=colours[column], linewidth=2.4 if column == "optimum" else 1.6
         )
-        ends.append((_floats(depths["layers"])[-1], shares[-1], name, colours[column]))
+        ends.append((floats(depths["layers"])[-1], shares[-1], name, colours[column]))
     axes.axhline(1.0, color=FAINT, linestyle="--", linewidth=1)
     axes.set_ylim(0.96, None)
     _label_ends(axes, ends)
@@ -128,51 +134,49 @@ def plot_depths(depths: pd.DataFrame) -> Figure:
 
 
 def draw_svg(figure: Figure) -> str:
-    """The figure as an SVG document; the same figure gives the same text."""
-    import matplotlib as mpl
+    """The figure as an SVG document; the same figure gives the same text.
 
+    Every mark named by name_mark holds its text as a <title>, which browsers show under the pointer.
+    """
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "skipsearch"}):  # fixed ids, and no date
+    with mpl.rc_context(SVG_STYLE):
         figure.savefig(stream, format="svg", metadata={"Date": None})
+    texts = name_marks(figure)
+    return re.sub(
+        r'<g id="(mark-[^"]+)">', lambda found: f"{found[0]}<title>{escape(texts[found[1]])}</title>", stream.getvalue()
+    )
+
+
+def draw_png(figure: Figure) -> bytes:
+    """The figure as a PNG of 144 dots an inch; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=144, metadata={"Software": None})
     return stream.getvalue()
 
 
-def _new_figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # measures text, which placing labels needs
-    return figure
+def name_marks(figure: Figure) -> dict[str, str]:
+    """Id -> text of every mark that name_mark was given."""
+    artists = figure.findobj(lambda artist: (artist.get_gid() or "").startswith("mark-"))
+    return {str(artist.get_gid()): str(artist.get_label()) for artist in artists}
 
 
-def _style_axes(axes: Axes) -> None:
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9, length=3)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)
-
-
-def _draw_patterns(axes: Axes, patterns: pd.DataFrame, candidates: pd.DataFrame, outcome: str) -> None:
+def _draw_patterns(
+    axes: Axes, patterns: pd.DataFrame, candidates: pd.DataFrame, outcome: str, styles: dict[str, tuple[str, str]]
+) -> None:
+    """One artist a pattern, for each carries its own text, over faint errors and single trainings."""
     single = candidates.dropna(subset=[outcome])
-    axes.scatter(_floats(single["mean_bd"]), _floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
-    errors = patterns[f"{outcome}_sd"] / patterns["n_seeds"] ** 0.5
-    styles = choose_styles(patterns["template"].dropna().tolist())
-    unnamed = patterns["template"].isna()
-    groups = [(patterns[unnamed], GREY, "o", 4.5)]
-    groups += [(patterns[patterns["template"] == name], *style, 7.0) for name, style in styles.items()]
-    for rows, colour, marker, size in groups:
-        axes.errorbar(
-            _floats(rows["mean_bd"]),
-            _floats(rows[outcome]),
-            yerr=_floats(errors.loc[rows.index].fillna(0)),
-            fmt=marker,
-            color=colour,
-            markersize=size,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            elinewidth=0.8,
-            zorder=3 if colour == GREY else 4,
-        )
+    axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
+    rows = patterns.dropna(subset=[outcome])
+    errors = (rows[f"{outcome}_sd"] / rows["n_seeds"] ** 0.5).fillna(0.0)
+    draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED)
+    for place, (_, row) in enumerate(rows.iterrows()):
+        is_named = not pd.isna(row["template"])
+        colour, marker = styles[row["template"]] if is_named else (MUTED, "o")
+        (mark,) = axes.plot(
+            row["mean_bd"], row[outcome], marker, color=colour, markersize=7.0 if is_named else 4.5,
+            markeredgecolor="white", markeredgewidth=0.6, zorder=4 if is_named else 3,
+        )  # fmt: skip
+        name_mark(mark, f"{outcome}-{place}", describe_mark(row, outcome))
 
 
 def _name_range(axes: Axes, uniform_range: tuple[float, float]) -> None:
@@ -182,44 +186,6 @@ def _name_range(axes: Axes, uniform_range: tuple[float, float]) -> None:
         text, (middle, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
         ha="center", va="bottom", fontsize=8, color=GREY,
     )  # fmt: skip
-
-
-def _label_templates(axes: Axes, patterns: pd.DataFrame, outcome: str) -> None:
-    """Name every template beside its mark, at the first place around it that covers no other name or mark."""
-    rows = patterns.dropna(subset=["template", outcome])
-    names: list[str] = rows["template"].tolist()
-    styles = choose_styles(names)
-    places = list(zip(_floats(rows["mean_bd"]), _floats(rows[outcome]), strict=True))
-    marks = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in map(axes.transData.transform, places)]
-    taken = list(marks)
-    for name, place, own in zip(names, places, marks, strict=True):
-        for offset, align in _offsets():
-            text = _annotate(axes, name, place, offset, align, styles[name][0])
-            box = text.get_window_extent()
-            inside = axes.bbox.y0 <= box.y0 and axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            if inside and not any(box.overlaps(other) for other in taken if other is not own):
-                taken.append(box)
-                break
-            text.remove()
-        else:  # too crowded everywhere: an overlapping name is still better than a mark without one
-            _annotate(axes, name, place, (8, 0), "left", styles[name][0])
-
-
-def _annotate(
-    axes: Axes, name: str, place: tuple[float, float], offset: tuple[float, float], align: str, colour: str
-) -> Annotation:
-    leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6} if abs(offset[1]) > 14 else None
-    return axes.annotate(
-        name, place, xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9, color=colour,
-        path_effects=[withStroke(linewidth=3, foreground="white")], zorder=5, arrowprops=leader,
-    )  # fmt: skip
-
-
-def _offsets() -> Iterator[tuple[tuple[float, float], str]]:
-    """Offsets from a mark in points, the nearest first, with the text's alignment."""
-    for dy in (0, 10, -10, 20, -20, 32, -32, 44, -44):
-        yield (8, dy), "left"
-        yield (-8, dy), "right"
 
 
 def _draw_singled_out(
@@ -239,12 +205,12 @@ def _draw_singled_out(
         train, measured = (own[own["metric"] == metric] for metric in ("train_loss", "validation_loss"))
         if not len(train):
             continue
-        axes.plot(_floats(train["epoch"]), _floats(train["value"]), color=colour, linewidth=1.8)
+        axes.plot(floats(train["epoch"]), floats(train["value"]), color=colour, linewidth=1.8)
         axes.plot(
-            _floats(measured["epoch"]), _floats(measured["value"]), marker, color=colour, markerfacecolor="white",
+            floats(measured["epoch"]), floats(measured["value"]), marker, color=colour, markerfacecolor="white",
             markersize=6,
         )  # fmt: skip
-        yield _floats(train["epoch"])[-1], _floats(train["value"])[-1], name, colour
+        yield floats(train["epoch"])[-1], floats(train["value"])[-1], name, colour
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
@@ -256,10 +222,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
         height = max(y, height + gap)
         axes.annotate(
-            name, (x, y), xytext=(1.02, height), textcoords=("axes fraction", "data"), va="center", fontsize=9,
-            color=colour, annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
+            clean_text(name), (x, y), xytext=(1.02, height), textcoords=("axes fraction", "data"), va="center",
+            fontsize=9, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
         )  # fmt: skip
-
-
-def _floats(column: "pd.Series[float]") -> list[float]:
-    return column.astype("float64").tolist()

@@ -60,7 +60,7 @@ def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     described = []
     for place, stratum in enumerate(plan["strata"]):
         numbers = [number for one, number, _ in plan["order"] if one == place]
-        strategies = Counter(plan["patterns"][number]["strategy"] for number in dict.fromkeys(numbers))
+        strategies = Counter(plan["patterns"][number]["strategy"] for number in sorted(set(numbers)))
         row = {
             "stratum": f"{stratum['layers']} layers, {stratum['regime']}",
             "trainings": len(numbers),

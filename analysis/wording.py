@@ -6,6 +6,24 @@ from typing import Any
 import pandas as pd
 
 NONE = "-"
+MEASURES = {
+    "mean_bd": "mean BD",
+    "max_bd": "MBD",
+    "from_output_mean": "mean BD from the output",
+    "to_input_mean": "mean BD to the input",
+    "span": "span",
+    "random_walk_depth": "random-walk depth",
+    "out_degree_sd": "spread of out-degrees (sd)",
+    "mean_inverse_bd": "mean of 1/BD",
+    "params": "parameters",
+    "flops": "FLOPs",
+    "nn_mass": "NN-Mass",
+}
+
+
+def name_measure(measure: str) -> str:
+    """The words for a measure's column."""
+    return MEASURES.get(measure, measure.replace("_", " "))
 
 
 def name_pattern(row: "pd.Series[Any]") -> str:
@@ -18,9 +36,23 @@ def name_briefly(row: "pd.Series[Any]") -> str:
     return str(row["key"][:12] if row["template"] is pd.NA else row["template"])
 
 
+def capitalise(sentence: str) -> str:
+    """The sentence with a capital letter at its start, the rest untouched."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def format_value(value: object) -> str:
     """Any table entry, NONE where it is missing."""
     return NONE if value is None or value is pd.NA else str(value)
+
+
+def format_interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Two signed ends.
+
+    >>> format_interval(-0.123, 0.4), format_interval(None, None)
+    ('-0.12 to +0.40', '-')
+    """
+    return NONE if low is None or high is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 
 def format_percent(row: "pd.Series[Any]", column: str) -> str:

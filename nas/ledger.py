@@ -185,6 +185,21 @@ def check_database(path: Path) -> None:
         raise ConflictError(f"{path} is damaged or no SQLite database ({verdict}): restore it, or give another --run")
 
 
+def annotate(run: Path, text: str) -> bool:
+    """Put Markdown on a run's study, which optuna-dashboard shows as its note; False where that is not installed.
+
+    Raises:
+        ConflictError: another driver holds the run.
+    """
+    try:
+        from optuna_dashboard import save_note
+    except ModuleNotFoundError:
+        return False
+    with lock_run(run):
+        save_note(optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}"), text)
+    return True
+
+
 @contextlib.contextmanager
 def lock_run(run: Path) -> Iterator[None]:
     """Hold the run directory for this process alone, until the block ends or the process dies.

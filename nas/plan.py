@@ -58,7 +58,7 @@ def make_plan(
     """
     designs = [_lay_out_depth(config, depth, check_stop) for depth in config.depths]
     patterns = [pattern for design in designs for pattern in _list_patterns(design)]
-    strata = [_describe_stratum(depth, config, regime) for regime in config.regimes() for depth in config.depths]
+    strata = [_describe_stratum(depth, config, regime) for depth in config.depths for regime in config.regimes()]
     return {
         "schema": SCHEMA,
         "version": VERSION,

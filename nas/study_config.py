@@ -133,11 +133,11 @@ def _parse_bins(text: str) -> tuple[int, tuple[float, float] | None]:
     *window, count = text.split(":")
     try:
         n_bins = int(count)
-        low, high = map(float, window) if window else (0.0, 1.0)
+        low, high = map(float, window) if window else (1.0, 2.0)
     except ValueError:
         raise ValueError(f"expected N or LO:HI:N, as 9 or 1.8:2.7:9, not {text!r}") from None
-    if not 1 <= n_bins <= MAX_BINS or not low < high < float("inf"):
-        raise ValueError(f"expected 1 to {MAX_BINS} bins, of LO below HI, not {text!r}")
+    if not 1 <= n_bins <= MAX_BINS or not 0 < low < high < float("inf"):
+        raise ValueError(f"expected 1 to {MAX_BINS} bins, of LO above 0 and below HI, not {text!r}")
     return n_bins, (low, high) if window else None
 
 

@@ -274,8 +274,8 @@ def format_dot(pattern: ConnectionPattern) -> str:
     return f"digraph pattern {{\n  rankdir=LR;\n{edges}}}\n"
 
 
-def write_atomic(path: Path, text: str, synced: bool = True) -> None:
-    """Write UTF-8 text so that path holds the old content or the new, never a part of it.
+def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
+    """Write bytes, or text as UTF-8, so that path holds the old content or the new, never a part of it.
 
     Temporary file beside it, flushed, fsynced, renamed over it, the folder's entry fsynced. Missing folders are made.
 
@@ -285,8 +285,8 @@ def write_atomic(path: Path, text: str, synced: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             if synced:
                 os.fsync(stream.fileno())

@@ -51,13 +51,14 @@ def read_plan(run: Path) -> tuple[dict[str, Any], str] | None:
             raise ValueError(f"schema {plan['schema']!r} version {plan['version']!r}, expected {SCHEMA!r} {VERSION}")
         if any(not isinstance(plan[name], kind) for name, kind in PARTS.items()):
             raise ValueError(f"it lacks one of {', '.join(PARTS)}")
+        found = hash_plan(plan)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConflictError(
             f"{path} is no plan of a study: {error!s:.200}; restore it, or give another --run"
         ) from None
-    if hash_plan(plan) != sha256:
+    if found != sha256:
         raise ConflictError(
-            f"{path} was changed after it was hashed ({hash_plan(plan)[:12]} now, {sha256!s:.12} recorded): restore "
-            "it, or give another --run"
+            f"{path} was changed after it was hashed ({found[:12]} now, {sha256!s:.12} recorded): restore it, or give "
+            "another --run"
         )
     return plan, sha256

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,110 +9,15 @@ from statsmodels.stats.multitest import multipletests
 from synthetic_run import make_run, propose
 
 from analysis.comparison import compare_templates
-from analysis.correlations import (
-    Estimate,
-    Method,
-    adjust_holm,
-    correlate,
-    correlate_given,
-    weighted_kendall,
-    weighted_spearman,
-)
+from analysis.pairs import compare_pairs
 from analysis.reach import measure_reach, measure_uniform_reach
-from analysis.results import average_patterns, read_run
-from analysis.statistics import Correlation, analyse_candidates, judge, measure_reliability
+from analysis.reliability import measure_fidelity, measure_reliability
+from analysis.results import COLUMNS, average_patterns, read_run
+from analysis.statistics import analyse_candidates
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import backprop_distance
+from search_spaces.errors import InputError
 from search_spaces.sampling import derive_generator, sample_uniform
-
-
-def _draw(seed: int, n: int, slope: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    x = generator.integers(0, 6, n).astype(float)  # with ties, as mean BD has
-    return x, slope * x + generator.normal(size=n).round(1)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_weighted_correlations_agree_with_scipy_on_the_repeated_rows(seed: int) -> None:
-    x, y = _draw(seed, 12, 0.5)
-    counts = np.random.default_rng(seed).multinomial(12, np.full(12, 1 / 12), size=5)
-    rho, tau = weighted_spearman(x, y, counts.astype(float)), weighted_kendall(x, y, counts.astype(float))
-    for row, one_rho, one_tau in zip(counts, rho, tau, strict=True):
-        repeated_x, repeated_y = np.repeat(x, row), np.repeat(y, row)
-        assert one_rho == pytest.approx(scipy.stats.spearmanr(repeated_x, repeated_y).statistic)
-        assert one_tau == pytest.approx(scipy.stats.kendalltau(repeated_x, repeated_y).statistic)
-
-
-@pytest.mark.parametrize("method", ["spearman", "kendall"])
-def test_p_value_agrees_with_a_plain_permutation_test_by_scipy(method: Method) -> None:
-    x, y = _draw(3, 15, 0.35)
-
-    def statistic(a: np.ndarray) -> float:
-        found = scipy.stats.spearmanr(a, y) if method == "spearman" else scipy.stats.kendalltau(a, y)
-        return float(found.statistic)
-
-    generator = np.random.default_rng(1)
-    permuted = [abs(statistic(generator.permutation(x))) for _ in range(2000)]
-    found = correlate(x, y, method, generator)
-    assert found.value == pytest.approx(statistic(x))
-    expected = np.mean(np.array(permuted) >= abs(statistic(x)) - 1e-9)
-    assert found.p_value == pytest.approx(expected, abs=0.05)  # both are estimates, with standard error 0.01 each
-
-
-def test_partial_correlation_is_that_of_the_ranks_residuals() -> None:
-    generator = np.random.default_rng(5)
-    z = generator.normal(size=40)
-    x, y = z + generator.normal(size=40), z + generator.normal(size=40)
-    ranks = [scipy.stats.rankdata(column) for column in (x, y, z)]
-    residuals = [column - np.polyval(np.polyfit(ranks[2], column, 1), ranks[2]) for column in ranks[:2]]
-    found = correlate_given(x, y, z, generator)
-    assert found.value == pytest.approx(np.corrcoef(residuals)[0, 1])
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.value < found.high  # type: ignore[operator]
-
-
-def test_bootstrap_intervals_hold_the_true_correlation_about_as_often_as_they_say() -> None:
-    rho, n_trials, covered = 0.5, 120, 0
-    true = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's rho of a bivariate normal
-    generator = np.random.default_rng(11)
-    for _ in range(n_trials):
-        x, y = generator.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=40).T
-        found = correlate(x, y, "spearman", generator)
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= true <= found.high
-    assert 0.87 <= covered / n_trials < 1.0  # 95 % nominal; 0.87 is four standard errors below
-
-
-def test_interval_agrees_with_scipys_bootstrap() -> None:
-    x, y = _draw(7, 30, 0.3)
-    reference = scipy.stats.bootstrap(
-        (x, y),
-        lambda a, b: scipy.stats.kendalltau(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=1000,
-        rng=1,
-    ).confidence_interval
-    found = correlate(x, y, "kendall", np.random.default_rng(0))
-    assert found.low == pytest.approx(reference.low, abs=0.04)
-    assert found.high == pytest.approx(reference.high, abs=0.04)
-
-
-def test_constant_columns_are_not_defined_and_degenerate_resamples_are_counted() -> None:
-    constant, y = np.ones(6), np.arange(6.0)
-    assert correlate(constant, y, "spearman", np.random.default_rng(0)) == Estimate(None, None, None, None, 0)
-    nearly = np.array([0.0, 0, 0, 0, 0, 1])
-    found = correlate(nearly, y, "kendall", np.random.default_rng(0))
-    # A resample misses the one odd row with probability (5/6)^6 = 0.335.
-    assert found.n_degenerate / 2000 == pytest.approx((5 / 6) ** 6, abs=0.05)
-
-
-def test_holm_agrees_with_statsmodels() -> None:
-    p_values = [0.02, 0.5, 0.001, 0.04, 0.013, 0.041]
-    assert adjust_holm([*p_values]) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 def _two_way_table(seed: int) -> np.ndarray:
@@ -137,6 +43,40 @@ def test_reliability_agrees_with_sums_of_squares() -> None:
     assert between / within == pytest.approx(f_test.statistic)
 
 
+def _sampled(n: int = 40, n_seeds: int = 3, **columns: Any) -> pd.DataFrame:
+    """Complete candidates of one crossed design, whose loss grows with mean BD, as read_table gives them."""
+    generator = np.random.default_rng(3)
+    cells = np.arange(n) * 12 // n
+    mean_bd, span = (
+        1.8 + 0.2 * (cells % 4) + generator.uniform(0, 0.1, n),
+        3.5 + cells // 4 + generator.uniform(0, 0.1, n),
+    )
+    patterns: dict[str, Any] = {
+        "key": [f"{place:064x}" for place in range(n)],
+        "mean_bd": mean_bd,
+        "span": span,
+        "distance_bin": cells % 4,
+        "span_bin": cells // 4,
+        "max_bd": generator.integers(2, 6, n),
+        "max_out_degree": generator.integers(4, 12, n),
+        **{name: mean_bd + generator.normal(size=n) for name in ("from_output_mean", "to_input_mean", "out_degree_sd")},
+        "random_walk_depth": span + generator.normal(size=n),
+        "params": np.full(n, 1000),
+        "flops": np.full(n, 10**9),
+        "nn_mass": np.full(n, 7.25),
+    }
+    table = pd.DataFrame({name: np.repeat(values, n_seeds) for name, values in patterns.items()})
+    table["seed"] = np.tile(np.arange(n_seeds), n)
+    table["validation_loss"] = table["mean_bd"] + table["seed"] + 0.1 * generator.normal(size=len(table))
+    table["validation_accuracy"] = 1 / (1 + table["validation_loss"])
+    fixed: dict[str, Any] = {"state": "complete", "strategy": "design", "budget": "log", "layers": 24}
+    table = table.assign(**fixed | columns)
+    absent: dict[str, Any] = {
+        name: pd.Series(pd.NA, index=table.index, dtype="string") for name in COLUMNS if name not in table
+    }
+    return table.assign(**absent)[list(COLUMNS)].astype(COLUMNS)
+
+
 def test_only_random_and_designed_patterns_enter(tmp_path: Path) -> None:
     proposals = propose(12, ["log", "nearest_log_i"])
     proposals[-1] = (None, "tpe", proposals[-1][2])
@@ -151,58 +91,137 @@ def test_only_random_and_designed_patterns_enter(tmp_path: Path) -> None:
     (stratum,) = analyse_candidates(table)
     assert stratum.used == {"random": 10, "design": 1}
     assert stratum.left_out == {"templates": 2, "tpe": 1}
-    found = {
-        (one.distance, one.outcome, one.method): one.estimate.value for one in stratum.correlations if not one.given
-    }
+    found = {(one.measure, one.outcome, one.method): one.estimate.value for one in stratum.effects}
     assert found["mean_bd", "validation_loss", "spearman"] == pytest.approx(1.0)
     assert found["mean_bd", "validation_accuracy", "kendall"] == pytest.approx(-1.0)
     used = average_patterns(table[table["strategy"].isin(["random", "design"])])
     reference = scipy.stats.spearmanr(used["span"], used["validation_loss"].round(9)).statistic
     assert found["span", "validation_loss", "spearman"] == pytest.approx(reference)
     assert stratum.collinearity["span"] == pytest.approx(scipy.stats.spearmanr(used["mean_bd"], used["span"]).statistic)
-    assert stratum.verdict.status == "detected"
-    assert "longer mean BD goes with higher validation loss" in stratum.verdict.sentence
+    assert stratum.primary is not None
+    assert stratum.primary.partial.value == pytest.approx(1.0)
     assert analyse_candidates(table) == (stratum,)
 
 
-def test_budgets_are_never_pooled(tmp_path: Path) -> None:
-    table = read_run(make_run(tmp_path / "run", propose(6), lambda p, _s: 0.1 * p)).candidates
-    strata = analyse_candidates(pd.concat([table, table.iloc[:4].assign(budget="total:21")]))
-    assert [(one.budget, one.n_patterns) for one in strata] == [("log", 6), ("total:21", 2)]
-    assert strata[1].verdict.status == "too few"
-    assert "2 sampled" in strata[1].verdict.sentence
-    assert "at least 5" in strata[1].verdict.sentence
+def test_a_designed_stratum_says_everything() -> None:
+    (stratum,) = analyse_candidates(_sampled())
+    assert (stratum.regime, stratum.distance, stratum.n_patterns, stratum.n_seeds) == (None, "mean_bd", 40, 3)
+    assert stratum.constant == ("params", "flops", "nn_mass")
+    assert stratum.absent == ("mean_inverse_bd",)
+    assert stratum.verdict.status == "supported"
+    effects = {(one.measure, one.outcome, one.method): one for one in stratum.effects}
+    assert len(effects) == 7 * 2 * 2
+    ceiling = stratum.reliability[0].ceiling
+    best = effects["mean_bd", "validation_loss", "spearman"]
+    assert ceiling is not None
+    assert best.estimate.value is not None
+    assert best.share_of_ceiling == pytest.approx(best.estimate.value / ceiling)
+    assert effects["mean_bd", "validation_loss", "kendall"].share_of_ceiling is None
+    for method in ("spearman", "kendall"):
+        same = [one for one in stratum.effects if one.method == method]
+        expected = multipletests([one.estimate.p_value for one in same], method="holm")[1]
+        assert [one.p_holm for one in same] == pytest.approx(expected.tolist())
+    assert len(stratum.slopes) == 2 * (3 + 1)
+    assert len(stratum.fits) == 4
+    assert {one.measure for one in stratum.precision} == {"mean_bd", "max_bd", "from_output_mean", "to_input_mean"}
+    assert [one.name for one in stratum.baselines] == ["distances", "all measures"]
+    assert stratum.pairs == ()
 
 
-def test_equal_outcomes_are_not_defined(tmp_path: Path) -> None:
-    table = read_run(make_run(tmp_path / "run", propose(6), lambda _p, _s: 0.3)).candidates
-    (stratum,) = analyse_candidates(table)
-    assert stratum.verdict.status == "not defined"
+def test_strata_are_never_pooled_and_checks_are_left_out() -> None:
+    table = _sampled(n=20)
+    parts = [
+        table.assign(regime="long"),
+        table.assign(regime="short", budget="total:94"),
+        table.iloc[:12].assign(budget="total:21"),
+        table.assign(regime="check"),
+    ]
+    together = pd.concat(parts).astype(COLUMNS)
+    strata = analyse_candidates(together, checks=("check",))
+    assert [(one.budget, one.regime, one.n_patterns) for one in strata] == [
+        ("log", "long", 20),
+        ("total:94", "short", 20),
+        ("total:21", None, 4),
+    ]
+    assert strata[2].verdict.status == "inconclusive"
+    assert "4 sampled" in strata[2].verdict.sentence
+    alone = analyse_candidates(parts[0].astype(COLUMNS))[0].primary
+    primary = strata[0].primary
+    assert alone is not None
+    assert primary is not None
+    p_value = primary.test("distance").p_value
+    assert p_value == alone.test("distance").p_value
+    assert p_value is not None
+    assert alone.test("distance").p_holm == pytest.approx(3 * p_value)
+    assert primary.test("distance").p_holm == pytest.approx(9 * p_value)  # the family has three strata
+
+
+def test_the_primary_distance_is_chosen_beforehand() -> None:
+    (stratum,) = analyse_candidates(_sampled(), distance="from_output_mean")
+    assert stratum.primary is not None
+    assert stratum.primary.distance == "from_output_mean"
+    assert "mean distance from the output" in stratum.verdict.sentence
+    with pytest.raises(InputError, match="primary distance"):
+        analyse_candidates(_sampled(), distance="span")
+
+
+def test_equal_outcomes_are_not_defined() -> None:
+    (stratum,) = analyse_candidates(_sampled(validation_loss=0.3, validation_accuracy=0.5))
+    assert stratum.verdict.status == "inconclusive"
+    assert "does not vary" in stratum.verdict.sentence
     assert all(one.ceiling is None for one in stratum.reliability)
+    assert not stratum.slopes + stratum.fits + stratum.baselines
 
 
-def _judge(low: float, high: float, p_value: float, span_rho: float | None = 0.9) -> tuple[str, str]:
-    estimate = Estimate((low + high) / 2, low, high, p_value, 0)
-    one = Correlation("mean_bd", "validation_loss", None, "spearman", 40, estimate, p_value)
-    verdict = judge((one,), span_rho, 40)
-    return verdict.status, verdict.sentence
+def test_equal_distances_and_missing_losses_are_survived() -> None:
+    (stratum,) = analyse_candidates(_sampled(mean_bd=2.0))
+    assert stratum.verdict.status == "inconclusive"
+    (stratum,) = analyse_candidates(_sampled(validation_loss=np.nan))
+    assert stratum.primary is not None
+    assert stratum.primary.outcome == "validation_accuracy"
+    assert stratum.verdict.status == "supported"
+    assert "higher validation accuracy" in stratum.verdict.sentence
+    assert {one.outcome for one in stratum.effects} == {"validation_accuracy"}
 
 
-def test_verdict_wording() -> None:
-    status, sentence = _judge(-0.2, 0.35, 0.4)
-    assert status == "not detected"
-    assert "n=40" in sentence
-    assert "stronger than ±0.35 are excluded" in sentence
-    assert _judge(0.01, 0.6, 0.08)[0] == "not detected"
-    assert "not detected" in _judge(0.01, 0.6, 0.08)[1]
-    status, sentence = _judge(-0.7, -0.2, 0.001)
-    assert status == "detected"
-    assert "goes with lower validation loss" in sentence
-    assert "confounded with span (rho=+0.90)" in sentence
-    assert "confounded" not in _judge(-0.7, -0.2, 0.001, span_rho=0.1)[1]
-    for low, high in ((-0.2, 0.3), (0.2, 0.5)):
-        assert "no effect" not in _judge(low, high, 0.01)[1]
-        assert "helps" not in _judge(low, high, 0.01)[1]
+def test_optima_and_reversals_are_compared_pair_by_pair() -> None:
+    losses = {
+        ("optimum", "o1", None): [1.0, 2.0],
+        ("optimum", "o2", None): [1.0, 2.5],
+        ("control", "c1", "o1"): [1.5, 2.75],
+        ("control", "c2", "o1"): [1.5, 2.25],
+        ("control", "c3", "o2"): [1.25, 2.5],
+        ("control", "c4", "gone"): [9.0, 9.0],
+        ("design", "d1", None): [1.0, 2.0],
+        ("reversal", "r1", "d1"): [1.25, 2.25],
+    }
+    rows = [
+        {"strategy": strategy, "key": key, "matched": matched, "seed": seed, "validation_loss": loss}
+        for (strategy, key, matched), values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    table = pd.DataFrame(rows).assign(validation_accuracy=np.nan).astype({"strategy": "string", "matched": "string"})
+    optimum, reversal = compare_pairs(table)
+    differences = [-0.5, -0.125]  # o1 less the mean of c1 and c2; o2 less c3
+    assert (optimum.name, optimum.outcome, optimum.n_pairs) == ("optimum - control", "validation_loss", 2)
+    bounds = scipy.stats.t.interval(0.95, 1, np.mean(differences), scipy.stats.sem(differences))
+    assert (optimum.mean, optimum.low, optimum.high) == pytest.approx((np.mean(differences), *bounds))
+    assert optimum.p_wilcoxon == pytest.approx(0.5)
+    assert (reversal.n_pairs, reversal.mean, reversal.low, reversal.high) == (1, 0.25, None, None)
+
+
+def test_fidelity_is_the_rank_correlation_of_pattern_means() -> None:
+    short, long = _sampled().assign(regime="short"), _sampled(n_seeds=2).assign(regime="long")
+    long["validation_loss"] = long["validation_loss"] + np.repeat(np.random.default_rng(9).normal(size=40) / 5, 2)
+    table = pd.concat([short, long.iloc[10:]]).astype(COLUMNS)  # the first five were trained short alone
+    loss, accuracy = measure_fidelity(table, "short", "long")
+    assert (loss.outcome, accuracy.outcome, loss.n_patterns) == ("validation_loss", "validation_accuracy", 35)
+    means = [rows.groupby("key")["validation_loss"].mean() for rows in (short, long.iloc[10:])]
+    reference = scipy.stats.spearmanr(*pd.concat(means, axis=1).dropna().to_numpy().T).statistic
+    assert loss.estimate.value == pytest.approx(reference)
+    assert loss.estimate.low is not None
+    assert loss.estimate.low < reference
+    assert measure_fidelity(table, "short", "other") == ()
 
 
 def test_reach_against_the_known_extremes() -> None:

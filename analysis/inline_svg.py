@@ -1,0 +1,80 @@
+"""an SVG document -> an element inside an HTML page, where many may stand side by side."""
+
+import re
+import xml.etree.ElementTree as ET
+
+SVG = "{http://www.w3.org/2000/svg}"
+XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+LABELLED = ("aria-labelledby", "aria-describedby")  # hold ids, apart by spaces
+DROPPED = {"metadata", "title", "desc"}  # of the document as a whole; marks keep their titles
+
+
+def inline_svg(svg: str, prefix: str, description: str) -> str:
+    """The document's <svg> element as HTML: no declaration, no metadata, and ids that no other picture has.
+
+    Args:
+        svg: a drawing of this program.
+        prefix: put before every id and every reference to one.
+        description: what the picture shows, for who cannot see it.
+
+    Raises:
+        ValueError: not an SVG document, or one that would run a script, load something or restyle the page.
+
+    >>> inline_svg('<svg xmlns="http://www.w3.org/2000/svg"><g id="a"/></svg>', "p-", "x > y")
+    '<svg role="img" aria-label="x &gt; y"><g id="p-a" /></svg>'
+    """
+    try:
+        root = ET.fromstring(svg)  # noqa: S314 - drawings that this program made
+    except ET.ParseError as error:
+        raise ValueError(f"not an SVG document: {error}; it begins {svg[:60]!r}") from None
+    if root.tag.removeprefix(SVG) != "svg":
+        raise ValueError(f"not an SVG document: its outermost element is {root.tag}")
+    for child in [child for child in root if child.tag.removeprefix(SVG) in DROPPED]:
+        root.remove(child)
+    _move_style(root)
+    for element in root.iter():
+        _patch(element, prefix)
+    if "viewBox" in root.attrib:  # the page's style sets the size
+        root.attrib.pop("width", None)
+        root.attrib.pop("height", None)
+    root.attrib |= {"role": "img", "aria-label": description}
+    root.tail = None
+    return ET.tostring(root, encoding="unicode")
+
+
+def _move_style(root: ET.Element) -> None:
+    """Matplotlib's style for all elements becomes the picture's own; inside a page it would style the page too."""
+    for parent in [*root.iter()]:
+        for child in [child for child in parent if child.tag.removeprefix(SVG) == "style"]:
+            found = re.fullmatch(r"\s*\*\s*\{([^{}@]*)\}\s*", child.text or "")
+            if not found:
+                raise ValueError(f"this style sheet would reach beyond the picture: {(child.text or '')[:60]!r}")
+            root.set("style", "; ".join(filter(None, (root.get("style"), found[1]))))
+            parent.remove(child)
+
+
+def _patch(element: ET.Element, prefix: str) -> None:
+    name = element.tag.removeprefix(SVG)
+    if not re.fullmatch(r"[A-Za-z]+", name) or name.lower() in ("script", "foreignobject", "iframe"):
+        raise ValueError(f"a picture holds no <{name}>: the page runs no scripts and takes in drawings alone")
+    element.tag = name
+    if XLINK_HREF in element.attrib:  # SVG 2 writes it plainly
+        element.set("href", element.attrib.pop(XLINK_HREF))
+    for key, value in element.attrib.items():
+        if key.lower().startswith("on"):
+            raise ValueError(f"a picture holds no {key}: the page runs no scripts")
+        element.set(key, _prefix_value(key, value, prefix))
+
+
+def _prefix_value(key: str, value: str, prefix: str) -> str:
+    if key == "id":
+        return prefix + value
+    if key == "href":
+        if not value.startswith("#"):
+            raise ValueError(f"a picture refers to its own parts alone, not to {value[:60]!r}")
+        return f"#{prefix}{value[1:]}"
+    if key in LABELLED:
+        return " ".join(prefix + part for part in value.split())
+    if re.search(r"url\(\s*['\"]?(?!\s*['\"]?#)", value):
+        raise ValueError(f"a picture refers to its own parts alone: {key} is {value[:60]!r}")
+    return re.sub(r"url\(\s*(['\"]?)#([^)'\"\s]+)\1\s*\)", rf"url(#{prefix}\2)", value)

@@ -1,0 +1,139 @@
+"""how well measures choose and predict: precision at the top, and a learned baseline."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.correlations import Estimate, weighted_spearman
+from analysis.inference import choose_outcome, outcome_of
+from analysis.protocol import LOWER_IS_BETTER, MIN_PATTERNS, TOP_LEAST, TOP_SHARE
+from analysis.resampling import Groups, Vector, bootstrap, design_cells, interval
+
+PENALTIES = np.logspace(-3, 3, 13)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Of the n_top patterns that a measure calls best (the shortest), those among the n_top best by outcome.
+
+    Args:
+        n_hits, share: how many, and their share of n_top.
+        chance: the share that a blind choice would have on average.
+        p_value: one-sided, hypergeometric: of as many hits or more by a blind choice.
+    """
+
+    measure: str
+    outcome: str
+    n_patterns: int
+    n_top: int
+    n_hits: int
+    share: float
+    chance: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Rank correlation of an outcome with what a ridge regression learned from all other patterns predicts.
+
+    Args:
+        name: distances or all measures; measures: the columns it learned from.
+        estimate: without p_value; its interval takes the predictions as given.
+    """
+
+    name: str
+    outcome: str
+    measures: tuple[str, ...]
+    n_patterns: int
+    estimate: Estimate
+
+
+def measure_precision(
+    patterns: pd.DataFrame, measures: Sequence[str], outcomes: Sequence[str], generator: np.random.Generator
+) -> tuple[Precision, ...]:
+    """Precision at the top of every measure, less being better, for every outcome.
+
+    Args:
+        patterns: rows of average_patterns, one stratum.
+        generator: orders equal values, which would otherwise stand in the table's order: the best first.
+    """
+    found = []
+    for outcome in outcomes:
+        rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
+        if len(rows) < MIN_PATTERNS:
+            continue
+        y = outcome_of(rows, outcome) * (1 if LOWER_IS_BETTER[outcome] else -1)
+        columns = {name: rows[name].to_numpy(np.float64) for name in measures}
+        found += [_precision(name, outcome, x, y, generator) for name, x in columns.items()]
+    return tuple(found)
+
+
+def predict_left_out(features: Vector, y: Vector) -> Vector:
+    """Ridge prediction of each row from all others, less the mean of those others; shapes (n, k), (n,) -> (n,).
+
+    The mean of the others falls as the left-out value rises: (sum - y_i) / (n - 1).  Predicting it, as ridge does
+    where features say nothing, would show a rank correlation of -1 with the outcome; what is left after subtracting it
+    is what the features add.
+    """
+    from sklearn import config_context  # a second
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import LeaveOneOut
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    predicted = np.empty(len(y))
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # checks cost more than the fits
+        for training, left_out in LeaveOneOut().split(features):
+            model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
+            model.fit(features[training], y[training])
+            predicted[left_out] = model.predict(features[left_out]) - y[training].mean()
+    return predicted
+
+
+def learn_baselines(
+    patterns: pd.DataFrame, distance: str, sets: Mapping[str, Sequence[str]], generator: np.random.Generator
+) -> tuple[Baseline, ...]:
+    """A leave-one-pattern-out ridge from each set of measures to the primary outcome.
+
+    Args:
+        patterns: rows of average_patterns, one stratum.
+        sets: by name: columns without missing values, none constant; an empty set is left out.
+    """
+    outcome, rows = choose_outcome(patterns, distance)
+    y = outcome_of(rows, outcome)
+    if len(rows) < MIN_PATTERNS or np.ptp(y) == 0:
+        return ()
+    cells = design_cells(rows)
+    found = []
+    for name, measures in sets.items():
+        if measures:
+            # Scaled to 1 so that the penalties mean the same whatever the outcome's unit.
+            predicted = predict_left_out(rows[list(measures)].to_numpy(np.float64), (y - y.mean()) / y.std())
+            estimate = _estimate(predicted, y, cells, generator)
+            found.append(Baseline(name, outcome, tuple(measures), len(rows), estimate))
+    return tuple(found)
+
+
+def _precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.random.Generator) -> Precision:
+    from scipy.stats import hypergeom  # a second
+
+    n = len(x)
+    n_top = min(n, max(TOP_LEAST, math.ceil(TOP_SHARE * n)))
+    tops = [set(np.lexsort((generator.random(n), values))[:n_top].tolist()) for values in (x, y)]
+    n_hits = len(tops[0] & tops[1])
+    p_value = float(hypergeom.sf(n_hits - 1, n, n_top, n_top))
+    return Precision(measure, outcome, n, n_top, n_hits, n_hits / n_top, n_top / n, p_value)
+
+
+def _estimate(predicted: Vector, y: Vector, cells: Groups, generator: np.random.Generator) -> Estimate:
+    predicted = predicted.round(12)
+    value = float(weighted_spearman(predicted, y, np.ones((1, len(y))))[0])
+    if not np.isfinite(value):
+        return Estimate(None, None, None, None, 0)
+    low, high, n_degenerate = interval(
+        bootstrap(lambda weights: weighted_spearman(predicted, y, weights), cells, generator)
+    )
+    return Estimate(value, low, high, None, n_degenerate)

@@ -1,0 +1,77 @@
+"""A small study's run directory: a real plan in a real ledger, invented outcomes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.protocol import describe_protocol
+from nas.config import Candidate, validate
+from nas.ledger import Ledger
+from nas.plan import list_tasks, make_plan, name_stratum
+from nas.readers import load_data
+from nas.study import Study
+from nas.study_config import StudyConfig
+from nas.train import Outcome
+from search_spaces.distance import backprop_distance
+from search_spaces.plans import write_plan
+from search_spaces.sampling import derive_generator
+
+SETTINGS: dict[str, Any] = {
+    "layers": 12,
+    "mean_bd_bins": "3",
+    "span_bins": "2",
+    "per_cell": 5,
+    "optima": 2,
+    "trials": 5,
+    "seeds": 2,
+    "train_examples": 64,
+    "epochs": 2,
+    "device": "cpu",
+    "workers": 1,
+}
+Score = Callable[[Candidate], float]  # a candidate's validation loss, or nan: its training failed
+
+
+def score_by_span(candidate: Candidate) -> float:
+    """A loss that falls with span, with a little noise of pattern and seed."""
+    noise = derive_generator("noise", candidate.pattern.key, candidate.seed).normal(scale=0.01)
+    return 1.0 - 0.05 * candidate.pattern.span + 0.1 * candidate.seed + float(noise)
+
+
+def score_by_distance(candidate: Candidate) -> float:
+    """A loss that rises with mean BD, with a little noise of pattern and seed."""
+    noise = derive_generator("noise", candidate.pattern.key, candidate.seed).normal(scale=0.01)
+    return 0.5 + 0.2 * backprop_distance(candidate.pattern).mean + 0.1 * candidate.seed + float(noise)
+
+
+def make_study(run: Path, score: Score, n_trained: int | None = None, **settings: Any) -> Path:
+    """A run directory of a study that was trained to its end, or cut after n_trained trainings and one begun."""
+    config = validate(StudyConfig, {**SETTINGS, **settings})
+    run.mkdir(parents=True)
+    plan = make_plan(config, describe_protocol(config.distance))
+    data = load_data("digits", None)
+    tasks = list_tasks(plan, config, data)
+    attributes = {
+        "plan": write_plan(run, plan),
+        "asked": len(tasks),
+        "config": config.model_dump(mode="json"),
+        "environment": {"device": "a CPU", "commit": "abc123", "python": "3.11"},
+        "data": {"name": "digits", "n_train": 64, "classes": 10, "image": [1, 8, 8]},
+    }
+    ledger = Ledger(run / "study.db", attributes, frozenset(), config.deepest)
+    study = Study(tasks, [name_stratum(one) for one in plan["strata"]], ledger, lambda *_: None)
+    while (task := study.ask()) is not None:
+        if study.n_finished == n_trained:
+            break
+        study.tell(task[0], _outcome(score(task[1])))
+    return run
+
+
+def _outcome(loss: float) -> Outcome:
+    if loss != loss:
+        return Outcome(
+            None, None, 1, 0.1, ({"epoch": 1, "train_loss": 2.0},), "training loss not finite at step 3 of 8"
+        )
+    accuracy = 1 - loss / 3
+    last = {"epoch": 2, "train_loss": loss, "validation_loss": loss, "validation_accuracy": accuracy}
+    return Outcome(accuracy, loss, 2, 0.2, ({"epoch": 1, "train_loss": 2.0}, last))
