@@ -85,6 +85,14 @@ def _headline(findings: Findings) -> Iterator[Block]:
             "Each stratum stands for itself; p is adjusted over the primary tests of all of them."
         )
     yield Paragraph(f"Trained: {describe_data(findings)}.")
+    if findings.run.plan is not None:
+        regimes = {stratum["regime"]: stratum["training"] for stratum in findings.run.plan["strata"]}
+        told = [
+            f"{name}: {one['epochs']} epochs, learning rate {one['lr']:g}, batches of {one['batch_size']}, weight "
+            f"decay {one['weight_decay']:g}"
+            for name, one in regimes.items()
+        ]
+        yield Paragraph(f"Regimes: {'; '.join(told)}.")
     environment = findings.run.environment
     told = [f"{name} {environment[name]}" for name in ("python", "torch", "optuna", "commit") if environment.get(name)]
     if told:

@@ -50,8 +50,10 @@ def correlate_table(
 
     Args:
         measures, outcome: columns of numbers.
-        group: a column inside whose values bootstrap and permutations stay; the coefficient is over all rows.
-        pattern: a column that tells repeats of one thing: rows are averaged by it, and their spread gives the ceiling.
+        group: a column inside whose values bootstrap and permutations stay; the coefficient is over all rows, so
+            levels of the outcome that differ between groups stay in it.
+        pattern: a column that tells repeats of one thing: rows of a group are averaged by it, and their spread gives
+            the ceiling.
         seed: of bootstrap and permutations.
 
     Returns:
@@ -61,7 +63,7 @@ def correlate_table(
 
     Raises:
         InputError: no such file, over MAX_BYTES, not a CSV, a header twice, a column absent, text among numbers, an
-            infinite value, a measure or group that varies inside a pattern, fewer than 3 patterns.
+            infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
     """
     names = [*measures, outcome, *(name for name in (group, pattern) if name is not None)]
     if not measures:
@@ -150,7 +152,9 @@ def _choose_rows(
         is_used &= np.array([text != "" for text in texts], dtype=bool)
     rows = np.flatnonzero(is_used)
     group_of = [labels[group][i] for i in rows] if group is not None else [""] * len(rows)
-    keys: list[Hashable] = [labels[pattern][i] for i in rows] if pattern is not None else [*range(len(rows))]
+    keys: list[Hashable] = [*range(len(rows))]
+    if pattern is not None:  # one that was measured in two groups counts in each
+        keys = [(name, labels[pattern][i]) for i, name in zip(rows, group_of, strict=True)]
     repeats, groups = number_groups(keys), number_groups(group_of)
     firsts = np.unique(repeats, return_index=True)[1]
     if len(firsts) < LEAST_PATTERNS:
@@ -160,7 +164,6 @@ def _choose_rows(
         )
     x, y = x[rows], y[rows]
     _check_fixed(x, repeats, firsts, keys, f"{path}: {measure}")
-    _check_fixed(groups.astype(np.float64), repeats, firsts, keys, f"{path}: {group}")
     reliability = measure_mean_reliability(y, repeats) if pattern is not None else None
     means = np.bincount(repeats, y) / np.bincount(repeats) if len(firsts) < len(y) else y
     ceiling = None if reliability is None else max(reliability, 0.0) ** 0.5
@@ -173,8 +176,14 @@ def _check_fixed(values: Vector, repeats: Groups, firsts: NDArray[np.intp], keys
     differs = np.flatnonzero(abs(values - own) > 1e-9 * np.maximum(abs(values), abs(own)))
     if len(differs):
         raise InputError(
-            f"{what} varies inside pattern {keys[differs[0]]!r}, which should have one value; is it the right column?"
+            f"{what} varies inside pattern {_name(keys[differs[0]])}, which should have one value; is it the right "
+            "column?"
         )
+
+
+def _name(key: Hashable) -> str:
+    """A pattern's key as its table has it, the group before it where there are groups."""
+    return repr(key[1]) + (f" of {key[0]!r}" if key[0] else "") if isinstance(key, tuple) else repr(key)
 
 
 def _round(values: Vector) -> Vector:

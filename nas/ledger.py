@@ -70,15 +70,16 @@ class Ledger:
     ) -> None:
         self._deepest = deepest
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if path.exists():
+        if path.exists() and path.stat().st_size:
             check_database(path)
-        self._study = optuna.create_study(
-            study_name=STUDY_NAME, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if self._study.metric_names is None:
-                self._study.set_metric_names([METRIC])
+        else:
+            _create_database(path)
+        try:
+            self._study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+        except (KeyError, RuntimeError) as error:
+            raise ConflictError(
+                f"{path} holds no study of a run ({error}): restore it, or give another --run"
+            ) from None
         self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
 
     def _write_attributes(self, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
@@ -153,6 +154,21 @@ class Ledger:
             self._study.tell(number, state=TrialState.FAIL)
         else:
             self._study.tell(number, float(accuracy))
+
+
+def _create_database(path: Path) -> None:
+    """An empty study, made aside and renamed: Optuna cannot open what a kill halfway through its tables leaves."""
+    for leftover in path.parent.glob(f".{path.name}.*"):  # SQLite's own journal of it included
+        leftover.unlink()
+    temporary = path.with_name(f".{path.name}.{getpid()}")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+    study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([METRIC])
+    storage.remove_session()
+    storage.engine.dispose()
+    temporary.replace(path)
 
 
 def _as_entry(trial: FrozenTrial) -> Entry:

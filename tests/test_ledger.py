@@ -3,10 +3,13 @@
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
+from conftest import ROOT
 
 from nas.config import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
@@ -112,6 +115,42 @@ def test_a_file_that_is_no_database_is_refused_or_empty(tmp_path: Path, content:
         assert path.read_bytes() == content
     else:  # what a kill right after creation leaves
         assert _open(path).entries() == []
+
+
+def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    optuna.create_study(study_name="another", storage=f"sqlite:///{path}")
+    before = path.read_bytes()
+    with pytest.raises(ConflictError, match="holds no study of a run"):
+        _open(path)
+    assert path.read_bytes() == before
+
+
+OPEN_AND_DIE = """
+import os, signal, sys, time
+from pathlib import Path
+from nas.ledger import Ledger
+for number in range(25):
+    path = Path(sys.argv[1]) / str(number) / "study.db"
+    path.parent.mkdir()
+    child = os.fork()
+    if child == 0:
+        Ledger(path, {}, frozenset())
+        os._exit(0)
+    time.sleep(0.02 * 1.2**number)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_it_is_made_a_ledger_can_be_opened_all_the_same(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", OPEN_AND_DIE, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
+    cut = [folder for folder in tmp_path.iterdir() if not (folder / "study.db").exists()]
+    assert len(cut) >= 3
+    for folder in tmp_path.iterdir():
+        assert _open(folder / "study.db").entries() == []
+        assert [path.name for path in folder.iterdir()] == ["study.db"]
 
 
 def test_an_overwritten_page_is_noticed(tmp_path: Path) -> None:
