@@ -205,6 +205,10 @@ LearningRate = Annotated[float | None, _option("Largest learning rate. [default:
 BatchSize = Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)]
 WeightDecay = Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)]
 Workers = Annotated[str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)]
+Attempts = Annotated[
+    int | None,
+    _option("Trainings of a candidate, when workers die, until it has failed. [default: 3]", RUNNING),
+]
 DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)]
 
 
@@ -235,6 +239,7 @@ def search(
     stem_channels: StemChannels = None,
     compression: Compression = None,
     workers: Workers = None,
+    attempts: Attempts = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -333,6 +338,7 @@ def study(
     growth: Growth = None,
     bottleneck: Bottleneck = None,
     workers: Workers = None,
+    attempts: Attempts = None,
     device: DeviceOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")

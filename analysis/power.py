@@ -52,7 +52,7 @@ def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each stratum of a study's plan trains and can detect.
 
     Returns:
-        One dict a stratum, checks last: stratum, trainings, patterns by strategy, and but for checks n_sampled,
+        One dict a stratum, in the plan's order: stratum, trainings, patterns by strategy, and but for checks n_sampled,
         detectable (see detectable_correlation, Holm over all main strata's primary tests) and a sentence.
     """
     n_tests = len(TESTS) * sum(stratum["checks"] is None for stratum in plan["strata"])

@@ -124,12 +124,13 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         strategy: random, or templates for the named ones alone.
         templates: whether the named templates that meet the budget are trained too.
         workers: trainings at a time; auto: one a core or GPU.
+        attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.
     """
 
     # A run can be asked for more of the same, by more workers; anything else would make it another experiment.
-    changeable: ClassVar[frozenset[str]] = frozenset({"trials", "seeds", "workers"})
+    changeable: ClassVar[frozenset[str]] = frozenset({"trials", "seeds", "workers", "attempts"})
 
     budget: str = "log"
     dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
@@ -140,6 +141,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     strategy: Literal["random", "templates"] = "random"
     templates: bool = True
     workers: Literal["auto"] | PositiveInt = "auto"
+    attempts: PositiveInt = 3
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -51,6 +51,12 @@ class Source(Protocol):
     def tell(self, number: int, outcome: Outcome) -> None:
         """The outcome of the candidate of that number."""
 
+    def lose(self, number: int, reason: str) -> None:
+        """The candidate's training ended without an outcome, by no fault that it tells of: it may be asked again."""
+
+    def give_back(self) -> None:
+        """The executor ends at the user's wish, with candidates that have no outcome yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trainer:

@@ -39,6 +39,8 @@ class Entry:
         running: whether it still lacks an outcome.
         pattern, template, strategy, seed: what was entered.
         regime: the name of its training regime in a study, or None.
+        lost: why earlier trainings of it ended without an outcome, one reason an attempt.
+        returned: whether the last one was given back by a run that was asked to end.
         validation_accuracy: the trial's value, or None.
     """
 
@@ -49,6 +51,8 @@ class Entry:
     strategy: str
     seed: int
     regime: str | None
+    lost: tuple[str, ...]
+    returned: bool
     validation_accuracy: float | None
 
 
@@ -143,12 +147,22 @@ class Ledger:
         self._study.add_trial(trial)
         return len(self._study.get_trials(deepcopy=False)) - 1
 
+    def restart(self, number: int, lost: Sequence[str]) -> None:
+        """Record that a candidate is being trained again, and why its earlier trainings gave no outcome."""
+        self._trial(number).set_user_attr("attempts", {"lost": list(lost), "returned": False})
+
+    def give_back(self, number: int, lost: Sequence[str]) -> None:
+        """Record that a candidate's training was given back: the run was asked to end."""
+        self._trial(number).set_user_attr("attempts", {"lost": list(lost), "returned": True})
+
+    def _trial(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
         values = outcome.to_dict()
         accuracy = values.pop("validation_accuracy")
-        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
-        trial.set_user_attr("outcome", values)
+        self._trial(number).set_user_attr("outcome", values)
         # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
         if accuracy is None or not math.isfinite(accuracy):
             self._study.tell(number, state=TrialState.FAIL)
@@ -182,6 +196,8 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         strategy=attributes["strategy"],
         seed=attributes["seed"],
         regime=attributes.get("regime"),
+        lost=tuple(attributes.get("attempts", {}).get("lost", ())),
+        returned=attributes.get("attempts", {}).get("returned", False),
         validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
     )
 

@@ -1,41 +1,19 @@
 """What a study trains and how it will be judged, laid out and hashed before the first training."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nas.config import Candidate, TrainingConfig
 from nas.data import DataSet
 from nas.proposals import iterate_templates
+from nas.source import Task
 from nas.study_config import Regime, StudyConfig
-from search_spaces.budget import Budget, parse_budget
+from search_spaces.budget import parse_budget
 from search_spaces.design import Design, lay_out
 from search_spaces.distance import backprop_distance
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.plans import SCHEMA, VERSION
 from search_spaces.sampling import derive_generator
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One training of a plan.
-
-    Args:
-        strategy: the pattern's part in the study.
-        details: attributes of its trial beside the usual ones: regime, bins, match.
-        stratum: the stratum's name.
-    """
-
-    candidate: Candidate
-    strategy: str
-    budget: Budget
-    details: Mapping[str, Any]
-    stratum: str
-
-    @property
-    def identity(self) -> tuple[str, int, str | None]:
-        """What no other task of the plan has."""
-        return self.candidate.pattern.key, self.candidate.seed, self.details["regime"]
 
 
 def make_plan(
@@ -63,12 +41,17 @@ def make_plan(
         "schema": SCHEMA,
         "version": VERSION,
         "protocol": dict(protocol),
-        "settings": config.model_dump(mode="json", exclude={"workers", "device"}),
+        "settings": describe_settings(config),
         "strata": strata,
         "cells": [_describe_cells(config, design) for design in designs],
         "patterns": patterns,
         "order": _order(config, strata, patterns),
     }
+
+
+def describe_settings(config: StudyConfig) -> dict[str, Any]:
+    """The settings that a plan was laid out for: all but where and how often it is trained."""
+    return config.model_dump(mode="json", exclude={*config.changeable, "device", "data"})
 
 
 def _lay_out_depth(config: StudyConfig, depth: int, check_stop: Callable[[], None]) -> Design:
@@ -151,13 +134,15 @@ def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> l
     patterns = [_pattern(one) for one in plan["patterns"]]
     budgets = {depth: parse_budget(config.budget, depth) for depth in config.depths}
     trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]
+    names = [name_stratum(stratum) for stratum in plan["strata"]]
     tasks = []
     for place, number, seed in plan["order"]:
         stratum, described, depth = plan["strata"][place], plan["patterns"][number], patterns[number].depth
         candidate = Candidate(patterns[number], networks[depth], seed, described["template"], trainings[place])
         details = {name: described[name] for name in ("distance_bin", "span_bin", "matched")}
         details["regime"] = stratum["regime"]
-        tasks.append(Task(candidate, described["strategy"], budgets[depth], details, name_stratum(stratum)))
+        strata = (names[place], *names[:place], *names[place + 1 :]) if len(names) > 1 else ()
+        tasks.append(Task(candidate, described["strategy"], budgets[depth], details, strata))
     return tasks
 
 

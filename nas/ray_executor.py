@@ -20,7 +20,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from nas.executors import Source, StopFlag, Trainer, failed
+from nas.executors import Source, StopFlag, Trainer
 from nas.train import Outcome
 
 
@@ -48,7 +48,7 @@ class LedgerSearcher(Searcher):
         with self._keep_error():
             task = self._source.ask()
         if task is None:
-            return Searcher.FINISHED
+            return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
         self._numbers[trial_id], candidate = task
         return {"candidate": candidate}
 
@@ -59,7 +59,10 @@ class LedgerSearcher(Searcher):
             # A signal ends workers too: their candidates stay running and are trained again on resume.
             return
         with self._keep_error():
-            self._source.tell(number, failed("worker died") if error or result is None else _read_outcome(result))
+            if error or result is None:
+                self._source.lose(number, "worker died")
+            else:
+                self._source.tell(number, _read_outcome(result))
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:

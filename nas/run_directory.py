@@ -14,7 +14,7 @@ from nas.config import SearchConfig, format_toml, merge_settings, read_toml, val
 from nas.data import DataSet, check_split
 from nas.executors import Source, StopFlag, Trainer, resolve_device, resolve_workers, run_serial
 from nas.ledger import SCHEMA, Ledger, lock_run
-from search_spaces.errors import ConflictError, InputError
+from search_spaces.errors import ConflictError, InputError, Interrupted
 from search_spaces.files import write_atomic
 
 RENEWED = frozenset({"asked", "config", "environment"})  # attributes of the study that each opening writes anew
@@ -136,12 +136,16 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
     """
     assert isinstance(trainer.config.workers, int), "workers are resolved"
     n_workers = min(trainer.config.workers, n_left)
-    if n_workers <= 1:
-        run_serial(source, trainer, check_stop)
-    else:
-        from nas.ray_executor import run_ray
+    try:
+        if n_workers <= 1:
+            run_serial(source, trainer, check_stop)
+        else:
+            from nas.ray_executor import run_ray
 
-        run_ray(source, trainer, check_stop, n_workers)
+            run_ray(source, trainer, check_stop, n_workers)
+    except Interrupted:
+        source.give_back()
+        raise
 
 
 def describe_environment(device: str) -> dict[str, str]:

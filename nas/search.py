@@ -1,7 +1,6 @@
 """The loop: ask -> train -> tell."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nas.config import Candidate, SearchConfig
@@ -12,64 +11,53 @@ from nas.ledger import Ledger
 from nas.proposals import create_strategy, iterate_templates
 from nas.readers import load_data
 from nas.run_directory import execute, hold_run, open_ledger
+from nas.source import LedgerSource, Listener, Task
 from nas.train import Outcome
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
-Listener = Callable[[Candidate | None, Outcome | None, int, int], None]
 
-
-class Search:
-    """All candidates of a run in the order they are trained: a source for an executor.
-
-    Each pattern with every seed before the next pattern; first what an interrupted run left running, then named
-    templates, then proposals.
+class Search(LedgerSource):
+    """All candidates of a search: each pattern with every seed before the next; named templates, then proposals.
 
     Args:
         config: the run's settings, resolved.
         data: its data set.
-        ledger: open.
-        listener: called as (candidate, outcome, n_finished, n_asked) after every outcome.
+        ledger, listener: see LedgerSource.
     """
 
     def __init__(self, config: SearchConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
+        super().__init__(ledger, listener, count_asked(config), config.attempts)
         self._config = config
-        self._ledger = ledger
-        self._listener = listener
         self._network = config.network(data.n_classes, data.image)
         self._budget = parse_budget(config.budget, config.layers)
         self._cost: Cost | None = None
+        if config.strategy != "templates":
+            self._strategy = create_strategy(config.strategy, self._budget, config.seed)
         self._load_history()
-        self._queue = deque(self._interrupted)
         self._plan = self._iterate_plan()
-        self.n_asked = count_asked(config)
 
     def _load_history(self) -> None:
         entries = self._ledger.entries()
-        self._candidates = {e.number: self._candidate(e.pattern, e.template, e.seed) for e in entries}
-        self._strategies = {e.number: e.strategy for e in entries}
         self._entered = {(e.pattern.key, e.seed) for e in entries}
-        self._interrupted = [e.number for e in entries if e.running]
-        self.n_finished = len(entries) - len(self._interrupted)
         self._proposed = list(dict.fromkeys(e.pattern for e in entries if e.strategy != "templates"))
         self._known = {e.pattern.key for e in entries}
-        if self._config.strategy != "templates":
-            self._strategy = create_strategy(self._config.strategy, self._budget, self._config.seed)
-            for entry in entries:
-                if not entry.running:
-                    self._strategy.tell(entry.pattern, entry.seed, entry.validation_accuracy)
+        for entry in entries:
+            if not entry.running and entry.strategy != "templates":
+                self._strategy.tell(entry.pattern, entry.seed, entry.validation_accuracy)
+        self._resume((e, self._task(e.strategy, e.template, e.pattern, e.seed)) for e in entries)
 
-    def _candidate(self, pattern: ConnectionPattern, template: str | None, seed: int) -> Candidate:
-        return Candidate(pattern, self._network, seed, template)
+    def _task(self, strategy: str, template: str | None, pattern: ConnectionPattern, seed: int) -> Task:
+        return Task(Candidate(pattern, self._network, seed, template), strategy, self._budget)
 
-    def _iterate_plan(self) -> Iterator[tuple[str, Candidate]]:
-        """Every candidate that is not in the ledger yet, with its strategy."""
+    def _iterate_plan(self) -> Iterator[Task]:
+        """Every training that is not in the ledger yet."""
         for strategy, template, pattern in self._iterate_patterns():
             self._known.add(pattern.key)
             for seed in range(self._config.seeds):
                 if (pattern.key, seed) not in self._entered:
-                    yield strategy, self._candidate(pattern, template, seed)
+                    yield self._task(strategy, template, pattern, seed)
 
     def _iterate_patterns(self) -> Iterator[tuple[str, str | None, ConnectionPattern]]:
         if self._config.templates:
@@ -85,36 +73,20 @@ class Search:
             else:
                 return
 
-    def ask(self) -> tuple[int, Candidate] | None:
-        """See executors.Source."""
-        if self._queue:
-            number = self._queue.popleft()
-            return number, self._candidates[number]
-        following = next(self._plan, None)
-        if following is None:
-            return None
-        strategy, candidate = following
-        number = self._ledger.enter(candidate, strategy, self._budget, self._check_cost(candidate))
-        self._candidates[number] = candidate
-        self._strategies[number] = strategy
-        return number, candidate
-
-    def _check_cost(self, candidate: Candidate) -> Cost:
-        cost = predict_cost(candidate)
-        if self._cost is None:
-            self._cost = cost
-        if self._network.has_equal_cost:
+    def _next_task(self) -> Task | None:
+        task = next(self._plan, None)
+        if task is not None and self._network.has_equal_cost:
+            cost = predict_cost(task.candidate)
+            self._cost = self._cost or cost
             assert cost == self._cost, f"candidates of one stratum cost {cost} and {self._cost}"
-        return cost
+        return task
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """See executors.Source."""
-        self._ledger.finish(number, outcome)
-        candidate = self._candidates[number]
-        if self._strategies[number] != "templates":
-            self._strategy.tell(candidate.pattern, candidate.seed, outcome.validation_accuracy)
-        self.n_finished += 1
-        self._listener(candidate, outcome, self.n_finished, self.n_asked)
+        task = self._running[number]
+        super().tell(number, outcome)
+        if task.strategy != "templates":
+            self._strategy.tell(task.candidate.pattern, task.candidate.seed, outcome.validation_accuracy)
 
 
 def count_asked(config: SearchConfig) -> int:

@@ -7,73 +7,54 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config import Candidate
 from nas.cost import Cost, predict_cost
 from nas.data import check_split
 from nas.executors import Trainer
 from nas.ledger import Ledger
-from nas.plan import Task, list_tasks, make_plan, name_stratum
+from nas.plan import describe_settings, list_tasks, make_plan
 from nas.readers import load_data
 from nas.run_directory import execute, hold_run, open_ledger
-from nas.search import Listener
+from nas.source import LedgerSource, Listener, Task
 from nas.study_config import StudyConfig
-from nas.train import Outcome
 from search_spaces.errors import ConflictError
 from search_spaces.plans import read_plan, write_plan
 
 
-class Study:
-    """A plan's trainings that are not done yet, in their order: a source for an executor.
-
-    First what an interrupted run left running.
+class Study(LedgerSource):
+    """A plan's trainings that are not done yet, in their order.
 
     Args:
         tasks: of the plan.
-        strata: names of all strata.
-        ledger: open.
-        listener: called as (candidate, outcome, n_finished, n_asked) after every outcome.
+        ledger, listener, max_attempts: see LedgerSource.
+
+    Raises:
+        ConflictError: the ledger holds a training that is not planned.
     """
 
-    def __init__(self, tasks: list[Task], strata: list[str], ledger: Ledger, listener: Listener) -> None:
-        self._ledger = ledger
-        self._listener = listener
-        self._strata = strata
-        self._costs: dict[str, Cost] = {}
-        self._candidates: dict[int, Candidate] = {}
-        by_identity = {task.identity: task for task in tasks}
-        entered = {(entry.pattern.key, entry.seed, entry.regime): entry for entry in ledger.entries()}
-        self._interrupted = deque(
-            (entry.number, by_identity[identity]) for identity, entry in entered.items() if entry.running
-        )
-        self._left = deque(task for task in tasks if task.identity not in entered)
-        self.n_asked = len(tasks)
-        self.n_finished = self.n_asked - len(self._left) - len(self._interrupted)
+    def __init__(self, tasks: list[Task], ledger: Ledger, listener: Listener, max_attempts: int) -> None:
+        super().__init__(ledger, listener, len(tasks), max_attempts)
+        self._costs: dict[int, Cost] = {}
+        by_identity = {_identify(task): task for task in tasks}
+        entries = {(entry.pattern.key, entry.seed, entry.regime): entry for entry in ledger.entries()}
+        foreign = [entry.number for identity, entry in entries.items() if identity not in by_identity]
+        if foreign:
+            raise ConflictError(f"trial {foreign[0]} is not in plan.json: restore the run, or give another --run")
+        self._left = deque(task for task in tasks if _identify(task) not in entries)
+        self._resume((entry, by_identity[identity]) for identity, entry in entries.items())
 
-    def ask(self) -> tuple[int, Candidate] | None:
-        """See executors.Source."""
-        if self._interrupted:
-            number, task = self._interrupted.popleft()
-        elif self._left:
-            task = self._left.popleft()
-            number = self._enter(task)
-        else:
+    def _next_task(self) -> Task | None:
+        if not self._left:
             return None
-        self._candidates[number] = task.candidate
-        return number, task.candidate
-
-    def _enter(self, task: Task) -> int:
+        task = self._left.popleft()
         cost = predict_cost(task.candidate)
-        expected = self._costs.setdefault(str(task.candidate.pattern.depth), cost)
+        expected = self._costs.setdefault(task.candidate.pattern.depth, cost)
         assert cost == expected, f"candidates of one stratum cost {cost} and {expected}"
-        others = [name for name in self._strata if name != task.stratum]
-        strata = (task.stratum, *others) if others else ()
-        return self._ledger.enter(task.candidate, task.strategy, task.budget, cost, task.details, strata)
+        return task
 
-    def tell(self, number: int, outcome: Outcome) -> None:
-        """See executors.Source."""
-        self._ledger.finish(number, outcome)
-        self.n_finished += 1
-        self._listener(self._candidates.pop(number), outcome, self.n_finished, self.n_asked)
+
+def _identify(task: Task) -> tuple[str, int, str | None]:
+    """What no other task of a plan has."""
+    return task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
 
 
 def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], listener: Listener) -> None:
@@ -83,7 +64,7 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         run: the run directory, made if missing; the plan is laid out and hashed there before the first training.
         config: from settle_config.
         protocol: hypotheses and tests, kept in the plan.
-        listener: see Study; also called once at the start with neither candidate nor outcome.
+        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
         InputError: the data cannot be used, or the settings contradict it or cannot be laid out.
@@ -98,9 +79,11 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         if held is None and (run / "study.db").exists():
             raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
         plan, sha256 = held or (plan := make_plan(config, protocol, check_stop), write_plan(run, plan))
+        if plan["settings"] != describe_settings(config):
+            raise ConflictError(f"the plan.json in {run} is of a study of other settings: restore its own")
+        ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
         tasks = list_tasks(plan, config, data)
-        ledger = open_ledger(run, config, data, len(tasks), plan=sha256)
-        study = Study(tasks, [name_stratum(stratum) for stratum in plan["strata"]], ledger, listener)
+        study = Study(tasks, ledger, listener, config.attempts)
         listener(None, None, study.n_finished, study.n_asked)
         execute(study, Trainer(data, config), check_stop, study.n_asked - study.n_finished)
 
@@ -115,7 +98,8 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     trainer = Trainer(data, config)
     tasks = list_tasks(plan, config, data)
     seconds = {}
-    for stratum, candidate in {task.stratum: task.candidate for task in tasks}.items():
+    strata = {(task.candidate.pattern.depth, task.candidate.training): task.candidate for task in tasks}
+    for stratum, candidate in strata.items():
         assert candidate.training is not None, "a plan says how"
         for n_epochs in (1, min(2, candidate.training.epochs)):
             short = replace(candidate, training=candidate.training.model_copy(update={"epochs": n_epochs}))
@@ -123,4 +107,5 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
             trainer.train(short)
             seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
     assert isinstance(config.workers, int), "workers are resolved"
-    return sum(seconds[task.stratum] for task in tasks) / config.workers
+    total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
+    return total / config.workers

@@ -47,7 +47,9 @@ class StudyConfig(SearchConfig):
         check_patterns: size of that subset.
     """
 
-    changeable: ClassVar[frozenset[str]] = frozenset({"workers"})  # all else is in the plan, and the plan is hashed
+    changeable: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "attempts"}
+    )  # all else is in the plan, and the plan is hashed
 
     trials: Annotated[int, Field(ge=0)] = 12
     also_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] = ()

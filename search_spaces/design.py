@@ -109,20 +109,21 @@ def lay_out(
     """
     members = {pattern.key: Member(pattern, "templates", template=name) for name, pattern in named}
     optima = list(_find_optima(budget, layout, check_stop))
-    for pattern in optima:
-        members.setdefault(pattern.key, Member(pattern, "optimum"))
     bins, bands = _choose_bins(budget, layout, optima[0], check_stop)
     for pattern in optima[: layout.optima]:
-        control = _find_control(budget, layout, pattern, bins)
+        members.setdefault(pattern.key, Member(pattern, "optimum"))
+    for pattern in optima[: layout.optima]:
+        control = _find_control(budget, layout, pattern)
         if control is not None and control.key not in members:
             members[control.key] = Member(control, "control", matched=pattern.key)
         check_stop()
     lacking = []
     for place in itertools.product(range(len(bins)), range(len(bands))):
-        found = _fill_cell(budget, layout, bins, bands, place)
-        members |= {key: one for key, one in found.items() if key not in members}
-        n_found = sum((one.distance_bin, one.span_bin) == place for one in members.values())
-        lacking += [(*place, layout.per_cell - n_found)] if n_found < layout.per_cell else []
+        cell = _cell(layout, bins[place[0]], bands[place[1]])
+        seed = derive_seed(layout.seed, "cell", *place)
+        found = sample_distinct(budget, cell, layout.per_cell, seed, members.keys())
+        members |= {one.key: Member(one, "design", distance_bin=place[0], span_bin=place[1]) for one in found}
+        lacking += [(*place, layout.per_cell - len(found))] if len(found) < layout.per_cell else []
         check_stop()
     if layout.reversals and budget.per_layer is None:
         members |= {one.pattern.key: one for one in list(_reverse_each_cell(budget, members))}
@@ -217,25 +218,16 @@ def _cell(layout: Layout, distances: Band, spans: Band) -> Cell:
     return Cell(from_output=distances, span=spans)
 
 
-def _find_control(
-    budget: Budget, layout: Layout, optimum: ConnectionPattern, bins: Sequence[Band]
-) -> ConnectionPattern | None:
-    """A pattern of an optimum's span in the longest bin that has one."""
+def _find_control(budget: Budget, layout: Layout, optimum: ConnectionPattern) -> ConnectionPattern | None:
+    """A pattern of an optimum's span and much longer mean BD: the longest that is easily found."""
+    least = backprop_distance(optimum).mean
     spans = optimum.span * (1 - BAND_HALF_WIDTH), optimum.span * (1 + BAND_HALF_WIDTH)
-    for place in reversed(range(1, len(bins))):
-        generator = derive_generator(layout.seed, "control", optimum.key, place)
-        pattern = sample_cell(budget, _cell(layout, bins[place], spans), generator)
+    for low, high in itertools.pairwise((*FARTHEST, NEAREST)):
+        generator = derive_generator(layout.seed, "control", optimum.key, f"{low}")
+        pattern = sample_cell(budget, Cell(mean_bd=(high * least, low * least), span=spans), generator)
         if pattern is not None:
             return pattern
     return None
-
-
-def _fill_cell(
-    budget: Budget, layout: Layout, bins: Sequence[Band], bands: Sequence[Band], place: tuple[int, int]
-) -> dict[str, Member]:
-    cell = _cell(layout, bins[place[0]], bands[place[1]])
-    patterns = sample_distinct(budget, cell, layout.per_cell, derive_seed(layout.seed, "cell", *place))
-    return {pattern.key: Member(pattern, "design", distance_bin=place[0], span_bin=place[1]) for pattern in patterns}
 
 
 def _reverse_each_cell(budget: Budget, members: dict[str, Member]) -> Iterator[Member]:

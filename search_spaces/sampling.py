@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,8 +130,10 @@ def sample_cell(
     return state.pattern()
 
 
-def sample_distinct(budget: Budget, cell: Cell, count: int, seed: int) -> list[ConnectionPattern]:
-    """Up to `count` different patterns of a cell, from independent chains; fewer where the cell gives no more.
+def sample_distinct(
+    budget: Budget, cell: Cell, count: int, seed: int, known: Set[str] = frozenset()
+) -> list[ConnectionPattern]:
+    """Up to `count` different patterns of a cell, none of a known key, from independent chains; fewer if it is small.
 
     It ends after as many chains in a row that found nothing new as a cell of few patterns deserves: MAX_STALE.
     """
@@ -142,9 +145,10 @@ def sample_distinct(budget: Budget, cell: Cell, count: int, seed: int) -> list[C
         pattern = sample_cell(budget, cell, derive_generator(seed, "cell", number))
         if pattern is None and not found:
             return []
-        n_stale = 0 if pattern is not None and pattern.key not in found else n_stale + 1
-        if pattern is not None:
-            found.setdefault(pattern.key, pattern)
+        is_new = pattern is not None and pattern.key not in known and pattern.key not in found
+        n_stale = 0 if is_new else n_stale + 1
+        if pattern is not None and is_new:
+            found[pattern.key] = pattern
     raise AssertionError("counting has no end")
 
 

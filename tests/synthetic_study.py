@@ -7,7 +7,7 @@ from typing import Any
 from analysis.protocol import describe_protocol
 from nas.config import Candidate, validate
 from nas.ledger import Ledger
-from nas.plan import list_tasks, make_plan, name_stratum
+from nas.plan import list_tasks, make_plan
 from nas.readers import load_data
 from nas.study import Study
 from nas.study_config import StudyConfig
@@ -59,7 +59,7 @@ def make_study(run: Path, score: Score, n_trained: int | None = None, **settings
         "data": {"name": "digits", "n_train": 64, "classes": 10, "image": [1, 8, 8]},
     }
     ledger = Ledger(run / "study.db", attributes, frozenset(), config.deepest)
-    study = Study(tasks, [name_stratum(one) for one in plan["strata"]], ledger, lambda *_: None)
+    study = Study(tasks, ledger, lambda *_: None, config.attempts)
     while (task := study.ask()) is not None:
         if study.n_finished == n_trained:
             break

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nas.config import Candidate, SearchConfig
-from nas.executors import StopFlag, Trainer, run_serial
+from nas.executors import StopFlag, Trainer, failed, run_serial
 from nas.proposals import iterate_templates
 from nas.readers import load_data
 from nas.train import Outcome
@@ -33,8 +33,13 @@ class ListSource:
     on_tell: Callable[[int], None] = lambda _: None
     n_asked: int = 0
     outcomes: dict[int, Outcome] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
 
     def ask(self) -> tuple[int, Candidate] | None:
+        if self.again:
+            number = self.again.pop()
+            return number, self.candidates[number]
         if self.n_asked == len(self.candidates):
             return None
         self.n_asked += 1
@@ -43,6 +48,16 @@ class ListSource:
     def tell(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
         self.on_tell(number)
+
+    def lose(self, number: int, reason: str) -> None:
+        self.lost.append(number)
+        if self.lost.count(number) < 2:
+            self.again.append(number)
+        else:
+            self.tell(number, failed(reason))
+
+    def give_back(self) -> None:
+        raise AssertionError("whoever calls the executor gives back")
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,7 @@ def test_a_dead_worker_is_told_and_the_others_go_on(small_config: SearchConfig) 
         2: None,
         3: "worker died",
     }
+    assert sorted(source.lost) == [1, 1, 3, 3]  # tried again, also when nothing else was left to hand out
 
 
 @pytest.mark.slow
