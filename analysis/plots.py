@@ -33,6 +33,8 @@ from analysis.figure_style import (
 )
 from analysis.results import average_curves
 
+MAX_LINES = 120  # more of them are a smear, and a large file
+
 SVG_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "skipsearch",  # fixed ids
     "svg.fonttype": "none",  # text stays text; Verdana has DejaVu Sans's widths, by which labels were placed
@@ -80,7 +82,8 @@ def plot_distance_accuracy(
 def plot_curves(
     curves: pd.DataFrame, candidates: pd.DataFrame, best_key: str | None = None, caption: str = ""
 ) -> Figure:
-    """Training loss by epoch: every candidate a thin line, templates and the best pattern as means over seeds.
+    """Training loss by epoch: every candidate a thin line, or where they are many a band that holds 95 % of them;
+    templates and the best pattern as means over seeds.
 
     Args:
         curves, candidates: of read_run; candidates that failed are drawn as far as they came.
@@ -91,15 +94,22 @@ def plot_curves(
     axes = figure.subplots()
     style_axes(axes)
     axes.set(xlabel="epoch", ylabel=LABELS["train_loss"])
-    for _, line in curves[curves["metric"] == "train_loss"].groupby("number"):
-        axes.plot(floats(line["epoch"]), floats(line["value"]), color=FAINT, linewidth=0.6, alpha=0.6)
+    trained = curves[curves["metric"] == "train_loss"]
     measured = curves[curves["metric"] == "validation_loss"]
-    axes.scatter(floats(measured["epoch"]), floats(measured["value"]), s=10, color=FAINT, alpha=0.6, linewidths=0)
+    if trained["number"].nunique() <= MAX_LINES:
+        for _, line in trained.groupby("number"):
+            axes.plot(floats(line["epoch"]), floats(line["value"]), color=FAINT, linewidth=0.6, alpha=0.6)
+        axes.scatter(floats(measured["epoch"]), floats(measured["value"]), s=10, color=FAINT, alpha=0.6, linewidths=0)
+        axes.plot([], [], color=FAINT, linewidth=1, label="one candidate")
+    else:
+        by_epoch = trained.groupby("epoch")["value"]
+        ends_of_band = floats(by_epoch.quantile(0.025)), floats(by_epoch.quantile(0.975))
+        label = "95 % of the candidates"
+        axes.fill_between(sorted(by_epoch.groups), *ends_of_band, color=FAINT, alpha=0.5, linewidth=0, label=label)
     averages = average_curves(candidates, curves)
     ends = list(_draw_singled_out(axes, averages, candidates, best_key))
     if len(measured):
         axes.scatter([], [], s=22, facecolor="white", edgecolor=INK, label="validation loss")
-    axes.plot([], [], color=FAINT, linewidth=1, label="one candidate")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
     add_caption(figure, caption)
     _label_ends(axes, ends)

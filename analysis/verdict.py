@@ -102,7 +102,9 @@ def _judge_defined(
     excluded = f"partial correlations beyond \u00b1{max(abs(low), abs(high)):.2f} are excluded"
     beyond = f"detected but small; {excluded}" if is_detected else f"not detected; {excluded}"
     if _is_detected(primary, "span"):
-        return _conclude("explained_by_span", f"{outcome} goes with span; beyond it {name} was {beyond} ({told})")
+        return _conclude(
+            "explained_by_span", f"{outcome} goes with span, straight or curved; beyond it {name} was {beyond} ({told})"
+        )
     relation = f"a relation of {name} with {outcome} beyond span was {beyond}"
     if is_small:
         return _conclude("negligible", f"{relation} ({told})")

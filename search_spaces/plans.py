@@ -20,7 +20,7 @@ def hash_plan(plan: Mapping[str, Any]) -> str:
     """SHA-256 (64 hex digits) of the plan as JSON with sorted keys and no white space.
 
     >>> hash_plan({"b": 1, "a": [2]})[:12]
-    '2b35fda4b6b9'
+    '63c9663de90e'
     """
     text = json.dumps(plan, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -114,6 +114,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
     assert (status["complete"], status["running"], status["asked"]) == (26, 0, 26)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *small_flags, "--trials", "8"]

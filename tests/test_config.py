@@ -237,6 +237,7 @@ FULL = {
     "train_examples": 64,
     "strategy": "random",
     "templates": False,
+    "attempts": 5,
     "workers": 2,
     "device": "cpu",
     "seed": 11,

@@ -104,6 +104,7 @@ class CrashingTrainer(Trainer):
         raise KeyError("growht")
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_told_and_the_others_go_on(small_config: SearchConfig) -> None:
     source = ListSource(_candidates(small_config)[:4])
     ray_executor.run_ray(source, DyingTrainer(load_data("digits", None), small_config), StopFlag(), 2)

@@ -1,6 +1,7 @@
-"""The README: its tree is the one on the disk, its clauses the modules' own, its pictures what the tool draws."""
+"""The README: its tree is the one on the disk, its clauses the modules' own, its pictures and figures the tool's."""
 
 import ast
+import json
 import re
 
 import pytest
@@ -54,3 +55,34 @@ def test_there_are_two_commands_that_search_and_test() -> None:
 def test_its_pictures_are_what_the_tool_draws(name: str) -> None:
     assert f"(docs/{name}.svg)" in README
     assert (ROOT / "docs" / f"{name}.svg").read_text() == draw_arcs(find_template(name).build(24), name)
+
+
+def _interval(value: float, low: float, high: float, digits: int) -> str:
+    texts = [f"{number:+.{digits}f}" for number in (value, low, high)]
+    value_text, low_text, high_text = (text[1:] if float(text) == 0 else text for text in texts)
+    return f"{value_text} [{low_text}, {high_text}]"
+
+
+def test_its_finding_is_that_of_the_committed_report() -> None:
+    strata = json.loads((ROOT / "docs" / "digits" / "summary.json").read_text())["strata"]
+    assert len(strata) == 4
+    for stratum in (one["statistics"] for one in strata):
+        lr = {"high-lr": "0.15", "low-lr": "0.05"}[stratum["regime"]]
+        (row,) = re.findall(rf"^\| {stratum['layers']} layers, lr {lr} \|.*$", README, re.MULTILINE)
+        alone = {
+            one["measure"]: one["estimate"]
+            for one in stratum["effects"]
+            if (one["outcome"], one["method"]) == ("validation_loss", "spearman")
+        }
+        (pair,) = (one for one in stratum["pairs"] if one["outcome"] == "validation_loss")
+        shown = [(stratum["primary"]["partial"], "value", 2), (alone["span"], "value", 2)]
+        shown += [(alone["random_walk_depth"], "value", 2), (pair, "mean", 3)]
+        cells = [_interval(one[name], one["low"], one["high"], digits) for one, name, digits in shown]
+        assert (
+            row
+            == "| "
+            + " | ".join([row.split(" | ")[0][2:], stratum["verdict"]["status"].replace("_", " "), *cells])
+            + " |"
+        )
+        assert stratum["n_patterns"] == 93
+        assert stratum["n_seeds"] == 4

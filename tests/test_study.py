@@ -441,6 +441,7 @@ def test_a_search_has_no_plan(tmp_path: Path) -> None:
     assert (run.plan, run.plan_sha256) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_to_what_it_would_have_been(real: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-u", str(ROOT / "run_search.py"), "study", "--run", str(run), *FLAGS]

@@ -102,7 +102,7 @@ def test_failures_are_told_and_trainings_outside_the_plan_too(tmp_path: Path) ->
     def score(candidate: Candidate) -> float:
         return math.nan if candidate.template == "log" else score_by_distance(candidate)
 
-    run = make_study(tmp_path / "run", score, regime=("one=lr:0.1",))
+    run = make_study(tmp_path / "run", score, regime=("one=lr:0.1",), per_cell=1, trials=2)
     report = next(path for path in write_report(run) if path.name == "report.md").read_text()
     assert "## Failures" in report
     assert "training loss not finite at step 3 of 8" in report

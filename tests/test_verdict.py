@@ -32,7 +32,11 @@ DETECTED, CURVED, SPAN = (0.001, 0.5, 0.5), (0.5, 0.001, 0.5), (0.5, 0.5, 0.001)
         (_primary(0.3, 0.7, (0.001, 0.001, 0.001)), "u_shaped", "best at a middling mean BD, turning at 2.20 hops"),
         (replace(_primary(0.3, 0.7, (0.001, 0.001, 0.5)), is_inside=False), "supported", "beyond span"),
         (replace(_primary(p_values=CURVED), middle_is_best=False), "u_shaped", "worst at a middling"),
-        (_primary(p_values=SPAN), "explained_by_span", "goes with span; beyond it mean BD was not detected; partial"),
+        (
+            _primary(p_values=SPAN),
+            "explained_by_span",
+            "goes with span, straight or curved; beyond it mean BD was not detected",
+        ),
         (_primary(0.05, 0.15, (0.001, 0.5, 0.001)), "explained_by_span", "beyond it mean BD was detected but small"),
         (_primary(-0.15, 0.1), "negligible", "not detected; partial correlations beyond ±0.15 are excluded"),
         (_primary(), "inconclusive", "patterns at as many seeds would settle whether it is within ±0.2"),
