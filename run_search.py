@@ -200,6 +200,9 @@ RunSeed = Annotated[int | None, _option("Of the command's own draws. [default: 0
 DatasetOption = Annotated[Dataset | None, _option("What to train on. [default: digits]", DATA)]
 Data = Annotated[Path | None, _option("The data set's file or folder.", DATA)]
 TrainExamples = Annotated[int | None, _option("Size of the training set. [default: all]", DATA)]
+ValidationExamples = Annotated[
+    int | None, _option("How many of the images set aside for validation are used. [default: all]", DATA)
+]
 Epochs = Annotated[int | None, _option("Passes over the training set. [default: 9]", TRAINING)]
 LearningRate = Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)]
 BatchSize = Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)]
@@ -227,6 +230,7 @@ def search(
     dataset: DatasetOption = None,
     data: Data = None,
     train_examples: TrainExamples = None,
+    validation_examples: ValidationExamples = None,
     epochs: Epochs = None,
     lr: LearningRate = None,
     batch_size: BatchSize = None,
@@ -326,6 +330,7 @@ def study(
     dataset: DatasetOption = None,
     data: Data = None,
     train_examples: TrainExamples = None,
+    validation_examples: ValidationExamples = None,
     epochs: Epochs = None,
     lr: LearningRate = None,
     batch_size: BatchSize = None,

@@ -121,6 +121,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         trials: patterns proposed by the strategy; the named templates of the budget come extra.
         seeds: trainings of each pattern, seeds 0..seeds-1.
         train_examples: size of the training set, stratified; unset: all there are.
+        validation_examples: of those set aside for validation, how many are used; unset: all.
         strategy: random, or templates for the named ones alone.
         templates: whether the named templates that meet the budget are trained too.
         workers: trainings at a time; auto: one a core or GPU.
@@ -138,6 +139,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     trials: PositiveInt = 20
     seeds: PositiveInt = 3
     train_examples: PositiveInt | None = None
+    validation_examples: PositiveInt | None = None
     strategy: Literal["random", "templates"] = "random"
     templates: bool = True
     workers: Literal["auto"] | PositiveInt = "auto"

@@ -61,15 +61,18 @@ class Split:
     augment: bool
 
 
-def split_data(data: DataSet, seed: int, train_examples: int | None, device: str) -> Split:
+def split_data(
+    data: DataSet, seed: int, train_examples: int | None, device: str, validation_examples: int | None = None
+) -> Split:
     """Training and validation examples, disjoint, stratified by class, fixed by data and seed.
 
-    Validation holds a tenth of what is not test, but at least 500 and at most a third.
+    A tenth of what is not test is set aside for validation, but at least 500 and at most a third; of it so many are
+    used as validation_examples says, and the training examples are the same whatever it says.
 
     Raises:
-        InputError: more train_examples than there are, or classes too small to be in every part.
+        InputError: more of either than there are, or classes too small to be in every part.
     """
-    train, validation = _split_indices(data, seed, train_examples)
+    train, validation = _split_indices(data, seed, train_examples, validation_examples)
     images = data.images[train].astype(np.float32)
     mean = images.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     deviation = images.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
@@ -87,14 +90,16 @@ def split_data(data: DataSet, seed: int, train_examples: int | None, device: str
     )
 
 
-def check_split(data: DataSet, seeds: int, train_examples: int | None) -> tuple[int, int]:
+def check_split(
+    data: DataSet, seeds: int, train_examples: int | None, validation_examples: int | None = None
+) -> tuple[int, int]:
     """Numbers of training and validation examples, after making sure that each seed's split exists.
 
     Raises:
         InputError: see split_data.
     """
     for seed in range(seeds):
-        train, validation = _split_indices(data, seed, train_examples)
+        train, validation = _split_indices(data, seed, train_examples, validation_examples)
     return len(train), len(validation)
 
 
@@ -110,13 +115,23 @@ def _count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
     return train_examples or n_train, n_validation
 
 
-def _split_indices(data: DataSet, seed: int, train_examples: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split_indices(
+    data: DataSet, seed: int, train_examples: int | None, validation_examples: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     n_train, n_validation = _count_split(data, train_examples)
+    if validation_examples is not None and validation_examples > n_validation:
+        raise InputError(
+            f"--validation-examples {validation_examples} asks for more than the {n_validation} that are set aside of "
+            f"{data.name}"
+        )
     rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
     classes = np.unique(data.labels[rest])
     validation = _choose(data, rest, n_validation, derive_generator(seed, "validation"))
     rest = np.setdiff1d(rest, validation)
     train = rest if n_train == len(rest) else _choose(data, rest, n_train, derive_generator(seed, "train"))
+    if validation_examples is not None and validation_examples < n_validation:
+        n_validation = validation_examples
+        validation = _choose(data, validation, n_validation, derive_generator(seed, "used for validation"))
     for part in (train, validation):
         missing = np.setdiff1d(classes, data.labels[part])
         if len(missing):

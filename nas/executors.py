@@ -74,7 +74,10 @@ class Trainer:
         """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome."""
         torch.set_num_threads(1)
         try:
-            split = split_data(self.data, candidate.seed, self.config.train_examples, self.config.device)
+            config = self.config
+            split = split_data(
+                self.data, candidate.seed, config.train_examples, config.device, config.validation_examples
+            )
             return train_candidate(candidate, split, candidate.training or self.config, check_stop)
         except (RuntimeError, MemoryError) as error:  # torch's own, out of memory among them
             return failed(f"{type(error).__name__}: {error}")

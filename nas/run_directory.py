@@ -110,7 +110,7 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
         InputError: the data cannot be split so.
         ConflictError: see Ledger.
     """
-    n_train, n_validation = check_split(data, config.seeds, config.train_examples)
+    n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
     described = {
         "name": data.name,
         "classes": data.n_classes,

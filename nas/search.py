@@ -127,7 +127,7 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     """
     data = load_data(config.dataset, config.data)
     n_asked = count_asked(config)
-    check_split(data, config.seeds, config.train_examples)
+    check_split(data, config.seeds, config.train_examples, config.validation_examples)
     config.network(data.n_classes, data.image)
     with hold_run(run, config) as check_stop:
         search = Search(config, data, open_ledger(run, config, data, n_asked), listener)

@@ -72,7 +72,7 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         Interrupted: a signal came; the same call goes on.
     """
     data = load_data(config.dataset, config.data)
-    check_split(data, config.seeds, config.train_examples)
+    check_split(data, config.seeds, config.train_examples, config.validation_examples)
     config.network(data.n_classes, data.image)
     with hold_run(run, config) as check_stop:
         held = read_plan(run)

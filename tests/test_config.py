@@ -235,6 +235,7 @@ FULL = {
     "trials": 5,
     "seeds": 2,
     "train_examples": 64,
+    "validation_examples": 500,
     "strategy": "random",
     "templates": False,
     "attempts": 5,

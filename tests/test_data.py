@@ -487,9 +487,9 @@ def test_a_split_is_checked_for_every_seed(digits: DataSet, monkeypatch: pytest.
     assert check_split(digits, 1, None) == (958, 479)
     divided = []
 
-    def divide(data: DataSet, seed: int, train_examples: int | None) -> Any:
+    def divide(data: DataSet, seed: int, train_examples: int | None, validation_examples: int | None) -> Any:
         divided.append((data.name, seed, train_examples))
-        return _split_indices(data, seed, train_examples)
+        return _split_indices(data, seed, train_examples, validation_examples)
 
     monkeypatch.setattr("nas.data._split_indices", divide)
     check_split(digits, 3, 300)
@@ -661,3 +661,18 @@ def test_augmentation_is_fixed_by_its_generator_and_changes_nothing_it_was_given
     generator = torch.Generator().manual_seed(0)
     assert torch.equal(augment_images(images, generator), first)
     assert not torch.equal(augment_images(images, generator), first)
+
+
+def test_fewer_validation_examples_leave_the_training_examples_as_they_are(digits: DataSet) -> None:
+    train, validation = _split_indices(digits, 3, 300)
+    same, fewer = _split_indices(digits, 3, 300, 100)
+    assert (same == train).all()
+    assert set(fewer) < set(validation)
+    assert check_split(digits, 2, 300, 100) == (300, 100)
+    assert np.bincount(digits.labels[fewer]).tolist() == pytest.approx([10] * 10, abs=1)
+    assert len(split_data(digits, 3, 300, "cpu", 100).validation_labels) == 100
+    assert (_split_indices(digits, 3, 300, 479)[1] == validation).all()
+    with pytest.raises(InputError, match="validation-examples 480 asks for more than the 479 that are set aside"):
+        check_split(digits, 1, 300, 480)
+    with pytest.raises(InputError, match="lack class"):
+        check_split(digits, 1, 300, 9)
