@@ -90,7 +90,8 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert "next: python run_search.py score --pattern" in exported.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_search_says_how_to_go_on_and_does(
     command_line: CommandLine, small_flags: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
