@@ -66,13 +66,6 @@ def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
     return _correlate_ranks(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
 
 
-def weighted_kendall(x: Vector, y: Vector, weights: Vector) -> Vector:
-    """Kendall's tau-b of rows that occur `weights` times; shapes as in weighted_spearman."""
-    signs_x, signs_y = _signs(x), _signs(y)
-    tied = _sum_pairs(abs(signs_x), weights) * _sum_pairs(abs(signs_y), weights)
-    return _divide(_sum_pairs(signs_x * signs_y, weights), tied)
-
-
 def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
     """Correlation of the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2]; weights as above.
 
@@ -163,7 +156,7 @@ def _with_p(
 
 
 def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, weights: Vector) -> list[Vector]:
-    """Both coefficients of every measure in turn; what depends on y alone is computed once."""
+    """Spearman's rho and Kendall's tau-b of every measure in turn; what depends on y alone is computed once."""
     ranks_y, signs_y = weighted_ranks(y, weights), _signs(y)
     pairs_y = _sum_pairs(abs(signs_y), weights)
     columns = []

@@ -270,19 +270,6 @@ def _describe_problem(problem: Any, model: type[Model]) -> str:
     return f"{flag}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
 
 
-def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
-    """A search's settings from a TOML file and flags; flags win.
-
-    Args:
-        file: keys are the flags' names, with - or _; None for none.
-        flags: by name with _; None means not given.
-
-    Raises:
-        InputError: the file cannot be read, or every problem with the settings at once.
-    """
-    return validate(SearchConfig, merge_settings(file, flags))
-
-
 def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """A TOML file's settings and flags as one, by name with _; flags win, None means not given.
 

@@ -1,6 +1,7 @@
 """Settings: defaults, every refusal at once under the flag's name, TOML and flags, what a candidate derives."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from nas.config import (
     SearchConfig,
     ShapeConfig,
     format_toml,
+    merge_settings,
     read_toml,
-    resolve_config,
     validate,
 )
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
+
+
+def _resolve(file: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
+    return validate(SearchConfig, merge_settings(file, flags))
 
 
 def refusal(**values: Any) -> str:
@@ -42,7 +47,7 @@ def write_config(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_valid_and_of_equal_cost() -> None:
-    config = resolve_config(None, {})
+    config = _resolve(None, {})
     assert config == SearchConfig()
     assert (config.dataset, config.budget, config.transition, config.workers) == ("digits", "log", "log", "auto")
     assert config.stem_channels is None
@@ -112,7 +117,7 @@ def test_a_truth_value_is_no_number(name: str) -> None:
     ],
 )
 def test_the_ends_of_the_ranges_are_accepted(name: str, value: object) -> None:
-    assert getattr(resolve_config(None, {"trials": 1, name: value}), name) == value
+    assert getattr(_resolve(None, {"trials": 1, name: value}), name) == value
 
 
 def test_all_problems_of_single_settings_are_reported_at_once() -> None:
@@ -202,7 +207,7 @@ def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], pa
     ],
 )
 def test_settings_that_just_go_together_are_accepted(values: dict[str, Any]) -> None:
-    config = resolve_config(None, values)
+    config = _resolve(None, values)
     assert {name: getattr(config, name) for name in values} == values
 
 
@@ -249,7 +254,7 @@ FULL = {
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
     text = format_toml(config)
-    assert resolve_config(write_config(tmp_path, text), {}) == config
+    assert _resolve(write_config(tmp_path, text), {}) == config
     assert all("_" not in name for name in tomllib.loads(text))
     # What is unset is left out, everything else is there.
     unset = {name for name in SearchConfig.model_fields if getattr(config, name) is None}
@@ -264,21 +269,21 @@ def test_every_setting_takes_part_in_the_full_round_trip() -> None:
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = write_config(tmp_path, "layers = 12\ntrain-examples = 300\nbatch_size = 8\ntemplates = true\n")
-    config = resolve_config(path, {"layers": 6, "seeds": None, "train_examples": None, "templates": False})
+    config = _resolve(path, {"layers": 6, "seeds": None, "train_examples": None, "templates": False})
     assert (config.layers, config.train_examples, config.batch_size, config.seeds) == (6, 300, 8, SearchConfig().seeds)
     assert config.templates is False
 
 
 def test_a_flag_can_repair_a_bad_value_of_the_file(tmp_path: Path) -> None:
     path = write_config(tmp_path, "lr = -1\n")
-    assert resolve_config(path, {"lr": 0.5}).lr == 0.5
+    assert _resolve(path, {"lr": 0.5}).lr == 0.5
     with pytest.raises(InputError, match=r"lr: .*got -1"):
-        resolve_config(path, {})
+        _resolve(path, {})
 
 
 def test_a_table_in_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="search: no such setting"):
-        resolve_config(write_config(tmp_path, "[search]\nlayers = 3\n"), {})
+        _resolve(write_config(tmp_path, "[search]\nlayers = 3\n"), {})
 
 
 @pytest.mark.parametrize(

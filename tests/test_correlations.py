@@ -8,10 +8,10 @@ from analysis.correlations import (
     UNDEFINED,
     Estimate,
     Method,
+    _statistics,
     adjust_holm,
     correlate,
     correlate_spearman,
-    weighted_kendall,
     weighted_partial,
     weighted_ranks,
     weighted_spearman,
@@ -44,7 +44,8 @@ def _one(x: np.ndarray, y: np.ndarray, method: Method, generator: np.random.Gene
 def test_weighted_correlations_agree_with_scipy_on_the_repeated_rows(seed: int) -> None:
     x, y = _draw(seed, 12, 0.5)
     counts = np.random.default_rng(seed).multinomial(12, np.full(12, 1 / 12), size=5)
-    rho, tau = weighted_spearman(x, y, counts.astype(float)), weighted_kendall(x, y, counts.astype(float))
+    rho, tau = _statistics({"x": x}, ["x"], y, counts.astype(float))
+    assert (rho == weighted_spearman(x, y, counts.astype(float))).all()
     for row, one_rho, one_tau in zip(counts, rho, tau, strict=True):
         repeated_x, repeated_y = np.repeat(x, row), np.repeat(y, row)
         assert one_rho == pytest.approx(scipy.stats.spearmanr(repeated_x, repeated_y).statistic)
