@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.results import Run
-    from nas.config import Candidate, NetworkConfig
+    from nas.config import Candidate, NetworkConfig, SearchConfig
+    from nas.source import Listener
     from nas.study_config import StudyConfig
     from nas.train import Outcome
     from search_spaces.budget import Budget
@@ -212,6 +213,25 @@ Attempts = Annotated[
     int | None,
     _option("Trainings of a candidate, when workers die, until it has failed. [default: 3]", RUNNING),
 ]
+TrialTimeout = Annotated[
+    float | None, _option("Seconds that one training may take before its worker is ended. [default: no limit]", RUNNING)
+]
+CheckpointSeconds = Annotated[
+    float | None, _option("Seconds of training between two checkpoints, at least. [default: 10]", RUNNING)
+]
+GpusPerWorker = Annotated[float | None, _option("GPUs of one training on cuda, as 0.25 or 2. [default: 1]", RUNNING)]
+RayAddress = Annotated[
+    str | None, _option("Train on the Ray cluster there, as 10.0.0.1:6379. [default: this machine]", RUNNING)
+]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic/--no-deterministic",
+        help="torch's deterministic algorithms alone. [default: no]",
+        rich_help_panel=RUNNING,
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)]
 
 
@@ -226,6 +246,15 @@ def search(
     ] = None,
     seeds: Seeds = None,
     templates: Templates = None,
+    halving: Annotated[
+        bool | None,
+        typer.Option(
+            "--halving/--no-halving",
+            help="Of nine proposed patterns train the best three on, then the best one. [default: no]",
+            rich_help_panel=SPACE,
+            show_default=False,
+        ),
+    ] = None,
     seed: RunSeed = None,
     dataset: DatasetOption = None,
     data: Data = None,
@@ -244,7 +273,12 @@ def search(
     compression: Compression = None,
     workers: Workers = None,
     attempts: Attempts = None,
+    trial_timeout: TrialTimeout = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     device: DeviceOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    ray_address: RayAddress = None,
+    deterministic: Deterministic = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train patterns under a budget, then write the report and the best templates.
@@ -253,24 +287,37 @@ def search(
     """
     flags = _settings_given(locals(), without=("run", "config", "as_json"))
 
-    from nas.config import SearchConfig
-    from nas.run_directory import settle_config
-    from nas.search import run_search
+    from nas.lock import lock_run
 
-    settings = settle_config(run, config, flags, SearchConfig)
-    headline = (
-        f"searching {settings.strategy} patterns of {settings.layers} layers at budget {settings.budget} on "
-        f"{settings.dataset}: {settings.workers} at a time on {settings.device}, into {run}"
-    )
+    with lock_run(run):  # before the libraries are loaded, so that a second driver leaves at once
+        from nas.config import SearchConfig
+        from nas.run_directory import settle_config
+        from nas.search import run_search
+
+        settings = settle_config(run, config, flags, SearchConfig)
+        headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
+        _drive("search", run, settings, headline, as_json, lambda listener: run_search(run, settings, listener))
+
+
+def _drive(
+    command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
+) -> None:
+    """Train all that a run asks for, then write its report and templates."""
     console = _console(stderr=as_json)
-    with _resumable(console, "search", run), _progress(console, headline) as listener:
-        run_search(run, settings, listener)
+    headline += f" at budget {settings.budget} on {settings.dataset}: {_describe_workers(settings)}, into {run}"
+    with _resumable(console, command, run), _progress(console, headline) as listener:
+        train(listener)
     results = _read(run)
     paths = [*_write_report(run), *_export_best(results, 5)]
     _annotate(console, run)
     _print_end(console, results, paths, run)
     if as_json:
         _print_status(results, as_json=True)
+
+
+def _describe_workers(settings: "SearchConfig") -> str:
+    number = "as many at a time as fit" if settings.workers == "auto" else f"{settings.workers} at a time"
+    return f"{number} on {settings.device}" + (f" at {settings.ray_address}" if settings.ray_address else "")
 
 
 def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
@@ -344,7 +391,12 @@ def study(
     bottleneck: Bottleneck = None,
     workers: Workers = None,
     attempts: Attempts = None,
+    trial_timeout: TrialTimeout = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     device: DeviceOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    ray_address: RayAddress = None,
+    deterministic: Deterministic = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
     ] = False,
@@ -359,29 +411,20 @@ def study(
     flags |= {name: flags[name] or None for name in ("regime", "also_layers")}  # typer's empty list: not given
 
     from analysis.protocol import describe_protocol
-    from nas.run_directory import settle_config
-    from nas.study import run_study
-    from nas.study_config import StudyConfig
+    from nas.lock import lock_run
 
-    settings = settle_config(run, config, flags, StudyConfig)
-    protocol = describe_protocol(settings.distance)
-    if dry_run:
-        _print_plan(run, settings, protocol, as_json)
-        return
-    console = _console(stderr=as_json)
-    depths = " and ".join(map(str, settings.depths))
-    headline = (
-        f"studying patterns of {depths} layers at budget {settings.budget} on {settings.dataset}: "
-        f"{settings.workers} at a time on {settings.device}, into {run}"
-    )
-    with _resumable(console, "study", run), _progress(console, headline) as listener:
-        run_study(run, settings, protocol, listener)
-    results = _read(run)
-    paths = [*_write_report(run), *_export_best(results, 5)]
-    _annotate(console, run)
-    _print_end(console, results, paths, run)
-    if as_json:
-        _print_status(results, as_json=True)
+    with nullcontext() if dry_run else lock_run(run):  # see search
+        from nas.run_directory import settle_config
+        from nas.study import run_study
+        from nas.study_config import StudyConfig
+
+        settings = settle_config(run, config, flags, StudyConfig)
+        protocol = describe_protocol(settings.distance)
+        if dry_run:
+            _print_plan(run, settings, protocol, as_json)
+            return
+        headline = f"studying patterns of {' and '.join(map(str, settings.depths))} layers"
+        _drive("study", run, settings, headline, as_json, lambda listener: run_study(run, settings, protocol, listener))
 
 
 def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
@@ -417,15 +460,13 @@ def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as
         parts = ", ".join(f"{n} {name}" for name, n in one["patterns"].items())
         console.print(f"{one['stratum']}: {one['trainings']} trainings; {parts}; {one['sentence']}")
     console.print(
-        f"{summary['trainings']:,} trainings, about {summary['hours']:.1f} h with {settings.workers} at a time; plan "
+        f"{summary['trainings']:,} trainings, about {summary['hours']:.1f} h, {_describe_workers(settings)}; plan "
         f"{summary['sha256'][:12]}; nothing was written\nnext: the same without --dry-run"
     )
 
 
 @contextmanager
-def _progress(
-    console: "Console", headline: str
-) -> "Iterator[Callable[[Candidate | None, Outcome | None, int, int], None]]":
+def _progress(console: "Console", headline: str) -> "Iterator[Listener]":
     """What run_search reports to: a bar on a terminal, a line a candidate elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -459,8 +500,12 @@ def _progress(
 def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
     name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
     if outcome.validation_accuracy is None:
-        return f"{name}: failed, {outcome.error}"
-    return f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
+        line = f"{name}: failed, {outcome.error}"
+    elif outcome.paused:
+        line = f"{name}: pruned after epoch {outcome.epochs} at accuracy {outcome.validation_accuracy:.4f}"
+    else:
+        line = f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
+    return line + (f" (from the start: {outcome.checkpoint_error})" if outcome.checkpoint_error else "")
 
 
 def _read(run: Path) -> "Run":
@@ -477,7 +522,8 @@ def _write_report(run: Path) -> list[Path]:
 
 def _export_best(results: "Run", top: int) -> list[Path]:
     """Template files of the best patterns of each of a run's strata, in its templates folder."""
-    from analysis.results import STRATUM, average_patterns
+    from analysis.averages import average_patterns
+    from analysis.results import STRATUM
     from nas.config import NetworkConfig, validate
     from nas.export import export_pattern
     from search_spaces.errors import NothingUsableError
@@ -518,7 +564,7 @@ def _annotate(console: "Console", run: Path) -> None:
 
 
 def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path) -> None:
-    from analysis.results import average_patterns, summarise_status
+    from analysis.averages import average_patterns, summarise_status
 
     status = summarise_status(results)
     best = average_patterns(results.candidates).iloc[0]
@@ -548,7 +594,7 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
 
 
 def _print_status(results: "Run", as_json: bool) -> None:
-    from analysis.results import summarise_status
+    from analysis.averages import summarise_status
 
     summary = summarise_status(results)
     if as_json:
@@ -825,13 +871,16 @@ def _fail(error: Exception, debug: bool) -> None:
     if debug:
         raise error
     code = getattr(error, "exit_code", None)
-    if code is None and isinstance(error, OSError):
+    if code is not None:
+        text = str(error)
+    elif isinstance(error, OSError):
         code = 3
-    text = (
-        str(error) if code else f"a bug of ours, {type(error).__name__}: {error}\nrun again with --debug and report it"
-    )
+        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    else:
+        code = 1
+        text = f"a bug of ours, {type(error).__name__}: {error}\nrun again with --debug and report it"
     print(f"error: {text}", file=sys.stderr)  # noqa: T201
-    sys.exit(code or 1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

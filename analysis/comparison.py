@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.results import average_patterns
+from analysis.averages import average_patterns
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,8 @@ def _markdown_block(block: Block) -> str:
             after = f" [{_escape_markdown(link.text)}]({link.target})" if link else ""
             return ("" if kind == "plain" else "> ") + words + after
         case Code(text):
-            return f"```\n{text}\n```"
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # no line of the text ends it
+            return f"{fence}\n{text}\n{fence}"
         case Picture(file, _, description):
             return f"![{_escape_markdown(description)}]({file})"
         case Table(header, rows):
@@ -215,4 +216,5 @@ def _markdown_block(block: Block) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))
+    """Text as it stands: no markup, entities, formulas or, at its start, headings and lists."""
+    return re.sub(r"([\\`*\[\]<>|~$&]|\b_|_\b|^[#+-](?=[#+-]* ))", r"\\\1", " ".join(text.split()))

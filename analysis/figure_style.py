@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from analysis.wording import format_with_error
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("s", "D", "^", "v", "P", "X")
 INK, GREY, MUTED, FAINT, GRID = "#22262b", "#646b75", "#868d97", "#b9bec6", "#e6e8eb"
+NAME_WIDTH, CAPTION_WIDTH = 40, 116  # characters
 WIDTH = 7.2  # inches: 720 px at the screen's 100 dots an inch
 LABELS = {
     "validation_accuracy": "validation accuracy",
@@ -59,7 +60,8 @@ def style_axes(axes: Axes) -> None:
 def add_caption(figure: Figure, caption: str) -> None:
     """Lines at the foot; nothing for an empty text."""
     if caption:
-        figure.supxlabel(fill(clean_text(caption), 116), fontsize=8, color=GREY, x=0.01, ha="left")
+        lines = wrap_text(caption, CAPTION_WIDTH, 4)
+        figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
 def lay_out(figure: Figure) -> None:
@@ -76,21 +78,31 @@ def clean_text(text: str) -> str:
     return "".join(character for character in text if character.isprintable()).replace("$", r"\$")
 
 
+def wrap_text(text: str, width: int = NAME_WIDTH, max_lines: int = 1) -> list[str]:
+    r"""Clean lines of a text that may be of any length; each is cleaned by itself, for a cut between \ and $ undoes it.
+
+    >>> wrap_text("too long for so little room", 15)
+    ['too long ...']
+    """
+    return [clean_text(line) for line in wrap(text, width, max_lines=max_lines, placeholder=" ...")]
+
+
 def name_mark(artist: Artist, name: str, text: str) -> None:
     """Give a mark the text that an SVG shows under the pointer; `name` is its id, unique in the figure."""
     artist.set_gid(f"mark-{name}")
-    artist.set_label("".join(character for character in text if character.isprintable()))
+    artist.set_label("".join(character for character in text[:400] if character.isprintable()))
 
 
-def describe_mark(row: "pd.Series[Any]", outcome: str) -> str:
+def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
     """What the pointer shows on a pattern.
 
     Args:
         row: one of average_patterns.
         outcome: its column drawn; an accuracy is a share of 1.
+        deviation: the column of its standard deviation between seeds.
     """
     name = row["key"][:12] if pd.isna(row["template"]) else row["template"]
-    error = row[f"{outcome}_sd"] / row["n_seeds"] ** 0.5
+    error = row[deviation] / row["n_seeds"] ** 0.5
     seeds = f"{row['n_seeds']} seed{'' if row['n_seeds'] == 1 else 's'}"
     value = format_with_error(row[outcome], None if pd.isna(error) else error, 4)
     strategy = "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"
@@ -148,7 +160,7 @@ def _annotate(
     # A box rather than an outline around the letters, which would turn the SVG's text into shapes.
     ground = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "boxstyle": "round,pad=0.08"}
     return axes.annotate(
-        clean_text(name), place, xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9,
+        "".join(wrap_text(name)), place, xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9,
         color=colour, bbox=ground, zorder=5, arrowprops=leader,
     )  # fmt: skip
 

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.adherence import Adherence, check_adherence
+from analysis.averages import average_patterns, summarise_status
 from analysis.comparison import Comparison, compare_templates
 from analysis.levels import Level, measure_levels
 from analysis.protocol import OUTCOMES
 from analysis.reach import Reach, measure_uniform_reach
 from analysis.reliability import Fidelity, measure_fidelity
-from analysis.results import Run, average_patterns, summarise_status
+from analysis.results import Run
 from analysis.statistics import Stratum, analyse_candidates
 from analysis.verdict import Verdict, summarise_verdicts
 from search_spaces.budget import parse_budget

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from textwrap import wrap
 from typing import Any, NotRequired, TypedDict
 
 from matplotlib.axes import Axes
@@ -18,6 +17,7 @@ from analysis.figure_style import (
     name_mark,
     new_figure,
     style_axes,
+    wrap_text,
 )
 
 LINE = 0.21  # inches of height for one line of text
@@ -127,7 +127,7 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
 
 def _new_list(lines: Sequence[tuple[str, Any]], extra: float) -> tuple[Axes, list[float]]:
     """Axes with a label a line at its left, as high as the labels need; and the lines' places from the top."""
-    labels = [wrap(clean_text(text), LABEL_WIDTH) or [""] for text, _ in lines]
+    labels = [wrap_text(text, LABEL_WIDTH, 3) or [""] for text, _ in lines]
     places, top = [], 0.0
     for label in labels:
         height = 0.25 + len(label)
@@ -169,8 +169,8 @@ def _draw_interval(
 
 def _write_heading(axes: Axes, text: str, place: float) -> None:
     heading = axes.annotate(
-        clean_text(text), (0.01, place), xycoords=("figure fraction", "data"), va="center_baseline", fontsize=9.5,
-        color=GREY, fontweight="bold", annotation_clip=False,
+        "".join(wrap_text(text, 100)), (0.01, place), xycoords=("figure fraction", "data"), va="center_baseline",
+        fontsize=9.5, color=GREY, fontweight="bold", annotation_clip=False,
     )  # fmt: skip
     heading.set_in_layout(False)  # it begins at the figure's edge, wherever the axes begin
 

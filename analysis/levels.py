@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.averages import average_patterns
 from analysis.protocol import CONFIDENCE, OUTCOMES, SAMPLED
-from analysis.results import average_patterns
 
 GROUPS = ("optimum", "control", "random", "design", "reversal")
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.averages import average_curves
 from analysis.figure_style import (
     COLOURS,
     DISTANCE,
@@ -21,7 +22,6 @@ from analysis.figure_style import (
     MUTED,
     add_caption,
     choose_styles,
-    clean_text,
     describe_mark,
     draw_errors,
     floats,
@@ -30,8 +30,8 @@ from analysis.figure_style import (
     name_mark,
     new_figure,
     style_axes,
+    wrap_text,
 )
-from analysis.results import average_curves
 
 MAX_LINES = 120  # more of them are a smear, and a large file
 
@@ -186,7 +186,7 @@ def _draw_patterns(
             row["mean_bd"], row[outcome], marker, color=colour, markersize=7.0 if is_named else 4.5,
             markeredgecolor="white", markeredgewidth=0.6, zorder=4 if is_named else 3,
         )  # fmt: skip
-        name_mark(mark, f"{outcome}-{place}", describe_mark(row, outcome))
+        name_mark(mark, f"{outcome}-{place}", describe_mark(row, outcome, f"{outcome}_sd"))
 
 
 def _name_range(axes: Axes, uniform_range: tuple[float, float]) -> None:
@@ -232,7 +232,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
         height = max(y, height + gap)
         axes.annotate(
-            clean_text(name), (x, y), xytext=(1.02, height), textcoords=("axes fraction", "data"), va="center",
+            "".join(wrap_text(name)), (x, y), xytext=(1.02, height), textcoords=("axes fraction", "data"), va="center",
             fontsize=9, color=colour, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
         )  # fmt: skip

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.averages import average_patterns
 from analysis.correlations import Estimate, correlate_spearman
 from analysis.protocol import OUTCOMES
 from analysis.resampling import Groups, Vector, design_cells
-from analysis.results import average_patterns
 from search_spaces.sampling import derive_generator
 
 

@@ -13,6 +13,7 @@ from analysis.stratum_sections import build_stratum, describe_data
 from analysis.study_sections import build_overview, build_plan
 from analysis.verdict import IN_WORDS
 from analysis.wording import NONE, capitalise, format_interval, format_percent, format_value, name_pattern
+from search_spaces.files import storage_url
 
 N_FAILURES = 20
 
@@ -30,7 +31,7 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     if findings.adherence is not None:
         yield Heading(2, "Planned and done")
         yield from build_plan(findings)
-    if findings.status["failed"] or findings.status["pruned"]:
+    if findings.status["failed"]:
         yield Heading(2, "Failures")
         yield from _failure_section(findings.candidates)
     yield Heading(2, "Provenance, and how to do it again")
@@ -48,13 +49,18 @@ def title(findings: Findings) -> str:
 def _notices(findings: Findings) -> Iterator[Block]:
     status = findings.status
     n_left = (status["asked"] or 0) - sum(status[state] for state in ("complete", "failed", "pruned", "running"))
-    missing = [f"{status[state]} {state}" for state in ("failed", "pruned", "running") if status[state]]
+    missing = [f"{status[state]} {state}" for state in ("failed", "running") if status[state]]
     missing += [f"{n_left} not begun"] if n_left > 0 else []
     if missing:
         asked = f" of {status['asked']} asked for" if status["asked"] else ""
         yield Paragraph(
             f"Incomplete: {status['complete']} candidates{asked} are complete ({', '.join(missing)}). What follows "
             "rests on the complete ones alone.", kind="notice",
+        )  # fmt: skip
+    if status["pruned"]:
+        yield Paragraph(
+            f"Halving dropped {status['pruned']} candidates early: the proposed patterns that are left were picked by "
+            "their accuracy, and are no random sample.", kind="notice",
         )  # fmt: skip
     if findings.adherence is not None and findings.adherence.deviations:
         told = "; ".join(findings.adherence.deviations)
@@ -126,7 +132,7 @@ def _verdict_row(view: View) -> tuple[str, ...]:
 
 
 def _failure_section(candidates: pd.DataFrame) -> Iterator[Block]:
-    failed = candidates[candidates["state"].isin(["failed", "pruned"])]
+    failed = candidates[candidates["state"] == "failed"]
     header = ("candidate", "state", "pattern", "seed", "reason")
     columns = ("number", "state", "key", "seed", "error")
     rows = []
@@ -150,7 +156,7 @@ def _provenance_section(findings: Findings) -> Iterator[Block]:
     ]
     yield Table(("", "name", "value"), tuple(rows))
     path = shlex.quote(str(run.path))
-    storage = shlex.quote(f"sqlite:///{run.path / 'study.db'}")
+    storage = shlex.quote(storage_url(run.path / "study.db"))
     command = "search" if run.plan is None else "study"
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
     yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")

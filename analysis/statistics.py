@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from analysis.averages import average_patterns
 from analysis.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
 from analysis.inference import Primary, adjust_primary, measure_primary, outcome_of
 from analysis.pairs import PairedDifference, compare_pairs
@@ -14,7 +15,7 @@ from analysis.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPL
 from analysis.reach import Reach, measure_reach
 from analysis.reliability import Reliability, measure_reliability
 from analysis.resampling import design_bands, design_cells
-from analysis.results import STRATUM, average_patterns
+from analysis.results import STRATUM
 from analysis.slopes import Fit, Slope, fit_parabolas, fit_slopes
 from analysis.verdict import Verdict, judge
 from search_spaces.budget import parse_budget

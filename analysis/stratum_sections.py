@@ -100,8 +100,8 @@ def _distance_section(findings: Findings, view: View) -> Iterator[Block]:
         outcome = view.stratum.primary.outcome if view.stratum.primary else "validation_loss"
         figure = plot_outcome_by_span(view.patterns, outcome, caption)
         description = (
-            "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error "
-            "over seeds as they came. Colour shows its span. Point at a mark for its name."
+            "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error of "
+            "it. Colour shows its span. Point at a mark for its name."
         )
         yield Picture(name_file(view, "distance"), draw_svg(figure), description, png=draw_png(figure))
         cells = next(one for one in findings.run.plan["cells"] if one["layers"] == view.stratum.layers)

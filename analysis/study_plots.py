@@ -162,7 +162,8 @@ def _span_norm(rows: pd.DataFrame) -> Normalize:
 
 def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize, numbers: Iterator[int]) -> None:
     """One artist a pattern, for each carries its own text; `numbers` keep their ids apart in one figure."""
-    errors = (rows[f"{outcome}_sd"] / rows["n_seeds"] ** 0.5).fillna(0.0)
+    deviation = f"{outcome}_centred_sd"  # the marks have each seed's own mean taken out
+    errors = (rows[deviation] / rows["n_seeds"] ** 0.5).fillna(0.0)
     x, y = floats(rows["mean_bd"]), floats(rows[outcome])
     draw_errors(axes, x, y, floats(errors), FAINT)
     for _, row in rows.iterrows():
@@ -173,7 +174,7 @@ def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize
             markeredgecolor=INK, markeredgewidth=0.8 if kind in SINGLED_OUT else 0.35,
             zorder=3 + list(SHAPES).index(kind) / len(SHAPES),
         )  # fmt: skip
-        name_mark(mark, str(next(numbers)), describe_mark(row, outcome))
+        name_mark(mark, str(next(numbers)), describe_mark(row, outcome, deviation))
 
 
 def _kind(row: "pd.Series[Any]") -> str:

@@ -2,7 +2,9 @@
 
 import csv
 import difflib
+import io
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ from analysis.reliability import measure_mean_reliability
 from analysis.resampling import Groups, Vector, number_groups, pool_single
 from analysis.slopes import explain
 from search_spaces.errors import InputError
+from search_spaces.files import open_regular
 from search_spaces.sampling import derive_generator
 
 MAX_BYTES = 100 * 10**6
+MAX_ROWS, MAX_COLUMNS = 10**6, 10**4  # the bootstrap of so many rows takes minutes
 LEAST_PATTERNS = 3
 MISSING = {"", "na", "n/a", "nan", "null", "none"}  # as R, pandas and SQL spell it, among numbers
 DIGITS = 12  # of a mean that count: 1e-17 between equal outcomes is no difference
@@ -62,8 +66,8 @@ def correlate_table(
         ceiling (sqrt of the reliability of a pattern's mean). Finite, or None where it is not defined.
 
     Raises:
-        InputError: no such file, over MAX_BYTES, not a CSV, a header twice, a column absent, text among numbers, an
-            infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
+        InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a header twice, a column absent,
+            text among numbers, an infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
     """
     names = [*measures, outcome, *(name for name in (group, pattern) if name is not None)]
     if not measures:
@@ -85,12 +89,9 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         InputError: as of correlate_table.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
-        if not path.is_file():
-            raise InputError(f"{path} is no file; give a CSV table with a header")
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return _pick_columns(csv.reader(stream, strict=True), path, list(dict.fromkeys(names)))
+        with open_regular(path, MAX_BYTES) as stream:
+            lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+            return _pick_columns(csv.reader(lines, strict=True), path, list(dict.fromkeys(names)))
     except FileNotFoundError:
         raise InputError(f"no table at {path}; give a CSV file with a header") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -101,18 +102,20 @@ def _pick_columns(reader: Any, path: Path, names: list[str]) -> dict[str, list[s
     header: list[str] = [name.strip() for name in next(reader, [])]
     if not header:
         raise InputError(f"{path} is not a CSV table: it is empty, where a header should be")
+    if len(header) > MAX_COLUMNS:
+        raise InputError(f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} are read: drop some")
     for name in names:
         if name not in header:
             near = difflib.get_close_matches(name, header, n=3) or header[:10]
-            raise InputError(f"{path} has no column {name!r}; it has {', '.join(near)}")
-        if header.count(name) > 1:
-            raise InputError(f"{path} has {header.count(name)} columns {name!r}; give each its own name")
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path} has {header.count(twice)} columns {twice!r}; give each its own name")
+            raise InputError(f"{path} has no column {name!r}; it has {', '.join(near):.400}")
+    ((name, n_columns),) = Counter(header).most_common(1)
+    if n_columns > 1:
+        raise InputError(f"{path} has {n_columns} columns {name!r:.80}; give each its own name")
     places = [header.index(name) for name in names]
     rows: list[list[str]] = []
     for row in reader:
+        if len(rows) == MAX_ROWS:
+            raise InputError(f"{path} has more than {MAX_ROWS:,} rows: average repeats, or draw some of them")
         if row and len(row) != len(header):
             raise InputError(
                 f"{path}, line {reader.line_num}: {len(row)} fields under a header of {len(header)}; was it cut?"
@@ -131,9 +134,9 @@ def _parse_numbers(texts: list[str], where: str) -> Vector:
         try:
             values[i] = float(text)
         except ValueError:
-            raise InputError(f"{where} holds {text!r} in data row {i + 1}; numbers alone can be ranked") from None
+            raise InputError(f"{where} holds {text!r:.80} in data row {i + 1}; numbers alone can be ranked") from None
         if math.isinf(values[i]):
-            raise InputError(f"{where} holds {text!r} in data row {i + 1}; leave the field empty if it is missing")
+            raise InputError(f"{where} holds {text!r:.80} in data row {i + 1}; leave the field empty if it is missing")
     return values
 
 
@@ -176,7 +179,7 @@ def _check_fixed(values: Vector, repeats: Groups, firsts: NDArray[np.intp], keys
     differs = np.flatnonzero(abs(values - own) > 1e-9 * np.maximum(abs(values), abs(own)))
     if len(differs):
         raise InputError(
-            f"{what} varies inside pattern {_name(keys[differs[0]])}, which should have one value; is it the right "
+            f"{what} varies inside pattern {_name(keys[differs[0]]):.80}, which should have one value; is it the right "
             "column?"
         )
 

@@ -10,13 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.halving import list_rungs
 from search_spaces.blocks import transition_inputs
 from search_spaces.budget import FORMS, parse_budget
 from search_spaces.errors import InputError
+from search_spaces.files import list_leaves, open_regular
 from search_spaces.pattern import ConnectionPattern
 
 MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 PositiveInt = Annotated[int, Field(ge=1)]
+# Settings of how a run is run, which change no figure of it.
+RUNNING = frozenset({"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"})
 Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
 
 
@@ -126,12 +130,18 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         templates: whether the named templates that meet the budget are trained too.
         workers: trainings at a time; auto: one a core or GPU.
         attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
+        trial_timeout: seconds that one training may take in its worker, which is ended then; unset: no limit.
+        checkpoint_seconds: of training, at least, between two checkpoints; they are taken at the end of epochs.
+        halving: whether proposed patterns are halved at rungs: see halving.py.
+        deterministic: torch's deterministic algorithms alone, and an error where it has none.
+        gpus_per_worker: GPUs of one training on cuda, a part of one or whole ones; unset: 1.
+        ray_address: of a Ray cluster to train on; unset: this machine.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.
     """
 
-    # A run can be asked for more of the same, by more workers; anything else would make it another experiment.
-    changeable: ClassVar[frozenset[str]] = frozenset({"trials", "seeds", "workers", "attempts"})
+    # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
+    changeable: ClassVar[frozenset[str]] = RUNNING | {"trials", "seeds"}
 
     budget: str = "log"
     dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
@@ -144,6 +154,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     templates: bool = True
     workers: Literal["auto"] | PositiveInt = "auto"
     attempts: PositiveInt = 3
+    trial_timeout: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 10.0
+    halving: bool = False
+    deterministic: bool = False
+    gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
+    ray_address: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -166,6 +182,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"dataset", "data"}, _check_data_given
         yield {"transition", "strategy"}, _check_rule_has_templates
         yield {"strategy", "templates"}, _check_something_to_train
+        yield {"strategy", "halving", "epochs"}, _check_halving
+        yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
 
     def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
         """The candidates' network on data of that many classes and that image shape.
@@ -206,6 +224,28 @@ def _check_data_given(config: SearchConfig) -> str | None:
 def _check_rule_has_templates(config: SearchConfig) -> str | None:
     lacks = config.transition == "rule" and config.strategy != "templates"
     return "transition rule exists for named templates only: use --strategy templates, or log" if lacks else None
+
+
+def _check_halving(config: SearchConfig) -> str | None:
+    if not config.halving:
+        return None
+    if config.strategy == "templates":
+        return "halving drops proposed patterns, and strategy templates proposes none: drop one of them"
+    return None if list_rungs(config.epochs) else "halving needs at least 3 epochs: there is no rung before the last"
+
+
+def _check_resources(config: SearchConfig) -> str | None:
+    share = config.gpus_per_worker
+    if share is not None and config.device == "cpu":
+        return "gpus-per-worker is for cuda: drop it, or give device cuda"
+    if share is not None and share > 1 and share != int(share):
+        return f"gpus-per-worker {share:g}: a part of one GPU, or whole ones"
+    if config.ray_address in ("", "auto", "local"):
+        return (
+            f"ray-address {config.ray_address!r}: give the address itself, as 10.0.0.1:6379; without it trainings run "
+            "on a Ray of their own on this machine"
+        )
+    return None
 
 
 def _check_something_to_train(config: SearchConfig) -> str | None:
@@ -280,21 +320,41 @@ def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any
     return values | {name: value for name, value in flags.items() if value is not None}
 
 
+MAX_TOML_BYTES = 10**5  # a hundred times any real config file
+MAX_DOTS = 100  # in a line: tomllib takes the square of a name's parts, hours for a line of such a file
+
+
 def read_toml(file: Path) -> dict[str, Any]:
     """A TOML file's settings, by name with _.
 
     Raises:
-        InputError: no such file, or not TOML.
+        InputError: no such file, not TOML, a setting twice, or one that no config file of ours would hold.
     """
     try:
-        with file.open("rb") as stream:
-            return {name.replace("-", "_"): value for name, value in tomllib.load(stream).items()}
+        with open_regular(file, MAX_TOML_BYTES) as stream:
+            content = stream.read(MAX_TOML_BYTES)
     except FileNotFoundError:
         raise InputError(f"there is no config file at {file}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
+    try:
+        return _parse_toml(content)
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, numbers or nesting without end
+        raise InputError(
+            f"{file} is not TOML: {error!s:.200}; give lines such as layers = 24, named as the flags are"
+        ) from None
+
+
+def _parse_toml(content: bytes) -> dict[str, Any]:
+    if any(line.count(b".") > MAX_DOTS for line in content.splitlines()):
+        raise ValueError(f"a line has more than {MAX_DOTS} dots; begin a new line in a long list")
+    held = tomllib.loads(content.decode())
+    if any(isinstance(leaf, int) and not -(2**63) <= leaf < 2**63 for leaf in list_leaves(held)):
+        raise ValueError("a whole number is beyond TOML's 64 bits")
+    values = {name.replace("-", "_"): value for name, value in held.items()}
+    if len(values) < len(held):
+        raise ValueError("a setting is given twice, once with - and once with _")
+    return values
 
 
 def format_toml(config: SearchConfig) -> str:

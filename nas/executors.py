@@ -1,16 +1,20 @@
 """Where trainings run: what every executor shares, and the serial one."""
 
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol
 
 import torch
 
-from nas.config import Candidate, SearchConfig
+from nas.checkpoints import Slot, slot_path
+from nas.config import Candidate, SearchConfig, TrainingConfig
 from nas.data import DataSet, split_data
 from nas.train import Outcome, train_candidate
 from search_spaces.errors import Interrupted, MachineError
@@ -42,11 +46,26 @@ class StopFlag:
                 signal.signal(number, handler)
 
 
-class Source(Protocol):
-    """Where an executor gets candidates and brings outcomes."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training as an executor is handed it.
 
-    def ask(self) -> tuple[int, Candidate] | None:
-        """The next candidate and its number, or None when there is none left."""
+    Args:
+        number: the candidate's in the ledger.
+        candidate: what to train.
+        pause_after: the epoch to stop at and be measured, to go on later or never; None: the last.
+    """
+
+    number: int
+    candidate: Candidate
+    pause_after: int | None = None
+
+
+class Source(Protocol):
+    """Where an executor gets jobs and brings outcomes."""
+
+    def ask(self) -> Job | None:
+        """The next job, or None when there is none to hand out, for now or for good."""
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """The outcome of the candidate of that number."""
@@ -58,29 +77,65 @@ class Source(Protocol):
         """The executor ends at the user's wish, with candidates that have no outcome yet."""
 
 
+class LostError(Exception):
+    """A training ended without an outcome and may be tried again; its text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """All that a worker needs beside the candidate.
+    """All that a worker needs beside the job.
 
     Args:
         data: the whole data set.
         config: the run's settings, device resolved.
+        run: the run directory, for checkpoints; None for none.
     """
 
     data: DataSet
     config: SearchConfig
+    run: Path | None = None
 
-    def train(self, candidate: Candidate, check_stop: Callable[[], None] = lambda: None) -> Outcome:
-        """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome."""
+    def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
+        """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome.
+
+        Raises:
+            LostError: the memory was full, which may be others' fault.
+            OSError: a checkpoint cannot be written.
+        """
         torch.set_num_threads(1)
+        if self.config.deterministic:
+            # Read by cuBLAS when it is first used.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         try:
-            config = self.config
+            config, candidate = self.config, job.candidate
             split = split_data(
                 self.data, candidate.seed, config.train_examples, config.device, config.validation_examples
             )
-            return train_candidate(candidate, split, candidate.training or self.config, check_stop)
-        except (RuntimeError, MemoryError) as error:  # torch's own, out of memory among them
-            return failed(f"{type(error).__name__}: {error}")
+            training = candidate.training or config
+            return train_candidate(candidate, split, training, check_stop, self._slot(job), job.pause_after)
+        except (RuntimeError, MemoryError) as error:  # torch's own among them
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise LostError(f"out of memory: {reason}") from None
+            return failed(reason)
+
+    def _slot(self, job: Job) -> Slot | None:
+        """Where a job's checkpoints go; nowhere on a node of a cluster that does not share the run directory."""
+        if self.run is None or not self.run.is_dir():
+            return None
+        candidate = job.candidate
+        training = candidate.training or self.config
+        trained = {
+            "key": candidate.pattern.key,
+            "network": candidate.network.model_dump(mode="json"),
+            "seed": candidate.seed,
+            "training": {name: getattr(training, name) for name in TrainingConfig.model_fields},
+            "train_examples": self.config.train_examples,
+            "data": self.data.sha256,
+        }
+        identity = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
+        return Slot(slot_path(self.run, job.number), identity, self.config.checkpoint_seconds)
 
 
 def failed(reason: str) -> Outcome:
@@ -94,28 +149,35 @@ def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
     Raises:
         Interrupted: a signal came; the candidate being trained has no outcome.
     """
-    while (task := source.ask()) is not None:
-        number, candidate = task
-        source.tell(number, trainer.train(candidate, check_stop))
+    while (job := source.ask()) is not None:
+        try:
+            outcome = trainer.train(job, check_stop)
+        except LostError as reason:
+            source.lose(job.number, str(reason))
+        else:
+            source.tell(job.number, outcome)
         check_stop()
 
 
-def resolve_device(name: str) -> Literal["cpu", "cuda"]:
-    """The device that a setting means on this machine.
+def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"]:
+    """The device that a setting means on this machine; on a cluster cuda is taken at its word.
 
     Raises:
         MachineError: cuda where there is none.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cuda" and not on_cluster and not torch.cuda.is_available():
         raise MachineError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
     return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def resolve_workers(workers: int | Literal["auto"], device: str) -> int:
-    """How many trainings run at a time: the number given, or for auto one a GPU or core that this process may use."""
+def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:
+    """How many trainings run at a time on this machine: the number given, or as many as its GPUs or cores hold."""
     if workers != "auto":
         return workers
     if device == "cuda":
-        return torch.cuda.device_count()
+        # Ray gives a worker a part of one GPU, or whole ones.
+        share = gpus_per_worker or 1
+        n_gpus = torch.cuda.device_count()
+        return max(1, n_gpus * int(1 / share) if share < 1 else int(n_gpus / share))
     # macOS has no affinity to ask for.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

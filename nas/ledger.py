@@ -1,9 +1,7 @@
 """The Optuna study in the run directory: the only writer of it."""
 
 import contextlib
-import fcntl
 import math
-import socket
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +14,16 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import Candidate
 from nas.cost import Cost, predict_nn_mass
+from nas.lock import lock_run
 from nas.train import Outcome
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
-from search_spaces.errors import ConflictError
+from search_spaces.errors import ConflictError, MachineError
+from search_spaces.files import storage_url
 from search_spaces.pattern import ConnectionPattern
 
 STUDY_NAME = "skipsearch"
@@ -41,6 +42,9 @@ class Entry:
         regime: the name of its training regime in a study, or None.
         lost: why earlier trainings of it ended without an outcome, one reason an attempt.
         returned: whether the last one was given back by a run that was asked to end.
+        pause_after: the epoch that it was last handed out to be trained to; None: the last; 0: handed out only once.
+        paused: its measurement at the last rung that it reached, or None.
+        rungs: validation accuracy by epoch, where it paused.
         validation_accuracy: the trial's value, or None.
     """
 
@@ -53,6 +57,9 @@ class Entry:
     regime: str | None
     lost: tuple[str, ...]
     returned: bool
+    pause_after: int | None
+    paused: Outcome | None
+    rungs: Mapping[int, float]
     validation_accuracy: float | None
 
 
@@ -60,31 +67,35 @@ class Ledger:
     """All candidates of a run, one Optuna trial each; every change is on the disk when the call returns.
 
     Args:
-        path: of the SQLite file, made if missing.
+        path: of the SQLite file in the run directory, made if missing.
         attributes: of the study. Those that a study already has must be equal, but for those in `renewed`.
         renewed: names of attributes that each opening writes anew.
         deepest: the largest number of layers that the run has; None: each candidate's own.
 
     Raises:
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
+        MachineError: the file cannot be written; every method that writes raises it.
     """
 
     def __init__(
         self, path: Path, attributes: Mapping[str, Any], renewed: frozenset[str], deepest: int | None = None
     ) -> None:
+        self.run = path.parent
+        self._path = path
         self._deepest = deepest
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if path.exists() and path.stat().st_size:
             check_database(path)
-        else:
-            _create_database(path)
-        try:
-            self._study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
-        except (KeyError, RuntimeError) as error:
-            raise ConflictError(
-                f"{path} holds no study of a run ({error}): restore it, or give another --run"
-            ) from None
-        self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
+        with _writing(path):
+            if not path.exists() or not path.stat().st_size:
+                _create_database(path)
+            try:
+                self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(path))
+            except (KeyError, RuntimeError) as error:
+                raise ConflictError(
+                    f"{path} holds no study of a run ({error}): restore it, or give another --run"
+                ) from None
+            self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
 
     def _write_attributes(self, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
         held = self._study.user_attrs
@@ -144,30 +155,63 @@ class Ledger:
                 "sources": [list(inputs) for inputs in pattern.sources],
             },
         )
-        self._study.add_trial(trial)
+        with _writing(self._path):
+            self._study.add_trial(trial)
         return len(self._study.get_trials(deepcopy=False)) - 1
 
-    def restart(self, number: int, lost: Sequence[str]) -> None:
-        """Record that a candidate is being trained again, and why its earlier trainings gave no outcome."""
-        self._trial(number).set_user_attr("attempts", {"lost": list(lost), "returned": False})
+    def restart(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
+        """Record that a candidate is being trained again or further, and why earlier trainings gave no outcome."""
+        self._write_attempts(number, lost, pause_after, returned=False)
 
-    def give_back(self, number: int, lost: Sequence[str]) -> None:
+    def give_back(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
         """Record that a candidate's training was given back: the run was asked to end."""
-        self._trial(number).set_user_attr("attempts", {"lost": list(lost), "returned": True})
+        self._write_attempts(number, lost, pause_after, returned=True)
+
+    def _write_attempts(self, number: int, lost: Sequence[str], pause_after: int | None, returned: bool) -> None:
+        attempts = {"lost": list(lost), "returned": returned, "pause_after": pause_after}
+        with _writing(self._path):
+            self._trial(number).set_user_attr("attempts", attempts)
 
     def _trial(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
+        with _writing(self._path):
+            accuracy = self._write_outcome(number, outcome)
+            # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
+            if accuracy is None or not math.isfinite(accuracy):
+                self._study.tell(number, state=TrialState.FAIL)
+            else:
+                self._study.tell(number, float(accuracy))
+
+    def pause(self, number: int, outcome: Outcome) -> None:
+        """Record a candidate's measurement at a rung; it stays RUNNING."""
+        with _writing(self._path):
+            accuracy = self._write_outcome(number, outcome)
+            assert accuracy is not None, "a training that failed does not pause"
+            self._trial(number).report(float(accuracy), outcome.epochs)
+
+    def prune(self, number: int) -> None:
+        """Record that a candidate goes no further than the rung where it paused: PRUNED, never COMPLETE."""
+        with _writing(self._path):
+            self._study.tell(number, state=TrialState.PRUNED)
+
+    def _write_outcome(self, number: int, outcome: Outcome) -> float | None:
         values = outcome.to_dict()
-        accuracy = values.pop("validation_accuracy")
+        accuracy: float | None = values.pop("validation_accuracy")
         self._trial(number).set_user_attr("outcome", values)
-        # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
-        if accuracy is None or not math.isfinite(accuracy):
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, float(accuracy))
+        return accuracy
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell what SQLite could not write as the machine's trouble: what was committed before stays."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = error.__cause__ or error
+        raise MachineError(f"{path} cannot be written ({getattr(reason, 'orig', reason)})") from error
 
 
 def _create_database(path: Path) -> None:
@@ -175,7 +219,7 @@ def _create_database(path: Path) -> None:
     for leftover in path.parent.glob(f".{path.name}.*"):  # SQLite's own journal of it included
         leftover.unlink()
     temporary = path.with_name(f".{path.name}.{getpid()}")
-    storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+    storage = optuna.storages.RDBStorage(storage_url(temporary))
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -188,6 +232,9 @@ def _create_database(path: Path) -> None:
 def _as_entry(trial: FrozenTrial) -> Entry:
     attributes = trial.user_attrs
     sources = attributes["sources"]
+    attempts = attributes.get("attempts", {})
+    rungs = dict(sorted(trial.intermediate_values.items()))
+    measured = {"validation_accuracy": rungs[max(rungs)], **attributes["outcome"]} if rungs else None
     return Entry(
         number=trial.number,
         running=trial.state == TrialState.RUNNING,
@@ -196,8 +243,11 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         strategy=attributes["strategy"],
         seed=attributes["seed"],
         regime=attributes.get("regime"),
-        lost=tuple(attributes.get("attempts", {}).get("lost", ())),
-        returned=attributes.get("attempts", {}).get("returned", False),
+        lost=tuple(attempts.get("lost", ())),
+        returned=attempts.get("returned", False),
+        pause_after=attempts.get("pause_after", 0),
+        paused=None if measured is None else Outcome.from_dict(measured),
+        rungs=rungs,
         validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
     )
 
@@ -207,10 +257,14 @@ def check_database(path: Path) -> None:
 
     Raises:
         ConflictError: with what is wrong and what to do.
+        MachineError: it is not damaged, and cannot be opened all the same.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        # rw makes no file; ro could not roll back what a killed run left half written, and would fail.
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
             verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise MachineError(f"{path} cannot be opened ({error})") from None
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
@@ -228,28 +282,5 @@ def annotate(run: Path, text: str) -> bool:
     except ModuleNotFoundError:
         return False
     with lock_run(run):
-        save_note(optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}"), text)
+        save_note(optuna.load_study(study_name=STUDY_NAME, storage=storage_url(run / "study.db")), text)
     return True
-
-
-@contextlib.contextmanager
-def lock_run(run: Path) -> Iterator[None]:
-    """Hold the run directory for this process alone, until the block ends or the process dies.
-
-    Raises:
-        ConflictError: another driver holds it; its pid and host are named.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise ConflictError(
-                f"{run} is being searched by {stream.read().strip() or 'another process'}: wait for it, or give "
-                "another --run"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"pid {getpid()} on {socket.gethostname()}\n")
-        stream.flush()
-        yield

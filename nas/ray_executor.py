@@ -1,17 +1,21 @@
-"""Trainings through Ray Tune, several at a time: the only importer of ray."""
+"""Trainings through Ray Tune, several at a time."""
 
+import faulthandler
 import json
 import logging
 import os
+import re
+import shutil
+import signal
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-# Read by Ray when it is imported: no telemetry, no files of Tune's own, the older of its two printers, which can be
-# silenced, and no SIGINT handler of Tune's, which would make an interrupted run look finished.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Read by Ray when it is imported: no files of Tune's own, the older of its two printers, which can be silenced, and no
+# SIGINT handler of Tune's, which would make an interrupted run look finished.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -20,16 +24,19 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from nas.executors import Source, StopFlag, Trainer
+from nas.checkpoints import FOLDER, SCRATCH
+from nas.cluster import share_gpus, start_ray
+from nas.executors import Job, LostError, Source, StopFlag, Trainer
 from nas.train import Outcome
+from search_spaces.errors import MachineError
 
 
 class LedgerSearcher(Searcher):
-    """Hands a source's candidates to Tune and Tune's results to the source.
+    """Hands a source's jobs to Tune and Tune's results to the source.
 
     Args:
-        source: gives candidates and takes outcomes, in this process.
-        n_workers: candidates handed out at a time.
+        source: gives jobs and takes outcomes, in this process.
+        n_workers: jobs handed out at a time.
         check_stop: set once a signal came; what ends then has no outcome.
     """
 
@@ -42,27 +49,39 @@ class LedgerSearcher(Searcher):
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next candidate as a Tune config, None while all workers are busy, FINISHED when none is left."""
+        """The next job as a Tune config, None while all workers are busy, FINISHED when none is left."""
         if len(self._numbers) >= self._n_workers:
             return None
         with self._keep_error():
-            task = self._source.ask()
-        if task is None:
+            job = self._source.ask()
+        if job is None:
             return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
-        self._numbers[trial_id], candidate = task
-        return {"candidate": candidate}
+        self._numbers[trial_id] = job.number
+        return {"job": job}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Bring the outcome home. An error that reaches Tune left no result: the worker itself died."""
-        number = self._numbers.pop(trial_id, None)
-        if number is None or self._check_stop.signal_number is not None:
+        """Bring the outcome home. Of an error Tune says here that there was one; `lose` is told why."""
+        if error or self._check_stop.signal_number is not None:
             # A signal ends workers too: their candidates stay running and are trained again on resume.
             return
+        number = self._numbers.pop(trial_id)
         with self._keep_error():
-            if error or result is None:
-                self._source.lose(number, "worker died")
+            if result is None:
+                self._source.lose(number, "worker ended without a result")
+            elif "lost" in result:
+                self._source.lose(number, result["lost"])
             else:
                 self._source.tell(number, _read_outcome(result))
+
+    def number_of(self, trial_id: str) -> int | None:
+        """The candidate's number, while Tune has no result of it."""
+        return self._numbers.get(trial_id)
+
+    def lose(self, trial_id: str, reason: str) -> None:
+        """The trial's worker died."""
+        if self._check_stop.signal_number is None:
+            with self._keep_error():
+                self._source.lose(self._numbers.pop(trial_id), reason)
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
@@ -77,86 +96,153 @@ class LedgerSearcher(Searcher):
         return {}  # Tune pickles its searcher for a restore that we never ask of it
 
 
-class _StopCallback(tune.Callback):
-    """Ends Tune's loop on a signal or an error of ours, between two turns: a safe point, with no write under way."""
+class _Watch(tune.Callback):
+    """Ends Tune's loop on a signal or an error of ours, between two turns; tells the searcher why a worker died."""
 
-    def __init__(self, searcher: LedgerSearcher, check_stop: StopFlag) -> None:
+    def __init__(self, searcher: LedgerSearcher, trainer: Trainer, check_stop: StopFlag) -> None:
         self._searcher = searcher
+        self._trainer = trainer
         self._check_stop = check_stop
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002  Tune's form
-        self._check_stop()
+        self._check_stop()  # a safe point, with no write under way
         if self._searcher.error is not None:
             raise self._searcher.error
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        number = self._searcher.number_of(trial.trial_id)
+        if number is not None:
+            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, number, str(trial.get_error())))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
+def _explain_death(trainer: Trainer, number: int, text: str) -> str:
+    """Why a worker died, in a line, from what it left behind and from what Ray says of it."""
+    stack = _stack_path(trainer, number)
+    if stack is not None and stack.exists() and (frames := stack.read_text()):
+        stack.unlink()
+        ours = re.search(r'/nas/(\w+\.py)", line (\d+) in (\w+)', frames)
+        where = f" at {ours[1]}:{ours[2]}, {ours[3]}" if ours else ""
+        return f"over the trial timeout of {trainer.config.trial_timeout:g} s{where}"
+    if "running low on memory" in text:
+        return "worker died: its node ran out of memory"
+    if re.search(r"node.{0,80}(died|dead|terminated|failed)|NODE_DIED", text, re.IGNORECASE | re.DOTALL):
+        return "worker died: its node was lost"
+    return "worker died"
+
+
+def _stack_path(trainer: Trainer, number: int) -> Path | None:
+    """Where a worker over its time limit leaves its stack; None on a node that does not share the run directory."""
+    if trainer.run is None or not trainer.run.is_dir():
+        return None
+    return trainer.run / FOLDER / f".{number:06d}.stack.tmp"
+
+
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What a worker runs for one candidate."""
+    """What a worker runs for one job."""
+    job: Job = config["job"]
     try:
-        outcome = trainer.train(config["candidate"])
+        with _time_limit(trainer, job.number):
+            outcome = trainer.train(job)
+    except LostError as reason:
+        return {"lost": str(reason)}
+    except OSError as error:
+        return {"machine": str(error)}
     except Exception:  # Tune would tell the searcher that there was an error, but not which
         return {"crash": traceback.format_exc()}
     return {"outcome": json.dumps(outcome.to_dict(), allow_nan=False)}  # text: Tune flattens a dict
 
 
+@contextmanager
+def _time_limit(trainer: Trainer, number: int) -> Iterator[None]:
+    """End this process, its stack left for the driver, if the block takes longer than a training may.
+
+    faulthandler's watchdog needs neither the interpreter's lock nor a working interpreter.
+    """
+    seconds = trainer.config.trial_timeout
+    if seconds is None:
+        yield
+        return
+    path = _stack_path(trainer, number) or Path(os.devnull)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as stream:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=stream)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    if path != Path(os.devnull):
+        path.unlink(missing_ok=True)
+
+
 def _read_outcome(result: dict[str, Any]) -> Outcome:
+    if "machine" in result:
+        raise MachineError(f"a worker cannot write its checkpoint: {result['machine']}")
     if "crash" in result:
         raise RuntimeError(f"a training crashed in its worker:\n{result['crash']}")
     return Outcome.from_dict(json.loads(result["outcome"]))
 
 
-def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:
+def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int | Literal["auto"]) -> None:
     """Train the source's candidates, n_workers at a time, each in a process of its own on a Ray started for this run.
 
+    Args:
+        n_workers: auto: as many as a cluster can hold.
+
     Raises:
+        MachineError: the cluster does not answer, or can never hold so many workers.
         Interrupted: a signal came; the candidates being trained have no outcome.
     """
-    n_gpus = n_workers if trainer.config.device == "cuda" else 0
-    # "local": never join a cluster that somebody else runs on this machine.
-    ray.init(
-        address="local",
-        num_cpus=n_workers,
-        num_gpus=n_gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-    )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        n_at_a_time = start_ray(trainer.config, n_workers)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
-        with check_stop.installed(), tempfile.TemporaryDirectory(prefix="skipsearch-tune-") as folder:
-            _fit(source, trainer, check_stop, n_workers, folder)
+        with check_stop.installed():
+            check_stop()
+            _fit(source, trainer, check_stop, n_at_a_time)
     finally:
         ray.shutdown()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int, folder: str) -> None:
+def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:
     trainable = tune.with_resources(
-        tune.with_parameters(_train, trainer=trainer),
-        {"cpu": 1, "gpu": 1 if trainer.config.device == "cuda" else 0},
+        tune.with_parameters(_train, trainer=trainer), {"cpu": 1, "gpu": share_gpus(trainer.config)}
     )
     searcher = LedgerSearcher(source, n_workers, check_stop)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            num_samples=-1,  # until the searcher says FINISHED
-            reuse_actors=True,  # 0.07 s a candidate where a new process takes seconds to import torch
-        ),
-        run_config=tune.RunConfig(
-            storage_path=folder,
-            verbose=0,
-            callbacks=[_StopCallback(searcher, check_stop)],
-            failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
-        ),
-    )
-    try:
-        tuner.fit()
-    except tune.TuneError:
-        if searcher.error is None:
-            raise
+    with _scratch_folder(trainer.run) as folder:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # until the searcher says FINISHED
+                reuse_actors=True,  # 0.07 s a candidate where a new process takes seconds to import torch
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[_Watch(searcher, trainer, check_stop)],
+                failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
+            ),
+        )
+        try:
+            tuner.fit()
+        except tune.TuneError:
+            if searcher.error is None:
+                raise
     if searcher.error is not None:
         raise searcher.error
+
+
+@contextmanager
+def _scratch_folder(run: Path | None) -> Iterator[Path]:
+    """Where Tune writes for itself: in the run directory, whose next start sweeps it if this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="skipsearch-tune-")) if run is None else run / SCRATCH
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

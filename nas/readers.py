@@ -2,16 +2,21 @@
 
 import gzip
 import hashlib
+import lzma
+import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from nas.data import DataSet
 from search_spaces.errors import InputError
+from search_spaces.files import open_regular
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_MNIST_HINT = (
@@ -20,7 +25,14 @@ FASHION_MNIST_HINT = (
 )
 NPZ_HINT = "write it by numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
 IDX_UINT8 = 0x08
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last: an encrypted one
+MAX_BYTES = 2 * 10**9  # of a file, and of its arrays: ten times CIFAR-10; a file of 2 MB can unpack to so much
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+MAX_HEADER = 1000  # bytes of an array's; numpy writes about 100
+# What zipfile and numpy raise of a damaged or made-up file; RuntimeError of an encrypted one, or of nested brackets.
+DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, TypeError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
 
 
 def load_data(name: str, path: str | None) -> DataSet:
@@ -73,14 +85,17 @@ def _load_fashion_mnist(folder: Path) -> DataSet:
 
 def _read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """One idx file of bytes (http://yann.lecun.com/exdb/mnist): 4 bytes of magic, a big-endian length a dimension."""
-    path = next((path for path in (folder / f"{name}.gz", folder / name) if path.exists()), None)
-    if path is None:
-        raise InputError(f"{folder / name}.gz is missing; {FASHION_MNIST_HINT}")
+    n_header, n_expected = 4 + 4 * len(shape), math.prod(shape)
+    path = folder / f"{name}.gz"
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        path = path if path.exists() else folder / name
+        with open_regular(path, MAX_BYTES) as stream:
+            unpacked = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+            content = unpacked.read(n_header + n_expected + 1)  # one more shows a file that is longer
+    except FileNotFoundError:
+        raise InputError(f"{folder / name}.gz is missing; {FASHION_MNIST_HINT}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}): truncated or no gzip file; {FASHION_MNIST_HINT}") from None
-    n_header = 4 + 4 * len(shape)
     header = np.frombuffer(content[4:n_header], dtype=">u4") if len(content) >= n_header else ()
     found = tuple(int(length) for length in header)
     if content[:4] != bytes([0, 0, IDX_UINT8, len(shape)]) or found != shape:
@@ -88,11 +103,11 @@ def _read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uin
             f"{path}: expected an idx file of bytes of shape {shape}, found magic {content[:4].hex()!r} and shape "
             f"{found}; {FASHION_MNIST_HINT}"
         )
-    n_expected = int(np.prod(shape))
-    if len(content) - n_header != n_expected:
+    n_found = len(content) - n_header
+    if n_found != n_expected:
+        found_bytes = f"{n_found} or more" if n_found > n_expected else n_found
         raise InputError(
-            f"{path}: expected {n_expected} bytes after the header, found {len(content) - n_header}; "
-            f"{FASHION_MNIST_HINT}"
+            f"{path}: expected {n_expected} bytes after the header, found {found_bytes}; {FASHION_MNIST_HINT}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=n_header).reshape(shape)
 
@@ -119,21 +134,39 @@ def _load_npz(path: Path) -> DataSet:
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    names = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
+        with open_regular(path, MAX_BYTES) as stream, zipfile.ZipFile(stream) as archive:
+            held = [name.removesuffix(".npy") for name in archive.namelist()]
+            missing = [name for name in NAMES if name not in held]
             if missing:
-                raise InputError(
-                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}; {NPZ_HINT}"
-                )
-            return {name: archive[name] for name in names}
+                raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing':.200}")
+            n_bytes = sum(_measure_array(archive, name) for name in NAMES)
+            if n_bytes > MAX_BYTES:
+                raise InputError(f"{path} unpacks to {n_bytes:,} bytes, and at most {MAX_BYTES:,} are read")
+            return {name: _read_array(archive, name) for name in NAMES}
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; {NPZ_HINT}") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, *DAMAGED_ZIP) as error:
-        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error}); {NPZ_HINT}") from None
+    except InputError as error:
+        raise InputError(f"{error}; {NPZ_HINT}") from None
+    except DAMAGED as error:
+        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error!s:.200}); {NPZ_HINT}") from None
+
+
+def _measure_array(archive: zipfile.ZipFile, name: str) -> int:
+    """The bytes that an array takes by its own header, which numpy believes: it allocates before it reads."""
+    with archive.open(f"{name}.npy") as member:
+        read_header = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(member, MAX_HEADER)
+        n_bytes, n_held = math.prod(shape) * dtype.itemsize, archive.getinfo(member.name).file_size - member.tell()
+    if n_bytes != n_held and not dtype.hasobject:
+        raise ValueError(f"{name} has {n_held:,} bytes, its header says {n_bytes:,}")
+    return n_bytes
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
+        return array
 
 
 def _check_images(path: Path, part: str, images: NDArray[Any]) -> NDArray[Any]:
@@ -170,5 +203,6 @@ def _as_data_set(
     name: str, images: NDArray[Any], labels: NDArray[np.int64], test: NDArray[np.int64], *, augment: bool
 ) -> DataSet:
     images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    return DataSet(name, images, labels, int(labels.max()) + 1, test, augment, digest)
+    digest = hashlib.sha256(images.data)
+    digest.update(labels.data)
+    return DataSet(name, images, labels, int(labels.max()) + 1, test, augment, digest.hexdigest())

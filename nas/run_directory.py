@@ -1,6 +1,7 @@
 """A run directory in use: its settings settled, its ledger open, its trainings executed."""
 
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from nas.checkpoints import FOLDER, SCRATCH
 from nas.config import SearchConfig, format_toml, merge_settings, read_toml, validate
 from nas.data import DataSet, check_split
 from nas.executors import Source, StopFlag, Trainer, resolve_device, resolve_workers, run_serial
-from nas.ledger import SCHEMA, Ledger, lock_run
+from nas.ledger import SCHEMA, Ledger
+from nas.lock import lock_run
 from search_spaces.errors import ConflictError, InputError, Interrupted
 from search_spaces.files import write_atomic
 
@@ -38,16 +41,13 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
     _check_kind(run, held, model)
     config = validate(model, {**held, **merge_settings(file, flags)})
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, on_cluster=config.ray_address is not None)
+    workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
+    if config.ray_address is None:
+        workers = resolve_workers(workers, device, config.gpus_per_worker)
     data = str(Path(config.data).resolve()) if config.data else None
-    config = config.model_copy(
-        update={"device": device, "workers": resolve_workers(config.workers, device), "data": data}
-    )
-    differences = [
-        f"{name.replace('_', '-')} {held.get(name)!r} there, {value!r} now"
-        for name, value in config.model_dump(mode="json").items()
-        if held and name not in model.changeable and held.get(name) != value
-    ]
+    config = config.model_copy(update={"device": device, "workers": workers, "data": data})
+    differences = _find_differences(validate(model, held), config) if held else []
     if differences:
         raise ConflictError(
             f"{run} holds a run of other settings: "
@@ -55,6 +55,18 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
             + ". Give another --run, or drop these flags"
         )
     return config
+
+
+def _find_differences(held: SearchConfig, config: SearchConfig) -> list[str]:
+    """What a run's settings would change that would make it another run."""
+    # With more patterns or seeds, halving would have kept others.
+    changeable = held.changeable - ({"trials", "seeds"} if held.halving else set())
+    values = held.model_dump(mode="json")
+    return [
+        f"{name.replace('_', '-')} {values[name]!r} there, {value!r} now"
+        for name, value in config.model_dump(mode="json").items()
+        if name not in changeable and values[name] != value
+    ]
 
 
 def _check_folder(run: Path) -> None:
@@ -84,7 +96,7 @@ def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -
 
 @contextmanager
 def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
-    """Hold a run directory, its settings written, until the block ends.
+    """Hold a run directory, its settings written and leftovers of killed runs swept, until the block ends.
 
     Yields:
         The flag that the first signal sets within the block.
@@ -95,8 +107,17 @@ def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
     check_stop = StopFlag()
     with check_stop.installed(), lock_run(run):
         settle_config(run, None, config.model_dump(), type(config))  # again, now that nobody else can write it
+        sweep(run)
         write_atomic(run / "config.toml", format_toml(config))
         yield check_stop
+
+
+def sweep(run: Path) -> None:
+    """Remove what killed processes left half-made in a run directory that is held."""
+    shutil.rmtree(run / SCRATCH, ignore_errors=True)
+    for folder in (run, run / FOLDER):
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)  # a worker that outlived its driver may be faster
 
 
 def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:
@@ -131,13 +152,18 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
 def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int) -> None:
     """Train all of a source's candidates, n_left of them, by as many workers as the settings say.
 
+    One worker on this machine is this process, unless trainings have a time limit: only another process can be ended.
+
     Raises:
+        MachineError: the machine, or the cluster, cannot do it.
         Interrupted: a signal came; what is finished has been told.
     """
-    assert isinstance(trainer.config.workers, int), "workers are resolved"
-    n_workers = min(trainer.config.workers, n_left)
+    config = trainer.config
+    n_workers = config.workers if config.workers == "auto" else min(config.workers, n_left)
     try:
-        if n_workers <= 1:
+        if n_left == 0:
+            return
+        if n_workers == 1 and config.trial_timeout is None and config.ray_address is None:
             run_serial(source, trainer, check_stop)
         else:
             from nas.ray_executor import run_ray
@@ -151,9 +177,7 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
 def describe_environment(device: str) -> dict[str, str]:
     """What figures were measured with: device, versions, commit."""
     return {
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{platform.machine()} CPU, one thread a worker",
+        "device": _name_device(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "optuna": version("optuna"),
@@ -162,6 +186,12 @@ def describe_environment(device: str) -> dict[str, str]:
         "commit": _own_commit(),
         "schema": str(SCHEMA),
     }
+
+
+def _name_device(device: str) -> str:
+    if device == "cpu":
+        return f"{platform.machine()} CPU, one thread a worker"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA, on a cluster"
 
 
 def _own_version() -> str:

@@ -7,7 +7,8 @@ from nas.config import Candidate, SearchConfig
 from nas.cost import Cost, predict_cost
 from nas.data import DataSet, check_split
 from nas.executors import Trainer
-from nas.ledger import Ledger
+from nas.halving import Halving
+from nas.ledger import Entry, Ledger
 from nas.proposals import create_strategy, iterate_templates
 from nas.readers import load_data
 from nas.run_directory import execute, hold_run, open_ledger
@@ -35,6 +36,7 @@ class Search(LedgerSource):
         self._cost: Cost | None = None
         if config.strategy != "templates":
             self._strategy = create_strategy(config.strategy, self._budget, config.seed)
+        self._halving = Halving(config.epochs, config.trials, config.seeds) if config.halving else None
         self._load_history()
         self._plan = self._iterate_plan()
 
@@ -46,7 +48,21 @@ class Search(LedgerSource):
         for entry in entries:
             if not entry.running and entry.strategy != "templates":
                 self._strategy.tell(entry.pattern, entry.seed, entry.validation_accuracy)
+        if self._halving is not None:
+            self._replay_rungs(self._halving, [e for e in entries if e.strategy != "templates"])
         self._resume((e, self._task(e.strategy, e.template, e.pattern, e.seed)) for e in entries)
+        self._advance()
+
+    def _replay_rungs(self, halving: Halving, entries: list[Entry]) -> None:
+        """Lead halving to where the run was: it decides again what it decided before."""
+        for entry in entries:
+            halving.place(entry.pattern.key)
+        for rung in halving.rungs:
+            for entry in entries:
+                if rung in entry.rungs:
+                    halving.report(entry.pattern.key, entry.seed, rung, entry.rungs[rung])
+                elif not entry.running and entry.validation_accuracy is None:
+                    halving.fail(entry.pattern.key, entry.seed)
 
     def _task(self, strategy: str, template: str | None, pattern: ConnectionPattern, seed: int) -> Task:
         return Task(Candidate(pattern, self._network, seed, template), strategy, self._budget)
@@ -65,13 +81,21 @@ class Search(LedgerSource):
                 yield "templates", name, pattern
         if self._config.strategy == "templates":
             return
+        # Those that survive halving are no sample of the space any more: statistics must not take them for one.
+        label = self._config.strategy + (" halved" if self._config.halving else "")
         for number in range(self._config.trials):
             if number < len(self._proposed):
-                yield self._config.strategy, None, self._proposed[number]
-            elif (proposal := self._strategy.ask(number, self._known)) is not None:
-                yield self._config.strategy, None, proposal
+                proposal: ConnectionPattern | None = self._proposed[number]
             else:
-                return
+                proposal = self._strategy.ask(number, self._known)
+            if proposal is None:
+                break
+            if self._halving is not None:
+                self._halving.place(proposal.key)
+            yield label, None, proposal
+        if self._halving is not None:
+            self._halving.close()
+            self._advance()
 
     def _next_task(self) -> Task | None:
         task = next(self._plan, None)
@@ -81,12 +105,40 @@ class Search(LedgerSource):
             assert cost == self._cost, f"candidates of one stratum cost {cost} and {self._cost}"
         return task
 
-    def tell(self, number: int, outcome: Outcome) -> None:
-        """See executors.Source."""
-        task = self._running[number]
-        super().tell(number, outcome)
+    def _pause_after(self, task: Task) -> int | None:
+        """The rung that a proposal is trained to next; the named templates are trained to the end, to compare with."""
+        if self._halving is None or task.strategy == "templates":
+            return None
+        return self._halving.pause_after(task.candidate.pattern.key)
+
+    def _measured(self, task: Task, outcome: Outcome) -> None:
+        if self._halving is None or task.strategy == "templates":
+            return
+        key, seed = task.candidate.pattern.key, task.candidate.seed
+        if outcome.paused:
+            assert outcome.validation_accuracy is not None, "a training that failed does not pause"
+            self._halving.report(key, seed, outcome.epochs, outcome.validation_accuracy)
+        elif outcome.validation_accuracy is None:
+            self._halving.fail(key, seed)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Let go on, or end, what waits at a rung that is decided."""
+        if self._halving is None:
+            return
+        for number, outcome in sorted(self._waiting.items()):
+            key = self._unfinished[number].candidate.pattern.key
+            if not self._halving.is_alive(key):
+                self._prune(number)
+            elif self._halving.pause_after(key) != outcome.epochs:
+                self._go_on(number)
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        task = self._unfinished[number]
+        super()._end(number, outcome)
         if task.strategy != "templates":
-            self._strategy.tell(task.candidate.pattern, task.candidate.seed, outcome.validation_accuracy)
+            accuracy = None if outcome.paused else outcome.validation_accuracy
+            self._strategy.tell(task.candidate.pattern, task.candidate.seed, accuracy)
 
 
 def count_asked(config: SearchConfig) -> int:
@@ -132,4 +184,4 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     with hold_run(run, config) as check_stop:
         search = Search(config, data, open_ledger(run, config, data, n_asked), listener)
         listener(None, None, search.n_finished, search.n_asked)
-        execute(search, Trainer(data, config), check_stop, search.n_asked - search.n_finished)
+        execute(search, Trainer(data, config, run.resolve()), check_stop, search.n_asked - search.n_finished)

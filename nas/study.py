@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.cost import Cost, predict_cost
 from nas.data import check_split
-from nas.executors import Trainer
+from nas.executors import Job, Trainer
 from nas.ledger import Ledger
 from nas.plan import describe_settings, list_tasks, make_plan
 from nas.readers import load_data
@@ -79,20 +79,23 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         if held is None and (run / "study.db").exists():
             raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
         plan, sha256 = held or (plan := make_plan(config, protocol, check_stop), write_plan(run, plan))
-        if plan["settings"] != describe_settings(config):
+        # A setting that came after the plan is none of its own.
+        own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
+        if plan["settings"] != own:
             raise ConflictError(f"the plan.json in {run} is of a study of other settings: restore its own")
         ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
         tasks = list_tasks(plan, config, data)
         study = Study(tasks, ledger, listener, config.attempts)
         listener(None, None, study.n_finished, study.n_asked)
-        execute(study, Trainer(data, config), check_stop, study.n_asked - study.n_finished)
+        execute(study, Trainer(data, config, run.resolve()), check_stop, study.n_asked - study.n_finished)
 
 
 def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     """Wall-clock seconds that a plan's trainings will take, from two short ones of each stratum in this process.
 
     The first of a stratum, of one epoch, warms up and is dropped; the second is of up to two epochs, and stretched.
-    What Ray takes to start, and what workers take from each other, comes on top.
+    What Ray takes to start, and what workers take from each other, comes on top; a cluster of unknown size counts as
+    one worker.
     """
     data = load_data(config.dataset, config.data)
     trainer = Trainer(data, config)
@@ -104,8 +107,8 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
         for n_epochs in (1, min(2, candidate.training.epochs)):
             short = replace(candidate, training=candidate.training.model_copy(update={"epochs": n_epochs}))
             started = time.perf_counter()
-            trainer.train(short)
+            trainer.train(Job(0, short))
             seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
-    assert isinstance(config.workers, int), "workers are resolved"
+    n_workers = 1 if config.workers == "auto" else config.workers  # a cluster's size is not known here
     total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
-    return total / config.workers
+    return total / n_workers

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.config import MAX_LAYERS, Conflict, NetworkConfig, PositiveInt, SearchConfig, TrainingConfig, validate
+from nas.config import MAX_LAYERS, RUNNING, Conflict, NetworkConfig, PositiveInt, SearchConfig, TrainingConfig, validate
 from search_spaces.budget import parse_budget
 from search_spaces.design import Layout
 from search_spaces.errors import InputError
@@ -47,9 +47,7 @@ class StudyConfig(SearchConfig):
         check_patterns: size of that subset.
     """
 
-    changeable: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "attempts"}
-    )  # all else is in the plan, and the plan is hashed
+    changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
 
     trials: Annotated[int, Field(ge=0)] = 12
     also_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] = ()
@@ -80,7 +78,7 @@ class StudyConfig(SearchConfig):
             if needed != {"budget", "layers", "strategy", "trials"}:  # a design takes as many patterns as there are
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
-        yield {"strategy"}, _check_strategy
+        yield {"strategy", "halving"}, _check_strategy
         yield {"stem_channels", "compression", "transition", "growth"}, _check_equal_cost
         yield {"regime", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
         yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
@@ -192,6 +190,8 @@ def _check_budgets(config: StudyConfig) -> str | None:
 
 
 def _check_strategy(config: StudyConfig) -> str | None:
+    if config.halving:
+        return "a study trains every pattern to the end, or it could not compare them: drop halving"
     return None if config.strategy == "random" else "a study has no strategy: its design says what is trained"
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.checkpoints import Checkpoint, Slot
 from nas.config import Candidate, TrainingConfig
 from nas.data import Split, augment_images
 from nas.network import build_network
+from search_spaces.errors import InputError
 from search_spaces.sampling import derive_seed
 
 MOMENTUM = 0.9
@@ -29,10 +31,14 @@ class Outcome:
         validation_accuracy: share of validation images classified right, or None if the training failed.
         validation_loss: mean cross-entropy on validation images, in nats, or None.
         epochs: passes finished.
-        seconds: wall-clock time of the training and its evaluation.
+        seconds: wall-clock time of the training and its evaluation, that of lost attempts up to their checkpoint
+            included.
         curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
-            in the last.
+            in the last, and where the training paused.
         error: why there is no value, or None.
+        paused: whether it was measured before its last epoch, and can go on.
+        resumed_epoch: the epoch whose checkpoint this training went on from, 0 for none.
+        checkpoint_error: why there was a checkpoint and it was not used, or None.
     """
 
     validation_accuracy: float | None
@@ -41,6 +47,9 @@ class Outcome:
     seconds: float
     curve: tuple[dict[str, float], ...] = ()
     error: str | None = None
+    paused: bool = False
+    resumed_epoch: int = 0
+    checkpoint_error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for other processes."""
@@ -61,62 +70,108 @@ def train_candidate(
     split: Split,
     config: TrainingConfig,
     check_stop: Callable[[], None] = lambda: None,
+    slot: Slot | None = None,
+    pause_after: int | None = None,
 ) -> Outcome:
     """Train a candidate and measure it on validation images.
 
     The candidate's seed fixes initial weights, order and augmentation; with the same device and number of threads
-    the same seed gives the same numbers.
+    the same seed gives the same numbers, whether the training was interrupted or not.
 
     Args:
         candidate: what to train.
         split: its data; the network goes to the same device.
         config: epochs, learning rate, batch size, weight decay.
         check_stop: called before every step; raises to end the training at once.
+        slot: where checkpoints go, and one may lie to go on from; None: nowhere.
+        pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
 
     Returns:
         An outcome, with an error and no value if a loss was not finite.
     """
     started = time.perf_counter()
-    network = build_network(candidate).to(split.train_images.device)
-    curve: list[dict[str, float]] = []
-    error = loss = accuracy = None
-    try:
-        for epoch, train_loss in enumerate(_run_epochs(network, candidate.seed, split, config, check_stop), start=1):
-            curve.append({"epoch": epoch, "train_loss": train_loss})
-        refresh_statistics(network, split.train_images)
-        loss, accuracy = evaluate(network, split.validation_images, split.validation_labels)
-        curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
-    except NonFiniteLossError as reason:
-        error = str(reason)
-    return Outcome(accuracy, loss, len(curve), time.perf_counter() - started, tuple(curve), error)
-
-
-def _run_epochs(
-    network: nn.Module, seed: int, split: Split, config: TrainingConfig, check_stop: Callable[[], None]
-) -> Iterator[float]:
-    """Train epoch by epoch; yields each epoch's mean loss."""
-    n_steps = max(1, len(split.train_labels) // config.batch_size)  # an epoch's; the incomplete last batch is dropped
+    device = split.train_images.device
+    network = build_network(candidate).to(device)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay, nesterov=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps * config.epochs))
+    last = min(pause_after or config.epochs, config.epochs)
+    held, problem = _take_up(slot, network, optimizer, str(device), last)
+    curve = [] if held is None else list(held.curve)
+    if held is not None:
+        started -= held.seconds
+    n_resumed = len(curve)
+    error = loss = accuracy = None
+
+    def keep() -> None:
+        if slot is not None:
+            seconds = time.perf_counter() - started
+            slot.write(Checkpoint(network.state_dict(), optimizer.state_dict(), curve, seconds))
+
+    try:
+        for epoch in range(n_resumed, last):
+            train_loss = _run_epoch(network, optimizer, epoch, candidate.seed, split, config, check_stop)
+            curve.append({"epoch": epoch + 1, "train_loss": train_loss})
+            if slot is not None and slot.is_due and epoch + 1 < last:
+                keep()
+        refresh_statistics(network, split.train_images)
+        loss, accuracy = evaluate(network, split.validation_images, split.validation_labels)
+        curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
+        if last < config.epochs:
+            keep()
+    except NonFiniteLossError as reason:
+        error = str(reason)
+    seconds = time.perf_counter() - started
+    paused = error is None and last < config.epochs
+    return Outcome(accuracy, loss, len(curve), seconds, tuple(curve), error, paused, n_resumed, problem)
+
+
+def _take_up(
+    slot: Slot | None, network: nn.Module, optimizer: torch.optim.Optimizer, device: str, last: int
+) -> tuple[Checkpoint | None, str | None]:
+    """Go on from a checkpoint if there is one; else why it was not used, if there is one that cannot be."""
+    if slot is None:
+        return None, None
+    try:
+        held = slot.read(device)
+    except InputError as error:
+        return None, str(error)  # the training starts anew, and its outcome says so
+    if held is not None and len(held.curve) > last:  # an older ledger was put back
+        return None, f"{slot.path} is of epoch {len(held.curve)}, beyond the {last} asked for"
+    if held is not None:
+        network.load_state_dict(held.network)
+        optimizer.load_state_dict(held.optimizer)
+    return held, None
+
+
+def _run_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    split: Split,
+    config: TrainingConfig,
+    check_stop: Callable[[], None],
+) -> float:
+    """One pass over the training set; gives its mean loss."""
+    n_steps = max(1, len(split.train_labels) // config.batch_size)  # the incomplete last batch is dropped
     network.train()
-    for epoch in range(config.epochs):
-        losses = torch.empty(n_steps, device=split.train_images.device)
-        for step, (images, labels) in enumerate(_batches(split, config.batch_size, n_steps, seed, epoch)):
-            check_stop()
-            loss: Tensor = F.cross_entropy(network(images), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            losses[step] = loss.detach()
-        # Looked at once an epoch: a look at every step would make a GPU wait for each.
-        finite = losses.isfinite()
-        if not finite.all():
-            step = epoch * n_steps + int(finite.logical_not().nonzero()[0]) + 1
-            raise NonFiniteLossError(f"training loss not finite at step {step} of {n_steps * config.epochs}")
-        yield float(losses.mean())
+    losses = torch.empty(n_steps, device=split.train_images.device)
+    for step, (images, labels) in enumerate(_batches(split, config.batch_size, n_steps, seed, epoch)):
+        check_stop()
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs)
+        loss: Tensor = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses[step] = loss.detach()
+    # Looked at once an epoch: a look at every step would make a GPU wait for each.
+    finite = losses.isfinite()
+    if not finite.all():
+        step = epoch * n_steps + int(finite.logical_not().nonzero()[0]) + 1
+        raise NonFiniteLossError(f"training loss not finite at step {step} of {n_steps * config.epochs}")
+    return float(losses.mean())
 
 
 def _rate(step: int, n_steps: int) -> float:

@@ -5,9 +5,13 @@ import json
 import math
 import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
+from urllib.parse import quote
 
 import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +25,12 @@ from search_spaces.pattern import ConnectionPattern
 
 SCHEMA: Literal["skipsearch/template"] = "skipsearch/template"
 VERSION: Literal[1] = 1
+MAX_BYTES = 10**6  # of a template file
+MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
+MAX_NESTING = 100  # far beyond our files, and far below what Python's own recursion bears
+MAX_DIGITS = 40  # of a number; Python prints none of more than 4300, and products of these are longer
+N_PROBLEMS_NAMED = 5
+HOW_TO_MAKE_ONE = '`export` writes template files; {"layers": 2, "sources": [[0], [0, 1]]} alone is one too'
 
 
 class TemplateFile(BaseModel):
@@ -45,7 +55,7 @@ class TemplateFile(BaseModel):
     schema_: Literal["skipsearch/template"] = Field(SCHEMA, alias="schema")
     version: Literal[1] = VERSION
     key: str
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=MAX_LAYERS)
     sources: list[list[int]]
     budget: str
     network: dict[str, Any]
@@ -61,7 +71,7 @@ class _BarePattern(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=MAX_LAYERS)
     sources: list[list[int]]
 
 
@@ -111,6 +121,9 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
 
     Returns:
         The four paths, the JSON first. The companions are for other programs and for eyes: only JSON is read back.
+
+    Raises:
+        InputError: see format_template.
     """
     pattern = ConnectionPattern(template.layers, tuple(map(tuple, template.sources)))
     graphml = io.BytesIO()
@@ -127,8 +140,19 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
 
 
 def format_template(template: TemplateFile) -> str:
-    """The JSON text of a template file."""
-    return format_json(template.model_dump(by_alias=True))
+    """The JSON text of a template file.
+
+    Raises:
+        InputError: it would be larger than what is read back.
+    """
+    text = format_json(template.model_dump(by_alias=True))
+    n_bytes = len(text.encode())
+    if n_bytes > MAX_BYTES:
+        raise InputError(
+            f"the template file of {sum(map(len, template.sources)):,} connections would have {n_bytes:,} bytes, and "
+            f"at most {MAX_BYTES:,} are read back: export a pattern of fewer connections"
+        )
+    return text
 
 
 def read_pattern(path: Path) -> ConnectionPattern:
@@ -141,9 +165,13 @@ def read_pattern(path: Path) -> ConnectionPattern:
     """
     file, pattern = _read_checked(path)
     if isinstance(file, TemplateFile):
-        false = find_false_claims(file, pattern)
+        false = list(find_false_claims(file, pattern).values())
         if false:
-            raise InputError(f"{path} contradicts itself, so it was edited or damaged: " + "; ".join(false.values()))
+            told = "; ".join(false[:N_PROBLEMS_NAMED])
+            raise InputError(
+                f"{path} contradicts itself, so it was edited or damaged: {told}; if its sources are right, leave them "
+                "and layers alone in it"
+            )
     return pattern
 
 
@@ -162,31 +190,116 @@ def read_claims(path: Path) -> tuple[TemplateFile, ConnectionPattern, dict[str, 
 
 
 def _read_checked(path: Path) -> tuple["TemplateFile | _BarePattern", ConnectionPattern]:
-    raw = _read_json(path)
+    raw = _read_object(path)
     model = TemplateFile if "schema" in raw else _BarePattern
     try:
         file = model.model_validate(raw, strict=True)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
-        raise InputError(f"{path} is not a template file: " + "; ".join(problems)) from None
+        told = error.errors(include_url=False, include_input=False)[:N_PROBLEMS_NAMED]
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {e['msg']}" for e in told]
+        raise InputError(f"{path} is not a template file: {'; '.join(problems)}; {HOW_TO_MAKE_ONE}") from None
     try:
         return file, ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error!s:.500}; {HOW_TO_MAKE_ONE}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_bytes())
+        raw = read_json(path, MAX_BYTES)
     except FileNotFoundError:
         raise InputError(f"no pattern file at {path}; `export` writes them") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
-        raise InputError(f"{path} is not JSON: {error}") from None
+    except InputError as error:
+        raise InputError(f"{error}; {HOW_TO_MAKE_ONE}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path} holds a JSON {type(raw).__name__}, expected an object with layers and sources")
+        found = type(raw).__name__
+        raise InputError(f"{path} holds a JSON {found}, expected an object with layers and sources; {HOW_TO_MAKE_ONE}")
     return raw
+
+
+def read_json(path: Path, max_bytes: int) -> Any:
+    """The value in a JSON file that may be a stranger's: no key twice, no NaN or infinity, no nesting without end.
+
+    Raises:
+        InputError: not such JSON, or see open_regular.
+        OSError: see open_regular.
+    """
+    with open_regular(path, max_bytes) as stream:
+        content = stream.read(max_bytes)
+    try:
+        value = json.loads(
+            content,
+            object_pairs_hook=_refuse_twins,
+            parse_constant=_parse_finite,
+            parse_float=_parse_finite,
+            parse_int=_parse_whole,
+        )
+        list_leaves(value)
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
+        raise InputError(f"{path} is not JSON: {error!s:.200}") from None
+    return value
+
+
+@contextmanager
+def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open a file that may be a stranger's, without reading any of it.
+
+    Raises:
+        InputError: larger than max_bytes, or a device or a pipe, which would go on for ever.
+        OSError: missing, a folder, or not allowed.
+    """
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a device or a pipe, which may never end: give a file")
+        if status.st_size > max_bytes:
+            raise InputError(
+                f"{path} has {status.st_size:,} bytes, and at most {max_bytes:,} are read: is it the right file?"
+            )
+        yield stream
+
+
+def list_leaves(value: object) -> list[object]:
+    """All that nested lists and dicts hold, those themselves left out.
+
+    Raises:
+        ValueError: more than MAX_NESTING of them inside one another.
+
+    >>> list_leaves({"a": [1, [2]], "b": 3})
+    [3, 1, 2]
+    """
+    leaves, level = list[object](), [value]
+    for _ in range(MAX_NESTING + 1):
+        leaves += [one for one in level if not isinstance(one, dict | list)]
+        nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in nested for inner in one]
+        if not level:
+            return leaves
+    raise ValueError(f"it nests lists and tables more than {MAX_NESTING} deep")
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, n_times),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"key {name!r:.80} comes {n_times} times in one object")
+    return found
+
+
+def _parse_whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number has {len(text)} digits, at most {MAX_DIGITS} are read")
+    return int(text)
+
+
+def _parse_finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.40} is no finite number")
+    return value
 
 
 def find_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> dict[str, str]:
@@ -202,11 +315,11 @@ def _iterate_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> Ite
     yield from _compare("distances", file.distances, dict(describe(pattern)), "networkx gives")
     try:
         budget = parse_budget(file.budget, pattern.depth)
-    except InputError as error:
-        yield "budget", f"budget: {error}"
+    except ValueError as error:  # InputError, or a number of more digits than Python reads
+        yield "budget", f"budget: {error!s:.500}"
         return
     if not budget.is_met_by(pattern):
-        yield "budget", f"budget is {file.budget}, its sources spend another"
+        yield "budget", f"budget is {file.budget:.80}, its sources spend another"
     elif file.certificate:
         yield from _compare("certificate", file.certificate, _claim_certificate(pattern, budget), "proven is")
 
@@ -216,16 +329,13 @@ def _compare(
 ) -> Iterator[tuple[str, str]]:
     for name, value in claimed.items():
         if name not in expected or not _agrees(value, expected[name]):
-            yield f"{part}.{name}", f"{part}.{name} is {value!r:.40}, {source} {expected.get(name)}"
+            yield f"{part}.{name:.40}", f"{part}.{name:.40} is {value!r:.40}, {source} {expected.get(name)}"
 
 
 def _agrees(value: str | float, expected: str | float) -> bool:
     if isinstance(value, str) or isinstance(expected, str):
         return value == expected
-    try:
-        return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
-    except OverflowError:  # a whole number beyond all floats
-        return False
+    return math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _simplify_graph(data: dict[str, Any]) -> object:
@@ -274,6 +384,15 @@ def format_dot(pattern: ConnectionPattern) -> str:
     return f"digraph pattern {{\n  rankdir=LR;\n{edges}}}\n"
 
 
+def storage_url(ledger: Path) -> str:
+    """What Optuna calls an SQLite file; SQLAlchemy would take ?, # and % of a name for parts of the address.
+
+    >>> storage_url(Path("runs/a b?/study.db"))
+    'sqlite:///runs/a%20b%3F/study.db'
+    """
+    return f"sqlite:///{quote(str(ledger))}"
+
+
 def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
     """Write bytes, or text as UTF-8, so that path holds the old content or the new, never a part of it.
 
@@ -281,6 +400,9 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
 
     Args:
         synced: False leaves the two fsyncs out: a kill still leaves a whole file, a power cut may not.
+
+    Raises:
+        OSError: it cannot be written; names the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -291,6 +413,8 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
             if synced:
                 os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's names no file
     finally:
         temporary.unlink(missing_ok=True)
     if not synced:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import ConflictError
-from search_spaces.files import format_json, write_atomic
+from search_spaces.files import format_json, read_json, write_atomic
 
 PLAN_FILE = "plan.json"
 MAX_BYTES = 256 * 1024 * 1024
@@ -40,19 +40,17 @@ def read_plan(run: Path) -> tuple[dict[str, Any], str] | None:
         ConflictError: the file is damaged, was changed after it was hashed, or is no plan of this version.
     """
     path = run / PLAN_FILE
-    if not path.exists():
-        return None
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        held = json.loads(path.read_bytes())
+        held = read_json(path, MAX_BYTES)
         plan, sha256 = held["plan"], held["sha256"]
         if (plan["schema"], plan["version"]) != (SCHEMA, VERSION):
             raise ValueError(f"schema {plan['schema']!r} version {plan['version']!r}, expected {SCHEMA!r} {VERSION}")
         if any(not isinstance(plan[name], kind) for name, kind in PARTS.items()):
             raise ValueError(f"it lacks one of {', '.join(PARTS)}")
         found = hash_plan(plan)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
         raise ConflictError(
             f"{path} is no plan of a study: {error!s:.200}; restore it, or give another --run"
         ) from None

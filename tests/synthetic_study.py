@@ -63,7 +63,7 @@ def make_study(run: Path, score: Score, n_trained: int | None = None, **settings
     while (task := study.ask()) is not None:
         if study.n_finished == n_trained:
             break
-        study.tell(task[0], _outcome(score(task[1])))
+        study.tell(task.number, _outcome(score(task.candidate)))
     return run
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nas.config import (
+    RUNNING,
     Candidate,
     NetworkConfig,
     SearchConfig,
@@ -17,6 +18,7 @@ from nas.config import (
     read_toml,
     validate,
 )
+from nas.study_config import StudyConfig
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
 
@@ -85,6 +87,19 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("strategy", "tpe"),
         ("workers", 0),
         ("workers", "many"),
+        ("trial_timeout", 0),
+        ("trial_timeout", -1.5),
+        ("trial_timeout", float("nan")),
+        ("trial_timeout", float("inf")),
+        ("trial_timeout", "an hour"),
+        ("checkpoint_seconds", -1),
+        ("checkpoint_seconds", float("nan")),
+        ("halving", "perhaps"),
+        ("deterministic", 1),
+        ("gpus_per_worker", 0),
+        ("gpus_per_worker", -0.5),
+        ("gpus_per_worker", float("nan")),
+        ("ray_address", 6379),
         ("device", "tpu"),
         ("seed", -1),
     ],
@@ -114,6 +129,9 @@ def test_a_truth_value_is_no_number(name: str) -> None:
         ("workers", "auto"),
         ("stem_channels", 8),
         ("train_examples", 1),
+        ("trial_timeout", 1e-9),
+        ("checkpoint_seconds", 0),
+        ("gpus_per_worker", 1e-9),
     ],
 )
 def test_the_ends_of_the_ranges_are_accepted(name: str, value: object) -> None:
@@ -187,6 +205,15 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"dataset": "npz"}, ["--data", "x_train, y_train, x_test and y_test"]),
         ({"transition": "rule"}, ["named templates only", "--strategy templates"]),
         ({"strategy": "templates", "templates": False}, ["--no-templates"]),
+        ({"halving": True, "epochs": 2}, ["halving needs at least 3 epochs"]),
+        ({"halving": True, "epochs": 1}, ["halving needs at least 3 epochs"]),
+        ({"halving": True, "strategy": "templates"}, ["halving drops proposed patterns", "strategy templates"]),
+        ({"gpus_per_worker": 0.5, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
+        ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
+        ({"gpus_per_worker": 1.5}, ["gpus-per-worker 1.5", "a part of one GPU, or whole ones"]),
+        ({"gpus_per_worker": 2.25, "device": "cuda"}, ["gpus-per-worker 2.25"]),
+        ({"ray_address": "auto"}, ["ray-address 'auto'", "10.0.0.1:6379"]),
+        ({"ray_address": "local"}, ["ray-address 'local'", "10.0.0.1:6379"]),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], parts: list[str]) -> None:
@@ -204,6 +231,14 @@ def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], pa
         {"dataset": "fashion-mnist"},
         {"transition": "rule", "strategy": "templates"},
         {"templates": False},
+        {"halving": True, "epochs": 3},
+        {"halving": True, "epochs": 9, "templates": False},
+        {"epochs": 2, "halving": False},
+        {"gpus_per_worker": 0.25, "device": "cuda"},
+        {"gpus_per_worker": 1.0},
+        {"gpus_per_worker": 2.0, "device": "cuda"},
+        {"ray_address": "10.0.0.1:6379", "workers": "auto"},
+        {"device": "cpu", "ray_address": "ray://head:10001"},
     ],
 )
 def test_settings_that_just_go_together_are_accepted(values: dict[str, Any]) -> None:
@@ -215,6 +250,18 @@ def test_every_conflict_between_settings_is_reported_at_once() -> None:
     message = refusal(dataset="npz", budget="total:3", strategy="templates", templates=False)
     assert all(part in message for part in ("total:3", "--data", "--no-templates"))
     assert "--strategy templates" in refusal(dataset="npz", transition="rule")
+
+
+@pytest.mark.parametrize("epochs", [2, 9])
+def test_a_study_is_never_halved(epochs: int) -> None:
+    with pytest.raises(InputError, match="a study trains every pattern to the end"):
+        validate(StudyConfig, {"halving": True, "epochs": epochs})
+    assert validate(StudyConfig, {"epochs": epochs}).halving is False
+
+
+def test_what_may_be_changed_of_a_run_is_a_setting() -> None:
+    assert RUNNING < SearchConfig.changeable < set(SearchConfig.model_fields)
+    assert StudyConfig.changeable == RUNNING
 
 
 def test_settings_are_frozen() -> None:
@@ -245,7 +292,13 @@ FULL = {
     "templates": False,
     "attempts": 5,
     "workers": 2,
-    "device": "cpu",
+    "trial_timeout": 90.5,
+    "checkpoint_seconds": 2.5,
+    "halving": True,
+    "deterministic": True,
+    "gpus_per_worker": 0.25,
+    "ray_address": "10.0.0.1:6379",
+    "device": "cuda",
     "seed": 11,
 }
 

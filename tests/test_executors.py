@@ -33,9 +33,15 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert [resolve_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
 
 
+def test_a_cluster_may_have_the_device_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [resolve_device(name, on_cluster=True) for name in ("auto", "cpu", "cuda")] == ["cpu", "cpu", "cuda"]
+
+
 def test_workers_auto_is_one_a_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
     assert resolve_workers("auto", "cpu") == 2
     assert resolve_workers("auto", "cuda") == 3
     assert resolve_workers(7, "cpu") == 7
+    assert [resolve_workers("auto", "cuda", share) for share in (0.25, 0.4, 1, 2, 4)] == [12, 6, 3, 1, 1]

@@ -1,6 +1,5 @@
 """The ledger: what is told is on the disk, what contradicts it is refused."""
 
-import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ from conftest import ROOT
 from nas.config import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
 from nas.executors import failed
-from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database, lock_run
+from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database
 from nas.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError
@@ -70,6 +69,9 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
         "seconds": 2.0,
         "curve": [{"epoch": 1, "train_loss": 1.0}],
         "error": None,
+        "paused": False,
+        "resumed_epoch": 0,
+        "checkpoint_error": None,
     }
     assert study.trials[1].user_attrs["outcome"]["error"] == "out of memory"
     entries = _open(tmp_path / "study.db").entries()
@@ -170,28 +172,38 @@ def test_an_overwritten_page_is_noticed(tmp_path: Path) -> None:
         check_database(path)
 
 
-def _try_lock(run: Path, answers: "multiprocessing.Queue[str]") -> None:
-    try:
-        with lock_run(run):
-            answers.put("got it")
-    except ConflictError as error:
-        answers.put(str(error))
+CUT_SHORT = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("PRAGMA cache_size = 1")  # so that pages go to the file before the commit
+connection.execute("CREATE TABLE other AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 99999)"
+                   " SELECT i FROM n")
+os.kill(os.getpid(), 9)
+"""
 
 
-def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    answers: multiprocessing.Queue[str] = context.Queue()
+def test_what_a_kill_left_half_written_is_rolled_back(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    ledger.finish(_enter(ledger), OUTCOME)
+    before = path.read_bytes()
+    subprocess.run([sys.executable, "-c", CUT_SHORT, str(path)], check=False)
+    assert path.read_bytes() != before
+    assert path.with_name("study.db-journal").stat().st_size > 0
+    (entry,) = _open(path).entries()
+    assert entry.validation_accuracy == OUTCOME.validation_accuracy
+    assert path.read_bytes() == before
 
-    def ask_another_process() -> str:
-        process = context.Process(target=_try_lock, args=(tmp_path, answers))
-        process.start()
-        answer = answers.get(timeout=60)
-        process.join()
-        return answer
 
-    with lock_run(tmp_path):
-        assert f"pid {os.getpid()} on " in ask_another_process()
-    assert ask_another_process() == "got it"
+@pytest.mark.parametrize("name", ["a?mode=memory", "b#c", "d%20e", "f g", "../h/i:j@k"])
+def test_a_name_leads_to_that_folder_alone(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "runs" / name
+    folder.mkdir(parents=True)
+    _enter(_open(folder / "study.db"))
+    assert [path.resolve() for path in tmp_path.rglob("study.db")] == [(folder / "study.db").resolve()]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(tmp_path.rglob("study.db"))
+    assert len(_open(folder / "study.db").entries()) == 1
 
 
 def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
@@ -199,3 +211,62 @@ def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
     ledger.enter(CANDIDATE, "random", BUDGET, Cost(params=7, flops=9))
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert (study.trials[0].user_attrs["params"], study.trials[0].user_attrs["flops"]) == (7, 9)
+
+
+def _paused(accuracy: float, epochs: int) -> Outcome:
+    curve = tuple({"epoch": epoch + 1, "train_loss": 1 / (epoch + 1)} for epoch in range(epochs))
+    return Outcome(accuracy, 0.25, epochs, 1.5, curve, paused=True, resumed_epoch=epochs - 1, checkpoint_error="why")
+
+
+def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    number = _enter(ledger)
+    assert (ledger.entries()[0].paused, dict(ledger.entries()[0].rungs)) == (None, {})
+    ledger.pause(number, _paused(0.5, 1))
+    (entry,) = _open(path).entries()
+    assert (entry.running, entry.validation_accuracy, entry.paused) == (True, None, _paused(0.5, 1))
+    ledger.restart(number, (), 3)
+    ledger.pause(number, _paused(0.25, 3))
+    (entry,) = _open(path).entries()
+    assert (entry.running, entry.pause_after, entry.paused) == (True, 3, _paused(0.25, 3))
+    assert dict(entry.rungs) == {1: 0.5, 3: 0.25}
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert study.trials[0].state == optuna.trial.TrialState.RUNNING
+    assert study.trials[0].intermediate_values == {1: 0.5, 3: 0.25}
+
+
+def test_a_pruned_candidate_is_never_complete_and_a_finished_one_keeps_its_rungs(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    pruned, finished, failing = (_enter(ledger) for _ in range(3))
+    for number, accuracy in ((pruned, 0.9), (finished, 0.5), (failing, 0.6)):
+        ledger.pause(number, _paused(accuracy, 1))
+    ledger.prune(pruned)
+    ledger.finish(finished, OUTCOME)
+    ledger.finish(failing, failed("worker died"))
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert [trial.state.name for trial in study.trials] == ["PRUNED", "COMPLETE", "FAIL"]
+    assert study.trials[pruned].last_step == 1
+    assert study.trials[pruned].user_attrs["outcome"]["paused"] is True
+    assert study.best_trial.number == finished
+    entries = _open(path).entries()
+    assert [entry.running for entry in entries] == [False, False, False]
+    assert [entry.validation_accuracy for entry in entries] == [None, 0.75, None]
+    assert [dict(entry.rungs) for entry in entries] == [{1: 0.9}, {1: 0.5}, {1: 0.6}]
+
+
+def test_attempts_are_held_until_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    number = _enter(ledger)
+    assert (ledger.entries()[0].lost, ledger.entries()[0].returned) == ((), False)
+    ledger.restart(number, ["worker died"], 1)
+    (entry,) = _open(path).entries()
+    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died",), False, 1)
+    ledger.give_back(number, ["worker died"], 3)
+    (entry,) = _open(path).entries()
+    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died",), True, 3)
+    ledger.restart(number, ["worker died", "again"], None)
+    (entry,) = _open(path).entries()
+    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died", "again"), False, None)

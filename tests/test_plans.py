@@ -148,7 +148,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> N
 def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plan(tmp_path, PLAN)
     monkeypatch.setattr("search_spaces.plans.MAX_BYTES", 100)
-    with pytest.raises(ConflictError, match="larger than 100 bytes"):
+    with pytest.raises(ConflictError, match="at most 100 are read"):
         read_plan(tmp_path)
 
 

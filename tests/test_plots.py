@@ -15,10 +15,11 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from synthetic_run import make_run, propose
 
+from analysis.averages import average_patterns
 from analysis.figure_style import choose_styles
 from analysis.interval_plots import Effect, Level, plot_forest, plot_templates
 from analysis.plots import draw_png, draw_svg, name_marks, plot_curves, plot_distance_accuracy
-from analysis.results import average_patterns, read_run
+from analysis.results import read_run
 from analysis.study_plots import SPAN_COLOURS, Slope, plot_outcome_by_span, plot_span_bands
 
 TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
@@ -83,11 +84,11 @@ def _patterns(n: int = 140) -> pd.DataFrame:
             "mean_bd": mean_bd,
             "span": span,
             "validation_loss": loss,
-            "validation_loss_sd": 0.03,
+            "validation_loss_centred_sd": 0.03,
             "n_seeds": 3,
         }
     )
-    return rows.assign(validation_accuracy=1 - loss / 3, validation_accuracy_sd=0.01)
+    return rows.assign(validation_accuracy=1 - loss / 3, validation_accuracy_centred_sd=0.01)
 
 
 def _marks(figure: Figure, panel: int = 0) -> list[Line2D]:
@@ -145,9 +146,11 @@ def test_one_standard_error_is_drawn_on_both_sides() -> None:
     assert np.isnan(ends[:, 2]).all()
 
 
-@pytest.mark.parametrize("column", ["span", "template", "strategy", "validation_loss_sd"])
+@pytest.mark.parametrize("column", ["span", "template", "strategy", "validation_loss_centred_sd"])
 def test_a_study_may_lack_variety(column: str) -> None:
-    constant: Any = {"span": 4.0, "template": pd.NA, "strategy": pd.NA, "validation_loss_sd": float("nan")}[column]
+    constant: Any = {"span": 4.0, "template": pd.NA, "strategy": pd.NA, "validation_loss_centred_sd": float("nan")}[
+        column
+    ]
     figure = plot_outcome_by_span(_patterns(4).assign(**{column: constant}), "validation_loss")
     assert len(_marks(figure)) == 9
     draw_svg(figure)

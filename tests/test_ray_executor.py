@@ -1,6 +1,5 @@
 """Ray: the numbers of the serial executor, and candidates of dead workers told."""
 
-import functools
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from nas.config import Candidate, SearchConfig
-from nas.executors import StopFlag, Trainer, failed, run_serial
+from nas.executors import Job, StopFlag, Trainer, failed, run_serial
 from nas.proposals import iterate_templates
 from nas.readers import load_data
 from nas.train import Outcome
@@ -36,14 +35,14 @@ class ListSource:
     lost: list[int] = field(default_factory=list)
     again: list[int] = field(default_factory=list)
 
-    def ask(self) -> tuple[int, Candidate] | None:
+    def ask(self) -> Job | None:
         if self.again:
             number = self.again.pop()
-            return number, self.candidates[number]
+            return Job(number, self.candidates[number])
         if self.n_asked == len(self.candidates):
             return None
         self.n_asked += 1
-        return self.n_asked - 1, self.candidates[self.n_asked - 1]
+        return Job(self.n_asked - 1, self.candidates[self.n_asked - 1])
 
     def tell(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
@@ -64,10 +63,10 @@ class ListSource:
 class DyingTrainer(Trainer):
     """Its process dies on seed 1, as by the kernel's out-of-memory killer."""
 
-    def train(self, candidate: Candidate, check_stop: Any = lambda: None) -> Outcome:
-        if candidate.seed == 1:
+    def train(self, job: Job, check_stop: Any = lambda: None) -> Outcome:
+        if job.candidate.seed == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().train(candidate, check_stop)
+        return super().train(job, check_stop)
 
 
 def _candidates(config: SearchConfig) -> list[Candidate]:
@@ -85,8 +84,7 @@ def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     trainer = Trainer(load_data("digits", None), small_config)
     serial, parallel = (ListSource(_candidates(small_config)) for _ in range(2))
     run_serial(serial, trainer, StopFlag())
-    folder = functools.partial(tempfile.TemporaryDirectory, dir=tmp_path)
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ray_executor.run_ray(parallel, trainer, StopFlag(), 2)
     assert {number: _without_time(outcome) for number, outcome in parallel.outcomes.items()} == {
         number: _without_time(outcome) for number, outcome in serial.outcomes.items()
@@ -100,7 +98,7 @@ def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
 class CrashingTrainer(Trainer):
     """Has a bug."""
 
-    def train(self, candidate: Candidate, check_stop: Any = lambda: None) -> Outcome:  # noqa: ARG002
+    def train(self, job: Job, check_stop: Any = lambda: None) -> Outcome:  # noqa: ARG002
         raise KeyError("growht")
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from synthetic_run import Proposal, Score, describe_proposal, make_run, propose
 
+from analysis.averages import summarise_status
 from analysis.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
 from analysis.report import write_report
-from analysis.results import read_run, read_table, summarise_status
+from analysis.results import read_run, read_table
 from search_spaces.errors import InputError, NothingUsableError
 
 EVIL = '<script>alert("1")</script> | `x`'

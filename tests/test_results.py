@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from synthetic_run import make_run, propose
 
-from analysis.results import COLUMNS, average_curves, average_patterns, read_run, read_table, summarise_status
+from analysis.averages import average_curves, average_patterns, summarise_status
+from analysis.results import COLUMNS, read_run, read_table
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 
@@ -153,6 +154,9 @@ def test_one_lucky_seed_does_not_outrank_an_average(tmp_path: Path) -> None:
     assert patterns["validation_accuracy_sd"].iloc[1] == pytest.approx(0.1 * 2**0.5)
     # Seed means over the two full patterns are 0.6 and 0.7.
     assert patterns["validation_accuracy_centred"].tolist() == pytest.approx([0.05, -0.05, 0.39])
+    # Of (0.1, 0) and (-0.1, 0); one seed has none.
+    assert patterns["validation_accuracy_centred_sd"].tolist()[:2] == pytest.approx([0.1 / 2**0.5] * 2)
+    assert patterns["validation_accuracy_centred_sd"].isna().tolist() == [False, False, True]
     assert summarise_status(run) == {
         "complete": 5,
         "failed": 1,

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.averages import average_patterns
 from analysis.inference import adjust_primary, measure_primary
-from analysis.results import COLUMNS, average_patterns
+from analysis.results import COLUMNS
 from analysis.verdict import judge
 from search_spaces.sampling import derive_generator
 

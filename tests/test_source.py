@@ -7,7 +7,7 @@ import pytest
 from conftest import SMALL
 
 from nas.config import Candidate, SearchConfig
-from nas.executors import StopFlag, Trainer
+from nas.executors import Job, StopFlag, Trainer
 from nas.ledger import STUDY_NAME, Ledger
 from nas.readers import load_data
 from nas.run_directory import execute
@@ -32,9 +32,9 @@ def _trials(path: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def _ask(search: Search) -> tuple[int, Candidate]:
-    task = search.ask()
-    assert task is not None
-    return task
+    job = search.ask()
+    assert job is not None
+    return job.number, job.candidate
 
 
 def test_a_lost_candidate_comes_again_before_anything_new(tmp_path: Path) -> None:
@@ -45,7 +45,11 @@ def test_a_lost_candidate_comes_again_before_anything_new(tmp_path: Path) -> Non
     search.tell(first, OUTCOME)
     search.tell(second, OUTCOME)
     assert _ask(search)[0] == 2
-    assert _trials(tmp_path / "study.db")[0].user_attrs["attempts"] == {"lost": ["worker died"], "returned": False}
+    assert _trials(tmp_path / "study.db")[0].user_attrs["attempts"] == {
+        "lost": ["worker died"],
+        "returned": False,
+        "pause_after": None,
+    }
     assert "attempts" not in _trials(tmp_path / "study.db")[1].user_attrs
 
 
@@ -85,7 +89,7 @@ def test_what_a_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: Path, n
     path = tmp_path / "study.db"
 
     class Interrupting(Trainer):
-        def train(self, candidate: Candidate, check_stop: object = None) -> Outcome:  # noqa: ARG002
+        def train(self, job: Job, check_stop: object = None) -> Outcome:  # noqa: ARG002
             raise Interrupted(15)
 
     for _ in range(n_interruptions):
@@ -98,4 +102,4 @@ def test_what_a_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: Path, n
     assert (number, candidate.seed) == (0, 0)
     search.tell(number, OUTCOME)
     attempts = _trials(path)[0].user_attrs["attempts"]
-    assert attempts == {"lost": [], "returned": False}
+    assert attempts == {"lost": [], "returned": False, "pause_after": None}

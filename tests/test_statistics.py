@@ -8,11 +8,12 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 from synthetic_run import make_run, propose
 
+from analysis.averages import average_patterns
 from analysis.comparison import compare_templates
 from analysis.pairs import compare_pairs
 from analysis.reach import measure_reach, measure_uniform_reach
 from analysis.reliability import measure_fidelity, measure_reliability
-from analysis.results import COLUMNS, average_patterns, read_run
+from analysis.results import COLUMNS, read_run
 from analysis.statistics import analyse_candidates
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import backprop_distance

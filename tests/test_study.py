@@ -18,7 +18,7 @@ from test_plan import DIGITS, PROTOCOL, TINY, tiny, wide
 import run_search
 from analysis.results import read_run
 from nas.config import Candidate, SearchConfig, format_toml
-from nas.executors import Trainer, failed
+from nas.executors import Job, Trainer, failed
 from nas.ledger import STUDY_NAME, Ledger
 from nas.plan import list_tasks, name_stratum
 from nas.run_directory import settle_config
@@ -67,8 +67,8 @@ def results_of(path: Path) -> dict[Identity, tuple[str, float | None]]:
 def finish(study: Study) -> list[int]:
     numbers = []
     while (task := study.ask()) is not None:
-        study.tell(task[0], make_outcome(task[1]))
-        numbers.append(task[0])
+        study.tell(task.number, make_outcome(task.candidate))
+        numbers.append(task.number)
     return numbers
 
 
@@ -104,17 +104,17 @@ def test_interrupted_anywhere_the_final_set_is_the_same(
     for _ in range(n_before):
         asked = study.ask()
         assert asked is not None
-        study.tell(asked[0], make_outcome(asked[1]))
+        study.tell(asked.number, make_outcome(asked.candidate))
     lost = [study.ask(), study.ask()]
     if lost[1] is not None:
-        study.tell(lost[1][0], make_outcome(lost[1][1]))
+        study.tell(lost[1].number, make_outcome(lost[1].candidate))
     resumed = open_study(path, tasks)
     n_done = n_before + (lost[1] is not None)
     assert (resumed.n_finished, resumed.n_asked) == (n_done, 20)
     numbers = finish(resumed)
     assert len(numbers) == 20 - n_done
     if lost[0] is not None:
-        assert numbers[0] == lost[0][0] == n_before  # what was running comes first, under its own number
+        assert numbers[0] == lost[0].number == n_before  # what was running comes first, under its own number
     assert results_of(path) == whole
     assert finish(open_study(path, tasks)) == []
 
@@ -125,12 +125,12 @@ def test_a_failed_training_is_finished_and_not_repeated(tmp_path: Path) -> None:
     study = open_study(tmp_path / "study.db", tasks)
     asked = study.ask()
     assert asked is not None
-    study.tell(asked[0], failed("training loss not finite at step 3 of 8"))
+    study.tell(asked.number, failed("training loss not finite at step 3 of 8"))
     resumed = open_study(tmp_path / "study.db", tasks)
     assert resumed.n_finished == 1
     following = resumed.ask()
     assert following is not None
-    assert following[0] == 1
+    assert following.number == 1
 
 
 def test_a_training_that_kills_its_run_too_often_is_given_up(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_training_that_kills_its_run_too_often_is_given_up(tmp_path: Path) -> 
     for _ in range(2):
         asked = open_study(tmp_path / "study.db", tasks, max_attempts=2).ask()
         assert asked is not None
-        assert asked[0] == 0
+        assert asked.number == 0
     study = open_study(tmp_path / "study.db", tasks, max_attempts=2)
     assert study.n_finished == 1
     assert finish(study) == [1]
@@ -207,12 +207,12 @@ def fake_training(patch: pytest.MonkeyPatch, most: int) -> list[Candidate]:
     """Outcomes without training; gives the list of what is trained, and the next training after the most raises."""
     done: list[Candidate] = []
 
-    def train(_: Trainer, candidate: Candidate, check_stop: Callable[[], None] = lambda: None) -> Outcome:
+    def train(_: Trainer, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
         check_stop()
         if len(done) == most:
             raise StoppedError
-        done.append(candidate)
-        return make_outcome(candidate)
+        done.append(job.candidate)
+        return make_outcome(job.candidate)
 
     patch.setattr(Trainer, "train", train)
     return done
@@ -266,7 +266,7 @@ def test_the_plan_is_written_and_hashed_before_the_first_training(
     with pytest.raises(StoppedError):
         start(run)
     assert seen == [(True, 20, 1)]
-    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "lock", "plan.json", "study.db"]
+    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "plan.json", "study.db"]
 
 
 def test_no_trial_is_entered_where_the_plan_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,11 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     assert (run.plan, run.plan_sha256) == held
     assert run.asked == 20
     plan = held[0]
-    assert run.config == {**plan["settings"], "workers": 1, "attempts": 3, "device": "cpu", "data": None}
+    running = {
+        "workers": 1, "attempts": 3, "trial_timeout": None, "checkpoint_seconds": 10.0, "gpus_per_worker": None,
+        "ray_address": None, "device": "cpu", "data": None,
+    }  # fmt: skip
+    assert run.config == {**plan["settings"], **running}
     by_key = {one["key"]: one for one in plan["patterns"]}
     table = run.candidates
     assert table["regime"].tolist() == [plan["strata"][place]["regime"] for place, _, _ in plan["order"]]
@@ -501,7 +505,7 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     assert held is not None
     run_search.study(run=run, dry_run=True)
     said = " ".join(capsys.readouterr().out.split())  # lines may be broken at the terminal's width
-    assert "20 trainings, about 2.0 h with 1 at a time" in said
+    assert "20 trainings, about 2.0 h, 1 at a time on cpu; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
     assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, span in bands about 3.29" in said

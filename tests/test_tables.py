@@ -128,7 +128,7 @@ def test_bad_tables_are_refused_in_words(tmp_path: Path, text: str, words: str) 
 def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no table at"):
         correlate_table(tmp_path / "absent.csv", ["x"], "y")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="Is a directory"):
         correlate_table(tmp_path, ["x"], "y")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(bytes(range(256)))
@@ -137,7 +137,7 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InputError, match="no measure"):
         correlate_table(binary, [], "y")
     monkeypatch.setattr("analysis.tables.MAX_BYTES", 10)
-    with pytest.raises(InputError, match="has 256 bytes; at most 10"):
+    with pytest.raises(InputError, match="has 256 bytes, and at most 10"):
         correlate_table(binary, ["x"], "y")
 
 

@@ -96,7 +96,6 @@ FALSE: dict[str, tuple[Callable[[Raw], object], set[str]]] = {
         lambda raw: raw["certificate"].update(gap=raw["certificate"]["gap"] * (1 - 1e-6)),
         {"certificate.gap"},
     ),
-    "gap no number": (lambda raw: raw["certificate"].update(gap=float("nan")), {"certificate.gap"}),
     "proof of something else": (lambda raw: raw["certificate"].update(proof="mine"), {"certificate.proof"}),
     "better mean": (lambda raw: raw["distances"].update(mean_bd=1.5256), {"distances.mean_bd"}),
     "better mean, certified": (edit_better_mean, {"distances.mean_bd", "certificate.status", "certificate.gap"}),

@@ -1,0 +1,105 @@
+"""Successive halving: which proposed patterns go on after a rung."""
+
+import math
+from dataclasses import dataclass, field
+
+ETA = 3  # one in so many patterns goes on; 3 is the choice of arXiv:1603.06560
+_MAX_RUNGS = 2
+
+
+def list_rungs(epochs: int) -> tuple[int, ...]:
+    """The epochs at whose end patterns are measured and the worse dropped.
+
+    >>> list_rungs(9), list_rungs(4), list_rungs(2)
+    ((1, 3), (1,), ())
+    """
+    return tuple(sorted({epochs // ETA**k for k in range(1, _MAX_RUNGS + 1)} - {0}))
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """Patterns that are compared with each other: at each rung the best third of them goes on."""
+
+    size: int
+    alive: list[str] = field(default_factory=list)
+    n_members: int = 0
+    stage: int = 0  # the rung awaited, as an index
+
+
+class Halving:
+    """Synchronous successive halving (arXiv:1502.07943) in brackets of consecutive proposals.
+
+    A bracket's decision waits for all of its patterns, so it is the same whatever the order of completion.
+
+    Args:
+        epochs: of a whole training.
+        n_patterns: that are proposed.
+        n_seeds: trainings of each pattern.
+    """
+
+    def __init__(self, epochs: int, n_patterns: int, n_seeds: int) -> None:
+        self.rungs = list_rungs(epochs)
+        self._size = ETA ** len(self.rungs)
+        self._left = n_patterns
+        self._n_seeds = n_seeds
+        self._brackets: list[_Bracket] = []
+        self._bracket_of: dict[str, _Bracket] = {}
+        self._accuracies: dict[tuple[str, int], dict[int, float | None]] = {}  # (key, rung) -> by seed; None: failed
+
+    def place(self, key: str) -> None:
+        """Take the next proposal into a bracket; a pattern that is in one already stays there."""
+        if key in self._bracket_of:
+            return
+        if not self._brackets or self._brackets[-1].n_members == self._brackets[-1].size:
+            self._brackets.append(_Bracket(min(self._size, self._left)))
+        bracket = self._brackets[-1]
+        bracket.alive.append(key)
+        bracket.n_members += 1
+        self._bracket_of[key] = bracket
+        self._left -= 1
+
+    def pause_after(self, key: str) -> int | None:
+        """The epoch at whose end the pattern is measured next; None: the last."""
+        stage = self._bracket_of[key].stage
+        return self.rungs[stage] if stage < len(self.rungs) else None
+
+    def is_alive(self, key: str) -> bool:
+        """Whether the pattern was not dropped."""
+        return key in self._bracket_of[key].alive
+
+    def report(self, key: str, seed: int, epoch: int, accuracy: float) -> None:
+        """Take a candidate's validation accuracy at a rung."""
+        self._accuracies.setdefault((key, epoch), {})[seed] = accuracy
+        self._decide(self._bracket_of[key])
+
+    def fail(self, key: str, seed: int) -> None:
+        """Take note that a candidate failed: its pattern is judged by its other seeds."""
+        bracket = self._bracket_of[key]
+        for rung in self.rungs[bracket.stage :]:
+            self._accuracies.setdefault((key, rung), {}).setdefault(seed, None)
+        self._decide(bracket)
+
+    def close(self) -> None:
+        """Take note that no more proposals come."""
+        if self._brackets:
+            self._brackets[-1].size = self._brackets[-1].n_members
+            self._decide(self._brackets[-1])
+
+    def _decide(self, bracket: _Bracket) -> None:
+        """Let the better third go on, once all of a bracket's patterns have reached the rung."""
+        if bracket.n_members < bracket.size or bracket.stage == len(self.rungs):
+            return
+        found = {key: self._accuracies.get((key, self.rungs[bracket.stage]), {}) for key in bracket.alive}
+        if any(len(by_seed) < self._n_seeds for by_seed in found.values()):
+            return
+        # sorted is stable: of equal means the earlier proposal goes on.
+        ranked = sorted(bracket.alive, key=lambda key: -_mean(found[key]))
+        best = {key for key in ranked[: math.ceil(len(ranked) / ETA)] if _mean(found[key]) > -math.inf}
+        bracket.alive = [key for key in bracket.alive if key in best]
+        bracket.stage += 1
+
+
+def _mean(by_seed: dict[int, float | None]) -> float:
+    """Mean accuracy of the seeds that did not fail; below all others if all did."""
+    values = [value for value in by_seed.values() if value is not None]
+    return math.fsum(values) / len(values) if values else -math.inf

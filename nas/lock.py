@@ -1,0 +1,77 @@
+"""One driver a run: the run directory held by one process."""
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from search_spaces.errors import ConflictError, InputError
+
+_held: set[Path] = set()  # by this process, which may hold a run from before its libraries are loaded to its report
+
+
+@contextlib.contextmanager
+def lock_run(run: Path) -> Iterator[None]:
+    """Hold the run directory for this process alone, until the block ends or the process dies.
+
+    Folders that are missing are made, and taken away again if the block leaves nothing in them. A process that holds
+    the directory already goes on holding it.
+
+    Raises:
+        InputError: the path is a file.
+        ConflictError: another driver holds it; its pid and host are named.
+    """
+    key = run.resolve()
+    if key in _held:
+        yield
+        return
+    missing = [folder for folder in (run, *run.parents) if not folder.exists()]
+    descriptor = _acquire(run)
+    _held.add(key)
+    try:
+        yield
+    finally:
+        _held.discard(key)
+        # Unlinked while still locked: who opened it meanwhile sees in _acquire that it is no longer the run's.
+        with contextlib.suppress(FileNotFoundError):
+            (run / "lock").unlink()
+        with contextlib.suppress(OSError):  # not empty: there is a run now
+            for folder in missing:
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _acquire(run: Path) -> int:
+    """An open descriptor of the run's lock file, locked."""
+    while True:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"--run {run} is a file: give a folder, or a name that is free") from None
+        try:
+            descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # the folder was taken away in between
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise ConflictError(
+                f"{run} is being searched by {holder or 'another process'}: wait for it, or give another --run"
+            ) from None
+        if _is_current(run / "lock", descriptor):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_current(path: Path, descriptor: int) -> bool:
+    """Whether the path still names the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,51 @@
+"""Four drivers at once on a fresh directory: one runs, the others leave at once and say who holds it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.lock import lock_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("n_rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_of_four_drivers_started_at_once_exactly_one_runs(
+    tmp_path: Path, small_flags: list[str], n_rounds: int
+) -> None:
+    for number in range(n_rounds):
+        run = tmp_path / str(number)
+        command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *small_flags]
+        drivers = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(4)
+        ]
+        ended = {driver.pid: driver.communicate()[1] for driver in drivers}
+        codes = {driver.pid: driver.returncode for driver in drivers}
+        assert sorted(codes.values()) == [0, 4, 4, 4], ended
+        (holder,) = (pid for pid, code in codes.items() if code == 0)
+        for pid, code in codes.items():
+            if code == 4:
+                assert f"is being searched by pid {holder} on " in ended[pid]
+                assert "Traceback" not in ended[pid]
+        assert (run / "report" / "index.html").exists()
+
+
+def test_a_second_driver_leaves_before_the_libraries_are_loaded(tmp_path: Path) -> None:
+    """Torch, optuna and pandas take seconds, all the more where four drivers load them."""
+    code = (
+        "import atexit, sys, run_search\n"
+        "atexit.register(lambda: print(sorted({'torch', 'optuna', 'pandas', 'numpy'} & set(sys.modules))))\n"
+        "run_search.main()\n"
+    )
+    for command in ("search", "study"):
+        with lock_run(tmp_path):
+            process = subprocess.run(
+                [sys.executable, "-c", code, command, "--run", str(tmp_path)],
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                check=False,
+            )
+        assert (process.returncode, process.stdout) == (4, "[]\n"), process.stderr

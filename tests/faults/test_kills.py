@@ -1,0 +1,66 @@
+"""A driver killed at any moment: what it acknowledged is there once, and the run ends as if nothing had been."""
+
+import itertools
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, search_undisturbed, start
+
+
+@pytest.mark.parametrize("n_kills", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, n_kills: int) -> None:
+    run = tmp_path / "run"
+    settings = {**TINY, "trials": 3 * n_kills, "seeds": 2, "epochs": 1, "attempts": 1000}
+    moments = random.Random(n_kills)  # noqa: S311  no secret
+    acknowledged: Acknowledged = {}
+    codes = []
+    for _ in range(n_kills):
+        driver = start(run, settings)
+        codes.append(driver.kill_after(moments.randrange(9), moments.uniform(0, 0.1)))
+        assert not acknowledged.keys() & driver.acknowledged.keys(), "trained again after it was acknowledged"
+        acknowledged |= driver.acknowledged
+    assert codes == [-signal.SIGKILL] * n_kills
+    assert len(acknowledged) >= n_kills  # the kills fell into the work
+    last = start(run, settings)
+    assert last.wait() == 0
+    assert not acknowledged.keys() & last.acknowledged.keys()
+    results = load_results(run)
+    assert {state for state, _ in results.values()} == {"COMPLETE"}
+    assert len(results) == 2 * (3 * n_kills + 5)
+    assert {identity: results[identity] for identity in acknowledged} == acknowledged
+    assert not list_leftovers(run)
+
+
+def _check_going_on(run: Path, killed: Acknowledged, results: Acknowledged) -> None:
+    resumed = start(run, HALVING)
+    assert resumed.wait() == 0, f"{run.name}: it does not go on"
+    assert load_results(run) == results, run.name
+    assert not killed.keys() & resumed.acknowledged.keys()
+    assert not list_leftovers(run)
+
+
+@pytest.mark.parametrize("stride", [101, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_before_any_of_its_writes_the_run_ends_the_same(tmp_path: Path, stride: int) -> None:
+    """Every SQL statement, commit, file opened for writing, rename, removal: ask, rung, result, tell, sweep."""
+    results, n_steps = search_undisturbed()
+    points = range(1, n_steps + 1, stride)
+    assert len(points) > 200 / stride
+    for point in points:
+        run = tmp_path / f"killed at {point}"
+        killed = start(run, HALVING, point)
+        assert killed.wait() == -signal.SIGKILL, run.name
+        _check_going_on(run, killed.acknowledged, results)
+
+
+@pytest.mark.slow
+def test_killed_twice_in_a_row_at_any_two_writes_the_run_ends_the_same(tmp_path: Path) -> None:
+    results, n_steps = search_undisturbed()
+    points = range(5, n_steps, 97)
+    for first, second in itertools.product(points, points):
+        run = tmp_path / f"killed at {first}, then at {second}"
+        assert start(run, HALVING, first).wait() == -signal.SIGKILL
+        again = start(run, HALVING, second)
+        again.wait()  # it may end before its second kill
+        _check_going_on(run, again.acknowledged, results)

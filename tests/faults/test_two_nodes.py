@@ -1,0 +1,144 @@
+"""A search on a Ray cluster of two nodes: one is lost, and what it trained goes on from its checkpoint."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from driving import load_trials
+
+ROOT = Path(__file__).parents[2]
+# A cluster in a process of its own: it says its address, kills its second node when told to, and ends with its input.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+if sys.stdin.readline():
+    cluster.remove_node(second, allow_graceful=False)
+    print("killed", flush=True)
+    sys.stdin.readline()
+cluster.shutdown()
+"""
+SEARCH = "--layers 12 --trials 2 --seeds 2 --no-templates --train-examples 300 --device cpu --checkpoint-seconds 0"
+
+
+class TwoNodes:
+    """A cluster of two nodes with one core each, in processes of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.address = self._read()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def kill_second_node(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("kill\n")
+        self._process.stdin.flush()
+        assert self._read() == "killed"
+
+    def end(self) -> None:
+        self._process.communicate(timeout=300)
+        assert self._process.returncode == 0
+
+    def start_search(self, run: Path, *flags: str, address: str | None = None) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *SEARCH.split(), *flags]
+        return subprocess.Popen(
+            [*command, "--ray-address", address or self.address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**inherited, "RAY_USAGE_STATS_ENABLED": "0", **changes}
+
+
+@pytest.fixture
+def safe_cluster(tmp_path: Path) -> Iterator[TwoNodes]:
+    """With token authentication."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    cluster = TwoNodes(_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)))
+    yield cluster
+    cluster.end()
+
+
+@pytest.fixture
+def open_cluster() -> Iterator[TwoNodes]:
+    """Without authentication."""
+    cluster = TwoNodes(_environment(RAY_AUTH_MODE="disabled"))
+    yield cluster
+    cluster.end()
+
+
+def _wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, safe_cluster: TwoNodes) -> None:
+    run = tmp_path / "run"
+    process = safe_cluster.start_search(run, "--epochs", "60")
+    _wait_for(lambda: len(list(run.glob("checkpoints/*.pt"))) == 2, process)
+    safe_cluster.kill_second_node()
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "token authentication" not in error
+    assert "as many at a time as fit on cpu at" in out
+    trials = load_trials(run)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    lost = {trial.number: trial.user_attrs["attempts"]["lost"] for trial in trials if "attempts" in trial.user_attrs}
+    assert len(lost) == 1
+    ((number, reasons),) = lost.items()
+    assert len(reasons) == 1
+    assert reasons[0].startswith("worker died")
+    outcome = trials[number].user_attrs["outcome"]
+    assert outcome["resumed_epoch"] >= 1
+    assert outcome["checkpoint_error"] is None
+    serial = tmp_path / "serial"
+    command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(serial), *SEARCH.split()]
+    subprocess.run([*command, "--epochs", "60", "--workers", "1"], check=True, capture_output=True)
+    assert {(t.user_attrs["key"], t.user_attrs["seed"]): t.value for t in load_trials(serial)} == {
+        (t.user_attrs["key"], t.user_attrs["seed"]): t.value for t in trials
+    }
+
+
+@pytest.mark.slow
+def test_a_cluster_is_refused_what_it_cannot_hold_and_warned_of_where_it_is_open(
+    tmp_path: Path, open_cluster: TwoNodes
+) -> None:
+    process = open_cluster.start_search(tmp_path / "many", "--epochs", "1", "--workers", "3")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert "can hold 2 at a time: give --workers 2" in error
+    process = open_cluster.start_search(tmp_path / "gpu", "--epochs", "1", "--device", "cuda")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert "1 CPU and 1 GPU" in error
+    process = open_cluster.start_search(tmp_path / "fits", "--epochs", "1", "--workers", "2")
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "runs without token authentication" in error
+    process = open_cluster.start_search(tmp_path / "nobody", "--epochs", "1", address="127.0.0.1:1")
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 3
+    assert "no Ray cluster can be joined at 127.0.0.1:1" in error

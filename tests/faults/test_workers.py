@@ -1,0 +1,71 @@
+"""Workers that die, hang or run out of memory: one attempt each, its reason recorded, and the training done again."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import TINY, load_trials
+
+from nas.config import SearchConfig
+from nas.executors import Job, Trainer
+from nas.run_directory import settle_config
+from nas.train import Outcome
+
+ray_executor = pytest.importorskip("nas.ray_executor")
+ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+
+
+@dataclass(frozen=True)
+class UnluckyTrainer(Trainer):
+    """Trains, but for the first attempt at three of the seeds."""
+
+    def train(self, job: Job, check_stop: Any = lambda: None) -> Outcome:
+        """See Trainer."""
+        assert self.run is not None
+        mark = self.run / f".{job.number}.met"
+        seed = job.candidate.seed
+        if seed == 0 or mark.exists():
+            return super().train(job, check_stop)
+        mark.touch()
+        if seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if seed == 2:
+            time.sleep(1000)
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, limits[1]))
+        try:
+            large = self.config.model_copy(update={"batch_size": 64})
+            big = job.candidate.network.model_copy(update={"growth": 2**14})
+            candidate = type(job.candidate)(job.candidate.pattern, big, seed)
+            return Trainer(self.data, large).train(Job(job.number, candidate))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_hanging_or_out_of_memory_costs_one_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nas.search
+
+    monkeypatch.setattr(nas.search, "Trainer", UnluckyTrainer)
+    run = tmp_path / "run"
+    settings = {**TINY, "trials": 1, "seeds": 4, "epochs": 1, "templates": False, "workers": 2, "trial_timeout": 20.0}
+    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    trials = load_trials(run)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]
+    assert lost[0] is None
+    assert lost[1] == ["worker died"]
+    assert lost[2] is not None
+    assert lost[2][0].startswith("over the trial timeout of 20 s")
+    assert lost[3] is not None
+    assert lost[3][0].startswith("out of memory: ")
+    assert [len(one) for one in lost if one is not None] == [1, 1, 1]
+    assert not list(run.glob("checkpoints/.*"))

@@ -1,0 +1,78 @@
+"""One driver a run directory, whoever comes, and nothing left of one that wrote nothing."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from nas.lock import lock_run
+from search_spaces.errors import ConflictError, InputError
+
+
+def _try_lock(run: Path, answers: "multiprocessing.Queue[str]") -> None:
+    try:
+        with lock_run(run):
+            answers.put("got it")
+    except ConflictError as error:
+        answers.put(str(error))
+
+
+def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[str] = context.Queue()
+
+    def ask_another_process() -> str:
+        process = context.Process(target=_try_lock, args=(tmp_path, answers))
+        process.start()
+        answer = answers.get(timeout=60)
+        process.join()
+        return answer
+
+    with lock_run(tmp_path):
+        assert f"pid {os.getpid()} on " in ask_another_process()
+    assert ask_another_process() == "got it"
+
+
+def test_a_process_that_holds_a_run_goes_on_holding_it(tmp_path: Path) -> None:
+    with lock_run(tmp_path / "run"):
+        with lock_run(tmp_path / "x" / ".." / "run"):
+            assert (tmp_path / "run" / "lock").exists()
+        assert (tmp_path / "run" / "lock").exists()
+    with lock_run(tmp_path / "run"):
+        pass
+
+
+def test_folders_that_stay_empty_are_taken_away_again(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    for run in (tmp_path / "given", tmp_path / "runs" / "new"):
+        with lock_run(run):
+            assert f"pid {os.getpid()} on " in (run / "lock").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["given"]
+    with lock_run(tmp_path / "runs" / "new"):
+        (tmp_path / "runs" / "new" / "study.db").touch()
+    assert [path.name for path in (tmp_path / "runs" / "new").iterdir()] == ["study.db"]
+
+
+def test_a_lock_that_was_unlinked_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened, and unlinked by its holder at its end, before it could be locked: it is opened anew."""
+    opened = []
+    open_file = os.open
+
+    def open_and_lose(*arguments: object) -> int:
+        descriptor = open_file(*arguments)  # type: ignore[arg-type]
+        opened.append(descriptor)
+        if len(opened) == 1:
+            (tmp_path / "lock").unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with lock_run(tmp_path):
+        assert len(opened) == 2
+        assert (tmp_path / "lock").exists()
+
+
+def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match="is a file: give a folder"), lock_run(tmp_path / "run"):
+        pass
