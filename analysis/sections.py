@@ -84,11 +84,15 @@ def _notices(findings: Findings) -> Iterator[Block]:
 
 def _headline(findings: Findings) -> Iterator[Block]:
     if len(findings.views) > 1:
-        header = ("stratum", "verdict", "partial rho given span", "95 % interval", "p (Holm)", "patterns x seeds")
+        header = (
+            "stratum", "verdict", "partial rho given span", "95 % interval", "p (Holm)", "noise ceiling",
+            "patterns x seeds",
+        )  # fmt: skip
         yield Table(header, tuple(map(_verdict_row, findings.views)))
         yield Paragraph(
             "A positive rho says that a shorter distance goes with a lower validation loss, span and its square held. "
-            "Each stratum stands for itself; p is adjusted over the primary tests of all of them."
+            "Each stratum stands for itself; p is adjusted over the primary tests of all of them. The noise ceiling is "
+            "what a perfect predictor would reach at these seeds: a relation shows no further than that."
         )
     yield Paragraph(f"Trained: {describe_data(findings)}.")
     if findings.run.plan is not None:
@@ -119,14 +123,16 @@ def _verdict_row(view: View) -> tuple[str, ...]:
     size = f"{stratum.n_patterns} x {stratum.n_seeds}"
     primary: Primary | None = stratum.primary
     if primary is None or primary.partial.value is None:
-        return (view.name, IN_WORDS[stratum.verdict.status], NONE, NONE, NONE, size)
+        return (view.name, IN_WORDS[stratum.verdict.status], NONE, NONE, NONE, NONE, size)
     partial, p_holm = primary.partial, primary.test("distance").p_holm
+    ceiling = stratum.ceiling(primary.outcome)
     return (
         view.name,
         IN_WORDS[stratum.verdict.status],
         f"{partial.value:+.2f}",
         format_interval(partial.low, partial.high),
         NONE if p_holm is None else f"{p_holm:.3f}",
+        NONE if ceiling is None else f"{ceiling:.2f}",
         size,
     )
 

@@ -83,6 +83,10 @@ class Stratum:
     reach: Reach | None
     verdict: Verdict
 
+    def ceiling(self, outcome: str) -> float | None:
+        """The largest correlation with an outcome that seed noise leaves; None where it is not known."""
+        return next((one.ceiling for one in self.reliability if one.outcome == outcome), None)
+
 
 def analyse_candidates(
     candidates: pd.DataFrame, run_seed: int = 0, distance: str = "mean_bd", checks: Sequence[str] = ()
@@ -111,8 +115,14 @@ def analyse_candidates(
     strata = [_analyse_stratum(rows, run_seed, distance) for rows in groups]
     adjusted = adjust_primary([stratum.primary for stratum in strata])
     return tuple(
-        replace(stratum, primary=primary, verdict=judge(primary, stratum.n_patterns, stratum.n_seeds))
+        replace(stratum, primary=primary, verdict=_judge_stratum(stratum, primary))
         for stratum, primary in zip(strata, adjusted, strict=True)
+    )
+
+
+def _judge_stratum(stratum: Stratum, primary: Primary | None) -> Verdict:
+    return judge(
+        primary, stratum.n_patterns, stratum.n_seeds, None if primary is None else stratum.ceiling(primary.outcome)
     )
 
 

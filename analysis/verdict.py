@@ -18,6 +18,7 @@ from analysis.protocol import (
     name_distance,
 )
 
+LOW_CEILING = 0.5  # below it a perfect predictor would hardly be told from seed noise
 SCOPE = "at this schedule and one shared learning rate"
 IN_WORDS = {
     "supported": "supported",
@@ -50,12 +51,14 @@ class Judged(Protocol):
     def verdict(self) -> Verdict: ...
 
 
-def judge(primary: Primary | None, n_patterns: int, n_seeds: int) -> Verdict:
+def judge(primary: Primary | None, n_patterns: int, n_seeds: int, ceiling: float | None = None) -> Verdict:
     """The verdict on one stratum, by the rules of describe_protocol in their order.
 
     Args:
         primary: adjusted tests; None where too few patterns have a comparable outcome.
         n_patterns, n_seeds: sampled patterns, and seeds that a fully trained one has.
+        ceiling: the largest correlation that seed noise leaves, or None; where it is low, what was not detected may be
+            there all the same, and the sentence says so.
     """
     if n_patterns < MIN_PATTERNS:
         return _conclude(
@@ -75,11 +78,16 @@ def judge(primary: Primary | None, n_patterns: int, n_seeds: int) -> Verdict:
             "inconclusive",
             f"not defined: among these {primary.n_patterns} patterns {name} or {outcome} does not vary beyond span",
         )
-    return _judge_defined(primary, name, outcome, (partial.value, partial.low, partial.high), n_seeds)
+    return _judge_defined(primary, name, outcome, (partial.value, partial.low, partial.high), n_seeds, ceiling)
 
 
 def _judge_defined(
-    primary: Primary, name: str, outcome: str, partial: tuple[float, float, float], n_seeds: int
+    primary: Primary,
+    name: str,
+    outcome: str,
+    partial: tuple[float, float, float],
+    n_seeds: int,
+    ceiling: float | None,
 ) -> Verdict:
     value, low, high = partial
     told = (
@@ -101,6 +109,11 @@ def _judge_defined(
         return _conclude(status, f"shorter {name} goes with {level} {outcome}, beyond span ({told})")
     excluded = f"partial correlations beyond \u00b1{max(abs(low), abs(high)):.2f} are excluded"
     beyond = f"detected but small; {excluded}" if is_detected else f"not detected; {excluded}"
+    if not is_detected and ceiling is not None and ceiling < LOW_CEILING:
+        told += (
+            f"; the seeds hardly tell these patterns apart, noise ceiling {ceiling:.2f}, so a relation that more seeds "
+            "would show is not excluded"
+        )
     if _is_detected(primary, "span"):
         return _conclude(
             "explained_by_span", f"{outcome} goes with span, straight or curved; beyond it {name} was {beyond} ({told})"

@@ -51,6 +51,24 @@ def test_rules_in_their_order(primary: Primary, status: str, words: str) -> None
     assert "95 % interval " in verdict.sentence
 
 
+@pytest.mark.parametrize(
+    ("primary", "ceiling", "is_doubted"),
+    [
+        (_primary(-0.15, 0.1), 0.0, True),
+        (_primary(-0.15, 0.1), 0.49, True),
+        (_primary(-0.15, 0.1), 0.5, False),
+        (_primary(-0.15, 0.1), None, False),
+        (_primary(), 0.2, True),
+        (_primary(-0.7, -0.3, DETECTED), 0.2, False),  # it was detected all the same
+    ],
+)
+def test_where_seeds_do_not_agree_little_is_excluded(primary: Primary, ceiling: float | None, is_doubted: bool) -> None:
+    verdict = judge(primary, 60, 3, ceiling)
+    assert verdict.status == judge(primary, 60, 3).status
+    assert ("a relation that more seeds would show is not excluded" in verdict.sentence) == is_doubted
+    assert f"noise ceiling {ceiling:.2f}" in verdict.sentence if is_doubted else True
+
+
 def test_every_sentence_begins_with_its_status_and_ends_with_its_scope() -> None:
     verdicts = [judge(_primary(low, low + width, p), 60, 3)
                 for low in (-0.7, -0.1, 0.3) for width in (0.15, 0.4) for p in (DETECTED, CURVED, SPAN)]  # fmt: skip
