@@ -63,26 +63,27 @@ def _interval(value: float, low: float, high: float, digits: int) -> str:
     return f"{value_text} [{low_text}, {high_text}]"
 
 
-def test_its_finding_is_that_of_the_committed_report() -> None:
-    strata = json.loads((ROOT / "docs" / "digits" / "summary.json").read_text())["strata"]
-    assert len(strata) == 4
+@pytest.mark.parametrize(
+    ("folder", "name", "n_strata", "n_seeds"), [("fashion", "Fashion-MNIST", 2, 3), ("digits", "digits", 4, 4)]
+)
+def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_strata: int, n_seeds: int) -> None:
+    strata = json.loads((ROOT / "docs" / folder / "summary.json").read_text())["strata"]
+    assert len(strata) == n_strata
     for stratum in (one["statistics"] for one in strata):
         lr = {"high-lr": "0.15", "low-lr": "0.05"}[stratum["regime"]]
-        (row,) = re.findall(rf"^\| {stratum['layers']} layers, lr {lr} \|.*$", README, re.MULTILINE)
+        label = f"{name}, {stratum['layers']} layers, lr {lr}"
+        (row,) = re.findall(rf"^\| {label} \| (.*) \|$", README, re.MULTILINE)
         alone = {
             one["measure"]: one["estimate"]
             for one in stratum["effects"]
             if (one["outcome"], one["method"]) == ("validation_loss", "spearman")
         }
         (pair,) = (one for one in stratum["pairs"] if one["outcome"] == "validation_loss")
+        (reliability,) = (one for one in stratum["reliability"] if one["outcome"] == "validation_loss")
         shown = [(stratum["primary"]["partial"], "value", 2), (alone["span"], "value", 2)]
         shown += [(alone["random_walk_depth"], "value", 2), (pair, "mean", 3)]
-        cells = [_interval(one[name], one["low"], one["high"], digits) for one, name, digits in shown]
-        assert (
-            row
-            == "| "
-            + " | ".join([row.split(" | ")[0][2:], stratum["verdict"]["status"].replace("_", " "), *cells])
-            + " |"
-        )
+        cells = [_interval(one[value], one["low"], one["high"], digits) for one, value, digits in shown]
+        status = stratum["verdict"]["status"].replace("_", " ")
+        assert row == " | ".join([status, *cells, f"{reliability['ceiling']:.2f}"])
         assert stratum["n_patterns"] == 93
-        assert stratum["n_seeds"] == 4
+        assert stratum["n_seeds"] == n_seeds
