@@ -1,6 +1,7 @@
 """The command line: parse, wire, call; no logic."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -849,7 +850,8 @@ def main() -> None:
     """Run the command line; errors go to standard error, each class with its exit code."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(arguments)
     except Exception as error:
@@ -857,13 +859,15 @@ def main() -> None:
     except BaseException as reason:
         if not hasattr(reason, "exit_code"):
             raise
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(reason.exit_code)
+        print("interrupted", file=sys.stderr, flush=True)  # noqa: T201
+        sys.stdout.flush()
+        os._exit(reason.exit_code)  # interrupted in its start, Ray may abort when the interpreter takes it down
 
 
 def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001  the signal module's form
     from search_spaces.errors import Interrupted
 
+    signal.signal(number, signal.SIG_DFL)
     raise Interrupted(number)
 
 

@@ -1,9 +1,11 @@
 """Where trainings run: what every executor shares, and the serial one."""
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._at_once = False
 
     def __call__(self) -> None:
         """Raise Interrupted if a signal came."""
@@ -34,6 +37,8 @@ class StopFlag:
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signal module's form
         self.signal_number = number
         signal.signal(number, signal.SIG_DFL)
+        if self._at_once:
+            raise Interrupted(number)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -43,7 +48,36 @@ class StopFlag:
             yield
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                # Inside another block of this flag's, the second signal still ends the process.
+                is_spent = handler == self._receive and number == self.signal_number
+                signal.signal(number, signal.SIG_DFL if is_spent else handler)
+
+    @contextmanager
+    def overheard(self) -> Iterator[None]:
+        """Note a signal within the block whatever its handler does: Ray's raises, and C code may drop that."""
+        ear, mouth = socket.socketpair()
+        ear.setblocking(False)
+        mouth.setblocking(False)
+        previous = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            with contextlib.suppress(BlockingIOError):
+                heard = {signal.SIGINT, signal.SIGTERM}.intersection(ear.recv(100))
+                self.signal_number = self.signal_number or next(iter(heard), None)
+            ear.close()
+            mouth.close()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal raises Interrupted there and then: for what takes long and writes nothing."""
+        self()
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
 
 @dataclass(frozen=True, slots=True)

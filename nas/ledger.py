@@ -74,7 +74,7 @@ class Ledger:
 
     Raises:
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
-        MachineError: the file cannot be written; every method that writes raises it.
+        MachineError: the file cannot be read or written; every method may raise it.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if path.exists() and path.stat().st_size:
             check_database(path)
-        with _writing(path):
+        with _using(path):
             if not path.exists() or not path.stat().st_size:
                 _create_database(path)
             try:
@@ -110,7 +110,9 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """Every candidate entered so far, in order of entry."""
-        return [_as_entry(trial) for trial in self._study.get_trials(deepcopy=False)]
+        with _using(self._path):
+            trials = self._study.get_trials(deepcopy=False)
+        return [_as_entry(trial) for trial in trials]
 
     def enter(
         self,
@@ -155,9 +157,9 @@ class Ledger:
                 "sources": [list(inputs) for inputs in pattern.sources],
             },
         )
-        with _writing(self._path):
+        with _using(self._path):
             self._study.add_trial(trial)
-        return len(self._study.get_trials(deepcopy=False)) - 1
+            return len(self._study.get_trials(deepcopy=False)) - 1
 
     def restart(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
         """Record that a candidate is being trained again or further, and why earlier trainings gave no outcome."""
@@ -169,7 +171,7 @@ class Ledger:
 
     def _write_attempts(self, number: int, lost: Sequence[str], pause_after: int | None, returned: bool) -> None:
         attempts = {"lost": list(lost), "returned": returned, "pause_after": pause_after}
-        with _writing(self._path):
+        with _using(self._path):
             self._trial(number).set_user_attr("attempts", attempts)
 
     def _trial(self, number: int) -> optuna.Trial:
@@ -177,7 +179,7 @@ class Ledger:
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
-        with _writing(self._path):
+        with _using(self._path):
             accuracy = self._write_outcome(number, outcome)
             # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
             if accuracy is None or not math.isfinite(accuracy):
@@ -187,14 +189,14 @@ class Ledger:
 
     def pause(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's measurement at a rung; it stays RUNNING."""
-        with _writing(self._path):
+        with _using(self._path):
             accuracy = self._write_outcome(number, outcome)
             assert accuracy is not None, "a training that failed does not pause"
             self._trial(number).report(float(accuracy), outcome.epochs)
 
     def prune(self, number: int) -> None:
         """Record that a candidate goes no further than the rung where it paused: PRUNED, never COMPLETE."""
-        with _writing(self._path):
+        with _using(self._path):
             self._study.tell(number, state=TrialState.PRUNED)
 
     def _write_outcome(self, number: int, outcome: Outcome) -> float | None:
@@ -205,13 +207,13 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Tell what SQLite could not write as the machine's trouble: what was committed before stays."""
+def _using(path: Path) -> Iterator[None]:
+    """Tell what SQLite could not read or write as the machine's trouble: what was committed before stays."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = error.__cause__ or error
-        raise MachineError(f"{path} cannot be written ({getattr(reason, 'orig', reason)})") from error
+        raise MachineError(f"{path} cannot be read or written ({getattr(reason, 'orig', reason)})") from error
 
 
 def _create_database(path: Path) -> None:

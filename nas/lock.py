@@ -1,14 +1,17 @@
 """One driver a run: the run directory held by one process."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from search_spaces.errors import ConflictError, InputError
 
+SIGNED_WITHIN = 100  # hundredths of a second that who has taken a lock needs at most to say so
 _held: set[Path] = set()  # by this process, which may hold a run from before its libraries are loaded to its report
 
 
@@ -21,7 +24,7 @@ def lock_run(run: Path) -> Iterator[None]:
 
     Raises:
         InputError: the path is a file.
-        ConflictError: another driver holds it; its pid and host are named.
+        ConflictError: another driver holds it; its pid and host are named. Or its lock is a link.
     """
     key = run.resolve()
     if key in _held:
@@ -51,22 +54,46 @@ def _acquire(run: Path) -> int:
         except FileExistsError:
             raise InputError(f"--run {run} is a file: give a folder, or a name that is free") from None
         try:
-            descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # A link would lead to a file of somebody else's, to be emptied below.
+            descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except FileNotFoundError:  # the folder was taken away in between
             continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise ConflictError(
+                f"{run / 'lock'} is a link, which no run makes: remove it, or give another --run"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            holder = _read_holder(descriptor)
             os.close(descriptor)
-            raise ConflictError(
-                f"{run} is being searched by {holder or 'another process'}: wait for it, or give another --run"
-            ) from None
+            raise ConflictError(f"{run} is being searched by {holder}: wait for it, or give another --run") from None
         if _is_current(run / "lock", descriptor):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+            _sign(run / "lock", descriptor)
             return descriptor
         os.close(descriptor)
+
+
+def _read_holder(descriptor: int) -> str:
+    """Who holds the lock, by what it holds: nothing for a moment, when it has just been taken."""
+    for _ in range(SIGNED_WITHIN):
+        if holder := os.pread(descriptor, 200, 0).decode(errors="replace").strip():
+            return holder
+        time.sleep(0.01)
+    return "another process"
+
+
+def _sign(path: Path, descriptor: int) -> None:
+    """Write who holds the lock into it, for others to name."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's names no file
 
 
 def _is_current(path: Path, descriptor: int) -> bool:

@@ -28,7 +28,7 @@ from nas.checkpoints import FOLDER, SCRATCH
 from nas.cluster import share_gpus, start_ray
 from nas.executors import Job, LostError, Source, StopFlag, Trainer
 from nas.train import Outcome
-from search_spaces.errors import MachineError
+from search_spaces.errors import Interrupted, MachineError
 
 
 class LedgerSearcher(Searcher):
@@ -195,18 +195,21 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
         MachineError: the cluster does not answer, or can never hold so many workers.
         Interrupted: a signal came; the candidates being trained have no outcome.
     """
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        n_at_a_time = start_ray(trainer.config, n_workers)
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
         with check_stop.installed():
             check_stop()
-            _fit(source, trainer, check_stop, n_at_a_time)
-    finally:
-        ray.shutdown()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+            try:
+                with check_stop.overheard():
+                    n_at_a_time = start_ray(trainer.config, n_workers)
+                logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+                # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
+                with check_stop.installed():
+                    check_stop()
+                    _fit(source, trainer, check_stop, n_at_a_time)
+            finally:
+                ray.shutdown()
+    except SystemExit:  # raised by that handler
+        raise Interrupted(signal.SIGTERM) from None
 
 
 def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:

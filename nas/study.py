@@ -78,7 +78,11 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         held = read_plan(run)
         if held is None and (run / "study.db").exists():
             raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
-        plan, sha256 = held or (plan := make_plan(config, protocol, check_stop), write_plan(run, plan))
+        if held is None:
+            with check_stop.at_once():
+                plan = make_plan(config, protocol, check_stop)
+            held = plan, write_plan(run, plan)
+        plan, sha256 = held
         # A setting that came after the plan is none of its own.
         own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
         if plan["settings"] != own:

@@ -24,6 +24,28 @@ def test_the_first_signal_sets_the_flag_and_handlers_are_given_back(number: sign
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_where_nothing_is_written_a_signal_does_not_wait(number: signal.Signals) -> None:
+    flag = StopFlag()
+    with flag.installed():
+        with pytest.raises(Interrupted) as caught, flag.installed(), flag.at_once():
+            os.kill(os.getpid(), number)
+            pytest.fail("it waited")
+        assert signal.getsignal(number) == signal.SIG_DFL  # the inner block did not undo it
+        with pytest.raises(Interrupted), flag.at_once():
+            pytest.fail("it forgot")
+    assert caught.value.exit_code == 128 + number
+
+
+def test_after_such_a_block_it_waits_again() -> None:
+    flag = StopFlag()
+    with flag.installed():
+        with flag.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.signal_number == signal.SIGINT
+
+
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert [resolve_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]

@@ -34,6 +34,17 @@ def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
     assert ask_another_process() == "got it"
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A stranger's run directory must not lead to a file of the user's."""
+    (tmp_path / "own").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "own")
+    with pytest.raises(ConflictError, match="lock is a link"), lock_run(tmp_path / "run"):
+        pytest.fail("it was taken")
+    assert (tmp_path / "own").read_text() == "precious"
+    assert (tmp_path / "run" / "lock").is_symlink()
+
+
 def test_a_process_that_holds_a_run_goes_on_holding_it(tmp_path: Path) -> None:
     with lock_run(tmp_path / "run"):
         with lock_run(tmp_path / "x" / ".." / "run"):

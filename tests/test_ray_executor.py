@@ -146,3 +146,22 @@ def test_a_signal_ends_the_run_without_outcomes_for_what_was_running(small_confi
         ray_executor.run_ray(source, Trainer(load_data("digits", None), small_config), check_stop, 2)
     assert caught.value.exit_code == 143
     assert len(source.outcomes) == 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_signal_while_ray_starts_is_told_as_one(
+    small_config: SearchConfig, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """Ray's own handler of SIGTERM, there from ray.init on, makes it a SystemExit, which Ray's C code may drop."""
+
+    def start(*_: object) -> int:
+        signal.signal(signal.SIGTERM, (lambda *_: None) if is_lost else (lambda number, _: sys.exit(number)))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 2
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray_executor, "start_ray", start)
+    with pytest.raises(Interrupted) as caught:
+        ray_executor.run_ray(ListSource([]), Trainer(load_data("digits", None), small_config), StopFlag(), 2)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
