@@ -292,10 +292,12 @@ def search(
 
     with lock_run(run):  # before the libraries are loaded, so that a second driver leaves at once
         from nas.config import SearchConfig
-        from nas.run_directory import settle_config
-        from nas.search import run_search
+        from nas.settings import settle_config
 
         settings = settle_config(run, config, flags, SearchConfig)
+
+        from nas.search import run_search
+
         headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
         _drive("search", run, settings, headline, as_json, lambda listener: run_search(run, settings, listener))
 
@@ -415,11 +417,13 @@ def study(
     from nas.lock import lock_run
 
     with nullcontext() if dry_run else lock_run(run):  # see search
-        from nas.run_directory import settle_config
-        from nas.study import run_study
+        from nas.settings import settle_config
         from nas.study_config import StudyConfig
 
         settings = settle_config(run, config, flags, StudyConfig)
+
+        from nas.study import run_study
+
         protocol = describe_protocol(settings.distance)
         if dry_run:
             _print_plan(run, settings, protocol, as_json)

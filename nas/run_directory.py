@@ -1,97 +1,27 @@
-"""A run directory in use: its settings settled, its ledger open, its trainings executed."""
+"""A run directory in use: held by one driver, its ledger open, its trainings executed."""
 
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from nas.checkpoints import FOLDER, SCRATCH
-from nas.config import SearchConfig, format_toml, merge_settings, read_toml, validate
+from nas.config import SearchConfig, format_toml
 from nas.data import DataSet, check_split
-from nas.executors import Source, StopFlag, Trainer, resolve_device, resolve_workers, run_serial
+from nas.executors import Source, StopFlag, Trainer, run_serial
 from nas.ledger import SCHEMA, Ledger
 from nas.lock import lock_run
-from search_spaces.errors import ConflictError, InputError, Interrupted
+from nas.settings import settle_config
+from search_spaces.errors import Interrupted
 from search_spaces.files import write_atomic
 
 RENEWED = frozenset({"asked", "config", "environment"})  # attributes of the study that each opening writes anew
-Config = TypeVar("Config", bound=SearchConfig)
-
-
-def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model: type[Config]) -> Config:
-    """The settings of a run: its own where it has some, changed where that is allowed; device and workers resolved.
-
-    Args:
-        run: the run directory; need not exist.
-        file: TOML of settings, or None.
-        flags: by name with _; None means not given; they win.
-        model: SearchConfig, or StudyConfig.
-
-    Raises:
-        InputError: the settings cannot be used, or the run directory is a file.
-        ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
-    """
-    _check_folder(run)
-    held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
-    _check_kind(run, held, model)
-    config = validate(model, {**held, **merge_settings(file, flags)})
-    device = resolve_device(config.device, on_cluster=config.ray_address is not None)
-    workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
-    if config.ray_address is None:
-        workers = resolve_workers(workers, device, config.gpus_per_worker)
-    data = str(Path(config.data).resolve()) if config.data else None
-    config = config.model_copy(update={"device": device, "workers": workers, "data": data})
-    differences = _find_differences(validate(model, held), config) if held else []
-    if differences:
-        raise ConflictError(
-            f"{run} holds a run of other settings: "
-            + "; ".join(differences)
-            + ". Give another --run, or drop these flags"
-        )
-    return config
-
-
-def _find_differences(held: SearchConfig, config: SearchConfig) -> list[str]:
-    """What a run's settings would change that would make it another run."""
-    # With more patterns or seeds, halving would have kept others.
-    changeable = held.changeable - ({"trials", "seeds"} if held.halving else set())
-    values = held.model_dump(mode="json")
-    return [
-        f"{name.replace('_', '-')} {values[name]!r} there, {value!r} now"
-        for name, value in config.model_dump(mode="json").items()
-        if name not in changeable and values[name] != value
-    ]
-
-
-def _check_folder(run: Path) -> None:
-    """Refuse to spread a run's files over what somebody keeps there."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
-    if run.is_dir() and not (run / "config.toml").exists():
-        others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
-        if others:
-            raise ConflictError(
-                f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
-                "give an empty folder, or a name that is free"
-            )
-
-
-def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -> None:
-    """Refuse to go on with a study as a search, or the reverse: a study's settings have more names than a search's."""
-    if not held:
-        return
-    is_study = bool(set(held) - set(SearchConfig.model_fields))
-    if is_study == (model is SearchConfig):
-        kinds = ("study", "search") if is_study else ("search", "study")
-        raise ConflictError(
-            f"{run} holds a {kinds[0]}, not a {kinds[1]}: use `{kinds[0]} --run {run}`, or another --run"
-        )
 
 
 @contextmanager

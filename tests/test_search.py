@@ -20,8 +20,9 @@ from nas.data import DataSet
 from nas.executors import Job, StopFlag, Trainer
 from nas.ledger import STUDY_NAME, Ledger
 from nas.readers import load_data
-from nas.run_directory import execute, settle_config
+from nas.run_directory import execute
 from nas.search import Search, count_asked, run_search
+from nas.settings import settle_config
 from nas.source import DRIVER_ENDED, Listener
 from nas.train import Outcome
 from search_spaces.errors import ConflictError, InputError, Interrupted

@@ -21,7 +21,7 @@ from nas.config import Candidate, SearchConfig, format_toml
 from nas.executors import Job, Trainer, failed
 from nas.ledger import STUDY_NAME, Ledger
 from nas.plan import list_tasks, name_stratum
-from nas.run_directory import settle_config
+from nas.settings import settle_config
 from nas.source import Task
 from nas.study import Study, estimate_seconds, run_study
 from nas.study_config import StudyConfig

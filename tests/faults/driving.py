@@ -24,7 +24,7 @@ from nas.checkpoints import Checkpoint
 from nas.config import Candidate, SearchConfig
 from nas.executors import Job, Trainer
 from nas.ledger import STUDY_NAME, check_database
-from nas.run_directory import settle_config
+from nas.settings import settle_config
 from nas.train import Outcome
 from search_spaces.errors import MachineError
 

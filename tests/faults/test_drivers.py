@@ -32,20 +32,29 @@ def test_of_four_drivers_started_at_once_exactly_one_runs(
         assert (run / "report" / "index.html").exists()
 
 
-def test_a_second_driver_leaves_before_the_libraries_are_loaded(tmp_path: Path) -> None:
+TELL_LIBRARIES = """
+import atexit, sys, run_search
+atexit.register(lambda: print(sorted({"torch", "optuna", "ray", "pandas", "matplotlib"} & set(sys.modules))))
+run_search.main()
+"""
+
+
+def _drive(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line, which prints at its end the libraries that it has loaded."""
+    command = [sys.executable, "-c", TELL_LIBRARIES, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("command", ["search", "study"])
+def test_a_second_driver_leaves_before_the_libraries_are_loaded(tmp_path: Path, command: str) -> None:
     """Torch, optuna and pandas take seconds, all the more where four drivers load them."""
-    code = (
-        "import atexit, sys, run_search\n"
-        "atexit.register(lambda: print(sorted({'torch', 'optuna', 'pandas', 'numpy'} & set(sys.modules))))\n"
-        "run_search.main()\n"
-    )
-    for command in ("search", "study"):
-        with lock_run(tmp_path):
-            process = subprocess.run(
-                [sys.executable, "-c", code, command, "--run", str(tmp_path)],
-                capture_output=True,
-                text=True,
-                cwd=ROOT,
-                check=False,
-            )
-        assert (process.returncode, process.stdout) == (4, "[]\n"), process.stderr
+    with lock_run(tmp_path):
+        process = _drive(command, "--run", tmp_path)
+    assert (process.returncode, process.stdout) == (4, "[]\n"), process.stderr
+
+
+@pytest.mark.parametrize("command", ["search", "study"])
+def test_a_wrong_setting_is_told_before_the_libraries_are_loaded(tmp_path: Path, command: str) -> None:
+    process = _drive(command, "--run", tmp_path / "run", "--epochs", -1)
+    assert (process.returncode, process.stdout) == (2, "[]\n"), process.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from driving import TINY, load_trials
 
 from nas.config import SearchConfig
 from nas.executors import Job, Trainer
-from nas.run_directory import settle_config
+from nas.settings import settle_config
 from nas.train import Outcome
 
 ray_executor = pytest.importorskip("nas.ray_executor")

@@ -1,0 +1,86 @@
+"""A run's settings: what its directory holds, changed where that is allowed.
+
+No large library is loaded before they are known to be good.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nas.config import SearchConfig, merge_settings, read_toml, validate
+from search_spaces.errors import ConflictError, InputError
+
+Config = TypeVar("Config", bound=SearchConfig)
+
+
+def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model: type[Config]) -> Config:
+    """The settings of a run: its own where it has some, changed where that is allowed; device and workers resolved.
+
+    Args:
+        run: the run directory; need not exist.
+        file: TOML of settings, or None.
+        flags: by name with _; None means not given; they win.
+        model: SearchConfig, or StudyConfig.
+
+    Raises:
+        InputError: the settings cannot be used, or the run directory is a file.
+        ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
+    """
+    _check_folder(run)
+    held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
+    _check_kind(run, held, model)
+    config = validate(model, {**held, **merge_settings(file, flags)})
+
+    from nas.executors import resolve_device, resolve_workers  # torch: seconds that a wrong setting need not wait
+
+    device = resolve_device(config.device, on_cluster=config.ray_address is not None)
+    workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
+    if config.ray_address is None:
+        workers = resolve_workers(workers, device, config.gpus_per_worker)
+    data = str(Path(config.data).resolve()) if config.data else None
+    config = config.model_copy(update={"device": device, "workers": workers, "data": data})
+    differences = _find_differences(validate(model, held), config) if held else []
+    if differences:
+        raise ConflictError(
+            f"{run} holds a run of other settings: "
+            + "; ".join(differences)
+            + ". Give another --run, or drop these flags"
+        )
+    return config
+
+
+def _find_differences(held: SearchConfig, config: SearchConfig) -> list[str]:
+    """What a run's settings would change that would make it another run."""
+    # With more patterns or seeds, halving would have kept others.
+    changeable = held.changeable - ({"trials", "seeds"} if held.halving else set())
+    values = held.model_dump(mode="json")
+    return [
+        f"{name.replace('_', '-')} {values[name]!r} there, {value!r} now"
+        for name, value in config.model_dump(mode="json").items()
+        if name not in changeable and values[name] != value
+    ]
+
+
+def _check_folder(run: Path) -> None:
+    """Refuse to spread a run's files over what somebody keeps there."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
+    if run.is_dir() and not (run / "config.toml").exists():
+        others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
+        if others:
+            raise ConflictError(
+                f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
+                "give an empty folder, or a name that is free"
+            )
+
+
+def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -> None:
+    """Refuse to go on with a study as a search, or the reverse: a study's settings have more names than a search's."""
+    if not held:
+        return
+    is_study = bool(set(held) - set(SearchConfig.model_fields))
+    if is_study == (model is SearchConfig):
+        kinds = ("study", "search") if is_study else ("search", "study")
+        raise ConflictError(
+            f"{run} holds a {kinds[0]}, not a {kinds[1]}: use `{kinds[0]} --run {run}`, or another --run"
+        )
