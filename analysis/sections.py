@@ -85,14 +85,14 @@ def _notices(findings: Findings) -> Iterator[Block]:
 def _headline(findings: Findings) -> Iterator[Block]:
     if len(findings.views) > 1:
         header = (
-            "stratum", "verdict", "partial rho given span", "95 % interval", "p (Holm)", "noise ceiling",
+            "stratum", "verdict", "partial rho", "95 % interval", "p (Holm)", "noise ceiling",
             "patterns x seeds",
         )  # fmt: skip
         yield Table(header, tuple(map(_verdict_row, findings.views)))
         yield Paragraph(
-            "A positive rho says that a shorter distance goes with a lower validation loss, span and its square held. "
-            "Each stratum stands for itself; p is adjusted over the primary tests of all of them. The noise ceiling is "
-            "what a perfect predictor would reach at these seeds: a relation shows no further than that."
+            "A positive rho, given span and its square, says that a shorter distance goes with a lower validation "
+            "loss. Each stratum stands for itself; p is adjusted over the primary tests of all of them. The noise "
+            "ceiling is what a perfect predictor would reach at these seeds: a relation shows no further than that."
         )
     yield Paragraph(f"Trained: {describe_data(findings)}.")
     if findings.run.plan is not None:
