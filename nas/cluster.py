@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 from typing import Any, Literal
 
 import ray
@@ -11,6 +12,7 @@ import torch
 from nas.config import SearchConfig
 from search_spaces.errors import MachineError
 
+ANSWERS_WITHIN = 10.0  # seconds
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +43,9 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
         ray.init(address="local", num_cpus=n_workers, num_gpus=n_gpus, include_dashboard=False, **quiet)
         return
     try:
+        _knock(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise MachineError(
             f"no Ray cluster can be joined at {address} ({error}): start this on one of its nodes, with the "
             "cluster's RAY_AUTH_MODE and token"
@@ -53,6 +56,19 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
             "code on it. Set RAY_AUTH_MODE=token on all of its nodes; see the README",
             address,
         )
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody answers: ray.init would try for minutes.
+
+    Raises:
+        OSError: no connection.
+        ValueError: no HOST:PORT.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("it is not of the form HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
 
 
 def share_gpus(config: SearchConfig) -> float:

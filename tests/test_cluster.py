@@ -1,5 +1,6 @@
 """What a Ray can hold, and what is said where it cannot; real clusters are in faults/."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -8,6 +9,31 @@ from nas.config import SearchConfig
 from search_spaces.errors import MachineError
 
 cluster = pytest.importorskip("nas.cluster")
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if somebody answered at every address."""
+    monkeypatch.setattr(cluster, "_knock", lambda _: None)
+
+
+@pytest.mark.parametrize("form", ["{}:{}", "ray://{}:{}"])
+def test_where_nobody_answers_is_told_at_once(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    joined: list[dict[str, Any]] = []
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [_node(CPU=4)])
+    monkeypatch.setattr(cluster.ray, "init", lambda **arguments: joined.append(arguments))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = form.format(*server.getsockname())
+        assert cluster.start_ray(SearchConfig(device="cpu", ray_address=address), 1) == 1
+    with pytest.raises(MachineError, match=f"no Ray cluster can be joined at {address} .*refused"):
+        cluster.start_ray(SearchConfig(device="cpu", ray_address=address), 1)
+    assert len(joined) == 1
+
+
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:ray"])
+def test_an_address_without_host_or_port_is_refused(address: str) -> None:
+    with pytest.raises(MachineError, match="not of the form HOST:PORT"):
+        cluster.start_ray(SearchConfig(device="cpu", ray_address=address), 1)
 
 
 def _node(alive: bool = True, **resources: float) -> dict[str, Any]:
@@ -25,6 +51,7 @@ def _node(alive: bool = True, **resources: float) -> dict[str, Any]:
         ([_node(CPU=16, GPU=1), _node(CPU=16, GPU=3)], "cuda", 2.0, 1),
     ],
 )
+@pytest.mark.usefixtures("answering")
 def test_a_cluster_holds_what_fits_on_its_nodes(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, Any]], device: Any, share: float | None, expected: int
 ) -> None:
@@ -38,6 +65,7 @@ def test_a_cluster_holds_what_fits_on_its_nodes(
         cluster.start_ray(config, expected + 1)
 
 
+@pytest.mark.usefixtures("answering")
 def test_a_gpu_that_no_node_has_is_refused_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [_node(CPU=4)])
     monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
@@ -48,6 +76,7 @@ def test_a_gpu_that_no_node_has_is_refused_and_not_waited_for(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("mode", ["token", "disabled", None])
+@pytest.mark.usefixtures("answering")
 def test_a_cluster_without_authentication_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str | None
 ) -> None:
