@@ -14,10 +14,9 @@ from nas.halving import list_rungs
 from search_spaces.blocks import transition_inputs
 from search_spaces.budget import FORMS, parse_budget
 from search_spaces.errors import InputError
-from search_spaces.files import list_leaves, open_regular
+from search_spaces.files import MAX_LAYERS, list_leaves, open_regular
 from search_spaces.pattern import ConnectionPattern
 
-MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 PositiveInt = Annotated[int, Field(ge=1)]
 # Settings of how a run is run, which change no figure of it.
 RUNNING = frozenset({"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"})

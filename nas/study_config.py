@@ -7,10 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.config import MAX_LAYERS, RUNNING, Conflict, NetworkConfig, PositiveInt, SearchConfig, TrainingConfig, validate
+from nas.config import RUNNING, Conflict, NetworkConfig, PositiveInt, SearchConfig, TrainingConfig, validate
 from search_spaces.budget import parse_budget
 from search_spaces.design import Layout
 from search_spaces.errors import InputError
+from search_spaces.files import MAX_LAYERS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
 MAX_BINS = 100

@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from nas.lock import lock_run
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("n_rounds", [1, pytest.param(10, marks=pytest.mark.slow)])

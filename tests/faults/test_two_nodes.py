@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from driving import load_trials
 
-ROOT = Path(__file__).parents[2]
 # A cluster in a process of its own: it says its address, kills its second node when told to, and ends with its input.
 CLUSTER = """
 import sys
