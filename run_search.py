@@ -14,9 +14,13 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
+    from analysis.final import Final, FinalAccuracy
+    from analysis.regret import Regrets
     from analysis.results import Run
     from nas.config import Candidate, NetworkConfig, SearchConfig
+    from nas.export import Exported
     from nas.source import Listener
     from nas.study_config import StudyConfig
     from nas.train import Outcome
@@ -48,6 +52,14 @@ class Dataset(StrEnum):
     DIGITS = "digits"
     FASHION_MNIST = "fashion-mnist"
     NPZ = "npz"
+
+
+class Proposing(StrEnum):
+    """Strategies that propose patterns."""
+
+    RANDOM = "random"
+    TPE = "tpe"
+    EVOLVE = "evolve"
 
 
 class Device(StrEnum):
@@ -184,7 +196,7 @@ def _console(stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     # A file or pipe has no width of its own, and a table must not be cut to fit 80 columns.
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True, markup=False)
 
 
 ConfigOption = Annotated[Path | None, _option("TOML file of settings, keys as these flags; flags win.", RUNNING)]
@@ -240,10 +252,19 @@ DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is
 def search(
     run: RunOption,
     config: ConfigOption = None,
-    budget: BudgetOption = None,
-    strategy: Annotated[str | None, _option("random, or templates alone. [default: random]", SPACE)] = None,
+    budget: Annotated[
+        list[str] | None,
+        _option("log, total:E or layers:d1,d2,...; may be repeated, each a stratum of its own. [default: log]", SPACE),
+    ] = None,
+    strategy: Annotated[
+        str | None, _option("random, tpe, evolve, or templates alone. [default: random]", SPACE)
+    ] = None,
+    lookahead: Annotated[
+        int | None,
+        _option("tpe and evolve do not wait for the last so many patterns, itself included. [default: 4]", SPACE),
+    ] = None,
     trials: Annotated[
-        int | None, _option("Patterns to propose; named templates come extra. [default: 20]", SPACE)
+        int | None, _option("Patterns of each budget to propose; named templates come extra. [default: 20]", SPACE)
     ] = None,
     seeds: Seeds = None,
     templates: Templates = None,
@@ -287,6 +308,7 @@ def search(
     The same command again goes on with an interrupted run; on a run directory, --run alone does.
     """
     flags = _settings_given(locals(), without=("run", "config", "as_json"))
+    flags["budget"] = budget or None  # typer's empty list: not given
 
     from nas.lock import lock_run
 
@@ -307,11 +329,14 @@ def _drive(
 ) -> None:
     """Train all that a run asks for, then write its report and templates."""
     console = _console(stderr=as_json)
-    headline += f" at budget {settings.budget} on {settings.dataset}: {_describe_workers(settings)}, into {run}"
+    budgets = " and ".join(settings.budgets)
+    headline += f" at budget {budgets} on {settings.dataset}: {_describe_workers(settings)}, into {run}"
     with _resumable(console, command, run), _progress(console, headline) as listener:
         train(listener)
     results = _read(run)
-    paths = [*_write_report(run), *_export_best(results, 5)]
+    paths = _write_report(run)
+    for exported in _export_best(results, 5, archives=False):
+        paths += exported.paths
     _annotate(console, run)
     _print_end(console, results, paths, run)
     if as_json:
@@ -320,6 +345,9 @@ def _drive(
 
 def _describe_workers(settings: "SearchConfig") -> str:
     number = "as many at a time as fit" if settings.workers == "auto" else f"{settings.workers} at a time"
+    most = settings.lookahead * settings.seeds * len(settings.budgets)
+    if settings.strategy in ("tpe", "evolve") and settings.workers != "auto" and settings.workers > most:
+        number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
     return f"{number} on {settings.device}" + (f" at {settings.ray_address}" if settings.ray_address else "")
 
 
@@ -525,12 +553,13 @@ def _write_report(run: Path) -> list[Path]:
     return write_report(run)
 
 
-def _export_best(results: "Run", top: int) -> list[Path]:
-    """Template files of the best patterns of each of a run's strata, in its templates folder."""
+def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
+    """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.averages import average_patterns
+    from analysis.final import measure_final
     from analysis.results import STRATUM
     from nas.config import NetworkConfig, validate
-    from nas.export import export_pattern
+    from nas.export import export_folder
     from search_spaces.errors import NothingUsableError
     from search_spaces.pattern import ConnectionPattern
 
@@ -539,8 +568,11 @@ def _export_best(results: "Run", top: int) -> list[Path]:
         raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
     held = {**results.config, **{name: results.data.get(name) for name in ("classes", "image")}}
     held = {name: held.get(name) for name in NetworkConfig.model_fields}
-    best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top).drop_duplicates("key")
-    paths = []
+    final = measure_final(results)
+    tested = {} if final is None else {one.key: one for one in final.rows}
+    best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top)
+    best = patterns[patterns.index.isin(best.index) | patterns["key"].isin(list(tested))].drop_duplicates("key")
+    exported = []
     for row in best.to_dict("records"):
         network = validate(NetworkConfig, {**held, "layers": row["layers"]})
         sources = json.loads(row["sources"])
@@ -555,8 +587,58 @@ def _export_best(results: "Run", top: int) -> list[Path]:
             "environment": results.environment,
         }
         pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
-        paths += export_pattern(pattern, network, row["budget"], provenance, results.path / "templates")
-    return paths
+        told = {**measured, "data": results.data}
+        weights = None
+        if final is not None and row["key"] in tested:
+            weights, told["test"] = _read_final(results.path, final, tested[row["key"]])
+        folder = results.path / "templates"
+        has_archives = (folder / pattern.key[:12] / "model.pt2").exists()  # of an earlier export, which stay current
+        exported.append(
+            export_folder(pattern, network, row["budget"], provenance, folder, weights, told, archives or has_archives)
+        )
+    return exported
+
+
+def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[str, Tensor] | None, dict[str, Any]]":
+    """A pattern's trained weights, where they were kept, and what an export tells of its final trainings."""
+    from nas.final import find_weights
+
+    names = ("n_seeds", "test_accuracy", "low", "high", "test_loss")
+    told = {name: getattr(one, name) for name in names} | {"n_train": final.n_train, "n_test": final.n_test}
+    found = find_weights(run, one.number)
+    if found is None:
+        return None, told
+    return found[0], {**told, "weights_of": "the first seed, none was picked", "normalisation": found[1]}
+
+
+def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
+    """Train the best patterns and the named templates of each stratum anew, and measure them on the test images."""
+    from analysis.final import choose_patterns
+    from nas.config import SearchConfig, TrainingConfig, read_toml, validate
+    from nas.final import Chosen, run_final, settings_of_final
+    from nas.settings import settle_config
+    from nas.study_config import StudyConfig
+    from search_spaces.files import FINAL
+    from search_spaces.pattern import ConnectionPattern
+
+    run = results.path
+    model = SearchConfig if results.plan is None else StudyConfig
+    own = validate(model, read_toml(run / "config.toml"))
+    settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
+    schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
+    regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
+    chosen = []
+    for row in choose_patterns(results, top).to_dict("records"):
+        sources = tuple(map(tuple, json.loads(row["sources"])))
+        template, regime = (row[name] if isinstance(row[name], str) else None for name in ("template", "regime"))
+        training = TrainingConfig(**regimes.get(regime, schedule))
+        pattern = ConnectionPattern(len(sources), sources)
+        chosen.append(Chosen(pattern, template, row["strategy"], row["budget"], regime, training))
+    headline = f"training {len(chosen)} patterns with {settings.seeds} seeds each on all but the test images of "
+    headline += f"{settings.dataset}, {_describe_workers(settings)}; what follows is test accuracy"
+    command = f"export --final --top {top}"
+    with _resumable(console, command, run), _progress(console, headline) as listener:
+        run_final(run, settings, chosen, changes, listener)
 
 
 def _annotate(console: "Console", run: Path) -> None:
@@ -618,12 +700,29 @@ def report(run: RunOption) -> None:
     _print_written(_console(), paths, f"open {run / 'report' / 'index.html'}")
 
 
+FINAL_SETTINGS = ("seeds", "epochs", "train_examples", "workers", "device")
+
+
 @app.command()
 def export(
     run: Annotated[
         Path | None, typer.Option("--run", help="Export this run's best patterns.", show_default=False)
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 5,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="First train these and the named templates anew on all but the test images, and measure on those.",
+        ),
+    ] = False,
+    seeds: Annotated[int | None, _option("Of --final: trainings of each pattern. [default: 5]", TRAINING)] = None,
+    epochs: Annotated[int | None, _option("Of --final: passes. [default: as the run]", TRAINING)] = None,
+    train_examples: Annotated[
+        int | None, _option("Of --final: how many images are trained on. [default: all but the test images]", TRAINING)
+    ] = None,
+    workers: Annotated[str | None, _option("Of --final: trainings at a time. [default: as the run]", TRAINING)] = None,
+    device: Annotated[Device | None, _option("Of --final. [default: as the run]", TRAINING)] = None,
     template: Annotated[str | None, _option("Export a template by name instead.", SPACE)] = None,
     pattern: Annotated[Path | None, _option("Export a pattern file instead.", SPACE)] = None,
     to: Annotated[Path | None, typer.Option(help="Folder for --template or --pattern.", show_default=False)] = None,
@@ -638,22 +737,38 @@ def export(
     classes: Annotated[int | None, _option("Outputs of the classifier. [default: 10]", NETWORK)] = None,
     image: Annotated[str | None, _option("CxHxW of one image. [default: 1x8x8]", NETWORK)] = None,
 ) -> None:
-    """Write patterns as template files: JSON, GraphML, DOT, arc diagram."""
+    """Write patterns as folders: template files, a program, ONNX, all compared with the network itself."""
     from search_spaces.errors import InputError
 
     if sum(choice is not None for choice in (run, template, pattern)) != 1:
         raise InputError("export takes one of --run DIR, --template NAME and --pattern FILE")
+    changes = {name: _plain(value) for name, value in locals().items() if name in FINAL_SETTINGS}
+    changes["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    if not final and any(value is not None for value in changes.values()):
+        raise InputError("--seeds, --epochs, --train-examples, --workers and --device are of --final: give that too")
+    if final and run is None:
+        raise InputError("--final measures the patterns of a run: give --run DIR")
+    console = _console()
     if run is not None:
-        paths = _export_best(_read(run), top)
+        results = _read(run)
+        if final:
+            _measure_finally(console, results, top, changes)
+            results = _read(run)
+            _write_report(run)
+        console.print("writing each network in several forms, reading them back and comparing: this takes a while")
+        exported = _export_best(results, top, archives=True)
     elif to is None:
         raise InputError("--template and --pattern need --to FOLDER")
     else:
-        paths = _export_one(template, pattern, to, locals())
-    _print_written(_console(), paths, f"python run_search.py score --pattern {paths[0]}")
+        exported = [_export_one(template, pattern, to, locals())]
+    for note in dict.fromkeys(note for one in exported for note in one.notes):
+        console.print(note)
+    paths = [path for one in exported for path in one.paths]
+    _print_written(console, paths, f"python run_search.py verify {exported[0].folder}")
 
 
-def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> list[Path]:
-    from nas.export import export_pattern
+def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> "Exported":
+    from nas.export import export_folder
     from search_spaces.budget import Budget, log_budget, parse_budget
     from search_spaces.files import read_pattern
 
@@ -667,7 +782,7 @@ def _export_one(template: str | None, file: Path | None, folder: Path, flags: di
         provenance = {"name": None, "origin": f"pattern file {file.name if file else ''}"}
     log = log_budget(given.depth)
     budget = log if log.is_met_by(given) else Budget(given.depth, total=given.n_connections)
-    return export_pattern(given, network, str(budget), provenance, folder)
+    return export_folder(given, network, str(budget), provenance, folder)
 
 
 MaxIn = Annotated[int | None, _option("Most inputs of a layer.", SPACE)]
@@ -734,17 +849,34 @@ def optimize(
 
 
 @app.command()
-def verify(file: Annotated[Path, typer.Argument(help="A template file.")], as_json: JsonOption = False) -> None:
-    """Recompute every claim of a template file from its connections; exit 2 if one is false."""
+def verify(
+    path: Annotated[Path, typer.Argument(help="An exported folder, or a template file.", show_default=False)],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load what could run code, model.pt2, and networks of any size too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every claim of an exported folder or a template file; exit 2 if one is false."""
     from nas.export import verify_template
 
-    false = verify_template(file)
+    notes: list[str] = []
+    if path.is_dir():
+        from nas.verify import verify_folder
+
+        found = verify_folder(path, trust)
+        false, notes = found.false, found.notes
+    else:
+        false = verify_template(path)
+    console = _console(stderr=as_json or bool(false))
+    for note in notes:
+        console.print(note)
     if as_json:
         print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
     elif not false:
-        _console().print(f"{file}: every claim holds\nnext: python run_search.py score --pattern {file}")
+        file = path / "template.json" if path.is_dir() else path
+        console.print(f"{path}: every claim holds\nnext: python run_search.py score --pattern {file}")
     else:
-        print("\n".join([f"error: {file} makes false claims:", *false.values()]), file=sys.stderr)  # noqa: T201
+        print("\n".join([f"error: {path} makes false claims:", *false.values()]), file=sys.stderr)  # noqa: T201
     if false:
         raise typer.Exit(2)
 
@@ -848,6 +980,132 @@ def correlate(
         shown = [numbers[name] for name in ("kendall", "p_permutation", "quadratic_r2", "ceiling")]
         table.add_row(row["measure"], str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
+
+
+@app.command("compare-strategies")
+def compare_strategies(
+    table: Annotated[
+        Path,
+        typer.Option(help="CSV of all patterns of a budget, each trained with the same seeds.", show_default=False),
+    ],
+    strategy: Annotated[
+        list[Proposing] | None, _option("May be repeated; random is always beside. [default: all]", SPACE)
+    ] = None,
+    replays: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 200,
+    trials: Annotated[
+        int | None, _option("Patterns that each search proposes. [default: 120, or all there are]", SPACE)
+    ] = None,
+    visible_seeds: Annotated[
+        int | None,
+        _option("Seeds of the table that a search sees; the others judge it. [default: 3 of 6 or more, else 1]", SPACE),
+    ] = None,
+    lookahead: Annotated[
+        int, typer.Option(min=1, help="A search does not wait for the last so many patterns, itself included.")
+    ] = 1,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Replays at a time. [default: one a core]", show_default=False)
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for regret.csv, regret.svg and regret.png.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay search strategies on a table of trainings: regret against trainings, beside random search."""
+    from analysis.exhaustive import OUTCOME, describe_provenance, read_exhaustive
+    from analysis.regret import measure_regret
+    from analysis.reliability import measure_reliability
+    from analysis.searches import Searches
+
+    held = read_exhaustive(table)
+    console = _console(stderr=as_json)
+    if held.provenance is not None:
+        console.print(f"{table}: {describe_provenance(held.provenance)}")
+
+    from nas.replay import ReplayPlan, choose_n_visible, replay
+
+    n_seeds = len(held.seeds)
+    plan = ReplayPlan(
+        budget=held.budget,
+        strategies=tuple(dict.fromkeys((Proposing.RANDOM.value, *(name.value for name in strategy or Proposing)))),
+        n_replays=replays,
+        n_patterns=min(120, len(held.keys)) if trials is None else trials,
+        n_visible=choose_n_visible(n_seeds) if visible_seeds is None else visible_seeds,
+        lookahead=lookahead,
+        run_seed=seed,
+    )
+    with _counter(console, "replaying", replays) as listen:
+        replays_done = replay(plan, held.keys, held.accuracies, workers or os.cpu_count() or 1, listen)
+    searches = Searches(plan.strategies, held.accuracies, replays_done.is_visible, replays_done.proposed)
+    regrets = measure_regret(searches, measure_reliability(held.complete, OUTCOME), seed)
+    caption = (
+        f"{len(held.keys)} patterns of {held.budget.depth} layers at budget {held.budget}; {replays} replays of "
+        f"{plan.n_patterns} proposals, visible seeds {plan.n_visible}, judging seeds {n_seeds - plan.n_visible}, "
+        f"lookahead {lookahead}; 95 % intervals"
+    )
+    paths = [] if to is None else _write_regret(regrets, caption, to)
+    _print_regret(console, regrets, caption, (plan.n_visible, n_seeds), as_json)
+    if to is not None:
+        _print_written(console, paths, f"open {to / 'regret.svg'}")
+
+
+@contextmanager
+def _counter(console: "Console", doing: str, total: int) -> "Iterator[Callable[[int], None]]":
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.progress import Progress
+
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda n_done: bar.update(task, completed=n_done)
+
+
+def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
+    from analysis.plots import draw_png, draw_svg
+    from analysis.regret_plots import plot_regret
+    from search_spaces.files import write_atomic
+
+    figure = plot_regret(regrets.curves, caption)
+    files: dict[str, str | bytes] = {
+        "regret.csv": regrets.curves.to_csv(index=False),
+        "regret.svg": draw_svg(figure),
+        "regret.png": draw_png(figure),
+    }
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _print_regret(console: "Console", regrets: "Regrets", caption: str, seeds: tuple[int, int], as_json: bool) -> None:
+    """The curves at some numbers of trainings; then what noise lets see, and each strategy's verdict."""
+    from analysis.regret import describe_comparison, describe_noise, tabulate_regret
+
+    rows = tabulate_regret(regrets)
+    if as_json:
+        print(json.dumps(rows, allow_nan=False))  # noqa: T201
+        return
+    from rich.table import Table
+
+    table = Table(title=caption, title_justify="left")
+    for heading in ("strategy", "patterns", "trainings", "regret", "gain", "regret less random's"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for row in rows:
+        shown = [_format_estimate(row, name, "") for name in ("regret", "gain")]
+        difference = _format_estimate(row, "difference_to_random", "+")
+        table.add_row(row["strategy"], str(row["patterns"]), str(row["trainings"]), *shown, difference)
+    console.print(table)
+    n_visible, n_seeds = seeds
+    console.print(f"noise: {describe_noise(regrets.noise, n_visible, n_seeds - n_visible)}")
+    for comparison in regrets.comparisons:
+        console.print(describe_comparison(comparison, rows[-1]["trainings"]))
+    console.print(
+        "gain: over a random pattern. regret: to the best of noisy means, so all of them are too large by one offset; "
+        "gain and differences are free of it. Intervals: 95 %, of this table alone"
+    )
+
+
+def _format_estimate(row: dict[str, Any], name: str, sign: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return "-" if value is None else f"{value:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
 
 
 def main() -> None:

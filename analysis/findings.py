@@ -11,12 +11,14 @@ import pandas as pd
 from analysis.adherence import Adherence, check_adherence
 from analysis.averages import average_patterns, summarise_status
 from analysis.comparison import Comparison, compare_templates
+from analysis.final import Final, measure_final
 from analysis.levels import Level, measure_levels
 from analysis.protocol import OUTCOMES
 from analysis.reach import Reach, measure_uniform_reach
 from analysis.reliability import Fidelity, measure_fidelity
 from analysis.results import Run
 from analysis.statistics import Stratum, analyse_candidates
+from analysis.tradeoff import Tradeoff, measure_tradeoffs
 from analysis.verdict import Verdict, summarise_verdicts
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError, NothingUsableError
@@ -52,9 +54,11 @@ class Findings:
 
     Args:
         verdict: over all strata.
-        views: one a stratum; a study's in the plan's order, others the largest first; at least one.
+        views: one a stratum; a study's in the plan's order, others by layers and connections; at least one.
         adherence: of a study to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
+        tradeoffs: accuracy against connections, one a depth that was searched at several budgets.
+        final: what was measured on the test images, where they were looked at.
     """
 
     run: Run
@@ -63,6 +67,8 @@ class Findings:
     views: tuple[View, ...]
     adherence: Adherence | None
     fidelity: tuple[Fidelity, ...]
+    tradeoffs: tuple[Tradeoff, ...]
+    final: Final | None
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -95,8 +101,12 @@ def find(run: Run) -> Findings:
     places = {(one["layers"], one["regime"]): place for place, one in enumerate(planned)}
     strata = tuple(sorted(strata, key=lambda one: places.get((one.layers, one.regime), len(places))))
     views = tuple(_view(run, stratum, run_seed, len(strata) > 1) for stratum in strata)
+    if run.plan is None:
+        views = tuple(sorted(views, key=lambda view: (view.stratum.layers, view.patterns["connections"].min())))
     adherence = check_adherence(run) if run.plan else None
-    return Findings(run, status, summarise_verdicts(strata), views, adherence, tuple(fidelity))
+    verdict = summarise_verdicts([view.stratum for view in views])
+    tradeoffs = measure_tradeoffs(run.candidates) if run.plan is None else ()
+    return Findings(run, status, verdict, views, adherence, tuple(fidelity), tradeoffs, measure_final(run))
 
 
 def _view(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
@@ -152,6 +162,8 @@ def summarise(findings: Findings) -> dict[str, Any]:
         "strata": [_summarise_view(view) for view in findings.views],
         "adherence": dataclasses.asdict(findings.adherence) if findings.adherence else None,
         "fidelity": [dataclasses.asdict(one) for one in findings.fidelity],
+        "tradeoffs": [dataclasses.asdict(one) for one in findings.tradeoffs],
+        "final": dataclasses.asdict(findings.final) if findings.final else None,
         "config": findings.run.config,
         "environment": findings.run.environment,
         "data": findings.run.data,

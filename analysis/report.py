@@ -10,7 +10,7 @@ from analysis.sections import build_blocks, title
 from search_spaces.files import format_json, write_atomic
 
 CHECKLIST = Path(__file__).parents[1] / "docs" / "checklist.md"  # missing where only the packages were installed
-OWN_PICTURE = re.compile(r"(arcs|bands|curves|distance|effects|levels)[A-Za-z0-9_-]*\.(svg|png)")
+OWN_PICTURE = re.compile(r"(arcs|bands|curves|distance|effects|levels|tradeoff)[A-Za-z0-9_-]*\.(svg|png)")
 
 
 def write_report(run_dir: Path) -> list[Path]:

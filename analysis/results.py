@@ -85,6 +85,7 @@ class Run:
         config, environment, data: the study's attributes of these names; empty where it has none.
         plan: of a study, as nas.plan lays it out; None for a search.
         plan_sha256: of the plan that the trainings were entered by.
+        tested_at: when its test images were first looked at, ISO 8601; None where they were not.
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Run:
     data: dict[str, Any]
     plan: dict[str, Any] | None = None
     plan_sha256: str | None = None
+    tested_at: str | None = None
 
 
 def read_run(run: Path) -> Run:
@@ -109,6 +111,7 @@ def read_run(run: Path) -> Run:
     trials, attributes = _load_study(ledger)
     asked = attributes.get("asked")
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
+    tested_at = _as_dict(attributes.get("test_looked_at")).get("at")
     return Run(
         path=run,
         candidates=_tabulate_candidates(trials, ledger),
@@ -121,6 +124,7 @@ def read_run(run: Path) -> Run:
         data=_as_dict(attributes.get("data")),
         plan=plan,
         plan_sha256=sha256,
+        tested_at=tested_at if isinstance(tested_at, str) else None,
     )
 
 

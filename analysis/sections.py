@@ -7,12 +7,23 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.document import Block, Code, Heading, Link, Paragraph, Table
+from analysis.final_sections import build_final
 from analysis.findings import Findings, View
 from analysis.inference import Primary
 from analysis.stratum_sections import build_stratum, describe_data
 from analysis.study_sections import build_overview, build_plan
+from analysis.tradeoff_sections import build_tradeoff
 from analysis.verdict import IN_WORDS
-from analysis.wording import NONE, capitalise, format_interval, format_percent, format_value, name_pattern
+from analysis.wording import (
+    NONE,
+    capitalise,
+    enumerate_words,
+    format_interval,
+    format_percent,
+    format_value,
+    name_budgets,
+    name_pattern,
+)
 from search_spaces.files import storage_url
 
 N_FAILURES = 20
@@ -24,6 +35,10 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     yield from _notices(findings)
     yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer")
     yield from _headline(findings)
+    if findings.final is not None:
+        yield from build_final(findings.final)
+    for tradeoff in findings.tradeoffs:
+        yield from build_tradeoff(findings, tradeoff)
     if len(findings.views) > 1:
         yield from build_overview(findings)
     for view in findings.views:
@@ -41,9 +56,8 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
 def title(findings: Findings) -> str:
     """The report's heading."""
     strata = [view.stratum for view in findings.views]
-    depths = " and ".join(map(str, dict.fromkeys(one.layers for one in strata)))
-    budgets = " and ".join(dict.fromkeys(one.budget for one in strata))
-    return f"Skip connections of {depths} layers, budget {budgets}"
+    depths = enumerate_words([*map(str, dict.fromkeys(one.layers for one in strata))])
+    return f"Skip connections of {depths} layers, {name_budgets([one.budget for one in strata])}"
 
 
 def _notices(findings: Findings) -> Iterator[Block]:
@@ -67,10 +81,13 @@ def _notices(findings: Findings) -> Iterator[Block]:
         yield Paragraph(f"Not as planned: {told}.", kind="notice")
     strata = [view.stratum for view in findings.views]
     if findings.adherence is None and len(strata) > 1:
-        yield Paragraph(
-            f"This run mixes {len(strata)} strata, which never compare with one another: each has its own part.",
-            kind="notice",
+        told = (
+            f"This run mixes {len(strata)} strata, which never compare with one another: each has its own part."
+            if not findings.tradeoffs
+            else f"This run has {len(strata)} budgets, whose networks differ in cost. What distance has to do with the "
+            "outcome is asked inside each budget alone; accuracy against cost has a part of its own."
         )
+        yield Paragraph(told, kind="notice")
     for view in findings.views:
         params = view.patterns["params"].dropna()
         if len(params) and params.min() < params.max():

@@ -1,5 +1,6 @@
 """What a report says of one stratum: outcome against distance, levels, patterns, curves."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from analysis.statistics_sections import build_statistics
 from analysis.wording import (
     NONE,
     capitalise,
+    enumerate_words,
     format_percent,
     format_value,
     format_with_error,
     name_briefly,
+    name_budgets,
     name_pattern,
 )
 from search_spaces.arcs import draw_arcs
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from analysis.study_plots import Slope as Line
 
 N_DRAWN = 2
+MAX_SLUG = 48  # characters
 GROUP_NAMES = {
     "optimum": "shortest found",
     "control": "their controls",
@@ -63,10 +67,10 @@ def describe_data(findings: Findings, view: View | None = None) -> str:
     seeds = pd.concat([one.patterns["n_seeds"] for one in views])
     span = str(seeds.max()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     n_patterns = pd.concat([one.patterns["key"] for one in views]).nunique()
-    depths = " and ".join(map(str, dict.fromkeys(one.stratum.layers for one in views)))
-    budgets = " and ".join(dict.fromkeys(one.stratum.budget for one in views))
+    depths = enumerate_words([*map(str, dict.fromkeys(one.stratum.layers for one in views))])
     regimes = [one.stratum.regime for one in views if one.stratum.regime is not None]
-    parts = [f"{n_patterns} patterns x {span} seed{'' if span == '1' else 's'}", f"budget {budgets}, {depths} layers"]
+    budgets = name_budgets([one.stratum.budget for one in views])
+    parts = [f"{n_patterns} patterns x {span} seed{'' if span == '1' else 's'}", f"{budgets}, {depths} layers"]
     if regimes:
         parts.append(" and ".join(dict.fromkeys(regimes)))
     if run.data.get("name"):
@@ -82,6 +86,8 @@ def describe_data(findings: Findings, view: View | None = None) -> str:
 def name_file(view: View, name: str) -> str:
     """A picture's file name: the stratum's name after its own where the report has several."""
     slug = "".join(c if c.isalnum() else "-" for c in view.name.lower())
+    if len(slug) > MAX_SLUG:  # a budget may list an in-degree for each layer
+        slug = f"{slug[:MAX_SLUG]}-{hashlib.sha256(view.name.encode()).hexdigest()[:8]}"
     return f"{name}{'_' if slug else ''}{slug}.svg".replace("--", "-")
 
 

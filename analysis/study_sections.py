@@ -20,18 +20,19 @@ def build_overview(findings: Findings) -> Iterator[Block]:
     from analysis.interval_plots import plot_forest
     from analysis.plots import draw_png, draw_svg  # matplotlib: half a second
 
-    yield Heading(2, "All effects side by side")
     rows = [row for view in findings.views for row in _forest_rows(view)]
-    outcome = next((view.stratum.primary.outcome for view in findings.views if view.stratum.primary), "outcome")
-    figure = plot_forest(rows, MARGIN, axis_label=f"rank correlation with {outcome.replace('_', ' ')}")
-    yield Picture(
-        "effects.svg",
-        draw_svg(figure),
-        "Bold: the primary test of each stratum, distance given span and its square. Below it each measure alone "
-        "(Spearman). 95 % intervals from a bootstrap over patterns inside cells. Right of 0: more of it goes with a "
-        "higher loss.",
-        png=draw_png(figure),
-    )
+    if rows:
+        yield Heading(2, "All effects side by side")
+        outcome = next(view.stratum.primary.outcome for view in findings.views if view.stratum.primary)
+        figure = plot_forest(rows, MARGIN, axis_label=f"rank correlation with {outcome.replace('_', ' ')}")
+        yield Picture(
+            "effects.svg",
+            draw_svg(figure),
+            "Bold: the primary test of each stratum, distance given span and its square. Below it each measure alone "
+            "(Spearman). 95 % intervals from a bootstrap over patterns inside cells. Right of 0: more of it goes with "
+            "a higher loss.",
+            png=draw_png(figure),
+        )
     if findings.fidelity:
         yield Heading(2, "Do short runs rank patterns as long ones do?")
         header = ("stratum", "short", "long", "outcome", "Spearman", "95 % interval", "patterns")

@@ -1,6 +1,7 @@
 """Numbers and names as the report words them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -44,6 +45,41 @@ def capitalise(sentence: str) -> str:
 def format_value(value: object) -> str:
     """Any table entry, NONE where it is missing."""
     return NONE if value is None or value is pd.NA else str(value)
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """A list in words.
+
+    >>> enumerate_words(["log"]), enumerate_words(["log", "total:40"]), enumerate_words(["a", "b", "c"])
+    ('log', 'log and total:40', 'a, b and c')
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def name_budgets(budgets: Sequence[str]) -> str:
+    """Budgets in words, each once.
+
+    >>> name_budgets(["log", "log"]), name_budgets(["total:36", "log"])
+    ('budget log', 'budgets total:36 and log')
+    """
+    distinct = list(dict.fromkeys(budgets))
+    return f"budget{'' if len(distinct) == 1 else 's'} {enumerate_words(distinct)}"
+
+
+def format_count(number: int) -> str:
+    """In full below ten thousand, otherwise three digits and a letter.
+
+    >>> format_count(94), format_count(9_999), format_count(12_345), format_count(999_600), format_count(4 * 10**9)
+    ('94', '9,999', '12.3k', '1M', '4G')
+    """
+    if number < 10**4:
+        return f"{number:,}"
+    for letter, unit in (("k", 10**3), ("M", 10**6), ("G", 10**9)):
+        text = f"{number / unit:.3g}"
+        if "e" not in text and float(text) < 1000:
+            return f"{text}{letter}"
+    return f"{number / 10**12:.4g}T"
 
 
 def format_interval(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -3,17 +3,19 @@
 import hashlib
 import io
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.errors import InputError
 from search_spaces.files import write_atomic
 
 FOLDER = "checkpoints"  # in the run directory
+WEIGHTS = "weights"  # in the directory of a final training
 SCRATCH = ".tune"  # in the run directory: what Ray Tune writes for itself
 _HEADER = b"skipsearch checkpoint 1\n"
 _N_HEX = 64  # digits of a SHA-256
@@ -110,3 +112,24 @@ def _decode(path: Path, content: bytes, device: str) -> dict[str, Any]:
 def slot_path(run: Path, number: int) -> Path:
     """Where the checkpoint of the candidate of that number lies."""
     return run / FOLDER / f"{number:06d}.pt"
+
+
+def weights_path(run: Path, number: int) -> Path:
+    """Where the trained weights of the candidate of that number lie, where they are kept."""
+    return run / WEIGHTS / f"{number:06d}.pt"
+
+
+def write_weights(path: Path, network: nn.Module, normalisation: Mapping[str, Sequence[float]]) -> None:
+    """Write a trained network's state_dict, on the CPU, and how the images were normalised that it was trained on."""
+    stream = io.BytesIO()
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    torch.save({"weights": weights, "normalisation": {name: list(one) for name, one in normalisation.items()}}, stream)
+    write_atomic(path, stream.getvalue())
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, list[float]]] | None:
+    """What write_weights wrote; None where there is no such file."""
+    if not path.exists():
+        return None
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    return held["weights"], held["normalisation"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nas.halving import list_rungs
 from search_spaces.blocks import transition_inputs
-from search_spaces.budget import FORMS, parse_budget
+from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.files import MAX_LAYERS, list_leaves, open_regular
 from search_spaces.pattern import ConnectionPattern
@@ -118,14 +118,16 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     """All settings of a search, by flag name with _ for -.
 
     Args:
-        budget: in the command line's form.
+        budget: in the command line's form; or several, each a stratum of its own.
         dataset: digits, fashion-mnist or npz.
         data: the data set's file or folder; digits needs none.
-        trials: patterns proposed by the strategy; the named templates of the budget come extra.
+        trials: patterns of each budget proposed by the strategy; the named templates of the budget come extra.
         seeds: trainings of each pattern, seeds 0..seeds-1.
         train_examples: size of the training set, stratified; unset: all there are.
         validation_examples: of those set aside for validation, how many are used; unset: all.
-        strategy: random, or templates for the named ones alone.
+        strategy: random, tpe or evolve, or templates for the named ones alone.
+        lookahead: tpe and evolve propose a pattern without the outcomes of so many, itself included, that came last:
+            so many can be in training at a time.
         templates: whether the named templates that meet the budget are trained too.
         workers: trainings at a time; auto: one a core or GPU.
         attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
@@ -142,14 +144,15 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
     changeable: ClassVar[frozenset[str]] = RUNNING | {"trials", "seeds"}
 
-    budget: str = "log"
+    budget: str | tuple[str, ...] = "log"
     dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
     data: str | None = None
     trials: PositiveInt = 20
     seeds: PositiveInt = 3
     train_examples: PositiveInt | None = None
     validation_examples: PositiveInt | None = None
-    strategy: Literal["random", "templates"] = "random"
+    strategy: Literal["random", "tpe", "evolve", "templates"] = "random"
+    lookahead: PositiveInt = 4
     templates: bool = True
     workers: Literal["auto"] | PositiveInt = "auto"
     attempts: PositiveInt = 3
@@ -162,12 +165,28 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _read_budgets(cls, given: Any) -> Any:
+        """One budget is its text, whether it came in a list or not."""
+        if isinstance(given, list | tuple):
+            return given[0] if len(given) == 1 else tuple(given)
+        return given
+
     @field_validator("budget")
     @classmethod
-    def _check_budget_form(cls, text: str) -> str:
-        if text.partition(";")[0].partition(":")[0] not in ("log", "total", "layers"):
-            raise ValueError(f"not of a known form: {FORMS}")
-        return text
+    def _check_budget_form(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (given,) if isinstance(given, str) else given:
+            if text.partition(";")[0].partition(":")[0] not in ("log", "total", "layers"):
+                raise ValueError(f"not of a known form: {FORMS}")
+        if not given:
+            raise ValueError(f"none is given; the forms are {FORMS}")
+        return given
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """All budgets, in the order given."""
+        return (self.budget,) if isinstance(self.budget, str) else self.budget
 
     @property
     def deepest(self) -> int:
@@ -203,16 +222,21 @@ def _check_resolution(config: NetworkConfig) -> str | None:
 
 
 def _check_enough_patterns(config: SearchConfig) -> str | None:
-    try:
-        budget = parse_budget(config.budget, config.layers)
-    except InputError as error:
-        return str(error)
-    if config.strategy == "templates" or budget.n_patterns_at_most >= config.trials:
-        return None
-    return (
-        f"budget {config.budget} has only {budget.n_patterns_at_most} patterns of {config.layers} layers, fewer than "
-        f"the {config.trials} trials asked for"
-    )
+    seen: set[Budget] = set()
+    for text in config.budgets:
+        try:
+            budget = parse_budget(text, config.layers)
+        except InputError as error:
+            return str(error)
+        if budget in seen:
+            return f"budget {text} is given twice, in whatever form: give each budget once"
+        seen.add(budget)
+        if config.strategy != "templates" and budget.n_patterns_at_most < config.trials:
+            return (
+                f"budget {text} has only {budget.n_patterns_at_most} patterns of {config.layers} layers, fewer than "
+                f"the {config.trials} trials asked for"
+            )
+    return None
 
 
 def _check_data_given(config: SearchConfig) -> str | None:

@@ -52,6 +52,7 @@ class Split:
             over the training images.
         train_labels, validation_labels: (n,) int64.
         augment: whether training images are to be cropped and flipped.
+        mean, deviation: of each channel of the training images as they came; 1 for a deviation of 0.
     """
 
     train_images: Tensor
@@ -59,6 +60,8 @@ class Split:
     validation_images: Tensor
     validation_labels: Tensor
     augment: bool
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
 
 
 def split_data(
@@ -73,6 +76,30 @@ def split_data(
         InputError: more of either than there are, or classes too small to be in every part.
     """
     train, validation = _split_indices(data, seed, train_examples, validation_examples)
+    return _place(data, train, validation, device)
+
+
+def split_final(data: DataSet, seed: int, train_examples: int | None, device: str) -> Split:
+    """Everything but the test examples to train on, and the test examples in the place of those for validation.
+
+    Args:
+        train_examples: how many of the former are used, stratified by class, fixed by data and seed; None: all.
+
+    Raises:
+        InputError: more than there are.
+    """
+    rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
+    if train_examples is not None and train_examples > len(rest):
+        raise InputError(
+            f"--train-examples {train_examples} asks for more than the {len(rest)} that {data.name} has beside "
+            f"{len(data.test)} for test"
+        )
+    if train_examples is not None:
+        rest = _choose(data, rest, train_examples, derive_generator(seed, "train"))
+    return _place(data, rest, data.test, device)
+
+
+def _place(data: DataSet, train: NDArray[np.int64], measured: NDArray[np.int64], device: str) -> Split:
     images = data.images[train].astype(np.float32)
     mean = images.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     deviation = images.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
@@ -84,9 +111,11 @@ def split_data(
     return Split(
         train_images=place((images - mean) / scale),
         train_labels=place(data.labels[train]),
-        validation_images=place((data.images[validation].astype(np.float32) - mean) / scale),
-        validation_labels=place(data.labels[validation]),
+        validation_images=place((data.images[measured].astype(np.float32) - mean) / scale),
+        validation_labels=place(data.labels[measured]),
         augment=data.augment,
+        mean=tuple(mean.ravel().tolist()),
+        deviation=tuple(scale.ravel().tolist()),
     )
 
 

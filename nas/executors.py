@@ -14,10 +14,11 @@ from types import FrameType
 from typing import Literal, Protocol
 
 import torch
+from torch import nn
 
-from nas.checkpoints import Slot, slot_path
+from nas.checkpoints import Slot, slot_path, weights_path, write_weights
 from nas.config import Candidate, SearchConfig, TrainingConfig
-from nas.data import DataSet, split_data
+from nas.data import DataSet, Split, split_data, split_final
 from nas.train import Outcome, train_candidate
 from search_spaces.errors import Interrupted, MachineError
 
@@ -123,11 +124,13 @@ class Trainer:
         data: the whole data set.
         config: the run's settings, device resolved.
         run: the run directory, for checkpoints; None for none.
+        is_final: whether candidates are trained on all but the test images, measured on those, and their weights kept.
     """
 
     data: DataSet
     config: SearchConfig
     run: Path | None = None
+    is_final: bool = False
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
         """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome.
@@ -142,17 +145,27 @@ class Trainer:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         try:
-            config, candidate = self.config, job.candidate
-            split = split_data(
-                self.data, candidate.seed, config.train_examples, config.device, config.validation_examples
-            )
-            training = candidate.training or config
-            return train_candidate(candidate, split, training, check_stop, self._slot(job), job.pause_after)
+            candidate = job.candidate
+            training = candidate.training or self.config
+            slot, split = self._slot(job), self._split(candidate.seed)
+
+            def keep(network: nn.Module) -> None:
+                if self.is_final and slot is not None:  # a slot: the run directory is there to write to
+                    normalisation = {"mean": split.mean, "deviation": split.deviation}
+                    write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
+
+            return train_candidate(candidate, split, training, check_stop, slot, job.pause_after, keep)
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise LostError(f"out of memory: {reason}") from None
             return failed(reason)
+
+    def _split(self, seed: int) -> Split:
+        config = self.config
+        if self.is_final:
+            return split_final(self.data, seed, config.train_examples, config.device)
+        return split_data(self.data, seed, config.train_examples, config.device, config.validation_examples)
 
     def _slot(self, job: Job) -> Slot | None:
         """Where a job's checkpoints go; nowhere on a node of a cluster that does not share the run directory."""
@@ -167,6 +180,7 @@ class Trainer:
             "training": {name: getattr(training, name) for name in TrainingConfig.model_fields},
             "train_examples": self.config.train_examples,
             "data": self.data.sha256,
+            **({"measured_on": "test"} if self.is_final else {}),
         }
         identity = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
         return Slot(slot_path(self.run, job.number), identity, self.config.checkpoint_seconds)

@@ -1,13 +1,60 @@
 """Best candidate -> files that prove themselves."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.config import Candidate, NetworkConfig, validate
 from nas.cost import predict_cost
-from search_spaces.errors import InputError
-from search_spaces.files import TemplateFile, describe_template, read_claims, write_template
+from nas.environment import describe_versions
+from nas.folders import replace_folder
+from nas.instructions import format_readme
+from nas.manifest import (
+    FILES,
+    MANIFEST,
+    PROBE_IMAGES,
+    PROBE_INPUT,
+    PROBE_SEED,
+    TOLERANCE,
+    Manifest,
+    Probe,
+    describe_files,
+    format_manifest,
+)
+from nas.model_source import format_model
+from search_spaces.errors import InputError, NothingUsableError
+from search_spaces.files import (
+    TemplateFile,
+    describe_template,
+    format_companions,
+    format_template,
+    read_claims,
+    write_template,
+)
 from search_spaces.pattern import ConnectionPattern
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.agreement import Form
+    from nas.network import SkipNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        folder: of the template.
+        paths: the files in it, template.json first.
+        notes: what its user should be told.
+    """
+
+    folder: Path
+    paths: list[Path]
+    notes: list[str]
 
 
 def describe_export(
@@ -45,6 +92,132 @@ def export_pattern(
         The paths written, the JSON first.
     """
     return write_template(describe_export(pattern, network, budget, provenance), folder / pattern.key[:12])
+
+
+def export_folder(
+    pattern: ConnectionPattern,
+    network: NetworkConfig,
+    budget: str,
+    provenance: dict[str, Any],
+    folder: Path,
+    weights: "Mapping[str, Tensor] | None" = None,
+    measured: Mapping[str, Any] | None = None,
+    archives: bool = True,
+) -> Exported:
+    """Write a pattern's network in all forms, each read back and compared with the network itself; see describe_export.
+
+    Args:
+        folder: gets a folder of its own, named by the first 12 digits of the pattern's key; one that is there already
+            is replaced as a whole.
+        weights: the state_dict of trained weights; None: the network has the initial ones of seed 0.
+        measured: what is known of trainings of the pattern, as finite JSON values: data, seeds, accuracies. With
+            weights `normalisation` too: mean and deviation of the images' channels that they were trained with.
+        archives: whether model.onnx and model.pt2 are written, which takes long.
+
+    Raises:
+        InputError: network, budget or weights do not fit the pattern.
+        NothingUsableError: a form does not give the network's logits; nothing is written.
+        ConflictError: there is a file or a link of the folder's name.
+    """
+    template = describe_export(pattern, network, budget, provenance)
+    candidate = Candidate(pattern, network, seed=0, template=provenance.get("name"))
+    try:
+        held: dict[str, Any] = json.loads(json.dumps(dict(measured or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"what was measured cannot be written as JSON: {error}") from None
+
+    from nas.agreement import take_weights
+
+    original = take_weights(candidate, weights)
+    place = folder / pattern.key[:12]
+    with replace_folder(place, {*FILES, MANIFEST}) as new:
+        texts = {"template.json": format_template(template), **format_companions(template)}
+        texts["model.py"] = format_model(candidate)
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        names, notes = list(texts), list[str]()
+        names += _write_networks(candidate, original, texts["model.py"], new, weights is not None)
+        if archives:
+            written, notes = _write_archives(candidate, original, new)
+            names += written
+        manifest = _describe_folder(candidate, original, held, new, names)
+        (new / "README.md").write_text(format_readme(candidate, manifest), encoding="utf-8")
+        names.append("README.md")
+        manifest = manifest.model_copy(update={"files": describe_files(new, names)})
+        (new / MANIFEST).write_text(format_manifest(manifest), encoding="utf-8")
+    return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
+
+
+def _write_networks(
+    candidate: Candidate, original: "SkipNetwork", source: str, folder: Path, is_trained: bool
+) -> list[str]:
+    """Write weights.pt if there are trained ones, and compare what model.py builds; gives the names written."""
+    import torch
+
+    from nas.agreement import load_model
+
+    state = {name: value.detach().clone() for name, value in original.state_dict().items()}
+    if is_trained:
+        torch.save(state, folder / "weights.pt")
+    model = load_model(source, folder, state)
+    _compare("model.py", model, original, candidate.network.image)
+    return ["weights.pt"] if is_trained else []
+
+
+def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path) -> tuple[list[str], list[str]]:
+    """Write and compare model.pt2, and model.onnx where that can be; gives the names written, and notes."""
+    from nas.archives import (
+        HOW_TO_GET_ONNX,
+        WRITING,
+        find_missing,
+        load_onnx,
+        load_pt2,
+        trace_network,
+        write_onnx,
+        write_pt2,
+    )
+
+    image = candidate.network.image
+    program = trace_network(original, image)
+    write_pt2(program, folder / "model.pt2")
+    _compare("model.pt2", load_pt2(folder / "model.pt2"), original, image)
+    missing = find_missing(WRITING)
+    if missing is not None:
+        return ["model.pt2"], [f"{missing} is not installed, so there is no model.onnx: {HOW_TO_GET_ONNX}"]
+    write_onnx(program, folder / "model.onnx")
+    _compare("model.onnx", load_onnx(folder / "model.onnx"), original, image)
+    return ["model.onnx", "model.pt2"], []
+
+
+def _compare(name: str, form: "Form", original: "SkipNetwork", image: tuple[int, int, int]) -> None:
+    from nas.agreement import find_disagreement, measure_rounding
+
+    said = find_disagreement(form, original, image)
+    if said is not None:
+        raise NothingUsableError(
+            f"{name} as read back is not the network that was exported: {said}; nothing is kept. Rounding to float32 "
+            f"alone moves this network's logits by {measure_rounding(original, image):.1g} of the largest"
+        )
+
+
+def _describe_folder(
+    candidate: Candidate, original: "SkipNetwork", measured: dict[str, Any], folder: Path, names: list[str]
+) -> Manifest:
+    from nas.agreement import infer, make_images
+
+    shape = (PROBE_IMAGES, *candidate.network.image)
+    logits = infer(original, make_images(PROBE_SEED, shape))
+    if not logits.isfinite().all():
+        raise InputError("the network gives logits that are not finite: such weights are of no use to anybody")
+    return Manifest(
+        schema="skipsearch/export",
+        key=candidate.pattern.key,
+        weights="trained" if "weights.pt" in names else "initial",
+        measured=measured,
+        probe=Probe(seed=PROBE_SEED, shape=list(shape), input=PROBE_INPUT, logits=logits.tolist(), tolerance=TOLERANCE),
+        versions=describe_versions(("torch", "numpy", "networkx", "onnx", "onnxscript", "onnxruntime")),
+        files=describe_files(folder, names),
+    )
 
 
 def verify_template(path: Path) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Halving:
 
     def __init__(self, epochs: int, n_patterns: int, n_seeds: int) -> None:
         self.rungs = list_rungs(epochs)
-        self._size = ETA ** len(self.rungs)
+        self.bracket_size = ETA ** len(self.rungs)
         self._left = n_patterns
         self._n_seeds = n_seeds
         self._brackets: list[_Bracket] = []
@@ -51,7 +51,7 @@ class Halving:
         if key in self._bracket_of:
             return
         if not self._brackets or self._brackets[-1].n_members == self._brackets[-1].size:
-            self._brackets.append(_Bracket(min(self._size, self._left)))
+            self._brackets.append(_Bracket(min(self.bracket_size, self._left)))
         bracket = self._brackets[-1]
         bracket.alive.append(key)
         bracket.n_members += 1

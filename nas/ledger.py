@@ -28,6 +28,7 @@ from search_spaces.pattern import ConnectionPattern
 
 STUDY_NAME = "skipsearch"
 METRIC = "validation_accuracy"
+TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
 SCHEMA = 1  # of the study's and the trials' attributes
 
 
@@ -38,7 +39,7 @@ class Entry:
     Args:
         number: the trial's number in the study.
         running: whether it still lacks an outcome.
-        pattern, template, strategy, seed: what was entered.
+        pattern, template, strategy, seed, budget: what was entered.
         regime: the name of its training regime in a study, or None.
         lost: why earlier trainings of it ended without an outcome, one reason an attempt.
         returned: whether the last one was given back by a run that was asked to end.
@@ -54,6 +55,7 @@ class Entry:
     template: str | None
     strategy: str
     seed: int
+    budget: str
     regime: str | None
     lost: tuple[str, ...]
     returned: bool
@@ -71,6 +73,7 @@ class Ledger:
         attributes: of the study. Those that a study already has must be equal, but for those in `renewed`.
         renewed: names of attributes that each opening writes anew.
         deepest: the largest number of layers that the run has; None: each candidate's own.
+        metric: what a trial's value is called.
 
     Raises:
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
@@ -78,7 +81,12 @@ class Ledger:
     """
 
     def __init__(
-        self, path: Path, attributes: Mapping[str, Any], renewed: frozenset[str], deepest: int | None = None
+        self,
+        path: Path,
+        attributes: Mapping[str, Any],
+        renewed: frozenset[str],
+        deepest: int | None = None,
+        metric: str = METRIC,
     ) -> None:
         self.run = path.parent
         self._path = path
@@ -88,7 +96,7 @@ class Ledger:
             check_database(path)
         with _using(path):
             if not path.exists() or not path.stat().st_size:
-                _create_database(path)
+                _create_database(path, metric)
             try:
                 self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(path))
             except (KeyError, RuntimeError) as error:
@@ -216,7 +224,7 @@ def _using(path: Path) -> Iterator[None]:
         raise MachineError(f"{path} cannot be read or written ({getattr(reason, 'orig', reason)})") from error
 
 
-def _create_database(path: Path) -> None:
+def _create_database(path: Path, metric: str) -> None:
     """An empty study, made aside and renamed: Optuna cannot open what a kill halfway through its tables leaves."""
     for leftover in path.parent.glob(f".{path.name}.*"):  # SQLite's own journal of it included
         leftover.unlink()
@@ -225,7 +233,7 @@ def _create_database(path: Path) -> None:
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([METRIC])
+        study.set_metric_names([metric])
     storage.remove_session()
     storage.engine.dispose()
     temporary.replace(path)
@@ -244,6 +252,7 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         template=attributes["template"],
         strategy=attributes["strategy"],
         seed=attributes["seed"],
+        budget=attributes["budget"],
         regime=attributes.get("regime"),
         lost=tuple(attempts.get("lost", ())),
         returned=attempts.get("returned", False),
@@ -271,6 +280,19 @@ def check_database(path: Path) -> None:
         verdict = str(error)
     if verdict != "ok":
         raise ConflictError(f"{path} is damaged or no SQLite database ({verdict}): restore it, or give another --run")
+
+
+def record_test(run: Path, looked: Mapping[str, Any]) -> None:
+    """Record on a run's study, for good, that its test images were looked at, by what and when.
+
+    Raises:
+        ConflictError: another driver holds the run.
+        MachineError: the file cannot be written.
+    """
+    with lock_run(run), _using(run / "study.db"):
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(run / "study.db"))
+        if TESTED not in study.user_attrs:
+            study.set_user_attr(TESTED, dict(looked))
 
 
 def annotate(run: Path, text: str) -> bool:

@@ -2,10 +2,8 @@
 
 import platform
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.config import SearchConfig, format_toml
 from nas.data import DataSet, check_split
+from nas.environment import describe_versions
 from nas.executors import Source, StopFlag, Trainer, run_serial
 from nas.ledger import SCHEMA, Ledger
 from nas.lock import lock_run
@@ -62,21 +61,24 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
         ConflictError: see Ledger.
     """
     n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
-    described = {
-        "name": data.name,
-        "classes": data.n_classes,
-        "image": list(data.image),
-        "n_train": n_train,
-        "n_validation": n_validation,
-        "sha256": data.sha256,
-    }
-    attributes |= {
+    sizes = {"n_train": n_train, "n_validation": n_validation}
+    attributes |= describe_run(config, data, n_asked, sizes)
+    return Ledger(run / "study.db", attributes, RENEWED, config.deepest)
+
+
+def describe_run(config: SearchConfig, data: DataSet, n_asked: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The attributes that the study of every run has.
+
+    Args:
+        sizes: numbers of examples by their part in the run, as n_train.
+    """
+    described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
+    return {
         "asked": n_asked,
         "config": config.model_dump(mode="json"),
         "environment": describe_environment(config.device),
-        "data": described,
+        "data": {**described, **sizes, "sha256": data.sha256},
     }
-    return Ledger(run / "study.db", attributes, RENEWED, config.deepest)
 
 
 def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int) -> None:
@@ -106,41 +108,11 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
 
 def describe_environment(device: str) -> dict[str, str]:
     """What figures were measured with: device, versions, commit."""
-    return {
-        "device": _name_device(device),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "optuna": version("optuna"),
-        "numpy": version("numpy"),
-        "skipsearch": _own_version(),
-        "commit": _own_commit(),
-        "schema": str(SCHEMA),
-    }
+    versions = describe_versions(("torch", "optuna", "numpy"))
+    return {"device": _name_device(device), **versions, "schema": str(SCHEMA)}
 
 
 def _name_device(device: str) -> str:
     if device == "cpu":
         return f"{platform.machine()} CPU, one thread a worker"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA, on a cluster"
-
-
-def _own_version() -> str:
-    try:
-        return version("skipsearch")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _own_commit() -> str:
-    """The commit of the checkout that this file lies in, `-dirty` with changes; `unknown` outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()

@@ -1,5 +1,6 @@
 """The loop: ask -> train -> tell."""
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,20 +8,17 @@ from nas.config import Candidate, SearchConfig
 from nas.cost import Cost, predict_cost
 from nas.data import DataSet, check_split
 from nas.executors import Trainer
-from nas.halving import Halving
-from nas.ledger import Entry, Ledger
-from nas.proposals import create_strategy, iterate_templates
+from nas.ledger import Ledger
 from nas.readers import load_data
 from nas.run_directory import execute, hold_run, open_ledger
 from nas.source import LedgerSource, Listener, Task
+from nas.strata import Arrival, Stratum, count_arrivals, list_budgets
 from nas.train import Outcome
-from search_spaces.budget import parse_budget
-from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 
 class Search(LedgerSource):
-    """All candidates of a search: each pattern with every seed before the next; named templates, then proposals.
+    """All candidates of a search: each pattern with every seed before the next; budgets take turns.
 
     Args:
         config: the run's settings, resolved.
@@ -32,136 +30,100 @@ class Search(LedgerSource):
         super().__init__(ledger, listener, count_asked(config), config.attempts)
         self._config = config
         self._network = config.network(data.n_classes, data.image)
-        self._budget = parse_budget(config.budget, config.layers)
-        self._cost: Cost | None = None
-        if config.strategy != "templates":
-            self._strategy = create_strategy(config.strategy, self._budget, config.seed)
-        self._halving = Halving(config.epochs, config.trials, config.seeds) if config.halving else None
+        self._strata = {str(budget): Stratum(budget, config) for budget in list_budgets(config)}
+        self._costs: dict[str, Cost] = {}
         self._load_history()
         self._plan = self._iterate_plan()
 
     def _load_history(self) -> None:
         entries = self._ledger.entries()
-        self._entered = {(e.pattern.key, e.seed) for e in entries}
-        self._proposed = list(dict.fromkeys(e.pattern for e in entries if e.strategy != "templates"))
-        self._known = {e.pattern.key for e in entries}
-        for entry in entries:
-            if not entry.running and entry.strategy != "templates":
-                self._strategy.tell(entry.pattern, entry.seed, entry.validation_accuracy)
-        if self._halving is not None:
-            self._replay_rungs(self._halving, [e for e in entries if e.strategy != "templates"])
-        self._resume((e, self._task(e.strategy, e.template, e.pattern, e.seed)) for e in entries)
+        self._entered = {(e.budget, e.pattern.key, e.seed) for e in entries}
+        for name, stratum in self._strata.items():
+            stratum.load(entry for entry in entries if entry.budget == name)
+        self._resume(
+            (e, self._task(self._strata[e.budget], e.pattern, e.seed, e.strategy, e.template)) for e in entries
+        )
         self._advance()
 
-    def _replay_rungs(self, halving: Halving, entries: list[Entry]) -> None:
-        """Lead halving to where the run was: it decides again what it decided before."""
-        for entry in entries:
-            halving.place(entry.pattern.key)
-        for rung in halving.rungs:
-            for entry in entries:
-                if rung in entry.rungs:
-                    halving.report(entry.pattern.key, entry.seed, rung, entry.rungs[rung])
-                elif not entry.running and entry.validation_accuracy is None:
-                    halving.fail(entry.pattern.key, entry.seed)
+    def _task(
+        self, stratum: Stratum, pattern: ConnectionPattern, seed: int, strategy: str, template: str | None
+    ) -> Task:
+        own = str(stratum.budget)
+        names = (own, *(name for name in self._strata if name != own)) if len(self._strata) > 1 else ()
+        candidate = Candidate(pattern, self._network, seed, template)
+        return Task(candidate, strategy, stratum.budget, strata=names)
 
-    def _task(self, strategy: str, template: str | None, pattern: ConnectionPattern, seed: int) -> Task:
-        return Task(Candidate(pattern, self._network, seed, template), strategy, self._budget)
-
-    def _iterate_plan(self) -> Iterator[Task]:
-        """Every training that is not in the ledger yet."""
-        for strategy, template, pattern in self._iterate_patterns():
-            self._known.add(pattern.key)
+    def _iterate_plan(self) -> Iterator[Task | None]:
+        """Every training that is not in the ledger yet; None where all budgets wait for outcomes."""
+        for stratum, arrival in self._iterate_arrivals():
+            if arrival is None:
+                yield None
+                continue
             for seed in range(self._config.seeds):
-                if (pattern.key, seed) not in self._entered:
-                    yield self._task(strategy, template, pattern, seed)
+                if (str(stratum.budget), arrival.pattern.key, seed) not in self._entered:
+                    yield self._task(stratum, arrival.pattern, seed, arrival.strategy, arrival.template)
+        self._advance()  # halving decides about a last bracket that is not full
 
-    def _iterate_patterns(self) -> Iterator[tuple[str, str | None, ConnectionPattern]]:
-        if self._config.templates:
-            for name, pattern in iterate_templates(self._budget):
-                yield "templates", name, pattern
-        if self._config.strategy == "templates":
-            return
-        # Those that survive halving are no sample of the space any more: statistics must not take them for one.
-        label = self._config.strategy + (" halved" if self._config.halving else "")
-        for number in range(self._config.trials):
-            if number < len(self._proposed):
-                proposal: ConnectionPattern | None = self._proposed[number]
-            else:
-                proposal = self._strategy.ask(number, self._known)
-            if proposal is None:
-                break
-            if self._halving is not None:
-                self._halving.place(proposal.key)
-            yield label, None, proposal
-        if self._halving is not None:
-            self._halving.close()
-            self._advance()
+    def _iterate_arrivals(self) -> Iterator[tuple[Stratum, Arrival | None]]:
+        turns = deque((stratum, stratum.arrivals()) for stratum in self._strata.values())
+        n_waiting = 0
+        while turns:
+            stratum, arrivals = turns.popleft()
+            try:
+                arrival = next(arrivals)
+            except StopIteration:
+                continue
+            turns.append((stratum, arrivals))
+            n_waiting = n_waiting + 1 if arrival is None else 0
+            if arrival is not None or n_waiting >= len(turns):
+                yield stratum, arrival
+
+    def _stratum_of(self, task: Task) -> Stratum:
+        return self._strata[str(task.budget)]
 
     def _next_task(self) -> Task | None:
         task = next(self._plan, None)
         if task is not None and self._network.has_equal_cost:
             cost = predict_cost(task.candidate)
-            self._cost = self._cost or cost
-            assert cost == self._cost, f"candidates of one stratum cost {cost} and {self._cost}"
+            expected = self._costs.setdefault(str(task.budget), cost)
+            assert cost == expected, f"candidates of one stratum cost {cost} and {expected}"
         return task
 
     def _pause_after(self, task: Task) -> int | None:
-        """The rung that a proposal is trained to next; the named templates are trained to the end, to compare with."""
-        if self._halving is None or task.strategy == "templates":
-            return None
-        return self._halving.pause_after(task.candidate.pattern.key)
+        """The rung that a proposal is trained to next."""
+        return self._stratum_of(task).pause_after(task.strategy, task.candidate.pattern.key)
 
     def _measured(self, task: Task, outcome: Outcome) -> None:
-        if self._halving is None or task.strategy == "templates":
-            return
-        key, seed = task.candidate.pattern.key, task.candidate.seed
+        stratum, key, seed = self._stratum_of(task), task.candidate.pattern.key, task.candidate.seed
         if outcome.paused:
             assert outcome.validation_accuracy is not None, "a training that failed does not pause"
-            self._halving.report(key, seed, outcome.epochs, outcome.validation_accuracy)
+            stratum.report(task.strategy, key, seed, outcome.epochs, outcome.validation_accuracy)
         elif outcome.validation_accuracy is None:
-            self._halving.fail(key, seed)
+            stratum.fail(task.strategy, key, seed)
         self._advance()
 
     def _advance(self) -> None:
         """Let go on, or end, what waits at a rung that is decided."""
-        if self._halving is None:
-            return
         for number, outcome in sorted(self._waiting.items()):
-            key = self._unfinished[number].candidate.pattern.key
-            if not self._halving.is_alive(key):
+            task = self._unfinished[number]
+            if not self._stratum_of(task).is_alive(task.candidate.pattern.key):
                 self._prune(number)
-            elif self._halving.pause_after(key) != outcome.epochs:
+            elif self._pause_after(task) != outcome.epochs:
                 self._go_on(number)
 
     def _end(self, number: int, outcome: Outcome) -> None:
         task = self._unfinished[number]
         super()._end(number, outcome)
-        if task.strategy != "templates":
-            accuracy = None if outcome.paused else outcome.validation_accuracy
-            self._strategy.tell(task.candidate.pattern, task.candidate.seed, accuracy)
+        self._stratum_of(task).end(task.candidate.pattern, task.candidate.seed, outcome.validation_accuracy)
 
 
 def count_asked(config: SearchConfig) -> int:
     """Number of candidates that a run of these settings ends with.
 
     Raises:
-        InputError: none at all, or fewer patterns left beside the templates than trials.
+        InputError: see strata.count_arrivals.
     """
-    budget = parse_budget(config.budget, config.layers)
-    n_templates = len(list(iterate_templates(budget))) if config.templates else 0
-    if config.strategy == "templates":
-        if n_templates == 0:
-            raise InputError(
-                f"no named template spends budget {budget} at {config.layers} layers: use another strategy"
-            )
-        return n_templates * config.seeds
-    n_left = budget.n_patterns_at_most - n_templates
-    if config.trials > n_left:
-        raise InputError(
-            f"budget {budget} has {n_left} patterns of {config.layers} layers beside the named templates, fewer than "
-            f"the {config.trials} trials asked for: give --trials {n_left} or less"
-        )
-    return (n_templates + config.trials) * config.seeds
+    return sum(count_arrivals(budget, config) for budget in list_budgets(config)) * config.seeds
 
 
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:

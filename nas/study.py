@@ -33,9 +33,9 @@ class Study(LedgerSource):
 
     def __init__(self, tasks: list[Task], ledger: Ledger, listener: Listener, max_attempts: int) -> None:
         super().__init__(ledger, listener, len(tasks), max_attempts)
-        self._costs: dict[int, Cost] = {}
+        self._costs: dict[tuple[int, str], Cost] = {}
         by_identity = {_identify(task): task for task in tasks}
-        entries = {(entry.pattern.key, entry.seed, entry.regime): entry for entry in ledger.entries()}
+        entries = {(e.budget, e.pattern.key, e.seed, e.regime): e for e in ledger.entries()}
         foreign = [entry.number for identity, entry in entries.items() if identity not in by_identity]
         if foreign:
             raise ConflictError(f"trial {foreign[0]} is not in plan.json: restore the run, or give another --run")
@@ -47,14 +47,15 @@ class Study(LedgerSource):
             return None
         task = self._left.popleft()
         cost = predict_cost(task.candidate)
-        expected = self._costs.setdefault(task.candidate.pattern.depth, cost)
-        assert cost == expected, f"candidates of one stratum cost {cost} and {expected}"
+        expected = self._costs.setdefault((task.candidate.pattern.depth, str(task.budget)), cost)
+        is_equal = cost == expected or not task.candidate.network.has_equal_cost
+        assert is_equal, f"candidates of one stratum cost {cost} and {expected}"
         return task
 
 
-def _identify(task: Task) -> tuple[str, int, str | None]:
+def _identify(task: Task) -> tuple[str, str, int, str | None]:
     """What no other task of a plan has."""
-    return task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
+    return str(task.budget), task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
 
 
 def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], listener: Listener) -> None:

@@ -50,6 +50,7 @@ class StudyConfig(SearchConfig):
 
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
 
+    budget: str = "log"  # one: other depths are its strata
     trials: Annotated[int, Field(ge=0)] = 12
     also_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] = ()
     cross: Literal["mean_bd,span", "from_output,span"] = "mean_bd,span"

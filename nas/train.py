@@ -72,6 +72,7 @@ def train_candidate(
     check_stop: Callable[[], None] = lambda: None,
     slot: Slot | None = None,
     pause_after: int | None = None,
+    keep_trained: Callable[[nn.Module], None] = lambda _: None,
 ) -> Outcome:
     """Train a candidate and measure it on validation images.
 
@@ -85,6 +86,7 @@ def train_candidate(
         check_stop: called before every step; raises to end the training at once.
         slot: where checkpoints go, and one may lie to go on from; None: nowhere.
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
+        keep_trained: called with the network, its batch statistics taken, once its training is done and measured.
 
     Returns:
         An outcome, with an error and no value if a loss was not finite.
@@ -119,6 +121,8 @@ def train_candidate(
         curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
         if last < config.epochs:
             keep()
+        else:
+            keep_trained(network)
     except NonFiniteLossError as reason:
         error = str(reason)
     seconds = time.perf_counter() - started

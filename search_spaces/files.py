@@ -25,6 +25,7 @@ from search_spaces.pattern import ConnectionPattern
 
 SCHEMA: Literal["skipsearch/template"] = "skipsearch/template"
 VERSION: Literal[1] = 1
+FINAL = "final"  # in a run directory: the chosen few, measured on the test images
 MAX_BYTES = 10**6  # of a template file
 MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 MAX_NESTING = 100  # far beyond our files, and far below what Python's own recursion bears
@@ -125,18 +126,22 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
     Raises:
         InputError: see format_template.
     """
+    contents = {"template.json": format_template(template), **format_companions(template)}
+    for name, text in contents.items():
+        write_atomic(folder / name, text, synced=name == "template.json")  # the companions can be made again from it
+    return [folder / name for name in contents]
+
+
+def format_companions(template: TemplateFile) -> dict[str, str]:
+    """The texts of the files beside template.json: name -> text."""
     pattern = ConnectionPattern(template.layers, tuple(map(tuple, template.sources)))
     graphml = io.BytesIO()
-    nx.write_graphml(pattern.graph(), graphml)
-    contents = {
-        "template.json": format_template(template),
+    nx.write_graphml_xml(pattern.graph(), graphml)  # write_graphml's text depends on whether lxml is installed
+    return {
         "template.graphml": graphml.getvalue().decode(),
         "template.dot": format_dot(pattern),
         "template.svg": draw_arcs(pattern, title=template.provenance.get("name")),
     }
-    for name, text in contents.items():
-        write_atomic(folder / name, text, synced=name == "template.json")  # the companions can be made again from it
-    return [folder / name for name in contents]
 
 
 def format_template(template: TemplateFile) -> str:

@@ -17,6 +17,8 @@ MAX_REJECTED = 10_000  # uniform draws in a row that break a cap
 MAX_STALE = 30  # chains in a row that find nothing new
 FARTHEST_MOVES = 300_000
 WALK_MOVES = 50  # tried for every skip once inside a cell: enough to forget the way in
+TARGET_MOVES = 2_000  # for every skip, towards a target or an end of what a budget reaches: more came hardly nearer
+MAX_TARGET_MOVES = 200_000  # a second at 100 layers
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -107,6 +109,27 @@ def sample_cell(
     Returns:
         The pattern, or None if max_moves did not lead into the cell: it may be empty, or hard to get to.
     """
+    pattern, is_inside = _anneal_into(budget, cell, generator, max_moves)
+    return pattern if is_inside else None
+
+
+def sample_towards(budget: Budget, cell: Cell, generator: np.random.Generator) -> ConnectionPattern:
+    """The same, or where the cell is not reached the pattern near it that annealing ended at.
+
+    Near is by the sums that the descriptors are means of, so a hop of mean BD counts L (L + 1) / 2 times, a layer of
+    span E times and a hop from the output L times.
+    """
+    return _anneal_into(budget, cell, generator, _count_target_moves(budget))[0]
+
+
+def _count_target_moves(budget: Budget) -> int:
+    return min(TARGET_MOVES * (budget.n_connections - budget.depth), MAX_TARGET_MOVES)
+
+
+def _anneal_into(
+    budget: Budget, cell: Cell, generator: np.random.Generator, max_moves: int
+) -> tuple[ConnectionPattern, bool]:
+    """Where annealing towards a cell ended, and whether that is inside it: then after a walk there."""
     from search_spaces.annealing import FROM_OUTPUT, SUM_BD, SUM_SPAN, Bands, State, anneal, wander  # numba: 0.5 s
 
     units = (
@@ -123,11 +146,37 @@ def sample_cell(
     for first in (3.0, 1.0, 1.0, 1.0):  # another rise of the temperature gets out of corners that a fall froze in
         energy, _ = anneal(state, bands, max_moves // 4, (first, 0.3), generator)
         if energy == 0:
-            break
-    if energy > 0:
-        return None
-    wander(state, bands, WALK_MOVES * len(state.skips), generator)
-    return state.pattern()
+            wander(state, bands, WALK_MOVES * len(state.skips), generator)
+            return state.pattern(), True
+    return state.pattern(), False
+
+
+def find_reach(budget: Budget) -> Cell:
+    """The least and the largest mean BD, span and from-output distance that annealing finds, each by itself.
+
+    With a fixed seed, so that there may be patterns a little beyond.
+
+    >>> find_reach(Budget(4, per_layer=(1, 2, 2, 3))).mean_bd
+    (1.2, 1.3)
+    """
+    from search_spaces.annealing import FROM_OUTPUT, SUM_BD, SUM_SPAN, Bands, State, anneal  # numba: 0.5 s
+
+    n_averaged = {
+        SUM_BD: budget.depth * (budget.depth + 1) // 2,
+        SUM_SPAN: budget.n_connections,
+        FROM_OUTPUT: budget.depth,
+    }
+    found = []
+    for measure, n in n_averaged.items():
+        ends = []
+        for low, high in ((-math.inf, 0.0), (budget.depth * n, math.inf)):  # beyond all sums
+            generator = derive_generator("reach", str(budget), budget.depth, measure, str(low))
+            state = State.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
+            beyond = Bands().limit(measure, low, high, 1.0)
+            anneal(state, beyond, _count_target_moves(budget), (3.0, 0.1), generator)
+            ends.append(state.measure()[measure] / n)
+        found.append((ends[0], ends[1]))
+    return Cell(*found)
 
 
 def sample_distinct(

@@ -30,6 +30,14 @@ def small_config() -> SearchConfig:
     return SearchConfig(**SMALL)
 
 
+@pytest.fixture(scope="session")
+def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained network in all its forms; made once, so not to be changed."""
+    from exported import export
+
+    return export(tmp_path_factory.mktemp("exported")).folder
+
+
 @pytest.fixture
 def small_flags() -> list[str]:
     """The same search on the command line."""

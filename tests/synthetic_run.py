@@ -1,14 +1,17 @@
 """Small run directories for the tests of analysis: real patterns, invented outcomes, a real Optuna study."""
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from analysis.results import COLUMNS
 from search_spaces.budget import parse_budget
 from search_spaces.distance import describe
 from search_spaces.pattern import ConnectionPattern
@@ -34,9 +37,17 @@ def propose(n_random: int, templates: Sequence[str] = (), budget: str = "log") -
 
 
 def make_run(
-    run: Path, proposals: Sequence[Proposal], score: Score, seeds: Sequence[int] = (0, 1), **study_attributes: Any
+    run: Path,
+    proposals: Sequence[Proposal],
+    score: Score,
+    seeds: Sequence[int] = (0, 1),
+    budgets: Sequence[str] | None = None,
+    **study_attributes: Any,
 ) -> Path:
-    """A run directory with one trial a proposal and seed; validation loss is 2 - 2 * accuracy."""
+    """A run directory with one trial a proposal and seed; validation loss is 2 - 2 * accuracy.
+
+    budgets: of each proposal, which then costs by its connections; otherwise all spend `log` and cost the same.
+    """
     run.mkdir(parents=True)
     study = optuna.create_study(storage=f"sqlite:///{run}/study.db", study_name="skipsearch", direction="maximize")
     with warnings.catch_warnings():
@@ -49,6 +60,9 @@ def make_run(
         for seed in seeds:
             found = score(place, seed)
             attributes = describe_proposal(proposal, seed)
+            if budgets is not None:
+                n = proposal[2].n_connections
+                attributes |= {"budget": budgets[place], "params": 500 + 20 * n, "flops": 1_000 * n}
             state = {float: TrialState.COMPLETE, str: TrialState.FAIL}.get(type(found), TrialState.RUNNING)
             if found is not None:
                 attributes["outcome"] = _outcome(found)
@@ -63,6 +77,27 @@ def make_run(
                 )
             )
     return run
+
+
+def make_candidates(
+    proposals: Sequence[Proposal], score: Score, budgets: Sequence[str], seeds: Sequence[int] = (0, 1)
+) -> pd.DataFrame:
+    """What read_run would give of make_run, without a study: for tests that look at many runs."""
+    rows: list[dict[str, Any]] = []
+    for place, (template, strategy, pattern) in enumerate(proposals):
+        n = pattern.n_connections
+        fixed = {**describe(pattern), "key": pattern.key, "template": template, "strategy": strategy}
+        fixed |= {"sources": json.dumps([list(inputs) for inputs in pattern.sources]), "layers": pattern.depth}
+        fixed |= {"budget": budgets[place], "params": 500 + 20 * n, "flops": 1_000 * n}
+        for seed in seeds:
+            found = score(place, seed)
+            outcome = (
+                {"state": "complete", "validation_accuracy": found, "validation_loss": 2 - 2 * found}
+                if isinstance(found, float)
+                else {"state": "running" if found is None else "failed", "error": found}
+            )
+            rows.append({**fixed, **outcome, "number": len(rows), "seed": seed})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def describe_proposal(proposal: Proposal, seed: int) -> dict[str, Any]:

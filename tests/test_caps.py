@@ -239,8 +239,9 @@ def test_a_cap_of_another_form_or_given_twice_is_refused_by_name(text: str) -> N
 
 def test_a_search_takes_a_capped_budget() -> None:
     config = SearchConfig(layers=8, budget="log;max-out:5", trials=4)
-    assert count_asked(config) == 3 * (4 + len(list(iterate_templates(parse_budget(config.budget, 8)))))
-    strategy = create_strategy("random", parse_budget(config.budget, 8), 0)
+    budget = parse_budget("log;max-out:5", 8)
+    assert count_asked(config) == 3 * (4 + len(list(iterate_templates(budget))))
+    strategy = create_strategy("random", budget, 0)
     pattern = strategy.ask(0, set())
     assert pattern is not None
     assert max(pattern.out_degrees) <= 5

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, CommandLine
 
+from nas.manifest import FILES
 from search_spaces.templates import TEMPLATES
 
 SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
@@ -75,6 +76,8 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     for name in ("index.html", "report.md", "candidates.csv", "summary.json"):
         assert (run / "report" / name).stat().st_size > 0
     best = run / "templates" / status["best"]["key"][:12] / "template.json"
+    texts = {"template.json", "template.graphml", "template.dot", "template.svg", "model.py", "README.md"}
+    assert {path.name for path in best.parent.iterdir()} == texts | {"manifest.json"}
     assert json.loads(best.read_text())["provenance"]["measured"]["n_seeds"] == 2
     (row,) = json.loads(command_line("score", "--pattern", best, "--json").stdout)
     assert row["mean_bd"] == status["best"]["mean_bd"]
@@ -87,7 +90,9 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert command_line("report", "--run", run).returncode == 0
     exported = command_line("export", "--run", run, "--top", 1)
     assert exported.returncode == 0
-    assert "next: python run_search.py score --pattern" in exported.stdout
+    folder = run / "templates" / status["best"]["key"][:12]
+    assert f"next: python run_search.py verify {folder}" in exported.stdout
+    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt"}
 
 
 @pytest.mark.slow
@@ -188,12 +193,12 @@ def test_a_folder_that_is_no_run_is_left_alone(
 
 
 def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: Path) -> None:
-    done = command_line("export", "--template", "midpoint", "--layers", 12, "--to", tmp_path)
+    done = command_line("export", "--template", "midpoint", "--layers", 6, "--to", tmp_path)
     assert done.returncode == 0
     (folder,) = tmp_path.iterdir()
-    assert sorted(path.suffix for path in folder.iterdir()) == [".dot", ".graphml", ".json", ".svg"]
+    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt"}
     template = json.loads((folder / "template.json").read_text())
-    assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (12, "total:28", 2)
+    assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (6, "total:10", 2)
     again = command_line("export", "--pattern", folder / "template.json", "--to", tmp_path / "copy")
-    assert again.returncode == 0
+    assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "copy" / folder.name / "template.json").exists()

@@ -52,7 +52,7 @@ TEMPLATE: dict[str, Any] = json.loads(
     )
 )
 BARE: dict[str, Any] = {name: TEMPLATE[name] for name in ("layers", "sources")}
-CONFIGS = [
+CONFIGS: list[tuple[type[SearchConfig], SearchConfig]] = [
     (SearchConfig, SearchConfig(layers=12, budget="total:30", data="a.npz", dataset="npz", stem_channels=8)),
     (StudyConfig, StudyConfig(layers=12, also_layers=(16, 20), regime=("low=lr:0.05", "high=lr:0.15,epochs:3"))),
 ]

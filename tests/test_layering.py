@@ -52,7 +52,7 @@ def _loaded_after(code: str) -> set[str]:
     [
         "; ".join(f"import search_spaces.{file.stem}" for file in sorted((ROOT / "search_spaces").glob("*.py"))),
         "; ".join(f"import analysis.{file.stem}" for file in sorted((ROOT / "analysis").glob("*.py"))),
-        "import nas.config, nas.cost, nas.export",
+        "import nas.config, nas.cost, nas.export, nas.verify",
         "import run_search",
     ],
     ids=["search_spaces", "analysis", "nas.cost", "run_search"],

@@ -166,7 +166,7 @@ class MemoryLedger(Ledger):
     def __init__(self, storage: InMemoryStorage, run: Path) -> None:
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nas.ledger, "_create_database", lambda _: None)
+            patch.setattr(nas.ledger, "_create_database", lambda *_: None)
             patch.setattr(optuna, "load_study", lambda **_: study)
             super().__init__(run / "study.db", {}, frozenset())
 

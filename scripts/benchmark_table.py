@@ -1,0 +1,78 @@
+"""Finished runs that trained every pattern of a budget -> the table that compare-strategies reads, and its provenance.
+
+python scripts/benchmark_table.py RUN [RUN ...] --to FILE.csv    writes FILE.csv and FILE.json
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.exhaustive import read_exhaustive
+from analysis.results import REQUIRED, Run, read_run
+from nas.config import RUNNING
+from search_spaces.errors import InputError
+from search_spaces.files import format_json, write_atomic
+
+COLUMNS = [*REQUIRED, "template", "validation_accuracy", "validation_loss", "sources"]
+DIGITS = {"mean_bd": 6, "span": 6, "validation_accuracy": 6, "validation_loss": 5}
+FREE = RUNNING | {"data", "lookahead", "seed", "seeds", "strategy", "templates", "trials"}  # change no training
+
+
+def main() -> None:
+    """Read the runs, write both files, and read the table back as compare-strategies will."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory of search")
+    parser.add_argument("--to", required=True, type=Path, metavar="FILE.csv", help="the table to write")
+    given = parser.parse_args()
+    if given.to.suffix != ".csv":
+        parser.error(f"--to {given.to}: the table's name ends in .csv, its provenance's in .json")
+    runs = [read_run(path) for path in given.runs]
+    check_alike(runs)
+    table, n_repeated = merge(runs)
+    text = table.to_csv(index=False)
+    command = f"python scripts/benchmark_table.py {' '.join(map(str, given.runs))} --to {given.to}"
+    provenance = describe_runs(runs) | {"command": command, "trainings": len(table), "repeated": n_repeated}
+    provenance |= {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    write_atomic(given.to, text)
+    write_atomic(given.to.with_suffix(".json"), format_json(provenance))
+    found = read_exhaustive(given.to)
+    print(f"wrote {given.to}: {len(found.keys)} patterns x {len(found.seeds)} seeds")  # noqa: T201
+
+
+def merge(runs: list[Run]) -> tuple[pd.DataFrame, int]:
+    """The complete trainings of all runs by key and seed, and how many were repeated: of those the first counts."""
+    candidates = pd.concat([run.candidates for run in runs], ignore_index=True)
+    complete = candidates[candidates["state"] == "complete"]
+    once = complete.drop_duplicates(["budget", "layers", "key", "seed"])
+    return once.sort_values(["key", "seed"])[COLUMNS].round(DIGITS), len(complete) - len(once)
+
+
+def check_alike(runs: list[Run]) -> None:
+    """Refuse runs that trained differently.
+
+    Raises:
+        InputError: a setting that matters, or the data, differs between two of them.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        differing = [name for name in {*first.config, *run.config} if first.config.get(name) != run.config.get(name)]
+        differing = sorted(name for name in differing if name not in FREE)
+        differing += [] if run.data == first.data else ["data"]
+        if differing:
+            raise InputError(f"{first.path} and {run.path} were trained differently: {', '.join(differing)}")
+
+
+def describe_runs(runs: list[Run]) -> dict[str, Any]:
+    """Settings, environment and data that the runs share; where environments differ, all of them."""
+    environments = [run.environment for run in runs if run.environment]
+    distinct = [one for i, one in enumerate(environments) if one not in environments[:i]]
+    config = {name: value for name, value in runs[0].config.items() if name not in FREE}
+    more = {"other_environments": distinct[1:]} if len(distinct) > 1 else {}
+    return {"config": config, "environment": distinct[0] if distinct else {}, **more, "data": runs[0].data}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""ONNX and torch.export: any batch size, the same logits, no trace of where they were made, nothing but plain parts."""
+
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from exported import CANDIDATE, NETWORK, make_weights
+from onnx import TensorProto, helper
+
+from nas.agreement import take_weights
+from nas.archives import (
+    OPERATORS,
+    READING,
+    WRITING,
+    find_missing,
+    load_onnx,
+    load_pt2,
+)
+from nas.network import SkipNetwork
+from search_spaces.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def network() -> SkipNetwork:
+    return take_weights(CANDIDATE, make_weights(CANDIDATE))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_both_give_the_networks_logits_at_any_batch_size(
+    network: SkipNetwork, exported_folder: Path, batch: int
+) -> None:
+    images = torch.randn(batch, *NETWORK.image, generator=torch.Generator().manual_seed(batch))
+    with torch.inference_mode():
+        expected = network(images)
+        for form in (load_onnx(exported_folder / "model.onnx"), load_pt2(exported_folder / "model.pt2")):
+            torch.testing.assert_close(form(images), expected, rtol=0, atol=1e-5)
+
+
+def test_the_onnx_file_is_one_plain_graph_from_images_to_logits(exported_folder: Path) -> None:
+    path = exported_folder / "model.onnx"
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(str(path), load_external_data=False)
+    assert {node.op_type for node in model.graph.node} <= OPERATORS
+    sides = [
+        (value.name, [one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim])
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert sides == [("images", ["batch", *NETWORK.image]), ("logits", ["batch", NETWORK.classes])]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": np.zeros((4, *NETWORK.image), dtype=np.float32)})
+    assert logits.shape == (4, NETWORK.classes)
+
+
+def test_neither_tells_where_it_was_made(exported_folder: Path) -> None:
+    contents = [(exported_folder / "model.onnx").read_bytes()]
+    with zipfile.ZipFile(exported_folder / "model.pt2") as archive:
+        contents += [archive.read(name) for name in archive.namelist()]
+    for word in (b"/nas/", b"site-packages", str(Path.home()).encode() + b"/", str(Path(__file__).parent).encode()):
+        assert not any(word in content for content in contents), word
+
+
+def as_model(*nodes: onnx.NodeProto, **graph: Any) -> onnx.ModelProto:
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("images", "logits")]
+    made = helper.make_graph(list(nodes), "made", sides[:1], sides[1:], **graph)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def make_endless() -> onnx.ModelProto:
+    body = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "body", [], [])
+    return as_model(helper.make_node("Loop", ["", "", "images"], ["logits"], body=body))
+
+
+def make_outside() -> onnx.ModelProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return as_model(helper.make_node("Gemm", ["images", "w"], ["logits"]), initializer=[tensor])
+
+
+def make_own_operator() -> onnx.ModelProto:
+    return as_model(helper.make_node("Relu", ["images"], ["logits"], domain="com.stranger"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (make_endless, "holds operators that no exported network has: Loop"),
+        (make_own_operator, "holds operators that no exported network has: Relu"),
+        (make_outside, "refers to other files"),
+        (lambda: b"\xff\xff\xff", "is no ONNX file"),
+        (lambda: as_model(helper.make_node("Relu", ["nothing"], ["logits"])), "is no ONNX file"),
+    ],
+)
+def test_a_strangers_onnx_file_of_other_parts_is_refused(make: Callable[[], Any], said: str, tmp_path: Path) -> None:
+    content = make()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
+    with pytest.raises(InputError, match=f"model.onnx {said}"):
+        load_onnx(path)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_missing(WRITING) is None
+    for name in READING:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            assert find_missing(WRITING) == find_missing(READING) == name
