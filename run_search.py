@@ -590,7 +590,8 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
         told = {**measured, "data": results.data}
         weights = None
         if final is not None and row["key"] in tested:
-            weights, told["test"] = _read_final(results.path, final, tested[row["key"]])
+            weights, added = _read_final(results.path, final, tested[row["key"]])
+            told |= added
         folder = results.path / "templates"
         has_archives = (folder / pattern.key[:12] / "model.pt2").exists()  # of an earlier export, which stay current
         exported.append(
@@ -607,8 +608,9 @@ def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[
     told = {name: getattr(one, name) for name in names} | {"n_train": final.n_train, "n_test": final.n_test}
     found = find_weights(run, one.number)
     if found is None:
-        return None, told
-    return found[0], {**told, "weights_of": "the first seed, none was picked", "normalisation": found[1]}
+        return None, {"test": told}
+    told |= {"weights": "of the first seed, none was picked"}
+    return found[0], {"test": told, "normalisation": found[1]}
 
 
 def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
