@@ -33,6 +33,27 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_pa
     assert not list_leftovers(run)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_kills"), [("evolve", 20), ("tpe", 12)])
+def test_killed_at_random_moments_a_search_that_learns_proposes_what_it_would_have(
+    tmp_path: Path, name: str, n_kills: int
+) -> None:
+    settings = {**TINY, "strategy": name, "trials": 3 * n_kills, "seeds": 2, "epochs": 1, "attempts": 1000}
+    undisturbed = start(tmp_path / "undisturbed", settings)
+    assert undisturbed.wait() == 0
+    run = tmp_path / "run"
+    moments = random.Random(n_kills)  # noqa: S311  no secret
+    n_acknowledged = 0
+    for _ in range(n_kills):
+        driver = start(run, settings)
+        assert driver.kill_after(moments.randrange(1, 6), moments.uniform(0, 0.1)) == -signal.SIGKILL
+        n_acknowledged += len(driver.acknowledged)
+    assert n_acknowledged > 2 * 5  # some proposals were made after templates, and after kills
+    assert start(run, settings).wait() == 0
+    assert list(load_results(run).items()) == list(load_results(tmp_path / "undisturbed").items())
+    assert not list_leftovers(run)
+
+
 def _check_going_on(run: Path, killed: Acknowledged, results: Acknowledged) -> None:
     resumed = start(run, HALVING)
     assert resumed.wait() == 0, f"{run.name}: it does not go on"
