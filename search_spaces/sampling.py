@@ -156,8 +156,8 @@ def find_reach(budget: Budget) -> Cell:
 
     With a fixed seed, so that there may be patterns a little beyond.
 
-    >>> find_reach(Budget(4, per_layer=(1, 2, 2, 3))).mean_bd
-    (1.2, 1.3)
+    >>> find_reach(Budget(4, total=6)).mean_bd
+    (1.4, 1.5)
     """
     from search_spaces.annealing import FROM_OUTPUT, SUM_BD, SUM_SPAN, Bands, State, anneal  # numba: 0.5 s
 

@@ -88,11 +88,6 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert changed.returncode == 4
     assert "layers 5 there, 6 now" in changed.stderr
     assert command_line("report", "--run", run).returncode == 0
-    exported = command_line("export", "--run", run, "--top", 1)
-    assert exported.returncode == 0
-    folder = run / "templates" / status["best"]["key"][:12]
-    assert f"next: python run_search.py verify {folder}" in exported.stdout
-    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt"}
 
 
 @pytest.mark.slow
@@ -199,6 +194,12 @@ def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: 
     assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt"}
     template = json.loads((folder / "template.json").read_text())
     assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (6, "total:10", 2)
-    again = command_line("export", "--pattern", folder / "template.json", "--to", tmp_path / "copy")
+
+
+@pytest.mark.slow
+def test_an_exported_pattern_is_exported_again(
+    command_line: CommandLine, exported_folder: Path, tmp_path: Path
+) -> None:
+    again = command_line("export", "--pattern", exported_folder / "template.json", "--to", tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
-    assert (tmp_path / "copy" / folder.name / "template.json").exists()
+    assert (tmp_path / exported_folder.name / "template.json").exists()

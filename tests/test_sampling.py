@@ -10,9 +10,18 @@ from scipy import stats
 from test_pattern import every_pattern
 
 from search_spaces.budget import Budget, log_budget
+from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.kernels import batch_distances
-from search_spaces.sampling import build_named, derive_generator, derive_seed, sample_uniform
+from search_spaces.sampling import (
+    Cell,
+    build_named,
+    derive_generator,
+    derive_seed,
+    find_reach,
+    sample_towards,
+    sample_uniform,
+)
 from search_spaces.templates import find_template
 
 
@@ -129,3 +138,32 @@ def test_other_names_are_templates_at_the_depth_of_the_budget() -> None:
 def test_a_name_of_nothing_is_refused(name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         build_named(name, log_budget(4))
+
+
+@pytest.mark.parametrize("budget", [log_budget(5), Budget(4, total=6), Budget(5, total=8, max_out=3)], ids=str)
+def test_the_reach_of_a_small_budget_is_that_of_all_its_patterns(budget: Budget) -> None:
+    rows = [describe(pattern) for pattern in every_pattern(budget.depth) if budget.is_met_by(pattern)]
+    assert len(rows) > 5
+    reach = find_reach(budget)
+    for name, column in (("mean_bd", "mean_bd"), ("span", "span"), ("from_output", "from_output_mean")):
+        values = [row[column] for row in rows]
+        assert getattr(reach, name) == pytest.approx((min(values), max(values)))
+
+
+def test_towards_a_cell_that_exists_a_pattern_in_it_is_found() -> None:
+    cell = Cell(mean_bd=(1.95, 2.05), span=(5.0, 5.4), from_output=(1.9, 2.3))
+    for seed in range(5):
+        row = describe(sample_towards(log_budget(24), cell, derive_generator(seed)))
+        assert 1.95 <= row["mean_bd"] <= 2.05
+        assert 5.0 <= row["span"] <= 5.4
+        assert 1.9 <= row["from_output_mean"] <= 2.3
+
+
+def test_towards_a_cell_beyond_all_patterns_the_nearest_is_found() -> None:
+    """No mean BD is as low as 1: of all patterns of six layers the shortest is the nearest."""
+    least = find_reach(log_budget(6)).mean_bd
+    assert least is not None
+    for seed in range(5):
+        pattern = sample_towards(log_budget(6), Cell(mean_bd=(1.0, 1.0)), derive_generator(seed))
+        assert log_budget(6).is_met_by(pattern)
+        assert describe(pattern)["mean_bd"] == pytest.approx(least[0])
