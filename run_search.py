@@ -108,7 +108,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 def score(
     template: Annotated[
         list[str] | None,
-        _option("A template by name, log:b=B,c=C or random:SEED; may be repeated. [default: all]", SPACE),
+        _option(
+            "A template by name, log:b=B,c=C, random:SEED, or nearest, evenly, geometric fitted to the budget; may be "
+            "repeated. [default: all]",
+            SPACE,
+        ),
     ] = None,
     pattern: Annotated[Path | None, _option("A template file.", SPACE)] = None,
     budget: BudgetOption = None,
@@ -667,10 +671,13 @@ def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path)
 
 
 def _print_written(console: "Console", paths: list[Path], following: str) -> None:
-    folders = dict.fromkeys(path.parent for path in paths)
-    for folder in folders:
+    alike: dict[tuple[Path, str], list[Path]] = {}  # folders beside each other that hold files of the same names
+    for folder in dict.fromkeys(path.parent for path in paths):
         names = ", ".join(path.name for path in paths if path.parent == folder)
-        console.print(f"wrote {folder}: {names}")
+        alike.setdefault((folder.parent, names), []).append(folder)
+    for (parent, names), folders in alike.items():
+        where = f"{folders[0]}" if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with"
+        console.print(f"wrote {where}: {names}")
     console.print(f"next: {following}")
 
 

@@ -33,8 +33,10 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     """Everything the report says, in order: the answer first."""
     yield Heading(1, title(findings))
     yield from _notices(findings)
-    yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer")
-    yield from _headline(findings)
+    # A search at several budgets answers another question; without a sample it has nothing to say of this one.
+    is_asked = not findings.tradeoffs or any(view.stratum.primary for view in findings.views)
+    yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer" if is_asked else "plain")
+    yield from _headline(findings, is_asked)
     if findings.final is not None:
         yield from build_final(findings.final)
     for tradeoff in findings.tradeoffs:
@@ -99,8 +101,8 @@ def _notices(findings: Findings) -> Iterator[Block]:
             )
 
 
-def _headline(findings: Findings) -> Iterator[Block]:
-    if len(findings.views) > 1:
+def _headline(findings: Findings, is_asked: bool) -> Iterator[Block]:
+    if len(findings.views) > 1 and is_asked:
         header = (
             "stratum", "verdict", "partial rho", "95 % interval", "p (Holm)", "noise ceiling",
             "patterns x seeds",

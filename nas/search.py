@@ -114,7 +114,7 @@ class Search(LedgerSource):
     def _end(self, number: int, outcome: Outcome) -> None:
         task = self._unfinished[number]
         super()._end(number, outcome)
-        self._stratum_of(task).end(task.candidate.pattern, task.candidate.seed, outcome.validation_accuracy)
+        self._stratum_of(task).note(task.candidate.pattern.key, task.candidate.seed, outcome.validation_accuracy)
 
 
 def count_asked(config: SearchConfig) -> int:

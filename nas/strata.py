@@ -63,7 +63,7 @@ class Stratum:
         self._known = {entry.pattern.key for entry in entries}
         for entry in entries:
             if not entry.running:
-                self._note(entry.pattern.key, entry.seed, _measured_accuracy(entry))
+                self.note(entry.pattern.key, entry.seed, _measured_accuracy(entry))
         if self._halving is not None:
             _replay_rungs(self._halving, proposals)
 
@@ -113,12 +113,9 @@ class Stratum:
             self._n_told += 1
         return True
 
-    def _note(self, key: str, seed: int, accuracy: float | None) -> None:
-        self._outcomes.setdefault(key, {})[seed] = accuracy
-
-    def end(self, pattern: ConnectionPattern, seed: int, accuracy: float | None) -> None:
+    def note(self, key: str, seed: int, accuracy: float | None) -> None:
         """Take note of a training's last accuracy, at a rung if it goes no further; None: it failed."""
-        self._note(pattern.key, seed, accuracy)
+        self._outcomes.setdefault(key, {})[seed] = accuracy
 
     def _halves(self, strategy: str) -> Halving | None:
         """The named templates are trained to the end, to compare with."""
@@ -147,9 +144,8 @@ class Stratum:
 
 
 def _measured_accuracy(entry: Entry) -> float | None:
-    if entry.paused is not None and entry.paused.error is None:  # dropped at a rung
-        return entry.validation_accuracy or entry.paused.validation_accuracy
-    return entry.validation_accuracy
+    was_dropped = entry.validation_accuracy is None and entry.paused is not None and entry.paused.error is None
+    return entry.paused.validation_accuracy if was_dropped and entry.paused else entry.validation_accuracy
 
 
 def _replay_rungs(halving: Halving, entries: list[Entry]) -> None:

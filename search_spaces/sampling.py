@@ -10,6 +10,7 @@ import numpy as np
 
 from search_spaces.budget import Budget
 from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES, fit_family
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
 
@@ -226,8 +227,8 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
     """The pattern that a name on the command line stands for, at the budget's depth.
 
     Args:
-        name: a template's, or `random:SEED` for a uniform draw; only the latter spends the budget.
-        budget: of the draw.
+        name: a template's, a family's, or `random:SEED` for a uniform draw; only the latter two spend the budget.
+        budget: of the draw, and what a family is fitted to.
 
     Raises:
         InputError: there is nothing of that name.
@@ -235,6 +236,8 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
     >>> build_named("random:7", Budget(6, total=10)).n_connections
     10
     """
+    if name in FAMILIES:
+        return fit_family(name, budget)
     if not name.startswith("random:"):
         return find_template(name).build(budget.depth)
     try:

@@ -245,7 +245,7 @@ def find_template(name: str) -> Template:
         return _by_layer(name, LOG_DENSENET_CODE, _log_base(base, coefficient))
     raise InputError(
         f"no template is named {name!r}; there are {', '.join(TEMPLATES)}, log:b=B,c=C and, where a budget is known, "
-        "random:SEED"
+        "random:SEED, nearest, evenly and geometric"
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from search_spaces.budget import Budget, log_budget
 from search_spaces.families import FAMILIES, fit_family, iterate_families, spread_in_degrees
+from search_spaces.sampling import build_named
 from search_spaces.templates import find_template
 
 BUDGETS = [log_budget(12), *(Budget(12, total=total) for total in (12, 13, 29, 42, 60, 77, 78)), Budget(1, total=1)]
@@ -62,3 +63,9 @@ def test_geometric_offsets_are_the_least_distinct_whole_numbers_above_equal_rati
 def test_a_family_that_breaks_a_cap_is_left_out() -> None:
     found = [name for name, _ in iterate_families(Budget(12, total=42, max_out=4))]
     assert found == ["nearest"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_has_a_name_on_the_command_line(name: str) -> None:
+    budget = Budget(9, total=20)
+    assert build_named(name, budget) == fit_family(name, budget)

@@ -1,12 +1,16 @@
 """The README: its tree is the one on the disk, its clauses the modules' own, its pictures and figures the tool's."""
 
 import ast
+import hashlib
 import json
 import re
+from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT
 
+from nas.proposals import STRATEGIES
 from search_spaces.arcs import draw_arcs
 from search_spaces.templates import find_template
 
@@ -87,3 +91,58 @@ def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_s
         assert row == " | ".join([status, *cells, f"{reliability['ceiling']:.2f}"])
         assert stratum["n_patterns"] == 93
         assert stratum["n_seeds"] == n_seeds
+
+
+def test_its_budgets_are_those_of_the_committed_summary() -> None:
+    summary = json.loads((ROOT / "docs" / "budgets" / "summary.json").read_text())
+    points = {(one["family"], one["connections"]): one for one in summary["tradeoffs"][0]["points"]}
+    assert sorted({connections for _, connections in points}) == [40, 94, 180]
+
+    def told(family: str, connections: int) -> str:
+        share = [100 * points[family, connections][name] for name in ("accuracy", "low", "high")]
+        return "{:.1f} % [{:.1f}, {:.1f}]".format(*share)
+
+    text = " ".join(README.split())
+    assert f"at 40 connections reaches {told('found', 40)}, where the 40 nearest reach {told('nearest', 40)}" in text
+    (sparse,) = (one for one in summary["strata"] if one["statistics"]["budget"] == "total:40")
+    best = sparse["best_patterns"][0]
+    shortest = min(sparse["best_patterns"], key=lambda one: one["mean_bd"])
+    assert (
+        f"its mean BD is {best['mean_bd']:.2f} hops, the shortest pattern tried has {shortest['mean_bd']:.2f}" in text
+    )
+    assert f"and {100 * shortest['validation_accuracy']:.1f} %" in text
+    (answer,) = (one for one in summary["tradeoffs"][0]["answers"] if one["family"] == "found")
+    assert (answer["fewest"], answer["stopped"], answer["status"]) == (94, 40, "unsettled")
+
+
+@pytest.mark.parametrize("table", sorted(path.stem for path in (ROOT / "docs" / "tables").glob("*.csv")))
+def test_what_it_says_of_strategies_is_what_the_committed_replays_say(table: str) -> None:
+    replayed = json.loads((ROOT / "docs" / "tables" / table / "regret.json").read_text())
+    last = {row["strategy"]: row for row in replayed}
+    assert set(last) == set(STRATEGIES)
+    provenance = json.loads((ROOT / "docs" / "tables" / f"{table}.json").read_text())
+    csv = (ROOT / "docs" / "tables" / f"{table}.csv").read_bytes()
+    assert provenance["sha256"] == hashlib.sha256(csv).hexdigest()
+    for strategy in set(STRATEGIES) - {"random"}:
+        (row,) = re.findall(rf"^\| \[{table}\]\S* \| {strategy} \| (.*) \|$", README, re.MULTILINE)
+        one = last[strategy]
+        points = [100 * one[name] for name in ("mean_difference", "mean_difference_low", "mean_difference_high")]
+        noise = "no" if one["p_value_patterns"] > 0.05 else "yes"
+        assert row == "{} | {:+.2f} [{:+.2f}, {:+.2f}] | {}".format(noise, *points, one["verdict"])
+
+
+def test_no_strategy_is_told_apart_from_random_search_on_both_tables() -> None:
+    assert "**No strategy is told apart from random search on both tables.**" in " ".join(README.split())
+    found = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "tables").glob("*/regret.json"))]
+    assert len(found) == 2
+    better = [{row["strategy"] for row in rows if row["verdict"] == "better than random"} for rows in found]
+    worse = [{row["strategy"] for row in rows if row["verdict"] == "worse than random"} for rows in found]
+    assert not better[0] & better[1]
+    assert not worse[0] & worse[1]
+
+
+def test_its_lines_for_your_own_loop_build_the_network_that_they_say() -> None:
+    (program,) = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)  # noqa: S102  our own README
+    assert names["network"](torch.zeros(2, 3, 32, 32)).shape == (2, 100)
