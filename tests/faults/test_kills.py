@@ -34,7 +34,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n_kills"), [("evolve", 20), ("tpe", 12)])
+@pytest.mark.parametrize(("name", "n_kills"), [("evolve", 8), ("tpe", 8)])
 def test_killed_at_random_moments_a_search_that_learns_proposes_what_it_would_have(
     tmp_path: Path, name: str, n_kills: int
 ) -> None:
