@@ -265,7 +265,7 @@ def search(
     ] = None,
     lookahead: Annotated[
         int | None,
-        _option("tpe and evolve do not wait for the last so many patterns, itself included. [default: 4]", SPACE),
+        _option("Of tpe and evolve: patterns that may be in training, the next included. [default: 4]", SPACE),
     ] = None,
     trials: Annotated[
         int | None, _option("Patterns of each budget to propose; named templates come extra. [default: 20]", SPACE)
@@ -559,25 +559,20 @@ def _write_report(run: Path) -> list[Path]:
 
 def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
-    from analysis.averages import average_patterns
-    from analysis.final import measure_final
-    from analysis.results import STRATUM
+    from analysis.final import list_exports, measure_final
     from nas.config import NetworkConfig, validate
     from nas.export import export_folder
     from search_spaces.errors import NothingUsableError
     from search_spaces.pattern import ConnectionPattern
 
-    patterns = average_patterns(results.candidates)
-    if patterns.empty:
+    final = measure_final(results)
+    chosen = list_exports(results, top, final)
+    if not chosen:
         raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
     held = {**results.config, **{name: results.data.get(name) for name in ("classes", "image")}}
     held = {name: held.get(name) for name in NetworkConfig.model_fields}
-    final = measure_final(results)
-    tested = {} if final is None else {one.key: one for one in final.rows}
-    best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top)
-    best = patterns[patterns.index.isin(best.index) | patterns["key"].isin(list(tested))].drop_duplicates("key")
     exported = []
-    for row in best.to_dict("records"):
+    for row, tested in chosen:
         network = validate(NetworkConfig, {**held, "layers": row["layers"]})
         sources = json.loads(row["sources"])
         measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
@@ -593,8 +588,8 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
         pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
         told = {**measured, "data": results.data}
         weights = None
-        if final is not None and row["key"] in tested:
-            weights, added = _read_final(results.path, final, tested[row["key"]])
+        if final is not None and tested is not None:
+            weights, added = _read_final(results.path, final, tested)
             told |= added
         folder = results.path / "templates"
         has_archives = (folder / pattern.key[:12] / "model.pt2").exists()  # of an earlier export, which stay current

@@ -1,5 +1,6 @@
 """the chosen few on the test images: accuracies with intervals, beside what their search had measured."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,35 @@ def measure_final(run: Run) -> Final | None:
         n_train=final.data.get("n_train"),
         n_test=final.data.get("n_test"),
         epochs=tuple(sorted({one["training"]["epochs"] for one in planned["strata"]})),
-        n_left=len(planned["order"]) - len(complete),
+        n_left=len(planned["order"]) - int(final.candidates["state"].isin(["complete", "failed"]).sum()),
         rows=tuple(rows),
     )
 
 
-def _place(row: "pd.Series[Any]") -> tuple[str, int, str | None, str]:
+def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str, Any], FinalAccuracy | None]]:
+    """The best `top` patterns of each stratum and all that were measured on the test images, each pattern once.
+
+    Of a pattern that several strata have, the row of one that was measured is taken, and only with its own measurement:
+    trained otherwise, it would be another network.
+
+    Returns:
+        Rows of average_patterns as plain values, with what was measured of them, or None; in average_patterns' order.
+    """
+    patterns = average_patterns(run.candidates)
+    tested = {} if final is None else {(one.budget, one.layers, one.regime, one.key): one for one in final.rows}
+    best = set(patterns.groupby(STRATUM, dropna=False, sort=False).head(top).index)
+    rows = [{str(name): value for name, value in row.items()} for row in patterns.to_dict("records")]
+    found = [(row, tested.get(_place(row)), number in best) for number, row in zip(patterns.index, rows, strict=True)]
+    wanted = [(row, one) for row, one, is_best in found if is_best or one is not None]
+    with_test = {row["key"] for row, one in wanted if one is not None}
+    chosen: dict[str, tuple[dict[str, Any], FinalAccuracy | None]] = {}
+    for row, one in wanted:
+        if one is not None or row["key"] not in with_test:
+            chosen.setdefault(row["key"], (row, one))
+    return list(chosen.values())
+
+
+def _place(row: "Mapping[str, Any] | pd.Series[Any]") -> tuple[str, int, str | None, str]:
     regime = None if pd.isna(row["regime"]) else str(row["regime"])
     return str(row["budget"]), int(row["layers"]), regime, str(row["key"])
 

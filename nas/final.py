@@ -13,6 +13,7 @@ from nas.config import Candidate, SearchConfig, TrainingConfig, validate
 from nas.data import DataSet, split_final
 from nas.executors import Trainer
 from nas.ledger import Ledger, record_test
+from nas.lock import lock_run
 from nas.readers import load_data
 from nas.run_directory import RENEWED, describe_run, execute, hold_run
 from nas.source import Listener, Task
@@ -78,15 +79,17 @@ def run_final(
         listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
-        InputError: the data cannot be used, or are not the run's.
-        ConflictError: the test images were looked at by another choice of patterns, or another process is at it.
+        InputError: the data cannot be used.
+        ConflictError: the data are not the run's, the test images were looked at by another choice of patterns, or
+            another process is at it, or at the run's search.
         Interrupted: a signal came; the same call goes on.
     """
     data = load_data(config.dataset, config.data)
     split = split_final(data, FIRST_SEED, config.train_examples, "cpu")
     plan = _lay_out(chosen, config, changes)
     folder = run / FINAL
-    with hold_run(folder, config) as check_stop:
+    # A search that went on meanwhile would end with other patterns than those chosen here.
+    with lock_run(run), hold_run(folder, config) as check_stop:
         held = read_plan(folder)
         if held is not None and held[1] != hash_plan(plan):
             raise ConflictError(
@@ -94,8 +97,9 @@ def run_final(
                 "trained otherwise: to choose again after a look at them is to choose by them. Give the --top and "
                 f"settings of then, or move {folder} away and say so where you report the figures"
             )
+        looked = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": hash_plan(plan)}
+        record_test(run, looked, data.sha256)
         sha256 = held[1] if held else write_plan(folder, plan)
-        record_test(run, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": sha256})
         sizes = {"n_train": len(split.train_labels), "n_test": len(split.validation_labels)}
         attributes = describe_run(config, data, len(plan["order"]), sizes)
         attributes |= {"plan": sha256, "measured_on": "test"}

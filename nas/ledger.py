@@ -282,15 +282,22 @@ def check_database(path: Path) -> None:
         raise ConflictError(f"{path} is damaged or no SQLite database ({verdict}): restore it, or give another --run")
 
 
-def record_test(run: Path, looked: Mapping[str, Any]) -> None:
+def record_test(run: Path, looked: Mapping[str, Any], data_sha256: str) -> None:
     """Record on a run's study, for good, that its test images were looked at, by what and when.
 
+    Args:
+        data_sha256: of the data set whose test images they are.
+
     Raises:
-        ConflictError: another driver holds the run.
+        ConflictError: the run was trained on other data, or another driver holds it.
         MachineError: the file cannot be written.
     """
     with lock_run(run), _using(run / "study.db"):
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(run / "study.db"))
+        if study.user_attrs["data"]["sha256"] != data_sha256:
+            raise ConflictError(
+                f"{run} was trained on data that are not those of now, so its test images are others: restore the data"
+            )
         if TESTED not in study.user_attrs:
             study.set_user_attr(TESTED, dict(looked))
 

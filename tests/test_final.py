@@ -1,5 +1,8 @@
 """Final trainings: on all but the test images, of patterns laid down once, and what is kept of them."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from conftest import SMALL
+from conftest import ROOT, SMALL
 
 from nas.config import Candidate, SearchConfig, TrainingConfig
 from nas.data import split_final
@@ -161,3 +164,36 @@ def test_each_stratum_is_trained_as_it_was_but_for_what_is_given(
     monkeypatch.setattr(Trainer, "train", note)
     run(searched, [other, gentle], {**CHANGES, "epochs": None, "seeds": 1})
     assert [(one.epochs, one.lr) for one in asked] == [(3, 0.1), (2, 0.01)]
+
+
+def test_other_data_than_the_runs_are_refused_and_nothing_is_looked_at(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.final.load_data", lambda *_: replace(DIGITS, sha256="another"))
+    with pytest.raises(ConflictError, match="was trained on data that are not those of now"):
+        run(searched, choose("log"))
+    assert not (searched / FINAL / "plan.json").exists()
+    assert "test_looked_at" not in trials(searched / "study.db")[0].user_attrs
+
+
+def test_while_a_search_goes_on_nothing_is_chosen(searched: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(searched)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(ConflictError):
+        run(searched, choose("log"))
+    holder.communicate()
+    assert not (searched / FINAL / "plan.json").exists()
+    run(searched, choose("greedy"))  # another choice than the one that was refused
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from nas.lock import lock_run
+with lock_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""

@@ -1,15 +1,17 @@
 """Test accuracies: intervals and paired differences by an independent computation, and what the report says of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 from scipy import stats
 from synthetic_run import make_run, propose
 
 from analysis.document import format_markdown
-from analysis.final import choose_patterns, measure_final
+from analysis.final import choose_patterns, list_exports, measure_final
 from analysis.findings import find
 from analysis.results import read_run
 from analysis.sections import build_blocks
@@ -90,3 +92,49 @@ def test_the_report_says_when_the_test_images_were_looked_at_and_what_they_showe
     assert "| log (" in text
     assert "+2.67" in text  # 0.9567 less 0.93
     assert "about 1.3 points" in text  # sqrt(0.932 * 0.068 / 400)
+
+
+def test_a_failed_training_is_not_still_to_come(run: Path) -> None:
+    study = optuna.load_study(study_name="skipsearch", storage=f"sqlite:///{run / FINAL}/study.db")
+    lost = study.trials[-1]
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.FAIL,
+            params=lost.params,
+            distributions=lost.distributions,
+            user_attrs={**lost.user_attrs, "seed": 13},
+        )
+    )
+    final = measure_final(read_run(run))
+    assert final is not None
+    assert final.n_left == 0
+
+
+def test_what_is_exported_is_the_best_and_what_was_measured_each_with_its_own(run: Path) -> None:
+    held = read_run(run)
+    final = measure_final(held)
+    found = {row["key"]: one for row, one in list_exports(held, 2, final)}
+    assert set(found) == {PROPOSALS[place][2].key for place in (0, 1, 2, 3)}
+    assert found[PROPOSALS[2][2].key] is None  # the second best was not measured
+    for place in ACCURACIES:
+        one = found[PROPOSALS[place][2].key]
+        assert one is not None
+        assert one.key == PROPOSALS[place][2].key
+    assert [one for _, one in list_exports(held, 1, None)] == [None]
+
+
+def test_a_measurement_in_another_stratum_is_not_taken_for_a_patterns_own(run: Path) -> None:
+    """The same patterns under another regime, with higher accuracies, so that their rows come first."""
+    held = read_run(run)
+    other = held.candidates.assign(regime="other", validation_accuracy=held.candidates["validation_accuracy"] + 0.05)
+    both = replace(held, candidates=pd.concat([other, held.candidates], ignore_index=True))
+    final = measure_final(held)
+    assert final is not None
+    rows = {row["key"]: (row, one) for row, one in list_exports(both, 2, final)}
+    for place in ACCURACIES:
+        row, one = rows[PROPOSALS[place][2].key]
+        assert pd.isna(row["regime"])
+        assert one is not None
+        assert one.regime is None
+    row, one = rows[PROPOSALS[2][2].key]
+    assert (row["regime"], one) == ("other", None)
