@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from analysis.final import Final, FinalAccuracy
     from analysis.regret import Regrets
     from analysis.results import Run
-    from nas.config import Candidate, NetworkConfig, SearchConfig
+    from nas.candidate import Candidate, NetworkConfig
+    from nas.config import SearchConfig
     from nas.export import Exported
     from nas.source import Listener
     from nas.study_config import StudyConfig
@@ -44,6 +46,8 @@ class Transition(StrEnum):
     ALL = "all"
     LAST = "last"
     RULE = "rule"
+    V1 = "v1"
+    V2 = "v2"
 
 
 class Dataset(StrEnum):
@@ -51,6 +55,9 @@ class Dataset(StrEnum):
 
     DIGITS = "digits"
     FASHION_MNIST = "fashion-mnist"
+    CIFAR_10 = "cifar-10"
+    CIFAR_100 = "cifar-100"
+    SVHN = "svhn"
     NPZ = "npz"
 
 
@@ -76,6 +83,9 @@ def _option(text: str, panel: str) -> Any:
 
 NETWORK, SPACE, DATA, TRAINING, RUNNING = "Network", "Space and strategy", "Data", "Training", "Running"
 
+NetworkOption = Annotated[
+    str | None, _option("A published network's surroundings, by name: see `networks`. Other flags win.", NETWORK)
+]
 Layers = Annotated[int | None, _option("Layers in a block. [default: 24]", NETWORK)]
 Blocks = Annotated[
     int | None, _option("Blocks of the same pattern, each at half the resolution. [default: 1]", NETWORK)
@@ -91,7 +101,7 @@ Bottleneck = Annotated[
     ),
 ]
 TransitionOption = Annotated[
-    Transition | None, _option("What transitions and the classifier read. [default: log]", NETWORK)
+    Transition | None, _option("What passes between blocks, and what the classifier reads. [default: log]", NETWORK)
 ]
 StemChannels = Annotated[int | None, _option("Channels of the stem. [default: growth]", NETWORK)]
 Compression = Annotated[
@@ -116,6 +126,7 @@ def score(
     ] = None,
     pattern: Annotated[Path | None, _option("A template file.", SPACE)] = None,
     budget: BudgetOption = None,
+    network: NetworkOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,
@@ -128,23 +139,32 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Distances and costs of templates and patterns, without training."""
-    from nas.config import Candidate
+    from nas.candidate import Candidate, check_depth
+    from nas.presets import find_preset
     from nas.score import score_candidate
     from search_spaces.budget import parse_budget
     from search_spaces.files import read_pattern
 
     given = None if pattern is None else read_pattern(pattern)
-    network = _network_config(given.depth if given else None, locals())
-    spent = parse_budget(budget or "log", network.layers)
-    chosen = [] if given is None else [(str(pattern), None, given)]
-    chosen += [(name, name, found) for name, found in _named_patterns(template, given is None, spent)]
-    rows = [score_candidate(Candidate(found, network, 0, name), spent, label) for label, name, found in chosen]
+    config = _network_config(given, locals())
+    if network is not None and given is None and layers is None and not template:
+        preset = find_preset(network)
+        check_depth(preset.pattern, config)
+        chosen: list[Any] = [(preset.template or network, preset.template, preset.pattern)]
+        spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
+    else:
+        chosen = [] if given is None else [(str(pattern), None, given)]
+        spent = parse_budget(budget or "log", config.pattern_depth)
+        chosen += [(name, name, found) for name, found in _named_patterns(template, given is None, spent)]
+    rows = [score_candidate(Candidate(found, config, 0, name), spent, label) for label, name, found in chosen]
+    if network is not None:
+        rows = [{"network": network, **row} for row in rows]
     if as_json:
         print(json.dumps(rows))  # noqa: T201
     else:
-        _print_scores(
-            rows, f"{network.layers} layers; distances in hops, within a block; certificate at budget {spent}"
-        )
+        around = "" if network is None else f"in the surroundings of {network}, "
+        title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; "
+        _print_scores(rows, f"{title}certificate at budget {spent}")
 
 
 def _named_patterns(names: list[str] | None, default_all: bool, budget: "Budget") -> list[Any]:
@@ -155,20 +175,29 @@ def _named_patterns(names: list[str] | None, default_all: bool, budget: "Budget"
     return [(name, build_named(name, budget)) for name in wanted]
 
 
-def _network_config(file_layers: int | None, flags: dict[str, Any]) -> "NetworkConfig":
-    """The network that size flags describe, around patterns of a file's depth if there is one."""
-    from nas.config import NetworkConfig, validate
+def _network_config(given: "ConnectionPattern | None", flags: dict[str, Any]) -> "NetworkConfig":
+    """The network that size flags and a published one's name describe, around a pattern file's if there is one."""
+    from nas.candidate import NetworkConfig, check_depth
+    from nas.checked import validate
+    from nas.presets import find_preset
     from search_spaces.errors import InputError
 
     values = {name: _plain(flags.get(name)) for name in NetworkConfig.model_fields if flags.get(name) is not None}
-    if file_layers is not None and values.setdefault("layers", file_layers) != file_layers:
-        raise InputError(f"--layers {values['layers']} contradicts the pattern file, which has {file_layers}")
     if "image" in values:
         sizes = values["image"].lower().split("x")
         if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
             raise InputError(f"--image {values['image']}: expected CxHxW, as 3x32x32")
         values["image"] = tuple(map(int, sizes))
-    return validate(NetworkConfig, values)
+    if flags["network"] is not None:
+        around = find_preset(flags["network"]).network
+        values = {name: getattr(around, name) for name in NetworkConfig.model_fields} | values
+    elif given is not None and "layers" not in values:
+        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
+        values["layers"] = given.depth // n_blocks
+    network = validate(NetworkConfig, values)
+    if given is not None:
+        check_depth(given, network)
+    return network
 
 
 def _plain(value: Any) -> Any:
@@ -225,6 +254,19 @@ Epochs = Annotated[int | None, _option("Passes over the training set. [default: 
 LearningRate = Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)]
 BatchSize = Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)]
 WeightDecay = Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)]
+RecipeOption = Annotated[
+    str | None,
+    _option("A schedule by name: densenet, log-densenet, short. Other flags win. [default: short]", TRAINING),
+]
+MemoryEfficient = Annotated[
+    bool | None,
+    typer.Option(
+        "--memory-efficient/--no-memory-efficient",
+        help="Make concatenations and BN-ReLU anew in the backward pass: less memory, more time. [default: no]",
+        rich_help_panel=RUNNING,
+        show_default=False,
+    ),
+]
 Workers = Annotated[str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)]
 Attempts = Annotated[
     int | None,
@@ -250,6 +292,39 @@ Deterministic = Annotated[
     ),
 ]
 DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is one. [default: auto]", RUNNING)]
+
+
+@app.command()
+def networks(as_json: JsonOption = False) -> None:
+    """The papers' networks: what --network NAME can name."""
+    from nas.cost import predict_cost
+    from nas.presets import PRESETS
+
+    rows = [(one, predict_cost(one.candidate)) for one in PRESETS.values()]
+    if as_json:
+        told = [
+            {"name": one.name, "paper": one.paper, "params": cost.params, "flops": cost.flops, "differs": one.differs}
+            for one, cost in rows
+        ]
+        print(json.dumps(told))  # noqa: T201
+        return
+    from rich.table import Table
+
+    console = _console()
+    table = Table(title="published networks, as --network NAME", title_justify="left")
+    for heading in ("name", "paper", "layers of blocks", "growth", "params", "FLOPs"):
+        table.add_column(heading, justify="left" if heading in ("name", "paper") else "right")
+    for one, cost in rows:
+        layers = ", ".join(map(str, one.network.block_depths))
+        table.add_row(one.name, one.paper, layers, str(one.network.growth), f"{cost.params:,}", f"{cost.flops:,}")
+    console.print(table)
+    differing: dict[str, list[str]] = {}
+    for one, _ in rows:
+        if one.differs:
+            differing.setdefault(one.differs, []).append(one.name)
+    for differs, names in differing.items():
+        console.print(f"{names[0]} to {names[-1]}: {differs}")
+    console.print("next: python run_search.py score --network densenet-bc-100-12")
 
 
 @app.command()
@@ -290,6 +365,9 @@ def search(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     weight_decay: WeightDecay = None,
+    recipe: RecipeOption = None,
+    memory_efficient: MemoryEfficient = None,
+    network: NetworkOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,
@@ -417,6 +495,8 @@ def study(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     weight_decay: WeightDecay = None,
+    recipe: RecipeOption = None,
+    memory_efficient: MemoryEfficient = None,
     layers: Layers = None,
     also_layers: Annotated[
         list[int] | None, _option("Another depth to study too, a stratum of its own; may be repeated.", NETWORK)
@@ -560,7 +640,8 @@ def _write_report(run: Path) -> list[Path]:
 def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.final import list_exports, measure_final
-    from nas.config import NetworkConfig, validate
+    from nas.candidate import NetworkConfig
+    from nas.checked import validate
     from nas.export import export_folder
     from search_spaces.errors import NothingUsableError
     from search_spaces.pattern import ConnectionPattern
@@ -573,7 +654,7 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     held = {name: held.get(name) for name in NetworkConfig.model_fields}
     exported = []
     for row, tested in chosen:
-        network = validate(NetworkConfig, {**held, "layers": row["layers"]})
+        network = validate(NetworkConfig, held).with_pattern_depth(int(row["layers"]))
         sources = json.loads(row["sources"])
         measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
         provenance = {
@@ -615,7 +696,9 @@ def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[
 def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
     """Train the best patterns and the named templates of each stratum anew, and measure them on the test images."""
     from analysis.final import choose_patterns
-    from nas.config import SearchConfig, TrainingConfig, read_toml, validate
+    from nas.candidate import TrainingConfig
+    from nas.checked import validate
+    from nas.config import SearchConfig, read_toml
     from nas.final import Chosen, run_final, settings_of_final
     from nas.settings import settle_config
     from nas.study_config import StudyConfig
@@ -731,6 +814,7 @@ def export(
     pattern: Annotated[Path | None, _option("Export a pattern file instead.", SPACE)] = None,
     to: Annotated[Path | None, typer.Option(help="Folder for --template or --pattern.", show_default=False)] = None,
     budget: BudgetOption = None,
+    network: NetworkOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,
@@ -744,8 +828,11 @@ def export(
     """Write patterns as folders: template files, a program, ONNX, all compared with the network itself."""
     from search_spaces.errors import InputError
 
-    if sum(choice is not None for choice in (run, template, pattern)) != 1:
-        raise InputError("export takes one of --run DIR, --template NAME and --pattern FILE")
+    n_chosen = sum(choice is not None for choice in (run, template, pattern))
+    if n_chosen > 1 or (n_chosen == 0 and network is None):
+        raise InputError(
+            "export takes one of --run DIR, --template NAME and --pattern FILE, or --network NAME for that network"
+        )
     changes = {name: _plain(value) for name, value in locals().items() if name in FINAL_SETTINGS}
     changes["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
     if not final and any(value is not None for value in changes.values()):
@@ -755,6 +842,10 @@ def export(
     console = _console()
     if run is not None:
         results = _read(run)
+        if "networks" in results.config:
+            raise InputError(
+                f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
+            )
         if final:
             _measure_finally(console, results, top, changes)
             results = _read(run)
@@ -762,7 +853,7 @@ def export(
         console.print("writing each network in several forms, reading them back and comparing: this takes a while")
         exported = _export_best(results, top, archives=True)
     elif to is None:
-        raise InputError("--template and --pattern need --to FOLDER")
+        raise InputError("--template, --pattern and --network need --to FOLDER")
     else:
         exported = [_export_one(template, pattern, to, locals())]
     for note in dict.fromkeys(note for one in exported for note in one.notes):
@@ -773,17 +864,21 @@ def export(
 
 def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> "Exported":
     from nas.export import export_folder
+    from nas.presets import find_preset
     from search_spaces.budget import Budget, log_budget, parse_budget
     from search_spaces.files import read_pattern
 
     given = None if file is None else read_pattern(file)
-    network = _network_config(given.depth if given else None, flags)
-    if given is None:
-        spent = parse_budget(flags["budget"] or "log", network.layers)
-        ((name, given),) = _named_patterns([template or ""], False, spent)
+    network = _network_config(given, flags)
+    if given is not None:
+        provenance = {"name": None, "origin": f"pattern file {file.name if file else ''}"}
+    elif template is not None:
+        spent = parse_budget(flags["budget"] or "log", network.pattern_depth)
+        ((name, given),) = _named_patterns([template], False, spent)
         provenance = {"name": name, "origin": "named template"}
     else:
-        provenance = {"name": None, "origin": f"pattern file {file.name if file else ''}"}
+        preset = find_preset(flags["network"])
+        given, provenance = preset.pattern, {"name": preset.template, "origin": f"{preset.name}, {preset.paper}"}
     log = log_budget(given.depth)
     budget = log if log.is_met_by(given) else Budget(given.depth, total=given.n_connections)
     return export_folder(given, network, str(budget), provenance, folder)
@@ -795,7 +890,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the draws.")]
 
 
 def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, max_out: int | None) -> "Budget":
-    from nas.config import NetworkConfig
+    from nas.candidate import NetworkConfig
     from search_spaces.budget import parse_budget
 
     depth = NetworkConfig.model_fields["layers"].default if layers is None else layers
@@ -805,7 +900,7 @@ def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, m
 
 def _score_found(pattern: "ConnectionPattern", budget: "Budget", label: str | None) -> dict[str, Any]:
     """Score's row of a pattern in a network of default sizes, and its sources."""
-    from nas.config import Candidate, NetworkConfig
+    from nas.candidate import Candidate, NetworkConfig
     from nas.score import score_candidate
 
     candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
@@ -824,7 +919,7 @@ def optimize(
     as_json: JsonOption = False,
 ) -> None:
     """The pattern of least mean backprop distance that a budget allows, with a certificate of how good it is."""
-    from nas.config import NetworkConfig
+    from nas.candidate import NetworkConfig
     from nas.export import describe_export
     from search_spaces.files import format_template, write_atomic
     from search_spaces.optimal import optimize as find_optimum
@@ -850,6 +945,75 @@ def optimize(
         console.print("next: the same with --to FILE keeps it")
     else:
         _print_written(console, [to], f"python run_search.py verify {to}")
+
+
+@app.command("pattern-from-strengths")
+def pattern_from_strengths(
+    run: RunOption,
+    teacher: Annotated[
+        str, typer.Option("--from", help="The trained pattern: a template's name, or a key's first digits.")
+    ] = "dense",
+    budget: BudgetOption = None,
+    to: Annotated[Path | None, typer.Option(help="Template file to write.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The chain and the strongest connections of a pattern that a run trained: learned sparsity at a budget."""
+    from analysis.learning import learn_from_run
+    from nas.candidate import NetworkConfig
+    from nas.export import describe_export
+    from search_spaces.budget import parse_budget
+    from search_spaces.files import format_template, write_atomic
+
+    learned = learn_from_run(_read(run), teacher, budget or "log")
+    pattern = learned.pattern
+    spent = parse_budget(budget or "log", pattern.depth)
+    if to is not None:
+        provenance = {"name": None, "origin": "pattern-from-strengths", "taught_by": learned.taught_by}
+        provenance["trainings"] = str(learned.n_trainings)
+        template = describe_export(pattern, NetworkConfig(layers=pattern.depth), str(spent), provenance)
+        write_atomic(to, format_template(template))
+    row = _score_found(pattern, spent, None)
+    if as_json:
+        print(json.dumps(row))  # noqa: T201
+        return
+    title = f"the strongest connections of {teacher}, {learned.n_trainings} trainings, at budget {spent}"
+    _print_scores([row], title)
+    if to is None:
+        _console().print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
+    else:
+        _print_written(_console(), [to], f"python run_search.py export --pattern {to} --to FOLDER")
+
+
+@app.command()
+def strengths(
+    run: RunOption,
+    to: Annotated[Path, typer.Option(help="Folder for the table and the pictures.", show_default=False)],
+    pattern: Annotated[
+        str, typer.Option("--of", help="A trained pattern: a template's name, or a key's first digits.")
+    ] = "dense",
+    seed: Annotated[int | None, _option("Of one training. [default: the mean over all]", SPACE)] = None,
+) -> None:
+    """Connection strengths of a trained pattern: a table, DenseNet's heat map, and the arc diagram."""
+    from analysis.learning import select_trained
+    from analysis.plots import draw_png, draw_svg
+    from analysis.strength_plots import plot_strengths
+    from search_spaces.arcs import draw_arcs
+    from search_spaces.files import write_atomic
+
+    trained = select_trained(_read(run), pattern, seed)
+    relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
+    of = f"{len(trained.numbers)} training{'s' if len(trained.numbers) > 1 else ''}"
+    figure = plot_strengths([(pattern, trained.pattern.depth, relative)], f"mean over blocks of {of} in {run.name}")
+    rows = [f"{source},{target},{strength:.6g}" for (source, target), strength in relative.items()]
+    files: dict[str, str | bytes] = {
+        "strengths.csv": "\n".join(["source,target,relative_strength", *rows]) + "\n",
+        "heat_map.svg": draw_svg(figure),
+        "heat_map.png": draw_png(figure),
+        "arcs.svg": draw_arcs(trained.pattern, pattern, strengths=relative),
+    }
+    for name, content in files.items():
+        write_atomic(to / name, content)
+    _print_written(_console(), [to / name for name in files], f"open {to / 'heat_map.svg'}")
 
 
 @app.command()
@@ -898,7 +1062,7 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Patterns drawn from a band of distance crossed with a band of span, at an exact budget."""
-    from nas.config import NetworkConfig
+    from nas.candidate import NetworkConfig
     from nas.export import export_pattern
     from search_spaces.bounds import bound_mean
     from search_spaces.distance import backprop_distance
@@ -984,6 +1148,91 @@ def correlate(
         shown = [numbers[name] for name in ("kendall", "p_permutation", "quadratic_r2", "ceiling")]
         table.add_row(row["measure"], str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
+
+
+@app.command("compare-networks")
+def compare_networks(
+    run: RunOption,
+    config: ConfigOption = None,
+    network: Annotated[
+        list[str] | None,
+        _option(
+            "dense, log-densenet-v1, log-densenet-v2, log, optimum or learned; may be repeated. [default: all]", NETWORK
+        ),
+    ] = None,
+    seeds: Seeds = None,
+    dataset: DatasetOption = None,
+    data: Data = None,
+    train_examples: TrainExamples = None,
+    validation_examples: ValidationExamples = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    weight_decay: WeightDecay = None,
+    recipe: RecipeOption = None,
+    memory_efficient: MemoryEfficient = None,
+    layers: Layers = None,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    bottleneck: Bottleneck = None,
+    workers: Workers = None,
+    attempts: Attempts = None,
+    trial_timeout: TrialTimeout = None,
+    checkpoint_seconds: CheckpointSeconds = None,
+    device: DeviceOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    ray_address: RayAddress = None,
+    deterministic: Deterministic = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the papers' networks, a certified optimum and learned sparsity side by side at matched FLOPs.
+
+    Growth is that of `log`; the others get the growth that brings their FLOPs nearest to it. `learned` keeps the
+    strongest connections of the trained dense networks. The same command again goes on with an interrupted run.
+    """
+    flags = _settings_given(locals(), without=("run", "config", "network", "as_json"))
+    flags["networks"] = tuple(network) if network else None
+
+    from nas.lock import lock_run
+
+    with lock_run(run):  # see search
+        from nas.lineup import LineupConfig, run_lineup
+        from nas.settings import settle_config
+
+        settings = settle_config(run, config, flags, LineupConfig)
+        headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
+        console = _console(stderr=as_json)
+        headline += f" on {settings.dataset}: {_describe_workers(settings)}, into {run}"
+        with _resumable(console, "compare-networks", run), _progress(console, headline) as listener:
+            run_lineup(run, settings, listener)
+        paths = _write_report(run)
+        _print_lineup(console, run, as_json)
+        _print_written(console, paths, f"open {run / 'report' / 'index.html'}")
+
+
+def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
+    from analysis.lineup import rank_networks
+    from analysis.lineup_sections import COSTS, RESULTS, describe_lineup, format_cost, format_result, summarise_lineup
+
+    results = _read(run)
+    standings = rank_networks(results)
+    if as_json:
+        rows = [{**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings]
+        print(json.dumps(rows, allow_nan=False), flush=True)  # noqa: T201
+        return
+    from rich.table import Table
+
+    for header, describe, heading in (
+        (RESULTS, format_result, describe_lineup(results)),
+        (COSTS, format_cost, "what they cost"),
+    ):
+        table = Table(title=heading, title_justify="left")
+        for name in header:
+            table.add_column(name, justify="left" if name == "network" else "right")
+        for one in standings:
+            table.add_row(*describe(one))
+        console.print(table)
+    console.print(summarise_lineup(standings))
 
 
 @app.command("compare-strategies")

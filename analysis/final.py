@@ -150,8 +150,8 @@ def _measure_stratum(
     for key, row in patterns.items():
         own = accuracies[key]
         differences = own.iloc[:0] if best is None or best == key else (own - accuracies[best]).dropna()
-        low, high = _interval(own)
-        difference_low, difference_high = _interval(differences)
+        low, high = student_interval(own)
+        difference_low, difference_high = student_interval(differences)
         budget, layers, regime, _ = _place(row)
         rows = complete[complete["key"] == key].sort_values("seed")
         found.append(
@@ -177,7 +177,8 @@ def _measure_stratum(
     return found
 
 
-def _interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
+def student_interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
+    """Student's t interval of a mean, CONFIDENCE; None for fewer than two values."""
     from scipy.stats import t  # a second
 
     n = len(values)

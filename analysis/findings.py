@@ -18,10 +18,12 @@ from analysis.reach import Reach, measure_uniform_reach
 from analysis.reliability import Fidelity, measure_fidelity
 from analysis.results import Run
 from analysis.statistics import Stratum, analyse_candidates
+from analysis.strengths import Strengths, analyse_strengths
 from analysis.tradeoff import Tradeoff, measure_tradeoffs
 from analysis.verdict import Verdict, summarise_verdicts
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError, NothingUsableError
+from search_spaces.sampling import derive_generator
 
 N_BEST = 10
 
@@ -37,6 +39,7 @@ class View:
         candidates: rows of read_run, of every state.
         comparisons: templates and random sample by accuracy; levels: groups of patterns by the primary outcome.
         uniform: reach of uniform random sampling at its budget; None if the budget's text is not ours.
+        strengths: of its trained connections; None where none were measured.
     """
 
     name: str
@@ -46,6 +49,7 @@ class View:
     comparisons: tuple[Comparison, ...]
     levels: tuple[Level, ...]
     uniform: Reach | None
+    strengths: Strengths | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def _view(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
         uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
     except InputError:  # a foreign study's word for its budget
         uniform = None
+    generator = derive_generator(run_seed, "strengths", stratum.budget, stratum.layers, stratum.regime or "")
     return View(
         name=name_stratum(stratum) if is_named else "",
         stratum=stratum,
@@ -127,6 +132,7 @@ def _view(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
         comparisons=compare_templates(complete),
         levels=measure_levels(complete),
         uniform=uniform,
+        strengths=analyse_strengths(complete, run.strengths, generator),
     )
 
 
@@ -181,6 +187,9 @@ def _summarise_view(view: View) -> dict[str, Any]:
         "uniform_reach": dataclasses.asdict(view.uniform) if view.uniform else None,
         "templates": [dataclasses.asdict(one) for one in view.comparisons],
         "levels": [dataclasses.asdict(one) for one in view.levels],
+        "strength_trends": [{**dataclasses.asdict(one), "status": one.status} for one in view.strengths.trends]
+        if view.strengths
+        else None,
         "best_patterns": [{**row, "sources": json.loads(row["sources"])} for row in best],
     }
 

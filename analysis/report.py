@@ -1,16 +1,21 @@
 """report/: Markdown + one self-contained HTML page + CSV + figures."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from analysis.document import Picture, format_html, format_markdown
+from analysis.document import Block, Picture, format_html, format_markdown
 from analysis.findings import find, summarise
-from analysis.results import read_run
+from analysis.lineup import rank_networks
+from analysis.lineup_sections import build_lineup
+from analysis.lineup_sections import title as lineup_title
+from analysis.results import Run, read_run
 from analysis.sections import build_blocks, title
 from search_spaces.files import format_json, write_atomic
 
 CHECKLIST = Path(__file__).parents[1] / "docs" / "checklist.md"  # missing where only the packages were installed
-OWN_PICTURE = re.compile(r"(arcs|bands|curves|distance|effects|levels|tradeoff)[A-Za-z0-9_-]*\.(svg|png)")
+OWN_PICTURE = re.compile(r"(arcs|bands|curves|distance|effects|levels|strength|tradeoff)[A-Za-z0-9_-]*\.(svg|png)")
 
 
 def write_report(run_dir: Path) -> list[Path]:
@@ -24,17 +29,17 @@ def write_report(run_dir: Path) -> list[Path]:
         ConflictError: a study's plan was changed or lost.
         NothingUsableError: no candidate is complete.
     """
-    findings = find(read_run(run_dir))
-    blocks = [*build_blocks(findings)]
+    run = read_run(run_dir)
+    heading, blocks, summary = _describe_lineup(run) if "networks" in run.config else _describe_findings(run)
     pictures = [block for block in blocks if isinstance(block, Picture)]
     texts = {
-        "index.html": format_html(title(findings), blocks),
+        "index.html": format_html(heading, blocks),
         "report.md": format_markdown(blocks),
-        "candidates.csv": findings.run.candidates.to_csv(index=False),
-        "summary.json": format_json(summarise(findings)),
+        "candidates.csv": run.candidates.to_csv(index=False),
+        "summary.json": format_json(summary),
         **{picture.file: picture.svg for picture in pictures},
     }
-    if findings.run.plan is not None and CHECKLIST.exists():
+    if run.plan is not None and CHECKLIST.exists():
         texts["checklist.md"] = CHECKLIST.read_text(encoding="utf-8")
     files: dict[str, str | bytes] = {**texts}
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}
@@ -46,3 +51,16 @@ def write_report(run_dir: Path) -> list[Path]:
         if path.name not in files and OWN_PICTURE.fullmatch(path.name):
             path.unlink()
     return [folder / name for name in files]
+
+
+def _describe_findings(run: Run) -> tuple[str, list[Block], dict[str, Any]]:
+    """Heading, sections and summary of a search or a study."""
+    findings = find(run)
+    return title(findings), [*build_blocks(findings)], summarise(findings)
+
+
+def _describe_lineup(run: Run) -> tuple[str, list[Block], dict[str, Any]]:
+    """The same of a comparison of networks."""
+    standings = rank_networks(run)
+    networks = [{**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings]
+    return lineup_title(run), [*build_lineup(run, standings)], {"networks": networks}

@@ -4,9 +4,10 @@ import json
 import logging
 import math
 import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ COLUMNS = {
     "error": "string",
     "sources": "string",
 }
+NETWORK_COLUMNS = {"growth": "Int64", "global_mean_bd": "float64"}  # only where the networks of a run differ in them
 CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
 REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
 OUTCOMES = ("validation_accuracy", "validation_loss")
@@ -69,6 +71,7 @@ DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
 FIXED_BY_PATTERN = (
     "connections", *DISTANCES, "max_in_degree", "max_out_degree", *RIVALS, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
+Strengths = tuple[tuple[float, ...], ...]  # for each block that repeats the pattern, one number a connection
 COPIED = ("template", "strategy", "regime", *DESIGN, "seed", "budget", "params", "flops", "nn_mass")
 
 
@@ -86,6 +89,8 @@ class Run:
         plan: of a study, as nas.plan lays it out; None for a search.
         plan_sha256: of the plan that the trainings were entered by.
         tested_at: when its test images were first looked at, ISO 8601; None where they were not.
+        strengths: number -> mean absolute weight of each connection, in the order of `ConnectionPattern.connections`;
+            candidates without are absent.
     """
 
     path: Path
@@ -98,6 +103,7 @@ class Run:
     plan: dict[str, Any] | None = None
     plan_sha256: str | None = None
     tested_at: str | None = None
+    strengths: Mapping[int, Strengths] = field(default_factory=dict)
 
 
 def read_run(run: Path) -> Run:
@@ -125,6 +131,7 @@ def read_run(run: Path) -> Run:
         plan=plan,
         plan_sha256=sha256,
         tested_at=tested_at if isinstance(tested_at, str) else None,
+        strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
     )
 
 
@@ -184,7 +191,9 @@ def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
 def _tabulate_candidates(trials: list["FrozenTrial"], ledger: Path) -> pd.DataFrame:
     described: dict[str, dict[str, Any]] = {}  # sources as text -> descriptors: networkx once a pattern, not a seed
     rows = [_candidate_row(trial, described, ledger) for trial in trials]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    recorded = {name for trial in trials for name in trial.user_attrs}
+    columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], ledger: Path) -> dict[str, Any]:
@@ -202,7 +211,7 @@ def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], l
             )
     outcome = _as_dict(attributes.get("outcome"))
     measured = {name: outcome.get(name) for name in ("validation_loss", "epochs", "seconds", "error")}
-    copied = {name: attributes.get(name) for name in COPIED}
+    copied = {name: attributes.get(name) for name in (*COPIED, *NETWORK_COLUMNS)}
     # FAIL and PRUNED trials may carry an intermediate value; only a finished training has an accuracy.
     accuracy = trial.value if trial.state.name == "COMPLETE" else None
     return {
@@ -238,6 +247,39 @@ def _curve_rows(trial: "FrozenTrial") -> Iterator[dict[str, Any]]:
         for metric, value in point.items():
             if metric != "epoch" and value is not None:
                 yield {"number": trial.number, "epoch": point.get("epoch"), "metric": metric, "value": value}
+
+
+def _read_strengths(trial: "FrozenTrial", ledger: Path) -> Strengths:
+    """Of a checked pattern; empty where none were measured."""
+    held = _as_dict(trial.user_attrs.get("outcome")).get("strengths")
+    n_connections = sum(map(len, trial.user_attrs["sources"]))
+    if held is None:
+        return ()
+    if not isinstance(held, list) or not all(_are_strengths(block, n_connections) for block in held):
+        raise InputError(
+            f"{ledger}: trial {trial.number} records strengths {json.dumps(held):.80}, but its pattern has "
+            f"{n_connections} connections: each block has one number for each, finite and not negative; the file was "
+            "edited or written by another program"
+        )
+    return tuple(tuple(map(float, block)) for block in held)
+
+
+def _are_strengths(block: object, n_connections: int) -> bool:
+    return (
+        isinstance(block, list)
+        and len(block) == n_connections
+        and all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in block)
+    )
+
+
+def parse_sources(text: str) -> ConnectionPattern:
+    """The pattern behind a row's `sources`.
+
+    >>> parse_sources("[[0], [0, 1]]").sources
+    ((0,), (0, 1))
+    """
+    sources = json.loads(text)
+    return ConnectionPattern(len(sources), tuple(map(tuple, sources)))
 
 
 def _as_dict(value: object) -> dict[str, Any]:

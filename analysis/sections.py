@@ -11,6 +11,7 @@ from analysis.final_sections import build_final
 from analysis.findings import Findings, View
 from analysis.inference import Primary
 from analysis.stratum_sections import build_stratum, describe_data
+from analysis.strength_sections import build_strengths
 from analysis.study_sections import build_overview, build_plan
 from analysis.tradeoff_sections import build_tradeoff
 from analysis.verdict import IN_WORDS
@@ -45,6 +46,7 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
         yield from build_overview(findings)
     for view in findings.views:
         yield from build_stratum(findings, view)
+        yield from build_strengths(findings, view)
     if findings.adherence is not None:
         yield Heading(2, "Planned and done")
         yield from build_plan(findings)

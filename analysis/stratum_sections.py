@@ -1,7 +1,6 @@
 """What a report says of one stratum: outcome against distance, levels, patterns, curves."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 from analysis.document import Block, Heading, Paragraph, Picture, Table
 from analysis.findings import N_BEST, Findings, View
 from analysis.reach import Reach
+from analysis.results import parse_sources
 from analysis.statistics_sections import build_statistics
 from analysis.wording import (
     NONE,
@@ -25,7 +25,6 @@ from analysis.wording import (
 from search_spaces.arcs import draw_arcs
 from search_spaces.bounds import certify
 from search_spaces.budget import parse_budget
-from search_spaces.pattern import ConnectionPattern
 
 if TYPE_CHECKING:
     from analysis.study_plots import Slope as Line
@@ -70,7 +69,10 @@ def describe_data(findings: Findings, view: View | None = None) -> str:
     depths = enumerate_words([*map(str, dict.fromkeys(one.stratum.layers for one in views))])
     regimes = [one.stratum.regime for one in views if one.stratum.regime is not None]
     budgets = name_budgets([one.stratum.budget for one in views])
-    parts = [f"{n_patterns} patterns x {span} seed{'' if span == '1' else 's'}", f"{budgets}, {depths} layers"]
+    parts = [
+        f"{n_patterns} pattern{'' if n_patterns == 1 else 's'} x {span} seed{'' if span == '1' else 's'}",
+        f"{budgets}, {depths} layers",
+    ]
     if regimes:
         parts.append(" and ".join(dict.fromkeys(regimes)))
     if run.data.get("name"):
@@ -186,7 +188,7 @@ def _certificate_table(view: View) -> Iterator[Block]:
     named = view.patterns[view.patterns["template"].notna() | (view.patterns["strategy"] == "optimum").fillna(False)]
     rows = []
     for _, row in named.sort_values(["mean_bd", "key"]).iterrows():
-        found = certify(_pattern(row), budget)
+        found = certify(parse_sources(row["sources"]), budget)
         distances = (f"{row['mean_bd']:.4f}", f"{found.bound:.4f}", f"{100 * found.gap:.1f}")
         name = f"{row['strategy']} ({row['key'][:12]})" if row["template"] is pd.NA else row["template"]
         rows.append((name, *distances, format_value(row["max_bd"]), f"{row['span']:.2f}", found.status))
@@ -195,11 +197,6 @@ def _certificate_table(view: View) -> Iterator[Block]:
         "No pattern of this budget has a mean BD below the bound. Optimal: none has a lower mean; max-optimal: none "
         "has a lower maximum."
     )
-
-
-def _pattern(row: "pd.Series[Any]") -> ConnectionPattern:
-    sources = tuple(map(tuple, json.loads(row["sources"])))
-    return ConnectionPattern(len(sources), sources)
 
 
 def _template_table(view: View) -> Iterator[Block]:
@@ -245,7 +242,7 @@ def _best_section(view: View) -> Iterator[Block]:
     parts = {top[0]["key"]: "best", **{row["key"]: "worst" for row in worst}}
     parts |= {row["key"]: "shortest found" for row in shortest[:1]}
     for key, row in drawn.items():
-        picture = draw_arcs(_pattern(row), parts.get(key, name_briefly(row)), width=460)
+        picture = draw_arcs(parse_sources(row["sources"]), parts.get(key, name_briefly(row)), width=460)
         accuracy = format_percent(row, "validation_accuracy")
         text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, accuracy {accuracy} %"
         yield Picture(name_file(view, f"arcs_{key[:12]}"), picture, text, is_small=True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nas.config import Candidate
+from nas.candidate import Candidate
 from nas.manifest import TOLERANCE
 from nas.network import SkipNetwork, build_network
 from search_spaces.errors import InputError

@@ -22,7 +22,9 @@ READING = ("onnx", "onnxruntime")  # what ONNX files need to be read and run
 WRITING = ("onnxscript", *READING)
 HOW_TO_GET_ONNX = "pip install -e '.[export]'"
 # All that such a network is made of. A stranger's file of others could run on for ever, or fill the memory.
-OPERATORS = frozenset({"AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "ReduceMean", "Relu"})
+OPERATORS = frozenset(
+    {"AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "ReduceMean", "Relu"}
+)
 _BATCH = "batch"  # the name of the one dimension that is free
 
 

@@ -1,117 +1,25 @@
 """The run's settings, validated; TOML + flags."""
 
-import difflib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator
 
+from nas.candidate import NetworkConfig, PositiveInt, ShapeConfig, TrainingConfig
+from nas.checked import Conflict, validate
 from nas.halving import list_rungs
-from search_spaces.blocks import transition_inputs
+from nas.presets import expand_names
 from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
-from search_spaces.files import MAX_LAYERS, list_leaves, open_regular
-from search_spaces.pattern import ConnectionPattern
+from search_spaces.files import list_leaves, open_regular
 
-PositiveInt = Annotated[int, Field(ge=1)]
 # Settings of how a run is run, which change no figure of it.
-RUNNING = frozenset({"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"})
-Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
-
-
-class Settings(BaseModel):
-    """Values that are checked, all problems told at once, and never changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @classmethod
-    def conflicts(cls) -> Iterator[Conflict]:
-        """Checks of several fields together; each gives what is wrong, or None."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _check_together(self) -> "Settings":
-        problems = [said for _, check in self.conflicts() if (said := check(self)) is not None]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-
-Model = TypeVar("Model", bound=Settings)
-
-
-class ShapeConfig(Settings):
-    """The network around a pattern, but for what the data decides.
-
-    Args:
-        layers: L, layers in a block.
-        blocks: blocks of the same pattern, each at half the resolution of the one before.
-        growth: output channels of a layer.
-        bottleneck: whether a layer is preceded by a 1x1 convolution to 4 x growth channels.
-        transition: which layers a transition and the classifier read: log, all, last or rule.
-        stem_channels: channels of the first block's node 0; unset: growth.
-        compression: a transition writes floor(compression x channels read); unset: growth.
-    """
-
-    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = 24
-    blocks: PositiveInt = 1
-    growth: PositiveInt = 4
-    bottleneck: bool = False
-    transition: Literal["log", "all", "last", "rule"] = "log"
-    stem_channels: PositiveInt | None = None
-    compression: Annotated[float, Field(gt=0, le=1)] | None = None
-
-
-class NetworkConfig(ShapeConfig):
-    """The network around a pattern, complete.
-
-    Args:
-        classes: outputs of the classifier.
-        image: channels, height, width of one image.
-    """
-
-    classes: Annotated[int, Field(ge=2)] = 10
-    image: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
-
-    @field_validator("image", mode="before")
-    @classmethod
-    def _read_json_list(cls, image: Any) -> Any:
-        return tuple(image) if isinstance(image, list) else image
-
-    @classmethod
-    def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
-        yield {"blocks", "image"}, _check_resolution
-
-    @property
-    def stem(self) -> int:
-        """Channels of the first block's node 0."""
-        return self.stem_channels or self.growth
-
-    @property
-    def has_equal_cost(self) -> bool:
-        """Whether params and FLOPs depend on the number of connections alone: every node has `growth` channels."""
-        return self.stem == self.growth and self.compression is None and self.transition != "rule"
-
-
-class TrainingConfig(Settings):
-    """One training, but for its seed and data.
-
-    Args:
-        epochs: passes over the training set.
-        lr: the largest learning rate, after warm-up and before the cosine descent to 0.
-        batch_size: images a step.
-        weight_decay: L2 penalty on all weights.
-    """
-
-    epochs: PositiveInt = 9
-    lr: Annotated[float, Field(gt=0)] = 0.15
-    batch_size: Annotated[int, Field(ge=2)] = 16
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+RUNNING = frozenset(
+    {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address", "memory_efficient"}
+)
 
 
 class SearchConfig(ShapeConfig, TrainingConfig):
@@ -119,7 +27,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     Args:
         budget: in the command line's form; or several, each a stratum of its own.
-        dataset: digits, fashion-mnist or npz.
+        dataset: digits, fashion-mnist, cifar-10, cifar-100, svhn or npz.
         data: the data set's file or folder; digits needs none.
         trials: patterns of each budget proposed by the strategy; the named templates of the budget come extra.
         seeds: trainings of each pattern, seeds 0..seeds-1.
@@ -137,15 +45,18 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         deterministic: torch's deterministic algorithms alone, and an error where it has none.
         gpus_per_worker: GPUs of one training on cuda, a part of one or whole ones; unset: 1.
         ray_address: of a Ray cluster to train on; unset: this machine.
+        memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
+            same figures.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.
     """
 
+    kind: ClassVar[str] = "search"  # of run
     # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
     changeable: ClassVar[frozenset[str]] = RUNNING | {"trials", "seeds"}
 
     budget: str | tuple[str, ...] = "log"
-    dataset: Literal["digits", "fashion-mnist", "npz"] = "digits"
+    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] = "digits"
     data: str | None = None
     trials: PositiveInt = 20
     seeds: PositiveInt = 3
@@ -162,6 +73,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     deterministic: bool = False
     gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
     ray_address: str | None = None
+    memory_efficient: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -191,12 +103,13 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     @property
     def deepest(self) -> int:
         """The largest number of layers that the run has."""
-        return self.layers
+        return self.pattern_depth
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
         """See Settings."""
-        yield {"budget", "layers", "strategy", "trials"}, _check_enough_patterns
+        yield from super().conflicts()
+        yield {"budget", "layers", "blocks", "transition", "strategy", "trials"}, check_enough_patterns
         yield {"dataset", "data"}, _check_data_given
         yield {"transition", "strategy"}, _check_rule_has_templates
         yield {"strategy", "templates"}, _check_something_to_train
@@ -213,19 +126,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         return validate(NetworkConfig, {**shape, "classes": classes, "image": image})
 
 
-def _check_resolution(config: NetworkConfig) -> str | None:
-    height, width = config.image[1:]
-    if min(height, width) >> (config.blocks - 1) >= 1:
-        return None
-    most = min(height, width).bit_length()
-    return f"{config.blocks} blocks halve an image of {height}x{width} away: give at most {most} blocks"
-
-
-def _check_enough_patterns(config: SearchConfig) -> str | None:
+def check_enough_patterns(config: SearchConfig) -> str | None:
+    """What is wrong where a budget has fewer patterns than trials, or cannot be met; None where nothing is."""
     seen: set[Budget] = set()
     for text in config.budgets:
         try:
-            budget = parse_budget(text, config.layers)
+            budget = parse_budget(text, config.pattern_depth)
         except InputError as error:
             return str(error)
         if budget in seen:
@@ -233,15 +139,18 @@ def _check_enough_patterns(config: SearchConfig) -> str | None:
         seen.add(budget)
         if config.strategy != "templates" and budget.n_patterns_at_most < config.trials:
             return (
-                f"budget {text} has only {budget.n_patterns_at_most} patterns of {config.layers} layers, fewer than "
+                f"budget {text} has only {budget.n_patterns_at_most} patterns of {budget.depth} layers, fewer than "
                 f"the {config.trials} trials asked for"
             )
     return None
 
 
 def _check_data_given(config: SearchConfig) -> str | None:
-    needs = config.dataset == "npz" and config.data is None
-    return "dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test" if needs else None
+    if config.data is not None or config.dataset in ("digits", "fashion-mnist"):
+        return None
+    if config.dataset == "npz":
+        return "dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test"
+    return f"dataset {config.dataset} needs --data FOLDER with its files as their authors publish them"
 
 
 def _check_rule_has_templates(config: SearchConfig) -> str | None:
@@ -276,71 +185,16 @@ def _check_something_to_train(config: SearchConfig) -> str | None:
     return "strategy templates with --no-templates leaves nothing to train: drop one of them" if nothing else None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One thing to train: a pattern, the network around it and the seed of its training.
-
-    Args:
-        pattern: of every block.
-        network: the rest of the network.
-        seed: fixes split, initial weights and data order.
-        template: the name of the rule that gave the pattern, or None.
-        training: how, where that differs from the run's own settings; None: as the run says.
-    """
-
-    pattern: ConnectionPattern
-    network: NetworkConfig
-    seed: int
-    template: str | None = None
-    training: TrainingConfig | None = None
-
-    @property
-    def transition_inputs(self) -> tuple[int, ...]:
-        """The nodes of a block that its transition, or the classifier, reads."""
-        return transition_inputs(self.network.transition, self.pattern.depth, self.template)
-
-
-def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """The model of these values.
-
-    Raises:
-        InputError: every problem at once, one a line, each under the flag's name.
-    """
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        problems = error.errors()
-    wrong = {str(problem["loc"][0]) for problem in problems if problem["loc"]}
-    lines = [_describe_problem(problem, model) for problem in problems]
-    if wrong:
-        # Checks of several fields have not run yet; those that need none of the wrong ones can.
-        sound = model.model_construct(**{name: value for name, value in values.items() if name not in wrong})
-        checks = (check for needed, check in model.conflicts() if not needed & wrong)
-        lines += [said for check in checks if (said := check(sound)) is not None]
-    once = dict.fromkeys("\n".join(lines).splitlines())
-    raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in once))
-
-
-def _describe_problem(problem: Any, model: type[Model]) -> str:
-    message = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:
-        return str(message)
-    flag = str(problem["loc"][0]).replace("_", "-")
-    if problem["type"] == "extra_forbidden":
-        known = [name.replace("_", "-") for name in model.model_fields]
-        near = difflib.get_close_matches(flag, known, n=1)
-        return f"{flag}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
-    return f"{flag}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
-
-
 def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """A TOML file's settings and flags as one, by name with _; flags win, None means not given.
 
+    `network` and `recipe`, of either, are replaced by the settings that they stand for.
+
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or there is no such network or recipe.
     """
     values = {} if file is None else read_toml(file)
-    return values | {name: value for name, value in flags.items() if value is not None}
+    return expand_names(values | {name: value for name, value in flags.items() if value is not None})
 
 
 MAX_TOML_BYTES = 10**5  # a hundred times any real config file

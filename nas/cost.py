@@ -1,14 +1,15 @@
-"""Params, FLOPs and NN-Mass of a candidate, analytic."""
+"""Params, FLOPs, activation bytes and NN-Mass of a candidate, analytic."""
 
 import math
 from dataclasses import dataclass
-from decimal import Decimal
 
-from nas.config import Candidate
+from nas.candidate import Candidate, NetworkConfig
 from search_spaces.measures import describe_rivals
 
 KERNEL = 3
+LARGE_KERNEL = 7  # of ImageNet's stem
 BOTTLENECK_FACTOR = 4
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,18 @@ class Cost:
 
 def predict_cost(candidate: Candidate) -> Cost:
     """The cost of the network that `build_network` builds, without building it."""
-    network, pattern = candidate.network, candidate.pattern
-    image_channels, height, width = network.image
-    cost = _convolution(image_channels, network.stem, KERNEL, height, width)
-    first = network.stem  # channels of the block's node 0
-    for block in range(network.blocks):
-        for inputs in pattern.sources:
-            cost += _layer(_channels(inputs, first, network.growth), candidate, height, width)
-        read = _channels(candidate.transition_inputs, first, network.growth)
-        if block < network.blocks - 1:
-            first = transition_channels(candidate, read)
-            cost += _batch_norm(read) + _convolution(read, first, 1, height, width)
-            height, width = height // 2, width // 2
-    return cost + _batch_norm(read) + Cost((read + 1) * network.classes, 2 * read * network.classes)
+    network, wiring = candidate.network, candidate.wiring
+    height, width = network.resolution
+    cost = _stem(network)
+    for number, block in enumerate(wiring.blocks):
+        for reads in block.sources:
+            cost += _layer(wiring.channels(number, reads), network, height, width)
+        for transition in block.transitions:
+            n_read = wiring.channels(number, transition.reads)
+            cost += _batch_norm(n_read) + _convolution(n_read, transition.channels, 1, height, width)
+        height, width = height // 2, width // 2
+    n_read = wiring.channels(-1, wiring.read)
+    return cost + _batch_norm(n_read) + Cost((n_read + 1) * network.classes, 2 * n_read * network.classes)
 
 
 def predict_nn_mass(candidate: Candidate) -> float:
@@ -50,26 +50,59 @@ def predict_nn_mass(candidate: Candidate) -> float:
 
     At one size and number of connections it is the same for every placement.
     """
-    network = candidate.network
-    return network.blocks * describe_rivals(candidate.pattern)["skip_density"] * network.growth * network.layers
+    masses = {pattern: describe_rivals(pattern)["skip_density"] * pattern.depth for pattern in set(candidate.patterns)}
+    return candidate.network.growth * sum(masses[pattern] for pattern in candidate.patterns)
 
 
-def transition_channels(candidate: Candidate, n_read: int) -> int:
-    """Channels that a transition writes when it reads n_read channels."""
-    network = candidate.network
-    if network.compression is None:
-        return network.growth
-    return max(1, math.floor(Decimal(str(network.compression)) * n_read))  # 0.29 of 100 is 29, in floats 28
+def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> int:
+    """What a training step keeps for its backward pass, for each image of the batch, in float32.
+
+    Naively every layer keeps the concatenation it reads twice, before and after BN-ReLU, so that a node is kept as
+    often as it is read: in the order of the connections. The efficient form keeps every node that is read once, and
+    makes concatenation and BN-ReLU anew (arXiv:1707.06990): in the order of the layers. Both keep what bottlenecks and
+    transitions write. What BN keeps of each channel whatever the batch, and memory that operations take in passing,
+    are not counted.
+    """
+    network, wiring = candidate.network, candidate.wiring
+    height, width = network.resolution
+    n_values = _stem_values(network)
+    wide = 2 * BOTTLENECK_FACTOR * network.growth if network.bottleneck else 0  # before and after its BN-ReLU
+    for number, block in enumerate(wiring.blocks):
+        reads = [*block.sources, *(transition.reads for transition in block.transitions)]
+        reads += [wiring.read] if number == len(wiring.blocks) - 1 else []
+        if memory_efficient:
+            kept = wiring.channels(number, sorted(set().union(*reads)))
+        else:
+            kept = sum(2 * wiring.channels(number, nodes) for nodes in reads)
+        kept += wide * len(block.sources) + sum(transition.channels for transition in block.transitions)
+        n_values += kept * height * width
+        height, width = height // 2, width // 2
+    n_values += wiring.channels(-1, wiring.read) + network.classes  # the classifier's input, the loss's log-softmax
+    return FLOAT_BYTES * n_values
 
 
-def _channels(nodes: tuple[int, ...], first: int, growth: int) -> int:
-    return sum(first if node == 0 else growth for node in nodes)
+def _stem(network: NetworkConfig) -> Cost:
+    n_channels, height, width = network.image
+    if not network.large_stem:
+        return _convolution(n_channels, network.stem, KERNEL, height, width)
+    half = -(-height // 2), -(-width // 2)
+    return _convolution(n_channels, network.stem, LARGE_KERNEL, *half) + _batch_norm(network.stem)
 
 
-def _layer(n_channels: int, candidate: Candidate, height: int, width: int) -> Cost:
-    growth = candidate.network.growth
+def _stem_values(network: NetworkConfig) -> int:
+    """The images; of a large stem also its maps before and after BN-ReLU, and the places of maxima, 8 bytes each."""
+    n_channels, height, width = network.image
+    n_values = n_channels * height * width
+    if network.large_stem:
+        n_values += 2 * network.stem * -(-height // 2) * -(-width // 2)
+        n_values += network.stem * 8 // FLOAT_BYTES * math.prod(network.resolution)
+    return n_values
+
+
+def _layer(n_channels: int, network: NetworkConfig, height: int, width: int) -> Cost:
+    growth = network.growth
     cost = _batch_norm(n_channels)
-    if candidate.network.bottleneck:
+    if network.bottleneck:
         wide = BOTTLENECK_FACTOR * growth
         cost += _convolution(n_channels, wide, 1, height, width) + _batch_norm(wide)
         n_channels = wide

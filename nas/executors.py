@@ -16,8 +16,9 @@ from typing import Literal, Protocol
 import torch
 from torch import nn
 
+from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Slot, slot_path, weights_path, write_weights
-from nas.config import Candidate, SearchConfig, TrainingConfig
+from nas.config import SearchConfig
 from nas.data import DataSet, Split, split_data, split_final
 from nas.train import Outcome, train_candidate
 from search_spaces.errors import Interrupted, MachineError
@@ -154,7 +155,9 @@ class Trainer:
                     normalisation = {"mean": split.mean, "deviation": split.deviation}
                     write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
 
-            return train_candidate(candidate, split, training, check_stop, slot, job.pause_after, keep)
+            return train_candidate(
+                candidate, split, training, check_stop, slot, job.pause_after, keep, self.config.memory_efficient
+            )
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):

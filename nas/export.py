@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import Candidate, NetworkConfig, validate
+from nas.candidate import Candidate, NetworkConfig, check_depth
+from nas.checked import validate
 from nas.cost import predict_cost
 from nas.environment import describe_versions
 from nas.folders import replace_folder
@@ -33,6 +34,7 @@ from search_spaces.files import (
     read_claims,
     write_template,
 )
+from search_spaces.network_arcs import draw_wiring, is_worth_drawing
 from search_spaces.pattern import ConnectionPattern
 
 if TYPE_CHECKING:
@@ -71,10 +73,7 @@ def describe_export(
     Raises:
         InputError: the network is of another depth, or the pattern does not spend the budget.
     """
-    if network.layers != pattern.depth:
-        raise InputError(
-            f"a pattern of {pattern.depth} layers does not fit a network of {network.layers} layers a block"
-        )
+    check_depth(pattern, network)
     cost = predict_cost(Candidate(pattern, network, seed=0, template=provenance.get("name")))
     costs = {"params": cost.params, "flops": cost.flops}
     return describe_template(pattern, budget, network.model_dump(mode="json"), costs, provenance)
@@ -131,8 +130,7 @@ def export_folder(
     original = take_weights(candidate, weights)
     place = folder / pattern.key[:12]
     with replace_folder(place, {*FILES, MANIFEST}) as new:
-        texts = {"template.json": format_template(template), **format_companions(template)}
-        texts["model.py"] = format_model(candidate)
+        texts = {"template.json": format_template(template), **format_texts(template, candidate)}
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
         names, notes = list(texts), list[str]()
@@ -146,6 +144,14 @@ def export_folder(
         manifest = manifest.model_copy(update={"files": describe_files(new, names)})
         (new / MANIFEST).write_text(format_manifest(manifest), encoding="utf-8")
     return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
+
+
+def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]:
+    """The texts of an exported folder that follow from template.json: name -> text."""
+    texts = {**format_companions(template), "model.py": format_model(candidate)}
+    if is_worth_drawing(candidate.wiring):
+        texts["network.svg"] = draw_wiring(candidate.wiring, candidate.template or candidate.pattern.key[:12])
+    return texts
 
 
 def _write_networks(
@@ -236,8 +242,6 @@ def verify_template(path: Path) -> dict[str, str]:
         cost = predict_cost(Candidate(pattern, network, seed=0, template=name if isinstance(name, str) else None))
     except InputError as error:
         return {**false, "network": f"network: {error}"}
-    if network.layers != pattern.depth:
-        false["network"] = f"network.layers is {network.layers}, sources has {pattern.depth}"
     expected = {"params": cost.params, "flops": cost.flops}
     for claim, value in file.costs.items():
         if expected.get(claim) != value:

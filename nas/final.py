@@ -8,12 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
+from nas.candidate import Candidate, TrainingConfig
+from nas.checked import validate
 from nas.checkpoints import read_weights, weights_path
-from nas.config import Candidate, SearchConfig, TrainingConfig, validate
+from nas.config import SearchConfig
 from nas.data import DataSet, split_final
 from nas.executors import Trainer
 from nas.ledger import Ledger, record_test
 from nas.lock import lock_run
+from nas.plan import describe_training
 from nas.readers import load_data
 from nas.run_directory import RENEWED, describe_run, execute, hold_run
 from nas.source import Listener, Task
@@ -114,10 +117,7 @@ def run_final(
 def _lay_out(chosen: Sequence[Chosen], config: SearchConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The plan of the final trainings: what is trained how, in which order."""
     strata = list(dict.fromkeys((one.pattern.depth, one.budget, one.regime) for one in chosen))
-    trainings = {
-        (one.pattern.depth, one.budget, one.regime): _train_finally(one.training, changes).model_dump(mode="json")
-        for one in chosen
-    }
+    trainings = {(one.pattern.depth, one.budget, one.regime): _train_finally(one.training, changes) for one in chosen}
     patterns = [
         {
             "layers": one.pattern.depth,
@@ -135,7 +135,12 @@ def _lay_out(chosen: Sequence[Chosen], config: SearchConfig, changes: Mapping[st
         "protocol": {"measured_on": "test", "trained_on": "all other images"},
         "settings": {"seeds": config.seeds, "train_examples": config.train_examples},
         "strata": [
-            {"layers": depth, "budget": budget, "regime": regime, "training": trainings[depth, budget, regime]}
+            {
+                "layers": depth,
+                "budget": budget,
+                "regime": regime,
+                "training": describe_training(trainings[depth, budget, regime]),
+            }
             for depth, budget, regime in strata
         ],
         "cells": [],
@@ -157,7 +162,7 @@ def _list_tasks(chosen: Sequence[Chosen], plan: Mapping[str, Any], config: Searc
     tasks = []
     for place, number, seed in plan["order"]:
         one, stratum = chosen[number], plan["strata"][place]
-        network = config.model_copy(update={"layers": one.pattern.depth}).network(data.n_classes, data.image)
+        network = config.with_pattern_depth(one.pattern.depth).network(data.n_classes, data.image)
         candidate = Candidate(one.pattern, network, seed, one.template, TrainingConfig(**stratum["training"]))
         budget = parse_budget(one.budget, one.pattern.depth)
         tasks.append(Task(candidate, one.strategy, budget, {"regime": one.regime}))

@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from nas.config import Candidate
+from nas.candidate import Candidate
 from nas.cost import predict_cost
 from nas.manifest import Manifest
 from search_spaces.distance import backprop_distance
 
 MAX_TEXT = 200  # characters of a measured value; the manifest has it whole
+
+
+_NUMBERING = {
+    "v1": "\nThe numbers of its layers run over all blocks: at a border, each node still read is brought over.\n",
+    "v2": "\nNode 0 of a block stands for the summary of all blocks before it, and every layer reads it.\n",
+}
 
 
 def format_readme(candidate: Candidate, manifest: Manifest) -> str:
@@ -26,8 +32,9 @@ def format_readme(candidate: Candidate, manifest: Manifest) -> str:
         "",
         f"A network for images {network.image} and {network.classes} classes, {predict_cost(candidate).params:,} "
         f"parameters, blocks: {network.blocks}. Its layers read earlier layers as `sources` in `template.json` says: "
-        f"{backprop_distance(pattern).mean:.4f} hops between two layers on average. `template.svg` shows it.",
-        "",
+        f"{backprop_distance(pattern).mean:.4f} hops between two layers on average. `template.svg` shows it"
+        + (", `network.svg` the whole network." if "network.svg" in manifest.files else "."),
+        _NUMBERING.get(network.transition, ""),
         "- `python model.py` builds the network and tells its size; `from model import build_network` gives it. It "
         "needs PyTorch alone.",
         (

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.config import Candidate
+from nas.candidate import Candidate
 from nas.cost import Cost, predict_nn_mass
 from nas.lock import lock_run
 from nas.train import Outcome
@@ -47,6 +47,7 @@ class Entry:
         paused: its measurement at the last rung that it reached, or None.
         rungs: validation accuracy by epoch, where it paused.
         validation_accuracy: the trial's value, or None.
+        strengths: of connections, as in its outcome; empty where there are none.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Entry:
     paused: Outcome | None
     rungs: Mapping[int, float]
     validation_accuracy: float | None
+    strengths: tuple[tuple[float, ...], ...] = ()
 
 
 class Ledger:
@@ -260,6 +262,7 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         paused=None if measured is None else Outcome.from_dict(measured),
         rungs=rungs,
         validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+        strengths=tuple(map(tuple, attributes.get("outcome", {}).get("strengths", ()))),
     )
 
 

@@ -22,13 +22,14 @@ FILES = {
     "template.graphml": 10**8,
     "template.dot": 10**8,
     "template.svg": 10**8,
+    "network.svg": 10**8,
     "model.py": 10**7,
     "README.md": 10**6,
     "weights.pt": 2 * 10**9,
     "model.onnx": 2 * 10**9,  # as much as the format holds
     "model.pt2": 2 * 10**9,
 }
-OPTIONAL = frozenset({"weights.pt", "model.onnx", "model.pt2"})
+OPTIONAL = frozenset({"network.svg", "weights.pt", "model.onnx", "model.pt2"})
 MAX_BYTES = 10**8  # of a manifest
 TOLERANCE = 1e-5  # of logits, relative to the largest where that is above 1
 PROBE_SEED = 0

@@ -2,12 +2,13 @@
 
 import textwrap
 
-from nas.config import Candidate
-from nas.cost import BOTTLENECK_FACTOR, KERNEL, transition_channels
+from nas.candidate import Candidate, NetworkConfig
+from nas.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
+from search_spaces.blocks import Block
 
 LINE_LENGTH = 100
 _PROGRAM = '''\
-"""A network of {n_layers} layers a block and {n_connections} connections; PyTorch is all that it needs.
+"""A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs.
 
 `build_network()` gives the network, with the weights in weights.pt where that file lies beside this one. Run as a
 script, this file tells the network's size and what it makes of random images. skipsearch wrote it, from the template
@@ -26,14 +27,13 @@ IMAGE = {image}  # channels, height and width of an image
 CLASSES = {classes}  # outputs of the classifier
 GROWTH = {growth}  # output channels of a layer
 WIDE = {wide}  # channels of the 1x1 convolution that a layer begins with; None: it has none
-# Channels of node 0 of each block: the first comes from the stem, the others from transitions.
-FIRST = {first}
-# What each layer of a block reads, the first layer first: node 0 is the block's input, node i the output of layer i.
-SOURCES = (
+# What the layers of a block read, the first layer first. A block's inputs are nodes 0, 1, ..., its layers come after.
 {sources}
+# Each block: channels of its inputs, what its layers read, what each transition after it reads and how many it writes.
+BLOCKS = (
+{blocks}
 )
-# What a transition reads of the block before it, and the classifier of the last one.
-READ = {read}
+READ = {read}  # what the classifier reads of the last block
 WEIGHTS = Path(__file__).with_name("weights.pt")
 MANIFEST = Path(__file__).with_name("manifest.json")
 
@@ -49,38 +49,38 @@ class Gather(nn.Module):
         return torch.cat([features[node] for node in self.nodes], dim=1)
 
 
-def count_channels(nodes: tuple[int, ...], first: int) -> int:
-    return sum(first if node == 0 else GROWTH for node in nodes)
+def count_channels(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> int:
+    return sum(inputs[node] if node < len(inputs) else GROWTH for node in nodes)
 
 
 def norm_relu(channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
-def build_layer(inputs: tuple[int, ...], first: int) -> nn.Sequential:
-    channels = count_channels(inputs, first)
-    parts = [Gather(inputs), *norm_relu(channels)]
+def build_layer(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> nn.Sequential:
+    channels = count_channels(nodes, inputs)
+    parts = [Gather(nodes), *norm_relu(channels)]
     if WIDE is not None:
         parts += [nn.Conv2d(channels, WIDE, 1, bias=False), *norm_relu(WIDE)]
         channels = WIDE
     return nn.Sequential(*parts, nn.Conv2d(channels, GROWTH, {kernel}, padding={padding}, bias=False))
 
 
-def build_transition(first: int, written: int) -> nn.Sequential:
-    channels = count_channels(READ, first)
+def build_transition(nodes: tuple[int, ...], inputs: tuple[int, ...], written: int) -> nn.Sequential:
+    channels = count_channels(nodes, inputs)
     convolution = nn.Conv2d(channels, written, 1, bias=False)
-    return nn.Sequential(Gather(READ), *norm_relu(channels), convolution, nn.AvgPool2d(2))
+    return nn.Sequential(Gather(nodes), *norm_relu(channels), convolution, nn.AvgPool2d(2))
 
 
 class Block(nn.Module):
-    """Layers that read earlier nodes, all of one resolution."""
+    """Layers that read the block's inputs and earlier layers, all of one resolution."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, inputs: tuple[int, ...], sources: tuple[tuple[int, ...], ...]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(build_layer(inputs, first) for inputs in SOURCES)
+        self.layers = nn.ModuleList(build_layer(nodes, inputs) for nodes in sources)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = [x]
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        features = list(inputs)
         for layer in self.layers:
             features.append(layer(features))
         return features
@@ -91,18 +91,24 @@ class SkipNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(IMAGE[0], FIRST[0], {kernel}, padding={padding}, bias=False)
-        self.blocks = nn.ModuleList(Block(first) for first in FIRST)
-        self.transitions = nn.ModuleList(map(build_transition, FIRST, FIRST[1:]))
-        channels = count_channels(READ, FIRST[-1])
+        self.stem = {stem}
+        self.blocks = nn.ModuleList(Block(inputs, sources) for inputs, sources, _ in BLOCKS)
+        self.transitions = nn.ModuleList(
+            build_transition(nodes, inputs, written)
+            for inputs, _, transitions in BLOCKS
+            for nodes, written in transitions
+        )
+        channels = count_channels(READ, BLOCKS[-1][0])
         self.head = nn.Sequential(Gather(READ), *norm_relu(channels))
         self.classifier = nn.Linear(channels, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, channels, height, width) -> logits (batch, classes)."""
-        features = self.blocks[0](self.stem(images))
-        for transition, block in zip(self.transitions, self.blocks[1:], strict=True):
-            features = block(transition(features))
+        inputs = [self.stem(images)]
+        following = iter(self.transitions)
+        for block, (_, _, transitions) in zip(self.blocks, BLOCKS, strict=True):
+            features = block(inputs)
+            inputs = [next(following)(features) for _ in transitions]
         return self.classifier(self.head(features).mean(dim=(2, 3)))
 
 
@@ -140,26 +146,40 @@ def format_model(candidate: Candidate) -> str:
     Nothing in it but numbers and the pattern's key comes from the candidate: a template from a stranger cannot bring
     code along. The names in its state_dict are those of `nas.network.build_network`'s.
     """
-    network, pattern = candidate.network, candidate.pattern
-    read = candidate.transition_inputs
-    first = [network.stem]
-    for _ in range(network.blocks - 1):
-        n_read = sum(first[-1] if node == 0 else network.growth for node in read)
-        first.append(transition_channels(candidate, n_read))
+    network, wiring = candidate.network, candidate.wiring
+    tables = list(dict.fromkeys(block.sources for block in wiring.blocks))
     return _PROGRAM.format(
-        n_layers=pattern.depth,
-        n_connections=pattern.n_connections,
-        key=pattern.key,
+        n_layers=candidate.pattern.depth,
+        n_connections=candidate.pattern.n_connections,
+        key=candidate.pattern.key,
         image=network.image,
         classes=network.classes,
         growth=network.growth,
         wide=BOTTLENECK_FACTOR * network.growth if network.bottleneck else None,
-        first=tuple(first),
-        sources=_format_sources(pattern.sources),
-        read=read,
+        stem=_format_stem(network),
+        sources="\n".join(
+            f"SOURCES_{number} = (\n{_format_sources(sources)}\n)" for number, sources in enumerate(tables)
+        ),
+        blocks="\n".join(_format_block(block, tables.index(block.sources)) for block in wiring.blocks),
+        read=wiring.read,
         kernel=KERNEL,
         padding=KERNEL // 2,
     )
+
+
+def _format_stem(network: NetworkConfig) -> str:
+    n_channels, n_written = network.image[0], network.stem
+    if not network.large_stem:
+        return f"nn.Conv2d({n_channels}, {n_written}, {KERNEL}, padding={KERNEL // 2}, bias=False)"
+    convolution = f"nn.Conv2d({n_channels}, {n_written}, {LARGE_KERNEL}, 2, {LARGE_KERNEL // 2}, bias=False)"
+    pooling = f"nn.MaxPool2d({KERNEL}, 2, {KERNEL // 2})"
+    return f"nn.Sequential(\n{12 * ' '}{convolution}, *norm_relu({n_written}), {pooling}\n{8 * ' '})"
+
+
+def _format_block(block: Block, table: int) -> str:
+    transitions = tuple((one.reads, one.channels) for one in block.transitions)
+    line = f"({block.inputs}, SOURCES_{table}, {transitions}),"
+    return textwrap.fill(line, LINE_LENGTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def _format_sources(sources: tuple[tuple[int, ...], ...]) -> str:

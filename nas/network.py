@@ -1,13 +1,16 @@
 """Candidate -> torch.nn.Module."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nas.config import Candidate
-from nas.cost import BOTTLENECK_FACTOR, KERNEL, predict_cost, transition_channels
+from nas.candidate import Candidate, NetworkConfig
+from nas.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
+from search_spaces import blocks
 from search_spaces.sampling import derive_seed
 
 
@@ -22,37 +25,74 @@ class Gather(nn.Module):
         return torch.cat([features[node] for node in self.nodes], dim=1)
 
 
-class Block(nn.Module):
-    """One block: layers that read earlier nodes, all nodes of one resolution."""
+class Reader(nn.Sequential):
+    """What reads some of a block's nodes: their concatenation, BN and ReLU, then whatever operations follow.
 
-    def __init__(self, candidate: Candidate, first_channels: int) -> None:
+    Where `recompute` is set, training keeps the nodes alone and makes concatenation and BN-ReLU anew in the backward
+    pass (arXiv:1707.06990): the same numbers, less memory.
+    """
+
+    N_RECOMPUTED = 4  # with the operation that follows, which else would keep its input; it is not run again itself
+
+    def __init__(self, nodes: Sequence[int], n_channels: int, *operations: nn.Module) -> None:
+        super().__init__(Gather(nodes), nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
+        self.recompute = False
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Nodes of the block, each (batch, channels, height, width) -> (batch, channels written, height, width)."""
+        sources = [features[node] for node in cast(Gather, self[0]).nodes]
+        if self.recompute and self.training and torch.is_grad_enabled():
+            x = checkpoint(
+                self._begin, *sources, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
+            )
+        else:
+            x = self._begin(*sources)
+        for module in list(self)[self.N_RECOMPUTED :]:
+            x = module(x)
+        return cast(Tensor, x)
+
+    def _begin(self, *sources: Tensor) -> Tensor:
+        x = torch.cat(sources, dim=1)
+        for module in list(self)[1 : self.N_RECOMPUTED]:
+            x = module(x)
+        return x
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Of the forward pass, and of its repetition, which must not update the running statistics again."""
+        return nullcontext(), self._statistics_held()
+
+    @contextmanager
+    def _statistics_held(self) -> Iterator[None]:
+        normalisation = cast(nn.BatchNorm2d, self[1])
+        held = dict(normalisation.named_buffers())
+        try:
+            for name, buffer in held.items():
+                setattr(normalisation, name, buffer.clone())
+            yield
+        finally:
+            for name, buffer in held.items():
+                setattr(normalisation, name, buffer)
+
+
+class Block(nn.Module):
+    """One block: layers that read its inputs and earlier layers, all of one resolution."""
+
+    def __init__(self, network: NetworkConfig, wiring: blocks.Wiring, number: int) -> None:
         super().__init__()
-        growth = candidate.network.growth
-        self.node_channels = [first_channels, *[growth] * candidate.pattern.depth]
         self.layers = nn.ModuleList(
-            nn.Sequential(Gather(inputs), *self._operations(candidate, sum(self.node_channels[j] for j in inputs)))
-            for inputs in candidate.pattern.sources
+            _layer(network, nodes, wiring.channels(number, nodes)) for nodes in wiring.blocks[number].sources
         )
 
-    @staticmethod
-    def _operations(candidate: Candidate, n_channels: int) -> list[nn.Module]:
-        growth = candidate.network.growth
-        operations: list[nn.Module] = [nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True)]
-        if candidate.network.bottleneck:
-            wide = BOTTLENECK_FACTOR * growth
-            operations += [nn.Conv2d(n_channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
-            n_channels = wide
-        return [*operations, nn.Conv2d(n_channels, growth, KERNEL, padding=KERNEL // 2, bias=False)]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = [x]  # features[j]: (batch, growth, height, width); node 0 may have other channels
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """The block's inputs, each (batch, channels, height, width) -> all nodes: the inputs, then the layers'."""
+        features = list(inputs)
         for layer in self.layers:
             features.append(layer(features))
         return features
 
 
 class SkipNetwork(nn.Module):
-    """Stem, blocks of one pattern with transitions between them, classifier.
+    """Stem, blocks with transitions between them, classifier.
 
     The layer is BN-ReLU-conv3x3, or BN-ReLU-conv1x1-BN-ReLU-conv3x3 with a bottleneck; a transition BN-ReLU-conv1x1
     and 2x2 average pooling (DenseNet, arXiv:1608.06993); the classifier BN-ReLU, global average, linear.
@@ -60,40 +100,55 @@ class SkipNetwork(nn.Module):
 
     def __init__(self, candidate: Candidate) -> None:
         super().__init__()
-        network = candidate.network
-        self.stem = nn.Conv2d(network.image[0], network.stem, KERNEL, padding=KERNEL // 2, bias=False)
-        self.blocks = nn.ModuleList()
-        self.transitions = nn.ModuleList()
-        read = candidate.transition_inputs
-        first_channels = network.stem
-        for index in range(network.blocks):
-            block = Block(candidate, first_channels)
-            self.blocks.append(block)
-            n_read = sum(block.node_channels[node] for node in read)
-            if index < network.blocks - 1:
-                first_channels = transition_channels(candidate, n_read)
-                self.transitions.append(_transition(read, n_read, first_channels))
-        self.head = nn.Sequential(Gather(read), nn.BatchNorm2d(n_read), nn.ReLU(inplace=True))
+        network, wiring = candidate.network, candidate.wiring
+        self.stem = _stem(network)
+        self.blocks = nn.ModuleList(Block(network, wiring, number) for number in range(len(wiring.blocks)))
+        self.transitions = nn.ModuleList()  # those after the first block, then those after the second, and so on
+        self._first_transitions = [0]  # of each block
+        for number, block in enumerate(wiring.blocks):
+            for one in block.transitions:
+                n_read = wiring.channels(number, one.reads)
+                convolution = nn.Conv2d(n_read, one.channels, 1, bias=False)
+                self.transitions.append(Reader(one.reads, n_read, convolution, nn.AvgPool2d(2)))
+            self._first_transitions.append(len(self.transitions))
+        n_read = wiring.channels(-1, wiring.read)
+        self.head = Reader(wiring.read, n_read)
         self.classifier = nn.Linear(n_read, network.classes)
+
+    def recompute_activations(self, recompute: bool = True) -> None:
+        """Whether training makes concatenation and BN-ReLU anew in its backward pass: see Reader."""
+        for module in self.modules():
+            if isinstance(module, Reader):
+                module.recompute = recompute
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, channels, height, width) -> logits (batch, classes)."""
-        x = self.stem(images)
-        for index, block in enumerate(self.blocks):
-            features = block(x)
-            if index < len(self.transitions):
-                x = self.transitions[index](features)
+        inputs = [self.stem(images)]
+        for number, block in enumerate(self.blocks):
+            features = block(*inputs)
+            first, end = self._first_transitions[number : number + 2]
+            inputs = [transition(features) for transition in self.transitions[first:end]]
         return cast(Tensor, self.classifier(self.head(features).mean(dim=(2, 3))))
 
 
-def _transition(read: Sequence[int], n_read: int, n_written: int) -> nn.Sequential:
-    return nn.Sequential(
-        Gather(read),
-        nn.BatchNorm2d(n_read),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(n_read, n_written, 1, bias=False),
-        nn.AvgPool2d(2),
-    )
+def _stem(network: NetworkConfig) -> nn.Module:
+    n_channels, n_written = network.image[0], network.stem
+    if not network.large_stem:
+        return nn.Conv2d(n_channels, n_written, KERNEL, padding=KERNEL // 2, bias=False)
+    convolution = nn.Conv2d(n_channels, n_written, LARGE_KERNEL, 2, LARGE_KERNEL // 2, bias=False)
+    pooling = nn.MaxPool2d(KERNEL, 2, KERNEL // 2)
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_written), nn.ReLU(inplace=True), pooling)
+
+
+def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> Reader:
+    operations: list[nn.Module] = []
+    n_read = n_channels
+    if network.bottleneck:
+        wide = BOTTLENECK_FACTOR * network.growth
+        operations += [nn.Conv2d(n_read, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+        n_read = wide
+    operations.append(nn.Conv2d(n_read, network.growth, KERNEL, padding=KERNEL // 2, bias=False))
+    return Reader(nodes, n_channels, *operations)
 
 
 def build_network(candidate: Candidate) -> SkipNetwork:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nas.config import Candidate, TrainingConfig
+from nas.candidate import Candidate, TrainingConfig
 from nas.data import DataSet
 from nas.proposals import iterate_templates
 from nas.source import Task
@@ -82,8 +82,13 @@ def _describe_stratum(depth: int, config: StudyConfig, regime: Regime) -> dict[s
         "budget": str(parse_budget(config.budget, depth)),
         "regime": regime.name,
         "checks": regime.checks,
-        "training": regime.training.model_dump(mode="json"),
+        "training": describe_training(regime.training),
     }
+
+
+def describe_training(training: TrainingConfig) -> dict[str, Any]:
+    """A training's settings as a plan lays them down: what is unset is left out, as before it was a setting."""
+    return training.model_dump(mode="json", exclude_none=True)
 
 
 def _describe_cells(config: StudyConfig, design: Design) -> dict[str, Any]:
@@ -127,10 +132,7 @@ def _pattern(described: Mapping[str, Any]) -> ConnectionPattern:
 
 def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> list[Task]:
     """A plan's trainings in their order."""
-    networks = {
-        depth: config.model_copy(update={"layers": depth}).network(data.n_classes, data.image)
-        for depth in config.depths
-    }
+    networks = {depth: config.with_pattern_depth(depth).network(data.n_classes, data.image) for depth in config.depths}
     patterns = [_pattern(one) for one in plan["patterns"]]
     budgets = {depth: parse_budget(config.budget, depth) for depth in config.depths}
     trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]

@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from nas.data import DataSet
+from nas.image_archives import PUBLISHED, read_published
 from search_spaces.errors import InputError
 from search_spaces.files import open_regular
 
@@ -39,8 +40,9 @@ def load_data(name: str, path: str | None) -> DataSet:
     """Load a data set by its command-line name.
 
     Args:
-        name: digits, fashion-mnist or npz.
-        path: folder of fashion-mnist, default that of Debian's package; file of npz; unused by digits.
+        name: digits, fashion-mnist, cifar-10, cifar-100, svhn or npz.
+        path: folder of fashion-mnist, default that of Debian's package; folder of cifar-10, cifar-100 and svhn; file of
+            npz; unused by digits.
 
     Raises:
         InputError: a file is missing, truncated or of the wrong shape: which, what was expected, what was found.
@@ -50,9 +52,13 @@ def load_data(name: str, path: str | None) -> DataSet:
             return _load_digits()
         case "fashion-mnist":
             return _load_fashion_mnist(Path(path) if path else FASHION_MNIST_FOLDER)
+        case "cifar-10" | "cifar-100" | "svhn":
+            return _load_published(name, path)
         case "npz":
             return _load_npz(Path(path or ""))
-    raise InputError(f"there is no data set {name!r}; there are digits, fashion-mnist and npz")
+    raise InputError(
+        f"there is no data set {name!r}; there are digits, fashion-mnist, cifar-10, cifar-100, svhn and npz"
+    )
 
 
 def _load_digits() -> DataSet:
@@ -110,6 +116,13 @@ def _read_idx(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uin
             f"{path}: expected {n_expected} bytes after the header, found {found_bytes}; {FASHION_MNIST_HINT}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=n_header).reshape(shape)
+
+
+def _load_published(name: str, path: str | None) -> DataSet:
+    images, labels, test = read_published(name, path, MAX_BYTES)
+    published = PUBLISHED[name]
+    # A subset may lack a class: what its network is to tell apart is fixed all the same.
+    return _as_data_set(name, images, labels, test, augment=published.augment, n_classes=published.n_classes)
 
 
 def _load_npz(path: Path) -> DataSet:
@@ -200,9 +213,15 @@ def _check_labels(path: Path, part: str, labels: NDArray[Any], n_images: int) ->
 
 
 def _as_data_set(
-    name: str, images: NDArray[Any], labels: NDArray[np.int64], test: NDArray[np.int64], *, augment: bool
+    name: str,
+    images: NDArray[Any],
+    labels: NDArray[np.int64],
+    test: NDArray[np.int64],
+    *,
+    augment: bool,
+    n_classes: int | None = None,
 ) -> DataSet:
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     digest.update(labels.data)
-    return DataSet(name, images, labels, int(labels.max()) + 1, test, augment, digest.hexdigest())
+    return DataSet(name, images, labels, n_classes or int(labels.max()) + 1, test, augment, digest.hexdigest())

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from nas.config import Candidate
-from nas.cost import predict_cost
+from nas.candidate import Candidate
+from nas.cost import predict_activation_bytes, predict_cost
 from search_spaces.blocks import global_distance
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
@@ -19,17 +19,20 @@ def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> 
         label: what the row is called.
 
     Returns:
-        describe's entries, then params and flops of the whole network, distances through its blocks and transitions,
-        and bound, certificate and gap.
+        describe's entries, then params and flops of the whole network, what training keeps for each image of a batch
+        in float32, naively and memory-efficiently, distances through its blocks and transitions, and bound,
+        certificate and gap.
     """
-    pattern, network = candidate.pattern, candidate.network
+    pattern = candidate.pattern
     cost = predict_cost(candidate)
-    through = global_distance(pattern, network.blocks, candidate.transition_inputs)
+    through = global_distance(candidate.wiring)
     return {
         "template": label,
         **describe(pattern),
         "params": cost.params,
         "flops": cost.flops,
+        "activation_bytes": predict_activation_bytes(candidate, memory_efficient=False),
+        "activation_bytes_efficient": predict_activation_bytes(candidate, memory_efficient=True),
         "global_mean_bd": through.mean,
         "global_max_bd": through.max,
         "from_loss_mean": through.from_loss_mean,

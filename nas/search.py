@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.config import Candidate, SearchConfig
+from nas.candidate import Candidate
+from nas.config import SearchConfig
 from nas.cost import Cost, predict_cost
 from nas.data import DataSet, check_split
 from nas.executors import Trainer

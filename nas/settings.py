@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nas.config import SearchConfig, merge_settings, read_toml, validate
+from nas.checked import validate
+from nas.config import SearchConfig, merge_settings, read_toml
 from search_spaces.errors import ConflictError, InputError
 
 Config = TypeVar("Config", bound=SearchConfig)
@@ -74,13 +75,14 @@ def _check_folder(run: Path) -> None:
             )
 
 
+COMMANDS = {"search": "search", "study": "study", "comparison of networks": "compare-networks"}  # by kind of run
+
+
 def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -> None:
-    """Refuse to go on with a study as a search, or the reverse: a study's settings have more names than a search's."""
-    if not held:
-        return
-    is_study = bool(set(held) - set(SearchConfig.model_fields))
-    if is_study == (model is SearchConfig):
-        kinds = ("study", "search") if is_study else ("search", "study")
+    """Refuse to go on with a run of another kind: each kind has settings of its own beside those of a search."""
+    own = set(held) - set(SearchConfig.model_fields)
+    kind = "search" if not own else "comparison of networks" if "networks" in own else "study"
+    if held and kind != model.kind:
         raise ConflictError(
-            f"{run} holds a {kinds[0]}, not a {kinds[1]}: use `{kinds[0]} --run {run}`, or another --run"
+            f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {run}`, or another --run"
         )

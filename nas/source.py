@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.candidate import Candidate
 from nas.checkpoints import slot_path
-from nas.config import Candidate
 from nas.cost import predict_cost
 from nas.executors import Job, failed
 from nas.ledger import Entry, Ledger
@@ -27,6 +27,7 @@ class Task:
         budget: that the pattern spends.
         details: attributes of its trial beside the usual ones.
         strata: names of the run's strata, its own first, where there are several.
+        label: what the listener is told as the candidate's template, where that alone would mislead.
     """
 
     candidate: Candidate
@@ -34,6 +35,7 @@ class Task:
     budget: Budget
     details: Mapping[str, Any] = field(default_factory=dict)
     strata: tuple[str, ...] = ()
+    label: str | None = None
 
 
 class LedgerSource:
@@ -130,7 +132,8 @@ class LedgerSource:
         task = self._unfinished.pop(number)
         self._checkpoint(number).unlink(missing_ok=True)
         self.n_finished += 1
-        self._listener(task.candidate, outcome, self.n_finished, self.n_asked)
+        told = task.candidate if task.label is None else replace(task.candidate, template=task.label)
+        self._listener(told, outcome, self.n_finished, self.n_asked)
 
     def _checkpoint(self, number: int) -> Path:
         return slot_path(self._ledger.run, number)

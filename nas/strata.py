@@ -179,7 +179,7 @@ def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, C
 
 def list_budgets(config: SearchConfig) -> list[Budget]:
     """The budgets of a run, parsed."""
-    return [parse_budget(text, config.layers) for text in config.budgets]
+    return [parse_budget(text, config.pattern_depth) for text in config.budgets]
 
 
 def count_arrivals(budget: Budget, config: SearchConfig) -> int:
@@ -191,14 +191,12 @@ def count_arrivals(budget: Budget, config: SearchConfig) -> int:
     n_named = len(list(iterate_named(budget, config)))
     if config.strategy == TEMPLATES:
         if n_named == 0:
-            raise InputError(
-                f"no named template spends budget {budget} at {config.layers} layers: use another strategy"
-            )
+            raise InputError(f"no named template spends budget {budget} at {budget.depth} layers: use another strategy")
         return n_named
     n_left = budget.n_patterns_at_most - n_named
     if config.trials > n_left:
         raise InputError(
-            f"budget {budget} has {n_left} patterns of {config.layers} layers beside the named templates, fewer than "
+            f"budget {budget} has {n_left} patterns of {budget.depth} layers beside the named templates, fewer than "
             f"the {config.trials} trials asked for: give --trials {n_left} or less"
         )
     return n_named + config.trials

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.config import RUNNING, Conflict, NetworkConfig, PositiveInt, SearchConfig, TrainingConfig, validate
+from nas.candidate import PositiveInt, TrainingConfig
+from nas.checked import Conflict, validate
+from nas.config import RUNNING, SearchConfig, check_enough_patterns
 from search_spaces.budget import parse_budget
 from search_spaces.design import Layout
 from search_spaces.errors import InputError
@@ -48,6 +50,7 @@ class StudyConfig(SearchConfig):
         check_patterns: size of that subset.
     """
 
+    kind: ClassVar[str] = "study"
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
 
     budget: str = "log"  # one: other depths are its strata
@@ -77,11 +80,11 @@ class StudyConfig(SearchConfig):
     def conflicts(cls) -> Iterator[Conflict]:
         """See Settings."""
         for needed, check in super().conflicts():
-            if needed != {"budget", "layers", "strategy", "trials"}:  # a design takes as many patterns as there are
+            if check is not check_enough_patterns:  # a design takes as many patterns as there are
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving"}, _check_strategy
-        yield {"stem_channels", "compression", "transition", "growth"}, _check_equal_cost
+        yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
         yield {"regime", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
         yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
 
@@ -198,12 +201,11 @@ def _check_strategy(config: StudyConfig) -> str | None:
 
 
 def _check_equal_cost(config: StudyConfig) -> str | None:
-    shape = {name: getattr(config, name) for name in ("transition", "stem_channels", "compression", "growth")}
-    if NetworkConfig(**shape).has_equal_cost:
+    if config.has_equal_cost:
         return None
     return (
-        "stem-channels, compression or transition rule would give patterns of one budget different costs, and a study "
-        "compares equal ones alone: drop them"
+        "stem-channels, compression, block-layers or transitions rule, v1 and v2 would give patterns of one budget "
+        "different costs, and a study compares equal ones alone: drop them"
     )
 
 

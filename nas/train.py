@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot
-from nas.config import Candidate, TrainingConfig
 from nas.data import Split, augment_images
 from nas.network import build_network
+from nas.strengths import measure_strengths
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_seed
 
 MOMENTUM = 0.9
+DROP = 0.1  # of the learning rate, in the schedules of the papers
 WARM_UP_SHARE = 0.1  # of all steps: the learning rate rises linearly, then falls as a cosine to 0
 EVALUATION_BATCH = 256
 N_STATISTICS_IMAGES = 2048  # training images that batch statistics are taken over: more change them little
@@ -39,6 +41,7 @@ class Outcome:
         paused: whether it was measured before its last epoch, and can go on.
         resumed_epoch: the epoch whose checkpoint this training went on from, 0 for none.
         checkpoint_error: why there was a checkpoint and it was not used, or None.
+        strengths: of connections, block by block, once the training is done: see strengths.py.
     """
 
     validation_accuracy: float | None
@@ -50,15 +53,17 @@ class Outcome:
     paused: bool = False
     resumed_epoch: int = 0
     checkpoint_error: str | None = None
+    strengths: tuple[tuple[float, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for other processes."""
-        return {**asdict(self), "curve": list(self.curve)}
+        return {**asdict(self), "curve": list(self.curve), "strengths": [list(one) for one in self.strengths]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
         """The inverse of to_dict."""
-        return cls(**{**values, "curve": tuple(values["curve"])})
+        strengths = tuple(map(tuple, values.get("strengths", ())))
+        return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths})
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -73,6 +78,7 @@ def train_candidate(
     slot: Slot | None = None,
     pause_after: int | None = None,
     keep_trained: Callable[[nn.Module], None] = lambda _: None,
+    memory_efficient: bool = False,
 ) -> Outcome:
     """Train a candidate and measure it on validation images.
 
@@ -87,6 +93,7 @@ def train_candidate(
         slot: where checkpoints go, and one may lie to go on from; None: nowhere.
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
         keep_trained: called with the network, its batch statistics taken, once its training is done and measured.
+        memory_efficient: whether activations are made anew in the backward pass.
 
     Returns:
         An outcome, with an error and no value if a loss was not finite.
@@ -94,6 +101,7 @@ def train_candidate(
     started = time.perf_counter()
     device = split.train_images.device
     network = build_network(candidate).to(device)
+    network.recompute_activations(memory_efficient)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay, nesterov=True
     )
@@ -104,6 +112,7 @@ def train_candidate(
         started -= held.seconds
     n_resumed = len(curve)
     error = loss = accuracy = None
+    strengths: tuple[tuple[float, ...], ...] = ()
 
     def keep() -> None:
         if slot is not None:
@@ -122,12 +131,13 @@ def train_candidate(
         if last < config.epochs:
             keep()
         else:
+            strengths = measure_strengths(network, candidate)
             keep_trained(network)
     except NonFiniteLossError as reason:
         error = str(reason)
     seconds = time.perf_counter() - started
     paused = error is None and last < config.epochs
-    return Outcome(accuracy, loss, len(curve), seconds, tuple(curve), error, paused, n_resumed, problem)
+    return Outcome(accuracy, loss, len(curve), seconds, tuple(curve), error, paused, n_resumed, problem, strengths)
 
 
 def _take_up(
@@ -164,7 +174,7 @@ def _run_epoch(
     for step, (images, labels) in enumerate(_batches(split, config.batch_size, n_steps, seed, epoch)):
         check_stop()
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs)
+            group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
         loss: Tensor = F.cross_entropy(network(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -178,8 +188,14 @@ def _run_epoch(
     return float(losses.mean())
 
 
-def _rate(step: int, n_steps: int) -> float:
-    """Share of the largest learning rate at a step: linear warm-up, then half a cosine (arXiv:1608.03983) to 0."""
+def _rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
+    """Share of the largest learning rate at a step.
+
+    To a tenth at each of the drops, shares of all steps; without them linear warm-up, then half a cosine
+    (arXiv:1608.03983) to 0.
+    """
+    if drops is not None:
+        return float(DROP ** sum(step >= round(share * n_steps) for share in drops))
     n_warm_up = max(1, round(WARM_UP_SHARE * n_steps))
     if step < n_warm_up:
         return (step + 1) / n_warm_up

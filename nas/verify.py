@@ -1,5 +1,6 @@
 """An exported folder -> its false claims: hashes first, then every text and every form of the network anew."""
 
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -7,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import Candidate, NetworkConfig, validate
+from nas.candidate import Candidate, NetworkConfig
+from nas.checked import validate
 from nas.cost import BOTTLENECK_FACTOR, predict_cost
 from nas.environment import describe_versions
-from nas.export import verify_template
+from nas.export import format_texts, verify_template
 from nas.instructions import format_readme
 from nas.manifest import (
     FILES,
@@ -24,7 +26,7 @@ from nas.manifest import (
 )
 from nas.model_source import format_model
 from search_spaces.errors import InputError
-from search_spaces.files import TemplateFile, format_companions, read_claims
+from search_spaces.files import TemplateFile, read_claims
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,13 +127,11 @@ def _check_texts(folder: Path, manifest: Manifest, candidate: Candidate, file: T
     false = {}
     if (manifest.weights == "trained") != ("weights.pt" in manifest.files):
         false["weights"] = f"manifest.json says that the weights are {manifest.weights}; weights.pt says otherwise"
-    texts = {
-        **format_companions(file),
-        "model.py": format_model(candidate),
-        "README.md": format_readme(candidate, manifest),
-    }
+    texts = {**format_texts(file, candidate), "README.md": format_readme(candidate, manifest)}
     for name, text in texts.items():
-        if (folder / name).read_bytes() != text.encode("utf-8", "surrogatepass"):
+        if name not in manifest.files:
+            false[name] = f"{name} is missing, which is written for this template" + _tell_versions(manifest)
+        elif (folder / name).read_bytes() != text.encode("utf-8", "surrogatepass"):
             false[name] = f"{name} is not what is written for this template" + _tell_versions(manifest)
     return false
 
@@ -211,14 +211,11 @@ def _comparison(
 
 def _find_excess(candidate: Candidate) -> str | None:
     """Why a network is too large to be built for somebody unknown, or None."""
-    network = candidate.network
-    channels, height, width = network.image
-    # Every map of the first and largest block, a layer's input as it is concatenated, normalised and widened.
-    widest = network.stem + (network.layers + BOTTLENECK_FACTOR) * network.growth
+    n_pixels = math.prod(candidate.network.image)
     sizes = {
         "parameters": (predict_cost(candidate).params, MAX_PARAMS),
-        "values on an image's way": (4 * height * width * (channels + widest), MAX_VALUES),
-        "values in an image": (channels * height * width, MAX_PIXELS),
+        "values on an image's way": (4 * (n_pixels + _widest_maps(candidate)), MAX_VALUES),
+        "values in an image": (n_pixels, MAX_PIXELS),
     }
     for name, (found, most) in sizes.items():
         if found > most:
@@ -227,6 +224,18 @@ def _find_excess(candidate: Candidate) -> str | None:
                 "trust who wrote it, give --trust"
             )
     return None
+
+
+def _widest_maps(candidate: Candidate) -> int:
+    """Values of the stem's maps, or of all nodes of the largest block and a bottleneck, whichever are more."""
+    network = candidate.network
+    height, width = network.resolution
+    most = 4 * network.stem * height * width if network.large_stem else 0
+    for block in candidate.wiring.blocks:
+        n_channels = sum(block.inputs) + (len(block.sources) + BOTTLENECK_FACTOR) * network.growth
+        most = max(most, n_channels * height * width)
+        height, width = height // 2, width // 2
+    return most
 
 
 def _load_weights(path: Path) -> "dict[str, Tensor]":

@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from nas.config import Candidate, SearchConfig
+from nas.candidate import Candidate
+from nas.config import SearchConfig
 from nas.executors import Job, StopFlag, Trainer, run_serial
 from nas.ray_executor import run_ray
 from nas.readers import load_data

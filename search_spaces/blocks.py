@@ -1,6 +1,11 @@
-"""Several blocks of a pattern, what passes between them, distances through transitions."""
+"""Several blocks, what passes between them and what each layer reads of it; distances through transitions."""
 
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
 
 import networkx as nx
 
@@ -8,7 +13,8 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
 
-POLICIES = ("log", "all", "last", "rule")
+WITHIN = ("log", "all", "last", "rule")  # policies under which a transition hands a block's nodes on as one
+POLICIES = (*WITHIN, "v1", "v2")
 
 
 def transition_inputs(policy: str, depth: int, template: str | None = None) -> tuple[int, ...]:
@@ -42,7 +48,215 @@ def transition_inputs(policy: str, depth: int, template: str | None = None) -> t
                 "transition policy `rule` reads what the next layer of a named template would read, and this pattern "
                 "has no named template; use log, all or last"
             )
-    raise InputError(f"there is no transition policy {policy!r}; there are {', '.join(POLICIES)}")
+    raise InputError(f"there is no transition policy {policy!r} within a block; there are {', '.join(WITHIN)}")
+
+
+class Node(NamedTuple):
+    """A node of a whole network: an input of a block, or a layer's output.
+
+    Args:
+        block: 0 for the first.
+        place: within the block, inputs first.
+    """
+
+    block: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What gives the next block one of its inputs: BN-ReLU-conv1x1 and 2x2 average pooling.
+
+    Args:
+        reads: nodes of the block before it, ascending.
+        channels: that it writes.
+    """
+
+    reads: tuple[int, ...]
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its inputs are nodes 0, 1, ..., its layers the nodes after them.
+
+    Args:
+        inputs: channels of each input: of the stem in the first block, else of the transition before it.
+        sources: the nodes that each layer reads, ascending.
+        places: for each node, which node of the pattern it stands for.
+        transitions: one for each input of the next block; none after the last block.
+    """
+
+    inputs: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
+    transitions: tuple[Transition, ...] = ()
+
+    @property
+    def n_nodes(self) -> int:
+        """Inputs and layers."""
+        return len(self.inputs) + len(self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """A whole network between stem and classifier: what every layer, transition and the classifier read and write.
+
+    Args:
+        blocks: at least one; each at half the resolution of the one before.
+        growth: channels that a layer writes.
+        read: nodes of the last block that the classifier reads, ascending.
+    """
+
+    blocks: tuple[Block, ...]
+    growth: int
+    read: tuple[int, ...]
+
+    def channels(self, block: int, nodes: Sequence[int]) -> int:
+        """Channels of some nodes of a block together."""
+        inputs = self.blocks[block].inputs
+        return sum(inputs[node] if node < len(inputs) else self.growth for node in nodes)
+
+    @property
+    def stem(self) -> int:
+        """Channels that the stem writes."""
+        return self.blocks[0].inputs[0]
+
+    def graph(self) -> "nx.DiGraph[Node]":
+        """All nodes, and the classifier as node 0 of one block more; edges lead the gradient's way, a hop each."""
+        graph: nx.DiGraph[Node] = nx.DiGraph()
+        for number, block in enumerate(self.blocks):
+            graph.add_nodes_from(Node(number, index) for index in range(block.n_nodes))
+            for index, reads in enumerate(block.sources, start=len(block.inputs)):
+                graph.add_edges_from((Node(number, index), Node(number, source)) for source in reads)
+            for index, transition in enumerate(block.transitions):
+                graph.add_edges_from((Node(number + 1, index), Node(number, source)) for source in transition.reads)
+        last = len(self.blocks) - 1
+        graph.add_node(Node(last + 1, 0))
+        graph.add_edges_from((Node(last + 1, 0), Node(last, source)) for source in self.read)
+        return graph
+
+    def ranked_nodes(self) -> Iterator[Node]:
+        """The nodes that each reach back to all before them: distances are taken over their pairs.
+
+        Layers, the stem's output, and a block's only input, which all of the network passes. Where a block has several
+        inputs, they are copies or summaries of nodes that count themselves.
+        """
+        for number, block in enumerate(self.blocks):
+            n_inputs = len(block.inputs)
+            yield from (Node(number, index) for index in range(0 if n_inputs == 1 else n_inputs, block.n_nodes))
+
+
+# --- the policies ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """How many channels are written beside the layers'.
+
+    Args:
+        stem: by the stem.
+        growth: by a layer.
+        compression: share of the channels it reads that a transition within WITHIN writes, exactly; None: growth.
+    """
+
+    stem: int
+    growth: int
+    compression: Fraction | None = None
+
+    def written(self, n_read: int) -> int:
+        """Channels that a transition writes when it reads n_read."""
+        return self.growth if self.compression is None else max(1, math.floor(self.compression * n_read))
+
+
+def wire_within(patterns: Sequence[ConnectionPattern], reads: Sequence[tuple[int, ...]], widths: Widths) -> Wiring:
+    """Blocks joined by one transition each, whose output is the next block's node 0.
+
+    Args:
+        patterns: of each block.
+        reads: for each block, the nodes that its transition, or after the last the classifier, reads.
+
+    >>> chain = ConnectionPattern(2, ((0,), (1,)))
+    >>> wiring = wire_within([chain, chain], [(0, 2), (2,)], Widths(stem=5, growth=3))
+    >>> wiring.blocks[0].transitions, wiring.blocks[1].inputs
+    ((Transition(reads=(0, 2), channels=3),), (3,))
+    """
+    blocks = []
+    first = widths.stem
+    for number, (pattern, read) in enumerate(zip(patterns, reads, strict=True)):
+        n_read = sum(first if node == 0 else widths.growth for node in read)
+        written = widths.written(n_read)
+        transitions = () if number == len(patterns) - 1 else (Transition(read, written),)
+        blocks.append(Block((first,), pattern.sources, tuple(range(pattern.depth + 1)), transitions))
+        first = written
+    return Wiring(tuple(blocks), widths.growth, reads[-1])
+
+
+def wire_across(pattern: ConnectionPattern, depths: Sequence[int], widths: Widths) -> Wiring:
+    """Policy `v1` (Log-DenseNet V1, arXiv:1711.00002): the pattern's connections cross the borders of blocks.
+
+    At a border every earlier node that is still read further on is brought over by a transition of its own, of as many
+    channels. The classifier reads the last layer and that layer's inputs.
+
+    Args:
+        pattern: over the layers of all blocks, node 0 the stem's output.
+        depths: layers of each block; they sum up to the pattern's.
+
+    >>> wiring = wire_across(ConnectionPattern(3, ((0,), (1,), (0, 2))), [2, 1], Widths(stem=6, growth=3))
+    >>> wiring.blocks[1].inputs, wiring.blocks[1].sources, wiring.blocks[1].places, wiring.read
+    ((6, 3), ((0, 1),), (0, 2, 3), (0, 1, 2))
+    """
+    last_reader = dict(sorted(pattern.connections, key=lambda pair: pair[1]))
+    blocks = []
+    places: tuple[int, ...] = (0,)  # of the block's inputs
+    end = 0
+    for depth in depths:
+        start, end = end, end + depth
+        own = (*places, *range(start + 1, end + 1))
+        index = {place: node for node, place in enumerate(own)}
+        sources = tuple(tuple(index[source] for source in reads) for reads in pattern.sources[start:end])
+        carried = tuple(place for place in own if last_reader.get(place, 0) > end)
+        transitions = tuple(Transition((index[place],), _carried_channels(place, widths)) for place in carried)
+        inputs = tuple(_carried_channels(place, widths) for place in places)
+        blocks.append(Block(inputs, sources, own, transitions))
+        places = carried
+    read = (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1)
+    return Wiring(tuple(blocks), widths.growth, read)
+
+
+def _carried_channels(place: int, widths: Widths) -> int:
+    return widths.stem if place == 0 else widths.growth
+
+
+def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wiring:
+    """Policy `v2` (Log-DenseNet V2, arXiv:1711.00002): connections inside a block, and a summary of all before it.
+
+    Node 0 of a block's pattern is the summary of all finished blocks, and every layer reads it: of the first block the
+    stem's output. At a block's end its layers are compressed to growth (floor(log2(L+1)) + 1) channels, L the layers of
+    all blocks, or to all of theirs where these are fewer; the old summary is brought over at its own width; both are
+    the next one. The classifier reads the last layer and that layer's inputs.
+
+    >>> one = ConnectionPattern(1, ((0,),))
+    >>> wiring = wire_summaries([one, one, one], Widths(stem=6, growth=3))
+    >>> [block.inputs for block in wiring.blocks], wiring.blocks[2].sources, wiring.read
+    ([(6,), (6, 3), (9, 3)], ((0, 1),), (0, 1, 2))
+    """
+    n_summarised = (sum(pattern.depth for pattern in patterns) + 1).bit_length()  # floor(log2(L+1)) + 1
+    blocks = []
+    inputs: tuple[int, ...] = (widths.stem,)
+    for number, pattern in enumerate(patterns):
+        summary, n_inputs = tuple(range(len(inputs))), len(inputs)
+        sources = tuple((*summary, *(n_inputs + j - 1 for j in reads if j)) for reads in pattern.sources)
+        layers = tuple(range(n_inputs, n_inputs + pattern.depth))
+        old = Transition(summary, sum(inputs))
+        new = Transition(layers, widths.growth * min(n_summarised, pattern.depth))
+        transitions = (old, new) if number < len(patterns) - 1 else ()
+        blocks.append(Block(inputs, sources, (*(0 for _ in inputs), *range(1, pattern.depth + 1)), transitions))
+        inputs = (old.channels, new.channels)
+    return Wiring(tuple(blocks), widths.growth, (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1))
+
+
+# --- distances ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +264,7 @@ class GlobalDistance:
     """Backprop distances through a whole network of blocks, in hops.
 
     Args:
-        mean, max: over all pairs of nodes 0..L of all blocks, the later one first.
+        mean, max: over all pairs of ranked nodes, the later one first.
         from_loss_mean: mean over all these nodes of the distance from the classifier.
     """
 
@@ -59,39 +273,26 @@ class GlobalDistance:
     from_loss_mean: float
 
 
-def global_distance(pattern: ConnectionPattern, n_blocks: int, read: tuple[int, ...]) -> GlobalDistance:
-    """Distances through n_blocks blocks of a pattern, by the closed formula; networkx gives those within a block.
+def global_distance(wiring: Wiring) -> GlobalDistance:
+    """Distances through a whole network, by networkx: a transition is one hop, and so is the classifier.
 
-    A transition, and the classifier like it, is one hop and the only way between blocks: for blocks b > a,
-    BD((b, i), (a, j)) = BD(i, 0) + (b - a - 1) out(0) + out(j), with out(j) = 1 + min over the layers t read of
-    BD(t, j). A transition's output is the next block's node 0, with no further hop.
-
-    Args:
-        pattern: of every block.
-        n_blocks: at least 1.
-        read: the nodes that each transition and the classifier read, layer L among them.
+    A transition's output is an input of the next block, with no further hop.
 
     Raises:
-        InputError: layer L is not read, so that some distances would be infinite.
+        InputError: some node does not reach back to an earlier one, as where a transition leaves out the last layer.
 
-    >>> global_distance(ConnectionPattern(1, ((0,),)), 2, (1,))
+    >>> one = ConnectionPattern(1, ((0,),))
+    >>> global_distance(wire_within([one, one], [(1,), (1,)], Widths(1, 1)))
     GlobalDistance(mean=1.6666666666666667, max=3, from_loss_mean=2.5)
     """
-    if pattern.depth not in read:
-        raise InputError(f"a transition that reads {read} and not layer {pattern.depth} cuts some layers off the loss")
-    n_nodes = pattern.depth + 1
-    rows = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
-    out = [1 + min(rows[t][j] for t in read if t >= j) for j in range(n_nodes)]
-    within = [rows[i][j] for i in range(n_nodes) for j in range(i)]
-    to_input = [rows[i][0] for i in range(n_nodes)]
-    total, largest = n_blocks * sum(within), max(within)
-    from_loss = 0
-    for between in range(n_blocks):  # blocks that lie between: n_blocks - 1 - between pairs of blocks have so many
-        n_pairs = n_blocks - 1 - between
-        crossing = n_nodes * (sum(to_input) + n_nodes * between * out[0] + sum(out))
-        total += n_pairs * crossing
-        if n_pairs:
-            largest = max(largest, max(to_input) + between * out[0] + max(out))
-        from_loss += n_nodes * between * out[0] + sum(out)
-    n_all = n_blocks * n_nodes
-    return GlobalDistance(total / (n_all * (n_all - 1) / 2), largest, from_loss / n_all)
+    graph = wiring.graph()
+    nodes = list(wiring.ranked_nodes())
+    rows = {node: nx.single_source_shortest_path_length(graph, node) for node in nodes}
+    from_loss = nx.single_source_shortest_path_length(graph, Node(len(wiring.blocks), 0))
+    try:
+        distances = [rows[late][early] for early, late in itertools.combinations(nodes, 2)]
+        to_loss = [from_loss[node] for node in nodes]
+    except KeyError as error:
+        raise InputError(f"these blocks cut some nodes off: none of the paths back leads to {error}") from None
+    n_pairs = len(distances)
+    return GlobalDistance(sum(distances) / n_pairs, max(distances), sum(to_loss) / len(nodes))

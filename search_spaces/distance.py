@@ -54,6 +54,24 @@ def backprop_distance(pattern: ConnectionPattern) -> BackpropDistance:
     )
 
 
+def detours(pattern: ConnectionPattern) -> dict[tuple[int, int], int]:
+    """For each skip (source, target) the shortest path from target back to source without that skip, in hops, >= 2.
+
+    BD(target, source) is 1 for every connection, so it tells no two of them apart; the detour is what it would be
+    without the connection: how much that one shortens.
+
+    >>> detours(ConnectionPattern(4, ((0,), (1,), (0, 2), (0, 3))))
+    {(0, 3): 3, (0, 4): 2}
+    """
+    rows = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
+    # Such a path begins with another input and never comes back to the target; inputs before the source lead elsewhere.
+    return {
+        (source, target): 1 + min(rows[other][source] for other in pattern.sources[target - 1] if other > source)
+        for source, target in pattern.connections
+        if target - source > 1
+    }
+
+
 def describe(pattern: ConnectionPattern) -> dict[str, int | float]:
     """The pattern's size and descriptors under the names that every table and file uses.
 

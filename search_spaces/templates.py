@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -141,14 +141,25 @@ def _midpoint(depth: int) -> Sources:
 
 
 def _loglog(depth: int) -> Sources:
-    """Key layers every floor(sqrt(length)) layers read all earlier keys; recurse between neighbouring keys."""
+    return _as_sources(_connect_keys(depth, ()))
+
+
+def _connect_keys(depth: int, more_keys: Iterable[int]) -> list[set[int]]:
+    """Key layers every floor(sqrt(length)) layers read all earlier keys; recurse between neighbouring keys.
+
+    Args:
+        more_keys: layers that are keys of the whole, beside the usual ones.
+
+    Returns:
+        Inputs by layer; those of 0 mean nothing.
+    """
     sources: list[set[int]] = [{layer - 1} for layer in range(depth + 1)]
 
-    def connect(first: int, last: int) -> None:
+    def connect(first: int, last: int, more_keys: Iterable[int] = ()) -> None:
         length = last - first + 1
         if length <= 2:
             return
-        keys = sorted({first, *range(last, first - 1, -math.isqrt(length))})
+        keys = sorted({first, *range(last, first - 1, -math.isqrt(length)), *more_keys})
         for n_earlier, layer in enumerate(keys):
             sources[layer].update(keys[:n_earlier])
         for key, next_key in itertools.pairwise(keys):
@@ -156,8 +167,34 @@ def _loglog(depth: int) -> Sources:
                 sources[layer].add(key)
             connect(key, next_key)
 
-    connect(0, depth)
-    return _as_sources(sources)
+    connect(0, depth, more_keys)
+    return sources
+
+
+MIN_LOGLOG_INPUTS = 4  # as wide as a bottleneck is
+
+
+def loglog_across(depths: Sequence[int]) -> ConnectionPattern:
+    """LogLog-DenseNet's pattern over several blocks (arXiv:1711.00002, and its authors' code).
+
+    The rule `loglog` over the layers of all blocks, with each block's last layer a key. A layer of fewer than
+    MIN_LOGLOG_INPUTS inputs also reads the layers 1, 2, 4, 8, ... before it, nearest first, then the nearest others,
+    until it has so many; the authors' code stops at the former, which layers 4 to 7 may run out of.
+
+    Args:
+        depths: layers of each block.
+
+    >>> [len(inputs) for inputs in loglog_across((4, 4)).sources]
+    [1, 2, 3, 4, 4, 4, 4, 6]
+    """
+    depth = sum(depths)
+    sources = _connect_keys(depth, itertools.accumulate(depths))
+    for layer, inputs in enumerate(sources):
+        powers = [layer - 2**k for k in range(layer.bit_length())]
+        for source in (*powers, *range(layer - 1, -1, -1)):
+            if len(inputs) < MIN_LOGLOG_INPUTS:
+                inputs.add(source)
+    return ConnectionPattern(depth, _as_sources(sources))
 
 
 def _greedy(depth: int) -> Sources:

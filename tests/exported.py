@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.export import Exported, export_folder
 from nas.manifest import MANIFEST, describe_files, format_manifest, read_manifest
 from nas.network import build_network

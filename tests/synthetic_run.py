@@ -1,8 +1,9 @@
 """Small run directories for the tests of analysis: real patterns, invented outcomes, a real Optuna study."""
 
 import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from search_spaces.templates import find_template
 DEPTH = 8
 Proposal = tuple[str | None, str, ConnectionPattern]  # template, strategy, pattern
 Score = Callable[[int, int], float | str | None]  # (pattern's place, seed) -> accuracy, why it failed, or running
+Weigh = Callable[[ConnectionPattern, int], list[list[float]]]  # (pattern, seed) -> strengths, block by block
 
 
 def propose(n_random: int, templates: Sequence[str] = (), budget: str = "log") -> list[Proposal]:
@@ -42,11 +44,13 @@ def make_run(
     score: Score,
     seeds: Sequence[int] = (0, 1),
     budgets: Sequence[str] | None = None,
+    weigh: Weigh | None = None,
     **study_attributes: Any,
 ) -> Path:
     """A run directory with one trial a proposal and seed; validation loss is 2 - 2 * accuracy.
 
     budgets: of each proposal, which then costs by its connections; otherwise all spend `log` and cost the same.
+    weigh: strengths of finished trainings; otherwise they have none, as those of older runs.
     """
     run.mkdir(parents=True)
     study = optuna.create_study(storage=f"sqlite:///{run}/study.db", study_name="skipsearch", direction="maximize")
@@ -66,6 +70,8 @@ def make_run(
             state = {float: TrialState.COMPLETE, str: TrialState.FAIL}.get(type(found), TrialState.RUNNING)
             if found is not None:
                 attributes["outcome"] = _outcome(found)
+            if weigh is not None and isinstance(found, float):
+                attributes["outcome"]["strengths"] = weigh(proposal[2], seed)
             numbers = describe(proposal[2])
             study.add_trial(
                 create_trial(
@@ -77,6 +83,25 @@ def make_run(
                 )
             )
     return run
+
+
+def weigh_by(slope: float, chain: float = 1.0, noise: float = 0.1, n_blocks: int = 1) -> Weigh:
+    """Strengths whose logarithm changes by `slope` a layer of a skip's span; the chain is `chain` times as strong.
+
+    As initial weights do, most of the noise belongs to seed, block, layer and place among its inputs, whatever the
+    pattern.
+    """
+
+    def weigh_one(pattern: ConnectionPattern, seed: int, block: int) -> Iterator[float]:
+        own = derive_generator("own", pattern.key, seed, block)
+        for target, inputs in enumerate(pattern.sources, start=1):
+            shared = derive_generator("shared", seed, block, target).normal(scale=noise, size=len(inputs))
+            for source, common in zip(inputs, shared, strict=True):
+                is_chain = target - source == 1
+                drift = math.log(chain) if is_chain else slope * (target - source)
+                yield math.exp(drift + common + own.normal(scale=noise / 3)) / len(inputs) ** 0.5
+
+    return lambda pattern, seed: [[*weigh_one(pattern, seed, block)] for block in range(n_blocks)]
 
 
 def make_candidates(

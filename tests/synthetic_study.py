@@ -1,11 +1,15 @@
 """A small study's run directory: a real plan in a real ledger, invented outcomes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from synthetic_run import Weigh
+
 from analysis.protocol import describe_protocol
-from nas.config import Candidate, validate
+from nas.candidate import Candidate
+from nas.checked import validate
 from nas.ledger import Ledger
 from nas.plan import list_tasks, make_plan
 from nas.readers import load_data
@@ -44,8 +48,13 @@ def score_by_distance(candidate: Candidate) -> float:
     return 0.5 + 0.2 * backprop_distance(candidate.pattern).mean + 0.1 * candidate.seed + float(noise)
 
 
-def make_study(run: Path, score: Score, n_trained: int | None = None, **settings: Any) -> Path:
-    """A run directory of a study that was trained to its end, or cut after n_trained trainings and one begun."""
+def make_study(
+    run: Path, score: Score, n_trained: int | None = None, weigh: Weigh | None = None, **settings: Any
+) -> Path:
+    """A run directory of a study that was trained to its end, or cut after n_trained trainings and one begun.
+
+    weigh: strengths of finished trainings; otherwise none.
+    """
     config = validate(StudyConfig, {**SETTINGS, **settings})
     run.mkdir(parents=True)
     plan = make_plan(config, describe_protocol(config.distance))
@@ -63,7 +72,11 @@ def make_study(run: Path, score: Score, n_trained: int | None = None, **settings
     while (task := study.ask()) is not None:
         if study.n_finished == n_trained:
             break
-        study.tell(task.number, _outcome(score(task.candidate)))
+        outcome = _outcome(score(task.candidate))
+        if weigh is not None and outcome.error is None:
+            by_block = weigh(task.candidate.pattern, task.candidate.seed)
+            outcome = replace(outcome, strengths=tuple(map(tuple, by_block)))
+        study.tell(task.number, outcome)
     return run
 
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from search_spaces.arcs import draw_arcs
+from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
 
@@ -129,3 +130,99 @@ def test_without_a_title_the_numbers_stand_alone() -> None:
 def test_control_characters_in_a_title_leave_the_picture_well_formed(title: str) -> None:
     root = parse(draw_arcs(find_template("log").build(4), title=title))
     assert "4 layers" in (root.findtext(f"{SVG}title") or "")
+
+
+PLAIN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 256 156" width="256" height="156" role="img" \
+font-family="Helvetica, Arial, sans-serif">
+<title>a: 2 layers, 3 connections, mean BD 1.000, MBD 1</title>
+<rect width="256" height="156" fill="#ffffff"/>
+<text x="28" y="22" font-size="14" fill="#22262b">a: 2 layers, 3 connections, mean BD 1.000, MBD 1</text>
+<line x1="28.0" y1="116.0" x2="228.0" y2="116.0" stroke="#8a8f98" stroke-width="2"/>
+<path d="M 28.0 116.0 A 100.0 72.0 0 0 1 228.0 116.0" fill="none" stroke="#56b4e9" stroke-width="1.4" \
+stroke-opacity="0.75"/>
+<circle cx="28.0" cy="116.0" r="9.0" fill="#22262b"/>
+<text x="28.0" y="142.0" font-size="11" fill="#5a616b" text-anchor="middle">0</text>
+<circle cx="128.0" cy="116.0" r="6.4" fill="#22262b"/>
+<text x="128.0" y="142.0" font-size="11" fill="#5a616b" text-anchor="middle">1</text>
+<circle cx="228.0" cy="116.0" r="1.6" fill="#22262b"/>
+<text x="228.0" y="142.0" font-size="11" fill="#5a616b" text-anchor="middle">2</text>
+</svg>
+"""
+
+
+def test_without_strengths_not_a_letter_changes() -> None:
+    assert draw_arcs(PATTERNS[1], "a", width=256) == PLAIN  # templates that were exported hold it
+
+
+def strengths_of(pattern: ConnectionPattern) -> dict[tuple[int, int], float]:
+    """All different."""
+    return {one: 0.5 + place / pattern.n_connections for place, one in enumerate(sorted(pattern.connections))}
+
+
+def lines_of(root: ET.Element, n_layers: int) -> dict[tuple[int, int], tuple[float, float, str]]:
+    """(source, target) -> width, opacity and colour of its line or arc."""
+    centres = [float(circle.attrib["cx"]) for circle in root.iter(f"{SVG}circle")]
+    assert len(centres) == n_layers + 1
+    ends = [(float(line.attrib["x1"]), float(line.attrib["x2"])) for line in root.iter(f"{SVG}line")]
+    ends += [(left, right) for left, right, _ in arcs_of(root)]
+    found = {}
+    for (left, right), element in zip(ends, (*root.iter(f"{SVG}line"), *root.iter(f"{SVG}path")), strict=True):
+        pen = (float(element.attrib["stroke-width"]), float(element.attrib["stroke-opacity"]), element.attrib["stroke"])
+        found[centres.index(left), centres.index(right)] = pen
+    return found
+
+
+@by_pattern
+def test_lines_are_the_wider_and_darker_the_stronger_their_connection(pattern: ConnectionPattern) -> None:
+    strengths = strengths_of(pattern)
+    lines = lines_of(parse(draw_arcs(pattern, strengths=strengths)), pattern.depth)
+    assert set(lines) == set(pattern.connections)
+    order = sorted(lines, key=strengths.__getitem__)
+    for ordered in ([lines[one][0] for one in order], [lines[one][1] for one in order]):
+        assert ordered == sorted(ordered)
+        assert ordered[0] > 0
+        assert len(ordered) == 1 or ordered[-1] > 2 * ordered[0]
+    assert max(width for width, _, _ in lines.values()) < 5
+    assert len({colour for _, _, colour in lines.values()}) == (1 if pattern.n_connections == pattern.depth else 2)
+    assert all((lines[s, t][2] == "#8a8f98") == (t - s == 1) for s, t in lines)
+
+
+def test_a_second_line_of_text_says_what_the_widths_show() -> None:
+    pattern = find_template("log").build(12)
+    root = parse(draw_arcs(pattern, "log", strengths=strengths_of(pattern), width=460))
+    caption, legend = [text.text for text in root.iter(f"{SVG}text")][:2]
+    assert caption == root.findtext(f"{SVG}title")
+    high = 0.5 + (pattern.n_connections - 1) / pattern.n_connections
+    assert legend == f"wider and darker: stronger, 0.50 to {high:.2f} of the layer's mean weight"
+    baseline = float(next(root.iter(f"{SVG}circle")).attrib["cy"])
+    assert all(baseline - height > 44 for _, _, height in arcs_of(root))  # below both lines of text
+    assert baseline + 40 == float(root.attrib["viewBox"].split()[3])
+
+
+def test_lines_of_deep_patterns_leave_room_for_one_another() -> None:
+    pattern = find_template("log").build(100)
+    lines = lines_of(parse(draw_arcs(pattern, strengths=strengths_of(pattern), width=720)), 100)
+    assert max(width for width, _, _ in lines.values()) < (720 - 56) / 100 / 3
+
+
+def test_equal_strengths_are_drawn_alike() -> None:
+    pattern = find_template("log").build(6)
+    lines = lines_of(parse(draw_arcs(pattern, strengths=dict.fromkeys(pattern.connections, 1.0))), 6)
+    assert len({pen[:2] for pen in lines.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({(0, 3): None}, r"differ in the connections \[\(0, 3\)\]"),
+        ({(0, 4): 1.0}, r"differ in the connections \[\(0, 4\)\]"),
+        ({(0, 3): -0.1}, "not negative"),
+        ({(0, 3): float("nan")}, "finite"),
+        ({(0, 3): float("inf")}, "finite"),
+    ],
+)
+def test_strengths_of_another_pattern_are_refused(changes: dict[tuple[int, int], float | None], message: str) -> None:
+    pattern = ConnectionPattern(4, ((0,), (1,), (0, 2), (3,)))
+    edited = {**dict.fromkeys(pattern.connections, 1.0), **changes}
+    with pytest.raises(InputError, match=message):
+        draw_arcs(pattern, strengths={one: value for one, value in edited.items() if value is not None})

@@ -15,8 +15,8 @@ from nas.manifest import FILES
 from search_spaces.templates import TEMPLATES
 
 SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
-SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops", "global_mean_bd", "global_max_bd"]
-SCORE_KEYS += ["from_loss_mean", "bound_mean_bd", "certificate", "gap"]
+SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops", "activation_bytes", "activation_bytes_efficient"]
+SCORE_KEYS += ["global_mean_bd", "global_max_bd", "from_loss_mean", "bound_mean_bd", "certificate", "gap"]
 # connections, MBD, mean BD at 12 layers
 EXPECTED = {
     "chain": (12, 12, 4.667),
@@ -62,6 +62,62 @@ def test_score_takes_templates_sizes_and_files(command_line: CommandLine, tmp_pa
     table = command_line("score", "--layers", 4, "--template", "dense").stdout
     assert "1.0000" in table
     assert "dense" in table
+
+
+def test_networks_lists_the_papers_networks(command_line: CommandLine) -> None:
+    done = command_line("networks", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert all({"name", "paper", "params", "differs"} <= set(row) for row in rows)
+    params = {row["name"]: row["params"] for row in rows}
+    assert (params["densenet-121"], params["densenet-bc-100-12"]) == (7_978_856, 769_162)
+    assert "log-densenet-v2-52-32" in command_line("networks").stdout
+
+
+def test_score_takes_a_published_network(command_line: CommandLine) -> None:
+    (row,) = json.loads(command_line("score", "--network", "densenet-121", "--json").stdout)
+    assert (row["network"], row["params"], row["template"]) == ("densenet-121", 7_978_856, "dense")
+    surrounded = command_line("score", "--network", "densenet-bc-100-12", "--template", "log", "--json")
+    (row,) = json.loads(surrounded.stdout)
+    assert (row["network"], row["template"], row["connections"], row["layers"]) == ("densenet-bc-100-12", "log", 54, 16)
+    wrong = command_line("score", "--network", "densenet-122")
+    assert wrong.returncode == 2
+    assert "no network 'densenet-122'" in wrong.stderr
+
+
+def test_score_of_a_network_loads_no_torch() -> None:
+    code = (
+        "import sys, run_search; sys.argv[1:] = ['score', '--network', 'log-densenet-v1-12-16', '--json']\n"
+        "try:\n    run_search.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tmp_path: Path) -> None:
+    run, small = tmp_path / "run", ["--layers", 4, "--blocks", 2, "--growth", 4, "--train-examples", 64, "--epochs", 1]
+    small += ["--network", "dense", "--network", "log", "--network", "learned", "--seeds", 2, "--workers", 1]
+    done = command_line("compare-networks", "--run", run, *small, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert set(rows) == {"dense", "log", "learned"}
+    assert all(row["n_seeds"] == 2 for row in rows.values())
+    assert (run / "report" / "index.html").stat().st_size > 0
+    again = command_line("compare-networks", "--run", run, "--json")
+    assert json.loads(again.stdout) == json.loads(done.stdout)
+    file = tmp_path / "learned.json"
+    row = json.loads(command_line("pattern-from-strengths", "--run", run, "--to", file, "--json").stdout)
+    assert row["sources"] == rows["learned"]["pattern"]
+    assert command_line("verify", file).returncode == 0
+    assert command_line("strengths", "--run", run, "--to", tmp_path / "told").returncode == 0
+    table = (tmp_path / "told" / "strengths.csv").read_text().splitlines()
+    assert (table[0], len(table)) == ("source,target,relative_strength", 1 + 10)
+    assert {path.name for path in (tmp_path / "told").iterdir()} >= {"heat_map.svg", "heat_map.png", "arcs.svg"}
+    for command, said in (("search", "holds a comparison of networks"), ("export", "compares networks of several")):
+        refused = command_line(command, "--run", run)
+        assert refused.returncode in (2, 4)
+        assert said in refused.stderr
 
 
 def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
@@ -191,7 +247,7 @@ def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: 
     done = command_line("export", "--template", "midpoint", "--layers", 6, "--to", tmp_path)
     assert done.returncode == 0
     (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt", "network.svg"}
     template = json.loads((folder / "template.json").read_text())
     assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (6, "total:10", 2)
 

@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from nas.config import (
-    RUNNING,
-    Candidate,
-    NetworkConfig,
-    SearchConfig,
-    ShapeConfig,
-    format_toml,
-    merge_settings,
-    read_toml,
-    validate,
-)
+from nas.candidate import Candidate, NetworkConfig, ShapeConfig
+from nas.checked import validate
+from nas.config import RUNNING, SearchConfig, format_toml, merge_settings, read_toml
 from nas.study_config import StudyConfig
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
@@ -277,10 +269,13 @@ FULL = {
     "transition": "last",
     "stem_channels": 12,
     "compression": 0.5,
+    "block_layers": (6, 4),
+    "large_stem": True,
     "epochs": 3,
     "lr": 1e-3,
     "batch_size": 32,
     "weight_decay": 0.0,
+    "lr_drops": (0.5, 0.75),
     "budget": "layers:1,2,1,3,2,4",
     "dataset": "npz",
     "data": 'a "quoted" \\ näme.npz',
@@ -299,6 +294,7 @@ FULL = {
     "deterministic": True,
     "gpus_per_worker": 0.25,
     "ray_address": "10.0.0.1:6379",
+    "memory_efficient": True,
     "device": "cuda",
     "seed": 11,
 }
@@ -426,12 +422,12 @@ def test_equal_cost_needs_growth_channels_at_every_node(values: dict[str, Any], 
 def test_a_candidate_knows_what_its_transition_reads(
     transition: str, template: str | None, expected: tuple[int, ...]
 ) -> None:
-    network = validate(NetworkConfig, {"transition": transition})
+    network = validate(NetworkConfig, {"transition": transition, "layers": 12})
     candidate = Candidate(find_template("dense").build(12), network, seed=0, template=template)
-    assert candidate.transition_inputs == expected
+    assert candidate.wiring.read == expected
 
 
 def test_a_candidate_of_no_template_has_no_rule_to_read_by() -> None:
-    candidate = Candidate(find_template("log").build(5), NetworkConfig(transition="rule"), seed=0)
+    candidate = Candidate(find_template("log").build(5), NetworkConfig(layers=5, transition="rule"), seed=0)
     with pytest.raises(InputError, match="no named template; use log, all or last"):
-        _ = candidate.transition_inputs
+        _ = candidate.wiring.read

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.config import Candidate, NetworkConfig
-from nas.cost import Cost, predict_cost, transition_channels
+from nas.candidate import Candidate, NetworkConfig
+from nas.cost import Cost, predict_cost
 from nas.network import build_network
-from search_spaces.blocks import POLICIES, transition_inputs
+from search_spaces.blocks import WITHIN, transition_inputs
 from search_spaces.budget import Budget, log_budget
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling import derive_generator, sample_uniform
@@ -23,7 +23,7 @@ TEMPLATE_NAMES = ("chain", "log", "dense", "midpoint", "loglog")
 DEPTHS = (1, 5, 12)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "blocks": (1, 2, 3),
-    "transition": POLICIES,
+    "transition": WITHIN,
     "growth": (4, 12),
     "bottleneck": (False, True),
     "stem_channels": (None, 1, 24),
@@ -100,7 +100,7 @@ def test_a_tiny_network_counted_on_paper() -> None:
     # Two layers, both read node 0; growth 2, stem 3, 1x4x4 images, 3 classes, two blocks; transitions read 1 and 2.
     pattern = ConnectionPattern(2, ((0,), (0, 1)))
     candidate = make_candidate(pattern, blocks=2, growth=2, stem_channels=3, image=(1, 4, 4), classes=3)
-    assert candidate.transition_inputs == (1, 2)
+    assert candidate.wiring.read == (1, 2)
     params = (
         1 * 3 * 9  # stem, 1 -> 3 channels, 3x3
         + (2 * 3 + 3 * 2 * 9)  # block 1, layer 1: reads 3 channels, writes 2; scale and shift a channel
@@ -126,23 +126,6 @@ def test_a_tiny_bottleneck_counted_on_paper() -> None:
     flops = 2 * 15 * (1 * 2 * 9 + 2 * 8 + 8 * 2 * 9) + 2 * 4 * 2
     assert (params, flops) == (216, 5356)
     assert predict_cost(candidate) == Cost(params, flops) == measure_cost(candidate)
-
-
-@pytest.mark.parametrize(
-    ("compression", "n_read", "expected"),
-    [(None, 20, 6), (None, 1, 6), (1.0, 20, 20), (0.5, 20, 10), (0.5, 21, 10), (0.3, 9, 2), (0.01, 20, 1)],
-)
-def test_a_transition_writes_growth_or_a_share_rounded_down(
-    compression: float | None, n_read: int, expected: int
-) -> None:
-    candidate = make_candidate(find_template("log").build(3), growth=6, compression=compression)
-    assert transition_channels(candidate, n_read) == expected
-
-
-def test_a_share_that_is_whole_in_decimals_loses_no_channel() -> None:
-    # In binary 0.29 * 100 is a little below 29.
-    candidate = make_candidate(find_template("log").build(3), compression=0.29)
-    assert transition_channels(candidate, 100) == 29
 
 
 def test_costs_add_part_by_part() -> None:

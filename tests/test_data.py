@@ -409,7 +409,8 @@ def test_an_array_longer_than_its_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match="no data set 'cifar'; there are digits, fashion-mnist and npz"):
+    there_are = "there are digits, fashion-mnist, cifar-10, cifar-100, svhn and npz"
+    with pytest.raises(InputError, match=f"no data set 'cifar'; {there_are}"):
         load_data("cifar", None)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_pattern import every_pattern
 
-from search_spaces.distance import backprop_distance, describe
+from search_spaces.distance import backprop_distance, describe, detours
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling import derive_generator
 from search_spaces.templates import TEMPLATES, find_template
@@ -156,3 +156,44 @@ def test_describe_gives_every_descriptor_under_its_own_name() -> None:
         "max_out_degree": 3,
     }
     assert row["from_output_mean"] != row["to_input_mean"]
+
+
+def without(pattern: ConnectionPattern, skip: tuple[int, int]) -> ConnectionPattern:
+    return ConnectionPattern.from_connections(pattern.depth, [one for one in pattern.connections if one != skip])
+
+
+def assert_detours_agree(pattern: ConnectionPattern) -> None:
+    """The definition, networkx on the graph without the skip, and the other computation of distances there."""
+    found = detours(pattern)
+    assert list(found) == [(s, t) for s, t in pattern.connections if t - s > 1]
+    for source, target in found:
+        graph = pattern.gradient_graph()
+        graph.remove_edge(target, source)
+        assert found[source, target] == nx.shortest_path_length(graph, target, source)
+        assert found[source, target] == by_layer_order(without(pattern, (source, target)))[target, source]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_detours_of_every_small_pattern_are_distances_without_the_skip(depth: int) -> None:
+    for pattern in every_pattern(depth):
+        assert_detours_agree(pattern)
+
+
+@pytest.mark.parametrize("depth", [9, 16, 24])
+def test_detours_of_random_patterns_are_distances_without_the_skip(depth: int) -> None:
+    found = set()
+    for seed in range(5):
+        pattern = random_pattern(depth, seed)
+        assert_detours_agree(pattern)
+        found |= set(detours(pattern).values())
+    assert min(found) == 2
+    assert max(found) > 2
+
+
+def test_detours_of_lone_skips_are_their_spans_and_of_dense_all_two() -> None:
+    for span in range(2, 9):
+        pattern = ConnectionPattern.from_connections(12, [*((i, i + 1) for i in range(12)), (3, 3 + span)])
+        assert detours(pattern) == {(3, 3 + span): span}
+    dense = find_template("dense").build(52)
+    assert set(detours(dense).values()) == {2}
+    assert detours(find_template("chain").build(5)) == {}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.cost import predict_cost
 from nas.export import export_folder, export_pattern
 from nas.manifest import FILES, MANIFEST, read_manifest

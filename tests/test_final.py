@@ -12,7 +12,8 @@ import pytest
 import torch
 from conftest import ROOT, SMALL
 
-from nas.config import Candidate, SearchConfig, TrainingConfig
+from nas.candidate import Candidate, TrainingConfig
+from nas.config import SearchConfig
 from nas.data import split_final
 from nas.executors import Job, Trainer
 from nas.final import FIRST_SEED, Chosen, find_weights, run_final, settings_of_final

@@ -31,7 +31,9 @@ from analysis.figure_style import new_figure, wrap_text
 from analysis.plots import draw_svg
 from analysis.report import write_report
 from analysis.tables import correlate_table
-from nas.config import MAX_TOML_BYTES, NetworkConfig, SearchConfig, format_toml, merge_settings, validate
+from nas.candidate import NetworkConfig
+from nas.checked import validate
+from nas.config import MAX_TOML_BYTES, SearchConfig, format_toml, merge_settings
 from nas.data import DataSet
 from nas.export import describe_export, verify_template
 from nas.readers import load_data

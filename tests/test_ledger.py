@@ -10,7 +10,7 @@ import optuna
 import pytest
 from conftest import ROOT
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
 from nas.executors import failed
 from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database
@@ -72,6 +72,7 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
         "paused": False,
         "resumed_epoch": 0,
         "checkpoint_error": None,
+        "strengths": [],
     }
     assert study.trials[1].user_attrs["outcome"]["error"] == "out of memory"
     entries = _open(tmp_path / "study.db").entries()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.cost import predict_nn_mass
 from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern

@@ -1,7 +1,7 @@
 """Networks: the built module against a second forward pass, who reads whom, initial weights a seed fixes."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.network import Block, Gather, SkipNetwork, build_network
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError
@@ -78,12 +78,12 @@ def forward_by_hand(candidate: Candidate, state: dict[str, Tensor], images: Tens
                 y = norm_relu(F.conv2d(y, state[f"{prefix}3.weight"]), f"{prefix}4")
             nodes.append(F.conv2d(y, state[f"{last_of(prefix)}.weight"], padding=1))
         if block < candidate.network.blocks - 1:
-            y = norm_relu(read(nodes, candidate.transition_inputs), f"transitions.{block}.1")
+            y = norm_relu(read(nodes, candidate.wiring.read), f"transitions.{block}.1")
             y = F.conv2d(y, state[f"transitions.{block}.3.weight"])
             rows, columns = y.shape[2] // 2, y.shape[3] // 2
             y = y[:, :, : 2 * rows, : 2 * columns].reshape(*y.shape[:2], rows, 2, columns, 2)
             x = y.sum(dim=(3, 5)) / 4
-    pooled = norm_relu(read(nodes, candidate.transition_inputs), "head.1").flatten(2).mean(dim=2)
+    pooled = norm_relu(read(nodes, candidate.wiring.read), "head.1").flatten(2).mean(dim=2)
     return pooled @ state["classifier.weight"].T + state["classifier.bias"]
 
 
@@ -108,6 +108,91 @@ def test_the_module_computes_the_definition(budget: Budget, values: dict[str, An
     assert logits.shape == (5, candidate.network.classes)
     expected = forward_by_hand(candidate, state, images, training)
     assert (logits - expected).abs().max() < 1e-10 * expected.abs().max()
+    assert expected.std() > 1e-3
+
+
+Functions = tuple[Callable[[Tensor, str], Tensor], dict[str, Tensor]]
+
+
+def evaluated(network: SkipNetwork) -> Functions:
+    """BN-ReLU by running statistics, as a plain function of a map and a module's name, and the weights."""
+    state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+
+    def norm_relu(x: Tensor, name: str) -> Tensor:
+        scale = state[f"{name}.weight"] / (state[f"{name}.running_var"] + 1e-5).sqrt()
+        shift = state[f"{name}.bias"] - state[f"{name}.running_mean"] * scale
+        return F.relu(x * scale[:, None, None] + shift[:, None, None])
+
+    return norm_relu, state
+
+
+def pass_on(x: Tensor, number: int, functions: Functions) -> Tensor:
+    """Transition `number` of a network, on the concatenation that it reads."""
+    norm_relu, state = functions
+    y = F.conv2d(norm_relu(x, f"transitions.{number}.1"), state[f"transitions.{number}.3.weight"])
+    return F.avg_pool2d(y, 2)
+
+
+def apply_layer(x: Tensor, name: str, functions: Functions) -> Tensor:
+    """A bottleneck layer on the concatenation that it reads."""
+    norm_relu, state = functions
+    y = F.conv2d(norm_relu(x, f"{name}.1"), state[f"{name}.3.weight"])
+    return F.conv2d(norm_relu(y, f"{name}.4"), state[f"{name}.6.weight"], padding=1)
+
+
+def classify(x: Tensor, functions: Functions) -> Tensor:
+    norm_relu, state = functions
+    return F.linear(norm_relu(x, "head.1").mean(dim=(2, 3)), state["classifier.weight"], state["classifier.bias"])
+
+
+CROSSING: dict[str, Any] = {"layers": 3, "blocks": 3, "growth": 2, "bottleneck": True, "stem_channels": 5}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_v1_computes_its_definition(number: int) -> None:
+    """Node j in a later block is node j one block before, passed on by a transition of its own."""
+    pattern = sample_uniform(Budget(9, total=22), derive_generator("v1", number))
+    candidate = Candidate(pattern, NetworkConfig(**CROSSING, transition="v1", image=(3, 9, 12)), 0)
+    network = build_random(candidate).eval()
+    functions, images = evaluated(network), draw_images(candidate)
+    nodes = {0: F.conv2d(images, functions[1]["stem.weight"], padding=1)}
+    n_transitions = 0
+    for block in range(3):
+        for layer in range(3 * block + 1, 3 * block + 4):
+            read = torch.cat([nodes[j] for j in pattern.sources[layer - 1]], dim=1)
+            nodes[layer] = apply_layer(read, f"blocks.{block}.layers.{(layer - 1) % 3}", functions)
+        if block < 2:
+            needed = {j for inputs in pattern.sources[3 * block + 3 :] for j in inputs if j <= 3 * block + 3}
+            for j in sorted(needed):
+                nodes[j] = pass_on(nodes[j], n_transitions, functions)
+                n_transitions += 1
+    expected = classify(torch.cat([nodes[j] for j in (*pattern.sources[-1], 9)], dim=1), functions)
+    assert n_transitions == len(network.transitions)
+    assert (network(images) - expected).abs().max() < 1e-10 * expected.abs().max()
+    assert expected.std() > 1e-3
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_v2_computes_its_definition(number: int) -> None:
+    """Every layer reads the summary of all finished blocks before the layers that its pattern names."""
+    pattern = sample_uniform(Budget(3, total=4 + number % 3), derive_generator("v2", number))
+    candidate = Candidate(pattern, NetworkConfig(**CROSSING, transition="v2", image=(3, 9, 12)), 0)
+    network = build_random(candidate).eval()
+    functions, images = evaluated(network), draw_images(candidate)
+    summary = F.conv2d(images, functions[1]["stem.weight"], padding=1)
+    for block in range(3):
+        layers: dict[int, Tensor] = {}
+        for layer, inputs in enumerate(pattern.sources, start=1):
+            read = torch.cat([summary, *(layers[j] for j in inputs if j > 0)], dim=1)
+            layers[layer] = apply_layer(read, f"blocks.{block}.layers.{layer - 1}", functions)
+        if block < 2:
+            old = pass_on(summary, 2 * block, functions)
+            new = pass_on(torch.cat(list(layers.values()), dim=1), 2 * block + 1, functions)
+            assert (old.shape[1], new.shape[1]) == (summary.shape[1], 2 * min(4, 3))
+            summary = torch.cat([old, new], dim=1)
+    read = torch.cat([summary, *(layers[j] for j in pattern.sources[-1] if j > 0), layers[3]], dim=1)
+    expected = classify(read, functions)
+    assert (network(images) - expected).abs().max() < 1e-10 * expected.abs().max()
     assert expected.std() > 1e-3
 
 

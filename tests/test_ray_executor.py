@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from nas.config import Candidate, SearchConfig
+from nas.candidate import Candidate
+from nas.config import SearchConfig
 from nas.executors import Job, StopFlag, Trainer, failed, run_serial
 from nas.proposals import iterate_templates
 from nas.readers import load_data

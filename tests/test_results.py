@@ -8,12 +8,13 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from synthetic_run import make_run, propose
+from synthetic_run import make_run, propose, weigh_by
 
 from analysis.averages import average_curves, average_patterns, summarise_status
 from analysis.results import COLUMNS, read_run, read_table
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
 
 
 def test_candidates_hold_what_the_study_holds(tmp_path: Path) -> None:
@@ -95,6 +96,45 @@ def test_a_record_that_contradicts_networkx_raises(tmp_path: Path, sql: str, mes
     run = make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5)
     _edit(run, sql)
     with pytest.raises(InputError, match=message):
+        read_run(run)
+
+
+def test_strengths_are_read_by_number_and_stay_out_of_the_table(tmp_path: Path) -> None:
+    proposals, weigh = propose(2), weigh_by(-0.1, n_blocks=2)
+    scores: dict[tuple[int, int], str | None] = {(0, 1): "no", (1, 0): None}
+    run = read_run(make_run(tmp_path / "run", proposals, lambda p, s: scores.get((p, s), 0.5), weigh=weigh))
+    expected = {number: tuple(map(tuple, weigh(proposals[number // 2][2], number % 2))) for number in (0, 3)}
+    assert run.strengths == expected
+    assert len(run.strengths[0]) == 2
+    assert list(run.candidates.columns) == list(COLUMNS)
+    assert (
+        not run.candidates.astype(str).apply(lambda column: column.str.contains(str(expected[0][0][1]))).any(axis=None)
+    )
+
+
+def test_runs_without_strengths_are_read_as_they_were(tmp_path: Path) -> None:
+    older = read_run(make_run(tmp_path / "older", propose(2), lambda _p, _s: 0.5))
+    large = read_run(make_run(tmp_path / "large", propose(2), lambda _p, _s: 0.5, weigh=lambda _pattern, _seed: []))
+    assert older.strengths == large.strengths == {}
+    pd.testing.assert_frame_equal(older.candidates, large.candidates)
+
+
+@pytest.mark.parametrize(
+    "strengths",
+    [
+        "3", '"0.1"', "{}", "true", "[1.0]", "[{}]", '["111"]', "[[]]", "[[1, 1]]", "[[1, 1, 1], [1, 1]]",
+        "[[1, 1, -1]]", "[[1, 1, NaN]]", "[[1, 1, Infinity]]", '[[1, 1, "1"]]', "[[1, 1, true]]", "[[1, 1, null]]",
+        "[[1, 1, [1]]]", f"[[1, 1, {'9' * 400}]]",
+    ],
+)  # fmt: skip
+def test_strengths_that_are_not_the_patterns_are_refused(tmp_path: Path, strengths: str) -> None:
+    pattern = ConnectionPattern(2, ((0,), (0, 1)))
+    proposals = [(None, "random", pattern)]
+    run = make_run(tmp_path / "run", proposals, lambda _p, _s: 0.5, (0,), weigh=lambda _pattern, _seed: [[1.0, 2, 3]])
+    assert read_run(run).strengths == {0: ((1.0, 2.0, 3.0),)}
+    change = f"value_json = replace(value_json, '[[1.0, 2, 3]]', '{strengths}')"
+    _edit(run, f"UPDATE trial_user_attributes SET {change} WHERE key = 'outcome'")  # noqa: S608 - our own text
+    with pytest.raises(InputError, match=r"trial 0 records strengths .*, but its pattern has 3 connections"):
         read_run(run)
 
 

@@ -9,7 +9,7 @@ from conftest import CommandLine
 from test_blocks import by_closed_formula, by_whole_graph
 from test_distance import by_layer_order, random_pattern
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.cost import predict_cost
 from nas.score import score_candidate
 from search_spaces.blocks import transition_inputs
@@ -62,8 +62,8 @@ def test_a_row_holds_distances_costs_and_what_is_proven() -> None:
     assert row["certificate"] == certificate.status == "bounded"
     assert row["gap"] == pytest.approx(row["mean_bd"] / row["bound_mean_bd"] - 1, rel=1e-9)
     assert set(row) == {
-        *("template", *describe(pattern), "params", "flops"),
-        *("global_mean_bd", "global_max_bd", "from_loss_mean", *PROVEN),
+        *("template", *describe(pattern), "params", "flops", "activation_bytes"),
+        *("activation_bytes_efficient", "global_mean_bd", "global_max_bd", "from_loss_mean", *PROVEN),
     }
     assert json.loads(json.dumps(row)) == row
 

@@ -14,8 +14,9 @@ from optuna.storages import InMemoryStorage
 from test_halving import survive
 
 import nas.ledger
+from nas.candidate import Candidate
 from nas.checkpoints import slot_path
-from nas.config import Candidate, SearchConfig, format_toml
+from nas.config import SearchConfig, format_toml
 from nas.data import DataSet
 from nas.executors import Job, StopFlag, Trainer
 from nas.ledger import STUDY_NAME, Ledger

@@ -6,7 +6,8 @@ import optuna
 import pytest
 from conftest import SMALL
 
-from nas.config import Candidate, SearchConfig
+from nas.candidate import Candidate
+from nas.config import SearchConfig
 from nas.executors import Job, StopFlag, Trainer
 from nas.ledger import STUDY_NAME, Ledger
 from nas.readers import load_data

@@ -11,7 +11,8 @@ from conftest import SMALL
 from test_search import _accuracy, _new_storage, _open, _train_all, _trials_in
 
 import nas.strata
-from nas.config import SearchConfig, format_toml, validate
+from nas.checked import validate
+from nas.config import SearchConfig, format_toml
 from nas.executors import Job
 from nas.proposals import RandomStrategy
 from nas.search import count_asked

@@ -17,7 +17,8 @@ from test_plan import DIGITS, PROTOCOL, TINY, tiny, wide
 
 import run_search
 from analysis.results import read_run
-from nas.config import Candidate, SearchConfig, format_toml
+from nas.candidate import Candidate
+from nas.config import SearchConfig, format_toml
 from nas.executors import Job, Trainer, failed
 from nas.ledger import STUDY_NAME, Ledger
 from nas.plan import list_tasks, name_stratum
@@ -420,7 +421,7 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     plan = held[0]
     running = {
         "workers": 1, "attempts": 3, "trial_timeout": None, "checkpoint_seconds": 10.0, "gpus_per_worker": None,
-        "ray_address": None, "device": "cpu", "data": None,
+        "ray_address": None, "memory_efficient": False, "device": "cpu", "data": None,
     }  # fmt: skip
     assert run.config == {**plan["settings"], **running}
     by_key = {one["key"]: one for one in plan["patterns"]}

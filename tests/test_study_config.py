@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nas.config import SearchConfig, TrainingConfig, format_toml, validate
+from nas.candidate import TrainingConfig
+from nas.checked import validate
+from nas.config import SearchConfig, format_toml
 from nas.study_config import StudyConfig
 from search_spaces.design import Layout
 from search_spaces.errors import InputError

@@ -13,7 +13,7 @@ from analysis.findings import find
 from analysis.levels import measure_levels
 from analysis.report import write_report
 from analysis.results import read_run
-from nas.config import Candidate
+from nas.candidate import Candidate
 from search_spaces.plans import read_plan
 
 

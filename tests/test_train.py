@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot, slot_path
-from nas.config import Candidate, SearchConfig, TrainingConfig
+from nas.config import SearchConfig
 from nas.data import Split, split_data
 from nas.executors import Job, LostError, Trainer, failed
 from nas.network import build_network
@@ -97,7 +98,7 @@ def test_order_depends_on_seed_and_epoch_but_not_on_the_pattern(digits: Split) -
 
 
 def test_schedule_warms_up_linearly_and_falls_as_a_cosine_to_zero() -> None:
-    rates = [_rate(step, 100) for step in range(101)]
+    rates = [_rate(step, 100, None) for step in range(101)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[10] == 1
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))

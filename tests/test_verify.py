@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import CommandLine
 
-from nas.config import NetworkConfig
+from nas.candidate import NetworkConfig
 from nas.export import describe_export, verify_template
 from search_spaces.bounds import certify
 from search_spaces.budget import Budget, log_budget

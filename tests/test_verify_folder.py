@@ -17,7 +17,7 @@ from conftest import CommandLine
 from exported import CANDIDATE, export, make_weights, seal
 from onnx import numpy_helper
 
-from nas.config import Candidate, NetworkConfig
+from nas.candidate import Candidate, NetworkConfig
 from nas.export import describe_export
 from nas.manifest import FILES, MANIFEST, read_manifest
 from nas.verify import verify_folder

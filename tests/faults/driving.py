@@ -20,8 +20,9 @@ import optuna
 import sqlalchemy
 
 import nas.search
+from nas.candidate import Candidate
 from nas.checkpoints import Checkpoint
-from nas.config import Candidate, SearchConfig
+from nas.config import SearchConfig
 from nas.executors import Job, Trainer
 from nas.ledger import STUDY_NAME, check_database
 from nas.settings import settle_config

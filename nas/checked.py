@@ -1,0 +1,65 @@
+"""Settings as checked values: every problem told at once, under the flag's name."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from search_spaces.errors import InputError
+
+Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check needs, and what it says of them
+
+
+class Settings(BaseModel):
+    """Values that are checked, all problems told at once, and never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """Checks of several fields together; each gives what is wrong, or None."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        problems = [said for _, check in self.conflicts() if (said := check(self)) is not None]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """The model of these values.
+
+    Raises:
+        InputError: every problem at once, one a line, each under the flag's name.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = error.errors()
+    wrong = {str(problem["loc"][0]) for problem in problems if problem["loc"]}
+    lines = [_describe_problem(problem, model) for problem in problems]
+    if wrong:
+        # Checks of several fields have not run yet; those that need none of the wrong ones can.
+        sound = model.model_construct(**{name: value for name, value in values.items() if name not in wrong})
+        checks = (check for needed, check in model.conflicts() if not needed & wrong)
+        lines += [said for check in checks if (said := check(sound)) is not None]
+    once = dict.fromkeys("\n".join(lines).splitlines())
+    raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in once))
+
+
+def _describe_problem(problem: Any, model: type[Model]) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return str(message)
+    flag = str(problem["loc"][0]).replace("_", "-")
+    if problem["type"] == "extra_forbidden":
+        known = [name.replace("_", "-") for name in model.model_fields]
+        near = difflib.get_close_matches(flag, known, n=1)
+        return f"{flag}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{flag}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
