@@ -1,6 +1,5 @@
 """Memory-efficient training: the same numbers as the naive one, and what each keeps for its backward pass."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,13 +18,7 @@ from nas.readers import load_data
 from nas.train import refresh_statistics, train_candidate
 from search_spaces.templates import find_template
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 AROUND: dict[str, dict[str, Any]] = {

@@ -431,3 +431,60 @@ def test_a_candidate_of_no_template_has_no_rule_to_read_by() -> None:
     candidate = Candidate(find_template("log").build(5), NetworkConfig(layers=5, transition="rule"), seed=0)
     with pytest.raises(InputError, match="no named template; use log, all or last"):
         _ = candidate.wiring.read
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"block_layers": (3, 5), "blocks": 2, "layers": 6}, "the deepest of 5 layers, and blocks is 2, layers 6"),
+        ({"block_layers": (3, 5, 4), "blocks": 2, "layers": 5}, r"\[3, 5, 4\] are of 3 blocks"),
+        ({"block_layers": (), "layers": 5}, "must agree"),
+        ({"transition": "v1", "compression": 0.5}, "transitions v1 have widths of their own: drop compression"),
+        ({"transition": "v2", "compression": 0.5}, "transitions v2 have widths of their own: drop compression"),
+        ({"lr_drops": (0.75, 0.5)}, "lr-drops: the shares must ascend"),
+        ({"lr_drops": (0.5, 0.5)}, "lr-drops: the shares must ascend"),
+        ({"lr_drops": (0.5, 1.0)}, "lr-drops: "),
+        ({"dataset": "cifar-10"}, "dataset cifar-10 needs --data FOLDER"),
+        ({"dataset": "svhn"}, "dataset svhn needs --data FOLDER"),
+        # The pattern of V1 has the layers of both blocks, so that one of three layers is none of its budgets.
+        (
+            {"layers": 3, "blocks": 2, "transition": "v1", "budget": "layers:1,2,2"},
+            "for 6 layers needs 6 in-degrees, not 3",
+        ),
+    ],
+)
+def test_settings_of_whole_networks_that_cannot_be(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        validate(SearchConfig, values)
+
+
+def test_v1_s_budget_is_of_all_blocks() -> None:
+    config = validate(SearchConfig, {"layers": 4, "blocks": 3, "transition": "v1", "budget": "total:30"})
+    assert (config.pattern_depth, config.deepest, config.block_depths) == (12, 12, (4, 4, 4))
+    assert validate(SearchConfig, {"layers": 4, "blocks": 3, "budget": "total:9", "trials": 5}).pattern_depth == 4
+
+
+@pytest.mark.parametrize("transition", ["v1", "v2"])
+def test_networks_across_blocks_differ_in_cost(transition: str) -> None:
+    assert not NetworkConfig.model_validate({"transition": transition}).has_equal_cost
+    assert not NetworkConfig(block_layers=(24, 12), blocks=2).has_equal_cost
+
+
+@pytest.mark.parametrize(("size", "blocks", "fits"), [(13, 3, True), (13, 4, False), (16, 3, True), (12, 3, False)])
+def test_a_large_stem_leaves_a_quarter_of_the_image_to_halve(size: int, blocks: int, fits: bool) -> None:
+    values = {"blocks": blocks, "large_stem": True, "image": (3, size, 40)}
+    if fits:
+        assert validate(NetworkConfig, values).resolution == (-(-size // 4), 10)
+        return
+    with pytest.raises(InputError, match=f"{-(-size // 4)}x10 after the large stem away: give at most"):
+        validate(NetworkConfig, values)
+
+
+def test_a_file_may_name_network_and_recipe(tmp_path: Path) -> None:
+    path = write_config(tmp_path, 'network = "log-densenet-v2-12-24"\nrecipe = "log-densenet"\nepochs = 30\n')
+    config = _resolve(path, {"growth": 8})
+    assert (config.layers, config.blocks, config.growth, config.stem_channels) == (12, 3, 8, 48)
+    assert config.transition == "v2"
+    assert (config.epochs, config.lr, config.lr_drops) == (30, 0.1, (140 / 300, 210 / 300, 250 / 300))
+    with pytest.raises(InputError, match="there is no network '5'"):
+        _resolve(write_config(tmp_path, "network = 5\n"), {})

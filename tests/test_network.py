@@ -1,7 +1,7 @@
 """Networks: the built module against a second forward pass, who reads whom, initial weights a seed fixes."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -16,13 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.sampling import derive_generator, sample_uniform
 from search_spaces.templates import find_template
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw_candidate(budget: Budget, number: int = 0, seed: int = 0, **values: Any) -> Candidate:
