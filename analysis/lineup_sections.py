@@ -1,12 +1,13 @@
 """What a report says of networks side by side: accuracies at matched FLOPs, and which are told apart."""
 
-import shlex
 from collections.abc import Iterator
 
-from analysis.document import Block, Code, Heading, Paragraph, Picture, Table
+from analysis.averages import summarise_status
+from analysis.document import Block, Heading, Paragraph, Picture, Table
 from analysis.learning import select_trained
 from analysis.lineup import REFERENCE, Standing
 from analysis.results import Run
+from analysis.sections import build_provenance
 from analysis.wording import NONE, enumerate_words, format_interval
 from search_spaces.arcs import draw_arcs
 
@@ -56,9 +57,7 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
         if one.name in ("learned", "optimum", REFERENCE):
             yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
     yield Heading(2, "Provenance, and how to do it again")
-    told = [f"{name} {value}" for name, value in run.environment.items() if value]
-    yield Paragraph(f"{describe_lineup(run)}. Measured with {', '.join(told)}.")
-    yield Code(f"python run_search.py compare-networks --run {shlex.quote(str(run.path))}")
+    yield from build_provenance(run, summarise_status(run))
 
 
 def title(run: Run) -> str:

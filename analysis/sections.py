@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from analysis.document import Block, Code, Heading, Link, Paragraph, Table
 from analysis.final_sections import build_final
 from analysis.findings import Findings, View
 from analysis.inference import Primary
+from analysis.results import Run
 from analysis.stratum_sections import build_stratum, describe_data
 from analysis.strength_sections import build_strengths
 from analysis.study_sections import build_overview, build_plan
@@ -54,7 +56,7 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
         yield Heading(2, "Failures")
         yield from _failure_section(findings.candidates)
     yield Heading(2, "Provenance, and how to do it again")
-    yield from _provenance_section(findings)
+    yield from build_provenance(findings.run, findings.status)
 
 
 def title(findings: Findings) -> str:
@@ -171,9 +173,9 @@ def _failure_section(candidates: pd.DataFrame) -> Iterator[Block]:
         yield Paragraph(f"And {len(failed) - N_FAILURES} more: see candidates.csv.")
 
 
-def _provenance_section(findings: Findings) -> Iterator[Block]:
-    run = findings.run
-    groups = {"run": findings.status | {"best": None}, "data": run.data, "environment": run.environment}
+def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
+    """What a run's figures were measured with, and the commands that go on with it or do it again."""
+    groups = {"run": {**status, "best": None}, "data": run.data, "environment": run.environment}
     groups |= {"setting": run.config}
     rows = [
         (group, str(name), value if isinstance(value, str) else json.dumps(value))
@@ -184,7 +186,7 @@ def _provenance_section(findings: Findings) -> Iterator[Block]:
     yield Table(("", "name", "value"), tuple(rows))
     path = shlex.quote(str(run.path))
     storage = shlex.quote(storage_url(run.path / "study.db"))
-    command = "search" if run.plan is None else "study"
+    command = "study" if run.plan is not None else "compare-networks" if "networks" in run.config else "search"
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
     yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")
     again = f"python run_search.py {command} --run ANOTHER --config {shlex.quote(str(run.path / 'config.toml'))}"

@@ -1,6 +1,7 @@
 """The README: its tree is the one on the disk, its clauses the modules' own, its pictures and figures the tool's."""
 
 import ast
+import csv
 import hashlib
 import json
 import re
@@ -146,3 +147,43 @@ def test_its_lines_for_your_own_loop_build_the_network_that_they_say() -> None:
     names: dict[str, Any] = {}
     exec(program, names)  # noqa: S102  our own README
     assert names["network"](torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+
+
+def _points(one: dict[str, Any], names: tuple[str, str, str], form: str) -> str:
+    value, low, high = (format(100 * one[name], form) for name in names)
+    return f"{value} [{low}, {high}]"
+
+
+def test_its_networks_side_by_side_are_those_of_the_committed_summaries() -> None:
+    sets = [
+        json.loads((ROOT / "docs" / "networks" / name / "summary.json").read_text()) for name in ("digits", "fashion")
+    ]
+    by_name = [{one["name"]: one for one in held["networks"]} for held in sets]
+    text = " ".join(README.split())
+    for name in by_name[0]:
+        cells = []
+        for networks in by_name:
+            one = networks[name]
+            cells.append(_points(one, ("accuracy", "low", "high"), ".1f"))
+            compared = one["difference"] is not None
+            cells.append(_points(one, ("difference", "difference_low", "difference_high"), "+.1f") if compared else "")
+            cells.append(f"{one['flops'] / 1e6:.1f} M")
+        assert " ".join(f"| {name} | {' | '.join(cells)} |".split()) in text
+    told_apart = [one["name"] for held in sets for one in held["networks"] if (one["p_holm"] or 1) < 0.05]
+    assert not told_apart
+    assert "No network is told apart from log" in text
+
+
+def test_its_memory_is_that_of_the_committed_table() -> None:
+    with (ROOT / "docs" / "memory.csv").open() as stream:
+        rows = {
+            (row["network"], row["mode"]): row for row in csv.DictReader(stream) if row["layers_of_a_block"] == "64"
+        }
+    text = " ".join(README.split())
+    mib = {place: f"{int(row['measured_bytes']) / 2**20:,.0f}" for place, row in rows.items()}
+    for name, words in (("dense", "dense takes {} MiB and {}"), ("Log-DenseNet V1", "V1 {} and {}")):
+        assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
+    for name, words in (("Log-DenseNet V2", "V2 {} and {}"), ("midpoint", "midpoint {} and {}")):
+        assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
+    for row in rows.values():
+        assert int(row["measured_bytes"]) / int(row["predicted_bytes"]) - 1 < 0.001
