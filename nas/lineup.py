@@ -50,7 +50,10 @@ class LineupConfig(SearchConfig):
     @field_validator("networks", mode="before")
     @classmethod
     def _read_networks(cls, given: Any) -> Any:
-        return tuple(name for name in NETWORKS if name in given) + tuple(set(given) - set(NETWORKS))
+        """In the order of training, whatever was given; what is no network comes last, to be refused."""
+        if not isinstance(given, list | tuple):
+            return given
+        return tuple(sorted(dict.fromkeys(map(str, given)), key=lambda name: [*NETWORKS, name].index(name)))
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
