@@ -347,6 +347,9 @@ def search(
     ] = None,
     seeds: Seeds = None,
     templates: Templates = None,
+    pattern: Annotated[
+        list[Path] | None, _option("A template file to train beside them, of the run's budget; may be repeated.", SPACE)
+    ] = None,
     halving: Annotated[
         bool | None,
         typer.Option(
@@ -391,6 +394,7 @@ def search(
     """
     flags = _settings_given(locals(), without=("run", "config", "as_json"))
     flags["budget"] = budget or None  # typer's empty list: not given
+    flags["pattern"] = tuple(map(str, pattern)) if pattern else None
 
     from nas.lock import lock_run
 

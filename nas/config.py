@@ -37,6 +37,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         lookahead: tpe and evolve propose a pattern without the outcomes of so many, itself included, that came last:
             so many can be in training at a time.
         templates: whether the named templates that meet the budget are trained too.
+        pattern: template files whose patterns are trained beside them; each spends a budget of the run.
         workers: trainings at a time; auto: one a core or GPU.
         attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
         trial_timeout: seconds that one training may take in its worker, which is ended then; unset: no limit.
@@ -65,6 +66,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     strategy: Literal["random", "tpe", "evolve", "templates"] = "random"
     lookahead: PositiveInt = 4
     templates: bool = True
+    pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     workers: Literal["auto"] | PositiveInt = "auto"
     attempts: PositiveInt = 3
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
@@ -95,6 +97,11 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"none is given; the forms are {FORMS}")
         return given
 
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _read_patterns(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
     @property
     def budgets(self) -> tuple[str, ...]:
         """All budgets, in the order given."""
@@ -111,8 +118,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield from super().conflicts()
         yield {"budget", "layers", "blocks", "transition", "strategy", "trials"}, check_enough_patterns
         yield {"dataset", "data"}, _check_data_given
-        yield {"transition", "strategy"}, _check_rule_has_templates
-        yield {"strategy", "templates"}, _check_something_to_train
+        yield {"transition", "strategy", "pattern"}, _check_rule_has_templates
+        yield {"strategy", "templates", "pattern"}, _check_something_to_train
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
 
@@ -154,8 +161,9 @@ def _check_data_given(config: SearchConfig) -> str | None:
 
 
 def _check_rule_has_templates(config: SearchConfig) -> str | None:
-    lacks = config.transition == "rule" and config.strategy != "templates"
-    return "transition rule exists for named templates only: use --strategy templates, or log" if lacks else None
+    if config.transition != "rule" or (config.strategy == "templates" and config.pattern is None):
+        return None
+    return "transition rule exists for named templates only: use --strategy templates without --pattern, or log"
 
 
 def _check_halving(config: SearchConfig) -> str | None:
@@ -181,7 +189,7 @@ def _check_resources(config: SearchConfig) -> str | None:
 
 
 def _check_something_to_train(config: SearchConfig) -> str | None:
-    nothing = config.strategy == "templates" and not config.templates
+    nothing = config.strategy == "templates" and not config.templates and config.pattern is None
     return "strategy templates with --no-templates leaves nothing to train: drop one of them" if nothing else None
 
 

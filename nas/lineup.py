@@ -62,7 +62,7 @@ class LineupConfig(SearchConfig):
             if check is not check_enough_patterns:  # nothing is proposed
                 yield needed, check
         yield {"networks"}, _check_learned
-        yield {"transition", "stem_channels", "compression", "block_layers", "budget"}, _check_surroundings
+        yield {"transition", "stem_channels", "compression", "block_layers", "budget", "pattern"}, _check_surroundings
 
     @property
     def deepest(self) -> int:
@@ -76,10 +76,12 @@ def _check_learned(config: LineupConfig) -> str | None:
 
 
 def _check_surroundings(config: LineupConfig) -> str | None:
-    if config.has_equal_cost and config.transition == "log" and config.budget == "log":
+    is_plain = config.has_equal_cost and config.transition == "log" and config.budget == "log"
+    if is_plain and config.pattern is None:
         return None
     return (
-        "each network has surroundings of its own: drop transition, stem-channels, compression, block-layers and budget"
+        "each network has a pattern and surroundings of its own: drop transition, stem-channels, compression, "
+        "block-layers, budget and pattern"
     )
 
 

@@ -121,7 +121,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-# SGD with momentum 0.9; as here with Nesterov's, which Log-DenseNet's does not say.
+# All with momentum 0.9 and Nesterov's correction, as DenseNet; Log-DenseNet's paper speaks of momentum alone.
 RECIPES: dict[str, TrainingConfig] = {
     "densenet": TrainingConfig(epochs=300, lr=0.1, batch_size=64, weight_decay=1e-4, lr_drops=(0.5, 0.75)),
     "log-densenet": TrainingConfig(

@@ -13,7 +13,7 @@ from nas.ledger import Ledger
 from nas.readers import load_data
 from nas.run_directory import execute, hold_run, open_ledger
 from nas.source import LedgerSource, Listener, Task
-from nas.strata import Arrival, Stratum, count_arrivals, list_budgets
+from nas.strata import Arrival, Stratum, check_patterns, count_arrivals, list_budgets
 from nas.train import Outcome
 from search_spaces.pattern import ConnectionPattern
 
@@ -141,6 +141,7 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
         Interrupted: a signal came; the same call goes on.
     """
     data = load_data(config.dataset, config.data)
+    check_patterns(config)
     n_asked = count_asked(config)
     check_split(data, config.seeds, config.train_examples, config.validation_examples)
     config.network(data.n_classes, data.image)

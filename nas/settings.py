@@ -39,7 +39,8 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
     data = str(Path(config.data).resolve()) if config.data else None
-    config = config.model_copy(update={"device": device, "workers": workers, "data": data})
+    pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
+    config = config.model_copy(update={"device": device, "workers": workers, "data": data, "pattern": pattern})
     differences = _find_differences(validate(model, held), config) if held else []
     if differences:
         raise ConflictError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from nas.config import SearchConfig
 from nas.halving import Halving
@@ -10,6 +11,7 @@ from nas.proposals import create_strategy, iterate_templates
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.families import iterate_families
+from search_spaces.files import read_pattern
 from search_spaces.pattern import ConnectionPattern
 
 TEMPLATES = "templates"  # the strategy of patterns that were named and not proposed
@@ -163,18 +165,42 @@ def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, C
     """The patterns that a search trains beside its proposals, by name.
 
     Those templates that spend the budget; with several budgets also the families fitted to each, so that there is
-    something to compare budgets by. `rule` transitions are of templates alone.
+    something to compare budgets by. `rule` transitions are of templates alone. Then the patterns of files, by the
+    file's name.
+
+    Raises:
+        InputError: a file cannot be read.
     """
-    if not config.templates:
-        return
-    named = dict(iterate_templates(budget))
-    if len(config.budgets) > 1 and config.transition != "rule":
+    named = dict(iterate_templates(budget)) if config.templates else {}
+    if config.templates and len(config.budgets) > 1 and config.transition != "rule":
         named |= dict(iterate_families(budget))
+    given = ((Path(path).name, read_pattern(Path(path))) for path in config.pattern or ())
+    named |= {name: pattern for name, pattern in given if budget.is_met_by(pattern)}
     seen = set()
     for name, pattern in named.items():
         if pattern.key not in seen:
             seen.add(pattern.key)
             yield name, pattern
+
+
+def check_patterns(config: SearchConfig) -> None:
+    """Refuse pattern files that the run would not train.
+
+    Raises:
+        InputError: a file cannot be read, spends none of the run's budgets, or has another one's name.
+    """
+    budgets = list_budgets(config)
+    names = [Path(path).name for path in config.pattern or ()]
+    for path, name in zip(config.pattern or (), names, strict=True):
+        pattern = read_pattern(Path(path))
+        if not any(budget.is_met_by(pattern) for budget in budgets):
+            raise InputError(
+                f"{path} has {pattern.depth} layers and {pattern.n_connections} connections, and spends no budget of "
+                f"the run, {' or '.join(map(str, budgets))} over {budgets[0].depth} layers: give --budget "
+                f"total:{pattern.n_connections}"
+            )
+        if names.count(name) > 1:
+            raise InputError(f"two pattern files are called {name}, which the report could not tell apart: rename one")
 
 
 def list_budgets(config: SearchConfig) -> list[Budget]:

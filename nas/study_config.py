@@ -83,7 +83,7 @@ class StudyConfig(SearchConfig):
             if check is not check_enough_patterns:  # a design takes as many patterns as there are
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
-        yield {"strategy", "halving"}, _check_strategy
+        yield {"strategy", "halving", "pattern"}, _check_strategy
         yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
         yield {"regime", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
         yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
@@ -195,6 +195,8 @@ def _check_budgets(config: StudyConfig) -> str | None:
 
 
 def _check_strategy(config: StudyConfig) -> str | None:
+    if config.pattern is not None:
+        return "a study's design says which patterns are trained: drop pattern"
     if config.halving:
         return "a study trains every pattern to the end, or it could not compare them: drop halving"
     return None if config.strategy == "random" else "a study has no strategy: its design says what is trained"

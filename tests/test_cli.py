@@ -110,6 +110,11 @@ def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tm
     row = json.loads(command_line("pattern-from-strengths", "--run", run, "--to", file, "--json").stdout)
     assert row["sources"] == rows["learned"]["pattern"]
     assert command_line("verify", file).returncode == 0
+    trained = tmp_path / "trained"
+    flags = ["--run", trained, "--pattern", file, "--strategy", "templates", "--no-templates", *small[:2], *small[6:10]]
+    assert command_line("search", *flags, "--seeds", 1, "--workers", 1).returncode == 0
+    status = json.loads(command_line("search", "--run", trained, "--json").stdout.splitlines()[-1])
+    assert (status["complete"], status["patterns"]) == (1, 1)
     assert command_line("strengths", "--run", run, "--to", tmp_path / "told").returncode == 0
     table = (tmp_path / "told" / "strengths.csv").read_text().splitlines()
     assert (table[0], len(table)) == ("source,target,relative_strength", 1 + 10)

@@ -286,6 +286,7 @@ FULL = {
     "strategy": "tpe",
     "lookahead": 2,
     "templates": False,
+    "pattern": ("mine.json", "other.json"),
     "attempts": 5,
     "workers": 2,
     "trial_timeout": 90.5,

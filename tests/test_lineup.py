@@ -167,9 +167,9 @@ def test_dense_that_fails_teaches_nothing(tmp_path: Path) -> None:
         ({"networks": 5}, "networks: .*got 5"),
         ({"networks": "dense"}, "networks: .*got 'dense'"),
         ({"networks": [["dense"]]}, "networks"),
-        ({"transition": "last"}, "surroundings of its own"),
-        ({"stem_channels": 12}, "surroundings of its own"),
-        ({"budget": "total:9"}, "surroundings of its own"),
+        ({"transition": "last"}, "and surroundings of its own"),
+        ({"stem_channels": 12}, "and surroundings of its own"),
+        ({"budget": "total:9"}, "and surroundings of its own"),
     ],
 )
 def test_refusals(changes: dict[str, Any], said: str) -> None:

@@ -1,9 +1,11 @@
 """Strata: several budgets in one run, and proposals that depend on the order of arrival alone."""
 
 import copy
+import json
 import random
 import tomllib
 from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from nas.config import SearchConfig, format_toml
 from nas.executors import Job
 from nas.proposals import RandomStrategy
 from nas.search import count_asked
+from nas.strata import check_patterns, count_arrivals, iterate_named, list_budgets
+from nas.study_config import StudyConfig
 from nas.train import Outcome
 from search_spaces.budget import log_budget, parse_budget
 from search_spaces.errors import InputError
@@ -216,3 +220,61 @@ def test_several_budgets_survive_the_config_file() -> None:
     config = SearchConfig(**{**SMALL, "budget": BUDGETS})
     held = {name.replace("-", "_"): value for name, value in tomllib.loads(format_toml(config)).items()}
     assert validate(SearchConfig, held) == config
+
+
+# --- patterns of files ---------------------------------------------------------------------------------------------
+
+
+def write_pattern(path: Path, sources: Any) -> str:
+    path.write_text(json.dumps({"layers": len(sources), "sources": sources}))
+    return str(path)
+
+
+MINE = [[0], [0, 1], [0, 2], [1, 2, 3], [2, 3, 4]]  # the in-degrees of log
+
+
+@pytest.mark.parametrize("templates", [True, False])
+def test_patterns_of_files_are_trained_beside_the_named_ones(templates: bool, tmp_path: Path) -> None:
+    mine = write_pattern(tmp_path / "mine.json", MINE)
+    log = write_pattern(tmp_path / "theirs.json", [list(inputs) for inputs in find_template("log").build(5).sources])
+    config = SearchConfig(layers=5, strategy="templates", templates=templates, pattern=(mine, log))
+    check_patterns(config)
+    named = dict(iterate_named(log_budget(5), config))
+    assert named["mine.json"].sources == tuple(map(tuple, MINE))
+    # A template's pattern goes by its own name, where templates are trained.
+    assert ("theirs.json" in named) != templates
+    assert ("log" in named) == templates
+    assert count_arrivals(log_budget(5), config) == len(named)
+
+
+def test_of_several_budgets_a_file_s_pattern_belongs_to_its_own(tmp_path: Path) -> None:
+    mine = write_pattern(tmp_path / "mine.json", MINE)
+    config = SearchConfig(layers=5, budget=("total:9", "total:11"), trials=2, pattern=(mine,))
+    check_patterns(config)
+    held = [dict(iterate_named(budget, config)) for budget in list_budgets(config)]
+    assert ["mine.json" in named for named in held] == [False, True]
+
+
+def test_pattern_files_that_would_not_be_trained_are_refused(tmp_path: Path) -> None:
+    config = SearchConfig(layers=5, pattern=(write_pattern(tmp_path / "chain.json", [[0], [1], [2], [3], [4]]),))
+    with pytest.raises(InputError, match=r"5 layers and 5 connections.*spends no budget.*give --budget total:5"):
+        check_patterns(config)
+    with pytest.raises(InputError, match=r"gone\.json"):
+        check_patterns(SearchConfig(layers=5, pattern=(str(tmp_path / "gone.json"),)))
+    (tmp_path / "b").mkdir()
+    twice = (write_pattern(tmp_path / "mine.json", MINE), write_pattern(tmp_path / "b" / "mine.json", MINE))
+    with pytest.raises(InputError, match=r"two pattern files are called mine\.json"):
+        check_patterns(SearchConfig(layers=5, pattern=twice))
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "told"),
+    [
+        (SearchConfig, {"transition": "rule", "strategy": "templates"}, "rule exists for named templates only"),
+        (StudyConfig, {"layers": 24}, "a study's design says which patterns are trained"),
+        (SearchConfig, {"pattern": ()}, "pattern: "),
+    ],
+)
+def test_settings_that_have_no_place_for_pattern_files(model: Any, values: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        validate(model, {"pattern": ("mine.json",)} | values)
