@@ -95,6 +95,7 @@ def test_score_of_a_network_loads_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tmp_path: Path) -> None:
     run, small = tmp_path / "run", ["--layers", 4, "--blocks", 2, "--growth", 4, "--train-examples", 64, "--epochs", 1]
     small += ["--network", "dense", "--network", "log", "--network", "learned", "--seeds", 2, "--workers", 1]
