@@ -254,6 +254,13 @@ Epochs = Annotated[int | None, _option("Passes over the training set. [default: 
 LearningRate = Annotated[float | None, _option("Largest learning rate. [default: 0.15]", TRAINING)]
 BatchSize = Annotated[int | None, _option("Images a step. [default: 16]", TRAINING)]
 WeightDecay = Annotated[float | None, _option("L2 penalty. [default: 0.0001]", TRAINING)]
+LearningRateDrops = Annotated[
+    str | None,
+    _option(
+        "Shares of the training at which the rate falls to a tenth, as 0.5,0.75. [default: warm-up and cosine]",
+        TRAINING,
+    ),
+]
 RecipeOption = Annotated[
     str | None,
     _option("A schedule by name: densenet, log-densenet, short. Other flags win. [default: short]", TRAINING),
@@ -368,6 +375,7 @@ def search(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     weight_decay: WeightDecay = None,
+    lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
     network: NetworkOption = None,
@@ -443,7 +451,17 @@ def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[st
     data, workers = flags["data"], flags["workers"]
     flags["data"] = None if data is None else str(data)
     flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    flags["lr_drops"] = None if flags["lr_drops"] is None else _parse_numbers("lr-drops", flags["lr_drops"])
     return flags
+
+
+def _parse_numbers(name: str, text: str) -> tuple[float, ...]:
+    from search_spaces.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--{name} {text}: expected numbers with commas between, as 0.5,0.75") from None
 
 
 @contextmanager
@@ -499,6 +517,7 @@ def study(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     weight_decay: WeightDecay = None,
+    lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
     layers: Layers = None,
@@ -1173,6 +1192,7 @@ def compare_networks(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     weight_decay: WeightDecay = None,
+    lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
     layers: Layers = None,

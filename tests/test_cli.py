@@ -85,6 +85,18 @@ def test_score_takes_a_published_network(command_line: CommandLine) -> None:
     assert "no network 'densenet-122'" in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("0.5;0.75", "--lr-drops 0.5;0.75: expected numbers"), ("0.75,0.5", "lr-drops: the shares must ascend")],
+)
+def test_drops_of_the_learning_rate_are_checked(
+    command_line: CommandLine, tmp_path: Path, given: str, said: str
+) -> None:
+    done = command_line("search", "--run", tmp_path / "run", "--lr-drops", given)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
 def test_score_of_a_network_loads_no_torch() -> None:
     code = (
         "import sys, run_search; sys.argv[1:] = ['score', '--network', 'log-densenet-v1-12-16', '--json']\n"
