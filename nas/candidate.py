@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -44,11 +44,6 @@ class ShapeConfig(Settings):
     compression: Annotated[float, Field(gt=0, le=1)] | None = None
     block_layers: tuple[PositiveInt, ...] | None = None
     large_stem: bool = False
-
-    @field_validator("block_layers", mode="before")
-    @classmethod
-    def _read_block_layers(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
@@ -93,11 +88,6 @@ class NetworkConfig(ShapeConfig):
     classes: Annotated[int, Field(ge=2)] = 10
     image: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
 
-    @field_validator("image", mode="before")
-    @classmethod
-    def _read_image(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
-
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
         """See Settings."""
@@ -128,11 +118,6 @@ class TrainingConfig(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 16
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
-
-    @field_validator("lr_drops", mode="before")
-    @classmethod
-    def _read_drops(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
 
     @field_validator("lr_drops")
     @classmethod

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from search_spaces.errors import InputError
 
@@ -15,6 +15,11 @@ class Settings(BaseModel):
     """Values that are checked, all problems told at once, and never changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_lists(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given  # TOML and JSON have no tuples
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:

@@ -97,11 +97,6 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"none is given; the forms are {FORMS}")
         return given
 
-    @field_validator("pattern", mode="before")
-    @classmethod
-    def _read_patterns(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
-
     @property
     def budgets(self) -> tuple[str, ...]:
         """All budgets, in the order given."""

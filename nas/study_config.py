@@ -65,11 +65,6 @@ class StudyConfig(SearchConfig):
     check_epochs: PositiveInt | None = None
     check_patterns: Annotated[int, Field(ge=5)] = 12
 
-    @field_validator("also_layers", "regime", mode="before")
-    @classmethod
-    def _read_list(cls, values: Any) -> Any:
-        return tuple(values) if isinstance(values, list) else values
-
     @field_validator("mean_bd_bins", "span_bins")
     @classmethod
     def _check_bins(cls, text: str) -> str:
