@@ -87,7 +87,7 @@ def test_learned_is_the_strongest_of_the_trained_dense_networks(whole: Path) -> 
     assert learned == {ConnectionPattern(5, tuple(expected))}
 
 
-@pytest.mark.parametrize("n_before_signal", [1, 3, 9, 11])
+@pytest.mark.parametrize("n_before_signal", [3, 11])
 def test_an_interrupted_comparison_ends_with_the_same_figures(
     whole: Path, tmp_path: Path, n_before_signal: int
 ) -> None:
