@@ -1209,7 +1209,7 @@ def compare_networks(
     deterministic: Deterministic = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the papers' networks, a certified optimum and learned sparsity side by side at matched FLOPs.
+    """Train the papers' networks, a shortest pattern and learned sparsity side by side at matched FLOPs.
 
     Growth is that of `log`; the others get the growth that brings their FLOPs nearest to it. `learned` keeps the
     strongest connections of the trained dense networks. The same command again goes on with an interrupted run.

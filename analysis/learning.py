@@ -96,5 +96,6 @@ def _check_one(measured: pd.DataFrame, teacher: str) -> None:
             for _, row in strata.iterrows()
         ]
         raise InputError(
-            f"{teacher} is {len(found)} trained patterns: {'; '.join(found)}; runs of one stratum alone teach"
+            f"{teacher} is {len(found)} trained patterns: {'; '.join(found)}; give the first digits of a key that only "
+            "one of them has, or a run of one stratum"
         )

@@ -10,6 +10,8 @@ from analysis.results import Run
 from analysis.sections import build_provenance
 from analysis.wording import NONE, enumerate_words, format_interval
 from search_spaces.arcs import draw_arcs
+from search_spaces.bounds import certify
+from search_spaces.budget import log_budget
 
 WHAT = {
     "dense": "DenseNet-BC: every layer reads all earlier ones of its block",
@@ -52,12 +54,20 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
             "training was too short to tell them apart, and learned is little else than a random choice."
         )
     yield Heading(2, "The networks")
-    yield Table(("network", "what it is"), tuple((one.name, WHAT.get(one.name, NONE)) for one in standings))
+    yield Table(("network", "what it is"), tuple((one.name, _tell(one)) for one in standings))
     for one in standings:
         if one.name in ("learned", "optimum", REFERENCE):
             yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
     yield Heading(2, "Provenance, and how to do it again")
     yield from build_provenance(run, summarise_status(run))
+
+
+def _tell(one: Standing) -> str:
+    """What a network is; of the optimum also what is proven of it."""
+    if one.name != "optimum":
+        return WHAT.get(one.name, NONE)
+    found = certify(one.pattern, log_budget(one.pattern.depth))
+    return f"{WHAT[one.name]}; certificate: {found.status}, {100 * found.gap:.1f} % over the bound"
 
 
 def title(run: Run) -> str:

@@ -14,7 +14,7 @@ from analysis.results import STRATUM, parse_sources
 from analysis.results import Strengths as Recorded
 from search_spaces.distance import detours
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.strongest import relative_strengths
+from search_spaces.strongest import average_relative
 
 Relative = Mapping[tuple[int, int], float]  # (source, target) -> strength over the mean of its layer's
 Status = Literal["falls", "rises", "not_detected", "too_few"]
@@ -112,8 +112,8 @@ def average_strengths(measured: pd.DataFrame, recorded: Mapping[int, Recorded]) 
     averages: dict[str, Relative] = {}
     for key, rows in measured.groupby("key", sort=False):
         pattern = parse_sources(rows["sources"].iloc[0])
-        each = [relative_strengths(pattern, block) for number in rows["number"] for block in recorded[number]]
-        averages[str(key)] = {one: sum(block[one] for block in each) / len(each) for one in pattern.connections}
+        means = average_relative(pattern, [block for number in rows["number"] for block in recorded[number]])
+        averages[str(key)] = dict(zip(pattern.connections, means, strict=True))
     return averages
 
 

@@ -1,4 +1,4 @@
-"""The papers' networks, a certified optimum and learned sparsity, trained side by side at matched FLOPs."""
+"""The papers' networks, a shortest pattern and learned sparsity, trained side by side at matched FLOPs."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -128,6 +128,8 @@ def test_the_page_has_every_network_and_says_what_is_missing(run: Path, tmp_path
     text = format_markdown([*build_lineup(read_run(run), rank_networks(read_run(run)))])
     assert all(f"| {name} |" in text for name in NETWORKS)
     assert "Incomplete" not in text
+    assert "| optimum | the shortest pattern known" in text
+    assert "certificate: optimal, 0.0 % over the bound |" in text
     cut = make_lineup(tmp_path / "run", lambda name, seed: None if name == "dense" and seed else 0.5 + seed / 10, 9)
     text = format_markdown([*build_lineup(read_run(cut), rank_networks(read_run(cut)))])
     assert "Incomplete: 6 of 24 trainings are complete, 3 failed" in text
