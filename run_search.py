@@ -1,8 +1,11 @@
 """The command line: parse, wire, call; no logic."""
 
+import atexit
+import gc
 import json
 import os
 import signal
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from analysis.final import Final, FinalAccuracy
     from analysis.regret import Regrets
     from analysis.results import Run
+    from nas.bench_workers import Ceilings
+    from nas.benchmark import Row
     from nas.candidate import Candidate, NetworkConfig
     from nas.config import SearchConfig
     from nas.export import Exported
@@ -67,6 +72,14 @@ class Proposing(StrEnum):
     RANDOM = "random"
     TPE = "tpe"
     EVOLVE = "evolve"
+
+
+class Engine(StrEnum):
+    """How a network's layers run."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    FUSED = "fused"
 
 
 class Device(StrEnum):
@@ -274,6 +287,14 @@ MemoryEfficient = Annotated[
         show_default=False,
     ),
 ]
+EngineOption = Annotated[
+    Engine | None,
+    _option(
+        "eager: torch's operations; fused: a block's layers as one of ours, faster on a CPU, the same figures but for "
+        "rounding. [default: auto]",
+        RUNNING,
+    ),
+]
 Workers = Annotated[str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)]
 Attempts = Annotated[
     int | None,
@@ -378,6 +399,7 @@ def search(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    engine: EngineOption = None,
     network: NetworkOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
@@ -442,7 +464,8 @@ def _describe_workers(settings: "SearchConfig") -> str:
     most = settings.lookahead * settings.seeds * len(settings.budgets)
     if settings.strategy in ("tpe", "evolve") and settings.workers != "auto" and settings.workers > most:
         number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
-    return f"{number} on {settings.device}" + (f" at {settings.ray_address}" if settings.ray_address else "")
+    engine = "" if settings.engine == "eager" else f" with {settings.engine} layers"
+    return f"{number} on {settings.device}{engine}" + (f" at {settings.ray_address}" if settings.ray_address else "")
 
 
 def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
@@ -520,6 +543,7 @@ def study(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    engine: EngineOption = None,
     layers: Layers = None,
     also_layers: Annotated[
         list[int] | None, _option("Another depth to study too, a stratum of its own; may be repeated.", NETWORK)
@@ -730,7 +754,8 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
 
     run = results.path
     model = SearchConfig if results.plan is None else StudyConfig
-    own = validate(model, read_toml(run / "config.toml"))
+    # As in settle_config: runs that name no engine were made before there was another.
+    own = validate(model, {"engine": "eager", **read_toml(run / "config.toml")})
     settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
     regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
@@ -1195,6 +1220,7 @@ def compare_networks(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    engine: EngineOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,
@@ -1385,10 +1411,92 @@ def _format_estimate(row: dict[str, Any], name: str, sign: str) -> str:
     return "-" if value is None else f"{value:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
 
 
+@app.command()
+def bench(
+    device: DeviceOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Digits, 24 layers, growth 8, batch 64 alone.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How fast this machine trains: our engine against what PyTorch offers; its advice is what --engine auto follows.
+
+    A quarter of an hour and more; --quick takes less than a minute. Nothing else should run meanwhile.
+    """
+    console = _console(stderr=as_json)
+    with console.status("loading"):
+        from nas.bench_workers import measure_ceilings, start_workers
+        from nas.benchmark import advise_engine, compare_engines, list_contests
+        from nas.executors import resolve_device, resolve_workers
+        from nas.native import write_advice
+    resolved = resolve_device(_plain(device) or "auto")
+    n_workers = 1 if resolved == "cuda" else resolve_workers("auto", resolved)
+    shapes, engines = list_contests(resolved, quick)
+    rows = []
+    with start_workers(n_workers, resolved) as workers:
+        ceilings = measure_ceilings(workers)
+        _print_machine(console, resolved, n_workers, ceilings)
+        for shape in shapes:
+            with console.status(f"{shape}: {len(engines)} engines in turn"):
+                found = compare_engines(workers, shape, engines)
+            rows += found
+            _print_engines(console, found, ceilings)
+    engine = advise_engine(rows)
+    write_advice(engine)
+    console.print(f"advice for this machine: --engine {engine} --workers {n_workers}, which auto now means")
+    if as_json:
+        print(json.dumps([row.to_dict() for row in rows]))  # noqa: T201
+
+
+def _print_machine(console: "Console", device: str, n_workers: int, ceilings: "Ceilings") -> None:
+    from nas.environment import describe_versions
+    from nas.run_directory import name_device
+
+    versions = describe_versions(("torch",))
+    console.print(
+        f"{name_device(device)}, {n_workers} at a time; Python {versions['python']}, torch {versions['torch']}, "
+        f"skipsearch {versions['skipsearch']} at {versions['commit']}; load before {os.getloadavg()[0]:.2f}; ceilings "
+        f"of all together: matrix product {ceilings.matrix_flops / 1e9:.0f} GFLOP/s, copy "
+        f"{ceilings.copy_bytes / 1e9:.1f} GB/s"
+    )
+
+
+def _print_engines(console: "Console", rows: "list[Row]", ceilings: "Ceilings") -> None:
+    from rich.table import Table
+
+    def ratio(values: tuple[float, ...]) -> str:
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    table = Table(title=f"{rows[0].shape}; medians of {len(rows[0].rates)} rounds, ranges", title_justify="left")
+    for heading in (
+        "engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's", "GFLOP/s", "of matrix product",
+        "candidates/h",
+    ):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "engine" else "right")
+    for row in rows:
+        speed = row.steps_per_second
+        if speed is None:
+            table.add_row(row.engine, "other losses than eager: no speed")
+            continue
+        flops = speed * row.flops
+        table.add_row(
+            row.engine,
+            f"{speed:.1f}",
+            ratio(row.to_one_process),
+            ratio(row.to_strongest),
+            f"{flops / 1e9:.1f}",
+            f"{100 * flops / ceilings.matrix_flops:.0f} %",
+            f"{statistics.median(row.candidates):,.0f}" if row.candidates else "",
+        )
+    console.print(table)
+
+
 def main() -> None:
     """Run the command line; errors go to standard error, each class with its exit code."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # Cyclic garbage is looked for in all that was loaded, again and again: a quarter of the time of importing torch and
+    # the others, and a second at the interpreter's end.
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

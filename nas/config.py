@@ -48,6 +48,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         ray_address: of a Ray cluster to train on; unset: this machine.
         memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
             same figures.
+        engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
+            on a CPU and equal but for rounding; auto: what `bench` advised for this machine, else fused on a CPU.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.
     """
@@ -76,6 +78,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
     ray_address: str | None = None
     memory_efficient: bool = False
+    engine: Literal["auto", "eager", "fused"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 from search_spaces.sampling import derive_generator
 
 CROP_PADDING = 4
+AUGMENTED_TOGETHER = 512  # images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,7 @@ def split_final(data: DataSet, seed: int, train_examples: int | None, device: st
     Raises:
         InputError: more than there are.
     """
-    rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
+    rest = _list_others(data, data.test)
     if train_examples is not None and train_examples > len(rest):
         raise InputError(
             f"--train-examples {train_examples} asks for more than the {len(rest)} that {data.name} has beside "
@@ -100,18 +101,22 @@ def split_final(data: DataSet, seed: int, train_examples: int | None, device: st
 
 
 def _place(data: DataSet, train: NDArray[np.int64], measured: NDArray[np.int64], device: str) -> Split:
-    images = data.images[train].astype(np.float32)
+    images, measured_images = (data.images[part].astype(np.float32) for part in (train, measured))
     mean = images.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     deviation = images.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     scale = np.where(deviation > 0, deviation, 1)
+
+    for part in (images, measured_images):
+        part -= mean
+        part /= scale
 
     def place(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
     return Split(
-        train_images=place((images - mean) / scale),
+        train_images=place(images),
         train_labels=place(data.labels[train]),
-        validation_images=place((data.images[measured].astype(np.float32) - mean) / scale),
+        validation_images=place(measured_images),
         validation_labels=place(data.labels[measured]),
         augment=data.augment,
         mean=tuple(mean.ravel().tolist()),
@@ -153,22 +158,30 @@ def _split_indices(
             f"--validation-examples {validation_examples} asks for more than the {n_validation} that are set aside of "
             f"{data.name}"
         )
-    rest = np.setdiff1d(np.arange(len(data.labels)), data.test)
-    classes = np.unique(data.labels[rest])
+    rest = _list_others(data, data.test)
+    held = np.bincount(data.labels[rest])
     validation = _choose(data, rest, n_validation, derive_generator(seed, "validation"))
-    rest = np.setdiff1d(rest, validation)
+    rest = _list_others(data, data.test, validation)
     train = rest if n_train == len(rest) else _choose(data, rest, n_train, derive_generator(seed, "train"))
     if validation_examples is not None and validation_examples < n_validation:
         n_validation = validation_examples
         validation = _choose(data, validation, n_validation, derive_generator(seed, "used for validation"))
     for part in (train, validation):
-        missing = np.setdiff1d(classes, data.labels[part])
+        missing = np.flatnonzero((held > 0) & (np.bincount(data.labels[part], minlength=len(held)) == 0))
         if len(missing):
             raise InputError(
                 f"{data.name} cannot be split with every class in every part: {n_train} training or {n_validation} "
                 f"validation examples lack class {missing[0]}; give more of each class, or more --train-examples"
             )
     return train, validation
+
+
+def _list_others(data: DataSet, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of all examples that are in none of the parts, sorted."""
+    is_left = np.ones(len(data.labels), dtype=bool)
+    for part in parts:
+        is_left[part] = False
+    return np.flatnonzero(is_left)
 
 
 def _choose(data: DataSet, indices: NDArray[np.int64], n: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -179,7 +192,8 @@ def _choose(data: DataSet, indices: NDArray[np.int64], n: int, generator: np.ran
     largest = np.argsort(chosen - quotas, kind="stable")[: n - chosen.sum()]
     chosen[largest] += 1
     shuffled = generator.permutation(indices)
-    parts = [shuffled[data.labels[shuffled] == label][:k] for label, k in enumerate(chosen)]
+    labels = data.labels[shuffled]
+    parts = [shuffled[np.flatnonzero(labels == label)[:k]] for label, k in enumerate(chosen)]
     return np.sort(np.concatenate(parts))
 
 
@@ -193,13 +207,24 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         New images of the same shape.
     """
-    n, _, height, width = images.shape
+    n = len(images)
     shifts = torch.randint(0, 2 * CROP_PADDING + 1, (2, n), generator=generator).to(images.device)
     flips = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+    augmented = images.new_empty(images.shape)
+    # By parts, which stay in a CPU's cache and keep the copies on the way small.
+    parts = (torch.split(one, AUGMENTED_TOGETHER) for one in (images, shifts[0], shifts[1], flips, augmented))
+    for part, down, across, flipped, place in zip(*parts, strict=True):
+        place[:] = _crop(part, down, across, flipped)
+    return augmented
+
+
+def _crop(images: Tensor, down: Tensor, across: Tensor, flips: Tensor) -> Tensor:
+    """Each image as cut from itself padded, so far from the top and the left, and flipped left to right or not."""
+    n, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, [CROP_PADDING] * 4)
-    rows = shifts[0][:, None] + torch.arange(height, device=images.device)  # (n, height)
+    rows = down[:, None] + torch.arange(height, device=images.device)  # (n, height)
     columns = torch.arange(width, device=images.device).expand(n, width)
-    columns = shifts[1][:, None] + torch.where(flips[:, None], columns.flip(1), columns)  # (n, width)
-    index = torch.arange(n, device=images.device)[:, None, None]
-    # Indexing by (n, height, width) moves the sliced channels to the end.
-    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    columns = across[:, None] + torch.where(flips[:, None], columns.flip(1), columns)  # (n, width)
+    pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]  # (n, height, width)
+    index = pixels.reshape(n, 1, height * width).expand(n, channels, height * width)
+    return padded.flatten(2).gather(2, index).reshape(images.shape)

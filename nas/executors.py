@@ -20,8 +20,9 @@ from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Slot, slot_path, weights_path, write_weights
 from nas.config import SearchConfig
 from nas.data import DataSet, Split, split_data, split_final
+from nas.native import load_library, read_advice
 from nas.train import Outcome, train_candidate
-from search_spaces.errors import Interrupted, MachineError
+from search_spaces.errors import InputError, Interrupted, MachineError
 
 
 class StopFlag:
@@ -156,7 +157,15 @@ class Trainer:
                     write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
 
             return train_candidate(
-                candidate, split, training, check_stop, slot, job.pause_after, keep, self.config.memory_efficient
+                candidate,
+                split,
+                training,
+                check_stop,
+                slot,
+                job.pause_after,
+                keep,
+                memory_efficient=self.config.memory_efficient,
+                is_fused=self.config.engine == "fused",
             )
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"
@@ -219,6 +228,23 @@ def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"
     if name == "cuda" and not on_cluster and not torch.cuda.is_available():
         raise MachineError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
     return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+def resolve_engine(engine: str, device: str, bottleneck: bool) -> Literal["eager", "fused"]:
+    """The engine that a setting means on this machine: what `bench` advised there, else fused where it is compiled.
+
+    Args:
+        bottleneck: whether layers have bottlenecks: those run eagerly whatever the engine.
+
+    Raises:
+        InputError: fused on cuda.
+    """
+    if engine == "fused" and device == "cuda":
+        raise InputError("--engine fused is compiled for CPUs: use --engine eager or auto with --device cuda")
+    if engine == "eager" or (engine == "auto" and (device == "cuda" or bottleneck or read_advice() == "eager")):
+        return "eager"
+    # Here, so that it is built once, and not by every worker in its first training.
+    return "fused" if load_library() or engine == "fused" else "eager"
 
 
 def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:

@@ -65,6 +65,8 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
     own = {name: getattr(config, name) for name in SearchConfig.model_fields}
     own |= {"strategy": "templates", "trials": 1, "seeds": 5, "halving": False, "templates": True}
     own |= {"train_examples": None, "validation_examples": None, "pattern": None}
+    if changes.get("device") not in (None, config.device):
+        own["engine"] = "auto"  # the run's may not be for that device
     return validate(SearchConfig, own | {name: value for name, value in changes.items() if value is not None})
 
 

@@ -1,6 +1,6 @@
 """Candidate -> torch.nn.Module."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nas.candidate import Candidate, NetworkConfig
 from nas.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
+from nas.fused_layers import FusedLayers
 from search_spaces import blocks
 from search_spaces.sampling import derive_seed
 
@@ -21,7 +22,7 @@ class Gather(nn.Module):
         super().__init__()
         self.nodes = tuple(nodes)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
         return torch.cat([features[node] for node in self.nodes], dim=1)
 
 
@@ -38,7 +39,7 @@ class Reader(nn.Sequential):
         super().__init__(Gather(nodes), nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
         self.recompute = False
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
         """Nodes of the block, each (batch, channels, height, width) -> (batch, channels written, height, width)."""
         sources = [features[node] for node in cast(Gather, self[0]).nodes]
         if self.recompute and self.training and torch.is_grad_enabled():
@@ -82,12 +83,26 @@ class Block(nn.Module):
         self.layers = nn.ModuleList(
             _layer(network, nodes, wiring.channels(number, nodes)) for nodes in wiring.blocks[number].sources
         )
+        self._widths = wiring.blocks[number].inputs
+        self._wanted = wiring.read_after(number)
+        self._fused: FusedLayers | None = None
 
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """The block's inputs, each (batch, channels, height, width) -> all nodes: the inputs, then the layers'."""
-        features = list(inputs)
+    def fuse_layers(self) -> None:
+        """Run the layers as one operation from now on, where they have no bottlenecks: see FusedLayers."""
+        readers = [cast(Reader, layer) for layer in self.layers]
+        if all(len(reader) == Reader.N_RECOMPUTED for reader in readers):
+            sources = [cast(Gather, reader[0]).nodes for reader in readers]
+            normalisations = [cast(nn.BatchNorm2d, reader[1]) for reader in readers]
+            convolutions = [cast(nn.Conv2d, reader[3]) for reader in readers]
+            self._fused = FusedLayers(self._widths, sources, self._wanted, normalisations, convolutions)
+
+    def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
+        """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
+        if self._fused is not None and (self.training or not torch.is_grad_enabled()):
+            return self._fused(inputs, self.training)
+        features = dict(enumerate(inputs))
         for layer in self.layers:
-            features.append(layer(features))
+            features[len(features)] = layer(features)
         return features
 
 
@@ -120,6 +135,11 @@ class SkipNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, Reader):
                 module.recompute = recompute
+
+    def fuse_layers(self) -> None:
+        """Run each block's layers as one operation, where they have no bottlenecks; to be called on the device."""
+        for block in self.blocks:
+            cast(Block, block).fuse_layers()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, channels, height, width) -> logits (batch, classes)."""

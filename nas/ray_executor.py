@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-# Read by Ray when it is imported: no files of Tune's own, the older of its two printers, which can be silenced, and no
-# SIGINT handler of Tune's, which would make an interrupted run look finished.
+# Read by Ray, some when it is imported: no files of Tune's own, the older of its two printers, which can be silenced,
+# no SIGINT handler of Tune's, which would make an interrupted run look finished, and any number of trials that wait for
+# their workers: the searcher has a limit of its own, and Tune's, which is 1, would start workers one after the other.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
 
 import ray
 from ray import tune

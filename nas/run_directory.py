@@ -109,10 +109,11 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
 def describe_environment(device: str) -> dict[str, str]:
     """What figures were measured with: device, versions, commit."""
     versions = describe_versions(("torch", "optuna", "numpy"))
-    return {"device": _name_device(device), **versions, "schema": str(SCHEMA)}
+    return {"device": name_device(device), **versions, "schema": str(SCHEMA)}
 
 
-def _name_device(device: str) -> str:
+def name_device(device: str) -> str:
+    """The device that trainings ran on, as reports say it."""
     if device == "cpu":
         return f"{platform.machine()} CPU, one thread a worker"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA, on a cluster"

@@ -15,7 +15,8 @@ Config = TypeVar("Config", bound=SearchConfig)
 
 
 def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model: type[Config]) -> Config:
-    """The settings of a run: its own where it has some, changed where that is allowed; device and workers resolved.
+    """The settings of a run: its own where it has some, changed where that is allowed; device, workers and engine
+    resolved.
 
     Args:
         run: the run directory; need not exist.
@@ -30,17 +31,22 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     _check_folder(run)
     held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
     _check_kind(run, held, model)
+    if held:
+        held.setdefault("engine", "eager")  # of runs that were made before there was another
     config = validate(model, {**held, **merge_settings(file, flags)})
 
-    from nas.executors import resolve_device, resolve_workers  # torch: seconds that a wrong setting need not wait
+    # torch: seconds that a wrong setting need not wait
+    from nas.executors import resolve_device, resolve_engine, resolve_workers
 
     device = resolve_device(config.device, on_cluster=config.ray_address is not None)
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
+    engine = resolve_engine(config.engine, device, config.bottleneck)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
-    config = config.model_copy(update={"device": device, "workers": workers, "data": data, "pattern": pattern})
+    resolved = {"device": device, "workers": workers, "engine": engine, "data": data, "pattern": pattern}
+    config = config.model_copy(update=resolved)
     differences = _find_differences(validate(model, held), config) if held else []
     if differences:
         raise ConflictError(

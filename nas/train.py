@@ -79,6 +79,7 @@ def train_candidate(
     pause_after: int | None = None,
     keep_trained: Callable[[nn.Module], None] = lambda _: None,
     memory_efficient: bool = False,
+    is_fused: bool = False,
 ) -> Outcome:
     """Train a candidate and measure it on validation images.
 
@@ -94,6 +95,7 @@ def train_candidate(
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
         keep_trained: called with the network, its batch statistics taken, once its training is done and measured.
         memory_efficient: whether activations are made anew in the backward pass.
+        is_fused: whether a block's layers run as one operation, and the optimiser as one too: equal but for rounding.
 
     Returns:
         An outcome, with an error and no value if a loss was not finite.
@@ -102,8 +104,15 @@ def train_candidate(
     device = split.train_images.device
     network = build_network(candidate).to(device)
     network.recompute_activations(memory_efficient)
+    if is_fused:
+        network.fuse_layers()
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay, nesterov=True
+        network.parameters(),
+        lr=config.lr,
+        momentum=MOMENTUM,
+        weight_decay=config.weight_decay,
+        nesterov=True,
+        fused=is_fused or None,
     )
     last = min(pause_after or config.epochs, config.epochs)
     held, problem = _take_up(slot, network, optimizer, str(device), last)

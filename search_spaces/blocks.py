@@ -117,6 +117,11 @@ class Wiring:
         inputs = self.blocks[block].inputs
         return sum(inputs[node] if node < len(inputs) else self.growth for node in nodes)
 
+    def read_after(self, block: int) -> tuple[int, ...]:
+        """Nodes of a block that are read after its layers, ascending: by its transitions, or by the classifier."""
+        reads = [transition.reads for transition in self.blocks[block].transitions] or [self.read]
+        return tuple(sorted(set().union(*reads)))
+
     @property
     def stem(self) -> int:
         """Channels that the stem writes."""

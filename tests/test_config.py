@@ -92,6 +92,8 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("gpus_per_worker", -0.5),
         ("gpus_per_worker", float("nan")),
         ("ray_address", 6379),
+        ("engine", "compiled"),
+        ("engine", True),
         ("device", "tpu"),
         ("seed", -1),
     ],
@@ -296,6 +298,7 @@ FULL = {
     "gpus_per_worker": 0.25,
     "ray_address": "10.0.0.1:6379",
     "memory_efficient": True,
+    "engine": "eager",
     "device": "cuda",
     "seed": 11,
 }

@@ -664,6 +664,13 @@ def test_augmentation_is_fixed_by_its_generator_and_changes_nothing_it_was_given
     assert not torch.equal(augment_images(images, generator), first)
 
 
+def test_augmentation_does_not_depend_on_how_many_images_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(40, 3, 6, 7, generator=torch.Generator().manual_seed(1))
+    whole = augment(images)
+    monkeypatch.setattr("nas.data.AUGMENTED_TOGETHER", 7)
+    assert torch.equal(augment(images), whole)
+
+
 def test_fewer_validation_examples_leave_the_training_examples_as_they_are(digits: DataSet) -> None:
     train, validation = _split_indices(digits, 3, 300)
     same, fewer = _split_indices(digits, 3, 300, 100)

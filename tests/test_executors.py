@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from nas.executors import StopFlag, resolve_device, resolve_workers
-from search_spaces.errors import Interrupted, MachineError
+from nas.executors import StopFlag, resolve_device, resolve_engine, resolve_workers
+from search_spaces.errors import InputError, Interrupted, MachineError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -67,3 +67,40 @@ def test_workers_auto_is_one_a_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     assert resolve_workers("auto", "cuda") == 3
     assert resolve_workers(7, "cpu") == 7
     assert [resolve_workers("auto", "cuda", share) for share in (0.25, 0.4, 1, 2, 4)] == [12, 6, 3, 1, 1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("advice", [None, "eager", "fused"])
+def test_engine_auto_is_what_suits_the_machine(
+    advice: str | None, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.executors.read_advice", lambda: advice)
+    monkeypatch.setattr("nas.executors.load_library", lambda: compiled)
+    fastest = "fused" if compiled and advice != "eager" else "eager"
+    assert resolve_engine("auto", "cpu", bottleneck=False) == fastest
+    assert resolve_engine("auto", "cpu", bottleneck=True) == "eager"
+    assert resolve_engine("auto", "cuda", bottleneck=False) == "eager"
+
+
+def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> bool:
+        raise AssertionError("the library was asked for")
+
+    monkeypatch.setattr("nas.executors.load_library", build)
+    monkeypatch.setattr("nas.executors.read_advice", lambda: None)
+    assert resolve_engine("auto", "cuda", bottleneck=False) == resolve_engine("auto", "cpu", bottleneck=True) == "eager"
+    with pytest.raises(AssertionError, match="was asked for"):
+        resolve_engine("auto", "cpu", bottleneck=False)
+    monkeypatch.setattr("nas.executors.read_advice", lambda: "eager")
+    assert resolve_engine("auto", "cpu", bottleneck=False) == "eager"
+
+
+@pytest.mark.parametrize("advice", ["eager", "fused"])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.executors.read_advice", lambda: advice)
+    monkeypatch.setattr("nas.executors.load_library", lambda: False)
+    assert resolve_engine("fused", "cpu", bottleneck) == "fused"
+    assert [resolve_engine("eager", device, bottleneck) for device in ("cpu", "cuda")] == ["eager", "eager"]
+    with pytest.raises(InputError, match="--engine fused is compiled for CPUs: use --engine eager or auto"):
+        resolve_engine("fused", "cuda", bottleneck)

@@ -103,7 +103,7 @@ def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, sa
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert "token authentication" not in error
-    assert "as many at a time as fit on cpu at" in out
+    assert "as many at a time as fit on cpu with fused layers at" in out
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     lost = {trial.number: trial.user_attrs["attempts"]["lost"] for trial in trials if "attempts" in trial.user_attrs}

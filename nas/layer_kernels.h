@@ -1,0 +1,128 @@
+// Layers of small networks on a CPU: BN-ReLU and 3x3 convolution in cache, forward and backward, without torch.
+//
+// Maps lie as (group, node, row, channel of the node, column, lane): the images of a batch, LANES of them a group, are
+// innermost. So every load is of whole vectors whatever the size of the images, one weight meets LANES images at a
+// time, and what a band of rows needs of a node is one piece of memory.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace skipsearch {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+constexpr int N_ACCUMULATORS = 24;  // of 32 registers
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+constexpr int N_ACCUMULATORS = 12;  // of 16
+#elif defined(__aarch64__)
+constexpr int VECTOR_BYTES = 16;
+constexpr int N_ACCUMULATORS = 24;  // of 32
+#else
+constexpr int VECTOR_BYTES = 16;
+constexpr int N_ACCUMULATORS = 12;  // of 16
+#endif
+constexpr int TAPS = 3;                            // of a convolution, each way
+constexpr int MOST_CHANNELS = N_ACCUMULATORS / TAPS;  // written by a tile
+
+template <typename T>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(VECTOR_BYTES)));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::type;
+template <typename T>
+constexpr int LANES = VECTOR_BYTES / sizeof(T);
+
+struct Size {
+    int64_t height, width;
+    int64_t pixels() const { return height * width; }
+    int64_t padded() const { return width + 2; }
+};
+
+// Where a channel's map lies in its group: its first vector, and how many vectors further the next row begins.
+struct Place {
+    int64_t begin, row;
+};
+
+template <typename T>
+inline T add_lanes(const Vector<T>& vector) {
+    T sum = 0;
+    for (int lane = 0; lane < LANES<T>; ++lane) sum += vector[lane];
+    return sum;
+}
+
+// Channels that the next tile writes, of so many left.
+inline int tile_channels(int64_t n_left) {
+    int n = MOST_CHANNELS;
+    while (n > n_left) n /= 2;
+    return n;
+}
+
+// Weights (written, read, 3, 3) -> tile after tile of channels written (read, tap, channel of the tile).
+template <typename T>
+void arrange_weights(const T* weights, int64_t n_written, int64_t n_read, T* to) {
+    for (int64_t first = 0; first < n_written;) {
+        const int n = tile_channels(n_written - first);
+        for (int64_t read = 0; read < n_read; ++read)
+            for (int tap = 0; tap < TAPS * TAPS; ++tap)
+                for (int r = 0; r < n; ++r) *to++ = weights[((first + r) * n_read + read) * TAPS * TAPS + tap];
+        first += n;
+    }
+}
+
+// The same of the transposed convolution, which brings gradients from the channels written to those read.
+template <typename T>
+void arrange_transposed(const T* weights, int64_t n_written, int64_t n_read, T* to) {
+    for (int64_t first = 0; first < n_read;) {
+        const int n = tile_channels(n_read - first);
+        for (int64_t written = 0; written < n_written; ++written)
+            for (int tap = TAPS * TAPS - 1; tap >= 0; --tap)
+                for (int r = 0; r < n; ++r) *to++ = weights[(written * n_read + first + r) * TAPS * TAPS + tap];
+        first += n;
+    }
+}
+
+// One layer's view of its block.
+template <typename T>
+struct Layer {
+    int64_t n_read, n_written, first;  // first: of the channels that it writes
+    std::vector<int64_t> channels;     // that it reads
+    const Place* places;               // of all channels of the block
+    const T* weights;                  // (written, read, 3, 3)
+    std::vector<T> factor, offset;     // BN of each channel read: factor * x + offset
+    std::vector<char> is_fresh;        // whether the channel's gradient is not begun yet
+};
+
+// Write one group's maps of the layer. maps: all channels of the group.
+template <typename T>
+void forward(const Layer<T>& layer, const T* arranged, const Size& size, Vector<T>* maps,
+             std::vector<Vector<T>>& scratch);
+
+// Add what one group says of the layer's gradients.
+// maps, gradients: of all channels of the group; those that are fresh hold anything. means: of each channel. by_weight: (read, tile of written, row of
+// taps, channel of the tile, column of taps). by_activation: (read, 2): the sums, over this group's images, of the
+// gradient of what BN gives, and of its product with what BN takes less the mean.
+template <typename T>
+void backward(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
+              Vector<T>* gradients, const T* means, Vector<T>* by_weight, Vector<T>* by_activation,
+              std::vector<Vector<T>>& scratch);
+
+// Add up the lanes of by_weight into the gradient of the weights (written, read, 3, 3).
+template <typename T>
+void gather_weight_gradient(const Vector<T>* by_weight, int64_t n_written, int64_t n_read, T* gradient) {
+    for (int64_t read = 0; read < n_read; ++read)
+        for (int64_t first = 0; first < n_written;) {
+            const int n = tile_channels(n_written - first);
+            for (int i = 0; i < TAPS; ++i)
+                for (int r = 0; r < n; ++r)
+                    for (int j = 0; j < TAPS; ++j)
+                        gradient[(((first + r) * n_read + read) * TAPS + i) * TAPS + j] = add_lanes<T>(*by_weight++);
+            first += n;
+        }
+}
+
+}  // namespace skipsearch

@@ -1,0 +1,511 @@
+// The layers of a block as one torch operator for the CPU: skipsearch::layers, with its gradient.
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "layer_kernels.h"
+
+namespace skipsearch {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// A block: its nodes are the inputs, then one a layer; all nodes' channels lie one after the other.
+struct Block {
+    int64_t n_members, n_images, n_layers, growth;
+    Size size;
+    std::vector<int64_t> first;                           // channel of each node, and their number
+    std::vector<Place> places;                            // of each channel
+    std::vector<std::vector<std::vector<int64_t>>> read;  // channels read: member, layer
+
+    Block(int64_t n_members, int64_t n_images, Size size, const std::vector<int64_t>& widths, const Tensor& sources,
+          IntArrayRef degrees, TensorList weights)
+        : n_members(n_members), n_images(n_images), n_layers(weights.size()), size(size), first{0} {
+        TORCH_CHECK(!widths.empty() && n_layers > 0 && (int64_t)degrees.size() == n_layers && weights[0].dim() >= 4,
+                    "layers: a block has inputs, layers, and as many in-degrees as layers");
+        growth = weights[0].size(-4);
+        for (int64_t width : widths) add_node(width);
+        for (int64_t layer = 0; layer < n_layers; ++layer) add_node(growth);
+        list_channels(sources, degrees, weights, widths.size());
+    }
+
+    void add_node(int64_t width) {
+        for (int64_t channel = 0; channel < width; ++channel)
+            places.push_back({first.back() * size.pixels() + channel * size.width, width * size.width});
+        first.push_back(first.back() + width);
+    }
+
+    void list_channels(const Tensor& sources, IntArrayRef degrees, TensorList weights, int64_t n_inputs) {
+        int64_t n_sources = 0;
+        for (int64_t degree : degrees) n_sources += degree;
+        TORCH_CHECK(sources.scalar_type() == at::kLong && sources.sizes() == IntArrayRef({n_members, n_sources}),
+                    "layers: sources are int64 (cohort, all layers' in-degrees), here (", n_members, ", ", n_sources,
+                    "), given ", sources.sizes());
+        const Tensor table = sources.contiguous();
+        const int64_t* node = table.const_data_ptr<int64_t>();
+        read.resize(n_members);
+        for (int64_t member = 0; member < n_members; ++member)
+            for (int64_t layer = 0; layer < n_layers; ++layer) {
+                std::vector<int64_t> own;
+                for (int64_t k = 0; k < degrees[layer]; ++k, ++node) {
+                    TORCH_CHECK(0 <= *node && *node < n_inputs + layer, "layers: layer ", layer + 1,
+                                " of a block of ", n_inputs, " inputs cannot read node ", *node);
+                    for (int64_t channel = first[*node]; channel < first[*node + 1]; ++channel) own.push_back(channel);
+                }
+                const IntArrayRef shape = weights[layer].sizes();
+                TORCH_CHECK(shape.size() >= 4 && shape.slice(shape.size() - 4) ==
+                                                     IntArrayRef({growth, (int64_t)own.size(), TAPS, TAPS}) &&
+                                weights[layer].numel() == n_members * growth * (int64_t)own.size() * TAPS * TAPS,
+                            "layers: layer ", layer + 1, " reads ", own.size(), " channels, and its weights are ", shape);
+                read[member].push_back(std::move(own));
+            }
+    }
+
+    int64_t n_channels() const { return first.back(); }
+    int64_t n_inputs() const { return (int64_t)first.size() - 1 - n_layers; }
+    int64_t n_values() const { return n_images * size.pixels(); }  // of a channel
+    template <typename T>
+    int64_t n_groups() const {
+        return (n_images + LANES<T> - 1) / LANES<T>;
+    }
+    int64_t group_vectors() const { return n_channels() * size.pixels(); }
+    std::vector<int64_t> shape(int64_t node) const {  // as torch has it
+        return {n_members, n_images, first[node + 1] - first[node], size.height, size.width};
+    }
+};
+
+template <typename T>
+Tensor new_maps(const Block& block, const at::TensorOptions& options, bool zero) {
+    const std::vector<int64_t> shape{block.n_members,   block.n_groups<T>(), block.n_channels(),
+                                     block.size.height, block.size.width,    LANES<T>};
+    return zero ? at::zeros(shape, options) : at::empty(shape, options);
+}
+
+// A member's own, const or not.
+template <typename T, typename Scalar>
+auto view_maps(const Block& block, Scalar* maps, int64_t member) {
+    using Own = std::conditional_t<std::is_const_v<Scalar>, const Vector<T>, Vector<T>>;
+    return reinterpret_cast<Own*>(maps) + member * block.n_groups<T>() * block.group_vectors();
+}
+
+// Apply f(image's value, map's value) to a node's images (batch, channels, height, width) and its maps of all groups.
+template <typename T, typename F>
+void visit_images(const Block& block, T* images, Vector<T>* maps, int64_t node, F f) {
+    const auto [height, width] = block.size;
+    const int64_t n_channels = block.first[node + 1] - block.first[node];
+    const Place* places = &block.places[block.first[node]];
+    for (int64_t begin = 0; begin < block.n_images; begin += LANES<T>, maps += block.group_vectors()) {
+        const int64_t end = std::min<int64_t>(begin + LANES<T>, block.n_images);
+        for (int64_t row = 0; row < n_channels * height; ++row) {  // one after the other: it stays in cache
+            const Place place = places[row / height];
+            T* lanes = reinterpret_cast<T*>(maps + place.begin + row % height * place.row);
+            for (int64_t image = begin; image < end; ++image) {
+                T* own = images + (image * n_channels * height + row) * width;
+                for (int64_t x = 0; x < width; ++x) f(own[x], lanes[x * LANES<T> + image - begin]);
+            }
+        }
+    }
+}
+
+// 1 for each lane of the last group that holds an image, 0 for the others.
+template <typename T>
+Vector<T> mask_last(const Block& block) {
+    Vector<T> mask = {};
+    for (int64_t lane = 0; lane <= (block.n_images - 1) % LANES<T>; ++lane) mask[lane] = 1;
+    return mask;
+}
+
+// Apply f(vector, mask) to all of a channel's maps.
+template <typename T, typename F>
+void visit_channel(const Block& block, int64_t channel, F f) {
+    const Vector<T> every = Vector<T>{} + T(1), last = mask_last<T>(block);
+    const int64_t n_groups = block.n_groups<T>();
+    const Place place = block.places[channel];
+    for (int64_t group = 0; group < n_groups; ++group) {
+        const Vector<T> mask = group == n_groups - 1 ? last : every;
+        for (int64_t y = 0; y < block.size.height; ++y) {
+            const int64_t begin = group * block.group_vectors() + place.begin + y * place.row;
+            for (int64_t i = begin; i < begin + block.size.width; ++i) f(i, mask);
+        }
+    }
+}
+
+// Mean and variance of a channel over batch and pixels, in two passes.
+template <typename T>
+void measure_channel(const Block& block, const Vector<T>* maps, int64_t channel, T* mean, T* variance) {
+    Vector<T> sum = {}, squares = {};
+    visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) { sum += maps[i] * mask; });
+    const T centre = mean[channel] = add_lanes<T>(sum) / block.n_values();
+    visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) {
+        const Vector<T> deviation = (maps[i] - centre) * mask;
+        squares += deviation * deviation;
+    });
+    variance[channel] = add_lanes<T>(squares) / block.n_values();
+}
+
+// What a layer of a member is given: memory of this type, the cohort's members one after the other.
+template <typename T>
+const T* view(const std::vector<Tensor>& tensors, int64_t number, int64_t member, int64_t n_values) {
+    return tensors[number].const_data_ptr<T>() + member * n_values;
+}
+
+// Of each layer, contiguous.
+struct Parameters {
+    std::vector<Tensor> scales, shifts, weights;
+};
+
+// One layer of a member, ready for the kernels; BN as factor and offset of each channel read.
+// mean_and_variance: of the k-th channel read.
+template <typename T, typename F>
+Layer<T> view_layer(const Block& block, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
+                    F mean_and_variance) {
+    Layer<T> layer;
+    layer.channels = block.read[member][number];
+    layer.n_read = layer.channels.size();
+    layer.n_written = block.growth;
+    layer.first = block.first[block.n_inputs() + number];
+    layer.places = block.places.data();
+    layer.weights = view<T>(parameters.weights, number, member, layer.n_written * layer.n_read * TAPS * TAPS);
+    const T* scale = view<T>(parameters.scales, number, member, layer.n_read);
+    const T* shift = view<T>(parameters.shifts, number, member, layer.n_read);
+    for (int64_t k = 0; k < layer.n_read; ++k) {
+        const auto [mean, variance] = mean_and_variance(k, layer);
+        layer.factor.push_back(scale[k] / std::sqrt(variance + T(epsilon)));
+        layer.offset.push_back(shift[k] - mean * layer.factor[k]);
+    }
+    return layer;
+}
+
+std::vector<Tensor> make_contiguous(TensorList tensors) {
+    std::vector<Tensor> result;
+    for (const Tensor& tensor : tensors) result.push_back(tensor.contiguous());
+    return result;
+}
+
+using Outputs = std::tuple<std::vector<Tensor>, Tensor, Tensor, Tensor>;
+
+Block read_block(TensorList inputs, const Tensor& sources, IntArrayRef degrees, TensorList weights) {
+    TORCH_CHECK(!inputs.empty(), "layers: a block has an input at least");
+    std::vector<int64_t> widths;
+    for (const Tensor& input : inputs) {
+        const IntArrayRef shape = inputs[0].sizes(), own = input.sizes();
+        TORCH_CHECK(own.size() == 5 && own.slice(0, 2) == shape.slice(0, 2) && own.slice(3) == shape.slice(3),
+                    "layers: inputs are (cohort, batch, channels, height, width), given ", shape, " and ", own);
+        TORCH_CHECK(input.numel() > 0 && input.scalar_type() == inputs[0].scalar_type(),
+                    "layers: inputs are of one type, and none is empty");
+        widths.push_back(own[2]);
+    }
+    const IntArrayRef shape = inputs[0].sizes();
+    return Block(shape[0], shape[1], {shape[3], shape[4]}, widths, sources, degrees, weights);
+}
+
+// The kernels read memory as it lies: what does not fit must not get there.
+void check_fit(const Block& block, IntArrayRef outputs, std::initializer_list<TensorList> normalisations) {
+    const int64_t n_nodes = block.n_inputs() + block.n_layers;
+    for (int64_t node : outputs)
+        TORCH_CHECK(0 <= node && node < n_nodes, "layers: a block of ", n_nodes, " nodes cannot give node ", node);
+    for (const TensorList list : normalisations) {
+        TORCH_CHECK((int64_t)list.size() == block.n_layers, "layers: of scales, shifts and running statistics there is "
+                    "one a layer, given ", list.size(), " for ", block.n_layers, " layers");
+        for (int64_t layer = 0; layer < block.n_layers; ++layer)
+            TORCH_CHECK(list[layer].numel() == block.n_members * (int64_t)block.read[0][layer].size(), "layers: layer ",
+                        layer + 1, " reads ", block.read[0][layer].size(), " channels, and of its scale, shift and "
+                        "running statistics one is ", list[layer].sizes());
+    }
+}
+
+// The forward pass of one member. maps, mean, variance: its own.
+template <typename T>
+void run_member(const Block& block, const std::vector<Tensor>& inputs, const Parameters& parameters,
+                const std::vector<Tensor>& running_means, const std::vector<Tensor>& running_variances,
+                double epsilon, int64_t member, Vector<T>* maps, T* mean, T* variance) {
+    const bool is_training = running_means.empty();
+    std::vector<Vector<T>> scratch;
+    std::vector<T> arranged;
+    auto measure = [&](int64_t node) {
+        for (int64_t channel = block.first[node]; is_training && channel < block.first[node + 1]; ++channel)
+            measure_channel<T>(block, maps, channel, mean, variance);
+    };
+    for (int64_t node = 0; node < block.n_inputs(); ++node) {
+        T* images = const_cast<T*>(view<T>(inputs, node, member, inputs[node].stride(0)));
+        visit_images<T>(block, images, maps, node, [](const T& image, T& lane) { lane = image; });
+        measure(node);
+    }
+    for (int64_t number = 0; number < block.n_layers; ++number) {
+        const Layer<T> layer =
+            view_layer<T>(block, parameters, member, number, epsilon, [&](int64_t k, const Layer<T>& own) {
+                if (is_training) return std::pair(mean[own.channels[k]], variance[own.channels[k]]);
+                return std::pair(view<T>(running_means, number, member, own.n_read)[k],
+                                 view<T>(running_variances, number, member, own.n_read)[k]);
+            });
+        arranged.resize(layer.n_written * layer.n_read * TAPS * TAPS);
+        arrange_weights<T>(layer.weights, layer.n_written, layer.n_read, arranged.data());
+        for (int64_t group = 0; group < block.n_groups<T>(); ++group)
+            forward<T>(layer, arranged.data(), block.size, maps + group * block.group_vectors(), scratch);
+        measure(block.n_inputs() + number);
+    }
+}
+
+Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
+                   TensorList scales, TensorList shifts, TensorList weights, TensorList running_means_,
+                   TensorList running_variances_, double epsilon) {
+    const Block block = read_block(inputs_, sources, degrees, weights);
+    check_fit(block, outputs, {scales, shifts});
+    if (!running_means_.empty() || !running_variances_.empty())
+        check_fit(block, outputs, {running_means_, running_variances_});
+    const Parameters parameters{make_contiguous(scales), make_contiguous(shifts), make_contiguous(weights)};
+    const auto inputs = make_contiguous(inputs_), running_means = make_contiguous(running_means_),
+               running_variances = make_contiguous(running_variances_);
+    const auto options = inputs[0].options();
+    Tensor mean = at::zeros({block.n_members, block.n_channels()}, options), variance = at::zeros_like(mean), maps;
+    std::vector<Tensor> nodes;
+    for (int64_t node : outputs) nodes.push_back(at::empty(block.shape(node), options));
+    AT_DISPATCH_FLOATING_TYPES(inputs[0].scalar_type(), "skipsearch::layers", [&] {
+        using T = scalar_t;
+        // Lanes beyond the batch hold zeros, so that nothing that is computed of them is infinite or no number.
+        maps = new_maps<T>(block, options, block.n_images % LANES<T> != 0);
+        for (int64_t member = 0; member < block.n_members; ++member) {
+            Vector<T>* own = view_maps<T>(block, maps.mutable_data_ptr<T>(), member);
+            run_member<T>(block, inputs, parameters, running_means, running_variances, epsilon, member, own,
+                          mean.mutable_data_ptr<T>() + member * block.n_channels(),
+                          variance.mutable_data_ptr<T>() + member * block.n_channels());
+            for (size_t i = 0; i < outputs.size(); ++i)
+                visit_images<T>(block, nodes[i].mutable_data_ptr<T>() + member * nodes[i].stride(0), own, outputs[i],
+                                [](T& image, const T& lane) { image = lane; });
+        }
+    });
+    return {nodes, mean, variance, maps};
+}
+
+using Gradients = std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>;
+
+// The gradients of one member's maps, and how far they are known.
+template <typename T>
+struct MapGradients {
+    const Block& block;
+    const Vector<T>* maps;
+    Vector<T>* gradients;
+    const T* mean;
+    const T* variance;
+    std::vector<double> by_mean, by_variance;  // of each channel's statistics, from all layers that read it
+    std::vector<char> is_begun;                // of each channel; what is not holds anything
+
+    MapGradients(const Block& block, const Vector<T>* maps, Vector<T>* gradients, const T* mean, const T* variance)
+        : block(block), maps(maps), gradients(gradients), mean(mean), variance(variance),
+          by_mean(block.n_channels()), by_variance(block.n_channels()), is_begun(block.n_channels(), false) {}
+
+    void begin_node(int64_t node) {
+        for (int64_t channel = block.first[node]; channel < block.first[node + 1]; ++channel) {
+            if (is_begun[channel]) continue;
+            visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>&) { gradients[i] = Vector<T>{}; });
+            is_begun[channel] = true;
+        }
+    }
+
+    // Once all readers of a node are done: what reaches it through its mean and variance.
+    void finish_node(int64_t node) {
+        begin_node(node);  // where nobody reads it
+        for (int64_t channel = block.first[node]; channel < block.first[node + 1]; ++channel) {
+            const T constant = by_mean[channel] / block.n_values(), centre = mean[channel];
+            const T slope = 2 * by_variance[channel] / block.n_values();
+            visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) {
+                gradients[i] += (constant + slope * (maps[i] - centre)) * mask;
+            });
+        }
+    }
+
+    // Which of the channels that a layer reads have no gradient yet: it begins them.
+    std::vector<char> begin_channels(const std::vector<int64_t>& channels) {
+        std::vector<char> is_fresh;
+        for (int64_t channel : channels) {
+            is_fresh.push_back(!is_begun[channel]);
+            is_begun[channel] = true;
+        }
+        return is_fresh;
+    }
+};
+
+// The backward pass of one member's layer, whose own gradient is finished. by_scale, by_shift, by_weights: its own.
+template <typename T>
+void return_layer(MapGradients<T>& known, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
+                  T* by_scale, T* by_shift, T* by_weights) {
+    const Block& block = known.block;
+    Layer<T> layer = view_layer<T>(block, parameters, member, number, epsilon, [&](int64_t k, const Layer<T>& own) {
+        return std::pair(known.mean[own.channels[k]], known.variance[own.channels[k]]);
+    });
+    layer.is_fresh = known.begin_channels(layer.channels);
+    const int64_t n_weights = layer.n_written * layer.n_read * TAPS * TAPS;
+    std::vector<T> transposed(n_weights);
+    arrange_transposed<T>(layer.weights, layer.n_written, layer.n_read, transposed.data());
+    std::vector<Vector<T>> weight_sums(n_weights), activation_sums(2 * layer.n_read), scratch;
+    for (int64_t group = 0; group < block.n_groups<T>(); ++group) {
+        const int64_t begin = group * block.group_vectors();
+        backward<T>(layer, transposed.data(), block.size, known.maps + begin, known.gradients + begin, known.mean,
+                    weight_sums.data(), activation_sums.data(), scratch);
+    }
+    gather_weight_gradient<T>(weight_sums.data(), layer.n_written, layer.n_read, by_weights);
+    const T* scale = view<T>(parameters.scales, number, member, layer.n_read);
+    for (int64_t k = 0; k < layer.n_read; ++k) {
+        const int64_t channel = layer.channels[k];
+        const double inverse = 1 / std::sqrt(known.variance[channel] + T(epsilon));
+        const double sum = add_lanes<T>(activation_sums[2 * k]), product = add_lanes<T>(activation_sums[2 * k + 1]);
+        by_shift[k] = sum;
+        by_scale[k] = product * inverse;
+        known.by_mean[channel] -= scale[k] * inverse * sum;
+        known.by_variance[channel] -= 0.5 * scale[k] * inverse * inverse * inverse * product;
+    }
+}
+
+Gradients layers_backward_cpu(TensorList gradients_, IntArrayRef outputs, IntArrayRef widths, int64_t n_images,
+                              const Tensor& maps, const Tensor& mean, const Tensor& variance, const Tensor& sources,
+                              IntArrayRef degrees, TensorList scales, TensorList shifts, TensorList weights,
+                              double epsilon) {
+    const Block block(maps.size(0), n_images, {maps.size(3), maps.size(4)}, widths.vec(), sources, degrees, weights);
+    check_fit(block, outputs, {scales, shifts});
+    const Parameters parameters{make_contiguous(scales), make_contiguous(shifts), make_contiguous(weights)};
+    const auto gradients = make_contiguous(gradients_);
+    const auto options = maps.options();
+    std::vector<Tensor> by_input, by_scale, by_shift, by_weights;
+    for (int64_t node = 0; node < block.n_inputs(); ++node) by_input.push_back(at::empty(block.shape(node), options));
+    for (int64_t number = 0; number < block.n_layers; ++number) {
+        by_scale.push_back(at::empty(scales[number].sizes(), options));
+        by_shift.push_back(at::empty(shifts[number].sizes(), options));
+        by_weights.push_back(at::empty(weights[number].sizes(), options));
+    }
+    AT_DISPATCH_FLOATING_TYPES(maps.scalar_type(), "skipsearch::layers_backward", [&] {
+        using T = scalar_t;
+        Tensor by_maps = new_maps<T>(block, options, false);
+        TORCH_CHECK(maps.sizes() == by_maps.sizes(), "layers: maps ", maps.sizes(), " are of another block");
+        for (int64_t member = 0; member < block.n_members; ++member) {
+            auto own = [&](std::vector<Tensor>& tensors, int64_t number) {
+                return tensors[number].mutable_data_ptr<T>() + member * (tensors[number].numel() / block.n_members);
+            };
+            MapGradients<T> known(block, view_maps<T>(block, maps.const_data_ptr<T>(), member),
+                                  view_maps<T>(block, by_maps.mutable_data_ptr<T>(), member),
+                                  mean.const_data_ptr<T>() + member * block.n_channels(),
+                                  variance.const_data_ptr<T>() + member * block.n_channels());
+            for (size_t i = 0; i < outputs.size(); ++i) {
+                known.begin_node(outputs[i]);
+                T* images = const_cast<T*>(view<T>(gradients, i, member, gradients[i].stride(0)));
+                visit_images<T>(block, images, known.gradients, outputs[i],
+                                [](const T& image, T& lane) { lane += image; });
+            }
+            for (int64_t number = block.n_layers - 1; number >= 0; --number) {
+                known.finish_node(block.n_inputs() + number);
+                return_layer<T>(known, parameters, member, number, epsilon, own(by_scale, number),
+                                own(by_shift, number), own(by_weights, number));
+            }
+            for (int64_t node = 0; node < block.n_inputs(); ++node) {
+                known.finish_node(node);
+                visit_images<T>(block, own(by_input, node), known.gradients, node,
+                                [](T& image, const T& lane) { image = lane; });
+            }
+        }
+    });
+    return {by_input, by_scale, by_shift, by_weights};
+}
+
+template <typename F>
+auto find_operator(const char* name, F*) {
+    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
+}
+
+class LayersFunction : public torch::autograd::Function<LayersFunction> {
+   public:
+    static variable_list forward(AutogradContext* context, TensorList inputs, const Tensor& sources,
+                                 IntArrayRef degrees, IntArrayRef outputs, TensorList scales, TensorList shifts,
+                                 TensorList weights, double epsilon) {
+        static const auto layers = find_operator("skipsearch::layers", layers_cpu);
+        at::AutoDispatchBelowADInplaceOrView below;
+        auto [written, mean, variance, maps] =
+            layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, {}, {}, epsilon);
+        variable_list kept{sources, maps, mean, variance};
+        for (TensorList list : {scales, shifts, weights}) kept.insert(kept.end(), list.begin(), list.end());
+        context->save_for_backward(kept);
+        context->mark_non_differentiable({mean, variance, maps});
+        context->set_materialize_grads(false);  // zeros as large as all maps
+        std::vector<int64_t> widths;
+        for (const Tensor& input : inputs) widths.push_back(input.size(2));
+        context->saved_data["widths"] = widths;
+        context->saved_data["degrees"] = degrees.vec();
+        context->saved_data["outputs"] = outputs.vec();
+        context->saved_data["n_images"] = inputs[0].size(1);
+        context->saved_data["epsilon"] = epsilon;
+        written.insert(written.end(), {mean, variance, maps});
+        return written;
+    }
+
+    static variable_list backward(AutogradContext* context, variable_list gradients) {
+        static const auto layers_backward = find_operator("skipsearch::layers_backward", layers_backward_cpu);
+        const variable_list kept = context->get_saved_variables();
+        auto& data = context->saved_data;
+        const auto degrees = data["degrees"].toIntVector(), outputs = data["outputs"].toIntVector();
+        const auto widths = data["widths"].toIntVector();
+        const int64_t n_images = data["n_images"].toInt(), growth = kept.back().size(-4);
+        const Tensor& maps = kept[1];
+        variable_list by_output;
+        for (size_t i = 0; i < outputs.size(); ++i) {
+            const int64_t width = outputs[i] < (int64_t)widths.size() ? widths[outputs[i]] : growth;
+            by_output.push_back(gradients[i].defined() ? gradients[i]
+                                                       : at::zeros({maps.size(0), n_images, width, maps.size(3),
+                                                                    maps.size(4)},
+                                                                   maps.options()));
+        }
+        const TensorList all(kept);
+        const size_t n = degrees.size();
+        auto [by_input, by_scale, by_shift, by_weights] = layers_backward.call(
+            by_output, outputs, widths, n_images, maps, kept[2], kept[3], kept[0], degrees, all.slice(4, n),
+            all.slice(4 + n, n), all.slice(4 + 2 * n, n), data["epsilon"].toDouble());
+        variable_list result = by_input;
+        result.resize(by_input.size() + 3);  // sources, degrees, outputs
+        for (const auto& list : {by_scale, by_shift, by_weights}) result.insert(result.end(), list.begin(), list.end());
+        result.emplace_back();  // epsilon
+        return result;
+    }
+};
+
+Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
+                        TensorList scales, TensorList shifts, TensorList weights, TensorList running_means,
+                        TensorList running_variances, double epsilon) {
+    bool needs_gradient = false;
+    for (TensorList list : {inputs, scales, shifts, weights})
+        for (const Tensor& tensor : list) needs_gradient |= tensor.requires_grad();
+    if (!needs_gradient || !at::GradMode::is_enabled()) {
+        static const auto layers = find_operator("skipsearch::layers", layers_cpu);
+        at::AutoDispatchBelowADInplaceOrView below;
+        return layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, running_means,
+                           running_variances, epsilon);
+    }
+    TORCH_CHECK(running_means.empty() && running_variances.empty(),
+                "layers: there are gradients by the batch's statistics alone");
+    variable_list all = LayersFunction::apply(inputs, sources, degrees, outputs, scales, shifts, weights, epsilon);
+    const size_t n = outputs.size();
+    return {{all.begin(), all.begin() + n}, all[n], all[n + 1], all[n + 2]};
+}
+
+TORCH_LIBRARY(skipsearch, library) {
+    library.def(
+        "layers(Tensor[] inputs, Tensor sources, int[] degrees, int[] outputs, Tensor[] scales, Tensor[] shifts, "
+        "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon) -> "
+        "(Tensor[] nodes, Tensor mean, Tensor variance, Tensor maps)");
+    library.def(
+        "layers_backward(Tensor[] gradients, int[] outputs, int[] widths, int n_images, Tensor maps, Tensor mean, "
+        "Tensor variance, Tensor sources, int[] degrees, Tensor[] scales, Tensor[] shifts, Tensor[] weights, "
+        "float epsilon) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
+    library.def("vector_bytes() -> int", [] { return (int64_t)VECTOR_BYTES; });
+}
+
+TORCH_LIBRARY_IMPL(skipsearch, CPU, library) {
+    library.impl("layers", layers_cpu);
+    library.impl("layers_backward", layers_backward_cpu);
+}
+
+TORCH_LIBRARY_IMPL(skipsearch, Autograd, library) { library.impl("layers", layers_autograd); }
+
+}  // namespace
+}  // namespace skipsearch
