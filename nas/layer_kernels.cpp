@@ -7,7 +7,7 @@ namespace {
 
 constexpr int MOST_COLUMNS = 6;                    // of a tile
 constexpr int64_t ACTIVATIONS_BYTES = 1 << 19;     // of a band in the forward pass: it stays in the second-level cache
-constexpr int64_t GRADIENT_BYTES = 3 << 13;        // of a band in the backward pass: it stays in the first-level cache
+constexpr int64_t GRADIENT_BYTES = 1 << 17;        // of a band in the backward pass: likewise, with what it meets
 
 // Not 0 for NaN, so that a loss which is none shows.
 template <typename T>
@@ -197,6 +197,7 @@ void backward(const Layer<T>& layer, const T* transposed, const Size& size, cons
                 sum += gradient;
                 product += gradient * (map - mean);
                 gradients[begin + p] = factor * gradient + (is_fresh ? Vector<T>{} : gradients[begin + p]);
+                __builtin_prefetch(&gradients[begin + P + p], 1);  // of the next tile
             }
             by_activation[2 * k] = sum;
             by_activation[2 * k + 1] = product;

@@ -1,0 +1,82 @@
+"""What `bench` measures at all its shapes, as a page: docs/speed.csv and docs/speed.md.
+
+python scripts/speed.py, with nothing else running
+"""
+
+import csv
+import io
+import statistics
+from pathlib import Path
+
+from nas.bench_workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, start_workers
+from nas.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
+from nas.contestants import N_GROUPED
+from nas.environment import describe_versions
+from nas.executors import resolve_workers
+from search_spaces.files import write_atomic
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def format_range(values: tuple[float, ...]) -> str:
+    """Median, least and largest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def format_page(rows: list[Row], ceilings: Ceilings, n_workers: int) -> str:
+    """Markdown: one table a shape."""
+    versions = describe_versions(("torch",))
+    lines = [
+        "# How fast each engine trains",
+        "",
+        f"Training steps a second, {n_workers} single-thread processes together (*one process*: one with torch's own "
+        "threads), float32, pattern log, one block, a step of SGD on one batch. Rounds take the engines in turn, and "
+        f"ratios are paired in each: medians of {len(rows[0].rates)} rounds, with ranges. First each engine's losses "
+        f"of three steps were held to eager's, to {GATE:g} nats; no speed is given otherwise. Grouped fusion trains "
+        f"{N_GROUPED} candidates as one network; compilation is charged to a training of {CHARGED_STEPS} steps. "
+        f"GFLOP/s are of three forward passes; all cores together reach {ceilings.matrix_flops / 1e9:.0f} in a large "
+        f"matrix product, and copy {ceilings.copy_bytes / 1e9:.0f} GB/s. Candidates are whole trainings of "
+        f"{N_TRAINED} images for {N_EPOCHS} epochs, from building the network to its validation accuracy. CPU with "
+        f"AVX-512, Python {versions['python']}, torch {versions['torch']}, commit {versions['commit']}; by "
+        "`scripts/speed.py`.",
+    ]
+    for shape in dict.fromkeys(row.shape for row in rows):
+        lines += [
+            "",
+            f"## {shape}",
+            "",
+            "| engine | steps/s | to eager, one process | to the strongest of PyTorch's | GFLOP/s | candidates/h |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            speed = row.steps_per_second
+            if row.shape != shape:
+                continue
+            if speed is None:
+                lines.append(f"| {row.engine} | other losses than eager's | | | | |")
+                continue
+            candidates = f"{statistics.median(row.candidates):,.0f}" if row.candidates else ""
+            cells = [row.engine, f"{speed:.1f}", format_range(row.to_one_process), format_range(row.to_strongest)]
+            lines.append(f"| {' | '.join(cells)} | {speed * row.flops / 1e9:.0f} | {candidates} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both files, anew after each shape."""
+    shapes, engines = list_contests("cpu", is_quick=False)
+    n_workers = resolve_workers("auto", "cpu")
+    rows: list[Row] = []
+    with start_workers(n_workers, "cpu") as workers:
+        ceilings = measure_ceilings(workers)
+        for shape in shapes:
+            rows += compare_engines(workers, shape, engines)
+            table = io.StringIO()
+            writer = csv.DictWriter(table, rows[0].to_dict())
+            writer.writeheader()
+            writer.writerows(row.to_dict() for row in rows)
+            write_atomic(DOCS / "speed.csv", table.getvalue())
+            write_atomic(DOCS / "speed.md", format_page(rows, ceilings, n_workers))
+
+
+if __name__ == "__main__":
+    main()
