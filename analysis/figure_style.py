@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -126,7 +127,7 @@ def label_places(
         labels: name, x, y in data units, and colour of each.
         marks: x, y of all marks drawn.
     """
-    pixels = [(float(x), float(y)) for x, y in map(axes.transData.transform, marks)]
+    pixels = axes.transData.transform(np.reshape(marks, (-1, 2)))
     own_boxes = [
         Bbox.from_bounds(px - 6, py - 6, 12, 12) for px, py in (axes.transData.transform(o[1:3]) for o in labels)
     ]
@@ -137,7 +138,8 @@ def label_places(
             box = _measure(_annotate(axes, name, (x, y), offset, align, colour))
             inside = axes.bbox.y0 <= box.y0 and axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             if inside and not any(box.overlaps(other) for other in taken if other is not own):
-                n_covered = sum(box.padded(3).contains(*pixel) for pixel in pixels)
+                low, high = box.padded(3).get_points()
+                n_covered = int(((low <= pixels) & (pixels <= high)).all(axis=1).sum())
                 found.append((n_covered + order / 3, offset, align, box))  # three steps away weigh as much as a mark
         # Too crowded everywhere: an overlapping name is still better than a mark without one.
         _, offset, align, box = min(found, key=lambda one: one[0], default=(0.0, (8.0, 0.0), "left", own))

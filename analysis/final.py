@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.averages import average_patterns
 from analysis.protocol import CONFIDENCE
@@ -179,10 +180,8 @@ def _measure_stratum(
 
 def student_interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
     """Student's t interval of a mean, CONFIDENCE; None for fewer than two values."""
-    from scipy.stats import t  # a second
-
     n = len(values)
     if n < 2:
         return None, None
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std() / np.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std() / np.sqrt(n))
     return float(values.mean()) - half, float(values.mean()) + half

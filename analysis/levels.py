@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.averages import average_patterns
 from analysis.protocol import CONFIDENCE, OUTCOMES, SAMPLED
@@ -59,13 +60,11 @@ def measure_levels(complete: pd.DataFrame) -> tuple[Level, ...]:
 
 
 def _measure(name: str, outcome: str, rows: pd.DataFrame, values: "pd.Series[float]", level: float) -> Level | None:
-    from scipy.stats import t
-
     n = len(values)
     if n == 0:
         return None
     mean = level + float(values.mean())
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std() / np.sqrt(n)) if n > 1 else None
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std() / np.sqrt(n)) if n > 1 else None
     return Level(
         name=name,
         outcome=outcome,

@@ -34,6 +34,7 @@ from analysis.figure_style import (
 )
 
 MAX_LINES = 120  # more of them are a smear, and a large file
+MAX_TOLD = 300  # patterns without a name that carry their text: more hide one another, and each takes a millisecond
 
 SVG_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "skipsearch",  # fixed ids
@@ -173,13 +174,23 @@ def name_marks(figure: Figure) -> dict[str, str]:
 def _draw_patterns(
     axes: Axes, patterns: pd.DataFrame, candidates: pd.DataFrame, outcome: str, styles: dict[str, tuple[str, str]]
 ) -> None:
-    """One artist a pattern, for each carries its own text, over faint errors and single trainings."""
+    """One artist a pattern, for each carries its own text, over faint errors and single trainings.
+
+    Of those without a name the MAX_TOLD best; all others are one artist, and have no text.
+    """
     single = candidates.dropna(subset=[outcome])
     axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
     rows = patterns.dropna(subset=[outcome])
     errors = (rows[f"{outcome}_sd"] / rows["n_seeds"] ** 0.5).fillna(0.0)
     draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED)
-    for place, (_, row) in enumerate(rows.iterrows()):
+    is_told = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TOLD)
+    if not is_told.all():
+        rest = rows[~is_told]
+        axes.scatter(
+            floats(rest["mean_bd"]), floats(rest[outcome]), s=4.5**2, color=MUTED, edgecolors="white", linewidths=0.6,
+            zorder=2.5,
+        )  # fmt: skip
+    for place, (_, row) in enumerate(rows[is_told].iterrows()):
         is_named = not pd.isna(row["template"])
         colour, marker = styles[row["template"]] if is_named else (MUTED, "o")
         (mark,) = axes.plot(

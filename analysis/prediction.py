@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import gammaln  # scipy.stats would take half a second to import
 
 from analysis.correlations import Estimate, weighted_spearman
 from analysis.inference import choose_outcome, outcome_of
@@ -78,19 +80,31 @@ def predict_left_out(features: Vector, y: Vector) -> Vector:
     where features say nothing, would show a rank correlation of -1 with the outcome; what is left after subtracting it
     is what the features add.
     """
-    from sklearn import config_context  # a second
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import LeaveOneOut
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     predicted = np.empty(len(y))
-    with config_context(assume_finite=True, skip_parameter_validation=True):  # checks cost more than the fits
-        for training, left_out in LeaveOneOut().split(features):
-            model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
-            model.fit(features[training], y[training])
-            predicted[left_out] = model.predict(features[left_out]) - y[training].mean()
+    for row in range(len(y)):
+        others, y_others = np.delete(features, row, axis=0), np.delete(y, row)
+        mean, scale = others.mean(axis=0), others.std(axis=0)
+        scale[scale <= len(others) * np.finfo(float).eps * abs(mean)] = 1.0  # constant but for rounding
+        slopes = _fit_ridge((others - mean) / scale, y_others - y_others.mean())
+        predicted[row] = (features[row] - mean) / scale @ slopes
     return predicted
+
+
+def _fit_ridge(x: Vector, y: Vector) -> Vector:
+    """Slopes (k,) of centred y on centred columns x, at the penalty of PENALTIES that predicts left-out rows best.
+
+    That is the least mean square of residual / (1 - leverage), the intercept's share of the leverage included (Golub,
+    Heath and Wahba, Technometrics 21, 1979); the first of equal ones. scikit-learn's RidgeCV finds the same, and its
+    checks take 30 times as long.
+    """
+    eigenvalues, axes = np.linalg.eigh(x.T @ x)
+    turned = x @ axes  # (n, k)
+    shrunk = 1 / (eigenvalues[:, None] + PENALTIES)  # (k, penalties)
+    slopes = shrunk * (turned.T @ y)[:, None]
+    leverages = turned**2 @ shrunk + 1 / len(y)  # (n, penalties)
+    left_out = (y[:, None] - turned @ slopes) / (1 - leverages)
+    chosen: Vector = axes @ slopes[:, (left_out**2).mean(axis=0).argmin()]
+    return chosen
 
 
 def learn_baselines(
@@ -118,14 +132,20 @@ def learn_baselines(
 
 
 def _precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.random.Generator) -> Precision:
-    from scipy.stats import hypergeom  # a second
-
     n = len(x)
     n_top = min(n, max(TOP_LEAST, math.ceil(TOP_SHARE * n)))
     tops = [set(np.lexsort((generator.random(n), values))[:n_top].tolist()) for values in (x, y)]
     n_hits = len(tops[0] & tops[1])
-    p_value = float(hypergeom.sf(n_hits - 1, n, n_top, n_top))
+    hits = np.arange(n_hits, n_top + 1)
+    logs = _log_ways(n_top, hits) + _log_ways(n - n_top, n_top - hits) - _log_ways(n, np.array(n_top))
+    p_value = min(float(np.exp(logs).sum()), 1.0)
     return Precision(measure, outcome, n, n_top, n_hits, n_hits / n_top, n_top / n, p_value)
+
+
+def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
+    """Logarithm of the number of ways to choose k of n; minus infinity where there is none."""
+    ways: Vector = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return ways
 
 
 def _estimate(predicted: Vector, y: Vector, cells: Groups, generator: np.random.Generator) -> Estimate:

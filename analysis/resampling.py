@@ -12,6 +12,7 @@ Vector = NDArray[np.float64]
 Groups = NDArray[np.int64]  # (n,): a group's number for each row
 
 MAX_CHUNK = 2**22  # elements of one array of weights
+MAX_SLICE = 2**18  # of them that a statistic is given at once: larger arrays leave the processor's cache
 
 
 def number_groups(labels: Iterable[Hashable]) -> Groups:
@@ -101,7 +102,10 @@ def bootstrap(statistic: Callable[[Vector], Vector], groups: Groups, generator: 
     """
     chunk = max(1, min(N_RESAMPLES, MAX_CHUNK // max(1, len(groups))))
     sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
-    return np.concatenate([statistic(draw_weights(groups, size, generator)) for size in sizes])
+    rows = max(1, MAX_SLICE // max(1, len(groups)))
+    drawn = (draw_weights(groups, size, generator) for size in sizes)
+    slices = (weights[begin : begin + rows] for weights in drawn for begin in range(0, len(weights), rows))
+    return np.concatenate([statistic(weights) for weights in slices])
 
 
 def interval(resampled: Vector) -> tuple[float | None, float | None, int]:

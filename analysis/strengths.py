@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri, stdtrit  # scipy.stats would take half a second to import
 
 from analysis.averages import average_patterns
 from analysis.protocol import CONFIDENCE, MIN_PATTERNS, SAMPLED
@@ -208,8 +209,6 @@ def _average(values: Vector, weights: Vector) -> Vector:
 
 
 def _judge(sums: Vector, trend: tuple[str, str | None], value: float, resampled: Vector) -> Trend:
-    from scipy.stats import norm, t
-
     place = PLACES[trend[0]]
     n_patterns = int(np.isfinite(_correlate(sums.sum(axis=1), trend)).sum())
     n_layers = int((sums[:, :, STRENGTH, STRENGTH] * sums[:, :, place, place] > 0).any(axis=0).sum())
@@ -218,7 +217,7 @@ def _judge(sums: Vector, trend: tuple[str, str | None], value: float, resampled:
         low = high = None
     else:
         tail = (1 + CONFIDENCE) / 2
-        wider = float(t.ppf(tail, min(n_patterns, n_layers) - 1) / norm.ppf(tail))
+        wider = float(stdtrit(min(n_patterns, n_layers) - 1, tail) / ndtri(tail))
         low, high = (min(max(value + wider * (end - value), -1.0), 1.0) for end in (low, high))
     return Trend(
         *trend,

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.contenders import ACCURACY, FOUND, RANDOM, Contender, list_contenders
 from analysis.protocol import CONFIDENCE
@@ -133,8 +134,6 @@ def _rank(family: str) -> tuple[int, str]:
 
 def _locate(series: Sequence[Contender]) -> list[tuple[float, float | None]]:
     """Mean over seeds and half its interval, each seed's own mean over the series that have every seed taken out."""
-    from scipy.stats import t  # a second
-
     table = pd.DataFrame([one.by_seed for one in series]).reset_index(drop=True)  # (series, seeds)
     is_repeated = pd.Series(pd.MultiIndex.from_tuples([(one.budget, one.pattern) for one in series]).duplicated())
     full = table[table.notna().all(axis=1) & ~is_repeated]  # a pattern that stands for two families counts once
@@ -146,7 +145,7 @@ def _locate(series: Sequence[Contender]) -> list[tuple[float, float | None]]:
     n_seeds = table.notna().sum(axis=1)
     places: list[tuple[float, float | None]] = []
     for mean, deviation, n in zip(table.mean(axis=1), table.std(axis=1), n_seeds, strict=True):
-        half = scale * deviation / n**0.5 * float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) if n > 1 else None
+        half = scale * deviation / n**0.5 * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) if n > 1 else None
         places.append((float(mean), None if half is None else float(half)))
     return places
 

@@ -244,6 +244,7 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     if skips.shape[0] == 0:
         return energy, 0, 0
     counts_readers = bands[0][MAX_OUT_DEGREE] > 0 or bands[1][MAX_OUT_DEGREE] < depth
+    low, high, weight = bands[0][SUM_SPAN], bands[1][SUM_SPAN], bands[2][SUM_SPAN]
     before = measures.copy()
     temperature = first
     for move in range(n_moves):
@@ -269,6 +270,16 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
             continue
         if new_target != target and degrees[new_target] >= max_in:
             continue
+        span = measures[SUM_SPAN] + (new_target - new_source) - (target - source)
+        least = weight * max(span - high, low - span, 0.0)  # of the energy after the move, whatever its distances
+        luck = -1.0  # below which it is accepted at a higher energy; drawn only where that matters
+        if least > energy:
+            if temperature == 0.0:
+                continue
+            seed = _next(seed)
+            luck = (seed >> np.uint64(11)) * 2.0**-53
+            if luck >= math.exp((energy - least) / temperature):
+                continue
         before[:] = measures
         if new_target == target:
             _replace(target, source, new_source, sources, degrees, members, readers)
@@ -280,15 +291,17 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
         n_saved = rescore(min(target, new_target), sources, degrees, rows, sums, saved, layers, touched)
         for k in range(n_saved):
             measures[SUM_BD] += sums[layers[2 * k]] - layers[2 * k + 1]
-        measures[SUM_SPAN] += (new_target - new_source) - (target - source)
+        measures[SUM_SPAN] = span
         measures[FROM_OUTPUT] = sums[depth]
         if counts_readers:
             measures[MAX_OUT_DEGREE] = readers.max()
         new_energy = _energy(measures, bands)
         accepted = new_energy <= energy
         if not accepted and temperature > 0:
-            seed = _next(seed)
-            accepted = (seed >> np.uint64(11)) * 2.0**-53 < math.exp((energy - new_energy) / temperature)
+            if luck < 0.0:
+                seed = _next(seed)
+                luck = (seed >> np.uint64(11)) * 2.0**-53
+            accepted = luck < math.exp((energy - new_energy) / temperature)
         if accepted:
             energy = new_energy
             skips[skip, 0], skips[skip, 1] = new_target, new_source

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import networkx as nx
 
@@ -105,8 +106,7 @@ class ConnectionPattern:
         >>> ConnectionPattern(1, ((0,),)).key[:12]
         '0f69e660d365'
         """
-        canonical = json.dumps([self.depth, sorted(self.connections)], separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _hash(self)
 
     def reversed(self) -> "ConnectionPattern":
         """Node i in the place of node L - i: E, mean BD, MBD and span stay, in- and out-degrees are swapped.
@@ -126,7 +126,16 @@ class ConnectionPattern:
 
     def gradient_graph(self) -> "nx.DiGraph[int]":
         """Nodes 0..L and edges target -> source, the direction in which the gradient flows."""
-        return self.graph().reverse()
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        graph.add_nodes_from(range(self.depth + 1))
+        graph.add_edges_from((target, source) for source, target in self.connections)
+        return graph
+
+
+@lru_cache(maxsize=1024)  # a search asks for the same one's ten times
+def _hash(pattern: ConnectionPattern) -> str:
+    canonical = json.dumps([pattern.depth, sorted(pattern.connections)], separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _find_offenders(depth: int, sources: Sequence[Sequence[int]]) -> list[str]:

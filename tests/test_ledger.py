@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from conftest import ROOT
 
 from nas.candidate import Candidate, NetworkConfig
@@ -16,7 +17,7 @@ from nas.executors import failed
 from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database
 from nas.train import Outcome
 from search_spaces.budget import log_budget
-from search_spaces.errors import ConflictError
+from search_spaces.errors import ConflictError, MachineError
 from search_spaces.templates import find_template
 
 CANDIDATE = Candidate(find_template("log").build(5), NetworkConfig(layers=5), 1, "log")
@@ -94,6 +95,30 @@ def test_a_candidate_takes_at_most_12_synchronised_writes(tmp_path: Path) -> Non
     ledger.finish(_enter(ledger), OUTCOME)
     n_fsyncs_a_commit = 4  # rollback journal: journal twice, database, directory
     assert (n_commits() - before) * n_fsyncs_a_commit <= 12
+
+
+def test_an_outcome_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    number = _enter(ledger)
+    full = sqlalchemy.exc.OperationalError("", None, sqlite3.OperationalError("database or disk is full"))
+
+    def refuse(*_: object) -> None:
+        raise full
+
+    for name, tell, outcome in (
+        ("set_trial_state_values", ledger.finish, OUTCOME),
+        ("set_trial_intermediate_value", ledger.pause, _paused(0.5, 1)),
+    ):
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.storages.RDBStorage, name, refuse)
+            with pytest.raises(MachineError, match="database or disk is full"):
+                tell(number, outcome)
+        assert path.read_bytes() == before
+    ledger.finish(number, OUTCOME)
+    (entry,) = _open(path).entries()
+    assert (entry.running, entry.validation_accuracy) == (False, OUTCOME.validation_accuracy)
 
 
 def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path: Path) -> None:

@@ -292,3 +292,19 @@ def test_drawings_are_the_same_every_time() -> None:
     assert draw_png(once) == draw_png(again)
     assert draw_png(once).startswith(b"\x89PNG")
     assert b"Software" not in draw_png(once)
+
+
+def test_of_many_patterns_the_best_and_the_named_carry_their_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.plots.MAX_TOLD", 4)
+    run = read_run(make_run(tmp_path / "run", propose(9, TEMPLATES), lambda p, _s: 0.5 + 0.001 * p))
+    patterns = average_patterns(run.candidates)
+    figure = plot_distance_accuracy(patterns, run.candidates)
+    for axes, outcome in zip(figure.axes, ("validation_accuracy", "validation_loss"), strict=True):
+        named = patterns["template"].notna()
+        told = pd.concat([patterns[~named].head(4), patterns[named]]).sort_index()
+        marks = [line for line in axes.get_lines() if (line.get_gid() or "").startswith("mark-")]
+        assert [float(np.asarray(mark.get_ydata())[0]) for mark in marks] == told[outcome].tolist()
+        rest = np.asarray(axes.collections[-1].get_offsets())
+        assert rest[:, 1].tolist() == patterns.drop(told.index)[outcome].tolist()

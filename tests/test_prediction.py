@@ -110,8 +110,10 @@ def test_slopes_agree_with_the_hc3_formula() -> None:
     assert first.excluded == pytest.approx(abs(slope) + half)
     pooled = slopes[2]
     levels = pd.get_dummies(patterns["span_bin"], dtype=float).to_numpy()
-    reference = sm.OLS(patterns["validation_loss_centred"], np.column_stack([levels, patterns["mean_bd"]])).fit()
-    assert pooled.value == pytest.approx(reference.params.iloc[-1])
+    model = sm.OLS(patterns["validation_loss_centred"], np.column_stack([levels, patterns["mean_bd"]]))
+    reference = model.fit(cov_type="HC3", use_t=True)
+    expected = [reference.params.iloc[-1], *reference.conf_int().iloc[-1]]
+    assert [pooled.value, pooled.low, pooled.high] == pytest.approx(expected)
     assert pooled.low < 1.0 < pooled.high
 
 

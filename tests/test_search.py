@@ -1,9 +1,11 @@
 """The loop: an interrupted run ends with what an uninterrupted one would hold."""
 
+import contextlib
 import copy
 import hashlib
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +170,12 @@ class MemoryLedger(Ledger):
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(nas.ledger, "_create_database", lambda *_: None)
+            patch.setattr(nas.ledger, "RDBStorage", lambda _: storage)
             patch.setattr(optuna, "load_study", lambda **_: study)
             super().__init__(run / "study.db", {}, frozenset())
+
+    def _one_commit(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 def _new_storage() -> InMemoryStorage:

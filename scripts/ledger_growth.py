@@ -1,0 +1,203 @@
+"""What ledger, search and report cost a training, and how that grows: docs/growth-candidates.csv and -.md.
+
+`python scripts/ledger_growth.py`; with a strategy and a number it prints one such run's figures as JSON.
+"""
+
+import csv
+import io
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.config import SearchConfig
+from nas.environment import describe_versions
+from nas.executors import Job, Trainer
+from nas.readers import load_data
+from nas.run_directory import execute, hold_run, open_ledger
+from nas.search import Search, count_asked
+from nas.train import Outcome
+from search_spaces.files import write_atomic
+from search_spaces.sampling import derive_generator
+
+DOCS = Path(__file__).parents[1] / "docs"
+STRATEGIES = ("random", "tpe", "evolve")
+SIZES = (10, 100, 1000)
+AT_ENDS = 100  # trainings that the search's first and last are told of
+MAX_FSYNCS, MAX_MS = 12, 20  # what is required of a training, among SIZES[-1]
+
+
+@dataclass(slots=True)
+class Clock:
+    """CPU time of this process but for what the fake trainings took.
+
+    Args:
+        marks: one a training, when it was handed out, in seconds.
+    """
+
+    marks: list[float] = field(default_factory=list)
+    _fake_seconds: float = 0.0
+
+    def read(self) -> float:
+        """Seconds so far."""
+        return time.process_time() - self._fake_seconds
+
+    def leave_out(self, seconds: float) -> None:
+        """Take a fake training's own seconds out."""
+        self._fake_seconds += seconds
+
+
+@dataclass(frozen=True)
+class FakeTrainer(Trainer):
+    """Trains nothing; what comes out is fixed by pattern and seed, and as large as what real training gives."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002  Trainer's form
+        """See Trainer."""
+        began = time.process_time()
+        self.clock.marks.append(self.clock.read())
+        pattern = job.candidate.pattern
+        generator = derive_generator("fake", pattern.key, job.candidate.seed)
+        accuracy = float(np.clip(0.5 + 0.02 * pattern.span + generator.normal(scale=0.03), 0, 1))
+        curve: list[dict[str, float]] = [
+            {"epoch": epoch, "train_loss": 2.3 * 0.8**epoch} for epoch in range(1, self.config.epochs + 1)
+        ]
+        curve[-1] |= {"validation_loss": 2 - 2 * accuracy, "validation_accuracy": accuracy}
+        strengths = (tuple(generator.uniform(0.05, 1.0, pattern.n_connections).tolist()),)
+        outcome = Outcome(accuracy, 2 - 2 * accuracy, self.config.epochs, 0.5, tuple(curve), strengths=strengths)
+        self.clock.leave_out(time.process_time() - began)
+        return outcome
+
+
+def measure(strategy: str, n_candidates: int) -> dict[str, Any]:
+    """CPU milliseconds of one run of so many fake trainings, a pattern each, the named templates among them."""
+    data = load_data("digits", None)
+    settings = {"strategy": strategy, "seeds": 1, "trials": n_candidates, "workers": 1, "device": "cpu"}
+    config = SearchConfig.model_validate(settings)
+    n_named = count_asked(config) - n_candidates
+    config = config.model_copy(update={"trials": n_candidates - n_named})
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        began = clock.read()
+        with hold_run(run, config) as check_stop:
+            search = Search(config, data, open_ledger(run, config, data, n_candidates), lambda *_: None)
+            execute(search, FakeTrainer(data, config, run, clock=clock), check_stop, n_candidates)
+        searched = clock.read()
+        assert search.n_finished == n_candidates
+        from analysis.report import write_report
+
+        write_report(run)
+        reported = clock.read()
+    n_at_ends = min(AT_ENDS, n_candidates // 2)
+    marks = [*clock.marks, searched]
+    return {
+        "search_ms": 1000 * (searched - began) / n_candidates,
+        "first_ms": 1000 * (marks[n_at_ends] - marks[0]) / n_at_ends,
+        "last_ms": 1000 * (marks[-1] - marks[-1 - n_at_ends]) / n_at_ends,
+        "report_ms": 1000 * (reported - searched) / n_candidates,
+    }
+
+
+def run_one(strategy: str, n_candidates: int) -> dict[str, Any]:
+    """A row of the table: times of one process, and the system calls of another, for counting slows them."""
+    command = [sys.executable, __file__, strategy, str(n_candidates)]
+    timed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {
+        "strategy": strategy,
+        "candidates": n_candidates,
+        "fsyncs": _count_fsyncs(command) / n_candidates,
+        **json.loads(timed),
+    }
+
+
+def _count_fsyncs(command: Sequence[str]) -> float:
+    """fsync and fdatasync calls of a process and its threads; nan where there is no strace to count them."""
+    strace = shutil.which("strace")
+    if strace is None:
+        return float("nan")
+    with tempfile.NamedTemporaryFile("r") as found:
+        counting = [strace, "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", found.name]
+        subprocess.run([*counting, *command], capture_output=True, check=True)
+        lines = [line.split() for line in found]
+    return sum(int(words[3]) for words in lines if words and words[-1] in ("fsync", "fdatasync"))
+
+
+def fit_exponent(rows: Sequence[Mapping[str, Any]], column: str) -> float:
+    """Slope of the logarithm of all trainings' milliseconds on the logarithm of their number, over the two largest."""
+    (few, fewer_ms), (many, more_ms) = [
+        (row["candidates"], row["candidates"] * row[column])
+        for row in sorted(rows, key=lambda row: int(row["candidates"]))
+    ][-2:]
+    return float(np.log(more_ms / fewer_ms) / np.log(many / few))
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a row a run, and the exponents."""
+    versions = describe_versions(("torch", "optuna", "sqlalchemy", "numpy", "pandas"))
+    lines = [
+        "# What ledger, search and report cost a training, against the number of candidates",
+        "",
+        f"Of trainings that are fake and give a plausible outcome at once: log budget, 24 layers, one seed a pattern, "
+        "so that every training has a pattern of its own to be proposed, measured by networkx, entered and analysed, "
+        "which is the most work; run and report as the command line does them, one worker. CPU milliseconds a training "
+        "(user and system) of one run each, the fake trainings, imports at the start and the data left out; fsyncs are "
+        "system calls counted by strace, "
+        f"those at opening and of the report's files included. Required: at most {MAX_FSYNCS} fsyncs and {MAX_MS} ms "
+        f"among {SIZES[-1]} candidates, and no growth. {platform.machine()} CPU, "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + "; by `scripts/ledger_growth.py`.",
+        "",
+        "| strategy | candidates | fsyncs | search | its first | its last | report | search and report |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        times = [row["search_ms"], row["first_ms"], row["last_ms"], row["report_ms"]]
+        times.append(row["search_ms"] + row["report_ms"])
+        cells = [row["strategy"], str(row["candidates"]), f"{row['fsyncs']:.1f}", *(f"{one:.1f}" for one in times)]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"First, last: {AT_ENDS} trainings, or half of them where that is fewer. What the report takes of few "
+        "candidates it takes in any case: libraries, figures, resampling. Exponent b of time ~ candidates^b from "
+        f"{SIZES[-2]} to {SIZES[-1]} candidates, where 1 is no growth a training:",
+        "",
+        "| strategy | search | report |",
+        "|---|---|---|",
+    ]
+    for strategy in STRATEGIES:
+        own = [row for row in rows if row["strategy"] == strategy]
+        lines.append(f"| {strategy} | {fit_exponent(own, 'search_ms'):.2f} | {fit_exponent(own, 'report_ms'):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both files; or one run alone, for the process that asked."""
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))  # noqa: T201
+        return
+    rows = [run_one(strategy, n_candidates) for strategy in STRATEGIES for n_candidates in SIZES]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0])
+    writer.writeheader()
+    writer.writerows(
+        {name: round(one, 3) if isinstance(one, float) else one for name, one in row.items()} for row in rows
+    )
+    write_atomic(DOCS / "growth-candidates.csv", table.getvalue())
+    text = format_table(rows)
+    write_atomic(DOCS / "growth-candidates.md", text)
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
