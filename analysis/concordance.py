@@ -1,4 +1,4 @@
-"""concordant less discordant pairs of two columns, compiled: n log n a draw."""
+"""Concordant less discordant pairs of two columns, compiled: n log n a draw."""
 
 # The compiled functions here call no other: numba's cache would not see changes there.
 

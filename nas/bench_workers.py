@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,7 @@ class Workers:
 
 def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) -> None:
     """A process of Workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's, which ends this one
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/{os.getpid()}"
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if n_threads is not None:
@@ -94,7 +96,7 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
     while True:
         try:
             command, engine, *arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):  # the driver is done
+        except EOFError:  # the driver is done
             return
         try:
             if command == "prepare":

@@ -31,8 +31,8 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     _check_folder(run)
     held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
     _check_kind(run, held, model)
-    if held:
-        held.setdefault("engine", "eager")  # of runs that were made before there was another
+    if held and held.get("engine", "auto") == "auto":
+        held["engine"] = "eager"  # of runs that were made before there was another, or from Python, unresolved
     config = validate(model, {**held, **merge_settings(file, flags)})
 
     # torch: seconds that a wrong setting need not wait
@@ -42,7 +42,8 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
-    engine = resolve_engine(config.engine, device, config.bottleneck)
+    own = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
+    engine = resolve_engine(own, device, config.bottleneck)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
     resolved = {"device": device, "workers": workers, "engine": engine, "data": data, "pattern": pattern}

@@ -313,7 +313,9 @@ def test_a_mutated_config_is_refused_in_words_or_read_as_it_stands(
     else:
         held = {name.replace("-", "_"): value for name, value in tomllib.loads(content.decode()).items()}
         found = config.model_dump(include=set(held))
-        assert found == {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+        # A whole number is read as a float where one is asked for: 2^63 - 1 has none of its own.
+        read = {name: float(value) if isinstance(found[name], float) else value for name, value in held.items()}
+        assert found == {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
         assert not any(isinstance(found[name], bool) != isinstance(held[name], bool) for name in held)
         assert validate(model, tomllib_values(format_toml(config))) == config
     assert list(tmp_path.iterdir()) == [path]

@@ -506,7 +506,7 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     assert held is not None
     run_search.study(run=run, dry_run=True)
     said = " ".join(capsys.readouterr().out.split())  # lines may be broken at the terminal's width
-    assert "20 trainings, about 2.0 h, 1 at a time on cpu; plan" in said
+    assert "20 trainings, about 2.0 h, 1 at a time on cpu with fused layers; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
     assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, span in bands about 3.29" in said
