@@ -1,6 +1,7 @@
 """What ledger, search and report cost a training, and how that grows: docs/growth-candidates.csv and -.md.
 
-`python scripts/ledger_growth.py`; with a strategy and a number it prints one such run's figures as JSON.
+`python scripts/ledger_growth.py`; with a strategy and two numbers, of candidates and of seeds, it prints one such run's
+figures as JSON.
 """
 
 import csv
@@ -32,6 +33,7 @@ from search_spaces.sampling import derive_generator
 DOCS = Path(__file__).parents[1] / "docs"
 STRATEGIES = ("random", "tpe", "evolve")
 SIZES = (10, 100, 1000)
+SEEDS = (1, 3)  # trainings of a pattern; 3 is what a search does unless told otherwise
 AT_ENDS = 100  # trainings that the search's first and last are told of
 MAX_FSYNCS, MAX_MS = 12, 20  # what is required of a training, among SIZES[-1]
 
@@ -79,13 +81,14 @@ class FakeTrainer(Trainer):
         return outcome
 
 
-def measure(strategy: str, n_candidates: int) -> dict[str, Any]:
-    """CPU milliseconds of one run of so many fake trainings, a pattern each, the named templates among them."""
+def measure(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
+    """CPU milliseconds a training of one run of about so many fake ones, those of named templates among them."""
     data = load_data("digits", None)
-    settings = {"strategy": strategy, "seeds": 1, "trials": n_candidates, "workers": 1, "device": "cpu"}
+    settings = {"strategy": strategy, "seeds": n_seeds, "trials": n_candidates, "workers": 1, "device": "cpu"}
     config = SearchConfig.model_validate(settings)
-    n_named = count_asked(config) - n_candidates
-    config = config.model_copy(update={"trials": n_candidates - n_named})
+    n_named = count_asked(config) // n_seeds - n_candidates
+    config = config.model_copy(update={"trials": max(1, round(n_candidates / n_seeds) - n_named)})
+    n_candidates = count_asked(config)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -102,6 +105,7 @@ def measure(strategy: str, n_candidates: int) -> dict[str, Any]:
     n_at_ends = min(AT_ENDS, n_candidates // 2)
     marks = [*clock.marks, searched]
     return {
+        "candidates": n_candidates,
         "search_ms": 1000 * (searched - began) / n_candidates,
         "first_ms": 1000 * (marks[n_at_ends] - marks[0]) / n_at_ends,
         "last_ms": 1000 * (marks[-1] - marks[-1 - n_at_ends]) / n_at_ends,
@@ -109,16 +113,11 @@ def measure(strategy: str, n_candidates: int) -> dict[str, Any]:
     }
 
 
-def run_one(strategy: str, n_candidates: int) -> dict[str, Any]:
+def run_one(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
     """A row of the table: times of one process, and the system calls of another, for counting slows them."""
-    command = [sys.executable, __file__, strategy, str(n_candidates)]
-    timed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {
-        "strategy": strategy,
-        "candidates": n_candidates,
-        "fsyncs": _count_fsyncs(command) / n_candidates,
-        **json.loads(timed),
-    }
+    command = [sys.executable, __file__, strategy, str(n_candidates), str(n_seeds)]
+    timed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {"strategy": strategy, "seeds": n_seeds, "fsyncs": _count_fsyncs(command) / timed["candidates"], **timed}
 
 
 def _count_fsyncs(command: Sequence[str]) -> float:
@@ -148,23 +147,29 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# What ledger, search and report cost a training, against the number of candidates",
         "",
-        f"Of trainings that are fake and give a plausible outcome at once: log budget, 24 layers, one seed a pattern, "
-        "so that every training has a pattern of its own to be proposed, measured by networkx, entered and analysed, "
-        "which is the most work; run and report as the command line does them, one worker. CPU milliseconds a training "
-        "(user and system) of one run each, the fake trainings, imports at the start and the data left out; fsyncs are "
-        "system calls counted by strace, "
-        f"those at opening and of the report's files included. Required: at most {MAX_FSYNCS} fsyncs and {MAX_MS} ms "
-        f"among {SIZES[-1]} candidates, and no growth. {platform.machine()} CPU, "
+        "Of trainings that are fake and give a plausible outcome at once: log budget, 24 layers; with one seed every "
+        "training has a pattern of its own to be proposed, measured by networkx, entered and analysed, which is the "
+        "most work, with three it has a third of one, as searches have by default; run and report as the command line "
+        "does them, one worker. CPU milliseconds a training (user and system) of one run each, the fake trainings, "
+        "imports at the start and the data left out; fsyncs are system calls counted by strace, those at opening and "
+        f"of the report's files included. Required: at most {MAX_FSYNCS} fsyncs and {MAX_MS} ms among {SIZES[-1]} "
+        f"candidates, and no growth. {platform.machine()} CPU, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "; by `scripts/ledger_growth.py`.",
         "",
-        "| strategy | candidates | fsyncs | search | its first | its last | report | search and report |",
-        "|---|---|---|---|---|---|---|---|",
+        "| strategy | seeds | candidates | fsyncs | search | its first | its last | report | search and report |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         times = [row["search_ms"], row["first_ms"], row["last_ms"], row["report_ms"]]
         times.append(row["search_ms"] + row["report_ms"])
-        cells = [row["strategy"], str(row["candidates"]), f"{row['fsyncs']:.1f}", *(f"{one:.1f}" for one in times)]
+        cells = [
+            row["strategy"],
+            str(row["seeds"]),
+            str(row["candidates"]),
+            f"{row['fsyncs']:.1f}",
+            *(f"{one:.1f}" for one in times),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
@@ -172,21 +177,22 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "candidates it takes in any case: libraries, figures, resampling. Exponent b of time ~ candidates^b from "
         f"{SIZES[-2]} to {SIZES[-1]} candidates, where 1 is no growth a training:",
         "",
-        "| strategy | search | report |",
-        "|---|---|---|",
+        "| strategy | seeds | search | report |",
+        "|---|---|---|---|",
     ]
-    for strategy in STRATEGIES:
-        own = [row for row in rows if row["strategy"] == strategy]
-        lines.append(f"| {strategy} | {fit_exponent(own, 'search_ms'):.2f} | {fit_exponent(own, 'report_ms'):.2f} |")
+    for strategy, n_seeds in ((strategy, n_seeds) for strategy in STRATEGIES for n_seeds in SEEDS):
+        own = [row for row in rows if (row["strategy"], row["seeds"]) == (strategy, n_seeds)]
+        slopes = [f"{fit_exponent(own, column):.2f}" for column in ("search_ms", "report_ms")]
+        lines.append(f"| {strategy} | {n_seeds} | {' | '.join(slopes)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measure, and write both files; or one run alone, for the process that asked."""
     if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))  # noqa: T201
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
         return
-    rows = [run_one(strategy, n_candidates) for strategy in STRATEGIES for n_candidates in SIZES]
+    rows = [run_one(strategy, n, n_seeds) for strategy in STRATEGIES for n_seeds in SEEDS for n in SIZES]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0])
     writer.writeheader()

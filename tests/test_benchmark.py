@@ -132,6 +132,7 @@ def test_contests() -> None:
     assert FUSED not in list_contests("cuda", False)[1]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize(
     "engine",
     [EAGER, CHANNELS_LAST, FUSED, pytest.param(COMPILED, marks=pytest.mark.slow)],
