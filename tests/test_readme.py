@@ -188,3 +188,18 @@ def test_its_memory_is_that_of_the_committed_table() -> None:
         assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
     for row in rows.values():
         assert abs(int(row["measured_bytes"]) / int(row["predicted_bytes"]) - 1) < 0.001
+
+
+def test_its_speeds_are_those_measured() -> None:
+    with (ROOT / "docs" / "speed.csv").open() as stream:
+        measured = list(csv.DictReader(stream))
+    rows = [row for row in measured if row["engine"] == "skipsearch-fused"]
+    assert rows and all(row["gate"] == "True" for row in rows)
+    compiled = [row for row in measured if row["engine"] == "torch.compile"]
+    assert [float(row["ratio_to_strongest"]) for row in compiled] == [1.0] * len(rows)
+    for row in rows:
+        speed, *ratios = (
+            float(row[name]) for name in ("steps_per_second", "ratio_to_eager_one_process", "ratio_to_strongest")
+        )
+        assert f"| {row['shape']} | {speed:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n" in README
+    assert len(re.findall(r"growth=\d+ batch=", README)) == len(rows)
