@@ -64,7 +64,7 @@ def read_advice() -> str | None:
     try:
         held = json.loads((cache_folder() / ADVICE).read_text())
         return str(held["engine"]) if held["build"] == _describe_build(FLAGS) else None
-    except (OSError, ValueError, TypeError, KeyError):  # none, or none of ours
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, none there, or none of ours
         return None
 
 
