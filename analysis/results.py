@@ -191,13 +191,13 @@ def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
 def _tabulate_candidates(trials: list["FrozenTrial"], ledger: Path) -> pd.DataFrame:
     described: dict[str, dict[str, Any]] = {}  # sources as text -> descriptors: networkx once a pattern, not a seed
     rows = [_candidate_row(trial, described, ledger) for trial in trials]
-    recorded = {name for trial in trials for name in trial.user_attrs}
+    recorded = {name for trial in trials for name in _read_attributes(trial)}
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], ledger: Path) -> dict[str, Any]:
-    attributes = trial.user_attrs
+    attributes = _read_attributes(trial)
     text = json.dumps(attributes.get("sources"), separators=(",", ":"))
     if text not in described:
         described[text] = _describe_sources(attributes.get("sources"), f"trial {trial.number} of {ledger}")
@@ -225,9 +225,16 @@ def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], l
     }
 
 
+def _read_attributes(trial: "FrozenTrial") -> dict[str, Any]:
+    """Of a trial, those of its candidate among them, which were attributes of their own in runs of schema 1."""
+    return {**trial.user_attrs, **_as_dict(trial.user_attrs.get("candidate"))}
+
+
 def _describe_sources(sources: object, where: str) -> dict[str, Any]:
     if not isinstance(sources, list):
-        raise InputError(f"{where} has no connections (user attribute `sources`), so no search of ours wrote it")
+        raise InputError(
+            f"{where} has no connections (`sources` of user attribute `candidate`), so no search of ours wrote it"
+        )
     try:
         pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
     except (InputError, TypeError) as error:
@@ -252,7 +259,7 @@ def _curve_rows(trial: "FrozenTrial") -> Iterator[dict[str, Any]]:
 def _read_strengths(trial: "FrozenTrial", ledger: Path) -> Strengths:
     """Of a checked pattern; empty where none were measured."""
     held = _as_dict(trial.user_attrs.get("outcome")).get("strengths")
-    n_connections = sum(map(len, trial.user_attrs["sources"]))
+    n_connections = sum(map(len, _read_attributes(trial)["sources"]))
     if held is None:
         return ()
     if not isinstance(held, list) or not all(_are_strengths(block, n_connections) for block in held):

@@ -31,7 +31,8 @@ from search_spaces.pattern import ConnectionPattern
 STUDY_NAME = "skipsearch"
 METRIC = "validation_accuracy"
 TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
-SCHEMA = 1  # of the study's and the trials' attributes
+SCHEMA = 2  # of the study's and the trials' attributes; of 1, what a candidate is was many attributes of its trial
+OLDER_SCHEMAS = (1,)  # read, and gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,11 @@ class Ledger:
                 raise ConflictError(
                     f"{path} holds no study of a run ({error}): restore it, or give another --run"
                 ) from None
+            if self._study.user_attrs.get("schema") in OLDER_SCHEMAS:
+                renewed |= {"schema"}
             self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
             self._n_entered = len(self._study.get_trials(deepcopy=False))
+            self._trial_ids: dict[int, int] = {}  # of Optuna's storage, by a trial's number, as far as asked for
 
     def _write_attributes(self, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
         held = self._study.user_attrs
@@ -163,24 +167,28 @@ class Ledger:
             state=TrialState.RUNNING,
             params=params,
             distributions=distributions,
+            # One attribute: Optuna looks a trial up for each, which took half of a whole search's own time.
             user_attrs={
-                "key": pattern.key,
-                "template": candidate.template,
-                "strategy": strategy,
-                "seed": candidate.seed,
-                "max_bd": row["max_bd"],
-                "params": cost.params,
-                "flops": cost.flops,
-                "nn_mass": predict_nn_mass(candidate),
-                "budget": str(budget),
-                **details,
-                "sources": [list(inputs) for inputs in pattern.sources],
+                "candidate": {
+                    "key": pattern.key,
+                    "template": candidate.template,
+                    "strategy": strategy,
+                    "seed": candidate.seed,
+                    "max_bd": row["max_bd"],
+                    "params": cost.params,
+                    "flops": cost.flops,
+                    "nn_mass": predict_nn_mass(candidate),
+                    "budget": str(budget),
+                    **details,
+                    "sources": [list(inputs) for inputs in pattern.sources],
+                }
             },
         )
+        number = self._n_entered  # nobody else writes: to ask Optuna would read back what was just written
         with _using(self._path):
-            self._study.add_trial(trial)
-        self._n_entered += 1  # nobody else writes: to ask Optuna would read back what was just written
-        return self._n_entered - 1
+            self._trial_ids[number] = self._storage.create_new_trial(self._study_id, trial)
+        self._n_entered += 1
+        return number
 
     def restart(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
         """Record that a candidate is being trained again or further, and why earlier trainings gave no outcome."""
@@ -196,7 +204,10 @@ class Ledger:
             self._storage.set_trial_user_attr(self._trial_id(number), "attempts", attempts)
 
     def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if number not in self._trial_ids:
+            found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._trial_ids[number] = found
+        return self._trial_ids[number]
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
@@ -279,7 +290,7 @@ def _create_database(path: Path, metric: str) -> None:
 
 
 def _as_entry(trial: FrozenTrial) -> Entry:
-    attributes = trial.user_attrs
+    attributes = {**trial.user_attrs, **trial.user_attrs.get("candidate", {})}
     sources = attributes["sources"]
     attempts = attributes.get("attempts", {})
     rungs = dict(sorted(trial.intermediate_values.items()))

@@ -5,6 +5,7 @@ figures as JSON.
 """
 
 import csv
+import gc
 import io
 import json
 import platform
@@ -190,6 +191,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     """Measure, and write both files; or one run alone, for the process that asked."""
     if len(sys.argv) > 1:
+        gc.set_threshold(50_000)  # as run_search does
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
         return
     rows = [run_one(strategy, n, n_seeds) for strategy in STRATEGIES for n_seeds in SEEDS for n in SIZES]

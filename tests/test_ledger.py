@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,7 @@ from conftest import ROOT
 from nas.candidate import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
 from nas.executors import failed
-from nas.ledger import METRIC, STUDY_NAME, Ledger, check_database
+from nas.ledger import METRIC, SCHEMA, STUDY_NAME, Ledger, check_database
 from nas.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, MachineError
@@ -43,16 +44,18 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
     assert trial.state == optuna.trial.TrialState.RUNNING
     assert trial.params == {"mean_bd": pytest.approx(19 / 15), "span": pytest.approx(21 / 11)}
     assert trial.user_attrs == {
-        "key": CANDIDATE.pattern.key,
-        "template": "log",
-        "strategy": "templates",
-        "seed": 1,
-        "max_bd": 2,
-        "params": predict_cost(CANDIDATE).params,
-        "flops": predict_cost(CANDIDATE).flops,
-        "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
-        "budget": "log",
-        "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
+        "candidate": {
+            "key": CANDIDATE.pattern.key,
+            "template": "log",
+            "strategy": "templates",
+            "seed": 1,
+            "max_bd": 2,
+            "params": predict_cost(CANDIDATE).params,
+            "flops": predict_cost(CANDIDATE).flops,
+            "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
+            "budget": "log",
+            "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
+        }
     }
 
 
@@ -130,7 +133,38 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path
         _open(path, data="b", asked=3)
     assert path.read_bytes() == before
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
-    assert study.user_attrs == {"schema": 1, "data": "a", "asked": 2}
+    assert study.user_attrs == {"schema": SCHEMA, "data": "a", "asked": 2}
+
+
+def _make_of_schema(path: Path, schema: int) -> None:
+    """A ledger with one finished trial, whose candidate is written as schema 1 does."""
+    ledger = _open(path)
+    ledger.finish(_enter(ledger), OUTCOME)
+    storage = f"sqlite:///{path}"
+    trial = optuna.load_study(study_name=STUDY_NAME, storage=storage).trials[0]
+    optuna.delete_study(study_name=STUDY_NAME, storage=storage)
+    study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
+    study.set_user_attr("schema", schema)
+    trial.user_attrs |= trial.user_attrs.pop("candidate")
+    study.add_trial(trial)
+
+
+def test_a_run_of_the_older_schema_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    _make_of_schema(path, 1)
+    ledger = _open(path)
+    ledger.finish(_enter(ledger), OUTCOME)
+    older, newer = _open(path).entries()
+    assert replace(older, number=newer.number) == newer
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert study.user_attrs["schema"] == SCHEMA
+
+
+def test_a_run_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    _make_of_schema(path, SCHEMA + 1)
+    with pytest.raises(ConflictError, match=f"schema {SCHEMA + 1}, and now it is {SCHEMA}"):
+        _open(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
@@ -236,7 +270,8 @@ def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
     ledger = _open(tmp_path / "study.db")
     ledger.enter(CANDIDATE, "random", BUDGET, Cost(params=7, flops=9))
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert (study.trials[0].user_attrs["params"], study.trials[0].user_attrs["flops"]) == (7, 9)
+    entered = study.trials[0].user_attrs["candidate"]
+    assert (entered["params"], entered["flops"]) == (7, 9)
 
 
 def _paused(accuracy: float, epochs: int) -> Outcome:

@@ -45,7 +45,10 @@ def _outcome(candidate: Candidate) -> Outcome:
 
 def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
-    return {(t.user_attrs["key"], t.user_attrs["seed"]): (t.state.name, t.value) for t in study.trials}
+    return {
+        (t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): (t.state.name, t.value)
+        for t in study.trials
+    }
 
 
 def _finish(search: Search) -> int:
@@ -252,15 +255,15 @@ def _expect_halved(
     trials: list[optuna.trial.FrozenTrial], n_seeds: int, failed: frozenset[tuple[str, int, int]] = frozenset()
 ) -> None:
     """Compare the proposals of a whole run with the plain computation of successive halving."""
-    proposed = [one for one in trials if one.user_attrs["strategy"] != "templates"]
-    keys = list(dict.fromkeys(one.user_attrs["key"] for one in proposed))
+    proposed = [one for one in trials if one.user_attrs["candidate"]["strategy"] != "templates"]
+    keys = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in proposed))
     accuracies = {
         place: None if place in failed else _accuracy(*place)
         for place in ((key, seed, rung) for key in keys for seed in range(n_seeds) for rung in (1, 3))
     }
     winners, dropped = survive(keys, n_seeds, HALVED.epochs, accuracies)
     for one in proposed:
-        key, seed = one.user_attrs["key"], one.user_attrs["seed"]
+        key, seed = one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]
         reached = [rung for rung in (1, 3) if rung <= dropped.get(key, HALVED.epochs)]
         fatal = next((rung for rung in reached if (key, seed, rung) in failed), None)
         sound = [rung for rung in reached if fatal is None or rung < fatal]
@@ -603,7 +606,10 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
     _train_all(search, n_workers=3)
     assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 32) for n in range(1, 33)]
     assert len({one for one, _, _, _ in heard}) == 32
-    states = {(one.user_attrs["key"], one.user_attrs["seed"]): one.state.name for one in _trials_in(storage)}
+    states = {
+        (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): one.state.name
+        for one in _trials_in(storage)
+    }
     for one, outcome, _, _ in heard:
         assert outcome.paused == (states[one] == "PRUNED")
         assert outcome.validation_accuracy == _accuracy(*one, outcome.epochs)

@@ -52,7 +52,14 @@ def run(config: SearchConfig, n_workers: int = 1, order: int | None = None) -> T
 def trained(storage: Any) -> Trained:
     trials = _trials_in(storage)
     assert not any(one.state.name == "RUNNING" for one in trials)
-    return {(one.user_attrs["budget"], one.user_attrs["key"], one.user_attrs["seed"]): one.value for one in trials}
+    return {
+        (
+            one.user_attrs["candidate"]["budget"],
+            one.user_attrs["candidate"]["key"],
+            one.user_attrs["candidate"]["seed"],
+        ): one.value
+        for one in trials
+    }
 
 
 @pytest.mark.parametrize("name", ["tpe", "evolve"])
@@ -139,14 +146,14 @@ def test_a_strategy_is_told_means_over_seeds_in_order_of_arrival(
     storage = _new_storage()
     _train_all(_open(storage, config), 4, random.Random(0), train)  # noqa: S311  of no secret
     trials = _trials_in(storage)
-    arrived = list(dict.fromkeys(one.user_attrs["key"] for one in trials))
+    arrived = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in trials))
     n_named = len(arrived) - 11
     assert [key for key, _ in listening.told] == arrived[: len(listening.told)]
     # With halving none of the first bracket of nine is known to the others.
     latest = [n_named + number - (number % 9 if halving else 2) for number in range(11)]
     assert listening.n_told_when_asked == [min(n, n_named + place - 2) for place, n in enumerate(latest)]
     for key, told in listening.told:
-        sound = [one for one in trials if one.user_attrs["key"] == key and one.state.name != "FAIL"]
+        sound = [one for one in trials if one.user_attrs["candidate"]["key"] == key and one.state.name != "FAIL"]
         values = [one.value or one.intermediate_values[max(one.intermediate_values)] for one in sound]
         assert told == (pytest.approx(sum(values) / len(values)) if values else None)
 
@@ -167,16 +174,20 @@ def test_several_budgets_train_the_families_fitted_to_each_and_one_does_not() ->
     trials = _trials_in(storage)
     assert len(trials) == count_asked(config)
     for text in BUDGETS:
-        own = [one for one in trials if one.user_attrs["budget"] == text]
-        keys = {one.user_attrs["key"] for one in own if one.user_attrs["strategy"] == "templates"}
+        own = [one for one in trials if one.user_attrs["candidate"]["budget"] == text]
+        keys = {
+            one.user_attrs["candidate"]["key"] for one in own if one.user_attrs["candidate"]["strategy"] == "templates"
+        }
         assert {pattern.key for _, pattern in iterate_families(parse_budget(text, 5))} <= keys
         assert {one.params["stratum"] for one in own} == {text}
-        assert len({one.user_attrs["params"] for one in own}) == 1
-        assert len({one.user_attrs["key"] for one in own}) == len(own) / 2
-    assert len({one.user_attrs["params"] for one in trials}) == 3
+        assert len({one.user_attrs["candidate"]["params"] for one in own}) == 1
+        assert len({one.user_attrs["candidate"]["key"] for one in own}) == len(own) / 2
+    assert len({one.user_attrs["candidate"]["params"] for one in trials}) == 3
     alone = _new_storage()
     _train_all(_open(alone, SearchConfig(**SMALL)))
-    assert not {"nearest", "evenly", "geometric"} & {one.user_attrs["template"] for one in _trials_in(alone)}
+    assert not {"nearest", "evenly", "geometric"} & {
+        one.user_attrs["candidate"]["template"] for one in _trials_in(alone)
+    }
 
 
 def test_budgets_take_turns() -> None:

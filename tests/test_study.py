@@ -55,7 +55,11 @@ def load_trials(path: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def identify(trial: optuna.trial.FrozenTrial) -> Identity:
-    return trial.user_attrs["key"], trial.user_attrs["seed"], trial.user_attrs["regime"]
+    return (
+        trial.user_attrs["candidate"]["key"],
+        trial.user_attrs["candidate"]["seed"],
+        trial.user_attrs["candidate"]["regime"],
+    )
 
 
 def results_of(path: Path) -> dict[Identity, tuple[str, float | None]]:
@@ -175,7 +179,7 @@ def test_trials_carry_regime_bins_match_and_stratum(tmp_path: Path) -> None:
     trials = load_trials(tmp_path / "study.db")
     names = sorted(map(name_stratum, plan["strata"]))
     for trial, (place, number, seed) in zip(trials, plan["order"], strict=False):
-        described, attributes = plan["patterns"][number], trial.user_attrs
+        described, attributes = plan["patterns"][number], trial.user_attrs["candidate"]
         for name in ("key", "strategy", "template", "distance_bin", "span_bin", "matched", "sources"):
             assert attributes[name] == described[name]
         assert attributes["seed"] == seed
@@ -194,7 +198,7 @@ def test_one_stratum_is_no_parameter(tmp_path: Path) -> None:
     finish(open_study(tmp_path / "study.db", list_tasks(one, config, DIGITS)[:2]))
     trials = load_trials(tmp_path / "study.db")
     assert [set(trial.params) for trial in trials] == [{"mean_bd", "span"}] * 2
-    assert {trial.user_attrs["regime"] for trial in trials} == {"gentle"}
+    assert {trial.user_attrs["candidate"]["regime"] for trial in trials} == {"gentle"}
 
 
 # --- run directories ------------------------------------------------------------------------------------------------

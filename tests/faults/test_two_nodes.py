@@ -117,9 +117,9 @@ def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, sa
     serial = tmp_path / "serial"
     command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(serial), *SEARCH.split()]
     subprocess.run([*command, "--epochs", "60", "--workers", "1"], check=True, capture_output=True)
-    assert {(t.user_attrs["key"], t.user_attrs["seed"]): t.value for t in load_trials(serial)} == {
-        (t.user_attrs["key"], t.user_attrs["seed"]): t.value for t in trials
-    }
+    assert {
+        (t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): t.value for t in load_trials(serial)
+    } == {(t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): t.value for t in trials}
 
 
 @pytest.mark.slow
