@@ -287,6 +287,13 @@ MemoryEfficient = Annotated[
         show_default=False,
     ),
 ]
+Cohort = Annotated[
+    int | None,
+    _option(
+        "Candidates trained together as one network, for a GPU; the same figures but for rounding. [default: 1]",
+        RUNNING,
+    ),
+]
 EngineOption = Annotated[
     Engine | None,
     _option(
@@ -399,6 +406,7 @@ def search(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    cohort: Cohort = None,
     engine: EngineOption = None,
     network: NetworkOption = None,
     layers: Layers = None,
@@ -543,6 +551,7 @@ def study(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    cohort: Cohort = None,
     engine: EngineOption = None,
     layers: Layers = None,
     also_layers: Annotated[
@@ -1220,6 +1229,7 @@ def compare_networks(
     lr_drops: LearningRateDrops = None,
     recipe: RecipeOption = None,
     memory_efficient: MemoryEfficient = None,
+    cohort: Cohort = None,
     engine: EngineOption = None,
     layers: Layers = None,
     blocks: Blocks = None,

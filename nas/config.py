@@ -18,7 +18,16 @@ from search_spaces.files import list_leaves, open_regular
 
 # Settings of how a run is run, which change no figure of it.
 RUNNING = frozenset(
-    {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address", "memory_efficient"}
+    {
+        "workers",
+        "attempts",
+        "trial_timeout",
+        "checkpoint_seconds",
+        "gpus_per_worker",
+        "ray_address",
+        "memory_efficient",
+        "cohort",
+    }
 )
 
 
@@ -46,6 +55,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         deterministic: torch's deterministic algorithms alone, and an error where it has none.
         gpus_per_worker: GPUs of one training on cuda, a part of one or whole ones; unset: 1.
         ray_address: of a Ray cluster to train on; unset: this machine.
+        cohort: candidates of one stratum that are trained together as one network: for a GPU, which one small network
+            leaves idle; the figures are those of each alone but for rounding.
         memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
             same figures.
         engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
@@ -77,6 +88,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     deterministic: bool = False
     gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
     ray_address: str | None = None
+    cohort: PositiveInt = 1
     memory_efficient: bool = False
     engine: Literal["auto", "eager", "fused"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -120,6 +132,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "templates", "pattern"}, _check_something_to_train
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
+        yield {"cohort", "memory_efficient"}, _check_cohort
 
     def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
         """The candidates' network on data of that many classes and that image shape.
@@ -184,6 +197,11 @@ def _check_resources(config: SearchConfig) -> str | None:
             "on a Ray of their own on this machine"
         )
     return None
+
+
+def _check_cohort(config: SearchConfig) -> str | None:
+    is_wrong = config.cohort > 1 and config.memory_efficient
+    return "memory-efficient is for one candidate at a time: drop it, or give cohort 1" if is_wrong else None
 
 
 def _check_something_to_train(config: SearchConfig) -> str | None:

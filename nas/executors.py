@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from torch import nn
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Slot, slot_path, weights_path, write_weights
+from nas.cohort import describe_structure
 from nas.config import SearchConfig
 from nas.data import DataSet, Split, split_data, split_final
 from nas.native import load_library, read_advice
-from nas.train import Outcome, train_candidate
+from nas.train import Member, Outcome, train_cohort
 from search_spaces.errors import InputError, Interrupted, MachineError
 
 
@@ -91,11 +92,13 @@ class Job:
         number: the candidate's in the ledger.
         candidate: what to train.
         pause_after: the epoch to stop at and be measured, to go on later or never; None: the last.
+        is_alone: whether it is in no cohort: an earlier training was lost, which may be this candidate's fault.
     """
 
     number: int
     candidate: Candidate
     pause_after: int | None = None
+    is_alone: bool = False
 
 
 class Source(Protocol):
@@ -112,6 +115,35 @@ class Source(Protocol):
 
     def give_back(self) -> None:
         """The executor ends at the user's wish, with candidates that have no outcome yet."""
+
+
+class Cohorts:
+    """A source's jobs, put together to cohorts: those of equal structure, training and next pause.
+
+    Args:
+        source: gives the jobs.
+        size: of a cohort at most.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source = source
+        self._size = size
+        self._pools: dict[Hashable, list[Job]] = {}
+
+    def ask(self) -> list[Job]:
+        """The next cohort, full if the source has as many that fit among twice as many; none: as Source.ask."""
+        while not any(len(pool) >= self._size for pool in self._pools.values()):
+            if sum(map(len, self._pools.values())) >= 2 * self._size:
+                break  # of many strata in turn: what is handed out and not in training must stay little
+            job = self._source.ask()
+            if job is None:
+                break
+            candidate = job.candidate
+            kind = (describe_structure(candidate), candidate.training, job.pause_after)
+            self._pools.setdefault(job.number if job.is_alone else kind, []).append(job)
+        if not self._pools:
+            return []
+        return self._pools.pop(max(self._pools, key=lambda kind: len(self._pools[kind])))
 
 
 class LostError(Exception):
@@ -141,29 +173,42 @@ class Trainer:
             LostError: the memory was full, which may be others' fault.
             OSError: a checkpoint cannot be written.
         """
+        (outcome,) = self._train([job], check_stop)
+        return outcome
+
+    def train_cohort(
+        self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None
+    ) -> list[Outcome | LostError]:
+        """Train candidates together, as `train` does one, or by halves where the memory does not hold them all.
+
+        Returns:
+            Of each its outcome, or why it has none.
+
+        Raises:
+            OSError: a checkpoint cannot be written.
+        """
+        try:
+            return [self.train(jobs[0], check_stop)] if len(jobs) == 1 else [*self._train(jobs, check_stop)]
+        except LostError as reason:
+            if len(jobs) == 1:
+                return [reason]
+        half = len(jobs) // 2
+        return [*self.train_cohort(jobs[:half], check_stop), *self.train_cohort(jobs[half:], check_stop)]
+
+    def _train(self, jobs: Sequence[Job], check_stop: Callable[[], None]) -> list[Outcome]:
+        """See train."""
         torch.set_num_threads(1)
         if self.config.deterministic:
             # Read by cuBLAS when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         try:
-            candidate = job.candidate
-            training = candidate.training or self.config
-            slot, split = self._slot(job), self._split(candidate.seed)
-
-            def keep(network: nn.Module) -> None:
-                if self.is_final and slot is not None:  # a slot: the run directory is there to write to
-                    normalisation = {"mean": split.mean, "deviation": split.deviation}
-                    write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
-
-            return train_candidate(
-                candidate,
-                split,
-                training,
+            splits = {job.candidate.seed: self._split(job.candidate.seed) for job in jobs}
+            return train_cohort(
+                [self._member(job, splits[job.candidate.seed]) for job in jobs],
+                jobs[0].candidate.training or self.config,
                 check_stop,
-                slot,
-                job.pause_after,
-                keep,
+                jobs[0].pause_after,
                 memory_efficient=self.config.memory_efficient,
                 is_fused=self.config.engine == "fused",
             )
@@ -171,7 +216,19 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise LostError(f"out of memory: {reason}") from None
-            return failed(reason)
+            if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
+                raise LostError(reason) from None
+            return [failed(reason)]
+
+    def _member(self, job: Job, split: Split) -> Member:
+        slot = self._slot(job)
+
+        def keep(network: nn.Module) -> None:
+            if self.is_final and slot is not None:  # a slot: the run directory is there to write to
+                normalisation = {"mean": split.mean, "deviation": split.deviation}
+                write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
+
+        return Member(job.candidate, split, slot, keep)
 
     def _split(self, seed: int) -> Split:
         config = self.config
@@ -209,13 +266,13 @@ def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
     Raises:
         Interrupted: a signal came; the candidate being trained has no outcome.
     """
-    while (job := source.ask()) is not None:
-        try:
-            outcome = trainer.train(job, check_stop)
-        except LostError as reason:
-            source.lose(job.number, str(reason))
-        else:
-            source.tell(job.number, outcome)
+    cohorts = Cohorts(source, trainer.config.cohort)
+    while jobs := cohorts.ask():
+        for job, result in zip(jobs, trainer.train_cohort(jobs, check_stop), strict=True):
+            if isinstance(result, LostError):
+                source.lose(job.number, str(result))
+            else:
+                source.tell(job.number, result)
         check_stop()
 
 

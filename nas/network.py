@@ -94,12 +94,13 @@ class Block(nn.Module):
             sources = [cast(Gather, reader[0]).nodes for reader in readers]
             normalisations = [cast(nn.BatchNorm2d, reader[1]) for reader in readers]
             convolutions = [cast(nn.Conv2d, reader[3]) for reader in readers]
-            self._fused = FusedLayers(self._widths, sources, self._wanted, normalisations, convolutions)
+            self._fused = FusedLayers(self._widths, [sources], self._wanted, normalisations, convolutions)
 
     def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
         """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
         if self._fused is not None and (self.training or not torch.is_grad_enabled()):
-            return self._fused(inputs, self.training)
+            nodes = self._fused([x[None] for x in inputs], self.training)
+            return {number: node[0] for number, node in nodes.items()}
         features = dict(enumerate(inputs))
         for layer in self.layers:
             features[len(features)] = layer(features)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from ray.tune.search import Searcher
 
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.cluster import share_gpus, start_ray
-from nas.executors import Job, LostError, Source, StopFlag, Trainer
+from nas.executors import Cohorts, Job, LostError, Source, StopFlag, Trainer
 from nas.train import Outcome
 from search_spaces.errors import Interrupted, MachineError
 
@@ -38,52 +38,58 @@ class LedgerSearcher(Searcher):
 
     Args:
         source: gives jobs and takes outcomes, in this process.
-        n_workers: jobs handed out at a time.
+        n_workers: cohorts handed out at a time.
+        size: of a cohort at most.
         check_stop: set once a signal came; what ends then has no outcome.
     """
 
-    def __init__(self, source: Source, n_workers: int, check_stop: StopFlag) -> None:
+    def __init__(self, source: Source, n_workers: int, size: int, check_stop: StopFlag) -> None:
         super().__init__()
         self._source = source
+        self._cohorts = Cohorts(source, size)
         self._n_workers = n_workers
         self._check_stop = check_stop
-        self._numbers: dict[str, int] = {}  # Tune's trial id -> the candidate's number
+        self._numbers: dict[str, list[int]] = {}  # Tune's trial id -> its candidates' numbers
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next job as a Tune config, None while all workers are busy, FINISHED when none is left."""
+        """The next cohort as a Tune config, None while all workers are busy, FINISHED when none is left."""
         if len(self._numbers) >= self._n_workers:
             return None
         with self._keep_error():
-            job = self._source.ask()
-        if job is None:
+            jobs = self._cohorts.ask()
+        if not jobs:
             return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
-        self._numbers[trial_id] = job.number
-        return {"job": job}
+        self._numbers[trial_id] = [job.number for job in jobs]
+        return {"jobs": jobs}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Bring the outcome home. Of an error Tune says here that there was one; `lose` is told why."""
+        """Bring the outcomes home. Of an error Tune says here that there was one; `lose` is told why."""
         if error or self._check_stop.signal_number is not None:
             # A signal ends workers too: their candidates stay running and are trained again on resume.
             return
-        number = self._numbers.pop(trial_id)
+        numbers = self._numbers.pop(trial_id)
         with self._keep_error():
             if result is None:
-                self._source.lose(number, "worker ended without a result")
-            elif "lost" in result:
-                self._source.lose(number, result["lost"])
+                results: list[Outcome | LostError] = [LostError("worker ended without a result")] * len(numbers)
             else:
-                self._source.tell(number, _read_outcome(result))
+                results = _read_results(result)
+            for number, one in zip(numbers, results, strict=True):
+                if isinstance(one, LostError):
+                    self._source.lose(number, str(one))
+                else:
+                    self._source.tell(number, one)
 
-    def number_of(self, trial_id: str) -> int | None:
-        """The candidate's number, while Tune has no result of it."""
-        return self._numbers.get(trial_id)
+    def numbers_of(self, trial_id: str) -> list[int]:
+        """Its candidates' numbers, while Tune has no result of it."""
+        return self._numbers.get(trial_id, [])
 
     def lose(self, trial_id: str, reason: str) -> None:
         """The trial's worker died."""
         if self._check_stop.signal_number is None:
             with self._keep_error():
-                self._source.lose(self._numbers.pop(trial_id), reason)
+                for number in self._numbers.pop(trial_id):
+                    self._source.lose(number, reason)
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
@@ -112,22 +118,23 @@ class _Watch(tune.Callback):
             raise self._searcher.error
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        number = self._searcher.number_of(trial.trial_id)
-        if number is not None:
-            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, number, str(trial.get_error())))
+        numbers = self._searcher.numbers_of(trial.trial_id)
+        if numbers:
+            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, numbers, str(trial.get_error())))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def _explain_death(trainer: Trainer, number: int, text: str) -> str:
+def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
     """Why a worker died, in a line, from what it left behind and from what Ray says of it."""
-    stack = _stack_path(trainer, number)
+    stack = _stack_path(trainer, numbers[0])
     if stack is not None and stack.exists() and (frames := stack.read_text()):
         stack.unlink()
         ours = re.search(r'/nas/(\w+\.py)", line (\d+) in (\w+)', frames)
         where = f" at {ours[1]}:{ours[2]}, {ours[3]}" if ours else ""
-        return f"over the trial timeout of {trainer.config.trial_timeout:g} s{where}"
+        times = f" x {len(numbers)}" if len(numbers) > 1 else ""
+        return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
     if "running low on memory" in text:
         return "worker died: its node ran out of memory"
     if re.search(r"node.{0,80}(died|dead|terminated|failed)|NODE_DIED", text, re.IGNORECASE | re.DOTALL):
@@ -143,23 +150,22 @@ def _stack_path(trainer: Trainer, number: int) -> Path | None:
 
 
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What a worker runs for one job."""
-    job: Job = config["job"]
+    """What a worker runs for one cohort."""
+    jobs: list[Job] = config["jobs"]
     try:
-        with _time_limit(trainer, job.number):
-            outcome = trainer.train(job)
-    except LostError as reason:
-        return {"lost": str(reason)}
+        with _time_limit(trainer, jobs):
+            results = trainer.train_cohort(jobs)
     except OSError as error:
         return {"machine": str(error)}
     except Exception:  # Tune would tell the searcher that there was an error, but not which
         return {"crash": traceback.format_exc()}
-    return {"outcome": json.dumps(outcome.to_dict(), allow_nan=False)}  # text: Tune flattens a dict
+    values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]
+    return {"results": json.dumps(values, allow_nan=False)}  # text: Tune flattens a dict
 
 
 @contextmanager
-def _time_limit(trainer: Trainer, number: int) -> Iterator[None]:
-    """End this process, its stack left for the driver, if the block takes longer than a training may.
+def _time_limit(trainer: Trainer, jobs: Sequence[Job]) -> Iterator[None]:
+    """End this process, its stack left for the driver, if the block takes longer than its trainings may.
 
     faulthandler's watchdog needs neither the interpreter's lock nor a working interpreter.
     """
@@ -167,10 +173,10 @@ def _time_limit(trainer: Trainer, number: int) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    path = _stack_path(trainer, number) or Path(os.devnull)
+    path = _stack_path(trainer, jobs[0].number) or Path(os.devnull)
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as stream:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=stream)
+        faulthandler.dump_traceback_later(seconds * len(jobs), exit=True, file=stream)
         try:
             yield
         finally:
@@ -179,16 +185,17 @@ def _time_limit(trainer: Trainer, number: int) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _read_outcome(result: dict[str, Any]) -> Outcome:
+def _read_results(result: dict[str, Any]) -> list[Outcome | LostError]:
     if "machine" in result:
         raise MachineError(f"a worker cannot write its checkpoint: {result['machine']}")
     if "crash" in result:
         raise RuntimeError(f"a training crashed in its worker:\n{result['crash']}")
-    return Outcome.from_dict(json.loads(result["outcome"]))
+    values = json.loads(result["results"])
+    return [LostError(one["lost"]) if "lost" in one else Outcome.from_dict(one) for one in values]
 
 
 def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int | Literal["auto"]) -> None:
-    """Train the source's candidates, n_workers at a time, each in a process of its own on a Ray started for this run.
+    """Train the source's candidates, each cohort in a process of its own, n_workers at a time, on a Ray of this run's.
 
     Args:
         n_workers: auto: as many as a cluster can hold.
@@ -218,7 +225,7 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
     trainable = tune.with_resources(
         tune.with_parameters(_train, trainer=trainer), {"cpu": 1, "gpu": share_gpus(trainer.config)}
     )
-    searcher = LedgerSearcher(source, n_workers, check_stop)
+    searcher = LedgerSearcher(source, n_workers, trainer.config.cohort, check_stop)
     with _scratch_folder(trainer.run) as folder:
         tuner = tune.Tuner(
             trainable,

@@ -104,8 +104,9 @@ class LedgerSource:
         number = self._again.popleft()
         task = self._unfinished[number]
         pause_after = self._pause_after(task)
-        self._ledger.restart(number, self._lost.get(number, ()), pause_after)
-        return Job(number, task.candidate, pause_after)
+        lost = self._lost.get(number, ())
+        self._ledger.restart(number, lost, pause_after)
+        return Job(number, task.candidate, pause_after, is_alone=bool(lost))
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """See executors.Source."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot
+from nas.cohort import CohortNetwork, Single, Trainee
 from nas.data import Split, augment_images
-from nas.network import build_network
+from nas.evaluation import NonFiniteLossError, predict, score, take_statistics
 from nas.strengths import measure_strengths
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_seed
@@ -21,8 +22,6 @@ from search_spaces.sampling import derive_seed
 MOMENTUM = 0.9
 DROP = 0.1  # of the learning rate, in the schedules of the papers
 WARM_UP_SHARE = 0.1  # of all steps: the learning rate rises linearly, then falls as a cosine to 0
-EVALUATION_BATCH = 256
-N_STATISTICS_IMAGES = 2048  # training images that batch statistics are taken over: more change them little
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Outcome:
         validation_loss: mean cross-entropy on validation images, in nats, or None.
         epochs: passes finished.
         seconds: wall-clock time of the training and its evaluation, that of lost attempts up to their checkpoint
-            included.
+            included; of a cohort an equal share.
         curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
             in the last, and where the training paused.
         error: why there is no value, or None.
@@ -66,8 +65,21 @@ class Outcome:
         return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths})
 
 
-class NonFiniteLossError(ArithmeticError):
-    """The loss of a step, or of validation, is infinite or not a number."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One candidate of a cohort.
+
+    Args:
+        candidate: what to train.
+        split: its data; the network goes to the same device.
+        slot: where checkpoints go, and one may lie to go on from; None: nowhere.
+        keep_trained: called with the network, its batch statistics taken, once its training is done and measured.
+    """
+
+    candidate: Candidate
+    split: Split
+    slot: Slot | None = None
+    keep_trained: Callable[[nn.Module], None] = lambda _: None
 
 
 def train_candidate(
@@ -81,78 +93,69 @@ def train_candidate(
     memory_efficient: bool = False,
     is_fused: bool = False,
 ) -> Outcome:
-    """Train a candidate and measure it on validation images.
+    """Train a candidate and measure it on validation images: a cohort of one, see train_cohort and Member."""
+    member = Member(candidate, split, slot, keep_trained)
+    (outcome,) = train_cohort([member], config, check_stop, pause_after, memory_efficient, is_fused)
+    return outcome
 
-    The candidate's seed fixes initial weights, order and augmentation; with the same device and number of threads
-    the same seed gives the same numbers, whether the training was interrupted or not.
+
+def train_cohort(
+    members: Sequence[Member],
+    config: TrainingConfig,
+    check_stop: Callable[[], None] = lambda: None,
+    pause_after: int | None = None,
+    memory_efficient: bool = False,
+    is_fused: bool = False,
+) -> list[Outcome]:
+    """Train candidates together, each as if it were alone but for rounding, and measure them on validation images.
+
+    A candidate's seed fixes initial weights, order and augmentation; with the same device, number of threads and
+    cohort the same seed gives the same numbers, whether the training was interrupted or not.
 
     Args:
-        candidate: what to train.
-        split: its data; the network goes to the same device.
+        members: of equal structure (see cohort.py), with splits of equal sizes.
         config: epochs, learning rate, batch size, weight decay.
         check_stop: called before every step; raises to end the training at once.
-        slot: where checkpoints go, and one may lie to go on from; None: nowhere.
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
-        keep_trained: called with the network, its batch statistics taken, once its training is done and measured.
-        memory_efficient: whether activations are made anew in the backward pass.
+        memory_efficient: whether activations are made anew in the backward pass; of a cohort of one.
         is_fused: whether a block's layers run as one operation, and the optimiser as one too: equal but for rounding.
 
     Returns:
-        An outcome, with an error and no value if a loss was not finite.
+        An outcome a member, with an error and no value if a loss of its own was not finite.
     """
-    started = time.perf_counter()
-    device = split.train_images.device
-    network = build_network(candidate).to(device)
-    network.recompute_activations(memory_efficient)
-    if is_fused:
-        network.fuse_layers()
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=config.lr,
-        momentum=MOMENTUM,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-        fused=is_fused or None,
-    )
     last = min(pause_after or config.epochs, config.epochs)
-    held, problem = _take_up(slot, network, optimizer, str(device), last)
-    curve = [] if held is None else list(held.curve)
-    if held is not None:
-        started -= held.seconds
-    n_resumed = len(curve)
-    error = loss = accuracy = None
-    strengths: tuple[tuple[float, ...], ...] = ()
-
-    def keep() -> None:
-        if slot is not None:
-            seconds = time.perf_counter() - started
-            slot.write(Checkpoint(network.state_dict(), optimizer.state_dict(), curve, seconds))
-
-    try:
-        for epoch in range(n_resumed, last):
-            train_loss = _run_epoch(network, optimizer, epoch, candidate.seed, split, config, check_stop)
-            curve.append({"epoch": epoch + 1, "train_loss": train_loss})
-            if slot is not None and slot.is_due and epoch + 1 < last:
-                keep()
-        refresh_statistics(network, split.train_images)
-        loss, accuracy = evaluate(network, split.validation_images, split.validation_labels)
-        curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
-        if last < config.epochs:
-            keep()
-        else:
-            strengths = measure_strengths(network, candidate)
-            keep_trained(network)
-    except NonFiniteLossError as reason:
-        error = str(reason)
-    seconds = time.perf_counter() - started
-    paused = error is None and last < config.epochs
-    return Outcome(accuracy, loss, len(curve), seconds, tuple(curve), error, paused, n_resumed, problem, strengths)
+    device = members[0].split.train_images.device
+    found = [_read_checkpoint(member.slot, str(device), last) for member in members]
+    outcomes: dict[int, Outcome] = {}
+    # Members whose checkpoints are of different epochs go on apart: in a cohort all take the same step.
+    for n_done in sorted({len(held.curve) if held else 0 for held, _ in found}):
+        chosen = [k for k, (held, _) in enumerate(found) if n_done == (len(held.curve) if held else 0)]
+        started = time.perf_counter()
+        trainee = _build_trainee([members[k].candidate for k in chosen], device, memory_efficient, is_fused)
+        optimizer = torch.optim.SGD(
+            trainee.module().parameters(),
+            lr=config.lr,
+            momentum=MOMENTUM,
+            weight_decay=config.weight_decay,
+            nesterov=True,
+            fused=is_fused or None,
+        )
+        resumed = [(members[k], *found[k]) for k in chosen]
+        training = _Training(trainee, optimizer, resumed, config, last, started)
+        outcomes |= zip(chosen, training.run(check_stop), strict=True)
+    return [outcomes[k] for k in range(len(members))]
 
 
-def _take_up(
-    slot: Slot | None, network: nn.Module, optimizer: torch.optim.Optimizer, device: str, last: int
-) -> tuple[Checkpoint | None, str | None]:
-    """Go on from a checkpoint if there is one; else why it was not used, if there is one that cannot be."""
+def _build_trainee(
+    candidates: Sequence[Candidate], device: torch.device, memory_efficient: bool, is_fused: bool
+) -> Trainee:
+    if len(candidates) == 1:
+        return Single(candidates[0], device, is_fused, memory_efficient)
+    return CohortNetwork(candidates, device, is_fused)
+
+
+def _read_checkpoint(slot: Slot | None, device: str, last: int) -> tuple[Checkpoint | None, str | None]:
+    """What there is to go on from; else why it cannot be used, if there is something."""
     if slot is None:
         return None, None
     try:
@@ -161,40 +164,138 @@ def _take_up(
         return None, str(error)  # the training starts anew, and its outcome says so
     if held is not None and len(held.curve) > last:  # an older ledger was put back
         return None, f"{slot.path} is of epoch {len(held.curve)}, beyond the {last} asked for"
-    if held is not None:
-        network.load_state_dict(held.network)
-        optimizer.load_state_dict(held.optimizer)
     return held, None
 
 
-def _run_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    seed: int,
-    split: Split,
-    config: TrainingConfig,
-    check_stop: Callable[[], None],
-) -> float:
-    """One pass over the training set; gives its mean loss."""
-    n_steps = max(1, len(split.train_labels) // config.batch_size)  # the incomplete last batch is dropped
-    network.train()
-    losses = torch.empty(n_steps, device=split.train_images.device)
-    for step, (images, labels) in enumerate(_batches(split, config.batch_size, n_steps, seed, epoch)):
-        check_stop()
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
-        loss: Tensor = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses[step] = loss.detach()
-    # Looked at once an epoch: a look at every step would make a GPU wait for each.
-    finite = losses.isfinite()
-    if not finite.all():
-        step = epoch * n_steps + int(finite.logical_not().nonzero()[0]) + 1
-        raise NonFiniteLossError(f"training loss not finite at step {step} of {n_steps * config.epochs}")
-    return float(losses.mean())
+class _Training:
+    """One training of a trainee, from one epoch for all of its members.
+
+    Args:
+        optimizer: of the trainee's parameters.
+        resumed: each member, the checkpoint that it goes on from, and why there is none.
+        last: the epoch to stop at.
+        started: when, by the performance counter.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        optimizer: torch.optim.Optimizer,
+        resumed: Sequence[tuple[Member, Checkpoint | None, str | None]],
+        config: TrainingConfig,
+        last: int,
+        started: float,
+    ) -> None:
+        self._trainee = trainee
+        self._optimizer = optimizer
+        self._members = [member for member, _, _ in resumed]
+        self._found = [(held, problem) for _, held, problem in resumed]
+        self._config = config
+        self._last = last
+        self._started = started
+        self._curves = [[] if held is None else list(held.curve) for held, _ in self._found]
+        self._errors: list[str | None] = [None] * len(resumed)
+        states = [(held.network, held.optimizer) for held, _ in self._found if held is not None]
+        if states:
+            trainee.put_back(states, optimizer)
+        sizes = {len(member.split.train_labels) for member in self._members}
+        assert len(sizes) == 1, "members take their steps together"
+        self._n_steps = max(1, sizes.pop() // config.batch_size)  # the incomplete last batch is dropped
+
+    def run(self, check_stop: Callable[[], None]) -> list[Outcome]:
+        """Train and measure."""
+        for epoch in range(len(self._curves[0]), self._last):
+            self._run_epoch(epoch, check_stop)
+            if None not in self._errors:
+                break
+            for place, member in enumerate(self._members):
+                if member.slot is not None and member.slot.is_due and epoch + 1 < self._last:
+                    self._keep(place)
+        measured = self._measure() if None in self._errors else [(None, None)] * len(self._members)
+        return [self._finish(place, *values) for place, values in enumerate(measured)]
+
+    def _run_epoch(self, epoch: int, check_stop: Callable[[], None]) -> None:
+        """One pass over the training sets; a member of which a loss is not finite has an error from then on."""
+        config, n_steps, n_members = self._config, self._n_steps, len(self._members)
+        self._trainee.module().train()
+        losses = torch.empty(n_steps, n_members, device=self._members[0].split.train_images.device)
+        for step, (images, labels) in enumerate(self._batches(epoch)):
+            check_stop()
+            for group in self._optimizer.param_groups:
+                group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
+            logits = self._trainee.predict(images).flatten(0, 1)
+            loss = F.cross_entropy(logits, labels.flatten(), reduction="none").reshape(n_members, -1).mean(dim=1)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            losses[step] = loss.detach()
+        # Looked at once an epoch: a look at every step would make a GPU wait for each.
+        is_finite = losses.isfinite().T.tolist()
+        for place, mean in enumerate(losses.mean(dim=0).tolist()):
+            if self._errors[place] is not None:
+                continue
+            if all(is_finite[place]):
+                self._curves[place].append({"epoch": epoch + 1, "train_loss": mean})
+            else:
+                step = epoch * n_steps + is_finite[place].index(False) + 1
+                self._errors[place] = f"training loss not finite at step {step} of {n_steps * config.epochs}"
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (cohort, batch, ...) and labels (cohort, batch) of each step of an epoch."""
+        whose = [(member.candidate.seed, member.split) for member in self._members]
+        distinct = list(dict.fromkeys(whose))  # what members share is made once
+        size, n_steps = self._config.batch_size, self._n_steps
+        streams = [_batches(split, size, n_steps, seed, epoch) for seed, split in distinct]
+        for batches in zip(*streams, strict=True):
+            own = dict(zip(distinct, batches, strict=True))
+            images, labels = zip(*(own[one] for one in whose), strict=True)
+            yield torch.stack(images), torch.stack(labels)
+
+    def _measure(self) -> list[tuple[float | None, float | None]]:
+        """Validation loss and accuracy of each member; none, and an error, where its loss is not finite."""
+        splits = [member.split for member in self._members]
+        network, run = self._trainee.module(), self._trainee.predict
+        take_statistics(network, run, [split.train_images for split in splits])
+        logits = predict(network, run, [split.validation_images for split in splits])
+        measured: list[tuple[float | None, float | None]] = []
+        for place, split in enumerate(splits):
+            try:
+                measured.append((None, None) if self._errors[place] else score(logits[place], split.validation_labels))
+            except NonFiniteLossError as reason:
+                self._errors[place] = str(reason)
+                measured.append((None, None))
+        return measured
+
+    def _finish(self, place: int, loss: float | None, accuracy: float | None) -> Outcome:
+        """A member's outcome, once it is measured."""
+        member, curve, error = self._members[place], self._curves[place], self._errors[place]
+        is_paused = error is None and self._last < self._config.epochs
+        strengths: tuple[tuple[float, ...], ...] = ()
+        if loss is not None and accuracy is not None:
+            curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
+        if is_paused:
+            self._keep(place)
+        elif error is None:
+            network = self._trainee.network_of(place)
+            strengths = measure_strengths(network, member.candidate)
+            member.keep_trained(network)
+        held, problem = self._found[place]
+        n_resumed = 0 if held is None else len(held.curve)
+        seconds = self._seconds(place)
+        return Outcome(
+            accuracy, loss, len(curve), seconds, tuple(curve), error, is_paused, n_resumed, problem, strengths
+        )
+
+    def _keep(self, place: int) -> None:
+        """Write a member's checkpoint, unless it has failed."""
+        slot = self._members[place].slot
+        if slot is not None and self._errors[place] is None:
+            network, optimizer = self._trainee.take_out(place, self._optimizer)
+            slot.write(Checkpoint(network, optimizer, self._curves[place], self._seconds(place)))
+
+    def _seconds(self, place: int) -> float:
+        held, _ = self._found[place]
+        return (time.perf_counter() - self._started) / len(self._members) + (0.0 if held is None else held.seconds)
 
 
 def _rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
@@ -221,40 +322,3 @@ def _batches(split: Split, batch_size: int, n_steps: int, seed: int, epoch: int)
     for step in range(n_steps):
         batch = slice(step * batch_size, (step + 1) * batch_size)
         yield images[batch], labels[batch]
-
-
-@torch.no_grad()
-def refresh_statistics(network: nn.Module, images: Tensor) -> None:
-    """Take the batch statistics of every normalisation anew, over training images, in one pass.
-
-    Running averages lag behind after few steps; these do not. The average over batches of EVALUATION_BATCH of each
-    batch's mean and variance, the earlier layers normalised by the same batch.
-    """
-    images = images[:N_STATISTICS_IMAGES]
-    normalisations = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in normalisations:
-        module.reset_running_stats()
-        module.momentum = None  # torch's word for a cumulative average
-    network.train()
-    # Batches as equal as can be: each counts the same in the average.
-    for batch in images.tensor_split(max(1, math.ceil(len(images) / EVALUATION_BATCH))):
-        network(batch)
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy, by the statistics that the network holds.
-
-    Args:
-        images: (n, channels, height, width).
-        labels: (n,).
-
-    Raises:
-        NonFiniteLossError: the loss is infinite or not a number.
-    """
-    network.eval()
-    logits = torch.cat([network(batch) for batch in torch.split(images, EVALUATION_BATCH)])  # (n, classes)
-    loss = float(F.cross_entropy(logits, labels))
-    if not math.isfinite(loss):
-        raise NonFiniteLossError(f"validation loss is {loss} after the last step")
-    return loss, float((logits.argmax(dim=1) == labels).double().mean())

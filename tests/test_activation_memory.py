@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from nas.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.cost import predict_activation_bytes
 from nas.data import split_data
+from nas.evaluation import refresh_statistics
 from nas.memory import measure_kept_bytes
 from nas.network import SkipNetwork, build_network
 from nas.readers import load_data
-from nas.train import refresh_statistics, train_candidate
+from nas.train import train_candidate
 from search_spaces.templates import find_template
 
 pytestmark = pytest.mark.usefixtures("one_thread")

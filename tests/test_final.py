@@ -15,13 +15,13 @@ from conftest import ROOT, SMALL
 from nas.candidate import Candidate, TrainingConfig
 from nas.config import SearchConfig
 from nas.data import split_final
+from nas.evaluation import evaluate
 from nas.executors import Job, Trainer
 from nas.final import FIRST_SEED, Chosen, find_weights, run_final, settings_of_final
 from nas.network import build_network
 from nas.readers import load_data
 from nas.search import run_search
 from nas.settings import settle_config
-from nas.train import evaluate
 from search_spaces.errors import ConflictError, InputError, Interrupted
 from search_spaces.files import FINAL
 from search_spaces.templates import find_template

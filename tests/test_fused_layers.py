@@ -20,10 +20,11 @@ import nas.train
 from nas.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.checkpoints import Slot
 from nas.data import Split, split_data
+from nas.evaluation import refresh_statistics
 from nas.memory import measure_kept_bytes
 from nas.network import Block, SkipNetwork, build_network
 from nas.readers import load_data
-from nas.train import Outcome, refresh_statistics, train_candidate
+from nas.train import Outcome, train_candidate
 from search_spaces.budget import log_budget
 from search_spaces.errors import Interrupted
 from search_spaces.sampling import derive_generator, sample_uniform

@@ -86,7 +86,7 @@ def test_a_plan_is_plain_json_with_all_its_parts() -> None:
     assert plan["protocol"] == PROTOCOL
     given = config.model_dump(mode="json")
     elsewhere = {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
-    elsewhere.add("memory_efficient")
+    elsewhere |= {"memory_efficient", "cohort"}
     assert plan["settings"] == {name: given[name] for name in given.keys() - elsewhere - {"device", "data"}}
 
 

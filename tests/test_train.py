@@ -18,19 +18,11 @@ from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot, slot_path
 from nas.config import SearchConfig
 from nas.data import Split, split_data
+from nas.evaluation import EVALUATION_BATCH, NonFiniteLossError, evaluate, refresh_statistics
 from nas.executors import Job, LostError, Trainer, failed
 from nas.network import build_network
 from nas.readers import load_data
-from nas.train import (
-    EVALUATION_BATCH,
-    NonFiniteLossError,
-    Outcome,
-    _batches,
-    _rate,
-    evaluate,
-    refresh_statistics,
-    train_candidate,
-)
+from nas.train import Outcome, _batches, _rate, train_candidate
 from search_spaces.errors import Interrupted
 from search_spaces.templates import find_template
 

@@ -1,0 +1,370 @@
+"""Cohorts: candidates trained together are what each is alone, whatever befalls one of them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SMALL
+from torch import Tensor
+
+from nas.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.checkpoints import Slot
+from nas.cohort import CohortNetwork
+from nas.config import SearchConfig
+from nas.data import Split
+from nas.executors import Cohorts, Job, StopFlag, Trainer, run_serial
+from nas.network import build_network
+from nas.proposals import iterate_templates
+from nas.readers import load_data
+from nas.train import Member, Outcome, train_candidate, train_cohort
+from search_spaces.budget import log_budget, parse_budget
+from search_spaces.errors import Interrupted
+from search_spaces.sampling import derive_generator, sample_uniform
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+N_IMAGES, N_STEPS = 24, 3
+NETWORKS: dict[str, dict[str, Any]] = {
+    "log": {"layers": 8},
+    "wide stem": {"layers": 6, "stem_channels": 7},
+    "bottleneck": {"layers": 6, "bottleneck": True},
+    "two blocks": {"layers": 5, "blocks": 2, "transition": "all", "compression": 0.5},
+    "last": {"layers": 5, "blocks": 2, "transition": "last"},
+    "v2": {"layers": 4, "blocks": 2, "transition": "v2"},
+    "large stem": {"layers": 4, "large_stem": True, "image": (3, 21, 20)},
+}
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """All networks and sums in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def draw_split(candidate: Candidate, n: int = N_IMAGES, factor: float = 1.0) -> Split:
+    """Random images of a candidate's seed, the classes told apart by brightness."""
+    generator = torch.Generator().manual_seed(candidate.seed)
+    images = torch.randn(2 * n, *candidate.network.image, generator=generator)
+    labels = torch.randint(0, 10, (2 * n,), generator=generator)
+    images = factor * (images + labels[:, None, None, None] / 5)
+    return Split(images[:n], labels[:n], images[n:], labels[n:], augment=True)
+
+
+def draw_candidates(name: str = "log", budget: str = "log", n: int = 8) -> list[Candidate]:
+    """Random patterns, of three seeds; of budget total with two connections a layer, however they fall."""
+    network = NetworkConfig(**{"growth": 3, "image": (2, 6, 5), **NETWORKS[name]})
+    generator = derive_generator(0, "test", name, budget)
+    depth = network.pattern_depth
+    parsed = log_budget(depth) if budget == "log" else parse_budget(f"total:{2 * depth}", depth)
+    return [Candidate(sample_uniform(parsed, generator), network, number % 3) for number in range(n)]
+
+
+def step_by_step(n_steps: int = N_STEPS, **more: Any) -> TrainingConfig:
+    """As many epochs of one step, so that an outcome's curve has the loss of each."""
+    return TrainingConfig(**{"epochs": n_steps, "batch_size": N_IMAGES, "lr": 0.1, **more})
+
+
+def list_losses(outcome: Outcome) -> list[float]:
+    return [point["train_loss"] for point in outcome.curve]
+
+
+def without_time(outcome: Outcome) -> Outcome:
+    return replace(outcome, seconds=0.0)
+
+
+def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
+    assert list_losses(together) == pytest.approx(list_losses(alone), rel=0, abs=nats)
+    assert together.validation_loss == pytest.approx(alone.validation_loss, rel=0, abs=nats)
+    assert (together.validation_accuracy, together.error) == (alone.validation_accuracy, alone.error)
+    for own, others in zip(together.strengths, alone.strengths, strict=True):
+        assert own == pytest.approx(others, rel=1e-4)  # of five digits
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("budget", ["log", "total"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, is_fused: bool) -> None:
+    candidates = draw_candidates(name, budget)
+    splits = {one.seed: draw_split(one) for one in candidates}
+    config = step_by_step()
+    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config, is_fused=is_fused)
+    n_different = len({(one.pattern, one.seed) for one in candidates})
+    assert n_different > 3  # more than seeds
+    assert len({tuple(list_losses(one)) for one in together}) == n_different
+    for candidate, outcome in zip(candidates, together, strict=True):
+        alone = train_candidate(candidate, splits[candidate.seed], config, is_fused=is_fused)
+        assert len(outcome.curve) == N_STEPS
+        assert_same(outcome, alone)
+
+
+def test_in_float32_they_differ_by_rounding() -> None:
+    candidates = draw_candidates()
+    splits = {one.seed: draw_split(one) for one in candidates}
+    config = step_by_step()
+    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config)
+    for candidate, outcome in zip(candidates, together, strict=True):
+        alone = train_candidate(candidate, splits[candidate.seed], config)
+        assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("budget", ["log", "total"])
+def test_one_that_diverges_leaves_the_others_where_they_were(budget: str, is_fused: bool) -> None:
+    candidates = draw_candidates("log", budget)
+    config = step_by_step(5)
+    sound = [Member(one, draw_split(one)) for one in candidates]
+    broken = [*sound[:3], Member(candidates[3], draw_split(candidates[3], factor=float("inf"))), *sound[4:]]
+    expected = train_cohort(sound, config, is_fused=is_fused)
+    found = train_cohort(broken, config, is_fused=is_fused)
+    assert found[3].error == "training loss not finite at step 1 of 5"
+    assert (found[3].validation_accuracy, found[3].curve, found[3].strengths) == (None, (), ())
+    for number in (0, 1, 2, 4, 5, 6, 7):
+        assert without_time(found[number]) == without_time(expected[number])  # bit for bit
+
+
+def test_where_all_diverge_the_training_ends() -> None:
+    candidates = draw_candidates(n=2)
+    members = [Member(one, draw_split(one, factor=float("inf"))) for one in candidates]
+    n_steps: list[int] = []
+    outcomes = train_cohort(members, step_by_step(5), check_stop=lambda: n_steps.append(1))
+    assert [one.error for one in outcomes] == ["training loss not finite at step 1 of 5"] * 2
+    assert len(n_steps) == 1
+
+
+@pytest.mark.parametrize("budget", ["log", "total"])
+@pytest.mark.parametrize("name", ["log", "wide stem", "bottleneck"])
+def test_what_fills_a_member_up_stays_zero(name: str, budget: str) -> None:
+    candidates = draw_candidates(name, budget)
+    cohort = CohortNetwork(candidates, torch.device("cpu")).train()
+    optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    images = torch.stack([draw_split(one).train_images for one in candidates])
+    for _ in range(3):
+        optimizer.zero_grad()
+        cohort.predict(images).square().sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    is_filled = False
+    for name_of, stacked in cohort.network.named_parameters():
+        for member, candidate in enumerate(candidates):
+            shape = dict(build_network(candidate).named_parameters())[name_of].shape
+            rest = stacked[member].detach().clone()
+            rest[tuple(slice(size) for size in shape)] = 0
+            is_filled |= rest.numel() > shape.numel()
+            assert not rest.any()
+    assert is_filled == (budget != "log" or name == "wide stem")
+
+
+def test_candidates_around_other_networks_are_no_cohort() -> None:
+    first, second = draw_candidates("log", n=1)[0], draw_candidates("bottleneck", n=1)[0]
+    with pytest.raises(ValueError, match="must share the network"):
+        CohortNetwork([first, second], torch.device("cpu"))
+
+
+def stop_at(step: int) -> Callable[[], None]:
+    left = [step]
+
+    def check_stop() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interrupted(2)
+
+    return check_stop
+
+
+def slots(folder: Path, candidates: list[Candidate], every_seconds: float = 0.0) -> list[Slot]:
+    return [Slot(folder / str(number), str(number), every_seconds) for number in range(len(candidates))]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, is_fused: bool) -> None:
+    candidates = draw_candidates("log", "total", n=4)
+    splits = [draw_split(one) for one in candidates]
+    config = step_by_step(6)
+
+    def train(numbers: list[int], folder: Path, check_stop: Callable[[], None] = lambda: None) -> list[Outcome]:
+        own = slots(folder, candidates)
+        members = [Member(candidates[k], splits[k], own[k]) for k in numbers]
+        return train_cohort(members, config, check_stop, is_fused=is_fused)
+
+    whole = train([0, 1, 2, 3], tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train([0, 1, 2, 3], tmp_path / "cut", stop_at(4))
+    resumed = train([0, 1], tmp_path / "cut")
+    assert [one.resumed_epoch for one in resumed] == [4, 4]
+    with pytest.raises(Interrupted):
+        train([2], tmp_path / "cut", stop_at(1))
+    rest = train([2, 3], tmp_path / "cut")  # of epochs 5 and 4, which cannot take a step together
+    assert [one.resumed_epoch for one in rest] == [5, 4]
+    for expected, found in zip(whole, [*resumed, *rest], strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_pause_is_each_member_s_own(tmp_path: Path) -> None:
+    candidates = draw_candidates("log", "total", n=3)
+    config = step_by_step(4)
+    members = [
+        Member(one, draw_split(one), slot) for one, slot in zip(candidates, slots(tmp_path, candidates), strict=True)
+    ]
+    paused = train_cohort(members, config, pause_after=2)
+    assert [(one.paused, one.epochs, one.strengths) for one in paused] == [(True, 2, ())] * 3
+    (best,) = train_cohort(members[1:2], config)
+    alone = train_candidate(candidates[1], members[1].split, config)
+    assert (best.resumed_epoch, best.epochs) == (2, 4)
+    assert_same(best, replace(alone, curve=(*best.curve[:2], *alone.curve[2:])))
+
+
+def test_seconds_are_shared() -> None:
+    candidates = draw_candidates(n=4)
+    outcomes = train_cohort([Member(one, draw_split(one)) for one in candidates], step_by_step())
+    assert 0 < max(one.seconds for one in outcomes) < 1.5 * min(one.seconds for one in outcomes)
+
+
+# --- executors -----------------------------------------------------------------------------------------------------
+
+DIGITS = load_data("digits", None)
+
+
+class ListSource:
+    """Candidates from a list; outcomes by number."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.left = list(jobs)
+        self.outcomes: dict[int, Outcome] = {}
+        self.lost: list[tuple[int, str]] = []
+
+    def ask(self) -> Job | None:
+        return self.left.pop(0) if self.left else None
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        assert number not in self.outcomes
+        self.outcomes[number] = outcome
+
+    def lose(self, number: int, reason: str) -> None:
+        self.lost.append((number, reason))
+
+    def give_back(self) -> None:
+        raise AssertionError("whoever calls the executor gives back")
+
+
+@dataclass(frozen=True)
+class DoubleTrainer(Trainer):
+    """Trains in double precision, so that summation order leaves no trace."""
+
+    def _train(self, jobs: Any, check_stop: Any) -> list[Outcome]:
+        torch.set_default_dtype(torch.float64)
+        try:
+            return super()._train(jobs, check_stop)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    def _split(self, seed: int) -> Split:
+        split = super()._split(seed)
+        images: list[Tensor] = [split.train_images, split.validation_images]
+        return replace(split, train_images=images[0].double(), validation_images=images[1].double())
+
+
+def list_jobs(config: SearchConfig) -> list[Job]:
+    """The named templates of two budgets in turn, two seeds of each."""
+    network = config.network(10, (1, 8, 8))
+    patterns = [pattern for _, pattern in iterate_templates(log_budget(config.layers))]
+    generator = derive_generator(0, "jobs")
+    patterns = [*patterns[:3], *(sample_uniform(parse_budget("total:12", config.layers), generator) for _ in range(3))]
+    candidates = [Candidate(pattern, network, seed) for pattern in patterns for seed in range(2)]
+    return [Job(number, candidate) for number, candidate in enumerate(candidates)]
+
+
+CONFIG = SearchConfig(**{**SMALL, "layers": 6, "validation_examples": 64})
+
+
+def test_the_serial_executor_gives_in_cohorts_what_it_gives_one_by_one() -> None:
+    by_size = {}
+    for size in (1, 5):
+        config = CONFIG.model_copy(update={"cohort": size})
+        by_size[size] = ListSource(list_jobs(config))
+        run_serial(by_size[size], DoubleTrainer(DIGITS, config), StopFlag())
+    assert by_size[5].outcomes.keys() == by_size[1].outcomes.keys() == set(range(12))
+    for number, alone in by_size[1].outcomes.items():
+        assert alone.error is None
+        assert_same(by_size[5].outcomes[number], alone)
+
+
+def test_ray_gives_in_cohorts_what_the_serial_executor_gives_one_by_one() -> None:
+    ray_executor = pytest.importorskip("nas.ray_executor")
+    ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    serial, in_cohorts = ListSource(list_jobs(CONFIG)), ListSource(list_jobs(CONFIG))
+    run_serial(serial, DoubleTrainer(DIGITS, CONFIG), StopFlag())
+    config = CONFIG.model_copy(update={"cohort": 4})
+    ray_executor.run_ray(in_cohorts, DoubleTrainer(DIGITS, config), StopFlag(), 2)
+    assert in_cohorts.lost == []
+    assert in_cohorts.outcomes.keys() == serial.outcomes.keys()
+    for number, alone in serial.outcomes.items():
+        assert_same(in_cohorts.outcomes[number], alone)
+
+
+@dataclass(frozen=True)
+class NarrowTrainer(Trainer):
+    """A machine whose memory holds two members, and of seed 1 none; what it was given is told in the outcomes."""
+
+    def _train(self, jobs: Any, check_stop: Any) -> list[Outcome]:  # noqa: ARG002  Trainer's form
+        from nas.executors import LostError
+
+        if len(jobs) > 2 or any(job.candidate.seed == 1 for job in jobs):
+            raise LostError("out of memory")
+        return [Outcome(0.5, 1.0, len(jobs), 0.0) for _ in jobs]
+
+
+def test_a_cohort_that_the_memory_does_not_hold_is_halved() -> None:
+    candidates = draw_candidates(n=8)
+    source = ListSource([Job(number, one) for number, one in enumerate(candidates)])
+    run_serial(source, NarrowTrainer(DIGITS, CONFIG.model_copy(update={"cohort": 8})), StopFlag())
+    assert source.lost == [(number, "out of memory") for number in (1, 4, 7)]
+    n_together = {number: outcome.epochs for number, outcome in source.outcomes.items()}
+    assert n_together == {0: 1, 2: 2, 3: 2, 5: 1, 6: 1}  # halves: (0 1) (2 3) (4 5) (6 7), and those with seed 1 again
+
+
+def test_an_error_in_a_cohort_is_blamed_on_whom_it_concerns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(members: list[Member], *_: Any, **__: Any) -> list[Outcome]:
+        if any(member.candidate.seed == 1 for member in members):
+            raise RuntimeError("seed 1")
+        return [Outcome(0.5, 1.0, 1, 0.0)] * len(members)
+
+    monkeypatch.setattr("nas.executors.train_cohort", fail)
+    candidates = [replace(one, seed=number) for number, one in enumerate(draw_candidates(n=4))]
+    network = candidates[0].network.model_copy(update={"image": (1, 8, 8)})
+    source = ListSource([Job(number, replace(one, network=network)) for number, one in enumerate(candidates)])
+    run_serial(source, Trainer(DIGITS, CONFIG.model_copy(update={"cohort": 4})), StopFlag())
+    assert source.lost == []
+    assert {number: one.error for number, one in source.outcomes.items()} == {
+        0: None, 1: "RuntimeError: seed 1", 2: None, 3: None,
+    }  # fmt: skip
+
+
+def test_cohorts_are_of_one_stratum_and_what_was_lost_before_is_alone() -> None:
+    first, second = draw_candidates("log", n=4), draw_candidates("bottleneck", n=4)
+    mixed = [one for pair in zip(first, second, strict=True) for one in pair]
+    jobs = [Job(number, one) for number, one in enumerate(mixed)]
+    jobs[2] = replace(jobs[2], is_alone=True)
+    jobs[7] = replace(jobs[7], pause_after=2)
+    cohorts = Cohorts(ListSource(jobs), 3)
+    given = []
+    while jobs_given := cohorts.ask():
+        given.append([job.number for job in jobs_given])
+    assert sorted(given) == [[0, 4, 6], [1, 3, 5], [2], [7]]
+    assert cohorts.ask() == []
+
+
+def test_no_more_is_handed_out_than_two_cohorts() -> None:
+    networks = [NetworkConfig(layers=8, growth=growth) for growth in range(1, 12)]
+    pattern = draw_candidates("log", n=1)[0].pattern
+    source = ListSource([Job(number, Candidate(pattern, one, 0)) for number, one in enumerate(networks)])
+    assert len(Cohorts(source, 3).ask()) == 1
+    assert len(source.left) == 11 - 6
