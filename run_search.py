@@ -80,6 +80,14 @@ class Engine(StrEnum):
     AUTO = "auto"
     EAGER = "eager"
     FUSED = "fused"
+    GRAPH = "graph"
+
+
+class Precision(StrEnum):
+    """Of convolutions."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 class Device(StrEnum):
@@ -298,9 +306,13 @@ EngineOption = Annotated[
     Engine | None,
     _option(
         "eager: torch's operations; fused: a block's layers as one of ours, faster on a CPU, the same figures but for "
-        "rounding. [default: auto]",
+        "rounding; graph: torch's as a CUDA graph. [default: auto]",
         RUNNING,
     ),
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    _option("Of convolutions; weights, statistics and sums stay float32. [default: float32]", TRAINING),
 ]
 Workers = Annotated[str | None, _option("Trainings at a time: a number, or auto: one a core or GPU.", RUNNING)]
 Attempts = Annotated[
@@ -408,6 +420,7 @@ def search(
     memory_efficient: MemoryEfficient = None,
     cohort: Cohort = None,
     engine: EngineOption = None,
+    precision: PrecisionOption = None,
     network: NetworkOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
@@ -553,6 +566,7 @@ def study(
     memory_efficient: MemoryEfficient = None,
     cohort: Cohort = None,
     engine: EngineOption = None,
+    precision: PrecisionOption = None,
     layers: Layers = None,
     also_layers: Annotated[
         list[int] | None, _option("Another depth to study too, a stratum of its own; may be repeated.", NETWORK)
@@ -1231,6 +1245,7 @@ def compare_networks(
     memory_efficient: MemoryEfficient = None,
     cohort: Cohort = None,
     engine: EngineOption = None,
+    precision: PrecisionOption = None,
     layers: Layers = None,
     blocks: Blocks = None,
     growth: Growth = None,

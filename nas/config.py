@@ -60,7 +60,9 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
             same figures.
         engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
-            on a CPU and equal but for rounding; auto: what `bench` advised for this machine, else fused on a CPU.
+            on a CPU and equal but for rounding; graph, torch's own, captured as a CUDA graph; auto: what `bench`
+            advised for this machine, else fused on a CPU.
+        precision: of convolutions; with bfloat16 weights, statistics and sums stay float32, and so does measuring.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.
     """
@@ -90,7 +92,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     ray_address: str | None = None
     cohort: PositiveInt = 1
     memory_efficient: bool = False
-    engine: Literal["auto", "eager", "fused"] = "auto"
+    engine: Literal["auto", "eager", "fused", "graph"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nas.candidate import Candidate, NetworkConfig
 from nas.network import Gather, Reader, SkipNetwork, build_network
-from nas.train import MOMENTUM
+from nas.stepping import MOMENTUM
 from search_spaces.templates import find_template
 
 ONE_PROCESS = "eager, one process"  # with as many threads as torch takes; all others have one thread a process

@@ -22,6 +22,7 @@ from nas.cohort import describe_structure
 from nas.config import SearchConfig
 from nas.data import DataSet, Split, split_data, split_final
 from nas.native import load_library, read_advice
+from nas.stepping import Engine
 from nas.train import Member, Outcome, train_cohort
 from search_spaces.errors import InputError, Interrupted, MachineError
 
@@ -192,12 +193,17 @@ class Trainer:
         except LostError as reason:
             if len(jobs) == 1:
                 return [reason]
+        if self.config.device == "cuda":
+            torch.cuda.empty_cache()
         half = len(jobs) // 2
         return [*self.train_cohort(jobs[:half], check_stop), *self.train_cohort(jobs[half:], check_stop)]
 
     def _train(self, jobs: Sequence[Job], check_stop: Callable[[], None]) -> list[Outcome]:
         """See train."""
         torch.set_num_threads(1)
+        share = self.config.gpus_per_worker or 1.0
+        if self.config.device == "cuda" and share < 1:
+            torch.cuda.set_per_process_memory_fraction(share)  # others have the rest of the card
         if self.config.deterministic:
             # Read by cuBLAS when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -209,8 +215,7 @@ class Trainer:
                 jobs[0].candidate.training or self.config,
                 check_stop,
                 jobs[0].pause_after,
-                memory_efficient=self.config.memory_efficient,
-                is_fused=self.config.engine == "fused",
+                self._engine,
             )
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"
@@ -219,6 +224,16 @@ class Trainer:
             if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
                 raise LostError(reason) from None
             return [failed(reason)]
+
+    @property
+    def _engine(self) -> Engine:
+        config = self.config
+        return Engine(
+            is_fused=config.engine == "fused",
+            is_captured=config.engine == "graph",
+            is_bfloat16=config.precision == "bfloat16",
+            memory_efficient=config.memory_efficient,
+        )
 
     def _member(self, job: Job, split: Split) -> Member:
         slot = self._slot(job)
@@ -287,18 +302,27 @@ def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"
     return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def resolve_engine(engine: str, device: str, bottleneck: bool) -> Literal["eager", "fused"]:
+def resolve_engine(
+    engine: str, device: str, bottleneck: bool, precision: str = "float32"
+) -> Literal["eager", "fused", "graph"]:
     """The engine that a setting means on this machine: what `bench` advised there, else fused where it is compiled.
 
     Args:
         bottleneck: whether layers have bottlenecks: those run eagerly whatever the engine.
 
     Raises:
-        InputError: fused on cuda.
+        InputError: fused on cuda or in bfloat16, graph elsewhere.
     """
     if engine == "fused" and device == "cuda":
-        raise InputError("--engine fused is compiled for CPUs: use --engine eager or auto with --device cuda")
-    if engine == "eager" or (engine == "auto" and (device == "cuda" or bottleneck or read_advice() == "eager")):
+        raise InputError("--engine fused is compiled for CPUs: use --engine eager, graph or auto with --device cuda")
+    if engine == "fused" and precision == "bfloat16":
+        raise InputError("--engine fused computes in float32: use --engine eager or auto with --precision bfloat16")
+    if engine == "graph":
+        if device != "cuda":
+            raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
+        return "graph"
+    is_plain = device == "cuda" or bottleneck or precision == "bfloat16"
+    if engine == "eager" or (engine == "auto" and (is_plain or read_advice() == "eager")):
         return "eager"
     # Here, so that it is built once, and not by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"

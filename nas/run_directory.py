@@ -76,7 +76,7 @@ def describe_run(config: SearchConfig, data: DataSet, n_asked: int, sizes: Mappi
     return {
         "asked": n_asked,
         "config": config.model_dump(mode="json"),
-        "environment": describe_environment(config.device, config.engine),
+        "environment": describe_environment(config),
         "data": {**described, **sizes, "sha256": data.sha256},
     }
 
@@ -106,10 +106,11 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
         raise
 
 
-def describe_environment(device: str, engine: str) -> dict[str, str]:
+def describe_environment(config: SearchConfig) -> dict[str, str]:
     """What figures were measured with: device and engine, versions, commit."""
     versions = describe_versions(("torch", "optuna", "numpy"))
-    return {"device": f"{name_device(device)}, {engine} layers", **versions, "schema": str(SCHEMA)}
+    how = f"{config.engine} layers" + (f", {config.precision}" if config.precision != "float32" else "")
+    return {"device": f"{name_device(config.device)}, {how}", **versions, "schema": str(SCHEMA)}
 
 
 def name_device(device: str) -> str:

@@ -43,7 +43,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
     own = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
-    engine = resolve_engine(own, device, config.bottleneck)
+    engine = resolve_engine(own, device, config.bottleneck, config.precision)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
     resolved = {"device": device, "workers": workers, "engine": engine, "data": data, "pattern": pattern}

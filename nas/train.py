@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot
 from nas.cohort import CohortNetwork, Single, Trainee
 from nas.data import Split, augment_images
 from nas.evaluation import NonFiniteLossError, predict, score, take_statistics
+from nas.stepping import Engine, Stepper
 from nas.strengths import measure_strengths
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_seed
 
-MOMENTUM = 0.9
+EAGER = Engine()
 DROP = 0.1  # of the learning rate, in the schedules of the papers
 WARM_UP_SHARE = 0.1  # of all steps: the learning rate rises linearly, then falls as a cosine to 0
 
@@ -95,7 +95,8 @@ def train_candidate(
 ) -> Outcome:
     """Train a candidate and measure it on validation images: a cohort of one, see train_cohort and Member."""
     member = Member(candidate, split, slot, keep_trained)
-    (outcome,) = train_cohort([member], config, check_stop, pause_after, memory_efficient, is_fused)
+    engine = Engine(is_fused=is_fused, memory_efficient=memory_efficient)
+    (outcome,) = train_cohort([member], config, check_stop, pause_after, engine)
     return outcome
 
 
@@ -104,8 +105,7 @@ def train_cohort(
     config: TrainingConfig,
     check_stop: Callable[[], None] = lambda: None,
     pause_after: int | None = None,
-    memory_efficient: bool = False,
-    is_fused: bool = False,
+    engine: Engine = EAGER,
 ) -> list[Outcome]:
     """Train candidates together, each as if it were alone but for rounding, and measure them on validation images.
 
@@ -117,8 +117,7 @@ def train_cohort(
         config: epochs, learning rate, batch size, weight decay.
         check_stop: called before every step; raises to end the training at once.
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
-        memory_efficient: whether activations are made anew in the backward pass; of a cohort of one.
-        is_fused: whether a block's layers run as one operation, and the optimiser as one too: equal but for rounding.
+        engine: how it is computed; memory-efficient for a cohort of one.
 
     Returns:
         An outcome a member, with an error and no value if a loss of its own was not finite.
@@ -131,27 +130,18 @@ def train_cohort(
     for n_done in sorted({len(held.curve) if held else 0 for held, _ in found}):
         chosen = [k for k, (held, _) in enumerate(found) if n_done == (len(held.curve) if held else 0)]
         started = time.perf_counter()
-        trainee = _build_trainee([members[k].candidate for k in chosen], device, memory_efficient, is_fused)
-        optimizer = torch.optim.SGD(
-            trainee.module().parameters(),
-            lr=config.lr,
-            momentum=MOMENTUM,
-            weight_decay=config.weight_decay,
-            nesterov=True,
-            fused=is_fused or None,
-        )
+        trainee = _build_trainee([members[k].candidate for k in chosen], device, engine)
+        stepper = Stepper(trainee, config.weight_decay, device, engine)
         resumed = [(members[k], *found[k]) for k in chosen]
-        training = _Training(trainee, optimizer, resumed, config, last, started)
+        training = _Training(trainee, stepper, resumed, config, last, started)
         outcomes |= zip(chosen, training.run(check_stop), strict=True)
     return [outcomes[k] for k in range(len(members))]
 
 
-def _build_trainee(
-    candidates: Sequence[Candidate], device: torch.device, memory_efficient: bool, is_fused: bool
-) -> Trainee:
+def _build_trainee(candidates: Sequence[Candidate], device: torch.device, engine: Engine) -> Trainee:
     if len(candidates) == 1:
-        return Single(candidates[0], device, is_fused, memory_efficient)
-    return CohortNetwork(candidates, device, is_fused)
+        return Single(candidates[0], device, engine.is_fused, engine.memory_efficient)
+    return CohortNetwork(candidates, device, engine.is_fused)
 
 
 def _read_checkpoint(slot: Slot | None, device: str, last: int) -> tuple[Checkpoint | None, str | None]:
@@ -171,7 +161,7 @@ class _Training:
     """One training of a trainee, from one epoch for all of its members.
 
     Args:
-        optimizer: of the trainee's parameters.
+        stepper: of the trainee.
         resumed: each member, the checkpoint that it goes on from, and why there is none.
         last: the epoch to stop at.
         started: when, by the performance counter.
@@ -180,14 +170,14 @@ class _Training:
     def __init__(
         self,
         trainee: Trainee,
-        optimizer: torch.optim.Optimizer,
+        stepper: Stepper,
         resumed: Sequence[tuple[Member, Checkpoint | None, str | None]],
         config: TrainingConfig,
         last: int,
         started: float,
     ) -> None:
         self._trainee = trainee
-        self._optimizer = optimizer
+        self._stepper = stepper
         self._members = [member for member, _, _ in resumed]
         self._found = [(held, problem) for _, held, problem in resumed]
         self._config = config
@@ -197,7 +187,7 @@ class _Training:
         self._errors: list[str | None] = [None] * len(resumed)
         states = [(held.network, held.optimizer) for held, _ in self._found if held is not None]
         if states:
-            trainee.put_back(states, optimizer)
+            trainee.put_back(states, stepper.optimizer)
         sizes = {len(member.split.train_labels) for member in self._members}
         assert len(sizes) == 1, "members take their steps together"
         self._n_steps = max(1, sizes.pop() // config.batch_size)  # the incomplete last batch is dropped
@@ -216,19 +206,13 @@ class _Training:
 
     def _run_epoch(self, epoch: int, check_stop: Callable[[], None]) -> None:
         """One pass over the training sets; a member of which a loss is not finite has an error from then on."""
-        config, n_steps, n_members = self._config, self._n_steps, len(self._members)
+        config, n_steps = self._config, self._n_steps
         self._trainee.module().train()
-        losses = torch.empty(n_steps, n_members, device=self._members[0].split.train_images.device)
+        losses = torch.empty(n_steps, len(self._members), device=self._members[0].split.train_images.device)
         for step, (images, labels) in enumerate(self._batches(epoch)):
             check_stop()
-            for group in self._optimizer.param_groups:
-                group["lr"] = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
-            logits = self._trainee.predict(images).flatten(0, 1)
-            loss = F.cross_entropy(logits, labels.flatten(), reduction="none").reshape(n_members, -1).mean(dim=1)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            losses[step] = loss.detach()
+            rate = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
+            losses[step] = self._stepper.step(images, labels, rate)
         # Looked at once an epoch: a look at every step would make a GPU wait for each.
         is_finite = losses.isfinite().T.tolist()
         for place, mean in enumerate(losses.mean(dim=0).tolist()):
@@ -290,7 +274,7 @@ class _Training:
         """Write a member's checkpoint, unless it has failed."""
         slot = self._members[place].slot
         if slot is not None and self._errors[place] is None:
-            network, optimizer = self._trainee.take_out(place, self._optimizer)
+            network, optimizer = self._trainee.take_out(place, self._stepper.optimizer)
             slot.write(Checkpoint(network, optimizer, self._curves[place], self._seconds(place)))
 
     def _seconds(self, place: int) -> float:

@@ -20,6 +20,7 @@ from nas.executors import Cohorts, Job, StopFlag, Trainer, run_serial
 from nas.network import build_network
 from nas.proposals import iterate_templates
 from nas.readers import load_data
+from nas.stepping import N_WARM_UP, Engine
 from nas.train import Member, Outcome, train_candidate, train_cohort
 from search_spaces.budget import log_budget, parse_budget
 from search_spaces.errors import Interrupted
@@ -47,12 +48,13 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def draw_split(candidate: Candidate, n: int = N_IMAGES, factor: float = 1.0) -> Split:
+def draw_split(candidate: Candidate, n: int = N_IMAGES, factor: float = 1.0, device: str = "cpu") -> Split:
     """Random images of a candidate's seed, the classes told apart by brightness."""
     generator = torch.Generator().manual_seed(candidate.seed)
     images = torch.randn(2 * n, *candidate.network.image, generator=generator)
     labels = torch.randint(0, 10, (2 * n,), generator=generator)
     images = factor * (images + labels[:, None, None, None] / 5)
+    images, labels = images.to(device), labels.to(device)
     return Split(images[:n], labels[:n], images[n:], labels[n:], augment=True)
 
 
@@ -94,7 +96,9 @@ def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, is_
     candidates = draw_candidates(name, budget)
     splits = {one.seed: draw_split(one) for one in candidates}
     config = step_by_step()
-    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config, is_fused=is_fused)
+    together = train_cohort(
+        [Member(one, splits[one.seed]) for one in candidates], config, engine=Engine(is_fused=is_fused)
+    )
     n_different = len({(one.pattern, one.seed) for one in candidates})
     assert n_different > 3  # more than seeds
     assert len({tuple(list_losses(one)) for one in together}) == n_different
@@ -114,6 +118,52 @@ def test_in_float32_they_differ_by_rounding() -> None:
         assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=1e-5)
 
 
+def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near() -> None:
+    candidates = draw_candidates(n=3)
+    members = [Member(one, draw_split(one)) for one in candidates]
+    config = step_by_step()
+    dtypes: set[torch.dtype] = set()
+    kept = [
+        replace(one, keep_trained=lambda n: dtypes.update(t.dtype for t in n.state_dict().values())) for one in members
+    ]
+    exact, rough = (train_cohort(kept, config, engine=Engine(is_bfloat16=rounds)) for rounds in (False, True))
+    assert dtypes == {torch.float32, torch.int64}
+    for one, other in zip(exact, rough, strict=True):
+        assert list_losses(one) != list_losses(other)
+        # bfloat16 keeps 8 bits: a logit of this size is off by about 1 %.
+        assert list_losses(other) == pytest.approx(list_losses(one), rel=0, abs=0.05)
+
+
+def test_a_cohort_in_bfloat16_is_what_its_members_are_alone() -> None:
+    candidates = draw_candidates("log", "total", n=3)
+    members = [Member(one, draw_split(one)) for one in candidates]
+    engine = Engine(is_bfloat16=True)
+    together = train_cohort(members, step_by_step(), engine=engine)
+    for member, outcome in zip(members, together, strict=True):
+        (alone,) = train_cohort([member], step_by_step(), engine=engine)
+        assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("budget", ["log", "total"])
+def test_on_a_gpu_a_captured_training_is_an_eager_one(budget: str, size: int, tmp_path: Path) -> None:
+    candidates = draw_candidates("log", budget, n=size)
+    config = step_by_step(3 * N_WARM_UP)
+
+    def train(device: str, engine: Engine, folder: Path) -> list[Outcome]:
+        own = slots(folder, candidates)
+        members = [Member(one, draw_split(one, device=device), slot) for one, slot in zip(candidates, own, strict=True)]
+        return train_cohort(members, config, engine=engine)
+
+    on_cpu = train("cpu", Engine(), tmp_path / "cpu")
+    eager = train("cuda", Engine(), tmp_path / "eager")
+    captured = train("cuda", Engine(is_captured=True), tmp_path / "captured")
+    for one, two, three in zip(on_cpu, eager, captured, strict=True):
+        assert list_losses(two)[:3] == pytest.approx(list_losses(one)[:3], rel=0, abs=1e-3)  # TF32 is off by default
+        assert list_losses(three) == pytest.approx(list_losses(two), rel=0, abs=1e-3)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("budget", ["log", "total"])
@@ -122,8 +172,8 @@ def test_one_that_diverges_leaves_the_others_where_they_were(budget: str, is_fus
     config = step_by_step(5)
     sound = [Member(one, draw_split(one)) for one in candidates]
     broken = [*sound[:3], Member(candidates[3], draw_split(candidates[3], factor=float("inf"))), *sound[4:]]
-    expected = train_cohort(sound, config, is_fused=is_fused)
-    found = train_cohort(broken, config, is_fused=is_fused)
+    expected = train_cohort(sound, config, engine=Engine(is_fused=is_fused))
+    found = train_cohort(broken, config, engine=Engine(is_fused=is_fused))
     assert found[3].error == "training loss not finite at step 1 of 5"
     assert (found[3].validation_accuracy, found[3].curve, found[3].strengths) == (None, (), ())
     for number in (0, 1, 2, 4, 5, 6, 7):
@@ -192,7 +242,7 @@ def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, i
     def train(numbers: list[int], folder: Path, check_stop: Callable[[], None] = lambda: None) -> list[Outcome]:
         own = slots(folder, candidates)
         members = [Member(candidates[k], splits[k], own[k]) for k in numbers]
-        return train_cohort(members, config, check_stop, is_fused=is_fused)
+        return train_cohort(members, config, check_stop, engine=Engine(is_fused=is_fused))
 
     whole = train([0, 1, 2, 3], tmp_path / "whole")
     with pytest.raises(Interrupted):
@@ -329,6 +379,18 @@ def test_a_cohort_that_the_memory_does_not_hold_is_halved() -> None:
     assert source.lost == [(number, "out of memory") for number in (1, 4, 7)]
     n_together = {number: outcome.epochs for number, outcome in source.outcomes.items()}
     assert n_together == {0: 1, 2: 2, 3: 2, 5: 1, 6: 1}  # halves: (0 1) (2 3) (4 5) (6 7), and those with seed 1 again
+
+
+def test_a_worker_that_shares_a_gpu_keeps_to_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    fractions: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", fractions.append)
+    monkeypatch.setattr("nas.executors.train_cohort", lambda members, *_: [Outcome(0.5, 1.0, 1, 0.0)] * len(members))
+    monkeypatch.setattr(Trainer, "_split", lambda *_: None)
+    jobs = [Job(0, draw_candidates(n=1)[0])]
+    for device, share in (("cuda", 0.25), ("cuda", None), ("cuda", 2.0), ("cpu", None)):
+        config = CONFIG.model_copy(update={"device": device, "gpus_per_worker": share})
+        assert Trainer(DIGITS, config).train_cohort(jobs) == [Outcome(0.5, 1.0, 1, 0.0)]
+    assert fractions == [0.25]
 
 
 def test_an_error_in_a_cohort_is_blamed_on_whom_it_concerns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,7 @@ FULL = {
     "memory_efficient": True,
     "cohort": 1,
     "engine": "eager",
+    "precision": "bfloat16",
     "device": "cuda",
     "seed": 11,
 }

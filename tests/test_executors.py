@@ -102,5 +102,11 @@ def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeyp
     monkeypatch.setattr("nas.executors.load_library", lambda: False)
     assert resolve_engine("fused", "cpu", bottleneck) == "fused"
     assert [resolve_engine("eager", device, bottleneck) for device in ("cpu", "cuda")] == ["eager", "eager"]
-    with pytest.raises(InputError, match="--engine fused is compiled for CPUs: use --engine eager or auto"):
+    with pytest.raises(InputError, match="--engine fused is compiled for CPUs: use --engine eager, graph or auto"):
         resolve_engine("fused", "cuda", bottleneck)
+    assert resolve_engine("graph", "cuda", bottleneck) == "graph"
+    with pytest.raises(InputError, match="CUDA graph"):
+        resolve_engine("graph", "cpu", bottleneck)
+    assert resolve_engine("auto", "cpu", bottleneck, "bfloat16") == "eager"
+    with pytest.raises(InputError, match="float32"):
+        resolve_engine("fused", "cpu", bottleneck, "bfloat16")

@@ -69,3 +69,28 @@ def test_a_worker_killed_hanging_or_out_of_memory_costs_one_attempt(
     assert lost[3][0].startswith("out of memory: ")
     assert [len(one) for one in lost if one is not None] == [1, 1, 1]
     assert not list(run.glob("checkpoints/.*"))
+
+
+@dataclass(frozen=True)
+class FragileTrainer(Trainer):
+    """Its process dies in a cohort that seed 1 is in, and not when that is alone."""
+
+    def train_cohort(self, jobs: Any, check_stop: Any = lambda: None) -> Any:
+        """See Trainer."""
+        if len(jobs) > 1 and any(job.candidate.seed == 1 for job in jobs):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train_cohort(jobs, check_stop)
+
+
+@pytest.mark.slow
+def test_who_died_with_a_cohort_is_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas.search
+
+    monkeypatch.setattr(nas.search, "Trainer", FragileTrainer)
+    run = tmp_path / "run"
+    settings = {**TINY, "trials": 3, "seeds": 2, "epochs": 1, "templates": False, "workers": 2, "cohort": 3}
+    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    trials = load_trials(run)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
+    lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]
+    assert lost == [["worker died"]] * 6  # seeds come in turn, so both cohorts had a seed 1
