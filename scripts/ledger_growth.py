@@ -201,8 +201,8 @@ def main() -> None:
     writer.writerows(
         {name: round(one, 3) if isinstance(one, float) else one for name, one in row.items()} for row in rows
     )
+    text = format_table(rows)  # first: what is written makes the tree dirty
     write_atomic(DOCS / "growth-candidates.csv", table.getvalue())
-    text = format_table(rows)
     write_atomic(DOCS / "growth-candidates.md", text)
     print(text)  # noqa: T201
 
