@@ -87,7 +87,7 @@ def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequenc
     """The shapes and the engines that a bench takes on a device."""
     engines: tuple[str, ...] = QUICK_ENGINES if is_quick else ENGINES
     if device == "cuda":
-        engines = tuple(engine for engine in engines if engine != FUSED)  # compiled for CPUs
+        engines = tuple(engine for engine in engines if engine != FUSED)  # another form there: scripts/gpu.py
     return (QUICK if is_quick else SHAPES), engines
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.candidate import Candidate
-from nas.fused_layers import FusedLayers
+from nas.fused_layers import FusedLayers, prefers_channels
 from nas.network import Block, Reader, SkipNetwork, build_network
 
 State = dict[str, Tensor]
@@ -122,23 +122,20 @@ class CohortNetwork(nn.Module):
         """A block's layers as one operation, where they are of a form that it takes."""
         layers = [cast(Reader, one) for one in cast(Block, self.network.blocks[number]).layers]
         wirings = [one.wiring for one in self._candidates]
+        if len(layers[0]) > Reader.N_RECOMPUTED:
+            return None
         block, growth = wirings[0].blocks[number], wirings[0].growth
         profiles = {
             tuple((len(nodes), one.channels(number, nodes)) for nodes in one.blocks[number].sources) for one in wirings
         }
-        # Members are filled up by reading node 0 again, which suits where all nodes are of one width.
-        is_taken = len(profiles) == 1 or set(block.inputs) == {growth}
-        if len(layers[0]) > Reader.N_RECOMPUTED or not is_taken:
+        # By node, members are filled up by reading node 0 again: so all nodes must be of one width.
+        is_even = len(profiles) == 1 or set(block.inputs) == {growth}
+        if not is_even and not prefers_channels(self.network.classifier.weight.device):
             return None
-        degrees = [max(len(own[k]) for own in self._sources[number]) for k in range(len(layers))]
-        filled = [
-            [(*nodes, *[0] * (degree - len(nodes))) for nodes, degree in zip(own, degrees, strict=True)]
-            for own in self._sources[number]
-        ]
         wanted = sorted(set().union(*(one.read_after(number) for one in wirings)))
         normalisations = [cast(nn.BatchNorm2d, layer[1]) for layer in layers]
         convolutions = [cast(nn.Conv2d, layer[3]) for layer in layers]
-        return FusedLayers(block.inputs, filled, wanted, normalisations, convolutions)
+        return FusedLayers(block.inputs, self._sources[number], wanted, normalisations, convolutions)
 
     def module(self) -> nn.Module:
         """See Trainee."""

@@ -60,8 +60,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
             same figures.
         engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
-            on a CPU and equal but for rounding; graph, torch's own, captured as a CUDA graph; auto: what `bench`
-            advised for this machine, else fused on a CPU.
+            on a CPU and equal but for rounding; graph, torch's own, captured as a CUDA graph, as fused is on cuda;
+            auto: what `bench` advised for this machine, else fused on a CPU, eager on cuda.
         precision: of convolutions; with bfloat16 weights, statistics and sums stay float32, and so does measuring.
         device: cpu, cuda, or auto: cuda where there is one.
         seed: of the search's own draws; a training's seed is another.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import nn
@@ -230,7 +230,7 @@ class Trainer:
         config = self.config
         return Engine(
             is_fused=config.engine == "fused",
-            is_captured=config.engine == "graph",
+            is_captured=config.device == "cuda" and config.engine in ("graph", "fused"),
             is_bfloat16=config.precision == "bfloat16",
             memory_efficient=config.memory_efficient,
         )
@@ -311,17 +311,17 @@ def resolve_engine(
         bottleneck: whether layers have bottlenecks: those run eagerly whatever the engine.
 
     Raises:
-        InputError: fused on cuda or in bfloat16, graph elsewhere.
+        InputError: fused in bfloat16 on a CPU, graph anywhere but on cuda.
     """
-    if engine == "fused" and device == "cuda":
-        raise InputError("--engine fused is compiled for CPUs: use --engine eager, graph or auto with --device cuda")
+    if device == "cuda":
+        return "eager" if engine == "auto" else cast(Literal["eager", "fused", "graph"], engine)
     if engine == "fused" and precision == "bfloat16":
-        raise InputError("--engine fused computes in float32: use --engine eager or auto with --precision bfloat16")
+        raise InputError(
+            "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
+        )
     if engine == "graph":
-        if device != "cuda":
-            raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
-        return "graph"
-    is_plain = device == "cuda" or bottleneck or precision == "bfloat16"
+        raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
+    is_plain = bottleneck or precision == "bfloat16"
     if engine == "eager" or (engine == "auto" and (is_plain or read_advice() == "eager")):
         return "eager"
     # Here, so that it is built once, and not by every worker in its first training.

@@ -1,13 +1,19 @@
 """A block's modules -> its layers in one call of the layer operation, the modules' running statistics kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from nas.channel_layers import run_layers_by_channel
 from nas.layer_operation import run_layers
+
+
+def prefers_channels(device: torch.device) -> bool:
+    """Whether layers run by channel there: see channel_layers.py; members may read any channels, however many."""
+    return device.type != "cpu"
 
 
 class FusedLayers:
@@ -17,7 +23,8 @@ class FusedLayers:
 
     Args:
         widths: channels of the block's inputs.
-        sources: the nodes that each layer reads, for each member of the cohort; in-degrees and channels are the same.
+        sources: the nodes that each layer reads, for each member of the cohort. Where a member reads fewer channels
+            than the modules have, what is beyond has weights, scales and shifts of zero.
         wanted: the nodes that are read after the block; no others are given.
         normalisations, convolutions: of each layer.
     """
@@ -30,8 +37,8 @@ class FusedLayers:
         normalisations: Sequence[nn.BatchNorm2d],
         convolutions: Sequence[nn.Conv2d],
     ) -> None:
-        read = [[node for nodes in member for node in nodes] for member in sources]
-        self._sources = torch.tensor(read)  # (cohort, connections)
+        n_members = len(sources)
+        self._by_channel = prefers_channels(convolutions[0].weight.device)
         self._degrees = [len(nodes) for nodes in sources[0]]
         self._wanted = list(wanted)
         self._written = [node for node in wanted if node >= len(widths)]
@@ -39,18 +46,43 @@ class FusedLayers:
         self._scales = [one.weight for one in normalisations]
         self._shifts = [one.bias for one in normalisations]
         self._weights = [one.weight for one in convolutions]
-        n_members = len(sources)
         self._means = [cast(Tensor, one.running_mean).view(n_members, -1) for one in normalisations]
         self._variances = [cast(Tensor, one.running_var).view(n_members, -1) for one in normalisations]
         self._counts = [cast(Tensor, one.num_batches_tracked) for one in normalisations]
-        firsts = list(accumulate([*widths, *(one.out_channels for one in convolutions)], initial=0))
-        channels = [[c for node in nodes for c in range(firsts[node], firsts[node + 1])] for nodes in read]
-        self._channels = torch.tensor(channels)  # (cohort, read by layer 1, then by layer 2, and so on)
+        self._firsts = list(accumulate([*widths, *(one.out_channels for one in convolutions)], initial=0))
         self._n_read = [one.shape[1] for one in self._means]
+        device = self._weights[0].device
+        self._sources = torch.tensor([[node for nodes in own for node in nodes] for own in self._fill_nodes(sources)])
+        channels = [self._list_channels(own) for own in sources]
+        self._channels = torch.tensor(channels, device=device)  # (cohort, read by layer 1, then by layer 2, and so on)
+
+    def _fill_nodes(self, sources: Sequence[Sequence[Sequence[int]]]) -> Iterator[list[Sequence[int]]]:
+        """A member's sources, with node 0 again where it reads fewer than others."""
+        degrees = self._degrees = [max(len(own[k]) for own in sources) for k in range(len(sources[0]))]
+        for own in sources:
+            yield [(*nodes, *[0] * (degree - len(nodes))) for nodes, degree in zip(own, degrees, strict=True)]
+
+    def _list_channels(self, own: Sequence[Sequence[int]]) -> list[int]:
+        """What a member's layers read, with channel 0 again where it reads fewer than others."""
+        listed: list[int] = []
+        for nodes, n_read in zip(own, self._n_read, strict=True):
+            read = [c for node in nodes for c in range(self._firsts[node], self._firsts[node + 1])]
+            listed += [*read, *[0] * (n_read - len(read))]
+        return listed
 
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> the nodes wanted."""
         held = ([], []) if is_training else (self._means, self._variances)
+        run = self._run_by_channel if self._by_channel else self._run_by_node
+        written, mean, variance = run(inputs, held)
+        if is_training:
+            _, batch, _, height, width = inputs[0].shape
+            self._track(mean, variance, batch * height * width)
+        return {number: written[number] if number in written else inputs[number] for number in self._wanted}
+
+    def _run_by_node(
+        self, inputs: Sequence[Tensor], held: tuple[list[Tensor], list[Tensor]]
+    ) -> tuple[dict[int, Tensor], Tensor, Tensor]:
         nodes, mean, variance = run_layers(
             inputs,
             self._sources,
@@ -62,11 +94,25 @@ class FusedLayers:
             *held,
             self._normalisations[0].eps,
         )
-        if is_training:
-            _, batch, _, height, width = inputs[0].shape
-            self._track(mean, variance, batch * height * width)
-        written = dict(zip(self._written, nodes, strict=True))
-        return {number: written[number] if number in written else inputs[number] for number in self._wanted}
+        return dict(zip(self._written, nodes, strict=True)), mean, variance
+
+    def _run_by_channel(
+        self, inputs: Sequence[Tensor], held: tuple[list[Tensor], list[Tensor]]
+    ) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+        n_members = len(self._channels)
+        scales, shifts = ([one.view(n_members, -1) for one in ours] for ours in (self._scales, self._shifts))
+        maps, mean, variance = run_layers_by_channel(
+            torch.cat([x.transpose(0, 1) for x in inputs], dim=2),
+            self._channels,
+            scales,
+            shifts,
+            [one.view(n_members, -1, *one.shape[-3:]) for one in self._weights],
+            *held,
+            self._normalisations[0].eps,
+        )
+        ends = self._firsts[1:]
+        written = {k: maps[:, :, self._firsts[k] : ends[k]].transpose(0, 1) for k in self._written}
+        return written, mean, variance
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_values: int) -> None:

@@ -41,7 +41,7 @@ from search_spaces.sampling import derive_generator, sample_uniform
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape("32x32", (3, 32, 32), layers=24, growth=16, batch=128)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-N_ROUNDS = 6  # the first is dropped
+N_ROUNDS = 5  # the first is dropped
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
 N_CANDIDATES = 20  # trained in both precisions
@@ -110,6 +110,11 @@ def list_contestants(shape: Shape, device: str, sizes: Sequence[int]) -> list[Co
             makers.append((COMPILED, 1, partial(prepare, shape, COMPILED, device)))
             makers.append((GROUPED, N_GROUPED, partial(prepare, shape, GROUPED, device)))
         makers += [(f"skipsearch-cohort-{n}", n, partial(prepare_ours, shape, n, graph, device)) for n in sizes]
+        if on_gpu or precision == "float32":
+            fused = replace(graph, is_fused=True)
+            makers += [
+                (f"skipsearch-fused-cohort-{n}", n, partial(prepare_ours, shape, n, fused, device)) for n in sizes
+            ]
         found += [Contestant(name, precision, n_members, make) for name, n_members, make in makers]
     return found
 
@@ -121,7 +126,10 @@ def prepare_ours(shape: Shape, size: int, engine: Engine, device: str) -> Callab
     budget = parse_budget("log", shape.layers)
     generator = derive_generator(0, "gpu")
     others = [replace(first, pattern=sample_uniform(budget, generator), template=None) for _ in range(size - 1)]
-    trainee: Trainee = Single(first, place) if size == 1 else CohortNetwork([first, *others], place)
+    if size == 1:
+        trainee: Trainee = Single(first, place, engine.is_fused)
+    else:
+        trainee = CohortNetwork([first, *others], place, engine.is_fused)
     stepper = Stepper(trainee, WEIGHT_DECAY, place, engine)
     trainee.module().train()
     draws = torch.Generator().manual_seed(0)
@@ -364,7 +372,7 @@ def main() -> None:
         precision = compare_precisions(device, 2, TrainingConfig(epochs=1, batch_size=32), 64)
         flags = "--layers 4 --growth 4 --trials 2 --seeds 1 --epochs 1 --train-examples 64 --cohort 2"
     else:
-        shape, sizes, seconds = SHAPE, SIZES, 0.6
+        shape, sizes, seconds = SHAPE, SIZES, 0.5
         precision = compare_precisions(device, N_CANDIDATES, TrainingConfig(epochs=9, batch_size=64), 600)
         flags = "--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine graph"
     rows = tabulate(shape, race(shape, device, sizes, seconds))

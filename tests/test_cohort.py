@@ -72,6 +72,16 @@ def step_by_step(n_steps: int = N_STEPS, **more: Any) -> TrainingConfig:
     return TrainingConfig(**{"epochs": n_steps, "batch_size": N_IMAGES, "lr": 0.1, **more})
 
 
+FORMS = ("eager", "fused", "by channel")  # the last is what a GPU has
+
+
+def engine_of(form: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    if form == "by channel":
+        for place in ("nas.cohort", "nas.fused_layers"):
+            monkeypatch.setattr(f"{place}.prefers_channels", lambda _: True)
+    return Engine(is_fused=form != "eager")
+
+
 def list_losses(outcome: Outcome) -> list[float]:
     return [point["train_loss"] for point in outcome.curve]
 
@@ -89,21 +99,23 @@ def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("budget", ["log", "total"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, is_fused: bool) -> None:
+def test_eight_together_are_each_what_they_are_alone(
+    name: str, budget: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     candidates = draw_candidates(name, budget)
     splits = {one.seed: draw_split(one) for one in candidates}
     config = step_by_step()
     together = train_cohort(
-        [Member(one, splits[one.seed]) for one in candidates], config, engine=Engine(is_fused=is_fused)
+        [Member(one, splits[one.seed]) for one in candidates], config, engine=engine_of(form, monkeypatch)
     )
     n_different = len({(one.pattern, one.seed) for one in candidates})
     assert n_different > 3  # more than seeds
     assert len({tuple(list_losses(one)) for one in together}) == n_different
     for candidate, outcome in zip(candidates, together, strict=True):
-        alone = train_candidate(candidate, splits[candidate.seed], config, is_fused=is_fused)
+        alone = train_candidate(candidate, splits[candidate.seed], config, is_fused=form != "eager")
         assert len(outcome.curve) == N_STEPS
         assert_same(outcome, alone)
 
@@ -118,7 +130,11 @@ def test_in_float32_they_differ_by_rounding() -> None:
         assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=1e-5)
 
 
-def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near() -> None:
+@pytest.mark.parametrize("form", ["eager", "by channel"])
+def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(form, monkeypatch)
     candidates = draw_candidates(n=3)
     members = [Member(one, draw_split(one)) for one in candidates]
     config = step_by_step()
@@ -126,7 +142,7 @@ def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near() -> No
     kept = [
         replace(one, keep_trained=lambda n: dtypes.update(t.dtype for t in n.state_dict().values())) for one in members
     ]
-    exact, rough = (train_cohort(kept, config, engine=Engine(is_bfloat16=rounds)) for rounds in (False, True))
+    exact, rough = (train_cohort(kept, config, engine=replace(engine, is_bfloat16=rounds)) for rounds in (False, True))
     assert dtypes == {torch.float32, torch.int64}
     for one, other in zip(exact, rough, strict=True):
         assert list_losses(one) != list_losses(other)
@@ -159,21 +175,25 @@ def test_on_a_gpu_a_captured_training_is_an_eager_one(budget: str, size: int, tm
     on_cpu = train("cpu", Engine(), tmp_path / "cpu")
     eager = train("cuda", Engine(), tmp_path / "eager")
     captured = train("cuda", Engine(is_captured=True), tmp_path / "captured")
-    for one, two, three in zip(on_cpu, eager, captured, strict=True):
+    fused = train("cuda", Engine(is_captured=True, is_fused=True), tmp_path / "fused")
+    for one, two, three, four in zip(on_cpu, eager, captured, fused, strict=True):
         assert list_losses(two)[:3] == pytest.approx(list_losses(one)[:3], rel=0, abs=1e-3)  # TF32 is off by default
         assert list_losses(three) == pytest.approx(list_losses(two), rel=0, abs=1e-3)
+        assert list_losses(four) == pytest.approx(list_losses(two), rel=0, abs=1e-3)
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("budget", ["log", "total"])
-def test_one_that_diverges_leaves_the_others_where_they_were(budget: str, is_fused: bool) -> None:
+def test_one_that_diverges_leaves_the_others_where_they_were(
+    budget: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     candidates = draw_candidates("log", budget)
     config = step_by_step(5)
     sound = [Member(one, draw_split(one)) for one in candidates]
     broken = [*sound[:3], Member(candidates[3], draw_split(candidates[3], factor=float("inf"))), *sound[4:]]
-    expected = train_cohort(sound, config, engine=Engine(is_fused=is_fused))
-    found = train_cohort(broken, config, engine=Engine(is_fused=is_fused))
+    expected = train_cohort(sound, config, engine=engine_of(form, monkeypatch))
+    found = train_cohort(broken, config, engine=engine_of(form, monkeypatch))
     assert found[3].error == "training loss not finite at step 1 of 5"
     assert (found[3].validation_accuracy, found[3].curve, found[3].strengths) == (None, (), ())
     for number in (0, 1, 2, 4, 5, 6, 7):
@@ -233,8 +253,10 @@ def slots(folder: Path, candidates: list[Candidate], every_seconds: float = 0.0)
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("is_fused", [False, True])
-def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, is_fused: bool) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_an_interrupted_cohort_goes_on_together_alone_or_apart(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     candidates = draw_candidates("log", "total", n=4)
     splits = [draw_split(one) for one in candidates]
     config = step_by_step(6)
@@ -242,7 +264,7 @@ def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, i
     def train(numbers: list[int], folder: Path, check_stop: Callable[[], None] = lambda: None) -> list[Outcome]:
         own = slots(folder, candidates)
         members = [Member(candidates[k], splits[k], own[k]) for k in numbers]
-        return train_cohort(members, config, check_stop, engine=Engine(is_fused=is_fused))
+        return train_cohort(members, config, check_stop, engine=engine_of(form, monkeypatch))
 
     whole = train([0, 1, 2, 3], tmp_path / "whole")
     with pytest.raises(Interrupted):

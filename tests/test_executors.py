@@ -101,10 +101,10 @@ def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeyp
     monkeypatch.setattr("nas.executors.read_advice", lambda: advice)
     monkeypatch.setattr("nas.executors.load_library", lambda: False)
     assert resolve_engine("fused", "cpu", bottleneck) == "fused"
-    assert [resolve_engine("eager", device, bottleneck) for device in ("cpu", "cuda")] == ["eager", "eager"]
-    with pytest.raises(InputError, match="--engine fused is compiled for CPUs: use --engine eager, graph or auto"):
-        resolve_engine("fused", "cuda", bottleneck)
-    assert resolve_engine("graph", "cuda", bottleneck) == "graph"
+    assert resolve_engine("eager", "cpu", bottleneck) == "eager"
+    for engine in ("eager", "fused", "graph"):
+        for precision in ("float32", "bfloat16"):
+            assert resolve_engine(engine, "cuda", bottleneck, precision) == engine
     with pytest.raises(InputError, match="CUDA graph"):
         resolve_engine("graph", "cpu", bottleneck)
     assert resolve_engine("auto", "cpu", bottleneck, "bfloat16") == "eager"

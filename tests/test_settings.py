@@ -80,12 +80,18 @@ def test_another_engine_is_another_run(held: str, given: str, tmp_path: Path) ->
     assert (tmp_path / "config.toml").read_bytes() == before
 
 
-def test_fused_layers_on_a_gpu_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_layers_are_eager_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     given = SMALL | {"device": "auto"}
     assert settle(tmp_path / "run", **given).engine == "eager"
-    with pytest.raises(InputError, match="--engine fused is compiled for CPUs"):
-        settle(tmp_path / "run", **given, engine="fused")
+    for engine in ("fused", "graph"):
+        settled = settle(tmp_path / engine, **given, engine=engine, precision="bfloat16", cohort=8)
+        assert (settled.engine, settled.precision, settled.cohort) == (engine, "bfloat16", 8)
+
+
+def test_a_cuda_graph_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--engine graph is a CUDA graph"):
+        settle(tmp_path / "run", **SMALL, engine="graph")
 
 
 def test_the_command_line_refuses_another_engine(command_line: CommandLine, tmp_path: Path) -> None:
