@@ -485,6 +485,8 @@ def _describe_workers(settings: "SearchConfig") -> str:
     most = settings.lookahead * settings.seeds * len(settings.budgets)
     if settings.strategy in ("tpe", "evolve") and settings.workers != "auto" and settings.workers > most:
         number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
+    if settings.cohort > 1:
+        number += f", in cohorts of {settings.cohort}"
     engine = "" if settings.engine == "eager" else f" with {settings.engine} layers"
     return f"{number} on {settings.device}{engine}" + (f" at {settings.ray_address}" if settings.ray_address else "")
 

@@ -15,18 +15,12 @@ class NonFiniteLossError(ArithmeticError):
     """The loss of a step, or of validation, is infinite or not a number."""
 
 
-def refresh_statistics(network: nn.Module, images: Tensor) -> None:
+@torch.no_grad()
+def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> None:
     """Take the batch statistics of every normalisation anew, over training images, in one pass.
 
     Running averages lag behind after few steps; these do not. The average over batches of EVALUATION_BATCH of each
     batch's mean and variance, the earlier layers normalised by the same batch.
-    """
-    take_statistics(network, lambda batch: network(batch[0])[None], [images])
-
-
-@torch.no_grad()
-def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> None:
-    """As refresh_statistics, of a cohort.
 
     Args:
         network: all that is normalised.
@@ -58,19 +52,6 @@ def predict(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequenc
     network.eval()
     batches = zip(*(torch.split(own, EVALUATION_BATCH) for own in images), strict=True)
     return torch.cat([run(torch.stack(batch)) for batch in batches], dim=1)
-
-
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy, by the statistics that the network holds.
-
-    Args:
-        images: (n, channels, height, width).
-        labels: (n,).
-
-    Raises:
-        NonFiniteLossError: the loss is infinite or not a number.
-    """
-    return score(predict(network, lambda batch: network(batch[0])[None], [images])[0], labels)
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """A block's modules -> its layers in one call of the layer operation, the modules' running statistics kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import cast
 
@@ -39,7 +39,7 @@ class FusedLayers:
     ) -> None:
         n_members = len(sources)
         self._by_channel = prefers_channels(convolutions[0].weight.device)
-        self._degrees = [len(nodes) for nodes in sources[0]]
+        self._degrees = [max(len(own[k]) for own in sources) for k in range(len(convolutions))]
         self._wanted = list(wanted)
         self._written = [node for node in wanted if node >= len(widths)]
         self._normalisations = list(normalisations)
@@ -52,15 +52,14 @@ class FusedLayers:
         self._firsts = list(accumulate([*widths, *(one.out_channels for one in convolutions)], initial=0))
         self._n_read = [one.shape[1] for one in self._means]
         device = self._weights[0].device
-        self._sources = torch.tensor([[node for nodes in own for node in nodes] for own in self._fill_nodes(sources)])
-        channels = [self._list_channels(own) for own in sources]
-        self._channels = torch.tensor(channels, device=device)  # (cohort, read by layer 1, then by layer 2, and so on)
+        # Both (cohort, read by layer 1, then by layer 2, and so on).
+        self._sources = torch.tensor([self._list_nodes(own) for own in sources])
+        self._channels = torch.tensor([self._list_channels(own) for own in sources], device=device)
 
-    def _fill_nodes(self, sources: Sequence[Sequence[Sequence[int]]]) -> Iterator[list[Sequence[int]]]:
-        """A member's sources, with node 0 again where it reads fewer than others."""
-        degrees = self._degrees = [max(len(own[k]) for own in sources) for k in range(len(sources[0]))]
-        for own in sources:
-            yield [(*nodes, *[0] * (degree - len(nodes))) for nodes, degree in zip(own, degrees, strict=True)]
+    def _list_nodes(self, own: Sequence[Sequence[int]]) -> list[int]:
+        """What a member's layers read, with node 0 again where it reads fewer than others."""
+        pairs = zip(own, self._degrees, strict=True)
+        return [node for nodes, degree in pairs for node in (*nodes, *[0] * (degree - len(nodes)))]
 
     def _list_channels(self, own: Sequence[Sequence[int]]) -> list[int]:
         """What a member's layers read, with channel 0 again where it reads fewer than others."""

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from evaluating import refresh_statistics
 from torch import Tensor, nn
 
 from nas.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.cost import predict_activation_bytes
 from nas.data import split_data
-from nas.evaluation import refresh_statistics
 from nas.memory import measure_kept_bytes
 from nas.network import SkipNetwork, build_network
 from nas.readers import load_data

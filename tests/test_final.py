@@ -11,11 +11,11 @@ import optuna
 import pytest
 import torch
 from conftest import ROOT, SMALL
+from evaluating import evaluate
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.config import SearchConfig
 from nas.data import split_final
-from nas.evaluation import evaluate
 from nas.executors import Job, Trainer
 from nas.final import FIRST_SEED, Chosen, find_weights, run_final, settings_of_final
 from nas.network import build_network

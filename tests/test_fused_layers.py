@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from evaluating import refresh_statistics
 from test_layer_operation import ensure_compiled
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ import nas.train
 from nas.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.checkpoints import Slot
 from nas.data import Split, split_data
-from nas.evaluation import refresh_statistics
 from nas.memory import measure_kept_bytes
 from nas.network import Block, SkipNetwork, build_network
 from nas.readers import load_data

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluating import evaluate, refresh_statistics
 from torch import nn
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot, slot_path
 from nas.config import SearchConfig
 from nas.data import Split, split_data
-from nas.evaluation import EVALUATION_BATCH, NonFiniteLossError, evaluate, refresh_statistics
+from nas.evaluation import EVALUATION_BATCH, NonFiniteLossError
 from nas.executors import Job, LostError, Trainer, failed
 from nas.network import build_network
 from nas.readers import load_data
