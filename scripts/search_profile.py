@@ -34,7 +34,7 @@ CALLS = {
     "nas.search:open_ledger": "opening the ledger",
     "nas.search:Search.ask": "proposals and ledger",
     "nas.search:Search.tell": "proposals and ledger",
-    "nas.executors:train_candidate": "trainings",
+    "nas.executors:train_cohort": "trainings",
     "nas.ray_executor:start_ray": "Ray's start",
     "nas.ray_executor:_fit": EXECUTOR,
     "ray:shutdown": "Ray's end",
