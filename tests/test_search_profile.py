@@ -1,4 +1,6 @@
+import importlib
 import sys
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -57,3 +59,9 @@ def test_the_table_has_every_second_and_the_share_of_training() -> None:
     assert f"| all | {sum(seconds.values()):.2f} | 100 |" in table
     assert "Training is 86.0 % (86.0 to 86.0) of the time with 1 worker." in table
     assert "--seeds 3 --trials 2`" in table
+
+
+def test_every_call_that_is_clocked_exists() -> None:
+    for place in search_profile.CALLS:
+        module, _, path = place.partition(":")
+        assert callable(attrgetter(path)(importlib.import_module(module))), place
