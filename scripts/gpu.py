@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from search_spaces.sampling import derive_generator, sample_uniform
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape("32x32", (3, 32, 32), layers=24, growth=16, batch=128)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-N_ROUNDS = 5  # the first is dropped
+N_ROUNDS = 4  # the first is dropped
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
 N_CANDIDATES = 20  # trained in both precisions
@@ -87,13 +87,18 @@ class Contestant:
     n_members: int
     make: Callable[[], Callable[[], Tensor]]
     gate: bool = False
-    rates: tuple[float, ...] = ()
+    rounds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     peak_bytes: int = 0
     utilisation: float = float("nan")
 
     @property
     def is_ours(self) -> bool:
         return self.name.startswith("skipsearch")
+
+    def rates(self, name: str) -> tuple[float, ...]:
+        """Steps of one candidate a second of what is called so, in the rounds of this contestant."""
+        n_members = {GROUPED: N_GROUPED, self.name: self.n_members}.get(name, 1)
+        return tuple(n_members * rate for rate in self.rounds[name])
 
 
 def list_contestants(shape: Shape, device: str, sizes: Sequence[int]) -> list[Contestant]:
@@ -107,6 +112,7 @@ def list_contestants(shape: Shape, device: str, sizes: Sequence[int]) -> list[Co
         if on_gpu:
             makers.append(("eager, CUDA graph", 1, partial(prepare_ours, shape, 1, graph, device)))
         if precision == "float32":
+            makers.append((PROCESSES, 1, makers[0][2]))
             makers.append((COMPILED, 1, partial(prepare, shape, COMPILED, device)))
             makers.append((GROUPED, N_GROUPED, partial(prepare, shape, GROUPED, device)))
         makers += [(f"skipsearch-cohort-{n}", n, partial(prepare_ours, shape, n, graph, device)) for n in sizes]
@@ -145,53 +151,67 @@ def synchronize(device: str) -> None:
 
 
 def race(shape: Shape, device: str, sizes: Sequence[int], round_seconds: float) -> list[Contestant]:
-    """First whether each computes what eager does, then rates, in rounds that take all of one precision in turn."""
+    """First whether each computes what eager does, then rates, in rounds that take PyTorch's and one of ours in turn.
+
+    Ours come one after the other: each keeps its memory as long as its graph is there.
+    """
     contestants = list_contestants(shape, device, sizes)
     with start_workers(N_PROCESSES if device == "cuda" else 2, device) as workers:
-        apart = Contestant(PROCESSES, "float32", 1, contestants[0].make)
         for precision in ("float32", "bfloat16"):
             group = [one for one in contestants if one.precision == precision]
-            steps = {one.name: step for one, step in _pass_gate(group)}
-            sprint: dict[str, Callable[[], float]] = {
-                name: partial(time_steps, step, device, round_seconds) for name, step in steps.items()
-            }
-            rates: dict[str, list[float]] = {name: [] for name in steps}
-            if precision == "float32":
-                slowest = max(seconds for _, _, seconds in workers.ask(EAGER, "prepare", shape))
-                n_steps = max(5, round(round_seconds / slowest))
-                apart.gate, rates[PROCESSES] = True, []
-                sprint[PROCESSES] = partial(time_processes, workers, n_steps)
-                group = [*group[:1], apart, *group[1:]]
-            for _ in range(N_ROUNDS):
-                for one in group:
-                    if one.gate:
-                        rates[one.name].append(one.n_members * sprint[one.name]())
+            expected: list[float] = []
+            sprints: dict[str, Callable[[], float]] = {}  # of PyTorch's
             for one in group:
-                one.rates = tuple(rates.get(one.name, ())[1:])
-            steps.clear()
-            sprint.clear()
-            for one in group:
-                if one.gate and one is not apart:
+                if not pass_gate(one, expected):
+                    continue
+                if one.name == PROCESSES:
+                    slowest = max(seconds for _, _, seconds in workers.ask(EAGER, "prepare", shape))
+                    sprint = partial(time_processes, workers, max(5, round(round_seconds / slowest)))
+                else:
+                    sprint = partial(time_steps, one.make(), device, round_seconds)
                     one.peak_bytes, one.utilisation = watch(one.make, device)
-    return [contestants[0], apart, *contestants[1:]]
+                if one.is_ours:
+                    run_rounds(one, {**sprints, one.name: sprint})
+                else:
+                    sprints[one.name] = sprint
+                del sprint
+            for one in group:
+                if one.name in sprints:
+                    run_rounds(one, sprints)
+            sprints.clear()
+    return contestants
 
 
-def _pass_gate(group: Sequence[Contestant]) -> Iterator[tuple[Contestant, Callable[[], Tensor]]]:
-    """Contestants whose first losses are those of the first, eager, with their steps; the others' gate stays shut."""
-    most = GATE if group[0].precision == "float32" else GATE_BFLOAT16
-    expected: list[float] = []
-    for one in group:
-        try:
-            step = one.make()
-            losses = [float(step().flatten()[0]) for _ in range(N_GATE_STEPS)]
-        except torch.OutOfMemoryError:
-            print(f"{one.name} {one.precision}: out of memory", file=sys.stderr)  # noqa: T201
-            continue
-        expected = expected or losses
-        one.gate = all(abs(own - other) <= most for own, other in zip(losses, expected, strict=True))
-        print(f"{one.name} {one.precision}: losses {losses}", file=sys.stderr)  # noqa: T201
-        if one.gate:
-            yield one, step
+def run_rounds(one: Contestant, sprints: Mapping[str, Callable[[], float]]) -> None:
+    """Keep what all came to in the same rounds, the first dropped; a contestant that runs out of memory is out."""
+    try:
+        rounds = [{name: sprint() for name, sprint in sprints.items()} for _ in range(N_ROUNDS)][1:]
+    except torch.OutOfMemoryError:
+        one.gate = False
+        return
+    one.rounds = {name: tuple(each[name] for each in rounds) for name in sprints}
+
+
+def pass_gate(one: Contestant, expected: list[float]) -> bool:
+    """Whether a contestant's first losses are those of the first of all, eager; the last of them are a graph's.
+
+    Without TF32, which rounds a convolution in other ways wherever another algorithm is chosen.
+    """
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        step = one.make()
+        losses = [float(step().flatten()[0]) for _ in range(N_WARM_UP + N_GATE_STEPS)]
+    except torch.OutOfMemoryError:
+        print(f"{one.name} {one.precision}: out of memory", file=sys.stderr)  # noqa: T201
+        return False
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+    expected += losses if not expected else []
+    most = GATE if one.precision == "float32" else GATE_BFLOAT16
+    one.gate = all(abs(own - other) <= most for own, other in zip(losses, expected, strict=True))
+    print(f"{one.name} {one.precision}: losses {losses}", file=sys.stderr)  # noqa: T201
+    return one.gate
 
 
 def time_steps(step: Callable[[], Tensor], device: str, seconds: float) -> float:
@@ -218,12 +238,13 @@ def watch(make: Callable[[], Callable[[], Tensor]], device: str) -> tuple[int, f
         return 0, float("nan")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    others = torch.cuda.memory_allocated()
     step = make()
     for _ in range(N_WARM_UP + 2):
         step()
     with sample_utilisation() as samples:
         time_steps(step, device, 1.5)
-    return torch.cuda.max_memory_allocated(), statistics.fmean(samples) if samples else float("nan")
+    return torch.cuda.max_memory_allocated() - others, statistics.fmean(samples) if samples else float("nan")
 
 
 @contextmanager
@@ -255,25 +276,19 @@ def tabulate(shape: Shape, contestants: Sequence[Contestant]) -> list[Row]:
     rows = []
     flops = PASSES * shape.batch * predict_cost(shape.candidate(0)).flops
     for one in contestants:
-        if not one.rates:
+        if not one.rounds:
             rows.append(Row(one.name, one.precision, one.n_members, one.gate))
             continue
-        group = [other for other in contestants if other.precision == one.precision and other.rates]
-        eager = next(other for other in group if other.name == EAGER)
-        strongest = max(
-            (other for other in group if not other.is_ours), key=lambda other: statistics.median(other.rates)
+        own = one.rates(one.name)
+        theirs = [one.rates(name) for name in one.rounds if not name.startswith("skipsearch")]
+        to_eager, to_strongest = (
+            statistics.median(mine / other for mine, other in zip(own, to, strict=True))
+            for to in (one.rates(EAGER), max(theirs, key=statistics.median))
         )
-
-        def ratio(to: Contestant, one: Contestant = one) -> float:
-            return statistics.median(own / other for own, other in zip(one.rates, to.rates, strict=True))
-
-        rate = statistics.median(one.rates)
-        rows.append(
-            Row(
-                one.name, one.precision, one.n_members, one.gate, rate, min(one.rates), max(one.rates), ratio(eager),
-                ratio(strongest), one.peak_bytes / 2**20, one.utilisation, rate * flops / 1e12,
-            )
-        )  # fmt: skip
+        rate = statistics.median(own)
+        speeds = (rate, min(own), max(own), to_eager, to_strongest)
+        seen = (one.peak_bytes / 2**20, one.utilisation, rate * flops / 1e12)
+        rows.append(Row(one.name, one.precision, one.n_members, one.gate, *speeds, *seen))
     return rows
 
 
@@ -334,9 +349,10 @@ def format_page(shape: Shape, rows: Sequence[Row], card: str, sentences: Sequenc
         "",
         f"{card}, Python {versions['python']}, torch {versions['torch']}, commit {versions['commit']}; by "
         f"`scripts/gpu.py`. {shape}: training steps of one candidate a second, over all candidates trained together in "
-        f"one process; medians of {N_ROUNDS - 1} rounds that take all in turn, ratios paired by round, to eager and to "
-        "the strongest of PyTorch's in the same precision (compilation not counted). First the losses of "
-        f"{N_GATE_STEPS} steps were held to eager's: within {GATE:g} nats in float32, {GATE_BFLOAT16:g} in bfloat16.",
+        f"one process; medians of {N_ROUNDS - 1} rounds that take it and PyTorch's in turn, ratios paired by round, to "
+        "eager and to the strongest of PyTorch's in the same precision (compilation not counted). First the losses of "
+        f"{N_WARM_UP + N_GATE_STEPS} steps were held to eager's, within {GATE:g} nats in float32 and {GATE_BFLOAT16:g} "
+        "in bfloat16; without TF32, which is on for the speeds, as torch has it. Memory is its own.",
         "",
         "| contestant | precision | candidates | steps/s | to eager | to the strongest | peak MiB | busy % | TFLOP/s |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -372,19 +388,26 @@ def main() -> None:
         precision = compare_precisions(device, 2, TrainingConfig(epochs=1, batch_size=32), 64)
         flags = "--layers 4 --growth 4 --trials 2 --seeds 1 --epochs 1 --train-examples 64 --cohort 2"
     else:
-        shape, sizes, seconds = SHAPE, SIZES, 0.5
+        shape, sizes, seconds = SHAPE, SIZES, 0.3
         precision = compare_precisions(device, N_CANDIDATES, TrainingConfig(epochs=9, batch_size=64), 600)
         flags = "--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine graph"
     rows = tabulate(shape, race(shape, device, sizes, seconds))
+    is_kept = device == "cuda" and not arguments.quick
+    save(rows, format_page(shape, rows, card, [precision]), is_kept)  # whatever becomes of the search
     text = format_page(shape, rows, card, [precision, search_through_ray(device, flags.split())])
-    if device == "cuda" and not arguments.quick:
+    save(rows, text, is_kept)
+    print(text)  # noqa: T201
+
+
+def save(rows: Sequence[Row], text: str, is_kept: bool) -> None:
+    """Write both files, if they are to be kept."""
+    if is_kept:
         table = io.StringIO()
         writer = csv.DictWriter(table, asdict(rows[0]))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
         write_atomic(ROOT / "docs" / "gpu.csv", table.getvalue())
         write_atomic(ROOT / "docs" / "gpu.md", text)
-    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":
