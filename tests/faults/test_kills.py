@@ -12,7 +12,7 @@ from driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, s
 @pytest.mark.parametrize("n_kills", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, n_kills: int) -> None:
     run = tmp_path / "run"
-    settings = {**TINY, "trials": 3 * n_kills, "seeds": 2, "epochs": 1, "attempts": 1000}
+    settings = {**TINY, "trials": 3 * n_kills, "seeds": 3, "epochs": 1, "attempts": 1000}
     moments = random.Random(n_kills)  # noqa: S311  no secret
     acknowledged: Acknowledged = {}
     codes = []
@@ -28,7 +28,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_pa
     assert not acknowledged.keys() & last.acknowledged.keys()
     results = load_results(run)
     assert {state for state, _ in results.values()} == {"COMPLETE"}
-    assert len(results) == 2 * (3 * n_kills + 5)
+    assert len(results) == 3 * (3 * n_kills + 5)
     assert {identity: results[identity] for identity in acknowledged} == acknowledged
     assert not list_leftovers(run)
 
