@@ -15,6 +15,7 @@ from evaluating import refresh_statistics
 from test_layer_operation import ensure_compiled
 from torch import Tensor, nn
 
+import nas.cohort
 import nas.fused_layers
 import nas.layer_operation
 import nas.train
@@ -397,7 +398,7 @@ def test_accuracies_differ_no_more_than_by_the_order_of_sums(monkeypatch: pytest
             patch.setattr(nas.train, "_batches", _permuted_batches(nas.train._batches))
             train("permuted", candidate)
         with monkeypatch.context() as patch:
-            patch.setattr(nas.train, "build_network", _nudged_network(build_network))
+            patch.setattr(nas.cohort, "build_network", _nudged_network(build_network))
             train("nudged", candidate)
     arrays = {name: np.array(one) for name, one in accuracies.items()}
     gaps = {name: arrays[name] - arrays["eager"] for name in ("fused", "permuted", "nudged")}
