@@ -6,6 +6,7 @@ python scripts/speed.py, with nothing else running
 import csv
 import io
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 from nas.bench_workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, start_workers
@@ -23,9 +24,8 @@ def format_range(values: tuple[float, ...]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def format_page(rows: list[Row], ceilings: Ceilings, n_workers: int) -> str:
+def format_page(rows: list[Row], ceilings: Ceilings, n_workers: int, versions: Mapping[str, str]) -> str:
     """Markdown: one table a shape."""
-    versions = describe_versions(("torch",))
     lines = [
         "# How fast each engine trains",
         "",
@@ -66,6 +66,7 @@ def main() -> None:
     shapes, engines = list_contests("cpu", is_quick=False)
     n_workers = resolve_workers("auto", "cpu")
     rows: list[Row] = []
+    versions = describe_versions(("torch",))  # before anything is written, which makes the tree dirty
     with start_workers(n_workers, "cpu") as workers:
         ceilings = measure_ceilings(workers)
         for shape in shapes:
@@ -75,7 +76,7 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(row.to_dict() for row in rows)
             write_atomic(DOCS / "speed.csv", table.getvalue())
-            write_atomic(DOCS / "speed.md", format_page(rows, ceilings, n_workers))
+            write_atomic(DOCS / "speed.md", format_page(rows, ceilings, n_workers, versions))
 
 
 if __name__ == "__main__":
