@@ -1,7 +1,7 @@
 """What cohorts are worth on a GPU, as a page that names the card: docs/gpu.csv and docs/gpu.md.
 
-python scripts/gpu.py, with nothing else on the card; within ten minutes. --device cpu --quick goes through all of it on
-a CPU, in a minute, and writes nothing but what it prints.
+python scripts/gpu.py, with nothing else on the card; made to end within ten minutes. --device cpu --quick goes through
+all of it on a CPU, in a minute, and writes nothing but what it prints.
 """
 
 import argparse
