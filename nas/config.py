@@ -16,7 +16,7 @@ from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.files import list_leaves, open_regular
 
-# Settings of how a run is run, which change no figure of it.
+# Settings of how a run is run, which change no figure of it, a cohort but for rounding.
 RUNNING = frozenset(
     {
         "workers",
@@ -49,7 +49,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         pattern: template files whose patterns are trained beside them; each spends a budget of the run.
         workers: trainings at a time; auto: one a core or GPU.
         attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
-        trial_timeout: seconds that one training may take in its worker, which is ended then; unset: no limit.
+        trial_timeout: seconds that one training may take in its worker, which is ended then, a cohort's as many
+            times as it has members; unset: no limit.
         checkpoint_seconds: of training, at least, between two checkpoints; they are taken at the end of epochs.
         halving: whether proposed patterns are halved at rungs: see halving.py.
         deterministic: torch's deterministic algorithms alone, and an error where it has none.

@@ -164,17 +164,15 @@ def race(shape: Shape, device: str, sizes: Sequence[int], round_seconds: float) 
             for one in group:
                 if not pass_gate(one, expected):
                     continue
-                if one.name == PROCESSES:
-                    slowest = max(seconds for _, _, seconds in workers.ask(EAGER, "prepare", shape))
-                    sprint = partial(time_processes, workers, max(5, round(round_seconds / slowest)))
-                else:
-                    sprint = partial(time_steps, one.make(), device, round_seconds)
-                    one.peak_bytes, one.utilisation = watch(one.make, device)
-                if one.is_ours:
-                    run_rounds(one, {**sprints, one.name: sprint})
-                else:
-                    sprints[one.name] = sprint
-                del sprint
+                try:
+                    sprint = prepare_sprint(one, shape, device, workers, round_seconds)
+                    if one.is_ours:
+                        run_rounds(one, {**sprints, one.name: sprint})
+                    else:
+                        sprints[one.name] = sprint
+                    del sprint
+                except torch.OutOfMemoryError:  # beside what PyTorch's hold, or twice over
+                    one.gate = False
             for one in group:
                 if one.name in sprints:
                     run_rounds(one, sprints)
@@ -182,13 +180,20 @@ def race(shape: Shape, device: str, sizes: Sequence[int], round_seconds: float) 
     return contestants
 
 
+def prepare_sprint(
+    one: Contestant, shape: Shape, device: str, workers: Workers, round_seconds: float
+) -> Callable[[], float]:
+    """What takes a contestant's steps for a while and gives their rate; notes its memory and utilisation."""
+    if one.name == PROCESSES:
+        slowest = max(seconds for _, _, seconds in workers.ask(EAGER, "prepare", shape))
+        return partial(time_processes, workers, max(5, round(round_seconds / slowest)))
+    one.peak_bytes, one.utilisation = watch(one.make, device)
+    return partial(time_steps, one.make(), device, round_seconds)
+
+
 def run_rounds(one: Contestant, sprints: Mapping[str, Callable[[], float]]) -> None:
-    """Keep what all came to in the same rounds, the first dropped; a contestant that runs out of memory is out."""
-    try:
-        rounds = [{name: sprint() for name, sprint in sprints.items()} for _ in range(N_ROUNDS)][1:]
-    except torch.OutOfMemoryError:
-        one.gate = False
-        return
+    """Keep what all came to in the same rounds, the first dropped."""
+    rounds = [{name: sprint() for name, sprint in sprints.items()} for _ in range(N_ROUNDS)][1:]
     one.rounds = {name: tuple(each[name] for each in rounds) for name in sprints}
 
 
