@@ -296,9 +296,10 @@ MemoryEfficient = Annotated[
     ),
 ]
 Cohort = Annotated[
-    int | None,
+    str | None,
     _option(
-        "Candidates trained together as one network, for a GPU; the same figures but for rounding. [default: 1]",
+        "Candidates trained together as one network, for a GPU; the same figures but for rounding: a number, or auto: "
+        "what bench advised. [default: 1]",
         RUNNING,
     ),
 ]
@@ -485,7 +486,7 @@ def _describe_workers(settings: "SearchConfig") -> str:
     most = settings.lookahead * settings.seeds * len(settings.budgets)
     if settings.strategy in ("tpe", "evolve") and settings.workers != "auto" and settings.workers > most:
         number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
-    if settings.cohort > 1:
+    if settings.cohort != 1:
         number += f", in cohorts of {settings.cohort}"
     engine = "" if settings.engine == "eager" else f" with {settings.engine} layers"
     return f"{number} on {settings.device}{engine}" + (f" at {settings.ray_address}" if settings.ray_address else "")
@@ -494,9 +495,10 @@ def _describe_workers(settings: "SearchConfig") -> str:
 def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
     """A command's settings by name, from its local variables; None where a flag was not given."""
     flags = {name: _plain(value) for name, value in values.items() if name not in without}
-    data, workers = flags["data"], flags["workers"]
-    flags["data"] = None if data is None else str(data)
-    flags["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    flags["data"] = None if flags["data"] is None else str(flags["data"])
+    for name in ("workers", "cohort"):  # a number, or auto
+        given = flags[name]
+        flags[name] = int(given) if given is not None and given.isdecimal() else given
     flags["lr_drops"] = None if flags["lr_drops"] is None else _parse_numbers("lr-drops", flags["lr_drops"])
     return flags
 
@@ -1451,7 +1453,7 @@ def bench(
     console = _console(stderr=as_json)
     with console.status("loading"):
         from nas.bench_workers import measure_ceilings, start_workers
-        from nas.benchmark import advise_engine, compare_engines, list_contests
+        from nas.benchmark import advise, compare_engines, list_contests
         from nas.executors import resolve_device, resolve_workers
         from nas.native import write_advice
     resolved = resolve_device(_plain(device) or "auto")
@@ -1463,12 +1465,14 @@ def bench(
         _print_machine(console, resolved, n_workers, ceilings)
         for shape in shapes:
             with console.status(f"{shape}: {len(engines)} engines in turn"):
-                found = compare_engines(workers, shape, engines)
+                found = compare_engines(workers, shape, engines, resolved)
             rows += found
             _print_engines(console, found, ceilings)
-    engine = advise_engine(rows)
-    write_advice(engine)
-    console.print(f"advice for this machine: --engine {engine} --workers {n_workers}, which auto now means")
+    engine, cohort = advise(rows)
+    write_advice(resolved, engine, cohort)
+    console.print(
+        f"advice for this machine: --engine {engine} --cohort {cohort} --workers {n_workers}, which auto now means"
+    )
     if as_json:
         print(json.dumps([row.to_dict() for row in rows]))  # noqa: T201
 

@@ -7,15 +7,17 @@ from typing import Any
 
 from nas.bench_workers import Workers
 from nas.contestants import (
+    CAPTURED,
     CHANNELS_LAST,
     CHARGED,
+    COHORTS,
     COMPILED,
     EAGER,
     FUSED,
     GROUPED,
-    N_GROUPED,
     ONE_PROCESS,
     Shape,
+    count_members,
 )
 from nas.cost import predict_cost
 
@@ -32,6 +34,7 @@ ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, COMPILED, CHARGED, GROUPED, FUSED)
 N_ROUNDS = 8  # the first is dropped
 ROUND_SECONDS = 0.5  # of an engine in a round, at least one step
 GATE = 1e-5  # the most by which a loss may differ from eager's, in nats
+GATE_TF32 = 2e-3  # on a GPU, which multiplies numbers of 10 bits in its own orders
 CHARGED_STEPS = 200  # of a short training, which pays for its network's compilation
 NEVER = 1e-9  # steps a second of what computes something else
 PASSES = 3  # a step's work in forward passes: the backward pass is two
@@ -87,15 +90,18 @@ def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequenc
     """The shapes and the engines that a bench takes on a device."""
     engines: tuple[str, ...] = QUICK_ENGINES if is_quick else ENGINES
     if device == "cuda":
-        engines = tuple(engine for engine in engines if engine != FUSED)  # another form there: scripts/gpu.py
+        # Of a GPU is the fused form that trains cohorts; scripts/gpu.py compiles, one contestant at a time.
+        left_out = (FUSED, COMPILED, CHARGED)
+        engines = (*(engine for engine in engines if engine not in left_out), CAPTURED, *COHORTS)
     return (QUICK if is_quick else SHAPES), engines
 
 
-def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str]) -> list[Row]:
+def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], device: str) -> list[Row]:
     """Engines at one shape: first whether they compute the same, then how fast, in rounds that take them in turn."""
+    gate = GATE_TF32 if device == "cuda" else GATE
     expected = workers.ask(EAGER, "losses", shape)[0]
     prepared = {engine: workers.ask(engine, "prepare", shape) for engine in engines if engine != CHARGED}
-    sound = {engine: all(_agrees(answer[0], expected) for answer in prepared[engine]) for engine in prepared}
+    sound = {engine: all(_agrees(answer[0], expected, gate) for answer in prepared[engine]) for engine in prepared}
     rates: dict[str, list[float]] = {engine: [] for engine in engines if sound.get(engine)}
     if sound.get(COMPILED) and CHARGED in engines:
         rates[CHARGED] = []
@@ -106,8 +112,7 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str]) -> l
             slowest = max(seconds for _, _, seconds in prepared[engine])
             n_steps = max(1, round(ROUND_SECONDS / slowest))
             times = workers.ask(engine, "run", n_steps)
-            n_members = N_GROUPED if engine == GROUPED else 1
-            rates[engine].append(sum(n_members * n_steps / seconds for seconds in times))
+            rates[engine].append(sum(count_members(engine) * n_steps / seconds for seconds in times))
             if engine == COMPILED and CHARGED in rates:
                 compiled = prepared[engine]
                 rates[CHARGED].append(
@@ -124,10 +129,10 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str]) -> l
     return _pair(shape, {engine: sound[engine] for engine in engines}, rates, whole)
 
 
-def _agrees(losses: list[list[float]], expected: list[list[float]]) -> bool:
+def _agrees(losses: list[list[float]], expected: list[list[float]], gate: float) -> bool:
     """Whether each candidate's losses are those expected of it."""
     pairs = zip(losses, expected, strict=False)  # an engine trains as many candidates as it takes
-    return all(abs(own - other) <= GATE for one, two in pairs for own, other in zip(one, two, strict=True))
+    return all(abs(own - other) <= gate for one, two in pairs for own, other in zip(one, two, strict=True))
 
 
 def _pair(
@@ -162,11 +167,14 @@ def _pair(
     ]
 
 
-def advise_engine(rows: Sequence[Row]) -> str:
-    """Which of the engines that `search` has trained fastest: the larger geometric mean of rates over all shapes."""
+def advise(rows: Sequence[Row]) -> tuple[str, int]:
+    """The engine that `search` has and the cohort that trained fastest: the larger geometric mean over all shapes."""
+    settings = {EAGER: ("eager", 1), FUSED: ("fused", 1), CAPTURED: ("graph", 1)}
+    settings |= {engine: ("fused", n) for engine, n in COHORTS.items()}
     means = {
-        setting: statistics.geometric_mean(rates)
-        for engine, setting in ((EAGER, "eager"), (FUSED, "fused"))
-        if (rates := [row.steps_per_second or NEVER for row in rows if row.engine == engine])
+        settings[engine]: statistics.geometric_mean(
+            [row.steps_per_second or NEVER for row in rows if row.engine == engine]
+        )
+        for engine in {row.engine for row in rows} & settings.keys()
     }
     return max(means, key=lambda setting: means[setting])

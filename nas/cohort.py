@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.candidate import Candidate
-from nas.fused_layers import FusedLayers, prefers_channels
+from nas.fused_layers import FusedLayers, can_fuse
 from nas.network import Block, Reader, SkipNetwork, build_network
 
 State = dict[str, Tensor]
@@ -124,18 +124,14 @@ class CohortNetwork(nn.Module):
         wirings = [one.wiring for one in self._candidates]
         if len(layers[0]) > Reader.N_RECOMPUTED:
             return None
-        block, growth = wirings[0].blocks[number], wirings[0].growth
-        profiles = {
-            tuple((len(nodes), one.channels(number, nodes)) for nodes in one.blocks[number].sources) for one in wirings
-        }
-        # By node, members are filled up by reading node 0 again: so all nodes must be of one width.
-        is_even = len(profiles) == 1 or set(block.inputs) == {growth}
-        if not is_even and not prefers_channels(self.network.classifier.weight.device):
+        widths, growth = wirings[0].blocks[number].inputs, wirings[0].growth
+        map_width = self._candidates[0].network.resolution[1] >> number
+        if not can_fuse(self._sources[number], widths, growth, map_width, self.network.classifier.weight.device):
             return None
         wanted = sorted(set().union(*(one.read_after(number) for one in wirings)))
         normalisations = [cast(nn.BatchNorm2d, layer[1]) for layer in layers]
         convolutions = [cast(nn.Conv2d, layer[3]) for layer in layers]
-        return FusedLayers(block.inputs, self._sources[number], wanted, normalisations, convolutions)
+        return FusedLayers(widths, self._sources[number], wanted, normalisations, convolutions)
 
     def module(self) -> nn.Module:
         """See Trainee."""
@@ -179,11 +175,12 @@ class CohortNetwork(nn.Module):
 
     def _run_reader(self, features: Mapping[int, Tensor], reads: Sequence[tuple[int, ...]], reader: Reader) -> Tensor:
         """Concatenate what each member reads, filled up to equal channels, and run what follows."""
-        apart = {node: self._part(x) for node, x in features.items()}
+        # unbind: the gradient of a slice by itself would be as large as all members' together.
+        apart = {node: self._part(features[node]).unbind(1) for node in set().union(*reads)}
         n_read = cast(nn.BatchNorm2d, reader[1]).weight.shape[1]
         parts = []
         for member, nodes in enumerate(reads):
-            own = [apart[node][:, member] for node in nodes]
+            own = [apart[node][member] for node in nodes]
             n_missing = n_read - sum(part.shape[1] for part in own)
             parts += [*own, own[0].new_zeros(len(own[0]), n_missing, *own[0].shape[2:])] if n_missing else own
         x = torch.cat(parts, dim=1)

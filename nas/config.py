@@ -57,7 +57,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         gpus_per_worker: GPUs of one training on cuda, a part of one or whole ones; unset: 1.
         ray_address: of a Ray cluster to train on; unset: this machine.
         cohort: candidates of one stratum that are trained together as one network: for a GPU, which one small network
-            leaves idle; the figures are those of each alone but for rounding.
+            leaves idle; the figures are those of each alone but for rounding. auto: as many as `bench` advised for
+            this machine, else 1.
         memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
             same figures.
         engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
@@ -91,7 +92,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     deterministic: bool = False
     gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
     ray_address: str | None = None
-    cohort: PositiveInt = 1
+    cohort: Literal["auto"] | PositiveInt = 1
     memory_efficient: bool = False
     engine: Literal["auto", "eager", "fused", "graph"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -204,7 +205,7 @@ def _check_resources(config: SearchConfig) -> str | None:
 
 
 def _check_cohort(config: SearchConfig) -> str | None:
-    is_wrong = config.cohort > 1 and config.memory_efficient
+    is_wrong = config.cohort != "auto" and config.cohort > 1 and config.memory_efficient
     return "memory-efficient is for one candidate at a time: drop it, or give cohort 1" if is_wrong else None
 
 

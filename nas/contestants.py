@@ -1,6 +1,6 @@
 """One training step of a standard network, by each engine that `bench` compares: ours and what PyTorch offers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.candidate import Candidate, NetworkConfig
+from nas.cohort import CohortNetwork, Single, Trainee
 from nas.network import Gather, Reader, SkipNetwork, build_network
-from nas.stepping import MOMENTUM
+from nas.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
 
 ONE_PROCESS = "eager, one process"  # with as many threads as torch takes; all others have one thread a process
@@ -20,6 +21,8 @@ COMPILED = "torch.compile"
 CHARGED = "torch.compile, compilation charged"  # the same steps, paid for
 GROUPED = "grouped fusion"
 FUSED = "skipsearch-fused"
+CAPTURED = "eager, CUDA graph"
+COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # of a GPU: trained together, as a CUDA graph
 N_GROUPED = 4  # candidates trained as one network by grouped convolutions
 LR, WEIGHT_DECAY = 0.05, 1e-4
 
@@ -52,13 +55,22 @@ class Shape:
 Step = Callable[[], Tensor]  # takes one step; gives the loss before it of each candidate trained
 
 
-def prepare(shape: Shape, engine: str, device: str, seed: int = 0) -> Step:
-    """A training step, over and over on one batch of random images, of a seed's network; grouped: of several seeds'."""
+def count_members(engine: str) -> int:
+    """Candidates that an engine trains together."""
+    return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
+
+
+def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: bool = False) -> Step:
+    """A training step, over and over on one batch of random images, of a seed's network, or of several seeds'."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(shape.batch, *shape.image, generator=generator).to(device)
     labels = torch.randint(0, 10, (shape.batch,), generator=generator).to(device)
-    n_members = N_GROUPED if engine == GROUPED else 1
-    networks = [build_network(shape.candidate(seed + k)).to(device).train() for k in range(n_members)]
+    n_members = count_members(engine)
+    candidates = [shape.candidate(seed + k) for k in range(n_members)]
+    if engine in COHORTS or engine == CAPTURED:
+        own = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
+        return prepare_cohort(candidates, images, labels, own)
+    networks = [build_network(one).to(device).train() for one in candidates]
     network: nn.Module = networks[0]
     if engine == FUSED:
         networks[0].fuse_layers()
@@ -66,16 +78,18 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0) -> Step:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.to(memory_format=torch.channels_last)
     elif engine == COMPILED:
-        network = cast(nn.Module, torch.compile(network, dynamic=False))
+        mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
+        network = cast(nn.Module, torch.compile(network, dynamic=False, mode=mode))
     elif engine == GROUPED:
-        network = GroupedNetworks(networks)
+        network = GroupedNetworks(networks).to(device)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True, fused=True
     )
     targets = labels.repeat(n_members)
 
     def step() -> Tensor:
-        logits = network(images)  # (candidates * batch, classes)
+        with torch.autocast(device, torch.bfloat16, enabled=is_bfloat16):
+            logits = network(images).to(images.dtype)  # (candidates * batch, classes)
         losses = F.cross_entropy(logits, targets, reduction="none").reshape(n_members, -1).mean(dim=1)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # type: ignore[no-untyped-call]
@@ -83,6 +97,20 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0) -> Step:
         return losses.detach()
 
     return step
+
+
+def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:
+    """The training loop's own step on one batch of all candidates."""
+    n_members, place = len(candidates), images.device
+    trainee: Trainee = (
+        Single(candidates[0], place, engine.is_fused)
+        if n_members == 1
+        else CohortNetwork(candidates, place, engine.is_fused)
+    )
+    stepper = Stepper(trainee, WEIGHT_DECAY, place, engine)
+    trainee.module().train()
+    given = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
+    return lambda: stepper.step(*given, LR)
 
 
 class GroupedNetworks(nn.Module):

@@ -226,6 +226,11 @@ class Trainer:
             return [failed(reason)]
 
     @property
+    def cohort(self) -> int:
+        """Candidates that are trained together at most."""
+        return resolve_cohort(self.config.cohort, self.config.device, self.config.memory_efficient)
+
+    @property
     def _engine(self) -> Engine:
         config = self.config
         return Engine(
@@ -281,7 +286,7 @@ def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
     Raises:
         Interrupted: a signal came; the candidate being trained has no outcome.
     """
-    cohorts = Cohorts(source, trainer.config.cohort)
+    cohorts = Cohorts(source, trainer.cohort)
     while jobs := cohorts.ask():
         for job, result in zip(jobs, trainer.train_cohort(jobs, check_stop), strict=True):
             if isinstance(result, LostError):
@@ -313,8 +318,9 @@ def resolve_engine(
     Raises:
         InputError: fused in bfloat16 on a CPU, graph anywhere but on cuda.
     """
+    advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
-        return "eager" if engine == "auto" else cast(Literal["eager", "fused", "graph"], engine)
+        return cast(Literal["eager", "fused", "graph"], (advised or "eager") if engine == "auto" else engine)
     if engine == "fused" and precision == "bfloat16":
         raise InputError(
             "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
@@ -322,10 +328,18 @@ def resolve_engine(
     if engine == "graph":
         raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
     is_plain = bottleneck or precision == "bfloat16"
-    if engine == "eager" or (engine == "auto" and (is_plain or read_advice() == "eager")):
+    if engine == "eager" or (engine == "auto" and (is_plain or advised == "eager")):
         return "eager"
     # Here, so that it is built once, and not by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"
+
+
+def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient: bool) -> int:
+    """How many candidates are trained together on this machine: the number given, or what `bench` advised there."""
+    if cohort != "auto":
+        return cohort
+    _, advised = read_advice(device) or (None, 1)
+    return 1 if memory_efficient else advised
 
 
 def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:

@@ -1,25 +1,47 @@
 """A block's modules -> its layers in one call of the layer operation, the modules' running statistics kept."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import accumulate
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from nas.channel_layers import run_layers_by_channel
 from nas.layer_operation import run_layers
 
+if find_spec("triton"):  # which torch brings along where it has CUDA
+    from nas import triton_layers
 
-def prefers_channels(device: torch.device) -> bool:
-    """Whether layers run by channel there: see channel_layers.py; members may read any channels, however many."""
-    return device.type != "cpu"
+
+def uses_triton(device: torch.device) -> bool:
+    """Whether layers run there as Triton's kernels: see triton_layers.py."""
+    return device.type == "cuda"
+
+
+def can_fuse(
+    sources: Sequence[Sequence[Sequence[int]]], widths: Sequence[int], growth: int, map_width: int, device: torch.device
+) -> bool:
+    """Whether layers that are each BN-ReLU-conv3x3 can run as one operation on a device.
+
+    Args:
+        sources: the nodes that each layer reads, for each member of the cohort.
+        widths: channels of the block's inputs.
+        map_width: of its maps, in pixels.
+    """
+    if uses_triton(device):
+        return bool(find_spec("triton")) and triton_layers.takes(widths, growth, map_width)
+    # Members are filled up by reading node 0 again: so all nodes must be of one width, or nothing is filled up.
+    n_channels = [*widths, *[growth] * len(sources[0])]
+    profiles = {tuple((len(nodes), sum(n_channels[node] for node in nodes)) for nodes in own) for own in sources}
+    return set(widths) == {growth} or len(profiles) == 1
 
 
 class FusedLayers:
     """Layers that are each BN-ReLU-conv3x3, run as one.
 
-    The parameters and running statistics stay those of the modules, which may have a leading cohort axis.
+    The parameters and running statistics stay those of the modules, which may have a leading cohort axis. For what
+    `can_fuse` says yes to.
 
     Args:
         widths: channels of the block's inputs.
@@ -38,7 +60,6 @@ class FusedLayers:
         convolutions: Sequence[nn.Conv2d],
     ) -> None:
         n_members = len(sources)
-        self._by_channel = prefers_channels(convolutions[0].weight.device)
         self._degrees = [max(len(own[k]) for own in sources) for k in range(len(convolutions))]
         self._wanted = list(wanted)
         self._written = [node for node in wanted if node >= len(widths)]
@@ -52,6 +73,7 @@ class FusedLayers:
         self._firsts = list(accumulate([*widths, *(one.out_channels for one in convolutions)], initial=0))
         self._n_read = [one.shape[1] for one in self._means]
         device = self._weights[0].device
+        self._index = triton_layers.index_sources(sources, device) if uses_triton(device) else None
         # Both (cohort, read by layer 1, then by layer 2, and so on).
         self._sources = torch.tensor([self._list_nodes(own) for own in sources])
         self._channels = torch.tensor([self._list_channels(own) for own in sources], device=device)
@@ -72,46 +94,24 @@ class FusedLayers:
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> the nodes wanted."""
         held = ([], []) if is_training else (self._means, self._variances)
-        run = self._run_by_channel if self._by_channel else self._run_by_node
-        written, mean, variance = run(inputs, held)
+        epsilon = self._normalisations[0].eps
+        if self._index is None:
+            parameters = (self._scales, self._shifts, self._weights)
+            nodes, mean, variance = run_layers(
+                inputs, self._sources, self._degrees, self._written, *parameters, *held, epsilon
+            )
+        else:
+            n_members = len(self._sources)
+            scales, shifts = ([one.view(n_members, -1) for one in ours] for ours in (self._scales, self._shifts))
+            weights = [one.view(n_members, -1, *one.shape[-3:]) for one in self._weights]
+            nodes, mean, variance = triton_layers.run_layers_in_triton(
+                inputs, self._index, self._written, scales, shifts, weights, *held, epsilon
+            )
         if is_training:
             _, batch, _, height, width = inputs[0].shape
             self._track(mean, variance, batch * height * width)
+        written = dict(zip(self._written, nodes, strict=True))
         return {number: written[number] if number in written else inputs[number] for number in self._wanted}
-
-    def _run_by_node(
-        self, inputs: Sequence[Tensor], held: tuple[list[Tensor], list[Tensor]]
-    ) -> tuple[dict[int, Tensor], Tensor, Tensor]:
-        nodes, mean, variance = run_layers(
-            inputs,
-            self._sources,
-            self._degrees,
-            self._written,
-            self._scales,
-            self._shifts,
-            self._weights,
-            *held,
-            self._normalisations[0].eps,
-        )
-        return dict(zip(self._written, nodes, strict=True)), mean, variance
-
-    def _run_by_channel(
-        self, inputs: Sequence[Tensor], held: tuple[list[Tensor], list[Tensor]]
-    ) -> tuple[dict[int, Tensor], Tensor, Tensor]:
-        n_members = len(self._channels)
-        scales, shifts = ([one.view(n_members, -1) for one in ours] for ours in (self._scales, self._shifts))
-        maps, mean, variance = run_layers_by_channel(
-            torch.cat([x.transpose(0, 1) for x in inputs], dim=2),
-            self._channels,
-            scales,
-            shifts,
-            [one.view(n_members, -1, *one.shape[-3:]) for one in self._weights],
-            *held,
-            self._normalisations[0].eps,
-        )
-        ends = self._firsts[1:]
-        written = {k: maps[:, :, self._firsts[k] : ends[k]].transpose(0, 1) for k in self._written}
-        return written, mean, variance
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_values: int) -> None:

@@ -21,7 +21,7 @@ UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp",
 SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
 # No -ffast-math: a loss that is no number must stay none.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
-ADVICE = "advice.json"
+ADVICE = "advice-{}.json"
 BUILD_SECONDS = 600.0  # at most; 30 to 60 are usual
 logger = logging.getLogger(__name__)
 
@@ -59,18 +59,19 @@ def _find_library(flags: Sequence[str]) -> Path:
     return library
 
 
-def read_advice() -> str | None:
-    """The engine that `bench` advised for this machine and this version of everything, or None."""
+def read_advice(device: str) -> tuple[str, int] | None:
+    """Engine and cohort that `bench` advised for a device and this version of everything, or None."""
     try:
-        held = json.loads((cache_folder() / ADVICE).read_text())
-        return str(held["engine"]) if held["build"] == _describe_build(FLAGS) else None
+        held = json.loads((cache_folder() / ADVICE.format(device)).read_text())
+        return (str(held["engine"]), int(held["cohort"])) if held["build"] == _describe_build(FLAGS) else None
     except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, none there, or none of ours
         return None
 
 
-def write_advice(engine: str) -> None:
+def write_advice(device: str, engine: str, cohort: int) -> None:
     """Keep what `bench` advises."""
-    write_atomic(cache_folder() / ADVICE, json.dumps({"engine": engine, "build": _describe_build(FLAGS)}))
+    advice = {"engine": engine, "cohort": cohort, "build": _describe_build(FLAGS)}
+    write_atomic(cache_folder() / ADVICE.format(device), json.dumps(advice))
 
 
 def _describe_build(flags: Sequence[str]) -> str:

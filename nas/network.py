@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nas.candidate import Candidate, NetworkConfig
 from nas.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
-from nas.fused_layers import FusedLayers
+from nas.fused_layers import FusedLayers, can_fuse
 from search_spaces import blocks
 from search_spaces.sampling import derive_seed
 
@@ -83,15 +83,19 @@ class Block(nn.Module):
         self.layers = nn.ModuleList(
             _layer(network, nodes, wiring.channels(number, nodes)) for nodes in wiring.blocks[number].sources
         )
-        self._widths = wiring.blocks[number].inputs
+        self._widths, self._growth = wiring.blocks[number].inputs, wiring.growth
+        self._map_width = network.resolution[1] >> number
         self._wanted = wiring.read_after(number)
         self._fused: FusedLayers | None = None
 
     def fuse_layers(self) -> None:
         """Run the layers as one operation from now on, where they have no bottlenecks: see FusedLayers."""
         readers = [cast(Reader, layer) for layer in self.layers]
-        if all(len(reader) == Reader.N_RECOMPUTED for reader in readers):
-            sources = [cast(Gather, reader[0]).nodes for reader in readers]
+        sources = [cast(Gather, reader[0]).nodes for reader in readers]
+        device = cast(nn.Conv2d, readers[0][-1]).weight.device
+        if all(len(reader) == Reader.N_RECOMPUTED for reader in readers) and can_fuse(
+            [sources], self._widths, self._growth, self._map_width, device
+        ):
             normalisations = [cast(nn.BatchNorm2d, reader[1]) for reader in readers]
             convolutions = [cast(nn.Conv2d, reader[3]) for reader in readers]
             self._fused = FusedLayers(self._widths, [sources], self._wanted, normalisations, convolutions)

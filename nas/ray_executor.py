@@ -225,7 +225,7 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
     trainable = tune.with_resources(
         tune.with_parameters(_train, trainer=trainer), {"cpu": 1, "gpu": share_gpus(trainer.config)}
     )
-    searcher = LedgerSearcher(source, n_workers, trainer.config.cohort, check_stop)
+    searcher = LedgerSearcher(source, n_workers, trainer.cohort, check_stop)
     with _scratch_folder(trainer.run) as folder:
         tuner = tune.Tuner(
             trainable,

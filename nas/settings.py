@@ -36,7 +36,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     config = validate(model, {**held, **merge_settings(file, flags)})
 
     # torch: seconds that a wrong setting need not wait
-    from nas.executors import resolve_device, resolve_engine, resolve_workers
+    from nas.executors import resolve_cohort, resolve_device, resolve_engine, resolve_workers
 
     device = resolve_device(config.device, on_cluster=config.ray_address is not None)
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
@@ -46,8 +46,9 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     engine = resolve_engine(own, device, config.bottleneck, config.precision)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
-    resolved = {"device": device, "workers": workers, "engine": engine, "data": data, "pattern": pattern}
-    config = config.model_copy(update=resolved)
+    cohort = resolve_cohort(config.cohort, device, config.memory_efficient)
+    resolved = {"device": device, "workers": workers, "cohort": cohort, "engine": engine}
+    config = config.model_copy(update={**resolved, "data": data, "pattern": pattern})
     differences = _find_differences(validate(model, held), config) if held else []
     if differences:
         raise ConflictError(

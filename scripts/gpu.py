@@ -26,13 +26,21 @@ from torch import Tensor
 from nas.bench_workers import N_GATE_STEPS, Workers, start_workers
 from nas.benchmark import GATE
 from nas.candidate import Candidate, TrainingConfig
-from nas.cohort import CohortNetwork, Single, Trainee
-from nas.contestants import COMPILED, EAGER, GROUPED, LR, N_GROUPED, WEIGHT_DECAY, Shape, prepare
+from nas.contestants import (
+    CAPTURED,
+    COMPILED,
+    EAGER,
+    GROUPED,
+    Shape,
+    count_members,
+    prepare,
+    prepare_cohort,
+)
 from nas.cost import predict_cost
 from nas.data import Split, split_data
 from nas.environment import describe_versions
 from nas.readers import load_data
-from nas.stepping import N_WARM_UP, Engine, Stepper
+from nas.stepping import N_WARM_UP, Engine
 from nas.train import Member, train_cohort
 from search_spaces.budget import parse_budget
 from search_spaces.files import write_atomic
@@ -40,8 +48,10 @@ from search_spaces.sampling import derive_generator, sample_uniform
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape("32x32", (3, 32, 32), layers=24, growth=16, batch=128)
-SIZES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (1, 4, 16, 64)
+MOST_PLAIN = 16  # candidates by grouped convolutions: more take minutes
 N_ROUNDS = 4  # the first is dropped
+N_UNWATCHED = 3  # steps between two looks at the clock
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
 N_CANDIDATES = 20  # trained in both precisions
@@ -56,8 +66,8 @@ class Row:
     Args:
         candidates: trained together, in one process.
         steps_per_second: of one candidate, over all of them: median, least and largest of the rounds.
-        to_eager, to_strongest: ratios to eager and to the fastest that is not ours, of the same precision, paired by
-            round: median.
+        to_eager: ratio to eager in the same precision, paired by round: median.
+        to_strongest: the same over the largest such ratio that is not ours.
         peak_mib: of memory on the card, most at a time.
         utilisation: per cent of the time in which a kernel ran, as the driver tells; nan where none does.
         tflops: a second, of convolutions and the classifier, a backward pass being two forward.
@@ -95,9 +105,14 @@ class Contestant:
     def is_ours(self) -> bool:
         return self.name.startswith("skipsearch")
 
+    def to_eager(self) -> float:
+        """Ratio of rates in the same rounds, their median."""
+        pairs = zip(self.rates(self.name), self.rates(EAGER), strict=True)
+        return statistics.median(own / eager for own, eager in pairs)
+
     def rates(self, name: str) -> tuple[float, ...]:
         """Steps of one candidate a second of what is called so, in the rounds of this contestant."""
-        n_members = {GROUPED: N_GROUPED, self.name: self.n_members}.get(name, 1)
+        n_members = self.n_members if name == self.name else count_members(name)
         return tuple(n_members * rate for rate in self.rounds[name])
 
 
@@ -106,18 +121,19 @@ def list_contestants(shape: Shape, device: str, sizes: Sequence[int]) -> list[Co
     on_gpu = device == "cuda"
     found = []
     for precision in ("float32", "bfloat16"):
-        plain = Engine(is_bfloat16=precision == "bfloat16")
-        graph = replace(plain, is_captured=on_gpu)
-        makers = [(EAGER, 1, partial(prepare_ours, shape, 1, plain, device))]
-        if on_gpu:
-            makers.append(("eager, CUDA graph", 1, partial(prepare_ours, shape, 1, graph, device)))
-        if precision == "float32":
-            makers.append((PROCESSES, 1, makers[0][2]))
-            makers.append((COMPILED, 1, partial(prepare, shape, COMPILED, device)))
-            makers.append((GROUPED, N_GROUPED, partial(prepare, shape, GROUPED, device)))
-        makers += [(f"skipsearch-cohort-{n}", n, partial(prepare_ours, shape, n, graph, device)) for n in sizes]
-        if on_gpu or precision == "float32":
-            fused = replace(graph, is_fused=True)
+        is_rough = precision == "bfloat16"
+        plain = Engine(is_captured=on_gpu, is_bfloat16=is_rough)
+        fused = replace(plain, is_fused=True)
+        theirs = [EAGER, *([CAPTURED] if on_gpu else []), COMPILED, GROUPED]
+        makers = [(one, count_members(one), partial(prepare, shape, one, device, 0, is_rough)) for one in theirs]
+        if not is_rough:
+            makers.insert(1, (PROCESSES, 1, makers[0][2]))
+        makers += [
+            (f"skipsearch-cohort-{n}", n, partial(prepare_ours, shape, n, plain, device))
+            for n in sizes
+            if n <= MOST_PLAIN
+        ]
+        if on_gpu or not is_rough:
             makers += [
                 (f"skipsearch-fused-cohort-{n}", n, partial(prepare_ours, shape, n, fused, device)) for n in sizes
             ]
@@ -127,21 +143,14 @@ def list_contestants(shape: Shape, device: str, sizes: Sequence[int]) -> list[Co
 
 def prepare_ours(shape: Shape, size: int, engine: Engine, device: str) -> Callable[[], Tensor]:
     """The training loop's own step on one batch: of the named pattern alone, or of random ones beside it."""
-    place = torch.device(device)
     first = shape.candidate(0)
     budget = parse_budget("log", shape.layers)
     generator = derive_generator(0, "gpu")
     others = [replace(first, pattern=sample_uniform(budget, generator), template=None) for _ in range(size - 1)]
-    if size == 1:
-        trainee: Trainee = Single(first, place, engine.is_fused)
-    else:
-        trainee = CohortNetwork([first, *others], place, engine.is_fused)
-    stepper = Stepper(trainee, WEIGHT_DECAY, place, engine)
-    trainee.module().train()
     draws = torch.Generator().manual_seed(0)
-    images = torch.randn(shape.batch, *shape.image, generator=draws).to(device).expand(size, -1, -1, -1, -1)
-    labels = torch.randint(0, 10, (shape.batch,), generator=draws).to(device).expand(size, -1)
-    return lambda: stepper.step(images, labels, LR)
+    images = torch.randn(shape.batch, *shape.image, generator=draws).to(device)
+    labels = torch.randint(0, 10, (shape.batch,), generator=draws).to(device)
+    return prepare_cohort([first, *others], images, labels, engine)
 
 
 def synchronize(device: str) -> None:
@@ -151,32 +160,26 @@ def synchronize(device: str) -> None:
 
 
 def race(shape: Shape, device: str, sizes: Sequence[int], round_seconds: float) -> list[Contestant]:
-    """First whether each computes what eager does, then rates, in rounds that take PyTorch's and one of ours in turn.
+    """First whether each computes what eager does, then rates, in rounds that take eager and one other in turn.
 
-    Ours come one after the other: each keeps its memory as long as its graph is there.
+    One at a time: each keeps its memory as long as it is there, and compiled ones have CUDA graphs of their own.
     """
     contestants = list_contestants(shape, device, sizes)
     with start_workers(N_PROCESSES if device == "cuda" else 2, device) as workers:
         for precision in ("float32", "bfloat16"):
-            group = [one for one in contestants if one.precision == precision]
             expected: list[float] = []
-            sprints: dict[str, Callable[[], float]] = {}  # of PyTorch's
-            for one in group:
+            sprints: dict[str, Callable[[], float]] = {}
+            for one in (one for one in contestants if one.precision == precision):
                 if not pass_gate(one, expected):
                     continue
                 try:
                     sprint = prepare_sprint(one, shape, device, workers, round_seconds)
-                    if one.is_ours:
-                        run_rounds(one, {**sprints, one.name: sprint})
-                    else:
-                        sprints[one.name] = sprint
+                    sprints.setdefault(EAGER, sprint)  # which is the first
+                    run_rounds(one, {**sprints, one.name: sprint})
                     del sprint
-                except torch.OutOfMemoryError:  # beside what PyTorch's hold, or twice over
+                except torch.OutOfMemoryError:  # twice over, or beside eager
                     one.gate = False
-            for one in group:
-                if one.name in sprints:
-                    run_rounds(one, sprints)
-            sprints.clear()
+                torch.compiler.reset()
     return contestants
 
 
@@ -224,9 +227,9 @@ def time_steps(step: Callable[[], Tensor], device: str, seconds: float) -> float
     synchronize(device)
     began, n_steps = time.perf_counter(), 0
     while True:
-        for _ in range(5):
+        for _ in range(N_UNWATCHED):
             step()
-        n_steps += 5
+        n_steps += N_UNWATCHED
         synchronize(device)
         if (passed := time.perf_counter() - began) >= seconds:
             return n_steps / passed
@@ -248,7 +251,7 @@ def watch(make: Callable[[], Callable[[], Tensor]], device: str) -> tuple[int, f
     for _ in range(N_WARM_UP + 2):
         step()
     with sample_utilisation() as samples:
-        time_steps(step, device, 1.5)
+        time_steps(step, device, 0.8)
     return torch.cuda.max_memory_allocated() - others, statistics.fmean(samples) if samples else float("nan")
 
 
@@ -285,13 +288,13 @@ def tabulate(shape: Shape, contestants: Sequence[Contestant]) -> list[Row]:
             rows.append(Row(one.name, one.precision, one.n_members, one.gate))
             continue
         own = one.rates(one.name)
-        theirs = [one.rates(name) for name in one.rounds if not name.startswith("skipsearch")]
-        to_eager, to_strongest = (
-            statistics.median(mine / other for mine, other in zip(own, to, strict=True))
-            for to in (one.rates(EAGER), max(theirs, key=statistics.median))
+        rate, to_eager = statistics.median(own), one.to_eager()
+        strongest = max(
+            other.to_eager()
+            for other in contestants
+            if other.rounds and not other.is_ours and other.precision == one.precision
         )
-        rate = statistics.median(own)
-        speeds = (rate, min(own), max(own), to_eager, to_strongest)
+        speeds = (rate, min(own), max(own), to_eager, to_eager / strongest)
         seen = (one.peak_bytes / 2**20, one.utilisation, rate * flops / 1e12)
         rows.append(Row(one.name, one.precision, one.n_members, one.gate, *speeds, *seen))
     return rows
@@ -354,8 +357,9 @@ def format_page(shape: Shape, rows: Sequence[Row], card: str, sentences: Sequenc
         "",
         f"{card}, Python {versions['python']}, torch {versions['torch']}, commit {versions['commit']}; by "
         f"`scripts/gpu.py`. {shape}: training steps of one candidate a second, over all candidates trained together in "
-        f"one process; medians of {N_ROUNDS - 1} rounds that take it and PyTorch's in turn, ratios paired by round, to "
-        "eager and to the strongest of PyTorch's in the same precision (compilation not counted). First the losses of "
+        f"one process; medians of {N_ROUNDS - 1} rounds that take it and eager in turn. Ratios are to eager, paired by "
+        "round, and to the strongest of PyTorch's in the same precision, from those ratios (compilation not counted). "
+        "First the losses of "
         f"{N_WARM_UP + N_GATE_STEPS} steps were held to eager's, within {GATE:g} nats in float32 and {GATE_BFLOAT16:g} "
         "in bfloat16; without TF32, which is on for the speeds, as torch has it. Memory is its own.",
         "",
@@ -390,13 +394,17 @@ def main() -> None:
     if arguments.quick:
         shape, seconds = Shape("digits", (1, 8, 8), layers=4, growth=4, batch=16), 0.05
         sizes: tuple[int, ...] = (1, 3)
-        precision = compare_precisions(device, 2, TrainingConfig(epochs=1, batch_size=32), 64)
+        compared = (2, TrainingConfig(epochs=1, batch_size=32), 64)
         flags = "--layers 4 --growth 4 --trials 2 --seeds 1 --epochs 1 --train-examples 64 --cohort 2"
     else:
-        shape, sizes, seconds = SHAPE, SIZES, 0.3
-        precision = compare_precisions(device, N_CANDIDATES, TrainingConfig(epochs=9, batch_size=64), 600)
-        flags = "--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine graph"
+        shape, sizes, seconds = SHAPE, SIZES, 0.15
+        compared = (N_CANDIDATES, TrainingConfig(epochs=9, batch_size=64), 600)
+        flags = (
+            "--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine fused --precision bfloat16"
+        )
     rows = tabulate(shape, race(shape, device, sizes, seconds))
+    save(rows, format_page(shape, rows, card, []), device == "cuda" and not arguments.quick)
+    precision = compare_precisions(device, *compared)
     is_kept = device == "cuda" and not arguments.quick
     save(rows, format_page(shape, rows, card, [precision]), is_kept)  # whatever becomes of the search
     text = format_page(shape, rows, card, [precision, search_through_ray(device, flags.split())])

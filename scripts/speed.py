@@ -70,7 +70,7 @@ def main() -> None:
     with start_workers(n_workers, "cpu") as workers:
         ceilings = measure_ceilings(workers)
         for shape in shapes:
-            rows += compare_engines(workers, shape, engines)
+            rows += compare_engines(workers, shape, engines, "cpu")
             table = io.StringIO()
             writer = csv.DictWriter(table, rows[0].to_dict())
             writer.writeheader()

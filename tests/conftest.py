@@ -1,5 +1,6 @@
 """What several tests share: a small run's settings and the command line in a process of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,14 @@ SMALL: dict[str, Any] = {
 }
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure() -> None:
+    """Have Triton's kernels interpreted where there is no CUDA device; read when they are imported."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

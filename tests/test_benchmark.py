@@ -9,10 +9,12 @@ import torch
 
 from nas import benchmark
 from nas.bench_workers import N_GATE_STEPS, measure_ceilings, start_workers
-from nas.benchmark import N_ROUNDS, QUICK, SHAPES, Row, advise_engine, compare_engines, list_contests
+from nas.benchmark import N_ROUNDS, QUICK, SHAPES, Row, advise, compare_engines, list_contests
 from nas.contestants import (
+    CAPTURED,
     CHANNELS_LAST,
     CHARGED,
+    COHORTS,
     COMPILED,
     EAGER,
     FUSED,
@@ -54,8 +56,8 @@ class FakeWorkers:
 SPEEDS = {ONE_PROCESS: 0.1, EAGER: 0.1, CHANNELS_LAST: 0.08, COMPILED: 0.05, GROUPED: 0.2, FUSED: 0.02}
 
 
-def compare(workers: FakeWorkers, engines: tuple[str, ...] = benchmark.ENGINES) -> dict[str, Row]:
-    return {row.engine: row for row in compare_engines(workers, SMALL, engines)}  # type: ignore[arg-type]
+def compare(workers: FakeWorkers, engines: tuple[str, ...] = benchmark.ENGINES, device: str = "cpu") -> dict[str, Row]:
+    return {row.engine: row for row in compare_engines(workers, SMALL, engines, device)}  # type: ignore[arg-type]
 
 
 def test_ratios_are_paired_in_each_round_and_to_the_strongest_that_is_not_ours() -> None:
@@ -115,11 +117,11 @@ def test_the_advice_is_the_faster_over_all_shapes() -> None:
             Row(shape, FUSED, True, (fused,)),
         ]
 
-    assert advise_engine(rows(SMALL, 10, 20)) == "fused"
-    assert advise_engine(rows(SMALL, 10, 20) + rows(other, 9, 3)) == "eager"
-    assert advise_engine(rows(SMALL, 10, 20) + rows(other, 9, 8)) == "fused"
-    assert advise_engine([Row(SMALL, EAGER, True, (10.0,)), Row(SMALL, FUSED, False)]) == "eager"
-    assert advise_engine([Row(SMALL, EAGER, True, (10.0,))]) == "eager"  # on CUDA
+    assert advise(rows(SMALL, 10, 20)) == ("fused", 1)
+    assert advise(rows(SMALL, 10, 20) + rows(other, 9, 3)) == ("eager", 1)
+    assert advise(rows(SMALL, 10, 20) + rows(other, 9, 8)) == ("fused", 1)
+    assert advise([Row(SMALL, EAGER, True, (10.0,)), Row(SMALL, FUSED, False)]) == ("eager", 1)
+    assert advise([Row(SMALL, EAGER, True, (10.0,))]) == ("eager", 1)  # on CUDA
 
 
 def test_contests() -> None:
@@ -129,7 +131,19 @@ def test_contests() -> None:
     assert {(shape.image, shape.layers, shape.growth) for shape in shapes} == {
         (image, layers, growth) for image in ((1, 8, 8), (3, 32, 32)) for layers in (12, 24) for growth in (8, 16)
     }
-    assert FUSED not in list_contests("cuda", False)[1]
+    assert not {FUSED, COMPILED} & set(list_contests("cuda", False)[1])
+    assert set(COHORTS) < set(list_contests("cuda", True)[1])
+
+
+def test_on_a_gpu_a_cohort_is_advised() -> None:
+    speeds = {**SPEEDS, CAPTURED: 0.05, **dict(zip(COHORTS, (0.02, 0.04, 0.1, 0.8), strict=True))}
+    engines = tuple(engine for engine in list_contests("cuda", True)[1] if engine in speeds)
+    rows = compare(FakeWorkers(speeds, dict.fromkeys(COHORTS, 1e-3)), engines, "cuda")  # as TF32 rounds
+    assert all(row.gate for row in rows.values())
+    assert [rows[one].to_strongest[0] / rows[CAPTURED].to_strongest[0] for one in COHORTS] == pytest.approx(
+        [2.5, 5.0, 8.0, 4.0]
+    )
+    assert advise(list(rows.values())) == ("fused", 16)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch.compile's own

@@ -48,6 +48,14 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused layers as on a GPU: by Triton's kernels, interpreted, in few and large tiles."""
+    triton_layers = pytest.importorskip("nas.triton_layers", exc_type=ImportError)
+    monkeypatch.setattr("nas.fused_layers.uses_triton", lambda _: True)
+    monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, triton_layers.Cut(1024, 64)))
+
+
 def draw_split(candidate: Candidate, n: int = N_IMAGES, factor: float = 1.0, device: str = "cpu") -> Split:
     """Random images of a candidate's seed, the classes told apart by brightness."""
     generator = torch.Generator().manual_seed(candidate.seed)
@@ -72,14 +80,11 @@ def step_by_step(n_steps: int = N_STEPS, **more: Any) -> TrainingConfig:
     return TrainingConfig(**{"epochs": n_steps, "batch_size": N_IMAGES, "lr": 0.1, **more})
 
 
-FORMS = ("eager", "fused", "by channel")  # the last is what a GPU has
+FORMS = ("eager", "fused")
 
 
-def engine_of(form: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    if form == "by channel":
-        for place in ("nas.cohort", "nas.fused_layers"):
-            monkeypatch.setattr(f"{place}.prefers_channels", lambda _: True)
-    return Engine(is_fused=form != "eager")
+def engine_of(form: str) -> Engine:
+    return Engine(is_fused=form == "fused")
 
 
 def list_losses(outcome: Outcome) -> list[float]:
@@ -102,15 +107,11 @@ def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("budget", ["log", "total"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_eight_together_are_each_what_they_are_alone(
-    name: str, budget: str, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, form: str) -> None:
     candidates = draw_candidates(name, budget)
     splits = {one.seed: draw_split(one) for one in candidates}
     config = step_by_step()
-    together = train_cohort(
-        [Member(one, splits[one.seed]) for one in candidates], config, engine=engine_of(form, monkeypatch)
-    )
+    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config, engine=engine_of(form))
     n_different = len({(one.pattern, one.seed) for one in candidates})
     assert n_different > 3  # more than seeds
     assert len({tuple(list_losses(one)) for one in together}) == n_different
@@ -118,6 +119,17 @@ def test_eight_together_are_each_what_they_are_alone(
         alone = train_candidate(candidate, splits[candidate.seed], config, is_fused=form != "eager")
         assert len(outcome.curve) == N_STEPS
         assert_same(outcome, alone)
+
+
+@pytest.mark.usefixtures("float64", "triton")
+@pytest.mark.parametrize(("name", "budget"), [("log", "log"), ("last", "total"), ("wide stem", "log")])
+def test_as_a_gpu_runs_them_they_are_what_they_are_alone(name: str, budget: str) -> None:
+    candidates = draw_candidates(name, budget, n=3)
+    splits = {one.seed: draw_split(one) for one in candidates}
+    engine = Engine(is_fused=True)
+    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], step_by_step(), engine=engine)
+    for candidate, outcome in zip(candidates, together, strict=True):
+        assert_same(outcome, train_candidate(candidate, splits[candidate.seed], step_by_step()))
 
 
 def test_in_float32_they_differ_by_rounding() -> None:
@@ -130,13 +142,11 @@ def test_in_float32_they_differ_by_rounding() -> None:
         assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=1e-5)
 
 
-@pytest.mark.parametrize("form", ["eager", "by channel"])
-def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(
-    form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = engine_of(form, monkeypatch)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(device: str) -> None:
+    engine = Engine(is_fused=device == "cuda")
     candidates = draw_candidates(n=3)
-    members = [Member(one, draw_split(one)) for one in candidates]
+    members = [Member(one, draw_split(one, device=device)) for one in candidates]
     config = step_by_step()
     dtypes: set[torch.dtype] = set()
     kept = [
@@ -188,15 +198,13 @@ def test_on_a_gpu_a_captured_training_is_an_eager_one(
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("budget", ["log", "total"])
-def test_one_that_diverges_leaves_the_others_where_they_were(
-    budget: str, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_diverges_leaves_the_others_where_they_were(budget: str, form: str) -> None:
     candidates = draw_candidates("log", budget)
     config = step_by_step(5)
     sound = [Member(one, draw_split(one)) for one in candidates]
     broken = [*sound[:3], Member(candidates[3], draw_split(candidates[3], factor=float("inf"))), *sound[4:]]
-    expected = train_cohort(sound, config, engine=engine_of(form, monkeypatch))
-    found = train_cohort(broken, config, engine=engine_of(form, monkeypatch))
+    expected = train_cohort(sound, config, engine=engine_of(form))
+    found = train_cohort(broken, config, engine=engine_of(form))
     assert found[3].error == "training loss not finite at step 1 of 5"
     assert (found[3].validation_accuracy, found[3].curve, found[3].strengths) == (None, (), ())
     for number in (0, 1, 2, 4, 5, 6, 7):
@@ -257,9 +265,7 @@ def slots(folder: Path, candidates: list[Candidate], every_seconds: float = 0.0)
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("form", FORMS)
-def test_an_interrupted_cohort_goes_on_together_alone_or_apart(
-    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, form: str) -> None:
     candidates = draw_candidates("log", "total", n=4)
     splits = [draw_split(one) for one in candidates]
     config = step_by_step(6)
@@ -267,7 +273,7 @@ def test_an_interrupted_cohort_goes_on_together_alone_or_apart(
     def train(numbers: list[int], folder: Path, check_stop: Callable[[], None] = lambda: None) -> list[Outcome]:
         own = slots(folder, candidates)
         members = [Member(candidates[k], splits[k], own[k]) for k in numbers]
-        return train_cohort(members, config, check_stop, engine=engine_of(form, monkeypatch))
+        return train_cohort(members, config, check_stop, engine=engine_of(form))
 
     whole = train([0, 1, 2, 3], tmp_path / "whole")
     with pytest.raises(Interrupted):

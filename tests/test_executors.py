@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from nas.executors import StopFlag, resolve_device, resolve_engine, resolve_workers
+from nas.executors import StopFlag, resolve_cohort, resolve_device, resolve_engine, resolve_workers
 from search_spaces.errors import InputError, Interrupted, MachineError
 
 
@@ -74,12 +74,15 @@ def test_workers_auto_is_one_a_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> N
 def test_engine_auto_is_what_suits_the_machine(
     advice: str | None, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.executors.read_advice", lambda: advice)
+    monkeypatch.setattr("nas.executors.read_advice", lambda _: advice and (advice, 8))
     monkeypatch.setattr("nas.executors.load_library", lambda: compiled)
     fastest = "fused" if compiled and advice != "eager" else "eager"
     assert resolve_engine("auto", "cpu", bottleneck=False) == fastest
     assert resolve_engine("auto", "cpu", bottleneck=True) == "eager"
-    assert resolve_engine("auto", "cuda", bottleneck=False) == "eager"
+    assert resolve_engine("auto", "cuda", bottleneck=False) == (advice or "eager")
+    assert resolve_cohort("auto", "cuda", memory_efficient=False) == (8 if advice else 1)
+    assert resolve_cohort("auto", "cuda", memory_efficient=True) == 1
+    assert resolve_cohort(3, "cuda", memory_efficient=False) == 3
 
 
 def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,18 +90,18 @@ def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.Mon
         raise AssertionError("the library was asked for")
 
     monkeypatch.setattr("nas.executors.load_library", build)
-    monkeypatch.setattr("nas.executors.read_advice", lambda: None)
+    monkeypatch.setattr("nas.executors.read_advice", lambda _: None)
     assert resolve_engine("auto", "cuda", bottleneck=False) == resolve_engine("auto", "cpu", bottleneck=True) == "eager"
     with pytest.raises(AssertionError, match="was asked for"):
         resolve_engine("auto", "cpu", bottleneck=False)
-    monkeypatch.setattr("nas.executors.read_advice", lambda: "eager")
+    monkeypatch.setattr("nas.executors.read_advice", lambda _: ("eager", 1))
     assert resolve_engine("auto", "cpu", bottleneck=False) == "eager"
 
 
 @pytest.mark.parametrize("advice", ["eager", "fused"])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.executors.read_advice", lambda: advice)
+    monkeypatch.setattr("nas.executors.read_advice", lambda _: advice and (advice, 8))
     monkeypatch.setattr("nas.executors.load_library", lambda: False)
     assert resolve_engine("fused", "cpu", bottleneck) == "fused"
     assert resolve_engine("eager", "cpu", bottleneck) == "eager"

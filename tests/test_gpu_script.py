@@ -15,7 +15,7 @@ def test_all_of_it_runs_without_a_gpu_and_writes_nothing() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 11
+    assert len(rows) == 13
     assert not any("other losses" in row for row in rows)
     assert "5 of 5 trainings complete" in result.stdout
     assert [page.read_bytes() if page.exists() else None for page in pages] == before

@@ -307,43 +307,57 @@ def test_a_build_that_is_killed_leaves_no_part_of_a_library(
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])
 def test_advice_is_kept(engine: str, cache: Path) -> None:
-    assert read_advice() is None
-    write_advice("something else")
-    write_advice(engine)
-    assert read_advice() == engine
-    assert [path.name for path in cache.iterdir()] == [ADVICE]
+    assert read_advice("cpu") is None
+    write_advice("cpu", "something else", 1)
+    write_advice("cpu", engine, 4)
+    assert read_advice("cpu") == (engine, 4)
+    assert [path.name for path in cache.iterdir()] == [ADVICE.format("cpu")]
+    assert read_advice("cuda") is None
+    write_advice("cuda", "graph", 16)
+    assert (read_advice("cpu"), read_advice("cuda")) == ((engine, 4), ("graph", 16))
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_cache_that_began_with_advice_takes_a_library(cache: Path) -> None:
-    write_advice("fused")
+    write_advice("cpu", "fused", 1)
     assert _find_library(FLAGS).parent == cache
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"3", b'"eager"', b"{}", b'{"engine": "eager"}', b'{"build": 3}', b"\xff\xfe"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"3",
+        b'"eager"',
+        b"{}",
+        b'{"engine": "eager", "cohort": 1}',
+        b'{"build": 3}',
+        b"\xff\xfe",
+    ],
 )
 def test_damaged_advice_is_none(content: bytes, cache: Path) -> None:
-    write_advice("eager")
-    (cache / ADVICE).write_bytes(content)
-    assert read_advice() is None
+    write_advice("cpu", "eager", 1)
+    (cache / ADVICE.format("cpu")).write_bytes(content)
+    assert read_advice("cpu") is None
 
 
 def test_advice_of_another_build_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    write_advice("eager")
+    write_advice("cpu", "eager", 1)
     with monkeypatch.context() as patch:
         patch.setattr(native, "_describe_processor", lambda: "another processor")
-        assert read_advice() is None
+        assert read_advice("cpu") is None
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "0.0")
-        assert read_advice() is None
-    assert read_advice() == "eager"
+        assert read_advice("cpu") is None
+    assert read_advice("cpu") == ("eager", 1)
 
 
 def test_advice_in_a_folder_s_place_is_none(cache: Path) -> None:
-    (cache / ADVICE).mkdir(parents=True)
-    assert read_advice() is None
+    (cache / ADVICE.format("cpu")).mkdir(parents=True)
+    assert read_advice("cpu") is None
 
 
 # --- other processors --------------------------------------------------------------------------------------------
@@ -385,4 +399,4 @@ def test_a_user_without_a_home_folder_has_no_advice(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", refuse)
-    assert native.read_advice() is None
+    assert native.read_advice("cpu") is None

@@ -203,3 +203,24 @@ def test_its_speeds_are_those_measured() -> None:
         )
         assert f"| {row['shape']} | {speed:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n" in README
     assert len(re.findall(r"growth=\d+ batch=", README)) == len(rows)
+
+
+def test_its_speeds_on_a_gpu_are_those_measured() -> None:
+    with (ROOT / "docs" / "gpu.csv").open() as stream:
+        measured = list(csv.DictReader(stream))
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    for precision in ("bfloat16", "float32"):
+        rows = [row for row in measured if row["precision"] == precision]
+        speeds = [float(row["steps_per_second"]) for row in rows]
+        assert f"| {precision} | {' | '.join(f'{speed:.1f}' for speed in speeds)} |\n" in README
+        ours = [row["contestant"].startswith("skipsearch") for row in rows]
+        strongest = max(speed for speed, own in zip(speeds, ours, strict=True) if not own)
+        best = max(speed for speed, own in zip(speeds, ours, strict=True) if own)
+        assert (
+            f"{best / speeds[0]:.1f} times eager" in README
+            or f"{best / speeds[0]:.1f} and {best / strongest:.1f}" in README
+        )
+        for row, speed in zip(rows, speeds, strict=True):
+            cells = (row["contestant"], precision, row["candidates"], f"{speed:.1f}")
+            ratios = (f"{speed / speeds[0]:.2f}", f"{speed / strongest:.2f}", row["peak_mib"])
+            assert f"| {' | '.join((*cells, *ratios))} |\n" in page

@@ -16,7 +16,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What this machine compiles and advises; to be changed."""
     values: dict[str, Any] = {"compiled": True, "advice": None}
     monkeypatch.setattr("nas.executors.load_library", lambda: values["compiled"])
-    monkeypatch.setattr("nas.executors.read_advice", lambda: values["advice"])
+    monkeypatch.setattr("nas.executors.read_advice", lambda _: values["advice"] and (values["advice"], 1))
     return values
 
 

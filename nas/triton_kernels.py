@@ -1,0 +1,315 @@
+"""The kernels of triton_layers.py.
+
+Maps and gradients lie node by node: (nodes, cohort, batch, height, width, growth). A tile is some rows of images, each
+filled up to a power of two; a slot, one node that a layer may read. Statistics and sums are float32, of float64 maps
+float64. What they are given and give is told in triton_layers.py.
+"""
+
+import triton
+import triton.language as tl
+
+INTEGERS = (  # arguments that no kernel is compiled anew for
+    "first", "degree", "node", "n_slots", "n_members", "n_rows", "height", "width", "n_repeats", "n_programs",
+    "n_nodes", "n_pixels", "n_degrees", "n_inputs", "n_layers",
+)  # fmt: skip
+
+
+@triton.jit
+def _place(tile, n_rows, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Of each pixel of a tile, which is some rows of images filled up: row over all images and in its own, column."""
+    pixel = tl.arange(0, ROWS * COLUMNS)
+    row = tile * ROWS + pixel // COLUMNS
+    column = pixel % COLUMNS
+    return row, row % height, column, (row < n_rows) & (column < width)
+
+
+@triton.jit
+def _find_columns(
+    sources, scales, shifts, means, inverses, first, end, member, n_slots, n_members, plane,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
+):  # fmt: skip
+    """Of what some slots read, channel beside channel: where it begins in the maps, BN's factor and offset, and
+    whether it is there."""
+    place = tl.arange(0, SLOTS * CHANNELS)
+    channel = place % CHANNELS
+    slot = first + place // CHANNELS
+    held = slot < end
+    if GROWTH < CHANNELS:
+        held &= channel < GROWTH
+    at = tl.load(sources + member * n_slots + slot, mask=held, other=-1)
+    held = tl.max_constancy(at >= 0, GROWTH if GROWTH == CHANNELS else 1)
+    at = tl.maximum(at, 0) * n_members + member
+    mean = tl.load(means + at * GROWTH + channel, mask=held, other=0.0)
+    inverse = tl.load(inverses + at * GROWTH + channel, mask=held, other=0.0)
+    parameter = (member * n_slots + slot) * GROWTH + channel
+    factor = tl.load(scales + parameter, mask=held, other=0.0) * inverse
+    offset = tl.load(shifts + parameter, mask=held, other=0.0) - mean * factor
+    begin = tl.multiple_of(tl.max_contiguous(at * plane + channel, CHANNELS), ALIGNED)
+    return begin, factor, offset, held
+
+
+@triton.jit
+def _activate(x, factor, offset):
+    """BN, then ReLU, which lets pass what is not a number, as torch's does."""
+    return tl.maximum(x * factor[None, :] + offset[None, :], 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _widen(CHANNELS: tl.constexpr, GROWTH: tl.constexpr):
+    """The three columns of the kernel and the channels of each, side by side, filled up by a fourth."""
+    wide = tl.arange(0, 4 * CHANNELS)
+    dx = wide // CHANNELS
+    held = dx < 3
+    if GROWTH < CHANNELS:
+        held &= wide % CHANNELS < GROWTH
+    return dx, wide % CHANNELS, held
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def run_layer(
+    maps, sources, scales, shifts, means, inverses, weights, tile_means, tile_squares,
+    first, degree, node, n_slots, n_members, n_rows, height, width, n_repeats,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, WRITTEN: tl.constexpr, ALIGNED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Some tiles of a node: of what it reads BN-ReLU and the convolution; mean and squares about it of what it wrote.
+
+    The three columns of the kernel are summed apart, each where it reads, and moved by a pixel at the end: so that
+    activations are made three times rather than nine.
+    """
+    program, member = tl.program_id(0), tl.program_id(1)
+    plane = n_rows.to(tl.int64) * width * GROWTH
+    pixel = tl.arange(0, ROWS * COLUMNS)
+    channel = tl.arange(0, WRITTEN)
+    read = tl.arange(0, SLOTS * CHANNELS)
+    n_seen = 0
+    mean_seen = tl.zeros((WRITTEN,), SUMS)
+    squares_seen = tl.zeros((WRITTEN,), SUMS)
+    for repeat in range(n_repeats):
+        row, image_row, column, inside = _place(program * n_repeats + repeat, n_rows, height, width, ROWS, COLUMNS)
+        left = tl.zeros((ROWS * COLUMNS, WRITTEN), SUMS)
+        out = tl.zeros((ROWS * COLUMNS, WRITTEN), SUMS)
+        right = tl.zeros((ROWS * COLUMNS, WRITTEN), SUMS)
+        for k in range(first, first + degree, SLOTS):
+            begin, factor, offset, held = _find_columns(
+                sources, scales, shifts, means, inverses, k, first + degree, member, n_slots, n_members, plane,
+                GROWTH, CHANNELS, SLOTS, ALIGNED,
+            )  # fmt: skip
+            weight = ((member * n_slots + k + read // CHANNELS) * 3 * GROWTH + read % CHANNELS) * 3 * GROWTH
+            weight = weight[:, None] + channel[None, :]
+            held_weight = held[:, None] & (channel < GROWTH)[None, :]
+            for dy in tl.static_range(3):
+                seen = inside & (image_row + dy >= 1) & (image_row + dy <= height)
+                where = ((row + dy - 1) * width + column)[:, None] * GROWTH + begin[None, :]
+                x = tl.load(maps + where, mask=seen[:, None] & held[None, :], other=0.0)
+                x = _activate(x.to(SUMS), factor, offset)
+                x = tl.where(seen[:, None], x, 0.0).to(maps.dtype.element_ty)
+                where = weights + weight + dy * 3 * GROWTH * GROWTH
+                w = tl.load(where, mask=held_weight, other=0.0)
+                left = tl.dot(x, w, left, input_precision=PRECISION, out_dtype=SUMS)
+                w = tl.load(where + GROWTH, mask=held_weight, other=0.0)
+                out = tl.dot(x, w, out, input_precision=PRECISION, out_dtype=SUMS)
+                w = tl.load(where + 2 * GROWTH, mask=held_weight, other=0.0)
+                right = tl.dot(x, w, right, input_precision=PRECISION, out_dtype=SUMS)
+        before = tl.broadcast_to(tl.maximum(pixel - 1, 0)[:, None], (ROWS * COLUMNS, WRITTEN))
+        after = tl.broadcast_to(tl.minimum(pixel + 1, ROWS * COLUMNS - 1)[:, None], (ROWS * COLUMNS, WRITTEN))
+        out += tl.where((column > 0)[:, None], tl.gather(left, before, 0), 0.0)
+        out += tl.where((column < width - 1)[:, None], tl.gather(right, after, 0), 0.0)
+        kept = inside[:, None] & (channel < GROWTH)[None, :]
+        rounded = out.to(maps.dtype.element_ty)
+        where = (node.to(tl.int64) * n_members + member) * plane
+        where = where + (row * width + column)[:, None] * GROWTH + channel[None, :]
+        tl.store(maps + where, rounded, mask=kept)
+        # Squares about the mean of each tile, joined by Chan's formula: sums of squares would cancel.
+        value = tl.where(kept, rounded.to(SUMS), 0.0)
+        n_new = tl.maximum(tl.minimum(n_rows - (program * n_repeats + repeat) * ROWS, ROWS), 0) * width
+        mean = tl.sum(value, 0) / tl.maximum(n_new, 1)
+        deviation = tl.where(kept, value - mean[None, :], 0.0)
+        n_both = n_seen + n_new
+        step = mean - mean_seen
+        share = n_new.to(SUMS) / tl.maximum(n_both, 1).to(SUMS)
+        squares_seen += tl.sum(deviation * deviation, 0) + step * step * (n_seen * share)
+        mean_seen += step * share
+        n_seen = n_both
+    where = (program * n_members + member) * GROWTH + channel
+    tl.store(tile_means + where, mean_seen, mask=channel < GROWTH)
+    tl.store(tile_squares + where, squares_seen, mask=channel < GROWTH)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def join_statistics(
+    means, variances, inverses, tile_means, tile_squares,
+    node, n_members, n_rows, width, n_programs, n_repeats, epsilon,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, PROGRAMS: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Mean, variance and 1 / standard deviation of a node's channels from those of its tiles."""
+    member = tl.program_id(0)
+    channel = tl.arange(0, CHANNELS)
+    program = tl.arange(0, PROGRAMS)
+    held = (program < n_programs)[:, None] & (channel < GROWTH)[None, :]
+    where = (program * n_members + member)[:, None] * GROWTH + channel[None, :]
+    mean = tl.load(tile_means + where, mask=held, other=0.0)
+    squares = tl.load(tile_squares + where, mask=held, other=0.0)
+    rows = tl.minimum(tl.maximum(n_rows - program * n_repeats * ROWS, 0), n_repeats * ROWS)
+    count = (rows * width).to(SUMS)[:, None]
+    n_pixels = (n_rows * width).to(SUMS)
+    total = tl.sum(mean * count, 0) / n_pixels
+    deviation = tl.where(held, mean - total[None, :], 0.0)
+    variance = (tl.sum(squares, 0) + tl.sum(deviation * deviation * count, 0)) / n_pixels
+    where_to = (node * n_members + member) * GROWTH + channel
+    tl.store(means + where_to, total, mask=channel < GROWTH)
+    tl.store(variances + where_to, variance, mask=channel < GROWTH)
+    tl.store(inverses + where_to, 1.0 / tl.sqrt(variance + epsilon), mask=channel < GROWTH)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def finish_gradients(
+    maps, gradients, means, inverses, node_sums, node, n_nodes, n_members, n_pixels,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Add to a node's gradient, to which all that read it have given theirs, the way through mean and variance."""
+    member = tl.program_id(1)
+    channel = tl.arange(0, CHANNELS)
+    held = channel < GROWTH
+    at = node * n_members + member
+    mean = tl.load(means + at * GROWTH + channel, mask=held, other=0.0)
+    inverse = tl.load(inverses + at * GROWTH + channel, mask=held, other=0.0)
+    by_mean = tl.load(node_sums + at * GROWTH + channel, mask=held, other=0.0)
+    at_second = n_nodes * n_members + at
+    by_deviation = tl.load(node_sums + at_second * GROWTH + channel, mask=held, other=0.0)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    kept = (pixel < n_pixels)[:, None] & held[None, :]
+    where = at.to(tl.int64) * n_pixels * GROWTH + pixel[:, None] * GROWTH + channel[None, :]
+    normal = (tl.load(maps + where, mask=kept, other=0.0).to(SUMS) - mean[None, :]) * inverse[None, :]
+    by = tl.load(gradients + where, mask=kept, other=0.0).to(SUMS)
+    by -= (inverse / n_pixels)[None, :] * (by_mean[None, :] + normal * by_deviation[None, :])
+    tl.store(gradients + where, by.to(gradients.dtype.element_ty), mask=kept)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def push_gradients(
+    maps, gradients, sources, scales, shifts, means, inverses, weights, tile_sums,
+    first, degree, node, n_slots, n_members, n_rows, height, width, n_repeats, n_degrees,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add to the gradients of what a layer reads, in some tiles, all but the way through its mean and variance.
+
+    In tile_sums remains, of each slot, what these tiles give to the gradients of BN's shift and scale.
+    """
+    program, member = tl.program_id(0), tl.program_id(1)
+    plane = n_rows.to(tl.int64) * width * GROWTH
+    dx, written, held_wide = _widen(CHANNELS, GROWTH)
+    read = tl.arange(0, SLOTS * CHANNELS)
+    own = gradients + (node.to(tl.int64) * n_members + member) * plane
+    for k in range(first, first + degree, SLOTS):
+        begin, factor, offset, held = _find_columns(
+            sources, scales, shifts, means, inverses, k, first + degree, member, n_slots, n_members, plane,
+            GROWTH, CHANNELS, SLOTS, ALIGNED,
+        )  # fmt: skip
+        weight = ((member * n_slots + k + read // CHANNELS) * 3 * GROWTH + read % CHANNELS) * 3 * GROWTH
+        weight = weight[None, :] + (dx * GROWTH + written)[:, None]
+        held_weight = held[None, :] & held_wide[:, None]
+        by_shift = tl.zeros((SLOTS * CHANNELS,), SUMS)
+        by_product = tl.zeros((SLOTS * CHANNELS,), SUMS)
+        for repeat in range(n_repeats):
+            row, image_row, column, inside = _place(program * n_repeats + repeat, n_rows, height, width, ROWS, COLUMNS)
+            from_column = column[:, None] - dx[None, :]
+            there = inside[:, None] & held_wide[None, :] & (from_column >= -1) & (from_column < width - 1)
+            where = (row * width + column)[:, None] * GROWTH + ((1 - dx) * GROWTH + written)[None, :]
+            by = tl.zeros((ROWS * COLUMNS, SLOTS * CHANNELS), SUMS)
+            for dy in tl.static_range(3):
+                seen = (image_row - dy >= -1) & (image_row - dy < height - 1)
+                y = tl.load(own + where + (1 - dy) * width * GROWTH, mask=there & seen[:, None], other=0.0)
+                w = tl.load(weights + weight + dy * 3 * GROWTH * GROWTH, mask=held_weight, other=0.0)
+                by = tl.dot(y, w, by, input_precision=PRECISION, out_dtype=SUMS)
+            kept = inside[:, None] & held[None, :]
+            where = (row * width + column)[:, None] * GROWTH + begin[None, :]
+            x = tl.load(maps + where, mask=kept, other=0.0).to(SUMS)
+            by = tl.where(x * factor[None, :] + offset[None, :] <= 0, 0.0, by)
+            by_shift += tl.sum(by, 0)
+            by_product += tl.sum(by * x, 0)
+            before = tl.load(gradients + where, mask=kept, other=0.0).to(SUMS)
+            tl.store(gradients + where, (before + by * factor[None, :]).to(gradients.dtype.element_ty), mask=kept)
+        slot = (program * n_members + member) * n_degrees + k - first + read // CHANNELS
+        tl.store(tile_sums + slot * 2 * GROWTH + read % CHANNELS, by_shift, mask=held)
+        tl.store(tile_sums + (slot * 2 + 1) * GROWTH + read % CHANNELS, by_product, mask=held)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def join_sums(
+    sums, node_sums, tile_sums, sources, scales, means, inverses,
+    first, n_slots, n_members, n_nodes, n_programs, n_degrees,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, PROGRAMS: tl.constexpr, SUMS: tl.constexpr,  # noqa: ARG001
+):  # fmt: skip
+    """Gradients of BN's shift and scale of a slot from those of its tiles; what they are to the node that it reads."""
+    member = tl.program_id(0)
+    slot = member * n_slots + first + tl.program_id(1)
+    source = tl.load(sources + slot)
+    if source >= 0:
+        channel = tl.arange(0, CHANNELS)
+        held = channel < GROWTH
+        program = tl.arange(0, PROGRAMS)
+        where = ((program * n_members + member) * n_degrees + tl.program_id(1))[:, None] * 2 * GROWTH + channel[None, :]
+        there = (program < n_programs)[:, None] & held[None, :]
+        by_shift = tl.sum(tl.load(tile_sums + where, mask=there, other=0.0), 0)
+        by_product = tl.sum(tl.load(tile_sums + where + GROWTH, mask=there, other=0.0), 0)
+        at = (source * n_members + member) * GROWTH + channel
+        mean = tl.load(means + at, mask=held, other=0.0)
+        by_scale = (by_product - mean * by_shift) * tl.load(inverses + at, mask=held, other=0.0)
+        where = slot * GROWTH + channel
+        scale = tl.load(scales + where, mask=held, other=0.0)
+        tl.store(sums + where, by_shift, mask=held)
+        tl.store(sums + n_members * n_slots * GROWTH + where, by_scale, mask=held)
+        by_mean = tl.load(node_sums + at, mask=held, other=0.0) + scale * by_shift
+        tl.store(node_sums + at, by_mean, mask=held)
+        at += n_nodes * n_members * GROWTH
+        by_deviation = tl.load(node_sums + at, mask=held, other=0.0) + scale * by_scale
+        tl.store(node_sums + at, by_deviation, mask=held)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def weigh_gradients(
+    maps, gradients, sources, firsts, scales, shifts, means, inverses, parts,
+    n_inputs, n_layers, n_slots, n_members, n_rows, height, width, n_repeats,
+    GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The part that some tiles have in the gradients of the weights by which some slots are read."""
+    layer, part, member = tl.program_id(0) % n_layers, tl.program_id(1), tl.program_id(2)
+    first = tl.load(firsts + layer) + tl.program_id(0) // n_layers * SLOTS
+    end = tl.load(firsts + layer + 1)
+    if first >= end:  # this layer has fewer slots than others
+        return
+    plane = n_rows.to(tl.int64) * width * GROWTH
+    dx, written, held_wide = _widen(CHANNELS, GROWTH)
+    begin, factor, offset, held = _find_columns(
+        sources, scales, shifts, means, inverses, first, end, member, n_slots, n_members, plane,
+        GROWTH, CHANNELS, SLOTS, ALIGNED,
+    )  # fmt: skip
+    own = gradients + ((n_inputs + layer).to(tl.int64) * n_members + member) * plane
+    above = tl.zeros((SLOTS * CHANNELS, 4 * CHANNELS), SUMS)
+    level = tl.zeros((SLOTS * CHANNELS, 4 * CHANNELS), SUMS)
+    below = tl.zeros((SLOTS * CHANNELS, 4 * CHANNELS), SUMS)
+    for repeat in range(n_repeats):
+        row, image_row, column, inside = _place(part * n_repeats + repeat, n_rows, height, width, ROWS, COLUMNS)
+        where = (row * width + column)[:, None] * GROWTH + begin[None, :]
+        x = tl.load(maps + where, mask=inside[:, None] & held[None, :], other=0.0)
+        x = _activate(x.to(SUMS), factor, offset)
+        x = tl.trans(tl.where(inside[:, None], x, 0.0).to(maps.dtype.element_ty))
+        from_column = column[:, None] - dx[None, :]
+        there = inside[:, None] & held_wide[None, :] & (from_column >= -1) & (from_column < width - 1)
+        where = (row * width + column)[:, None] * GROWTH + ((1 - dx) * GROWTH + written)[None, :]
+        y = tl.load(own + where + width * GROWTH, mask=there & (image_row < height - 1)[:, None], other=0.0)
+        above = tl.dot(x, y, above, input_precision=PRECISION, out_dtype=SUMS)
+        y = tl.load(own + where, mask=there, other=0.0)
+        level = tl.dot(x, y, level, input_precision=PRECISION, out_dtype=SUMS)
+        y = tl.load(own + where - width * GROWTH, mask=there & (image_row > 0)[:, None], other=0.0)
+        below = tl.dot(x, y, below, input_precision=PRECISION, out_dtype=SUMS)
+    read = tl.arange(0, SLOTS * CHANNELS)
+    slot = ((part * n_members + member).to(tl.int64) * n_slots + first + read // CHANNELS) * 3 * GROWTH
+    where = ((slot + read % CHANNELS) * 3 * GROWTH)[:, None] + (dx * GROWTH + written)[None, :]
+    kept = ((first + read // CHANNELS < end) & (read % CHANNELS < GROWTH))[:, None] & held_wide[None, :]
+    tl.store(parts + where, above, mask=kept)
+    tl.store(parts + where + 3 * GROWTH * GROWTH, level, mask=kept)
+    tl.store(parts + where + 6 * GROWTH * GROWTH, below, mask=kept)
