@@ -79,6 +79,7 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
         images = images.to(memory_format=torch.channels_last)
     elif engine == COMPILED:
         mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
+        torch.compiler.reset()  # a second instance would share the first's code, and its graphs of other weights
         network = cast(nn.Module, torch.compile(network, dynamic=False, mode=mode))
     elif engine == GROUPED:
         network = GroupedNetworks(networks).to(device)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import accumulate
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from nas.layer_operation import run_layers
 
-if find_spec("triton"):  # which torch brings along where it has CUDA
-    from nas import triton_layers
+if TYPE_CHECKING:
+    from nas.triton_layers import Index  # Triton is imported where it is used alone
 
 
 def uses_triton(device: torch.device) -> bool:
@@ -30,7 +30,11 @@ def can_fuse(
         map_width: of its maps, in pixels.
     """
     if uses_triton(device):
-        return bool(find_spec("triton")) and triton_layers.takes(widths, growth, map_width)
+        if not find_spec("triton"):  # torch brings it along where it has CUDA, but for Windows
+            return False
+        from nas.triton_layers import takes
+
+        return takes(widths, growth, map_width)
     # Members are filled up by reading node 0 again: so all nodes must be of one width, or nothing is filled up.
     n_channels = [*widths, *[growth] * len(sources[0])]
     profiles = {tuple((len(nodes), sum(n_channels[node] for node in nodes)) for nodes in own) for own in sources}
@@ -64,6 +68,7 @@ class FusedLayers:
         self._wanted = list(wanted)
         self._written = [node for node in wanted if node >= len(widths)]
         self._normalisations = list(normalisations)
+        self._epsilon = normalisations[0].eps
         self._scales = [one.weight for one in normalisations]
         self._shifts = [one.bias for one in normalisations]
         self._weights = [one.weight for one in convolutions]
@@ -73,7 +78,11 @@ class FusedLayers:
         self._firsts = list(accumulate([*widths, *(one.out_channels for one in convolutions)], initial=0))
         self._n_read = [one.shape[1] for one in self._means]
         device = self._weights[0].device
-        self._index = triton_layers.index_sources(sources, device) if uses_triton(device) else None
+        self._index: Index | None = None
+        if uses_triton(device):
+            from nas.triton_layers import index_sources
+
+            self._index = index_sources(sources, device)
         # Both (cohort, read by layer 1, then by layer 2, and so on).
         self._sources = torch.tensor([self._list_nodes(own) for own in sources])
         self._channels = torch.tensor([self._list_channels(own) for own in sources], device=device)
@@ -94,24 +103,29 @@ class FusedLayers:
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> the nodes wanted."""
         held = ([], []) if is_training else (self._means, self._variances)
-        epsilon = self._normalisations[0].eps
         if self._index is None:
             parameters = (self._scales, self._shifts, self._weights)
             nodes, mean, variance = run_layers(
-                inputs, self._sources, self._degrees, self._written, *parameters, *held, epsilon
+                inputs, self._sources, self._degrees, self._written, *parameters, *held, self._epsilon
             )
         else:
-            n_members = len(self._sources)
-            scales, shifts = ([one.view(n_members, -1) for one in ours] for ours in (self._scales, self._shifts))
-            weights = [one.view(n_members, -1, *one.shape[-3:]) for one in self._weights]
-            nodes, mean, variance = triton_layers.run_layers_in_triton(
-                inputs, self._index, self._written, scales, shifts, weights, *held, epsilon
-            )
+            nodes, mean, variance = self._run_in_triton(self._index, inputs, *held)
         if is_training:
             _, batch, _, height, width = inputs[0].shape
             self._track(mean, variance, batch * height * width)
         written = dict(zip(self._written, nodes, strict=True))
         return {number: written[number] if number in written else inputs[number] for number in self._wanted}
+
+    def _run_in_triton(
+        self, index: "Index", inputs: Sequence[Tensor], means: Sequence[Tensor], variances: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        from nas.triton_layers import run_layers_in_triton
+
+        n_members = len(self._sources)
+        scales, shifts = ([one.view(n_members, -1) for one in ours] for ours in (self._scales, self._shifts))
+        weights = [one.view(n_members, -1, *one.shape[-3:]) for one in self._weights]
+        parameters = (scales, shifts, weights)
+        return run_layers_in_triton(inputs, index, self._written, *parameters, means, variances, self._epsilon)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_values: int) -> None:

@@ -179,7 +179,6 @@ def race(shape: Shape, device: str, sizes: Sequence[int], round_seconds: float) 
                     del sprint
                 except torch.OutOfMemoryError:  # twice over, or beside eager
                     one.gate = False
-                torch.compiler.reset()
     return contestants
 
 
