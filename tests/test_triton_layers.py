@@ -130,17 +130,18 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("cut")
-@pytest.mark.parametrize("cut", [(64, 16), (16, 16), (1024, 64)], indirect=True)
 @pytest.mark.parametrize(
-    "form",
+    ("form", "cut"),
     [
-        {},
-        {"growth": 3, "n_inputs": 2},
-        {"growth": 8, "layers": 3, "size": (4, 4)},
-        {"growth": 16, "layers": 2, "n_members": 2},
-        {"n_members": 1, "size": (9, 7), "batch": 3},
-        {"size": (1, 1), "batch": 5},
+        ({}, (16, 16)),
+        ({}, (1024, 64)),
+        ({"growth": 3, "n_inputs": 2}, (64, 16)),
+        ({"growth": 8, "layers": 3, "size": (4, 4)}, (64, 32)),
+        ({"growth": 16, "layers": 2, "n_members": 2}, (64, 16)),
+        ({"n_members": 1, "size": (9, 7), "batch": 3}, (128, 64)),
+        ({"size": (1, 1), "batch": 5}, (64, 16)),
     ],
+    indirect=["cut"],
 )
 def test_the_kernels_compute_the_layers(form: dict[str, int]) -> None:
     case = draw_case(**form)  # type: ignore[arg-type]
