@@ -35,6 +35,9 @@ class Trainee(Protocol):
     def put_back(self, states: Sequence[tuple[State, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
         """The inverse of take_out, of all members."""
 
+    def take_on(self, candidates: Sequence[Candidate]) -> bool:
+        """Become other candidates in the same tensors, as a captured graph asks for; whether it could."""
+
     def network_of(self, member: int) -> SkipNetwork:
         """A member's network as it stands."""
 
@@ -75,6 +78,10 @@ class Single:
         self._network.load_state_dict(network)
         optimizer.load_state_dict(own)
 
+    def take_on(self, candidates: Sequence[Candidate]) -> bool:  # noqa: ARG002
+        """See Trainee: its pattern is in its modules."""
+        return False
+
     def network_of(self, member: int) -> SkipNetwork:  # noqa: ARG002  Trainee's form
         """See Trainee."""
         return self._network
@@ -101,12 +108,19 @@ class CohortNetwork(nn.Module):
         super().__init__()
         if len({describe_structure(one) for one in candidates}) != 1:
             raise ValueError("candidates of a cohort must share the network around their patterns, and its widths")
-        self._candidates = list(candidates)
         self.n_members = len(candidates)
         networks = [build_network(one) for one in candidates]
-        self._shapes = [{name: one.shape for name, one in network.state_dict().items()} for network in networks]
+        self._note(candidates, networks)
         self._names = [name for name, _ in networks[0].named_parameters()]
         self.network = _stack_networks(networks).to(device)
+        self._fused: list[FusedLayers | None] = [
+            self._fuse(number) if is_fused else None for number in range(len(self._sources))
+        ]
+
+    def _note(self, candidates: Sequence[Candidate], networks: Sequence[SkipNetwork]) -> None:
+        """Keep what tells the members apart."""
+        self._candidates = list(candidates)
+        self._shapes = [{name: one.shape for name, one in network.state_dict().items()} for network in networks]
         wirings = [one.wiring for one in candidates]
         self._sources = [[one.blocks[b].sources for one in wirings] for b in range(len(wirings[0].blocks))]
         self._transition_reads = [
@@ -114,9 +128,6 @@ class CohortNetwork(nn.Module):
             for b in range(len(self._sources))
         ]
         self._read = [one.read for one in wirings]
-        self._fused: list[FusedLayers | None] = [
-            self._fuse(number) if is_fused else None for number in range(len(self._sources))
-        ]
 
     def _fuse(self, number: int) -> FusedLayers | None:
         """A block's layers as one operation, where they are of a form that it takes."""
@@ -124,14 +135,20 @@ class CohortNetwork(nn.Module):
         wirings = [one.wiring for one in self._candidates]
         if len(layers[0]) > Reader.N_RECOMPUTED:
             return None
-        widths, growth = wirings[0].blocks[number].inputs, wirings[0].growth
-        map_width = self._candidates[0].network.resolution[1] >> number
-        if not can_fuse(self._sources[number], widths, growth, map_width, self.network.classifier.weight.device):
+        if not self._can_fuse(number, self._sources[number]):
             return None
         wanted = sorted(set().union(*(one.read_after(number) for one in wirings)))
         normalisations = [cast(nn.BatchNorm2d, layer[1]) for layer in layers]
         convolutions = [cast(nn.Conv2d, layer[3]) for layer in layers]
-        return FusedLayers(widths, self._sources[number], wanted, normalisations, convolutions)
+        return FusedLayers(
+            wirings[0].blocks[number].inputs, self._sources[number], wanted, normalisations, convolutions
+        )
+
+    def _can_fuse(self, number: int, sources: Sequence[Sequence[tuple[int, ...]]]) -> bool:
+        """Whether a block's layers of one convolution each can run as one operation, reading these nodes."""
+        first = self._candidates[0]
+        widths, map_width = first.wiring.blocks[number].inputs, first.network.resolution[1] >> number
+        return can_fuse(sources, widths, first.network.growth, map_width, self.network.classifier.weight.device)
 
     def module(self) -> nn.Module:
         """See Trainee."""
@@ -235,7 +252,41 @@ class CohortNetwork(nn.Module):
             }
             for k, own in held[0]["state"].items()
         }
-        optimizer.load_state_dict({**held[0], "state": joined})
+        if not optimizer.state:
+            optimizer.load_state_dict({**held[0], "state": joined})
+            return
+        for parameter, own in zip(self.network.parameters(), joined.values(), strict=True):
+            for name, one in own.items():
+                if one is not None:
+                    optimizer.state[parameter][name].copy_(one)
+
+    def take_on(self, candidates: Sequence[Candidate]) -> bool:
+        """See Trainee. It can where fused blocks alone change, and each of their layers reads as much as before."""
+        if len(candidates) != self.n_members or self._describe(candidates) != self._describe(self._candidates):
+            return False
+        networks = [build_network(one) for one in candidates]
+        self._note(candidates, networks)
+        self.network.load_state_dict(_stack_networks(networks).state_dict())
+        for fused, sources in zip(self._fused, self._sources, strict=True):
+            if fused is not None:
+                fused.read_others(sources)
+        return True
+
+    def _describe(self, candidates: Sequence[Candidate]) -> object:
+        """What a network of candidates computes, but for what lies in its tensors."""
+        wirings = [one.wiring for one in candidates]
+        layers: list[object] = []
+        for number, fused in enumerate(self._fused):
+            sources = [one.blocks[number].sources for one in wirings]
+            if fused is None:
+                layers.append(sources)
+            else:
+                by_layer = list(zip(*sources, strict=True))
+                degrees = [max(map(len, reads)) for reads in by_layer]
+                n_read = [max(wirings[0].channels(number, nodes) for nodes in reads) for reads in by_layer]
+                layers.append((self._can_fuse(number, sources), degrees, n_read))
+        behind = [(one.read, [[t.reads for t in block.transitions] for block in one.blocks]) for one in wirings]
+        return [describe_structure(one) for one in candidates], layers, behind
 
     def network_of(self, member: int) -> SkipNetwork:
         """See Trainee."""

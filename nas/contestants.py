@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.candidate import Candidate, NetworkConfig
-from nas.cohort import CohortNetwork, Single, Trainee
 from nas.network import Gather, Reader, SkipNetwork, build_network
 from nas.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
@@ -103,13 +102,8 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
 def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:
     """The training loop's own step on one batch of all candidates."""
     n_members, place = len(candidates), images.device
-    trainee: Trainee = (
-        Single(candidates[0], place, engine.is_fused)
-        if n_members == 1
-        else CohortNetwork(candidates, place, engine.is_fused)
-    )
-    stepper = Stepper(trainee, WEIGHT_DECAY, place, engine)
-    trainee.module().train()
+    stepper = Stepper(candidates, WEIGHT_DECAY, place, engine)
+    stepper.trainee.module().train()
     given = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
     return lambda: stepper.step(*given, LR)
 

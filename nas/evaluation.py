@@ -27,14 +27,17 @@ def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images:
         run: the network as it takes a batch, (cohort, batch, channels, height, width).
         images: of each member.
     """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # torch's word for a cumulative average
+    normalisations = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
+    momenta = [one.momentum for one in normalisations]
+    for one in normalisations:
+        one.reset_running_stats()
+        one.momentum = None  # torch's word for a cumulative average
     network.train()
     batches = (_split_evenly(own[:N_STATISTICS_IMAGES]) for own in images)
     for batch in zip(*batches, strict=True):
         run(torch.stack(batch))
+    for one, momentum in zip(normalisations, momenta, strict=True):
+        one.momentum = momentum
 
 
 def _split_evenly(images: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol, cast
@@ -22,7 +22,7 @@ from nas.cohort import describe_structure
 from nas.config import SearchConfig
 from nas.data import DataSet, Split, split_data, split_final
 from nas.native import load_library, read_advice
-from nas.stepping import Engine
+from nas.stepping import Engine, KeptStepper
 from nas.train import Member, Outcome, train_cohort
 from search_spaces.errors import InputError, Interrupted, MachineError
 
@@ -160,12 +160,14 @@ class Trainer:
         config: the run's settings, device resolved.
         run: the run directory, for checkpoints; None for none.
         is_final: whether candidates are trained on all but the test images, measured on those, and their weights kept.
+        kept: what this process may use again of the cohort before.
     """
 
     data: DataSet
     config: SearchConfig
     run: Path | None = None
     is_final: bool = False
+    kept: KeptStepper = field(default_factory=KeptStepper, compare=False)
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
         """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome.
@@ -216,6 +218,7 @@ class Trainer:
                 check_stop,
                 jobs[0].pause_after,
                 self._engine,
+                self.kept,
             )
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"

@@ -87,6 +87,15 @@ class FusedLayers:
         self._sources = torch.tensor([self._list_nodes(own) for own in sources])
         self._channels = torch.tensor([self._list_channels(own) for own in sources], device=device)
 
+    def read_others(self, sources: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Let members read other nodes, each layer as many as before; in place, as a captured graph asks for."""
+        self._sources.copy_(torch.tensor([self._list_nodes(own) for own in sources]))
+        self._channels.copy_(torch.tensor([self._list_channels(own) for own in sources]))
+        if self._index is not None:
+            from nas.triton_layers import index_sources
+
+            self._index.sources.copy_(index_sources(sources, torch.device("cpu")).sources)
+
     def _list_nodes(self, own: Sequence[Sequence[int]]) -> list[int]:
         """What a member's layers read, with node 0 again where it reads fewer than others."""
         pairs = zip(own, self._degrees, strict=True)

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from ray.tune.search import Searcher
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.cluster import share_gpus, start_ray
 from nas.executors import Cohorts, Job, LostError, Source, StopFlag, Trainer
+from nas.stepping import KeptStepper
 from nas.train import Outcome
 from search_spaces.errors import Interrupted, MachineError
 
@@ -149,12 +151,15 @@ def _stack_path(trainer: Trainer, number: int) -> Path | None:
     return trainer.run / FOLDER / f".{number:06d}.stack.tmp"
 
 
+_KEPT = KeptStepper()  # Tune brings every cohort a trainer of its own
+
+
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """What a worker runs for one cohort."""
     jobs: list[Job] = config["jobs"]
     try:
         with _time_limit(trainer, jobs):
-            results = trainer.train_cohort(jobs)
+            results = replace(trainer, kept=_KEPT).train_cohort(jobs)
     except OSError as error:
         return {"machine": str(error)}
     except Exception:  # Tune would tell the searcher that there was an error, but not which

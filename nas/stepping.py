@@ -1,13 +1,15 @@
 """One step of training, over and over: as torch runs it, or on a GPU captured once as a CUDA graph."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.cohort import Trainee
+from nas.candidate import Candidate
+from nas.cohort import CohortNetwork, Single, Trainee
 
 MOMENTUM = 0.9
 N_WARM_UP = 3  # steps before the capture: libraries choose their algorithms, the optimiser makes its buffers
@@ -35,22 +37,28 @@ class Engine:
 
 
 class Stepper:
-    """Takes the steps of a training.
+    """Takes the steps of a training of some candidates, its trainee.
 
     Args:
-        trainee: what is trained.
+        candidates: see train.train_cohort.
         weight_decay: L2 penalty.
-        device: where it lies.
+        device: where they are trained.
     """
 
-    def __init__(self, trainee: Trainee, weight_decay: float, device: torch.device, engine: Engine) -> None:
-        self._trainee = trainee
+    def __init__(
+        self, candidates: Sequence[Candidate], weight_decay: float, device: torch.device, engine: Engine
+    ) -> None:
+        self.trainee: Trainee
+        if len(candidates) > 1 or engine.is_captured:  # a graph may serve other candidates
+            self.trainee = CohortNetwork(candidates, device, engine.is_fused)
+        else:
+            self.trainee = Single(candidates[0], device, engine.is_fused, engine.memory_efficient)
         self._device = device
         self._engine = engine
         # A graph reads the rate where it lies; a number would be captured.
         self._rate = torch.zeros((), device=device) if engine.is_captured else None
         self.optimizer = torch.optim.SGD(
-            trainee.module().parameters(),
+            self.trainee.module().parameters(),
             lr=0.0 if self._rate is None else self._rate,
             momentum=MOMENTUM,
             weight_decay=weight_decay,
@@ -61,6 +69,14 @@ class Stepper:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._given: tuple[Tensor, Tensor] | None = None  # what the graph reads
         self._losses: Tensor | None = None  # what it writes
+
+    def take_on(self, candidates: Sequence[Candidate]) -> bool:
+        """Train other candidates from the start, by the graph that there may be; whether that is possible."""
+        if not self.trainee.take_on(candidates):
+            return False
+        for state in self.optimizer.state.values():
+            state["momentum_buffer"].zero_()  # what the first step of SGD begins with
+        return True
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         """One step of SGD on a batch; gives each member's loss before it, in nats, (cohort,).
@@ -81,7 +97,7 @@ class Stepper:
 
     def _run(self, images: Tensor, labels: Tensor) -> Tensor:
         with self._engine.autocast(self._device):
-            logits = self._trainee.predict(images).flatten(0, 1)
+            logits = self.trainee.predict(images).flatten(0, 1)
         losses = F.cross_entropy(logits.to(images.dtype), labels.flatten(), reduction="none")
         losses = losses.reshape(labels.shape).mean(dim=1)
         self.optimizer.zero_grad(set_to_none=True)
@@ -110,3 +126,35 @@ class Stepper:
             held.copy_(new)
         self._graph.replay()
         return self._losses.clone()  # the next step writes there again
+
+
+class KeptStepper:
+    """Gives steppers; keeps the last whose steps are a CUDA graph, for all candidates that this serves as well.
+
+    Nothing is held on to while another is made, or trained by: the card's memory may not do for both.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[Stepper, object] | None = None
+
+    def __reduce__(self) -> tuple[type["KeptStepper"], tuple[()]]:
+        return KeptStepper, ()  # another process keeps its own
+
+    @contextmanager
+    def lend(
+        self, candidates: Sequence[Candidate], batch: int, weight_decay: float, device: torch.device, engine: Engine
+    ) -> Iterator[Stepper]:
+        """A stepper for a training of candidates from its start; kept if the block ends without an exception.
+
+        Args:
+            batch: images of each step.
+        """
+        settings = (batch, weight_decay, device, engine)
+        held, self._held = self._held, None
+        stepper = held[0] if held is not None and held[1] == settings and held[0].take_on(candidates) else None
+        del held
+        if stepper is None:
+            stepper = Stepper(candidates, weight_decay, device, engine)
+        yield stepper
+        if engine.is_captured:
+            self._held = stepper, settings

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from nas.candidate import Candidate, TrainingConfig
 from nas.checkpoints import Checkpoint, Slot
-from nas.cohort import CohortNetwork, Single, Trainee
 from nas.data import Split, augment_images
 from nas.evaluation import NonFiniteLossError, predict, score, take_statistics
-from nas.stepping import Engine, Stepper
+from nas.stepping import Engine, KeptStepper, Stepper
 from nas.strengths import measure_strengths
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_seed
@@ -106,6 +105,7 @@ def train_cohort(
     check_stop: Callable[[], None] = lambda: None,
     pause_after: int | None = None,
     engine: Engine = EAGER,
+    kept: KeptStepper | None = None,
 ) -> list[Outcome]:
     """Train candidates together, each as if it were alone but for rounding, and measure them on validation images.
 
@@ -118,6 +118,7 @@ def train_cohort(
         check_stop: called before every step; raises to end the training at once.
         pause_after: the epoch to stop at and be measured, with a checkpoint to go on from; None: the last.
         engine: how it is computed; memory-efficient for a cohort of one.
+        kept: of earlier cohorts of this process; None: nothing is kept.
 
     Returns:
         An outcome a member, with an error and no value if a loss of its own was not finite.
@@ -125,23 +126,18 @@ def train_cohort(
     last = min(pause_after or config.epochs, config.epochs)
     device = members[0].split.train_images.device
     found = [_read_checkpoint(member.slot, str(device), last) for member in members]
+    kept = kept or KeptStepper()
     outcomes: dict[int, Outcome] = {}
     # Members whose checkpoints are of different epochs go on apart: in a cohort all take the same step.
     for n_done in sorted({len(held.curve) if held else 0 for held, _ in found}):
         chosen = [k for k, (held, _) in enumerate(found) if n_done == (len(held.curve) if held else 0)]
         started = time.perf_counter()
-        trainee = _build_trainee([members[k].candidate for k in chosen], device, engine)
-        stepper = Stepper(trainee, config.weight_decay, device, engine)
-        resumed = [(members[k], *found[k]) for k in chosen]
-        training = _Training(trainee, stepper, resumed, config, last, started)
-        outcomes |= zip(chosen, training.run(check_stop), strict=True)
+        candidates = [members[k].candidate for k in chosen]
+        batch = min(config.batch_size, len(members[0].split.train_labels))
+        with kept.lend(candidates, batch, config.weight_decay, device, engine) as stepper:
+            training = _Training(stepper, [(members[k], *found[k]) for k in chosen], config, last, started)
+            outcomes |= zip(chosen, training.run(check_stop), strict=True)
     return [outcomes[k] for k in range(len(members))]
-
-
-def _build_trainee(candidates: Sequence[Candidate], device: torch.device, engine: Engine) -> Trainee:
-    if len(candidates) == 1:
-        return Single(candidates[0], device, engine.is_fused, engine.memory_efficient)
-    return CohortNetwork(candidates, device, engine.is_fused)
 
 
 def _read_checkpoint(slot: Slot | None, device: str, last: int) -> tuple[Checkpoint | None, str | None]:
@@ -158,10 +154,10 @@ def _read_checkpoint(slot: Slot | None, device: str, last: int) -> tuple[Checkpo
 
 
 class _Training:
-    """One training of a trainee, from one epoch for all of its members.
+    """One training of a stepper's candidates, from one epoch for all of them.
 
     Args:
-        stepper: of the trainee.
+        stepper: as if no step had been taken.
         resumed: each member, the checkpoint that it goes on from, and why there is none.
         last: the epoch to stop at.
         started: when, by the performance counter.
@@ -169,15 +165,14 @@ class _Training:
 
     def __init__(
         self,
-        trainee: Trainee,
         stepper: Stepper,
         resumed: Sequence[tuple[Member, Checkpoint | None, str | None]],
         config: TrainingConfig,
         last: int,
         started: float,
     ) -> None:
-        self._trainee = trainee
         self._stepper = stepper
+        self._trainee = stepper.trainee
         self._members = [member for member, _, _ in resumed]
         self._found = [(held, problem) for _, held, problem in resumed]
         self._config = config
@@ -187,7 +182,7 @@ class _Training:
         self._errors: list[str | None] = [None] * len(resumed)
         states = [(held.network, held.optimizer) for held, _ in self._found if held is not None]
         if states:
-            trainee.put_back(states, stepper.optimizer)
+            self._trainee.put_back(states, stepper.optimizer)
         sizes = {len(member.split.train_labels) for member in self._members}
         assert len(sizes) == 1, "members take their steps together"
         self._n_steps = max(1, sizes.pop() // config.batch_size)  # the incomplete last batch is dropped

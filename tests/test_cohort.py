@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 import torch
 from conftest import SMALL
+from small_cohorts import (
+    N_STEPS,
+    NETWORKS,
+    draw_candidates,
+    draw_split,
+    list_losses,
+    slots,
+    step_by_step,
+    stop_at,
+    without_time,
+)
 from torch import Tensor
 
-from nas.candidate import Candidate, NetworkConfig, TrainingConfig
-from nas.checkpoints import Slot
+from nas.candidate import Candidate, NetworkConfig
 from nas.cohort import CohortNetwork
 from nas.config import SearchConfig
 from nas.data import Split
@@ -27,17 +37,6 @@ from search_spaces.errors import Interrupted
 from search_spaces.sampling import derive_generator, sample_uniform
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-N_IMAGES, N_STEPS = 24, 3
-NETWORKS: dict[str, dict[str, Any]] = {
-    "log": {"layers": 8},
-    "wide stem": {"layers": 6, "stem_channels": 7},
-    "bottleneck": {"layers": 6, "bottleneck": True},
-    "two blocks": {"layers": 5, "blocks": 2, "transition": "all", "compression": 0.5},
-    "last": {"layers": 5, "blocks": 2, "transition": "last"},
-    "v2": {"layers": 4, "blocks": 2, "transition": "v2"},
-    "large stem": {"layers": 4, "large_stem": True, "image": (3, 21, 20)},
-}
 
 
 @pytest.fixture
@@ -56,43 +55,11 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, triton_layers.Cut(1024, 64)))
 
 
-def draw_split(candidate: Candidate, n: int = N_IMAGES, factor: float = 1.0, device: str = "cpu") -> Split:
-    """Random images of a candidate's seed, the classes told apart by brightness."""
-    generator = torch.Generator().manual_seed(candidate.seed)
-    images = torch.randn(2 * n, *candidate.network.image, generator=generator)
-    labels = torch.randint(0, 10, (2 * n,), generator=generator)
-    images = factor * (images + labels[:, None, None, None] / 5)
-    images, labels = images.to(device), labels.to(device)
-    return Split(images[:n], labels[:n], images[n:], labels[n:], augment=True)
-
-
-def draw_candidates(name: str = "log", budget: str = "log", n: int = 8) -> list[Candidate]:
-    """Random patterns, of three seeds; of budget total with two connections a layer, however they fall."""
-    network = NetworkConfig(**{"growth": 3, "image": (2, 6, 5), **NETWORKS[name]})
-    generator = derive_generator(0, "test", name, budget)
-    depth = network.pattern_depth
-    parsed = log_budget(depth) if budget == "log" else parse_budget(f"total:{2 * depth}", depth)
-    return [Candidate(sample_uniform(parsed, generator), network, number % 3) for number in range(n)]
-
-
-def step_by_step(n_steps: int = N_STEPS, **more: Any) -> TrainingConfig:
-    """As many epochs of one step, so that an outcome's curve has the loss of each."""
-    return TrainingConfig(**{"epochs": n_steps, "batch_size": N_IMAGES, "lr": 0.1, **more})
-
-
 FORMS = ("eager", "fused")
 
 
 def engine_of(form: str) -> Engine:
     return Engine(is_fused=form == "fused")
-
-
-def list_losses(outcome: Outcome) -> list[float]:
-    return [point["train_loss"] for point in outcome.curve]
-
-
-def without_time(outcome: Outcome) -> Outcome:
-    return replace(outcome, seconds=0.0)
 
 
 def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
@@ -248,21 +215,6 @@ def test_candidates_around_other_networks_are_no_cohort() -> None:
         CohortNetwork([first, second], torch.device("cpu"))
 
 
-def stop_at(step: int) -> Callable[[], None]:
-    left = [step]
-
-    def check_stop() -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Interrupted(2)
-
-    return check_stop
-
-
-def slots(folder: Path, candidates: list[Candidate], every_seconds: float = 0.0) -> list[Slot]:
-    return [Slot(folder / str(number), str(number), every_seconds) for number in range(len(candidates))]
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("form", FORMS)
 def test_an_interrupted_cohort_goes_on_together_alone_or_apart(tmp_path: Path, form: str) -> None:
@@ -307,6 +259,22 @@ def test_seconds_are_shared() -> None:
     candidates = draw_candidates(n=4)
     outcomes = train_cohort([Member(one, draw_split(one)) for one in candidates], step_by_step())
     assert 0 < max(one.seconds for one in outcomes) < 1.5 * min(one.seconds for one in outcomes)
+
+
+@pytest.mark.usefixtures("triton")
+def test_the_index_of_triton_s_kernels_changes_in_place() -> None:
+    candidates = draw_candidates(n=6)
+    cohort, expected = (
+        CohortNetwork(own, torch.device("cpu"), is_fused=True) for own in (candidates[:3], candidates[3:])
+    )
+    (changed,), (other,) = cohort._fused, expected._fused
+    assert changed is not None and changed._index is not None and other is not None and other._index is not None
+    before = changed._index.sources
+    assert not torch.equal(before, other._index.sources)
+    assert cohort.take_on(candidates[3:])
+    assert changed._index.sources is before
+    assert torch.equal(before, other._index.sources)
+    assert changed._index.degrees == other._index.degrees
 
 
 # --- executors -----------------------------------------------------------------------------------------------------
