@@ -17,6 +17,7 @@ from nas.candidate import TrainingConfig
 from nas.contestants import EAGER, FUSED, LR, N_GROUPED, ONE_PROCESS, Shape, Step, prepare
 from nas.data import Split
 from nas.native import load_library
+from nas.stepping import N_WARM_UP
 from nas.train import train_candidate
 
 N_GATE_STEPS = 3
@@ -102,7 +103,8 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
             if command == "prepare":
                 answer: Any = _prepare(held, engine, arguments[0], device)
             elif command == "losses":
-                answer = [_list_losses(prepare(arguments[0], engine, device, seed))[0] for seed in range(N_GROUPED)]
+                steps = (prepare(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
+                answer = [_list_losses(step, device)[0] for step in steps]
             elif command == "train":
                 answer = _train(arguments[0], engine, device)
             elif command == "run":
@@ -119,14 +121,14 @@ def _prepare(held: dict[str, Step], engine: str, shape: Shape, device: str) -> t
     held.pop(engine, None)
     step = held[engine] = prepare(shape, engine, device)
     seconds: list[float] = []
-    losses = _list_losses(step, seconds)
+    losses = _list_losses(step, device, seconds)
     return losses, max(0.0, seconds[0] - seconds[-1]), min(seconds[1:])
 
 
-def _list_losses(step: Step, seconds: list[float] | None = None) -> list[list[float]]:
-    """Of the first steps, by candidate; how long each step took is added to `seconds`."""
+def _list_losses(step: Step, device: str, seconds: list[float] | None = None) -> list[list[float]]:
+    """Of the first steps, by candidate, on a GPU those of a graph among them; how long each took goes to `seconds`."""
     losses = []
-    for _ in range(N_GATE_STEPS):
+    for _ in range(N_GATE_STEPS + (N_WARM_UP if device == "cuda" else 0)):
         started = time.perf_counter()
         losses.append(step().tolist())
         if seconds is not None:

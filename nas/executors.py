@@ -1,6 +1,7 @@
 """Where trainings run: what every executor shares, and the serial one."""
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -147,6 +148,10 @@ class Cohorts:
         return self._pools.pop(max(self._pools, key=lambda kind: len(self._pools[kind])))
 
 
+# As torch says it of a CPU, of a GPU, and as cuBLAS and Triton do; in small letters.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
+
+
 class LostError(Exception):
     """A training ended without an outcome and may be tried again; its text says why."""
 
@@ -194,7 +199,8 @@ class Trainer:
             return [self.train(jobs[0], check_stop)] if len(jobs) == 1 else [*self._train(jobs, check_stop)]
         except LostError as reason:
             if len(jobs) == 1:
-                return [reason]
+                return [LostError(str(reason))]  # that one's traceback holds what filled the memory
+        gc.collect()
         if self.config.device == "cuda":
             torch.cuda.empty_cache()
         half = len(jobs) // 2
@@ -222,7 +228,7 @@ class Trainer:
             )
         except (RuntimeError, MemoryError) as error:  # torch's own among them
             reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
                 raise LostError(f"out of memory: {reason}") from None
             if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
                 raise LostError(reason) from None

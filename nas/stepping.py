@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ class Stepper:
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> Tensor:
         """A step like any other, on a stream that is not the default: as capturing asks for."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+        stream, current = _side_stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             losses = self._run(images, labels)
@@ -119,13 +120,19 @@ class Stepper:
             self._given = images.clone(), labels.clone()
             self._graph = torch.cuda.CUDAGraph()
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph, stream=_side_stream()):
                 self._losses = self._run(*self._given)
         assert self._given is not None and self._losses is not None
         for held, new in zip(self._given, (images, labels), strict=True):
             held.copy_(new)
         self._graph.replay()
         return self._losses.clone()  # the next step writes there again
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """For warm-ups and captures, one for all: memory and the workspaces of libraries are kept by stream."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 class KeptStepper:

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import statistics
@@ -122,9 +121,9 @@ def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: P
     )
 
 
-def run_command(command: str, flags: Sequence[str], run: Path, seconds: float) -> str:
+def run_command(command: str, flags: Sequence[str], data: Sequence[str], run: Path, seconds: float) -> str:
     """A command of run_search.py, told to stop when its time is up; in a sentence."""
-    arguments = [sys.executable, str(ROOT / "run_search.py"), command, "--run", str(run), *flags]
+    arguments = [sys.executable, str(ROOT / "run_search.py"), command, "--run", str(run), *flags, *data]
     began = time.perf_counter()
     with watch_card() as watched:
         process = subprocess.Popen(arguments, stdout=sys.stderr)
@@ -134,7 +133,7 @@ def run_command(command: str, flags: Sequence[str], run: Path, seconds: float) -
             process.send_signal(signal.SIGINT)
             code = process.wait(SECONDS_TO_END)
     passed = time.perf_counter() - began
-    shown = " ".join(flag for flag in flags if not flag.startswith(os.sep))
+    shown = " ".join(flags)
     table = run / "report" / "candidates.csv"
     if code or not table.exists():
         return f"`{command} {shown}` ended after {passed:.0f} s with exit code {code}, unfinished."
@@ -173,7 +172,7 @@ def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float
             problem = run_within(seconds, compare_precisions, device, *plan.precision, path)
             return {"text": f"No {ABOUT[part]}: {problem}." if problem else path.read_text()}
         flags = ["--device", device, *getattr(plan, part).split()]
-        text = run_command(part, [*flags, *(data if part == "study" else [])], run, seconds)
+        text = run_command(part, flags, data if part == "study" else [], run, seconds)
         if part == "study" and (run / "report" / "report.md").exists():
             shutil.rmtree(to / "gpu-study", ignore_errors=True)
             left_out = shutil.ignore_patterns("*.html", "*.png")

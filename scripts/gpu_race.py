@@ -1,5 +1,6 @@
 """Training steps of ours and of what PyTorch offers, in paired rounds: what gpu.py makes its table of."""
 
+import gc
 import json
 import shutil
 import statistics
@@ -127,7 +128,8 @@ class Race:
                     seen = self._compare(seen, sprint, first)
             except torch.OutOfMemoryError:
                 seen = Seen(name, precision, n_members)
-            del sprint, make
+            sprint = make = None  # and with them its memory
+            gc.collect()
             if self.device == "cuda":
                 torch.cuda.empty_cache()
             with path.open("a") as stream:
