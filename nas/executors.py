@@ -217,7 +217,7 @@ class Trainer:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         try:
-            splits = {job.candidate.seed: self._split(job.candidate.seed) for job in jobs}
+            splits = {seed: self._split(seed) for seed in dict.fromkeys(job.candidate.seed for job in jobs)}
             return train_cohort(
                 [self._member(job, splits[job.candidate.seed]) for job in jobs],
                 jobs[0].candidate.training or self.config,

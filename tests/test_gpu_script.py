@@ -88,5 +88,7 @@ def test_all_of_it_runs_without_a_gpu(tmp_path: Path) -> None:
     assert "Not measured" not in page
     assert "56 of 56 trainings complete" in page
     assert "7 of 7 trainings complete" in page
-    assert "# " in (tmp_path / "gpu-study" / "report.md").read_text()
+    report = (tmp_path / "gpu-study" / "report.md").read_text()
+    assert "run_search.py study --run runs/gpu-study\n" in report
+    assert "sqlite:///runs/gpu-study/study.db" in report
     assert (tmp_path / "gpu-study" / "plan.json").exists()
