@@ -117,11 +117,18 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
 
 
 def _prepare(held: dict[str, Step], engine: str, shape: Shape, device: str) -> tuple[list[list[float]], float, float]:
-    """Losses of the first steps by candidate, seconds of the first step beyond a later one, seconds of a step."""
+    """Losses of the first steps by candidate, seconds of the first step beyond a later one, seconds of a step.
+
+    No losses where the memory does not hold the engine.
+    """
     held.pop(engine, None)
-    step = held[engine] = prepare(shape, engine, device)
     seconds: list[float] = []
-    losses = _list_losses(step, device, seconds)
+    try:
+        step = prepare(shape, engine, device)
+        losses = _list_losses(step, device, seconds)
+    except torch.OutOfMemoryError:
+        return [], 0.0, 0.0
+    held[engine] = step
     return losses, max(0.0, seconds[0] - seconds[-1]), min(seconds[1:])
 
 

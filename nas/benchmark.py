@@ -130,7 +130,9 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], devi
 
 
 def _agrees(losses: list[list[float]], expected: list[list[float]], gate: float) -> bool:
-    """Whether each candidate's losses are those expected of it."""
+    """Whether each candidate's losses are those expected of it, and there are any."""
+    if not losses:
+        return False
     pairs = zip(losses, expected, strict=False)  # an engine trains as many candidates as it takes
     return all(abs(own - other) <= gate for one, two in pairs for own, other in zip(one, two, strict=True))
 

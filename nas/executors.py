@@ -5,11 +5,13 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol, cast
@@ -180,6 +182,7 @@ class Trainer:
         Raises:
             LostError: the memory was full, which may be others' fault.
             OSError: a checkpoint cannot be written.
+            MachineError: this process cannot use the GPU, for this candidate or any other.
         """
         (outcome,) = self._train([job], check_stop)
         return outcome
@@ -193,16 +196,17 @@ class Trainer:
             Of each its outcome, or why it has none.
 
         Raises:
-            OSError: a checkpoint cannot be written.
+            OSError, MachineError: see train.
         """
         try:
             return [self.train(jobs[0], check_stop)] if len(jobs) == 1 else [*self._train(jobs, check_stop)]
-        except LostError as reason:
-            if len(jobs) == 1:
-                return [LostError(str(reason))]  # that one's traceback holds what filled the memory
+        except LostError as error:
+            reason = LostError(str(error))  # that one's traceback holds what filled the memory
         gc.collect()
         if self.config.device == "cuda":
             torch.cuda.empty_cache()
+        if len(jobs) == 1:
+            return [reason]
         half = len(jobs) // 2
         return [*self.train_cohort(jobs[:half], check_stop), *self.train_cohort(jobs[half:], check_stop)]
 
@@ -230,9 +234,17 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
                 raise LostError(f"out of memory: {reason}") from None
+            if isinstance(error, torch.AcceleratorError):  # CUDA takes no call of this process any more
+                told = f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process goes on"
+                raise MachineError(told) from None
             if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
                 raise LostError(reason) from None
             return [failed(reason)]
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "triton":
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise MachineError(f"--engine fused does not run on this GPU: {reason}; use --engine graph") from None
 
     @property
     def cohort(self) -> int:
@@ -326,10 +338,14 @@ def resolve_engine(
 
     Raises:
         InputError: fused in bfloat16 on a CPU, graph anywhere but on cuda.
+        MachineError: fused on a GPU of this machine that has no Triton, or no C compiler for it.
     """
     advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
-        return cast(Literal["eager", "fused", "graph"], (advised or "eager") if engine == "auto" else engine)
+        chosen = (advised or "eager") if engine == "auto" else engine
+        if chosen == "fused" and torch.cuda.is_available():  # a cluster may have what its driver lacks
+            _check_triton()
+        return cast(Literal["eager", "fused", "graph"], chosen)
     if engine == "fused" and precision == "bfloat16":
         raise InputError(
             "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
@@ -341,6 +357,18 @@ def resolve_engine(
         return "eager"
     # Here, so that it is built once, and not by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"
+
+
+def _check_triton() -> None:
+    """See resolve_engine."""
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    if not find_spec("triton"):
+        missing = "torch came without it"
+    elif not any(map(shutil.which, compilers)):
+        missing = "it needs a C compiler: apt-get install gcc, or set CC"
+    else:
+        return
+    raise MachineError(f"--engine fused on a GPU is made of Triton's kernels, and {missing}; or use --engine graph")
 
 
 def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient: bool) -> int:

@@ -66,7 +66,7 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
     own |= {"strategy": "templates", "trials": 1, "seeds": 5, "halving": False, "templates": True}
     own |= {"train_examples": None, "validation_examples": None, "pattern": None}
     if changes.get("device") not in (None, config.device):
-        own["engine"] = "auto"  # the run's may not be for that device
+        own |= {"engine": "auto", "gpus_per_worker": None}  # the run's may not be for that device
     return validate(SearchConfig, own | {name: value for name, value in changes.items() if value is not None})
 
 

@@ -19,6 +19,7 @@ from search_spaces.files import write_atomic
 
 UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp", "layer_kernels.cpp"))
 SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
+KERNELS = tuple(Path(__file__).with_name(name) for name in ("triton_kernels.py", "triton_layers.py"))
 # No -ffast-math: a loss that is no number must stay none.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
 ADVICE = "advice-{}.json"
@@ -63,15 +64,24 @@ def read_advice(device: str) -> tuple[str, int] | None:
     """Engine and cohort that `bench` advised for a device and this version of everything, or None."""
     try:
         held = json.loads((cache_folder() / ADVICE.format(device)).read_text())
-        return (str(held["engine"]), int(held["cohort"])) if held["build"] == _describe_build(FLAGS) else None
+        return (str(held["engine"]), int(held["cohort"])) if held["build"] == _describe_advised(device) else None
     except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, none there, or none of ours
         return None
 
 
 def write_advice(device: str, engine: str, cohort: int) -> None:
     """Keep what `bench` advises."""
-    advice = {"engine": engine, "cohort": cohort, "build": _describe_build(FLAGS)}
+    advice = {"engine": engine, "cohort": cohort, "build": _describe_advised(device)}
     write_atomic(cache_folder() / ADVICE.format(device), json.dumps(advice))
+
+
+def _describe_advised(device: str) -> str:
+    """A hash of all that advice depends on."""
+    parts = [_describe_build(FLAGS)]
+    if device == "cuda":
+        parts += [source.read_text() for source in KERNELS]
+        parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _describe_build(flags: Sequence[str]) -> str:

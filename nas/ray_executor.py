@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -162,6 +163,9 @@ def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
             results = replace(trainer, kept=_KEPT).train_cohort(jobs)
     except OSError as error:
         return {"machine": str(error)}
+    except MachineError as error:  # no other candidate would fare better in this process
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(error.exit_code)
     except Exception:  # Tune would tell the searcher that there was an error, but not which
         return {"crash": traceback.format_exc()}
     values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]

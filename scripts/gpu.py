@@ -174,18 +174,22 @@ def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float
         flags = ["--device", device, *getattr(plan, part).split()]
         text = run_command(part, flags, data if part == "study" else [], run, seconds)
         if part == "study" and (run / "report" / "report.md").exists():
-            shutil.rmtree(to / "gpu-study", ignore_errors=True)
-            left_out = shutil.ignore_patterns("*.html", "*.png", "checklist.md")
-            shutil.copytree(run / "report", to / "gpu-study", ignore=left_out)
-            shutil.copy(run / "plan.json", to / "gpu-study")
-            for name in ("report.md", "summary.json"):  # paths of this machine tell nobody else anything
-                told = (to / "gpu-study" / name).read_text().replace(str(run), "runs/gpu-study")
-                told = told.replace("sqlite:////", "sqlite:///").replace("(checklist.md)", "(../checklist.md)")
-                for folder in data[1:]:
-                    told = told.replace(folder, "FOLDER")
-                write_atomic(to / "gpu-study" / name, told)
+            keep_report(run, to / "gpu-study", data)
             text += " [Its report](gpu-study/report.md)."
         return {"text": text}
+
+
+def keep_report(run: Path, folder: Path, data: Sequence[str]) -> None:
+    """Copy a report and its plan; paths of this machine tell nobody else anything."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run / "report", folder, ignore=shutil.ignore_patterns("*.html", "*.png", "checklist.md"))
+    shutil.copy(run / "plan.json", folder)
+    changes = {str(run): "runs/gpu-study", "(checklist.md)": "(../checklist.md)", **dict.fromkeys(data[1:], "FOLDER")}
+    for path in (folder / "report.md", folder / "summary.json"):
+        text = path.read_text()
+        for ours, theirs in changes.items():
+            text = text.replace(ours, theirs)
+        write_atomic(path, text)
 
 
 def describe_place(device: str) -> str:

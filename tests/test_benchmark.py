@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nas import benchmark
-from nas.bench_workers import N_GATE_STEPS, measure_ceilings, start_workers
+from nas.bench_workers import N_GATE_STEPS, _prepare, measure_ceilings, start_workers
 from nas.benchmark import N_ROUNDS, QUICK, SHAPES, Row, advise, compare_engines, list_contests
 from nas.contestants import (
     CAPTURED,
@@ -51,6 +51,24 @@ class FakeWorkers:
         # A machine that slows down from round to round: ratios stay what they are.
         n_runs = sum(asked == ("run", engine) for asked in self.asked)
         return [arguments[0] * self._step_seconds[engine] * n_runs] * n_processes
+
+
+def test_what_the_memory_does_not_hold_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    held: dict[str, Any] = {EAGER: None}
+    monkeypatch.setattr("nas.bench_workers.prepare", fail)
+    answer = _prepare(held, EAGER, SMALL, "cpu")
+    assert (answer, held) == (([], 0.0, 0.0), {})
+
+    class Narrow(FakeWorkers):
+        def ask(self, engine: str, command: str, *arguments: Any) -> list[Any]:
+            return [answer] * 2 if (command, engine) == ("prepare", FUSED) else super().ask(engine, command, *arguments)
+
+    rows = compare(Narrow(SPEEDS))
+    assert [engine for engine, row in rows.items() if not row.gate] == [FUSED]
+    assert advise(list(rows.values())) == ("eager", 1)
 
 
 SPEEDS = {ONE_PROCESS: 0.1, EAGER: 0.1, CHANNELS_LAST: 0.08, COMPILED: 0.05, GROUPED: 0.2, FUSED: 0.02}

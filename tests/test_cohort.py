@@ -1,6 +1,7 @@
 """Cohorts: candidates trained together are what each is alone, whatever befalls one of them."""
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -378,6 +379,32 @@ def test_a_cohort_that_the_memory_does_not_hold_is_halved() -> None:
     assert source.lost == [(number, "out of memory") for number in (1, 4, 7)]
     n_together = {number: outcome.epochs for number, outcome in source.outcomes.items()}
     assert n_together == {0: 1, 2: 2, 3: 2, 5: 1, 6: 1}  # halves: (0 1) (2 3) (4 5) (6 7), and those with seed 1 again
+
+
+def test_what_a_lost_training_held_is_let_go_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def fill(members: list[Member], *_: Any) -> list[Outcome]:
+        network = build_network(members[0].candidate)
+        network.itself = network  # as torch's first optimiser of a process does, by a detour
+        assert all(one() is None for one in held)
+        held.append(weakref.ref(network))
+        raise torch.OutOfMemoryError(f"CUDA out of memory with {len(members)}")
+
+    monkeypatch.setattr("nas.executors.train_cohort", fill)
+    monkeypatch.setattr(Trainer, "_split", lambda *_: None)
+    source = ListSource([Job(number, one) for number, one in enumerate(draw_candidates(n=5))])
+    run_serial(source, Trainer(DIGITS, CONFIG.model_copy(update={"cohort": 4})), StopFlag())
+    assert len(held) == 8
+    assert [number for number, _ in source.lost] == [0, 1, 2, 3, 4]
+
+
+def test_a_cohort_s_data_are_split_once_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(Trainer, "_split", lambda _, seed: seeds.append(seed))
+    monkeypatch.setattr("nas.executors.train_cohort", lambda members, *_: [Outcome(0.5, 1.0, 1, 0.0)] * len(members))
+    Trainer(DIGITS, CONFIG).train_cohort([Job(number, one) for number, one in enumerate(draw_candidates(n=8))])
+    assert seeds == [0, 1, 2]
 
 
 def test_a_worker_that_shares_a_gpu_keeps_to_its_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,21 @@ def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.Mon
     assert resolve_engine("auto", "cpu", bottleneck=False) == "eager"
 
 
+def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("nas.executors.find_spec", lambda _: object())
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
+    assert resolve_engine("fused", "cuda", bottleneck=False) == "fused"
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+    assert resolve_engine("graph", "cuda", bottleneck=False) == "graph"
+    monkeypatch.setattr("nas.executors.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="came without it"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+
+
 @pytest.mark.parametrize("advice", ["eager", "fused"])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,14 @@ def test_the_settings_are_the_runs_own_but_for_what_is_given() -> None:
     assert (final.seeds, final.workers, final.train_examples, final.halving) == (5, 2, None, False)
 
 
+def test_on_another_device_nothing_of_the_first_is_asked_for() -> None:
+    own = SearchConfig(device="cuda", gpus_per_worker=0.25, engine="graph")
+    final = settings_of_final(own, {"device": "cpu"})
+    assert (final.device, final.gpus_per_worker, final.engine) == ("cpu", None, "auto")
+    same = settings_of_final(own, {"device": "cuda"})
+    assert (same.gpus_per_worker, same.engine) == (0.25, "graph")
+
+
 def test_each_stratum_is_trained_as_it_was_but_for_what_is_given(
     searched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -400,3 +400,18 @@ def test_a_user_without_a_home_folder_has_no_advice(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", refuse)
     assert native.read_advice("cpu") is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_advice_for_a_gpu_is_for_that_card_and_these_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "one card")
+    write_advice("cuda", "fused", 16)
+    assert read_advice("cuda") == ("fused", 16)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "another")
+    assert read_advice("cuda") is None
+    write_advice("cuda", "fused", 4)
+    other = tmp_path / "triton_layers.py"
+    other.write_text("other kernels")
+    monkeypatch.setattr("nas.native.KERNELS", (other,))
+    assert read_advice("cuda") is None

@@ -24,7 +24,7 @@ from nas.executors import Job, LostError, Trainer, failed
 from nas.network import build_network
 from nas.readers import load_data
 from nas.train import Outcome, _batches, _rate, train_candidate
-from search_spaces.errors import Interrupted
+from search_spaces.errors import Interrupted, MachineError
 from search_spaces.templates import find_template
 
 
@@ -451,6 +451,9 @@ def test_without_a_run_directory_nothing_is_written(tmp_path: Path, monkeypatch:
         MemoryError("Unable to allocate 3 GiB"),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
     ],
 )
 def test_a_full_memory_is_a_loss_and_not_the_candidates_failure(
@@ -464,6 +467,26 @@ def test_a_full_memory_is_a_loss_and_not_the_candidates_failure(
     monkeypatch.setattr("nas.executors.split_data", lambda *_: fail())  # before the training as well as within
     with pytest.raises(LostError, match="out of memory"):
         Trainer(DIGITS, SHORT).train(Job(0, _candidate(SHORT)))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore"), "new process goes on$"),
+        (
+            type("OutOfResources", (Exception,), {"__module__": "triton.runtime.errors"})("shared memory"),
+            "--engine graph$",
+        ),
+    ],
+)
+def test_a_gpu_that_fails_is_no_candidate_s_failure(error: Exception, told: str) -> None:
+    def fail() -> None:
+        raise error
+
+    jobs = [Job(number, _candidate(SHORT)) for number in range(2)]
+    for some in (jobs[:1], jobs):  # a cohort is not halved: nothing of it would run
+        with pytest.raises(MachineError, match=f"{type(error).__name__}: .*{told}"):
+            Trainer(DIGITS, SHORT).train_cohort(some, fail)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_the_machines_fault(
