@@ -158,6 +158,10 @@ class LostError(Exception):
     """A training ended without an outcome and may be tried again; its text says why."""
 
 
+class LostDeviceError(MachineError):
+    """CUDA takes no call of this process any more; another process may have more luck."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trainer:
     """All that a worker needs beside the job.
@@ -182,7 +186,7 @@ class Trainer:
         Raises:
             LostError: the memory was full, which may be others' fault.
             OSError: a checkpoint cannot be written.
-            MachineError: this process cannot use the GPU, for this candidate or any other.
+            MachineError: this process cannot use the GPU, for this candidate or any other; LostDeviceError: any more.
         """
         (outcome,) = self._train([job], check_stop)
         return outcome
@@ -234,9 +238,9 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
                 raise LostError(f"out of memory: {reason}") from None
-            if isinstance(error, torch.AcceleratorError):  # CUDA takes no call of this process any more
+            if isinstance(error, torch.AcceleratorError):
                 told = f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process goes on"
-                raise MachineError(told) from None
+                raise LostDeviceError(told) from None
             if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
                 raise LostError(reason) from None
             return [failed(reason)]

@@ -30,7 +30,7 @@ from ray.tune.search import Searcher
 
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.cluster import share_gpus, start_ray
-from nas.executors import Cohorts, Job, LostError, Source, StopFlag, Trainer
+from nas.executors import Cohorts, Job, LostDeviceError, LostError, Source, StopFlag, Trainer
 from nas.stepping import KeptStepper
 from nas.train import Outcome
 from search_spaces.errors import Interrupted, MachineError
@@ -162,10 +162,12 @@ def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
         with _time_limit(trainer, jobs):
             results = replace(trainer, kept=_KEPT).train_cohort(jobs)
     except OSError as error:
-        return {"machine": str(error)}
-    except MachineError as error:  # no other candidate would fare better in this process
+        return {"machine": f"a worker cannot write its checkpoint: {error}"}
+    except LostDeviceError as error:  # Tune starts another process
         print(error, file=sys.stderr, flush=True)  # noqa: T201
         os._exit(error.exit_code)
+    except MachineError as error:
+        return {"machine": str(error)}
     except Exception:  # Tune would tell the searcher that there was an error, but not which
         return {"crash": traceback.format_exc()}
     values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]
@@ -196,7 +198,7 @@ def _time_limit(trainer: Trainer, jobs: Sequence[Job]) -> Iterator[None]:
 
 def _read_results(result: dict[str, Any]) -> list[Outcome | LostError]:
     if "machine" in result:
-        raise MachineError(f"a worker cannot write its checkpoint: {result['machine']}")
+        raise MachineError(result["machine"])
     if "crash" in result:
         raise RuntimeError(f"a training crashed in its worker:\n{result['crash']}")
     values = json.loads(result["results"])

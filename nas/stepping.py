@@ -138,7 +138,7 @@ def _side_stream() -> torch.cuda.Stream:
 class KeptStepper:
     """Gives steppers; keeps the last whose steps are a CUDA graph, for all candidates that this serves as well.
 
-    Nothing is held on to while another is made, or trained by: the card's memory may not do for both.
+    While one is made or lent, no other is held on to: the card's memory may not do for both.
     """
 
     def __init__(self) -> None:

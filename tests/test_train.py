@@ -20,7 +20,7 @@ from nas.checkpoints import Checkpoint, Slot, slot_path
 from nas.config import SearchConfig
 from nas.data import Split, split_data
 from nas.evaluation import EVALUATION_BATCH, NonFiniteLossError
-from nas.executors import Job, LostError, Trainer, failed
+from nas.executors import Job, LostDeviceError, LostError, Trainer, failed
 from nas.network import build_network
 from nas.readers import load_data
 from nas.train import Outcome, _batches, _rate, train_candidate
@@ -470,23 +470,25 @@ def test_a_full_memory_is_a_loss_and_not_the_candidates_failure(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "kind", "told"),
     [
-        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore"), "new process goes on$"),
+        (torch.AcceleratorError("CUDA error: an illegal address\nmore"), LostDeviceError, "in a new process goes on$"),
         (
             type("OutOfResources", (Exception,), {"__module__": "triton.runtime.errors"})("shared memory"),
+            MachineError,
             "--engine graph$",
         ),
     ],
 )
-def test_a_gpu_that_fails_is_no_candidate_s_failure(error: Exception, told: str) -> None:
+def test_a_gpu_that_fails_is_no_candidate_s_failure(error: Exception, kind: type[MachineError], told: str) -> None:
     def fail() -> None:
         raise error
 
     jobs = [Job(number, _candidate(SHORT)) for number in range(2)]
     for some in (jobs[:1], jobs):  # a cohort is not halved: nothing of it would run
-        with pytest.raises(MachineError, match=f"{type(error).__name__}: .*{told}"):
+        with pytest.raises(kind, match=f"{type(error).__name__}: .*{told}") as raised:
             Trainer(DIGITS, SHORT).train_cohort(some, fail)
+        assert type(raised.value) is kind
 
 
 def test_a_checkpoint_that_cannot_be_written_is_the_machines_fault(

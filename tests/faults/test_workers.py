@@ -13,9 +13,10 @@ import pytest
 from driving import TINY, load_trials
 
 from nas.config import SearchConfig
-from nas.executors import Job, Trainer
+from nas.executors import Job, LostDeviceError, Trainer
 from nas.settings import settle_config
 from nas.train import Outcome
+from search_spaces.errors import MachineError
 
 ray_executor = pytest.importorskip("nas.ray_executor")
 ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -69,6 +70,53 @@ def test_a_worker_killed_hanging_or_out_of_memory_costs_one_attempt(
     assert lost[3][0].startswith("out of memory: ")
     assert [len(one) for one in lost if one is not None] == [1, 1, 1]
     assert not list(run.glob("checkpoints/.*"))
+
+
+@dataclass(frozen=True)
+class GpuTrainer(Trainer):
+    """On a GPU that fails once, by the first candidate, and takes no call of that process afterwards."""
+
+    def train_cohort(self, jobs: Any, check_stop: Any = lambda: None) -> Any:
+        assert self.run is not None
+        marker = self.run / "failed"
+        if not marker.exists() or marker.read_text() == str(os.getpid()):
+            marker.write_text(str(os.getpid()))
+            raise LostDeviceError("the GPU failed: CUDA error: an illegal memory access was encountered")
+        return super().train_cohort(jobs, check_stop)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_gpu_fails_makes_room_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas.search
+
+    monkeypatch.setattr(nas.search, "Trainer", GpuTrainer)
+    settings = {**TINY, "trials": 3, "seeds": 1, "epochs": 1, "templates": False, "workers": 2}
+    run = tmp_path / "run"
+    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    trials = load_trials(run)
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    lost = [trial.user_attrs.get("attempts", {}).get("lost", []) for trial in trials]
+    assert {reason for one in lost for reason in one} == {"worker died"}
+
+
+@dataclass(frozen=True)
+class HelplessTrainer(Trainer):
+    """On a GPU that cannot do what is asked of it."""
+
+    def train_cohort(self, jobs: Any, check_stop: Any = lambda: None) -> Any:  # noqa: ARG002
+        raise MachineError("--engine fused does not run on this GPU")
+
+
+@pytest.mark.slow
+def test_a_gpu_that_cannot_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas.search
+
+    monkeypatch.setattr(nas.search, "Trainer", HelplessTrainer)
+    settings = {**TINY, "trials": 3, "seeds": 1, "epochs": 1, "templates": False, "workers": 2}
+    run = tmp_path / "run"
+    with pytest.raises(MachineError, match="does not run on this GPU"):
+        nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    assert "FAIL" not in {trial.state.name for trial in load_trials(run)}
 
 
 @dataclass(frozen=True)
