@@ -1454,7 +1454,7 @@ def bench(
     with console.status("loading"):
         from nas.bench_workers import measure_ceilings, start_workers
         from nas.benchmark import advise, compare_engines, list_contests
-        from nas.executors import resolve_device, resolve_workers
+        from nas.machine import resolve_device, resolve_workers
         from nas.native import write_advice
     resolved = resolve_device(_plain(device) or "auto")
     n_workers = 1 if resolved == "cuda" else resolve_workers("auto", resolved)

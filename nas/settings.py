@@ -36,7 +36,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     config = validate(model, {**held, **merge_settings(file, flags)})
 
     # torch: seconds that a wrong setting need not wait
-    from nas.executors import resolve_cohort, resolve_device, resolve_engine, resolve_workers
+    from nas.machine import resolve_cohort, resolve_device, resolve_engine, resolve_workers
 
     device = resolve_device(config.device, on_cluster=config.ray_address is not None)
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is

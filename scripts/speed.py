@@ -13,7 +13,7 @@ from nas.bench_workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, s
 from nas.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
 from nas.contestants import N_GROUPED
 from nas.environment import describe_versions
-from nas.executors import resolve_workers
+from nas.machine import resolve_workers
 from search_spaces.files import write_atomic
 
 DOCS = Path(__file__).parents[1] / "docs"

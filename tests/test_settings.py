@@ -15,8 +15,8 @@ from search_spaces.errors import ConflictError, InputError
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What this machine compiles and advises; to be changed."""
     values: dict[str, Any] = {"compiled": True, "advice": None}
-    monkeypatch.setattr("nas.executors.load_library", lambda: values["compiled"])
-    monkeypatch.setattr("nas.executors.read_advice", lambda _: values["advice"] and (values["advice"], 1))
+    monkeypatch.setattr("nas.machine.load_library", lambda: values["compiled"])
+    monkeypatch.setattr("nas.machine.read_advice", lambda _: values["advice"] and (values["advice"], 1))
     return values
 
 
