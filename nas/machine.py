@@ -37,7 +37,8 @@ def resolve_engine(
     advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
         chosen = (advised or "eager") if engine == "auto" else engine
-        if chosen == "fused" and torch.cuda.is_available():  # a cluster may have what its driver lacks
+        # A cluster may have what its driver lacks, and layers with bottlenecks need none of it.
+        if chosen == "fused" and not bottleneck and torch.cuda.is_available():
             _check_triton()
         return cast(Literal["eager", "fused", "graph"], chosen)
     if engine == "fused" and precision == "bfloat16":
@@ -55,7 +56,7 @@ def resolve_engine(
 
 def _check_triton() -> None:
     """See resolve_engine."""
-    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")  # as Triton looks for one
     if not find_spec("triton"):
         missing = "torch came without it"
     elif not any(map(shutil.which, compilers)):

@@ -18,8 +18,19 @@ from typing import Any
 import torch
 
 from nas.bench_workers import N_GATE_STEPS, Workers, start_workers
-from nas.benchmark import GATE, GATE_TF32
-from nas.contestants import CAPTURED, COMPILED, EAGER, GROUPED, Shape, Step, count_members, prepare, prepare_cohort
+from nas.benchmark import GATE, GATE_TF32, PASSES, is_ours
+from nas.contestants import (
+    CAPTURED,
+    COMPILED,
+    EAGER,
+    FUSED,
+    GROUPED,
+    Shape,
+    Step,
+    count_members,
+    prepare,
+    prepare_cohort,
+)
 from nas.cost import predict_cost
 from nas.stepping import N_WARM_UP, Engine
 from search_spaces.budget import parse_budget
@@ -29,8 +40,6 @@ N_ROUNDS = 7  # the first is dropped
 N_UNWATCHED = 3  # steps between two looks at the clock
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
-OURS = "skipsearch-"
-PASSES = 3  # a step's work in forward passes: the backward pass is two
 GATE_BFLOAT16 = 0.05  # nats
 WATCHED_SECONDS = 0.8
 
@@ -146,7 +155,7 @@ class Race:
         # On a CPU our own operation computes in float32 alone.
         engine_of_ours = Engine(is_fused=on_gpu or not is_rough, is_captured=on_gpu, is_bfloat16=is_rough)
         for size in self.sizes:
-            yield f"{OURS}fused-cohort-{size}", size, partial(self._prepare_ours, size, engine_of_ours)
+            yield f"{FUSED}-cohort-{size}", size, partial(self._prepare_ours, size, engine_of_ours)
 
     def _prepare_ours(self, size: int, engine: Engine) -> Step:
         """The training loop's own step on one batch: of the pattern that all have, and of random ones beside it."""
@@ -280,7 +289,7 @@ def tabulate(shape: Shape, seen: Sequence[Seen]) -> list[Row]:
             outcome = "other losses" if one.losses else "out of memory"
             rows.append(Row(one.contestant, one.precision, one.candidates, outcome))
             continue
-        theirs = [other for other in seen if other.gate and not other.contestant.startswith(OURS)]
+        theirs = [other for other in seen if other.gate and not is_ours(other.contestant)]
         strongest = max(other.to_eager for other in theirs if other.precision == one.precision)
         rate = statistics.median(one.rates)
         speeds = (rate, min(one.rates), max(one.rates), one.to_eager, one.to_eager / strongest)

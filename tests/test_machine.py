@@ -63,10 +63,15 @@ def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.Mon
 def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("nas.machine.find_spec", lambda _: object())
-    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
     assert resolve_engine("fused", "cuda", bottleneck=False) == "fused"
-    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+    assert resolve_engine("fused", "cuda", bottleneck=True) == "fused"  # runs eagerly
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "cc" else None)
     with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
         resolve_engine("fused", "cuda", bottleneck=False)
     assert resolve_engine("graph", "cuda", bottleneck=False) == "graph"

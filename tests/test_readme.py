@@ -5,6 +5,8 @@ import csv
 import hashlib
 import json
 import re
+from operator import truediv
+from statistics import median
 from typing import Any
 
 import pytest
@@ -239,9 +241,22 @@ def test_its_speeds_on_a_gpu_are_those_measured() -> None:
     assert "{:.1f} times eager and {:.1f} times the strongest".format(*best["bfloat16"]) in text
     assert "{:.1f} and {:.1f} in float32".format(*best["float32"]) in text
     page = (ROOT / "docs" / "gpu.md").read_text()
-    for row in measured.values():
-        cells = [row["contestant"], row["precision"], row["candidates"], f"{float(row['steps_per_second']):.1f} ("]
-        assert f"| {' | '.join(cells)}" in page
+    found = json.loads((ROOT / "docs" / "gpu.json").read_text())
+    for precision in ("bfloat16", "float32"):
+        seen = found[precision]["seen"]
+        to_eager = {one["contestant"]: median(map(truediv, one["rates"], one["eager"])) for one in seen}
+        strongest = max(ratio for name, ratio in to_eager.items() if name not in COHORTS)
+        for one in seen:
+            row, own = measured[precision, one["contestant"]], to_eager[one["contestant"]]
+            assert float(row["to_eager"]) == pytest.approx(own)
+            assert float(row["to_strongest"]) == pytest.approx(own / strongest)
+            assert float(row["steps_per_second"]) == pytest.approx(median(one["rates"]))
+            rates = "{:.1f} ({:.1f} to {:.1f})".format(median(one["rates"]), min(one["rates"]), max(one["rates"]))
+            watched = ["-" if one[name] is None else f"{one[name]:.0f}" for name in ("peak_mib", "utilisation")]
+            cells = [row["contestant"], precision, row["candidates"], rates, f"{own:.2f}", f"{own / strongest:.2f}"]
+            assert f"| {' | '.join([*cells, *watched])} | " in page
+    (seconds,) = re.findall(r"180 of 180 trainings complete in (\d+) s", page)
+    assert f"180 trainings in {seconds} seconds on one H200" in text
     quick = re.findall(r"skipsearch-fused-cohort-64 \| [0-9.]+ \| ([0-9.]+) ", page)
     assert f"`bench` has 64 together at {float(quick[0]):.0f} times eager" in text
     differences = re.findall(r"root mean square ([0-9]\.[0-9]+)", page)
