@@ -1197,6 +1197,7 @@ def correlate(
 ) -> None:
     """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
     from analysis.tables import correlate_table
+    from analysis.wording import format_p
 
     rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
     if as_json:
@@ -1220,7 +1221,7 @@ def correlate(
     for row in rows:
         numbers = {name: "-" if value is None else f"{value:.3f}" for name, value in row.items() if name != "measure"}
         interval = "-" if row["spearman_low"] is None else f"{row['spearman_low']:+.2f} to {row['spearman_high']:+.2f}"
-        shown = [numbers[name] for name in ("kendall", "p_permutation", "quadratic_r2", "ceiling")]
+        shown = [numbers["kendall"], format_p(row["p_permutation"]), numbers["quadratic_r2"], numbers["ceiling"]]
         table.add_row(row["measure"], str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
 

@@ -8,7 +8,7 @@ from analysis.learning import select_trained
 from analysis.lineup import REFERENCE, Standing
 from analysis.results import Run
 from analysis.sections import build_provenance
-from analysis.wording import NONE, enumerate_words, format_interval
+from analysis.wording import NONE, enumerate_words, format_interval, format_p
 from search_spaces.arcs import draw_arcs
 from search_spaces.bounds import certify
 from search_spaces.budget import log_budget
@@ -121,7 +121,7 @@ def format_result(one: Standing) -> tuple[str, ...]:
         NONE if one.low is None or one.high is None else f"{100 * one.low:.1f} to {100 * one.high:.1f}",
         NONE if one.difference is None else f"{100 * one.difference:+.1f}",
         _format_points(one.difference_low, one.difference_high),
-        NONE if one.p_holm is None else f"{one.p_holm:.3f}",
+        format_p(one.p_holm),
     )
 
 

@@ -22,6 +22,7 @@ from analysis.wording import (
     capitalise,
     enumerate_words,
     format_interval,
+    format_p,
     format_percent,
     format_value,
     name_budgets,
@@ -154,7 +155,7 @@ def _verdict_row(view: View) -> tuple[str, ...]:
         IN_WORDS[stratum.verdict.status],
         f"{partial.value:+.2f}",
         format_interval(partial.low, partial.high),
-        NONE if p_holm is None else f"{p_holm:.3f}",
+        format_p(p_holm),
         NONE if ceiling is None else f"{ceiling:.2f}",
         size,
     )

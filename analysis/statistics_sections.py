@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from analysis.document import Block, Paragraph, Table
 from analysis.findings import View
 from analysis.statistics import Effect, Stratum
-from analysis.wording import NONE, format_interval, name_measure
+from analysis.wording import NONE, format_interval, format_p, name_measure
 
 METHODS = ("spearman", "kendall")
 TEST_NAMES = {
@@ -57,8 +57,8 @@ def _primary(stratum: Stratum) -> Iterator[Block]:
                 TEST_NAMES[test.name].format(name, name),
                 f"{primary.partial.value:+.2f}" if is_distance and primary.partial.value is not None else NONE,
                 format_interval(primary.partial.low, primary.partial.high) if is_distance else NONE,
-                NONE if test.p_value is None else f"{test.p_value:.4f}",
-                NONE if test.p_holm is None else f"{test.p_holm:.4f}",
+                format_p(test.p_value, digits=4),
+                format_p(test.p_holm, digits=4),
             )
         )
     header = (f"primary tests, on {primary.outcome.replace('_', ' ')}", "partial rho", "95 % interval", "p", "p (Holm)")
@@ -119,11 +119,11 @@ def _effect_row(spearman: Effect, kendall: Effect) -> tuple[str, ...]:
         name_measure(spearman.measure),
         NONE if rho.value is None else f"{rho.value:+.2f}",
         format_interval(rho.low, rho.high),
-        NONE if rho.p_value is None else f"{rho.p_value:.3f}",
-        NONE if spearman.p_holm is None else f"{spearman.p_holm:.3f}",
+        format_p(rho.p_value),
+        format_p(spearman.p_holm),
         NONE if spearman.share_of_ceiling is None else f"{100 * spearman.share_of_ceiling:.0f} %",
         NONE if tau.value is None else f"{tau.value:+.2f}",
-        NONE if tau.p_value is None else f"{tau.p_value:.3f}",
+        format_p(tau.p_value),
     )
 
 
@@ -155,7 +155,7 @@ def _predictions(stratum: Stratum) -> Iterator[Block]:
                     one.outcome.replace("_", " "),
                     f"{one.n_hits} of {one.n_top}",
                     f"{one.chance * one.n_top:.1f}",
-                    f"{one.p_value:.3f}",
+                    format_p(one.p_value),
                 )
                 for one in stratum.precision
             ),
@@ -178,7 +178,7 @@ def _pairs(stratum: Stratum) -> Iterator[Block]:
                 f"{one.outcome.replace('_', ' ')} ({unit})",
                 f"{scale * one.mean:+.3f}",
                 format_interval(low, high, 3),
-                NONE if one.p_wilcoxon is None else f"{one.p_wilcoxon:.3f}",
+                format_p(one.p_wilcoxon),
                 str(one.n_pairs),
             )
         )

@@ -91,6 +91,18 @@ def format_interval(low: float | None, high: float | None, digits: int = 2) -> s
     return NONE if low is None or high is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 
+def format_p(p_value: float | None, digits: int = 3) -> str:
+    """Return a p-value as text; one too small for the digits is a bound, for no p-value is 0.
+
+    >>> format_p(0.0314), format_p(0.0002), format_p(0.0002, digits=4), format_p(None)
+    ('0.031', '<0.001', '0.0002', '-')
+    """
+    if p_value is None:
+        return NONE
+    least = 10.0**-digits
+    return f"{p_value:.{digits}f}" if p_value >= least else f"<{least:.{digits}f}"
+
+
 def format_percent(row: "pd.Series[Any]", column: str) -> str:
     """A mean share over seeds in per cent, with its standard error where there are several."""
     return format_with_error(100 * row[column], 100 * row[f"{column}_sd"] / row["n_seeds"] ** 0.5, 2)
