@@ -2,6 +2,7 @@
 
 # The compiled functions here call no other: numba's cache would not see changes there.
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,31 @@ def permute_concordances(x: Vector, y: Vector, orders: Places) -> Vector:
     distinct, ranks = np.unique(y, return_inverse=True)
     totals: Vector = _sum_permuted(*_find_ties(x), ranks, len(distinct), orders)
     return totals
+
+
+def expect_concordances(x: Vector, y: Vector, groups: Places) -> float:
+    """Return the mean of permute_concordances over all orders that keep rows inside their groups.
+
+    Pairs inside a group cancel. A pair across two groups keeps its sign in x, and its sign in y becomes the mean over
+    all pairs across the same two groups.
+
+    >>> x, groups = np.array([1.0, 2, 3, 4]), np.array([0, 0, 1, 1])
+    >>> orders = np.array([[0, 1, 2, 3], [1, 0, 2, 3], [0, 1, 3, 2], [1, 0, 3, 2]])
+    >>> expect_concordances(x, x, groups), permute_concordances(x, x, orders).mean().item()
+    (8.0, 8.0)
+    """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    total = 0.0
+    for first, second in itertools.combinations(members, 2):
+        total += 2 * _sum_signs(x[first], x[second]) * _sum_signs(y[first], y[second]) / (len(first) * len(second))
+    return total
+
+
+def _sum_signs(first: Vector, second: Vector) -> float:
+    """Sum of sign(a - b) over all pairs of a value of one and a value of the other."""
+    ordered = np.sort(second)
+    below, above = np.searchsorted(ordered, first, "left"), len(second) - np.searchsorted(ordered, first, "right")
+    return float((below - above).sum())
 
 
 def sum_untied(x: Vector, weights: Vector) -> Vector:

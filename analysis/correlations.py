@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.protocol import N_RESAMPLES
-from analysis.resampling import Groups, Vector, bootstrap, interval, permute, share_as_far
+from analysis.resampling import Groups, Vector, bootstrap, centre_inside, interval, permute, share_as_far
 
 Method = Literal["spearman", "kendall"]
 METHODS: tuple[Method, Method] = ("spearman", "kendall")
@@ -126,11 +126,11 @@ def correlate_spearman(x: Vector, y: Vector, cells: Groups, bands: Groups, gener
     ones = np.ones((1, len(x)))
     value = float(weighted_spearman(x, y, ones)[0])
     bounds = interval(bootstrap(lambda weights: weighted_spearman(x, y, weights), cells, generator))
-    ranks_x, ranks_y = weighted_ranks(x, ones)[0], weighted_ranks(y, ones)[0]
+    ranks_x, ranks_y = (centre_inside(weighted_ranks(column, ones)[0], bands) for column in (x, y))
     chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
     sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
     permuted = np.concatenate([ranks_y[permute(bands, size, generator)] @ ranks_x for size in sizes])
-    return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted)))
+    return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0)))
 
 
 def adjust_holm(p_values: list[float | None]) -> list[float | None]:
@@ -180,26 +180,35 @@ def _test_all(
         orders = permute(bands[names[0]], N_RESAMPLES, generator)
         columns = np.stack([measures[name] for name in names])
         for method, test in zip(METHODS, (_permute_spearman, _permute_kendall), strict=True):
-            observed, permuted = test(columns, y, orders)
-            found |= {(name, method): share_as_far(observed[i], permuted[:, i]) for i, name in enumerate(names)}
+            observed, permuted, centres = test(columns, y, bands[names[0]], orders)
+            found |= {
+                (name, method): share_as_far(observed[i], permuted[:, i], centres[i]) for i, name in enumerate(names)
+            }
     return found
 
 
-def _permute_spearman(columns: Vector, y: Vector, orders: Groups) -> tuple[Vector, Vector]:
-    """Covariances of ranks, which permuting rescales by nothing: (measures,) and (resamples, measures)."""
+def _permute_spearman(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
+    """Return covariances of ranks, which permuting rescales by nothing, as the sample and each permutation have them.
+
+    Ranks are centred inside bands: what goes along with the bands is in every permutation, and so the centre is 0.
+
+    Returns:
+        Shapes (measures,) and (resamples, measures), and their centres (measures,).
+    """
     ones = np.ones((1, len(y)))
-    ranks = np.stack([weighted_ranks(x, ones)[0] for x in columns], axis=1)  # (n, measures)
-    ranks_y = weighted_ranks(y, ones)[0]
-    return ranks_y @ ranks, ranks_y[orders] @ ranks
+    ranks = np.stack([centre_inside(weighted_ranks(x, ones)[0], bands) for x in columns], axis=1)  # (n, measures)
+    ranks_y = centre_inside(weighted_ranks(y, ones)[0], bands)
+    return ranks_y @ ranks, ranks_y[orders] @ ranks, np.zeros(len(columns))
 
 
-def _permute_kendall(columns: Vector, y: Vector, orders: Groups) -> tuple[Vector, Vector]:
-    """Concordant less discordant pairs: (measures,) and (resamples, measures)."""
-    from analysis.concordance import permute_concordances  # numba: 0.5 s
+def _permute_kendall(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
+    """Return concordant less discordant pairs, in the shapes of _permute_spearman."""
+    from analysis.concordance import expect_concordances, permute_concordances  # numba: 0.5 s
 
     own = np.arange(len(y))[None]
     observed = np.concatenate([permute_concordances(x, y, own) for x in columns])
-    return observed, np.stack([permute_concordances(x, y, orders) for x in columns], axis=1)
+    permuted = np.stack([permute_concordances(x, y, orders) for x in columns], axis=1)
+    return observed, permuted, np.array([expect_concordances(x, y, bands) for x in columns])
 
 
 def _correlate_ranks(ranks_x: Vector, ranks_y: Vector, weights: Vector) -> Vector:

@@ -16,7 +16,7 @@ from analysis.resampling import (
     design_cells,
     interval,
     permute,
-    share_as_far,
+    share_as_large,
 )
 
 INNER = (0.10, 0.90)  # quantiles of distance between which a turning point counts as inside the sample
@@ -169,7 +169,7 @@ def permute_wald(
     residual /= np.linalg.norm(residual)
     orders = permute(groups, N_RESAMPLES, generator)
     observed = float(_wald(residual[None], left, held)[0])
-    return observed, share_as_far(observed, _wald(residual[orders], left, held))
+    return observed, share_as_large(observed, _wald(residual[orders], left, held))
 
 
 def _wald(y: Vector, left: Vector, held: Vector) -> Vector:

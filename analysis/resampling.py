@@ -126,13 +126,44 @@ def permute(groups: Groups, n_draws: int, generator: np.random.Generator) -> NDA
     return orders
 
 
-def share_as_far(observed: float, permuted: Vector) -> float:
-    """p-value: share of permutations at least as far from 0.
+def centre_inside(values: Vector, groups: Groups) -> Vector:
+    """Subtract from each value the mean of its group.
 
-    The sample itself counts as one permutation, so that p is never 0; 1e-9 keeps ties from rounding apart.
+    >>> centre_inside(np.array([1.0, 3.0, 7.0]), np.array([0, 0, 1])).tolist()
+    [-1.0, 1.0, 0.0]
+    """
+    _, groups = np.unique(groups, return_inverse=True)
+    means = np.bincount(groups, values) / np.bincount(groups)
+    centred: Vector = values - means[groups]
+    return centred
 
-    >>> share_as_far(2.0, np.array([-2.0, 1.0, 0.0]))
+
+def share_as_far(observed: float, permuted: Vector, centre: float) -> float:
+    """Return the two-sided p-value: the share of permutations at least as far from the centre of their null.
+
+    The sample itself counts as one permutation, so that p is never 0. Distances that differ by less than 1e-9 of the
+    largest are ties: rounding would keep them apart.
+
+    Args:
+        centre: exact mean of the statistic over all permutations. Permutations inside groups keep what goes along with
+            the groups, so it need not be 0; the mean of the drawn ones would decide mirrored ties by chance.
+
+    >>> share_as_far(2.0, np.array([-2.0, 1.0, 0.0]), centre=0.0)
+    0.5
+    >>> share_as_far(8.0, np.array([12.0, 11.0, 9.0]), centre=10.0)
     0.5
     """
-    n_as_far = int((abs(permuted) >= abs(observed) * (1 - 1e-9)).sum())
-    return (1 + n_as_far) / (1 + len(permuted))
+    far, distances = abs(observed - centre), abs(permuted - centre)
+    slack = 1e-9 * max(far, float(distances.max(initial=0.0)))
+    return (1 + int((distances >= far - slack).sum())) / (1 + len(permuted))
+
+
+def share_as_large(observed: float, permuted: Vector) -> float:
+    """Return the p-value of a statistic that is itself a squared distance: the share of permutations as large.
+
+    The sample itself counts as one permutation; 1e-9 of it keeps ties from rounding apart.
+
+    >>> share_as_large(2.0, np.array([3.0, 1.0, 0.0]))
+    0.5
+    """
+    return (1 + int((permuted >= observed * (1 - 1e-9)).sum())) / (1 + len(permuted))

@@ -199,7 +199,7 @@ def test_permutations_stay_inside_groups_and_reach_every_order() -> None:
 def test_groups_of_one_are_pooled() -> None:
     assert pool_single(number_groups("aabbcde")).tolist() == [0, 0, 1, 1, 2, 2, 2]
     assert pool_single(number_groups("a")).tolist() == [0]
-    assert share_as_far(1.0, np.zeros(99)) == 0.01
+    assert share_as_far(1.0, np.zeros(99), 0.0) == 0.01
 
 
 def test_quantile_bands_keep_ties_together_and_are_never_small() -> None:
