@@ -996,9 +996,11 @@ def optimize(
     """The pattern of least mean backprop distance that a budget allows, with a certificate of how good it is."""
     from nas.candidate import NetworkConfig
     from nas.export import describe_export
-    from search_spaces.files import format_template, write_atomic
+    from search_spaces.files import check_replaceable, format_template, write_atomic
     from search_spaces.optimal import optimize as find_optimum
 
+    if to is not None:
+        check_replaceable(to)
     spent = _capped_budget(budget, layers, max_in, max_out)
     optimum = find_optimum(spent, seed, seconds)
     pattern = optimum.pattern
@@ -1037,8 +1039,10 @@ def pattern_from_strengths(
     from nas.candidate import NetworkConfig
     from nas.export import describe_export
     from search_spaces.budget import parse_budget
-    from search_spaces.files import format_template, write_atomic
+    from search_spaces.files import check_replaceable, format_template, write_atomic
 
+    if to is not None:
+        check_replaceable(to)
     learned = learn_from_run(_read(run), teacher, budget or "log")
     pattern = learned.pattern
     spent = parse_budget(budget or "log", pattern.depth)
@@ -1073,7 +1077,7 @@ def strengths(
     from analysis.plots import draw_png, draw_svg
     from analysis.strength_plots import plot_strengths
     from search_spaces.arcs import draw_arcs
-    from search_spaces.files import write_atomic
+    from search_spaces.written import write_files
 
     trained = select_trained(_read(run), pattern, seed)
     relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
@@ -1086,8 +1090,7 @@ def strengths(
         "heat_map.png": draw_png(figure),
         "arcs.svg": draw_arcs(trained.pattern, pattern, strengths=relative),
     }
-    for name, content in files.items():
-        write_atomic(to / name, content)
+    write_files(to, files, "strengths")
     _print_written(_console(), [to / name for name in files], f"open {to / 'heat_map.svg'}")
 
 
@@ -1395,7 +1398,7 @@ def _counter(console: "Console", doing: str, total: int) -> "Iterator[Callable[[
 def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
     from analysis.plots import draw_png, draw_svg
     from analysis.regret_plots import plot_regret
-    from search_spaces.files import write_atomic
+    from search_spaces.written import write_files
 
     figure = plot_regret(regrets.curves, caption)
     files: dict[str, str | bytes] = {
@@ -1403,8 +1406,7 @@ def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
         "regret.svg": draw_svg(figure),
         "regret.png": draw_png(figure),
     }
-    for name, content in files.items():
-        write_atomic(folder / name, content)
+    write_files(folder, files, "compare-strategies")
     return [folder / name for name in files]
 
 

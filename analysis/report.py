@@ -1,6 +1,5 @@
 """report/: Markdown + one self-contained HTML page + CSV + figures."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,23 @@ from analysis.lineup_sections import build_lineup
 from analysis.lineup_sections import title as lineup_title
 from analysis.results import Run, read_run
 from analysis.sections import build_blocks, title
-from search_spaces.files import format_json, write_atomic
+from search_spaces.files import format_json
+from search_spaces.written import write_files
 
 CHECKLIST = Path(__file__).parents[1] / "docs" / "checklist.md"  # missing where only the packages were installed
-OWN_PICTURE = re.compile(r"(arcs|bands|curves|distance|effects|levels|strength|tradeoff)[A-Za-z0-9_-]*\.(svg|png)")
 
 
 def write_report(run_dir: Path) -> list[Path]:
     """Write RUN/report/: index.html, report.md, candidates.csv, summary.json and the figures as SVG and PNG.
+
+    Files of the last report are replaced or removed; those that a user put there or changed are kept.
 
     Returns:
         The paths of all files written.
 
     Raises:
         InputError: not a run directory.
-        ConflictError: a study's plan was changed or lost.
+        ConflictError: a study's plan was changed or lost, or a user's file is in the way.
         NothingUsableError: no candidate is complete.
     """
     run = read_run(run_dir)
@@ -44,12 +45,7 @@ def write_report(run_dir: Path) -> list[Path]:
     files: dict[str, str | bytes] = {**texts}
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}
     folder = run_dir / "report"
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        # Of patterns that were among the best when the report was last written, and the like.
-        if path.name not in files and OWN_PICTURE.fullmatch(path.name):
-            path.unlink()
+    write_files(folder, files, "report", is_older=True)
     return [folder / name for name in files]
 
 

@@ -16,7 +16,7 @@ from search_spaces.files import write_atomic
 
 FOLDER = "checkpoints"  # in the run directory
 WEIGHTS = "weights"  # in the directory of a final training
-SCRATCH = ".tune"  # in the run directory: what Ray Tune writes for itself
+SCRATCH = ".skipsearch-tune"  # in the run directory: what Ray Tune writes for itself; no user has such a folder
 _HEADER = b"skipsearch checkpoint 1\n"
 _N_HEX = 64  # digits of a SHA-256
 

@@ -13,7 +13,6 @@ from nas.environment import describe_versions
 from nas.folders import replace_folder
 from nas.instructions import format_readme
 from nas.manifest import (
-    FILES,
     MANIFEST,
     PROBE_IMAGES,
     PROBE_INPUT,
@@ -22,10 +21,11 @@ from nas.manifest import (
     Manifest,
     Probe,
     describe_files,
+    find_own,
     format_manifest,
 )
 from nas.model_source import format_model
-from search_spaces.errors import InputError, NothingUsableError
+from search_spaces.errors import ConflictError, InputError, NothingUsableError
 from search_spaces.files import (
     TemplateFile,
     describe_template,
@@ -89,8 +89,14 @@ def export_pattern(
 
     Returns:
         The paths written, the JSON first.
+
+    Raises:
+        ConflictError: the folder holds an exported network, which they would contradict, or a user's own files.
     """
-    return write_template(describe_export(pattern, network, budget, provenance), folder / pattern.key[:12])
+    place = folder / pattern.key[:12]
+    if (place / MANIFEST).exists():
+        raise ConflictError(f"{place} holds an exported network: give another folder, or move that one away")
+    return write_template(describe_export(pattern, network, budget, provenance), place)
 
 
 def export_folder(
@@ -107,7 +113,7 @@ def export_folder(
 
     Args:
         folder: gets a folder of its own, named by the first 12 digits of the pattern's key; one that is there already
-            is replaced as a whole.
+            is replaced as a whole, but for what is not as an export wrote it: that is kept.
         weights: the state_dict of trained weights; None: the network has the initial ones of seed 0.
         measured: what is known of trainings of the pattern, as finite JSON values: data, seeds, accuracies. With
             weights `normalisation` too: mean and deviation of the images' channels that they were trained with.
@@ -129,7 +135,7 @@ def export_folder(
 
     original = take_weights(candidate, weights)
     place = folder / pattern.key[:12]
-    with replace_folder(place, {*FILES, MANIFEST}) as new:
+    with replace_folder(place, find_own) as new:
         texts = {"template.json": format_template(template), **format_texts(template, candidate)}
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")

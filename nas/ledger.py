@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from os import fsync, getpid
+from os import fsync
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from nas.train import Outcome
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, MachineError
-from search_spaces.files import storage_url
+from search_spaces.files import name_temporary, storage_url, sweep_temporaries
 from search_spaces.pattern import ConnectionPattern
 
 STUDY_NAME = "skipsearch"
@@ -274,9 +274,8 @@ class _UnsyncedConnection(sqlite3.Connection):
 
 def _create_database(path: Path, metric: str) -> None:
     """An empty study, made aside and renamed: Optuna cannot open what a kill halfway through its tables leaves."""
-    for leftover in path.parent.glob(f".{path.name}.*"):  # SQLite's own journal of it included
-        leftover.unlink()
-    temporary = path.with_name(f".{path.name}.{getpid()}")
+    sweep_temporaries(path.parent, path.name)  # SQLite's own journal of it included
+    temporary = name_temporary(path)
     storage = optuna.storages.RDBStorage(storage_url(temporary), {"connect_args": {"factory": _UnsyncedConnection}})
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from search_spaces.errors import ConflictError, InputError
 
 SIGNED_WITHIN = 100  # hundredths of a second that who has taken a lock needs at most to say so
+OWN = re.compile(rb"(pid \d+ on [^\n]*\n?)?")  # what a lock holds: who took it, or nothing yet
 _held: set[Path] = set()  # by this process, which may hold a run from before its libraries are loaded to its report
 
 
@@ -24,7 +26,7 @@ def lock_run(run: Path) -> Iterator[None]:
 
     Raises:
         InputError: the path is a file.
-        ConflictError: another driver holds it; its pid and host are named. Or its lock is a link.
+        ConflictError: another driver holds it; its pid and host are named. Or its lock is a link, or a user's file.
     """
     key = run.resolve()
     if key in _held:
@@ -71,6 +73,9 @@ def _acquire(run: Path) -> int:
             os.close(descriptor)
             raise ConflictError(f"{run} is being searched by {holder}: wait for it, or give another --run") from None
         if _is_current(run / "lock", descriptor):
+            if not OWN.fullmatch(os.pread(descriptor, 500, 0)):
+                os.close(descriptor)
+                raise ConflictError(f"{run / 'lock'} is a file that no run wrote: move it away, or give another --run")
             _sign(run / "lock", descriptor)
             return descriptor
         os.close(descriptor)

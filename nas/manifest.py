@@ -142,6 +142,16 @@ def find_damage(folder: Path, files: Mapping[str, FileEntry]) -> dict[str, str]:
     return false
 
 
+def find_own(folder: Path) -> list[str]:
+    """Names of a folder's files that are as an export wrote them, the manifest last; none where it has no manifest."""
+    try:
+        manifest = read_manifest(folder)
+    except InputError:
+        return []
+    damaged = find_damage(folder, manifest.files)
+    return [*(name for name in manifest.files if name not in damaged), MANIFEST]
+
+
 def _find_damage(folder: Path, name: str, entry: FileEntry | None) -> str | None:
     if name not in FILES:  # the names of a path's parts among them: no file of a name that we do not know is opened
         return f"manifest.json lists {name!r:.80}, and no export has a file of that name"

@@ -34,6 +34,7 @@ from nas.executors import Cohorts, Job, LostDeviceError, LostError, Source, Stop
 from nas.stepping import KeptStepper
 from nas.train import Outcome
 from search_spaces.errors import Interrupted, MachineError
+from search_spaces.files import TEMPORARY
 
 
 class LedgerSearcher(Searcher):
@@ -149,7 +150,7 @@ def _stack_path(trainer: Trainer, number: int) -> Path | None:
     """Where a worker over its time limit leaves its stack; None on a node that does not share the run directory."""
     if trainer.run is None or not trainer.run.is_dir():
         return None
-    return trainer.run / FOLDER / f".{number:06d}.stack.tmp"
+    return trainer.run / FOLDER / f".{number:06d}.stack{TEMPORARY}"
 
 
 _KEPT = KeptStepper()  # Tune brings every cohort a trainer of its own

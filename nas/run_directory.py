@@ -18,7 +18,7 @@ from nas.ledger import SCHEMA, Ledger
 from nas.lock import lock_run
 from nas.settings import settle_config
 from search_spaces.errors import Interrupted
-from search_spaces.files import write_atomic
+from search_spaces.files import sweep_temporaries, write_atomic
 
 RENEWED = frozenset({"asked", "config", "environment"})  # attributes of the study that each opening writes anew
 
@@ -45,8 +45,7 @@ def sweep(run: Path) -> None:
     """Remove what killed processes left half-made in a run directory that is held."""
     shutil.rmtree(run / SCRATCH, ignore_errors=True)
     for folder in (run, run / FOLDER):
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)  # a worker that outlived its driver may be faster
+        sweep_temporaries(folder)
 
 
 def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:

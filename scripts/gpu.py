@@ -182,7 +182,7 @@ def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float
 def keep_report(run: Path, folder: Path, data: Sequence[str]) -> None:
     """Copy a report and its plan; paths of this machine tell nobody else anything."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(run / "report", folder, ignore=shutil.ignore_patterns("*.html", "*.png", "checklist.md"))
+    shutil.copytree(run / "report", folder, ignore=shutil.ignore_patterns(".*", "*.html", "*.png", "checklist.md"))
     shutil.copy(run / "plan.json", folder)
     changes = {str(run): "runs/gpu-study", "(checklist.md)": "(../checklist.md)", **dict.fromkeys(data[1:], "FOLDER")}
     for path in (folder / "report.md", folder / "summary.json"):

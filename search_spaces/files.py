@@ -20,7 +20,7 @@ from search_spaces.arcs import draw_arcs
 from search_spaces.bounds import certify
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.distance import describe
-from search_spaces.errors import InputError
+from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
 
 SCHEMA: Literal["skipsearch/template"] = "skipsearch/template"
@@ -31,6 +31,8 @@ MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory bef
 MAX_NESTING = 100  # far beyond our files, and far below what Python's own recursion bears
 MAX_DIGITS = 40  # of a number; Python prints none of more than 4300, and products of these are longer
 N_PROBLEMS_NAMED = 5
+COMPANIONS = ("template.graphml", "template.dot", "template.svg")
+TEMPORARY = ".skipsearch-tmp"  # in the name of every file that is half-made: no user's file has it
 HOW_TO_MAKE_ONE = '`export` writes template files; {"layers": 2, "sources": [[0], [0, 1]]} alone is one too'
 
 
@@ -125,11 +127,26 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
 
     Raises:
         InputError: see format_template.
+        ConflictError: a file is in the way that is not as it is written for a template of this pattern.
     """
+    _check_companions(folder)
     contents = {"template.json": format_template(template), **format_companions(template)}
     for name, text in contents.items():
         write_atomic(folder / name, text, synced=name == "template.json")  # the companions can be made again from it
     return [folder / name for name in contents]
+
+
+def _check_companions(folder: Path) -> None:
+    """Refuse a folder whose files write_template would overwrite and did not write."""
+    path = folder / "template.json"
+    check_replaceable(path)
+    held = [folder / name for name in COMPANIONS if os.path.lexists(folder / name)]
+    expected = format_companions(read_claims(path)[0]) if held and path.exists() else {}
+    for path in held:
+        if path.is_symlink() or not path.is_file() or path.read_bytes() != expected.get(path.name, "").encode():
+            raise ConflictError(
+                f"{path} is in the way, and it was not written here: move it away, or give another --to"
+            )
 
 
 def format_companions(template: TemplateFile) -> dict[str, str]:
@@ -158,6 +175,24 @@ def format_template(template: TemplateFile) -> str:
             f"at most {MAX_BYTES:,} are read back: export a pattern of fewer connections"
         )
     return text
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a template file over anything but a true template file.
+
+    Raises:
+        ConflictError: the path holds something else.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        false = read_claims(path)[2]
+    except InputError:
+        false = {"schema": "not a template file"}
+    if false or path.is_symlink():
+        raise ConflictError(
+            f"{path} is there, and it is no unchanged template file: move it away, or give another --to"
+        )
 
 
 def read_pattern(path: Path) -> ConnectionPattern:
@@ -398,6 +433,17 @@ def storage_url(ledger: Path) -> str:
     return f"sqlite:///{quote(str(ledger))}"
 
 
+def name_temporary(path: Path) -> Path:
+    """Return where this process half-makes a file: beside it, under a name by which sweep_temporaries knows it."""
+    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+
+
+def sweep_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-made of the files of that name in a folder that nobody writes into."""
+    for leftover in folder.glob(f".{name}.*{TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)  # a worker that outlived its driver may be faster
+
+
 def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
     """Write bytes, or text as UTF-8, so that path holds the old content or the new, never a part of it.
 
@@ -410,7 +456,7 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
         OSError: it cannot be written; names the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = name_temporary(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)

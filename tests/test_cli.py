@@ -132,6 +132,11 @@ def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tm
     table = (tmp_path / "told" / "strengths.csv").read_text().splitlines()
     assert (table[0], len(table)) == ("source,target,relative_strength", 1 + 10)
     assert {path.name for path in (tmp_path / "told").iterdir()} >= {"heat_map.svg", "heat_map.png", "arcs.svg"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "arcs.svg").write_text("mine")
+    refused = command_line("strengths", "--run", run, "--to", tmp_path / "mine")
+    assert refused.returncode == 4
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
     for command, said in (("search", "holds a comparison of networks"), ("export", "compares networks of several")):
         refused = command_line(command, "--run", run)
         assert refused.returncode in (2, 4)
@@ -259,6 +264,22 @@ def test_a_folder_that_is_no_run_is_left_alone(
     assert done.returncode == 4
     assert "holds other files" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("text", ["years of work", '{"layers": 2, "sources": [[0], [0, 1]]}', "edited"])
+def test_optimize_replaces_a_template_file_of_its_own_and_nothing_else(
+    text: str, command_line: CommandLine, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.json"
+    for _ in range(2):
+        assert command_line("optimize", "--layers", 4, "--seconds", 1, "--to", path).returncode == 0
+    content = path.read_text().replace('"seed": 0', '"seed": 1').replace('"connections": ', '"connections": 1')
+    path.write_text(content if text == "edited" else text)
+    held = path.read_text()
+    done = command_line("optimize", "--layers", 4, "--to", path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert str(path) in done.stderr
+    assert path.read_text() == held
 
 
 def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: Path) -> None:

@@ -178,6 +178,38 @@ def test_a_later_export_replaces_the_folder_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [third.folder]
 
 
+def test_what_a_user_changed_in_the_folder_and_hidden_folders_beside_it_are_kept(tmp_path: Path) -> None:
+    photos = tmp_path / ".photos.2999998.new" / "one.jpg"
+    photos.parent.mkdir()
+    photos.write_text("mine")
+    first = exported.export(tmp_path, weights=None, archives=False)
+    (first.folder / "model.py").write_text("my changes")
+    (first.folder / "weights.pt").write_bytes(b"my weights")
+    again = exported.export(tmp_path, archives=False)
+    names = {path.name for path in again.paths}
+    assert {path.name for path in again.folder.iterdir()} == names | {"model.py.kept", "weights.pt.kept"}
+    assert (again.folder / "model.py.kept").read_text() == "my changes"
+    assert (again.folder / "weights.pt.kept").read_bytes() == b"my weights"
+    assert photos.read_text() == "mine"
+    assert verify_folder(again.folder).false == {}
+
+
+def test_a_patterns_files_do_not_replace_an_exported_network_or_a_users_files(tmp_path: Path) -> None:
+    config = NetworkConfig(layers=2)
+    pattern = exported.CANDIDATE.pattern
+    done = exported.export(tmp_path / "network", archives=False)
+    with pytest.raises(ConflictError, match=str(done.folder)):
+        export_pattern(pattern, config, "log", {"name": None}, tmp_path / "network")
+    assert verify_folder(done.folder).false == {}
+    for name in ("template.json", "template.svg"):
+        mine = tmp_path / name / pattern.key[:12] / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        with pytest.raises(ConflictError, match=str(mine)):
+            export_pattern(pattern, config, "log", {"name": None}, tmp_path / name)
+        assert [path.read_text() for path in mine.parent.iterdir()] == ["mine"]
+
+
 def test_without_onnx_all_else_is_exported_and_the_way_to_get_it_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from nas.candidate import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
 from nas.executors import failed
 from nas.ledger import METRIC, SCHEMA, STUDY_NAME, Ledger, check_database
+from nas.run_directory import sweep
 from nas.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, MachineError
@@ -213,6 +214,20 @@ def test_killed_while_it_is_made_a_ledger_can_be_opened_all_the_same(tmp_path: P
     for folder in tmp_path.iterdir():
         assert _open(folder / "study.db").entries() == []
         assert [path.name for path in folder.iterdir()] == ["study.db"]
+
+
+def test_sweeping_a_run_leaves_a_users_hidden_files(tmp_path: Path) -> None:
+    names = [".notes.tmp", ".config.toml.17.tmp", ".tune/mine", ".study.db.backup", "checkpoints/.mine.tmp"]
+    ours = [".skipsearch-tune/x", "checkpoints/.000001.stack.skipsearch-tmp", ".config.toml.17.skipsearch-tmp"]
+    ours += [".study.db.17.skipsearch-tmp-journal"]
+    for name in (*names, *ours):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    sweep(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(names)
+    _open(tmp_path / "study.db")
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*names, "study.db"}
 
 
 def test_an_overwritten_page_is_noticed(tmp_path: Path) -> None:

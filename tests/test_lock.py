@@ -34,6 +34,18 @@ def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
     assert ask_another_process() == "got it"
 
 
+def test_a_users_file_called_lock_is_neither_emptied_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("pid of my own")
+    with pytest.raises(ConflictError, match=str(tmp_path / "lock")), lock_run(tmp_path):
+        pass
+    assert (tmp_path / "lock").read_text() == "pid of my own"
+    for left in ("", "pid 2999998 on a-host\n"):
+        (tmp_path / "lock").write_text(left)
+        with lock_run(tmp_path):
+            pass
+        assert not (tmp_path / "lock").exists()
+
+
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     """A stranger's run directory must not lead to a file of the user's."""
     (tmp_path / "own").write_text("precious")

@@ -29,6 +29,7 @@ from analysis.reliability import Reliability, measure_reliability
 from analysis.searches import Searches
 from nas.replay import ReplayPlan, replay
 from search_spaces.errors import InputError
+from search_spaces.written import RECORD
 
 Array = NDArray[np.float64]
 OUTCOME = "validation_accuracy"
@@ -213,7 +214,7 @@ def test_compare_strategies_on_the_command_line(command_line: CommandLine, tmp_p
     written = pd.read_csv(tmp_path / "regret" / "regret.csv")
     assert len(written) == 24
     assert written["regret"].iloc[-1] == pytest.approx(rows[3]["regret"])
-    assert {file.name for file in (tmp_path / "regret").iterdir()} == {"regret.csv", "regret.svg", "regret.png"}
+    assert {file.name for file in (tmp_path / "regret").iterdir()} == {RECORD, "regret.csv", "regret.svg", "regret.png"}
     shown = CliRunner().invoke(run_search.app, arguments)
     assert shown.exit_code == 0
     assert f"{rows[3]['regret']:.4f} ({rows[3]['regret_low']:.4f} to {rows[3]['regret_high']:.4f})" in shown.output

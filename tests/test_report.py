@@ -12,7 +12,8 @@ from analysis.averages import summarise_status
 from analysis.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
 from analysis.report import write_report
 from analysis.results import read_run, read_table
-from search_spaces.errors import InputError, NothingUsableError
+from search_spaces.errors import ConflictError, InputError, NothingUsableError
+from search_spaces.written import RECORD
 
 EVIL = '<script>alert("1")</script> | `x`'
 ATTRIBUTES: dict[str, Any] = {
@@ -36,7 +37,7 @@ class _Collector(HTMLParser):
 def _write(tmp_path: Path, score: Score, **attributes: Any) -> tuple[Path, dict[str, str]]:
     run = make_run(tmp_path / "run", propose(6, ["log", "nearest_log_i"]), score, **attributes)
     paths = write_report(run)
-    assert sorted(paths) == sorted((run / "report").iterdir())
+    assert sorted([*paths, run / "report" / RECORD]) == sorted((run / "report").iterdir())
     return run, _read_texts(paths)
 
 
@@ -128,13 +129,55 @@ def test_nothing_complete_gives_the_reasons(tmp_path: Path) -> None:
         write_report(tmp_path / "absent")
 
 
-def test_a_second_report_is_the_same_and_drops_stale_diagrams(tmp_path: Path) -> None:
+def test_a_second_report_is_the_same_and_a_users_files_stay(tmp_path: Path) -> None:
     run, texts = _write(tmp_path, lambda p, _s: 0.5 + 0.02 * p, **ATTRIBUTES)
-    stale = run / "report" / "arcs_0123456789ab.svg"
-    stale.write_text("old")
+    mine = {name: run / "report" / name for name in ("distance_mine.png", "arcs_0123456789ab.svg", "levels.txt")}
+    for path in mine.values():
+        path.write_text("mine")
+    (run / "report" / "report.md").write_text("my remarks")
     paths = write_report(run)
-    assert not stale.exists()
     assert _read_texts(paths) == texts
+    assert {path.read_text() for path in mine.values()} == {"mine"}
+    assert (run / "report" / "report.md.kept").read_text() == "my remarks"
+
+
+def test_a_diagram_of_the_last_report_goes_and_a_users_of_its_name_stays(tmp_path: Path) -> None:
+    proposals = propose(6, ["log", "nearest_log_i"])
+    run = make_run(tmp_path / "run", proposals, lambda p, _s: 0.5 + 0.02 * p)
+    first = {path.name for path in write_report(run) if path.name.startswith("arcs_")}
+    again = make_run(tmp_path / "again", proposals, lambda p, _s: 0.9 - 0.02 * p)
+    changed, *stale = sorted(first - {path.name for path in write_report(again)})
+    (again / "study.db").replace(run / "study.db")
+    assert stale
+    (run / "report" / changed).write_text("mine")
+    write_report(run)
+    assert (run / "report" / changed).read_text() == "mine"
+    assert not any((run / "report" / name).exists() for name in stale)
+
+
+def test_a_users_file_in_the_way_of_a_report_is_not_replaced(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(6, ["log"]), lambda p, _s: 0.5 + 0.02 * p)
+    (run / "report").mkdir()
+    (run / "report" / RECORD).write_text('{"schema": "skipsearch/files", "files": {}}')
+    mine = run / "report" / "report.md"
+    mine.write_text("mine")
+    with pytest.raises(ConflictError, match=re.escape(str(mine))):
+        write_report(run)
+    assert sorted(path.name for path in (run / "report").iterdir()) == [RECORD, "report.md"]
+    assert mine.read_text() == "mine"
+
+
+def test_the_report_of_a_version_without_a_record_is_kept_beside_the_new(tmp_path: Path) -> None:
+    run, texts = _write(tmp_path, lambda p, _s: 0.5 + 0.02 * p, **ATTRIBUTES)
+    (run / "report" / RECORD).unlink()
+    (run / "report" / "index.html").write_text("of an older version")
+    (run / "report" / "arcs_0123456789ab.svg").write_text("of an older version")
+    paths = write_report(run)
+    assert _read_texts(paths) == texts
+    for name in ("index.html.kept", "arcs_0123456789ab.svg"):
+        assert (run / "report" / name).read_text() == "of an older version"
+    kept = {path.name for path in (run / "report").iterdir()} - {RECORD}
+    assert len(kept) == len(paths) + 2
 
 
 def test_documents_escape_every_block() -> None:
