@@ -28,8 +28,8 @@ def format_range(values: tuple[float, ...]) -> str:
 OUTSIDE = (
     "*The strongest of PyTorch's* is so in float32. On a processor with AMX, PyTorch's own bfloat16 autocast beats the "
     "float32 engine at growth 16: on 32x32 images the engine reaches 0.78 of its speed. Patterns are scored in batches "
-    "401 times as fast as by networkx, which is written in Python, but 2.6 to 5 times as fast as by rustworkx, which is "
-    "compiled. The figures with AMX and rustworkx are outside measurements and have not been repeated here yet."
+    "401 times as fast as by networkx, which is written in Python, but 2.6 to 5 times as fast as by rustworkx, which "
+    "is compiled. The figures with AMX and rustworkx are outside measurements and have not been repeated here yet."
 )
 
 
