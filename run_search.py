@@ -1102,15 +1102,18 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every claim of an exported folder or a template file; exit 2 if one is false."""
+    """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if one is false."""
     from nas.export import verify_template
 
     notes: list[str] = []
+    file = path
     if path.is_dir():
-        from nas.verify import verify_folder
+        from nas.apart import find_verifiable, verify_all
 
-        found = verify_folder(path, trust)
+        places = find_verifiable(path)
+        found = verify_all(path, places, trust)
         false, notes = found.false, found.notes
+        file = places[0] / "template.json"
     else:
         false = verify_template(path)
     console = _console(stderr=as_json or bool(false))
@@ -1119,7 +1122,6 @@ def verify(
     if as_json:
         print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
     elif not false:
-        file = path / "template.json" if path.is_dir() else path
         console.print(f"{path}: every claim holds\nnext: python run_search.py score --pattern {file}")
     else:
         print("\n".join([f"error: {path} makes false claims:", *false.values()]), file=sys.stderr)  # noqa: T201

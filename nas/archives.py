@@ -153,9 +153,7 @@ def _check_sizes(model: Any, max_values: int) -> None:
     """
     import onnx
 
-    numbers = [
-        abs(number) for node in model.graph.node for one in node.attribute for number in (one.i, *one.ints)
-    ]
+    numbers = [abs(number) for node in model.graph.node for one in node.attribute for number in (one.i, *one.ints)]
     if max(numbers, default=0) > MAX_ATTRIBUTE:  # sums of them could overflow to a small shape
         raise InputError(f"holds a node with the number {max(numbers):,}, at most {MAX_ATTRIBUTE:,} is allowed")
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
@@ -187,10 +185,9 @@ def _check_sizes(model: Any, max_values: int) -> None:
             if name not in sizes:
                 raise InputError(f"holds a node whose shape is not known: {name!r:.40}")
             held[name] = sizes[name]
-        if sum(held.values()) > N_IMAGES * max_values:
-            raise InputError(
-                f"takes {sum(held.values()) // N_IMAGES:,} values an image at a time, at most {max_values:,} are allowed"
-            )
+        n_values = sum(held.values()) // N_IMAGES
+        if n_values > max_values:
+            raise InputError(f"takes {n_values:,} values an image at a time, at most {max_values:,} are allowed")
         held = {name: size for name, size in held.items() if last.get(name, -1) > number}
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_PARAMS = 10**8  # of a stranger's network that is built here
 MAX_VALUES = 5 * 10**8  # about as many as one image takes on its way through it
+SPARE_VALUES = 10**6  # that a small network's archive may take beside twice as many
 MAX_PIXELS = 10**6  # of an image, over all channels
 LOADABLE = frozenset({".py", ".pyc", ".pyd", ".so", ".dylib"})  # what Python takes for a module
 
@@ -53,7 +54,7 @@ class Verified:
     notes: list[str]
 
 
-def verify_folder(folder: Path, trust: bool = False) -> Verified:
+def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidate], None] | None = None) -> Verified:
     """Check an exported folder against its manifest, and all it says against its template; nothing foreign is run.
 
     Hashes come first, and no file is looked into while one is wrong. Then the template's claims; then the texts, which
@@ -63,6 +64,7 @@ def verify_folder(folder: Path, trust: bool = False) -> Verified:
     Args:
         trust: the folder's author is trusted: model.pt2 is loaded and compared, which can run what it holds, and a
             network of any size is built.
+        prepare: called with the network that the folder claims to hold, before anything large is built or read.
 
     Raises:
         InputError: it is no exported folder.
@@ -84,7 +86,7 @@ def verify_folder(folder: Path, trust: bool = False) -> Verified:
         if candidate is not None and file is not None:
             false |= _check_texts(folder, manifest, candidate, file)
             if not false:
-                false = _check_networks(folder, manifest, candidate, trust, notes)
+                false = _check_networks(folder, manifest, candidate, trust, notes, prepare)
     return Verified(false, notes)
 
 
@@ -145,7 +147,12 @@ def _tell_versions(manifest: Manifest) -> str:
 
 
 def _check_networks(
-    folder: Path, manifest: Manifest, candidate: Candidate, trust: bool, notes: list[str]
+    folder: Path,
+    manifest: Manifest,
+    candidate: Candidate,
+    trust: bool,
+    notes: list[str],
+    prepare: Callable[[Candidate], None] | None,
 ) -> dict[str, str]:
     """Build the network and compare all that the folder holds of it; adds to the notes."""
     if not trust:
@@ -155,6 +162,8 @@ def _check_networks(
 
     from nas.agreement import load_model, take_weights
 
+    if prepare is not None:
+        prepare(candidate)
     try:
         weights = _load_weights(folder / "weights.pt") if "weights.pt" in manifest.files else None
         original = take_weights(candidate, weights)
@@ -162,7 +171,7 @@ def _check_networks(
         return {"weights.pt": str(error)}
     source, state = format_model(candidate), original.state_dict()
     forms: dict[str, Callable[[], Form]] = {"model.py": lambda: load_model(source, folder, state)}
-    forms |= _choose_archives(folder, manifest, trust, notes)
+    forms |= _choose_archives(folder, manifest, None if trust else 2 * count_values(candidate) + SPARE_VALUES, notes)
     checks: dict[str, Callable[[], str | None]] = {
         MANIFEST: lambda: _check_probe(manifest, original, candidate.network)
     }
@@ -171,19 +180,23 @@ def _check_networks(
 
 
 def _choose_archives(
-    folder: Path, manifest: Manifest, trust: bool, notes: list[str]
+    folder: Path, manifest: Manifest, max_values: int | None, notes: list[str]
 ) -> "Iterator[tuple[str, Callable[[], Form]]]":
-    """The archives that can be compared here, each with how it is loaded; notes say why others cannot."""
+    """The archives that can be compared here, each with how it is loaded; notes say why others cannot.
+
+    Args:
+        max_values: see load_onnx; None: the folder's author is trusted.
+    """
     from nas.archives import HOW_TO_GET_ONNX, READING, find_missing, load_onnx, load_pt2
 
     if "model.onnx" in manifest.files:
         missing = find_missing(READING)
         if missing is None:
-            yield "model.onnx", lambda: load_onnx(folder / "model.onnx")
+            yield "model.onnx", lambda: load_onnx(folder / "model.onnx", max_values)
         else:
             notes.append(f"model.onnx was checked by its hash alone, for {missing} is not installed: {HOW_TO_GET_ONNX}")
     if "model.pt2" in manifest.files:
-        if trust:
+        if max_values is None:
             yield "model.pt2", lambda: load_pt2(folder / "model.pt2")
         else:
             notes.append(
@@ -214,7 +227,7 @@ def _find_excess(candidate: Candidate) -> str | None:
     n_pixels = math.prod(candidate.network.image)
     sizes = {
         "parameters": (predict_cost(candidate).params, MAX_PARAMS),
-        "values on an image's way": (4 * (n_pixels + _widest_maps(candidate)), MAX_VALUES),
+        "values on an image's way": (count_values(candidate), MAX_VALUES),
         "values in an image": (n_pixels, MAX_PIXELS),
     }
     for name, (found, most) in sizes.items():
@@ -224,6 +237,11 @@ def _find_excess(candidate: Candidate) -> str | None:
                 "trust who wrote it, give --trust"
             )
     return None
+
+
+def count_values(candidate: Candidate) -> int:
+    """Return about as many values as one image takes at a time on its way through a network, rather more than less."""
+    return 4 * (math.prod(candidate.network.image) + _widest_maps(candidate))
 
 
 def _widest_maps(candidate: Candidate) -> int:
@@ -250,6 +268,8 @@ def _load_weights(path: Path) -> "dict[str, Tensor]":
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise InputError("weights.pt is packed, and torch.save packs nothing")
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise InputError("weights.pt says that it holds more bytes than it has")
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, InputError):
         raise

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from exported import CANDIDATE, NETWORK, make_weights
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas.agreement import take_weights
 from nas.archives import (
@@ -103,6 +103,71 @@ def test_a_strangers_onnx_file_of_other_parts_is_refused(make: Callable[[], Any]
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     with pytest.raises(InputError, match=f"model.onnx {said}"):
         load_onnx(path)
+
+
+def make_doubling(n_nodes: int) -> onnx.ModelProto:
+    """Each node concatenates the one before with itself: a few bytes that double a shape."""
+    nodes = [
+        helper.make_node("Concat", [f"c{number}" if number else "images"] * 2, [f"c{number + 1}"], axis=1)
+        for number in range(n_nodes)
+    ]
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    mean = helper.make_node("ReduceMean", [f"c{n_nodes}", "axes"], ["logits"], keepdims=1)
+    return as_model(*nodes, mean, initializer=[axes])
+
+
+def make_padded(padding: int) -> onnx.ModelProto:
+    model = as_model(helper.make_node("MaxPool", ["images"], ["logits"], kernel_shape=[1, 1], pads=[padding] * 4))
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for _ in range(2):
+        dims.add().dim_value = 2
+    return model
+
+
+def make_sparse() -> onnx.ModelProto:
+    dims = [2, 10**12]
+    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    sparse = helper.make_sparse_tensor(values, indices, dims)
+    return as_model(helper.make_node("Gemm", ["images", "w"], ["logits"]), sparse_initializer=[sparse])
+
+
+def make_declared(dims: list[int]) -> onnx.ModelProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, raw_data=b"1234")
+    return as_model(helper.make_node("Gemm", ["images", "w"], ["logits"]), initializer=[tensor])
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (make_doubling(20), "values an image at a time, at most 1,000,000 are allowed"),
+        (make_doubling(40), "values an image at a time, at most 1,000,000 are allowed"),
+        (make_doubling(70), "overflow"),
+        (make_padded(10**4), "values an image at a time, at most 1,000,000 are allowed"),
+        (make_padded(2**63 - 1), "9,223,372,036,854,775,807"),
+        (make_sparse(), "sparse"),
+        (make_declared([2, 10**12]), "declared shape"),
+        (make_declared([2**32, 2**32]), "declares more weights"),
+    ],
+)
+def test_a_small_file_of_large_shapes_is_refused_before_it_is_run(
+    model: onnx.ModelProto, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)  # a call would be an error of another kind
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert path.stat().st_size < 5000
+    with pytest.raises(InputError, match=said):
+        load_onnx(path, 10**6)
+
+
+def test_shapes_that_stay_small_are_run(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_doubling(5).SerializeToString())
+    images = torch.tensor([[1.0, 3.0]])
+    assert load_onnx(path, 200)(images).tolist() == [[2.0]]
+    with pytest.raises(InputError, match=r"takes \d+ values"):
+        load_onnx(path, 50)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
