@@ -228,6 +228,8 @@ def _plain(value: Any) -> Any:
 def _print_scores(rows: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
+    from search_spaces.shown import show
+
     table = Table(title=title, title_justify="left")
     headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs certificate"
     for heading in headings.split():
@@ -238,7 +240,7 @@ def _print_scores(rows: list[dict[str, Any]], title: str) -> None:
         distances = [f"{row[name]:.3f}" for name in ("from_output_mean", "to_input_mean", "span")]
         sizes = [f"{row[name]:,}" for name in ("max_in_degree", "max_out_degree", "params", "flops")]
         proven = "" if row["certificate"] is None else f"{row['certificate']}, gap {100 * row['gap']:.1f} %"
-        name = row["template"] or "-"
+        name = show(row["template"] or "-")
         table.add_row(
             name, f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}", *distances, *sizes, proven
         )
@@ -246,11 +248,23 @@ def _print_scores(rows: list[dict[str, Any]], title: str) -> None:
 
 
 def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    from search_spaces.shown import show_lines
+
+    class SafeConsole(Console):
+        """Escapes what a terminal would act on in texts; rich's own control codes stay."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=show_lines(segment.text))
 
     stream = sys.stderr if stderr else sys.stdout
     # A file or pipe has no width of its own, and a table must not be cut to fit 80 columns.
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True, markup=False)
+    return SafeConsole(
+        stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=True, markup=False
+    )
 
 
 ConfigOption = Annotated[Path | None, _option("TOML file of settings, keys as these flags; flags win.", RUNNING)]
@@ -466,9 +480,11 @@ def _drive(
     command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
 ) -> None:
     """Train all that a run asks for, then write its report and templates."""
+    from search_spaces.shown import show
+
     console = _console(stderr=as_json)
     budgets = " and ".join(settings.budgets)
-    headline += f" at budget {budgets} on {settings.dataset}: {_describe_workers(settings)}, into {run}"
+    headline += f" at budget {budgets} on {settings.dataset}: {_describe_workers(settings)}, into {show(run)}"
     with _resumable(console, command, run), _progress(console, headline) as listener:
         train(listener)
     results = _read(run)
@@ -516,12 +532,13 @@ def _parse_numbers(name: str, text: str) -> tuple[float, ...]:
 def _resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
     """Say how to go on where a run ends early for any other reason than its settings."""
     from search_spaces.errors import ConflictError, InputError
+    from search_spaces.shown import quote
 
     try:
         yield
     except BaseException as error:
         if not isinstance(error, InputError | ConflictError):
-            console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {run}")
+            console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {quote(run)}")
         raise
 
 
@@ -689,6 +706,8 @@ def _progress(console: "Console", headline: str) -> "Iterator[Listener]":
 
 
 def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
+    from search_spaces.shown import show
+
     name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
     if outcome.validation_accuracy is None:
         line = f"{name}: failed, {outcome.error}"
@@ -696,7 +715,7 @@ def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
         line = f"{name}: pruned after epoch {outcome.epochs} at accuracy {outcome.validation_accuracy:.4f}"
     else:
         line = f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
-    return line + (f" (from the start: {outcome.checkpoint_error})" if outcome.checkpoint_error else "")
+    return show(line + (f" (from the start: {outcome.checkpoint_error})" if outcome.checkpoint_error else ""))
 
 
 def _read(run: Path) -> "Run":
@@ -820,18 +839,30 @@ def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path)
         f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds "
         f"at mean BD {best['mean_bd']:.3f}"
     )
-    _print_written(console, paths, f"open {run / 'report' / 'index.html'}")
+    _print_written(console, paths, ["open", run / "report" / "index.html"])
 
 
-def _print_written(console: "Console", paths: list[Path], following: str) -> None:
+def _print_written(console: "Console", paths: list[Path], following: list[Any]) -> None:
+    from search_spaces.shown import show
+
     alike: dict[tuple[Path, str], list[Path]] = {}  # folders beside each other that hold files of the same names
     for folder in dict.fromkeys(path.parent for path in paths):
         names = ", ".join(path.name for path in paths if path.parent == folder)
         alike.setdefault((folder.parent, names), []).append(folder)
     for (parent, names), folders in alike.items():
-        where = f"{folders[0]}" if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with"
+        where = show(folders[0] if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with")
         console.print(f"wrote {where}: {names}")
-    console.print(f"next: {following}")
+    _print_next(console, *following)
+
+
+OURSELVES = ("python", "run_search.py")
+
+
+def _print_next(console: "Console", *words: object) -> None:
+    """Print a command that can be copied."""
+    from search_spaces.shown import quote
+
+    console.print(f"next: {' '.join(map(quote, words))}")
 
 
 @app.command()
@@ -839,7 +870,7 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
     """How far a run is, and its best pattern so far."""
     _print_status(_read(run), as_json)
     if not as_json:
-        _console().print(f"next: python run_search.py report --run {run}")
+        _print_next(_console(), *OURSELVES, "report", "--run", run)
 
 
 def _print_status(results: "Run", as_json: bool) -> None:
@@ -859,7 +890,7 @@ def _print_status(results: "Run", as_json: bool) -> None:
 def report(run: RunOption) -> None:
     """Write a run's report: a page, Markdown, CSV, figures."""
     paths = _write_report(run)
-    _print_written(_console(), paths, f"open {run / 'report' / 'index.html'}")
+    _print_written(_console(), paths, ["open", run / "report" / "index.html"])
 
 
 FINAL_SETTINGS = ("seeds", "epochs", "train_examples", "workers", "device")
@@ -934,7 +965,7 @@ def export(
     for note in dict.fromkeys(note for one in exported for note in one.notes):
         console.print(note)
     paths = [path for one in exported for path in one.paths]
-    _print_written(console, paths, f"python run_search.py verify {exported[0].folder}")
+    _print_written(console, paths, [*OURSELVES, "verify", exported[0].folder])
 
 
 def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> "Exported":
@@ -1021,7 +1052,7 @@ def optimize(
     if to is None:
         console.print("next: the same with --to FILE keeps it")
     else:
-        _print_written(console, [to], f"python run_search.py verify {to}")
+        _print_written(console, [to], [*OURSELVES, "verify", to])
 
 
 @app.command("pattern-from-strengths")
@@ -1060,7 +1091,7 @@ def pattern_from_strengths(
     if to is None:
         _console().print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
     else:
-        _print_written(_console(), [to], f"python run_search.py export --pattern {to} --to FOLDER")
+        _print_written(_console(), [to], [*OURSELVES, "export", "--pattern", to, "--to", "FOLDER"])
 
 
 @app.command()
@@ -1091,7 +1122,7 @@ def strengths(
         "arcs.svg": draw_arcs(trained.pattern, pattern, strengths=relative),
     }
     write_files(to, files, "strengths")
-    _print_written(_console(), [to / name for name in files], f"open {to / 'heat_map.svg'}")
+    _print_written(_console(), [to / name for name in files], ["open", to / "heat_map.svg"])
 
 
 @app.command()
@@ -1104,6 +1135,7 @@ def verify(
 ) -> None:
     """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if one is false."""
     from nas.export import verify_template
+    from search_spaces.shown import show
 
     notes: list[str] = []
     file = path
@@ -1122,9 +1154,11 @@ def verify(
     if as_json:
         print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
     elif not false:
-        console.print(f"{path}: every claim holds\nnext: python run_search.py score --pattern {file}")
+        console.print(f"{show(path)}: every claim holds")
+        _print_next(console, *OURSELVES, "score", "--pattern", file)
     else:
-        print("\n".join([f"error: {path} makes false claims:", *false.values()]), file=sys.stderr)  # noqa: T201
+        said = "\n".join(map(show, [f"error: {path} makes false claims:", *false.values()]))
+        print(said, file=sys.stderr)  # noqa: T201
     if false:
         raise typer.Exit(2)
 
@@ -1148,6 +1182,7 @@ def sample(
     from search_spaces.distance import backprop_distance
     from search_spaces.errors import NothingUsableError
     from search_spaces.sampling import Cell, farthest_pattern, sample_distinct
+    from search_spaces.shown import show
 
     spent = _capped_budget(budget, layers, None, None)
     cell = Cell(_parse_band("mean-bd", mean_bd), _parse_band("span", span), _parse_band("from-output", from_output))
@@ -1171,7 +1206,8 @@ def sample(
         print(json.dumps(rows))  # noqa: T201
     else:
         _print_scores(rows, f"{spent.depth} layers at budget {spent}")
-        console.print(f"wrote {len(patterns)} folders in {to}\nnext: python run_search.py verify {paths[0]}")
+        console.print(f"wrote {len(patterns)} folders in {show(to)}")
+        _print_next(console, *OURSELVES, "verify", paths[0])
 
 
 def _parse_band(name: str, text: str | None) -> tuple[float, float] | None:
@@ -1203,6 +1239,7 @@ def correlate(
     """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
     from analysis.tables import correlate_table
     from analysis.wording import format_p
+    from search_spaces.shown import show
 
     rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
     if as_json:
@@ -1210,7 +1247,7 @@ def correlate(
         return
     from rich.table import Table
 
-    table = Table(title=f"rank correlations with {outcome}", title_justify="left")
+    table = Table(title=f"rank correlations with {show(outcome)}", title_justify="left")
     for heading in (
         "measure",
         "rows",
@@ -1227,7 +1264,7 @@ def correlate(
         numbers = {name: "-" if value is None else f"{value:.3f}" for name, value in row.items() if name != "measure"}
         interval = "-" if row["spearman_low"] is None else f"{row['spearman_low']:+.2f} to {row['spearman_high']:+.2f}"
         shown = [numbers["kendall"], format_p(row["p_permutation"]), numbers["quadratic_r2"], numbers["ceiling"]]
-        table.add_row(row["measure"], str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
+        table.add_row(show(row["measure"]), str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
 
 
@@ -1283,16 +1320,17 @@ def compare_networks(
     with lock_run(run):  # see search
         from nas.lineup import LineupConfig, run_lineup
         from nas.settings import settle_config
+        from search_spaces.shown import show
 
         settings = settle_config(run, config, flags, LineupConfig)
         headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
         console = _console(stderr=as_json)
-        headline += f" on {settings.dataset}: {_describe_workers(settings)}, into {run}"
+        headline += f" on {settings.dataset}: {_describe_workers(settings)}, into {show(run)}"
         with _resumable(console, "compare-networks", run), _progress(console, headline) as listener:
             run_lineup(run, settings, listener)
         paths = _write_report(run)
         _print_lineup(console, run, as_json)
-        _print_written(console, paths, f"open {run / 'report' / 'index.html'}")
+        _print_written(console, paths, ["open", run / "report" / "index.html"])
 
 
 def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
@@ -1354,11 +1392,12 @@ def compare_strategies(
     from analysis.regret import measure_regret
     from analysis.reliability import measure_reliability
     from analysis.searches import Searches
+    from search_spaces.shown import show
 
     held = read_exhaustive(table)
     console = _console(stderr=as_json)
     if held.provenance is not None:
-        console.print(f"{table}: {describe_provenance(held.provenance)}")
+        console.print(f"{show(table)}: {describe_provenance(held.provenance)}")
 
     from nas.replay import ReplayPlan, choose_n_visible, replay
 
@@ -1384,7 +1423,7 @@ def compare_strategies(
     paths = [] if to is None else _write_regret(regrets, caption, to)
     _print_regret(console, regrets, caption, (plan.n_visible, n_seeds), as_json)
     if to is not None:
-        _print_written(console, paths, f"open {to / 'regret.svg'}")
+        _print_written(console, paths, ["open", to / "regret.svg"])
 
 
 @contextmanager
@@ -1527,6 +1566,9 @@ def _print_engines(console: "Console", rows: "list[Row]", ceilings: "Ceilings") 
 
 def main() -> None:
     """Run the command line; errors go to standard error, each class with its exit code."""
+    from search_spaces.shown import find_output_error, guard_outputs
+
+    guard_outputs()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Cyclic garbage is looked for in all that was loaded, again and again: a quarter of the time of importing torch and
@@ -1541,6 +1583,9 @@ def main() -> None:
         _fail(error, debug)
     except BaseException as reason:
         if not hasattr(reason, "exit_code"):
+            lost = find_output_error()
+            if lost is not None and isinstance(reason, SystemExit) and not reason.code:
+                _fail(OSError(lost.errno, lost.strerror, "standard output"), debug)
             raise
         print("interrupted", file=sys.stderr, flush=True)  # noqa: T201
         sys.stdout.flush()
@@ -1557,7 +1602,9 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001  the signal 
 def _fail(error: Exception, debug: bool) -> None:
     if debug:
         raise error
-    code = getattr(error, "exit_code", None)
+    from search_spaces.shown import show
+
+    code, advice = getattr(error, "exit_code", None), ""
     if code is not None:
         text = str(error)
     elif isinstance(error, OSError):
@@ -1565,8 +1612,10 @@ def _fail(error: Exception, debug: bool) -> None:
         text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     else:
         code = 1
-        text = f"a bug of ours, {type(error).__name__}: {error}\nrun again with --debug and report it"
-    print(f"error: {text}", file=sys.stderr)  # noqa: T201
+        text = f"a bug of ours, {type(error).__name__}: {error}"
+        advice = "\nrun again with --debug and report it"
+    # A list of settings has lines of its own; any other break of a line comes from a name.
+    print("error: " + "\n  - ".join(map(show, text.split("\n  - "))) + advice, file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 

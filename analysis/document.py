@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.inline_svg import inline_svg
+from search_spaces.shown import show, show_lines
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #22262b; --soft: #5a616b; --line: #dfe2e6; --ground: #ffffff;
@@ -206,7 +207,7 @@ def _markdown_block(block: Block) -> str:
             return ("" if kind == "plain" else "> ") + words + after
         case Code(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # no line of the text ends it
-            return f"{fence}\n{text}\n{fence}"
+            return f"{fence}\n{show_lines(text)}\n{fence}"
         case Picture(file, _, description):
             return f"![{_escape_markdown(description)}]({file})"
         case Table(header, rows):
@@ -217,4 +218,5 @@ def _markdown_block(block: Block) -> str:
 
 def _escape_markdown(text: str) -> str:
     """Text as it stands: no markup, entities, formulas or, at its start, headings and lists."""
-    return re.sub(r"([\\`*\[\]<>|~$&]|\b_|_\b|^[#+-](?=[#+-]* ))", r"\\\1", " ".join(text.split()))
+    text = show(" ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|~$&]|\b_|_\b|^[#+-](?=[#+-]* ))", r"\\\1", text)

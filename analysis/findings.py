@@ -24,6 +24,7 @@ from analysis.verdict import Verdict, summarise_verdicts
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError, NothingUsableError
 from search_spaces.sampling import derive_generator
+from search_spaces.shown import quote
 
 N_BEST = 10
 
@@ -156,7 +157,7 @@ def _explain_nothing(run: Run, status: dict[str, Any]) -> str:
     return (
         f"no candidate of {run.path} is complete ({status['failed']} failed, {status['running']} running, "
         f"{status['pruned']} pruned), so there is nothing to report"
-        + (f"; first reasons: {told}" if told else f"; `{command} --run {run.path}` goes on with it")
+        + (f"; first reasons: {told}" if told else f"; `{command} --run {quote(run.path)}` goes on with it")
     )
 
 

@@ -9,7 +9,7 @@ from analysis.findings import find, summarise
 from analysis.lineup import rank_networks
 from analysis.lineup_sections import build_lineup
 from analysis.lineup_sections import title as lineup_title
-from analysis.results import Run, read_run
+from analysis.results import Run, format_table, read_run
 from analysis.sections import build_blocks, title
 from search_spaces.files import format_json
 from search_spaces.written import write_files
@@ -36,7 +36,7 @@ def write_report(run_dir: Path) -> list[Path]:
     texts = {
         "index.html": format_html(heading, blocks),
         "report.md": format_markdown(blocks),
-        "candidates.csv": run.candidates.to_csv(index=False),
+        "candidates.csv": format_table(run.candidates),
         "summary.json": format_json(summary),
         **{picture.file: picture.svg for picture in pictures},
     }

@@ -19,6 +19,7 @@ from search_spaces.files import storage_url
 from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.plans import read_plan
+from search_spaces.shown import defuse, quote, restore
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -150,9 +151,11 @@ def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, st
 def _check_ledger(run: Path, ledger: Path) -> None:
     """Refuse what Optuna would create, extend or misread: it makes its tables in whatever file it is given."""
     if not run.is_dir():
-        raise InputError(f"no run directory at {run}; `search --run {run}` makes one")
+        raise InputError(f"no run directory at {run}; `search --run {quote(run)}` makes one")
     if not ledger.is_file():
-        raise InputError(f"{run} holds no study.db, so it is not a run directory; `search --run {run}` makes one")
+        raise InputError(
+            f"{run} holds no study.db, so it is not a run directory; `search --run {quote(run)}` makes one"
+        )
     try:
         # rw makes no file; ro could not roll back what a killed search left half written, and would fail.
         with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=rw", uri=True)) as connection:
@@ -293,6 +296,16 @@ def _as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def format_table(table: pd.DataFrame) -> str:
+    """Return a table as CSV whose texts no spreadsheet takes for formulas; read_table gives them back."""
+    texts = {name: column.map(defuse, na_action="ignore") for name, column in table.items() if _is_text(column)}
+    return table.assign(**{str(name): column for name, column in texts.items()}).to_csv(index=False)
+
+
+def _is_text(column: "pd.Series[Any]") -> bool:
+    return bool(pd.api.types.is_string_dtype(column.dtype))
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a tidy CSV with read_run's columns; columns that the statistics can do without may be absent.
 
@@ -304,6 +317,8 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         # All as text first: pandas would otherwise guess a type by column and read "NA" as missing.
         table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
+        for name in table:
+            table[name] = table[name].map(restore, na_action="ignore").astype("string")
     except FileNotFoundError:
         raise InputError(f"no table at {path}; `report` writes one as report/candidates.csv") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:

@@ -1,7 +1,6 @@
 """findings -> the report's sections, as a document."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from analysis.wording import (
     name_pattern,
 )
 from search_spaces.files import storage_url
+from search_spaces.shown import quote
 
 N_FAILURES = 20
 
@@ -185,10 +185,10 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
         if value is not None
     ]
     yield Table(("", "name", "value"), tuple(rows))
-    path = shlex.quote(str(run.path))
-    storage = shlex.quote(storage_url(run.path / "study.db"))
+    path = quote(run.path)
+    storage = quote(storage_url(run.path / "study.db"))
     command = "study" if run.plan is not None else "compare-networks" if "networks" in run.config else "search"
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
     yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")
-    again = f"python run_search.py {command} --run ANOTHER --config {shlex.quote(str(run.path / 'config.toml'))}"
+    again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
     yield Code(f"python run_search.py {command} --run {path}\noptuna-dashboard {storage}\n{again}")

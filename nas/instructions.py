@@ -6,6 +6,7 @@ from nas.candidate import Candidate
 from nas.cost import predict_cost
 from nas.manifest import Manifest
 from search_spaces.distance import backprop_distance
+from search_spaces.shown import show
 
 MAX_TEXT = 200  # characters of a measured value; the manifest has it whole
 
@@ -26,7 +27,7 @@ def format_readme(candidate: Candidate, manifest: Manifest) -> str:
     pattern, network = candidate.pattern, candidate.network
     is_trained = "weights.pt" in manifest.files
     shape = ", ".join(map(str, network.image))
-    name = candidate.template or pattern.key[:12]
+    name = show(candidate.template or pattern.key[:12])
     lines = [
         f"# Template {name:.{MAX_TEXT}}: {pattern.depth} layers, {pattern.n_connections} connections",
         "",
@@ -79,4 +80,4 @@ def _list_measured(values: dict[str, Any]) -> str:
 
 
 def _format_value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else f"{value!s:.{MAX_TEXT}}"
+    return f"{value:.6g}" if isinstance(value, float) else f"{show(value):.{MAX_TEXT}}"

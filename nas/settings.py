@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from nas.checked import validate
 from nas.config import SearchConfig, merge_settings, read_toml
 from search_spaces.errors import ConflictError, InputError
+from search_spaces.files import check_utf8
+from search_spaces.shown import quote
 
 Config = TypeVar("Config", bound=SearchConfig)
 
@@ -29,6 +31,10 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
     """
     _check_folder(run)
+    for name in ("run", "data", "pattern"):
+        given = run if name == "run" else flags.get(name)
+        for path in given if isinstance(given, tuple) else [given]:
+            check_utf8(str(path), f"--{name}")
     held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
     _check_kind(run, held, model)
     if held and held.get("engine", "auto") == "auto":
@@ -93,5 +99,5 @@ def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -
     kind = "search" if not own else "comparison of networks" if "networks" in own else "study"
     if held and kind != model.kind:
         raise ConflictError(
-            f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {run}`, or another --run"
+            f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {quote(run)}`, or another --run"
         )

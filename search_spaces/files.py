@@ -424,12 +424,25 @@ def format_dot(pattern: ConnectionPattern) -> str:
     return f"digraph pattern {{\n  rankdir=LR;\n{edges}}}\n"
 
 
+def check_utf8(name: str, what: str) -> None:
+    """Refuse a name that no file of settings and no address of a database can hold.
+
+    Raises:
+        InputError: it holds bytes that are not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} is {name}, which is not UTF-8, and a run stores names as UTF-8: rename it") from None
+
+
 def storage_url(ledger: Path) -> str:
     """What Optuna calls an SQLite file; SQLAlchemy would take ?, # and % of a name for parts of the address.
 
     >>> storage_url(Path("runs/a b?/study.db"))
     'sqlite:///runs/a%20b%3F/study.db'
     """
+    check_utf8(str(ledger), "a run's folder")
     return f"sqlite:///{quote(str(ledger))}"
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.files import format_json, read_json, write_atomic
+from search_spaces.shown import show
 
 RECORD = ".skipsearch.json"
 SCHEMA: Literal["skipsearch/files"] = "skipsearch/files"
@@ -96,7 +97,7 @@ def move_aside(path: Path, folder: Path | None = None) -> Path:
     kept = next(home / name for name in names if not os.path.lexists(home / name))
     path.rename(kept)
     if kept.name != path.name:
-        logger.warning("%s is not as it was written here: it is kept as %s", ascii(str(home / path.name)), kept.name)
+        logger.warning("%s is not as it was written here: it is kept as %s", show(home / path.name), show(kept.name))
     return kept
 
 
