@@ -12,6 +12,7 @@ from analysis.resampling import (
     Groups,
     Vector,
     bootstrap,
+    centre_inside,
     design_bands,
     design_cells,
     interval,
@@ -150,7 +151,9 @@ def permute_wald(
 
     Residuals of y on the held columns are permuted (Freedman and Lane, J. Bus. Econ. Stat. 1, 1983) and the statistic
     is studentised by a heteroscedasticity-robust covariance (DiCiccio and Romano, J. Am. Stat. Assoc. 112, 2017): a
-    plain coefficient would take patterns whose outcomes are noisier at one end for an effect.
+    plain coefficient would take patterns whose outcomes are noisier at one end for an effect. What is left between
+    the groups stays in every permutation: with it the null's centre would not be 0, and slopes of one sign would hardly
+    be found. So the residuals' group means are taken out first; in a single group they are 0 already.
 
     Args:
         tested, held: shapes (n, k) and (n, m); columns that follow from the others drop out.
@@ -158,13 +161,16 @@ def permute_wald(
         groups: shape (n,): permutations stay inside.
 
     Returns:
-        (None, None) where nothing of the tested columns or of y is left beyond the held ones.
+        (None, None) where nothing of the tested columns is left beyond the held ones, or nothing of y inside groups.
     """
     held = _basis(held, 1e-9)
     residual = y - held @ (held.T @ y)
     left = tested / np.linalg.norm(tested, axis=0).clip(1e-300)
     left = _basis(left - held @ (held.T @ left), 1e-6)
-    if left.shape[1] == 0 or np.linalg.norm(residual) <= 1e-9 * max(1.0, float(np.linalg.norm(y))):
+    if left.shape[1] == 0:
+        return None, None
+    residual = centre_inside(residual, groups)
+    if np.linalg.norm(residual) <= 1e-9 * max(1.0, float(np.linalg.norm(y))):
         return None, None
     residual /= np.linalg.norm(residual)
     orders = permute(groups, N_RESAMPLES, generator)
