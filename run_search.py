@@ -1228,7 +1228,11 @@ def correlate(
     measure: Annotated[str, typer.Option(help="COL[,COL...]: the columns to correlate.", show_default=False)],
     outcome: Annotated[str, typer.Option(help="COL: the column to correlate them with.", show_default=False)],
     group: Annotated[
-        str | None, typer.Option(help="COL: resample and permute inside its values alone.", show_default=False)
+        str | None,
+        typer.Option(
+            help="COL[,COL...]: split the table by these columns, correlate inside the groups and pool them.",
+            show_default=False,
+        ),
     ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="COL: tells repeats of one thing, which are averaged.", show_default=False)
@@ -1239,15 +1243,23 @@ def correlate(
     """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
     from analysis.tables import correlate_table
     from analysis.wording import format_p
-    from search_spaces.shown import show
+    from search_spaces.shown import quote, show
 
     rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
+    strata = rows[0]["strata"]
+    if strata:
+        split = ",".join([*([group] if group else []), *strata])
+        _console(stderr=True).print(
+            f"warning: {', '.join(strata)} split this table into strata, which are pooled here, so that what differs "
+            f"between them passes for an effect; --group {quote(split)} correlates inside them"
+        )
     if as_json:
         print(json.dumps(rows, allow_nan=False))  # noqa: T201
         return
     from rich.table import Table
 
-    table = Table(title=f"rank correlations with {show(outcome)}", title_justify="left")
+    inside = f", inside groups by {show(group)}" if group else ""
+    table = Table(title=f"rank correlations with {show(outcome)}{inside}", title_justify="left")
     for heading in (
         "measure",
         "rows",
@@ -1261,11 +1273,14 @@ def correlate(
     ):
         table.add_column(heading, justify="left" if heading == "measure" else "right")
     for row in rows:
-        numbers = {name: "-" if value is None else f"{value:.3f}" for name, value in row.items() if name != "measure"}
+        shown_by_three = ("spearman", "kendall", "quadratic_r2", "ceiling")
+        numbers = {name: "-" if row[name] is None else f"{row[name]:.3f}" for name in shown_by_three}
         interval = "-" if row["spearman_low"] is None else f"{row['spearman_low']:+.2f} to {row['spearman_high']:+.2f}"
         shown = [numbers["kendall"], format_p(row["p_permutation"]), numbers["quadratic_r2"], numbers["ceiling"]]
         table.add_row(show(row["measure"]), str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
+    for note in dict.fromkeys(row["note"] for row in rows if row["note"]):
+        _console().print(show(note))
 
 
 @app.command("compare-networks")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.protocol import N_RESAMPLES
 from analysis.resampling import Groups, Vector, bootstrap, centre_inside, interval, permute, share_as_far
@@ -12,6 +13,7 @@ from analysis.resampling import Groups, Vector, bootstrap, centre_inside, interv
 Method = Literal["spearman", "kendall"]
 METHODS: tuple[Method, Method] = ("spearman", "kendall")
 ONE_PERMUTATION_CHUNK = 2**22  # elements of the permuted pair signs held at once
+FLAT = 1e-12  # sum of squared ranks below which a column is constant but for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,35 @@ def weighted_ranks(x: Vector, weights: Vector) -> Vector:
     return ranks
 
 
+def rank_inside(x: Vector, weights: Vector, groups: Groups) -> Vector:
+    """Rank rows inside their groups as weighted_ranks does, over the weight of the group: each group spans -1/2..1/2.
+
+    >>> rank_inside(np.array([5.0, 1, 5, 7, 9]), np.ones((1, 5)), np.array([0, 0, 1, 1, 1])).round(3).tolist()
+    [[0.25, -0.25, -0.333, 0.0, 0.333]]
+    """
+    keys, groups = order_inside(x, groups), np.unique(groups, return_inverse=True)[1]
+    starts_of = np.flatnonzero(np.diff(np.sort(groups), prepend=-1))  # first row of each group, sorted by group
+    sorted_weights = weights[:, np.argsort(groups, kind="stable")]
+    totals = np.add.reduceat(sorted_weights, starts_of, axis=1)  # (draws, groups)
+    before = totals.cumsum(axis=1) - totals
+    ranks = weighted_ranks(keys, weights) + weights.sum(axis=1)[:, None] / 2  # from 0, over the groups in turn
+    inside: Vector = (ranks - (before + totals / 2)[:, groups]) / totals.clip(1e-300)[:, groups]
+    return inside
+
+
+def order_inside(x: Vector, groups: Groups) -> Vector:
+    """Number distinct pairs of group and value, the groups in turn: ranks of these are ranks inside groups, shifted.
+
+    >>> order_inside(np.array([5.0, 1, 5, 1]), np.array([0, 0, 1, 1])).tolist()
+    [1.0, 0.0, 3.0, 2.0]
+    """
+    order = np.lexsort((x, groups))
+    is_new = (np.diff(x[order], prepend=np.nan) != 0) | (np.diff(groups[order], prepend=-1) != 0)
+    keys = np.empty(len(x))
+    keys[order] = is_new.cumsum() - 1
+    return keys
+
+
 def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
     """Spearman's rho of rows that occur `weights` times: ones give the sample's own, bootstrap weights a resample's.
 
@@ -64,6 +95,72 @@ def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
     [0.5]
     """
     return _correlate_ranks(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
+
+
+def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Vector:
+    """Spearman's rho inside groups, pooled: the correlation of ranks taken inside each group and centred there.
+
+    Ranks are divided by the group's size, so that a group counts by its number of rows. A group in which x or y is
+    constant adds nothing. With one group it is weighted_spearman.
+
+    Args:
+        x, y: shape (n,).
+        groups: shape (n,).
+        weights: shape (draws, n), at least 0.
+
+    Returns:
+        Shape (draws,); nan where x or y is constant in every group.
+
+    >>> x, y = np.array([1.0, 2, 3, 1, 2, 3]), np.array([3.0, 2, 1, 9, 8, 7])
+    >>> pooled_spearman(x, y, np.array([0, 0, 0, 1, 1, 1]), np.ones((1, 6))).tolist()
+    [-1.0]
+    """
+    if (groups == groups[0]).all():
+        return weighted_spearman(x, y, weights)  # twice as fast
+    ranks_x, ranks_y = rank_inside(x, weights, groups), rank_inside(y, weights, groups)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    products = (weights * ranks_x * ranks_y, weights * ranks_x**2, weights * ranks_y**2)
+    sums = np.stack([np.add.reduceat(one[:, order], starts, axis=1) for one in products])  # (3, draws, groups)
+    sums *= (sums[1:] > FLAT).all(axis=0)
+    both, square_x, square_y = sums.sum(axis=2)
+    return np.clip(_divide(both, square_x * square_y), -1, 1)
+
+
+def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
+    """Kendall's tau-b over the pairs inside groups; None where x or y is constant in every group.
+
+    A group in which x or y is constant adds nothing.
+
+    >>> pooled_kendall(np.array([1.0, 2, 1, 2]), np.array([2.0, 1, 9, 8]), np.array([0, 0, 1, 1]))
+    -1.0
+    """
+    from analysis.concordance import sum_concordances, sum_untied  # numba: 0.5 s
+
+    rows = varies_inside(x, groups) & varies_inside(y, groups)
+    if not rows.any():
+        return None
+    keys_x, keys_y, sizes = order_inside(x[rows], groups[rows]), order_inside(y[rows], groups[rows]), groups[rows]
+    ones = np.ones((1, int(rows.sum())))
+    # The keys rise from group to group, so that every pair across two groups is concordant and can be subtracted.
+    across = float(rows.sum()) ** 2 - float((np.bincount(np.unique(sizes, return_inverse=True)[1]) ** 2).sum())
+    both = float(sum_concordances(keys_x, keys_y, ones)[0]) - across
+    untied = [float(sum_untied(keys, ones)[0]) - across for keys in (keys_x, keys_y)]
+    return float(both / np.sqrt(untied[0] * untied[1]))
+
+
+def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
+    """Whether x takes more than one value in the group of each row, shape (n,).
+
+    >>> varies_inside(np.array([1.0, 2, 1, 1]), np.array([0, 0, 1, 1])).tolist()
+    [True, True, False, False]
+    """
+    _, groups = np.unique(groups, return_inverse=True)
+    low, high = np.full(groups.max(initial=-1) + 1, np.inf), np.full(groups.max(initial=-1) + 1, -np.inf)
+    np.minimum.at(low, groups, x)
+    np.maximum.at(high, groups, x)
+    varies: NDArray[np.bool_] = (low < high)[groups]
+    return varies
 
 
 def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
@@ -119,17 +216,23 @@ def correlate(
     return found
 
 
-def correlate_spearman(x: Vector, y: Vector, cells: Groups, bands: Groups, generator: np.random.Generator) -> Estimate:
-    """Spearman's rho of x and y as in correlate, for any number of rows: nothing here grows with its square."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, generator: np.random.Generator) -> Estimate:
+    """Spearman's rho of x and y inside groups, pooled, for any number of rows: nothing here grows with its square.
+
+    Args:
+        x, y: shape (n,).
+        cells: inside which the bootstrap draws; see draw_weights.
+        groups: inside which rows are ranked and permuted; see pooled_spearman.
+    """
+    if not (varies_inside(x, groups) & varies_inside(y, groups)).any():
         return UNDEFINED
     ones = np.ones((1, len(x)))
-    value = float(weighted_spearman(x, y, ones)[0])
-    bounds = interval(bootstrap(lambda weights: weighted_spearman(x, y, weights), cells, generator))
-    ranks_x, ranks_y = (centre_inside(weighted_ranks(column, ones)[0], bands) for column in (x, y))
+    value = float(pooled_spearman(x, y, groups, ones)[0])
+    bounds = interval(bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator))
+    ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
     chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
     sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
-    permuted = np.concatenate([ranks_y[permute(bands, size, generator)] @ ranks_x for size in sizes])
+    permuted = np.concatenate([ranks_y[permute(groups, size, generator)] @ ranks_x for size in sizes])
     return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0)))
 
 

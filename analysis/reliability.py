@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.averages import average_patterns
 from analysis.correlations import Estimate, correlate_spearman
 from analysis.protocol import OUTCOMES
-from analysis.resampling import Groups, Vector, design_cells
+from analysis.resampling import Groups, Vector, centre_inside, design_cells
 from search_spaces.sampling import derive_generator
 
 
@@ -69,28 +69,33 @@ def measure_reliability(complete: pd.DataFrame, outcome: str) -> Reliability:
     return Reliability(outcome, n, k, single_seed, paired_mean, max(paired_mean, 0.0) ** 0.5)
 
 
-def measure_mean_reliability(values: Vector, rows: Groups) -> float | None:
+def measure_mean_reliability(values: Vector, rows: Groups, groups: Groups | None = None) -> float | None:
     """Reliability of a pattern's mean over its repeats, one-way random effects, unequal numbers of repeats allowed.
 
     Between-pattern variance by the analysis of variance (Searle, Casella and McCulloch, Variance Components, 1992,
     section 3.6); the error of a mean is averaged over patterns. With k repeats each it is 1 - MS_within / MS_between.
+    With groups both mean squares are inside groups, pooled: a difference between groups is none between patterns.
 
     Args:
         values: shape (n,), one a repeat.
         rows: shape (n,), the pattern's number of each.
+        groups: shape (n,), the group's number of each; a pattern lies in one group.
 
     Returns:
         At most 1, below 0 where repeats differ more than patterns do; None without repeats or without variance.
     """
-    _, rows = np.unique(rows, return_inverse=True)
-    sizes = np.bincount(rows)
-    n, n_patterns = len(values), len(sizes)
-    if n_patterns < 2 or n == n_patterns:
+    _, firsts, rows = np.unique(rows, return_index=True, return_inverse=True)
+    _, groups = np.unique(np.zeros_like(rows) if groups is None else groups, return_inverse=True)
+    sizes, group_of = np.bincount(rows), groups[firsts]
+    n, n_patterns, group_sizes = len(values), len(sizes), np.bincount(groups)
+    freedom = n_patterns - len(group_sizes)  # of patterns inside groups
+    if freedom < 1 or n == n_patterns:
         return None
+    values = centre_inside(values, groups)
     means = np.bincount(rows, values) / sizes
     within = float(((values - means[rows]) ** 2).sum() / (n - n_patterns))
-    between = float((sizes * (means - values.mean()) ** 2).sum() / (n_patterns - 1))
-    typical_size = (n - (sizes**2).sum() / n) / (n_patterns - 1)
+    between = float((sizes * means**2).sum() / freedom)
+    typical_size = (n - (np.bincount(group_of, sizes**2) / group_sizes).sum()) / freedom
     variance = (between - within) / typical_size
     total = variance + within * float((1 / sizes).mean())
     scale = float(np.abs(values).max(initial=0.0)) ** 2

@@ -3,19 +3,20 @@
 import csv
 import difflib
 import io
-import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.correlations import correlate_spearman
+from analysis.correlations import correlate_spearman, pooled_kendall, varies_inside
+from analysis.exact import average_exactly, order_exactly, parse_numbers, scale_exactly
 from analysis.reliability import measure_mean_reliability
-from analysis.resampling import Groups, Vector, number_groups, pool_single
+from analysis.resampling import Groups, number_groups
 from analysis.slopes import explain
 from search_spaces.errors import InputError
 from search_spaces.files import open_regular
@@ -24,19 +25,32 @@ from search_spaces.sampling import derive_generator
 MAX_BYTES = 100 * 10**6
 MAX_ROWS, MAX_COLUMNS = 10**6, 10**4  # the bootstrap of so many rows takes minutes
 LEAST_PATTERNS = 3
-MISSING = {"", "na", "n/a", "nan", "null", "none"}  # as R, pandas and SQL spell it, among numbers
-DIGITS = 12  # of a mean that count: 1e-17 between equal outcomes is no difference
+SAME = Fraction(1, 10**9)  # share by which a measure may differ between a pattern's repeats: rounding
+MAX_NAMED = 5  # groups
+STRATA = ("budget", "layers", "regime", "dataset", "network", "task", "stratum")  # columns that split a table
+
+Values = list[Fraction]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The rows that one measure can use, a pattern a row: its mean outcome, and the repeats behind it."""
+    """The rows that one measure can use.
 
+    Args:
+        measure, outcome: names of the columns.
+        x, y: a value a pattern, y the mean over its repeats, exact.
+        groups: shape (patterns,); names: of the groups by number.
+        repeats: every row's outcome, exact, and the pattern's number of each; None where no column tells patterns.
+    """
+
+    measure: str
+    outcome: str
     n_rows: int
-    x: Vector
-    y: Vector
+    x: Values
+    y: Values
     groups: Groups
-    ceiling: float | None
+    names: list[str]
+    repeats: tuple[Values, Groups] | None
 
 
 def correlate_table(
@@ -50,12 +64,13 @@ def correlate_table(
     """Spearman and Kendall correlations of measures with an outcome, from any CSV with a header.
 
     Rows that lack a value which a measure needs are left out for that measure: an empty field, or NA, NaN, null or
-    none among numbers.
+    none among numbers. Numbers are ranked as they are written, without rounding.
 
     Args:
         measures, outcome: columns of numbers.
-        group: a column inside whose values bootstrap and permutations stay; the coefficient is over all rows, so
-            levels of the outcome that differ between groups stay in it.
+        group: a column, or several separated by commas. Everything is then computed inside its groups and pooled over
+            them: ranks, resamples, permutations, R2 and ceiling. A group in which the measure or the outcome is
+            constant adds nothing.
         pattern: a column that tells repeats of one thing: rows of a group are averaged by it, and their spread gives
             the ceiling.
         seed: of bootstrap and permutations.
@@ -63,27 +78,43 @@ def correlate_table(
     Returns:
         For each measure: measure, n (rows used), patterns (distinct ones used), spearman, spearman_low, spearman_high
         (95 % bootstrap interval over patterns), kendall (tau-b), quadratic_r2, p_permutation (two-sided, of Spearman),
-        ceiling (sqrt of the reliability of a pattern's mean). Finite, or None where it is not defined.
+        ceiling (sqrt of the reliability of a pattern's mean): finite, or None where it is not defined. Further groups
+        (how many add something; None without a group column), strata (columns of STRATA that split the table, or its
+        groups, and are not in `group`), and note (why something is not defined or left out, or None). See
+        pooled_spearman, pooled_kendall, explain and measure_mean_reliability for how groups are pooled.
 
     Raises:
         InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a header twice, a column absent,
             text among numbers, an infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
     """
-    names = [*measures, outcome, *(name for name in (group, pattern) if name is not None)]
     if not measures:
         raise InputError("no measure is given; name one column at least")
-    columns = read_columns(path, names)
-    numbers = {name: _parse_numbers(columns[name], f"{path}: column {name}") for name in {*measures, outcome}}
-    labels = {name: columns[name] for name in (group, pattern) if name is not None}
+    group_names = group.split(",") if group is not None else []
+    pattern_names = [pattern] if pattern is not None else []
+    columns = read_columns(path, [*measures, outcome, *group_names, *pattern_names], STRATA)
+    numbers = {name: parse_numbers(columns[name], f"{path}: column {name}") for name in {*measures, outcome}}
+    n_rows = len(columns[outcome])
+    group_of = list(zip(*(columns[name] for name in group_names), strict=True)) if group_names else [()] * n_rows
+    pattern_of = columns[pattern] if pattern is not None else None
+    strata = _find_strata(columns, {*measures, outcome, *group_names, *pattern_names}, group_of)
     found = []
     for measure in dict.fromkeys(measures):
-        sample = _choose_rows(str(path), measure, outcome, numbers, group, pattern, labels)
-        found.append({"measure": measure} | _describe(sample, derive_generator(seed, "table", measure, outcome)))
+        sample = _choose_rows(str(path), measure, outcome, numbers, group_of, pattern_of)
+        generator = derive_generator(seed, "table", measure, outcome)
+        row = {"measure": measure} | _describe(sample, group_names, generator)
+        found.append(row | {"strata": strata, "note": _explain_gaps(sample, row)})
     return found
 
 
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """The named columns of a CSV, as text.
+def _find_strata(columns: dict[str, list[str]], used: set[str], group_of: Sequence[Hashable]) -> list[str]:
+    """Columns of STRATA, none of them used, that take more than one value inside a group."""
+    n_groups = len(set(group_of))
+    others = (name for name in STRATA if name in columns and name not in used)
+    return [name for name in others if len(set(zip(group_of, columns[name], strict=True))) > n_groups]
+
+
+def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The named columns of a CSV, as text, and those of the optional ones that it has.
 
     Raises:
         InputError: as of correlate_table.
@@ -91,14 +122,14 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     try:
         with open_regular(path, MAX_BYTES) as stream:
             lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-            return _pick_columns(csv.reader(lines, strict=True), path, list(dict.fromkeys(names)))
+            return _pick_columns(csv.reader(lines, strict=True), path, list(dict.fromkeys(names)), optional)
     except FileNotFoundError:
         raise InputError(f"no table at {path}; give a CSV file with a header") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
 
 
-def _pick_columns(reader: Any, path: Path, names: list[str]) -> dict[str, list[str]]:
+def _pick_columns(reader: Any, path: Path, names: list[str], optional: Sequence[str]) -> dict[str, list[str]]:
     header: list[str] = [name.strip() for name in next(reader, [])]
     if not header:
         raise InputError(f"{path} is not a CSV table: it is empty, where a header should be")
@@ -111,6 +142,7 @@ def _pick_columns(reader: Any, path: Path, names: list[str]) -> dict[str, list[s
     ((name, n_columns),) = Counter(header).most_common(1)
     if n_columns > 1:
         raise InputError(f"{path} has {n_columns} columns {name!r:.80}; give each its own name")
+    names += [name for name in optional if name in header and name not in names]
     places = [header.index(name) for name in names]
     rows: list[list[str]] = []
     for row in reader:
@@ -125,89 +157,105 @@ def _pick_columns(reader: Any, path: Path, names: list[str]) -> dict[str, list[s
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
-def _parse_numbers(texts: list[str], where: str) -> Vector:
-    """Texts as numbers, nan where missing."""
-    values = np.full(len(texts), np.nan)
-    for i, text in enumerate(texts):
-        if text.lower() in MISSING:
-            continue
-        try:
-            values[i] = float(text)
-        except ValueError:
-            raise InputError(f"{where} holds {text!r:.80} in data row {i + 1}; numbers alone can be ranked") from None
-        if math.isinf(values[i]):
-            raise InputError(f"{where} holds {text!r:.80} in data row {i + 1}; leave the field empty if it is missing")
-    return values
-
-
 def _choose_rows(
     path: str,
     measure: str,
     outcome: str,
-    numbers: dict[str, Vector],
-    group: str | None,
-    pattern: str | None,
-    labels: dict[str, list[str]],
+    numbers: dict[str, list[Fraction | None]],
+    group_of: Sequence[tuple[str, ...]],
+    pattern_of: list[str] | None,
 ) -> _Sample:
-    x, y = numbers[measure], numbers[outcome]
-    is_used = np.isfinite(x) & np.isfinite(y)
-    for texts in labels.values():
-        is_used &= np.array([text != "" for text in texts], dtype=bool)
-    rows = np.flatnonzero(is_used)
-    group_of = [labels[group][i] for i in rows] if group is not None else [""] * len(rows)
-    keys: list[Hashable] = [*range(len(rows))]
-    if pattern is not None:  # one that was measured in two groups counts in each
-        keys = [(name, labels[pattern][i]) for i, name in zip(rows, group_of, strict=True)]
-    repeats, groups = number_groups(keys), number_groups(group_of)
+    pairs = list(zip(numbers[measure], numbers[outcome], strict=True))
+    is_named = [all(group) and (pattern_of is None or pattern_of[i] != "") for i, group in enumerate(group_of)]
+    rows = [i for i, (x, y) in enumerate(pairs) if x is not None and y is not None and is_named[i]]
+    keys: list[Hashable] = [*rows]
+    if pattern_of is not None:  # one that was measured in two groups counts in each
+        keys = [(group_of[i], pattern_of[i]) for i in rows]
+    repeats, groups = number_groups(keys), number_groups(group_of[i] for i in rows)
     firsts = np.unique(repeats, return_index=True)[1]
     if len(firsts) < LEAST_PATTERNS:
         raise InputError(
-            f"{path}: {len(firsts)} usable patterns of {len(x)} rows for {measure} and {outcome}, "
-            f"{len(x) - len(rows)} rows lacking a value; at least {LEAST_PATTERNS} are needed"
+            f"{path}: {len(firsts)} usable patterns of {len(pairs)} rows for {measure} and {outcome}, "
+            f"{len(pairs) - len(rows)} rows lacking a value; at least {LEAST_PATTERNS} are needed"
         )
-    x, y = x[rows], y[rows]
-    _check_fixed(x, repeats, firsts, keys, f"{path}: {measure}")
-    reliability = measure_mean_reliability(y, repeats) if pattern is not None else None
-    means = np.bincount(repeats, y) / np.bincount(repeats) if len(firsts) < len(y) else y
-    ceiling = None if reliability is None else max(reliability, 0.0) ** 0.5
-    return _Sample(len(rows), x[firsts], _round(means), groups[firsts], ceiling)
+    xs, ys = ([value for i in rows if (value := numbers[name][i]) is not None] for name in (measure, outcome))
+    _check_fixed(xs, repeats, firsts, keys, f"{path}: {measure}")
+    return _Sample(
+        measure=measure,
+        outcome=outcome,
+        n_rows=len(rows),
+        x=[xs[i] for i in firsts],
+        y=average_exactly(ys, repeats) if len(firsts) < len(ys) else ys,
+        groups=groups[firsts],
+        names=[", ".join(group) for group in dict.fromkeys(group_of[i] for i in rows)],
+        repeats=None if pattern_of is None else (ys, repeats),
+    )
 
 
-def _check_fixed(values: Vector, repeats: Groups, firsts: NDArray[np.intp], keys: list[Hashable], what: str) -> None:
+def _check_fixed(values: Values, repeats: Groups, firsts: NDArray[np.intp], keys: list[Hashable], what: str) -> None:
     """Refuse a column that varies inside a pattern, naming the first pattern where it does."""
-    own = values[firsts][repeats]
-    differs = np.flatnonzero(abs(values - own) > 1e-9 * np.maximum(abs(values), abs(own)))
-    if len(differs):
-        raise InputError(
-            f"{what} varies inside pattern {_name(keys[differs[0]]):.80}, which should have one value; is it the right "
-            "column?"
-        )
+    for value, key, first in zip(values, keys, firsts[repeats].tolist(), strict=True):
+        own = values[first]
+        if value != own and abs(value - own) > max(abs(value), abs(own)) * SAME:
+            raise InputError(
+                f"{what} varies inside pattern {_name(key):.80}, which should have one value; is it the right column?"
+            )
 
 
 def _name(key: Hashable) -> str:
     """A pattern's key as its table has it, the group before it where there are groups."""
-    return repr(key[1]) + (f" of {key[0]!r}" if key[0] else "") if isinstance(key, tuple) else repr(key)
+    if not isinstance(key, tuple):
+        return repr(key)
+    group, name = key
+    return repr(name) + (f" of {', '.join(group)!r}" if group else "")
 
 
-def _round(values: Vector) -> Vector:
-    """To DIGITS significant digits of the largest."""
-    largest = float(np.abs(values).max(initial=0.0))
-    return values.round(DIGITS - 1 - math.floor(math.log10(largest))) if largest > 0 else values
-
-
-def _describe(sample: _Sample, generator: np.random.Generator) -> dict[str, Any]:
-    from scipy.stats import kendalltau  # a second
-
-    estimate = correlate_spearman(sample.x, sample.y, pool_single(sample.groups), sample.groups, generator)
-    is_defined = estimate.value is not None
+def _describe(sample: _Sample, group_names: Sequence[str], generator: np.random.Generator) -> dict[str, Any]:
+    x, y, groups = order_exactly(sample.x), order_exactly(sample.y), sample.groups
+    is_used = varies_inside(x, groups) & varies_inside(y, groups)
+    estimate = correlate_spearman(x, y, groups, groups, generator)
+    scaled_x, scaled_y = scale_exactly(sample.x), scale_exactly(sample.y)
+    quadratic_r2 = explain(scaled_x[is_used], scaled_y[is_used], groups[is_used])[1]
     return {
         "n": sample.n_rows,
         "patterns": len(sample.x),
         "spearman": estimate.value,
         "spearman_low": estimate.low,
         "spearman_high": estimate.high,
-        "kendall": float(kendalltau(sample.x, sample.y).statistic) if is_defined else None,
-        "quadratic_r2": explain(sample.x, sample.y)[1],
+        "kendall": pooled_kendall(x, y, groups),
+        "quadratic_r2": quadratic_r2,
         "p_permutation": estimate.p_value,
-        "ceiling": sample.ceiling,
+        "ceiling": _measure_ceiling(sample, is_used),
+        "groups": len(np.unique(groups[is_used])) if group_names else None,
     }
+
+
+def _measure_ceiling(sample: _Sample, is_used: NDArray[np.bool_]) -> float | None:
+    """The largest correlation that the repeats' noise leaves on average; None without repeats."""
+    if sample.repeats is None or not is_used.any():
+        return None
+    values, repeats = scale_exactly(sample.repeats[0]), sample.repeats[1]
+    rows = is_used[repeats]
+    reliability = measure_mean_reliability(values[rows], repeats[rows], sample.groups[repeats][rows])
+    return None if reliability is None else max(reliability, 0.0) ** 0.5
+
+
+def _explain_gaps(sample: _Sample, row: dict[str, Any]) -> str | None:
+    """Say which column is constant, or in which groups one is, or why there is no interval; None where all is well."""
+    columns = {sample.measure: sample.x, sample.outcome: sample.y}
+    constant = [name for name, values in columns.items() if len(set(values)) == 1]
+    if constant:
+        verb = "are" if len(constant) > 1 else "is"
+        return f"{' and '.join(constant)} {verb} constant, so no correlation is defined"
+    notes = []
+    varying = {name: varies_inside(order_exactly(values), sample.groups) for name, values in columns.items()}
+    left_out = np.setdiff1d(sample.groups, sample.groups[np.logical_and(*varying.values())]).tolist()
+    if left_out:
+        names = " or ".join(name for name, is_varying in varying.items() if not is_varying.all())
+        shown = "; ".join(sample.names[group] for group in left_out[:MAX_NAMED])
+        more = " and others" if len(left_out) > MAX_NAMED else ""
+        share = f"{len(left_out)} of {len(sample.names)} groups"
+        notes.append(f"{names} is constant in {share}, which add nothing: {shown:.200}{more}")
+    if row["spearman"] is not None and row["spearman_low"] is None:
+        notes.append("no interval is defined: a resample of groups so small holds one pattern of each")
+    return "; ".join(notes) or None

@@ -298,3 +298,16 @@ def test_an_exported_pattern_is_exported_again(
     again = command_line("export", "--pattern", exported_folder / "template.json", "--to", tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / exported_folder.name / "template.json").exists()
+
+
+def test_correlate_says_what_splits_a_table_and_prints_no_p_of_0(command_line: CommandLine, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{i},{2 * i + 40 * (i % 2)},3,{'ab'[i % 2]},{24 + i // 12}" for i in range(24)]
+    table.write_text("\n".join(["x,y,flat,regime,layers", *rows]))
+    done = command_line("correlate", table, "--measure", "x,flat", "--outcome", "y", "--group", "regime")
+    assert done.returncode == 0
+    assert "--group regime,layers" in done.stderr
+    assert "1.000" in done.stdout
+    assert "<0.001" in done.stdout
+    assert "0.000" not in done.stdout
+    assert "flat is constant" in done.stdout

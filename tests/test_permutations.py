@@ -105,6 +105,9 @@ def _check_two_sided(n_draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in null:
         assert low <= null[name] <= high, (name, null)
         assert min(up[name], down[name]) > 0.7 * n_draws, (name, up, down)
+        if name == "alone":  # ranked inside groups: a slope down is a slope up in the mirror
+            table = np.array([[count, n_draws - count] for count in (up[name], down[name])])
+            assert scipy.stats.fisher_exact(table).pvalue > 0.001, (name, up, down)
         # Ranks over all groups are no mirror images of each other, so the power may differ by a few in a hundred.
         assert abs(up[name] - down[name]) <= 0.1 * n_draws + 4 * (2 * 0.1 * n_draws) ** 0.5, (name, up, down)
 

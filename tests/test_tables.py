@@ -10,8 +10,8 @@ from analysis.reliability import measure_mean_reliability
 from analysis.tables import correlate_table
 from search_spaces.errors import InputError
 
-KEYS = ["measure", "n", "patterns", "spearman", "spearman_low", "spearman_high", "kendall", "quadratic_r2",
-        "p_permutation", "ceiling"]  # fmt: skip
+NUMBERS = ["spearman", "spearman_low", "spearman_high", "kendall", "quadratic_r2", "p_permutation", "ceiling"]
+KEYS = ["measure", "n", "patterns", *NUMBERS, "groups", "strata", "note"]
 
 
 def _write(tmp_path: Path, text: str) -> Path:
@@ -52,7 +52,9 @@ def test_every_number_by_a_second_computation(tmp_path: Path) -> None:
         ).pvalue, abs=0.06,
     )  # fmt: skip
     assert first["ceiling"] is None
-    assert {key: flat[key] for key in KEYS[3:]} == dict.fromkeys(KEYS[3:])
+    assert {key: flat[key] for key in NUMBERS} == dict.fromkeys(NUMBERS)
+    assert flat["note"].startswith("flat is constant")
+    assert first["note"] is first["groups"] is None
     assert json.loads(json.dumps([first, flat], allow_nan=False)) == correlate_table(path, ["x", "flat"], "y")
 
 
@@ -61,10 +63,17 @@ def test_repeats_are_averaged_and_give_the_ceiling(tmp_path: Path) -> None:
     path = _write(tmp_path, frame.to_csv(index=False))
     (found,) = correlate_table(path, ["x"], "y", group="group", pattern="name")
     means = frame.groupby("name", sort=False)[["x", "y"]].mean()
-    assert (found["n"], found["patterns"]) == (60, 20)
-    assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(means["x"], means["y"]).statistic)
+    assert (found["n"], found["patterns"], found["groups"]) == (60, 20, 2)
+    ranks = [
+        np.concatenate([scipy.stats.rankdata(half) - 5.5 for half in np.split(means[name].to_numpy(), 2)])
+        for name in ("x", "y")
+    ]
+    assert found["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic)
+    (plain,) = correlate_table(path, ["x"], "y", pattern="name")
+    assert plain["spearman"] == pytest.approx(scipy.stats.spearmanr(means["x"], means["y"]).statistic)
     f_value = scipy.stats.f_oneway(*frame["y"].to_numpy().reshape(20, 3)).statistic
-    assert found["ceiling"] == pytest.approx((1 - 1 / f_value) ** 0.5)
+    assert plain["ceiling"] == pytest.approx((1 - 1 / f_value) ** 0.5)
+    assert found["ceiling"] < plain["ceiling"]  # the groups differ
 
 
 def test_reliability_of_unequal_repeats() -> None:
@@ -161,5 +170,94 @@ def test_groups_of_the_permutations(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": level + generator.normal(size=30), "y": level + generator.normal(size=30)})
     path = _write(tmp_path, frame.assign(g=level).to_csv(index=False))
     (free,), (inside,) = correlate_table(path, ["x"], "y"), correlate_table(path, ["x"], "y", group="g")
-    assert free["spearman"] == inside["spearman"]
+    assert inside["spearman"] < 0.2 < 0.7 < free["spearman"]
     assert free["p_permutation"] < 0.01 < 0.05 < inside["p_permutation"]
+
+
+def test_groups_are_pooled_after_ranking_inside_them(tmp_path: Path) -> None:
+    steps, level = np.tile(np.arange(12), 3), np.repeat([0, 20, 40], 12)
+    frame = pd.DataFrame({"group": level, "x": level + steps, "y": level + 12 - steps / 2})
+    path = _write(tmp_path, frame.to_csv(index=False))
+    (found,) = correlate_table(path, ["x"], "y", group="group")
+    assert [found[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")] == pytest.approx([-1] * 4)
+    assert found["p_permutation"] == pytest.approx(1 / 2001)  # no other order is as far, up or down
+    assert found["quadratic_r2"] == pytest.approx(1.0)
+    (pooled,) = correlate_table(path, ["x"], "y")
+    assert pooled["spearman"] > 0.6
+
+
+def test_the_ceiling_of_groups_leaves_out_what_differs_between_them(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    frame = pd.DataFrame({"name": np.repeat(np.arange(60), 3), "group": np.repeat(["a", "b"], 90)})
+    frame["x"] = frame["name"].astype(float)
+    frame["y"] = 10.0 * (frame["group"] == "b") + generator.normal(size=180)  # nothing but noise inside a group
+    path = _write(tmp_path, frame.to_csv(index=False))
+    (pooled,), (inside,) = (correlate_table(path, ["x"], "y", group=group, pattern="name") for group in (None, "group"))
+    assert pooled["ceiling"] > 0.95
+    assert inside["ceiling"] < 0.5
+
+
+def test_groups_of_several_columns_and_those_that_add_nothing(tmp_path: Path) -> None:
+    rows = [f"{i % 4},{(i * 7) % 5},{'ab'[i // 16]},{'cd'[i // 8 % 2]}" for i in range(32)]
+    flat = [f"3,{i},e,c" for i in range(4)] + ["1,2,f,d"]
+    path = _write(tmp_path, "\n".join(["x,y,first,second", *rows]))
+    (expected,) = correlate_table(path, ["x"], "y", group="first,second")
+    assert (expected["groups"], expected["note"]) == (4, None)
+    (found,) = correlate_table(
+        _write(tmp_path, "\n".join(["x,y,first,second", *rows, *flat])), ["x"], "y", group="first,second"
+    )
+    assert (found["groups"], found["patterns"]) == (4, 37)
+    for name in ("spearman", "kendall", "quadratic_r2"):
+        assert found[name] == pytest.approx(expected[name])
+    assert "x or y is constant in 2 of 6 groups" in found["note"]
+    assert "e, c; f, d" in found["note"]
+
+
+def test_groups_too_small_to_be_drawn_again_give_no_interval_and_say_so(tmp_path: Path) -> None:
+    path = _write(tmp_path, "x,y,g\n" + "".join(f"{i},{i * i % 7},{i // 2}\n" for i in range(10)))
+    (found,) = correlate_table(path, ["x"], "y", group="g")
+    assert found["spearman"] is not None
+    assert found["spearman_low"] is found["spearman_high"] is None
+    assert "interval" in found["note"]
+
+
+def test_columns_that_split_a_table_into_strata_are_named(tmp_path: Path) -> None:
+    head, rows = "x,y,regime,layers,dataset", [f"{i},{i % 5},{'ab'[i % 2]},{24 + i // 6},digits" for i in range(12)]
+    path = _write(tmp_path, "\n".join([head, *rows]))
+    asked = {None: ["layers", "regime"], "regime": ["layers"], "layers,regime": [], "regime,layers": []}
+    assert {group: correlate_table(path, ["x"], "y", group=group)[0]["strata"] for group in asked} == asked
+    assert correlate_table(path, ["layers"], "y", group="regime")[0]["strata"] == []
+
+
+def test_no_value_is_rounded_by_anothers_size(tmp_path: Path) -> None:
+    losses = [f"{0.5 + 0.01 * i:.4f}" for i in range(39)]
+    for largest in ("1e15", "1e300"):
+        table = "x,y\n" + "".join(f"{i},{loss}\n" for i, loss in enumerate([*losses, largest]))
+        (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+        assert [found[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")] == [1.0] * 4
+        assert 0 < found["quadratic_r2"] < 1
+
+
+@pytest.mark.parametrize("exponent", [-290, -200, -20, 20, 200, 290])
+def test_no_size_of_a_column_changes_a_number(tmp_path: Path, exponent: int) -> None:
+    x, y = [1, 2, 3, 4, 5, 6, 7, 8], [26, 17, 10, 5, 2, 1, 4, 4]
+
+    def measure(first: int, second: int) -> dict[str, object]:
+        rows = "".join(f"{a}e{first},{b}e{second},{i // 2}\n" for i, (a, b) in enumerate(zip(x, y, strict=True)))
+        return correlate_table(_write(tmp_path, "x,y,name\n" + rows), ["x"], "y")[0]
+
+    assert measure(exponent, -exponent) == measure(0, exponent) == measure(0, 0)
+
+
+def test_whole_numbers_beyond_the_floats_keep_their_order(tmp_path: Path) -> None:
+    table = "x,y\n" + "".join(f"{2**60 + i},{2**61 - i * i}\n" for i in range(9))
+    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+    assert found["spearman"] == found["kendall"] == -1.0
+    assert found["quadratic_r2"] == pytest.approx(1.0)
+
+
+def test_equal_means_of_repeats_are_ties(tmp_path: Path) -> None:
+    table = "x,y,name\n1,0.1,a\n1,0.2,a\n1,0.3,a\n2,0.2,b\n2,0.2,b\n2,0.2,b\n3,0.3,c\n3,0.2,c\n3,0.1,c\n"
+    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y", pattern="name")
+    assert found["spearman"] is None
+    assert found["note"].startswith("y is constant")
