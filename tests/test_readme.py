@@ -15,6 +15,7 @@ from conftest import ROOT
 
 from nas.contestants import CAPTURED, COHORTS, COMPILED, EAGER, GROUPED
 from nas.proposals import STRATEGIES
+from run_search import app
 from search_spaces.arcs import draw_arcs
 from search_spaces.templates import find_template
 
@@ -58,6 +59,20 @@ def test_there_are_two_commands_that_search_and_test() -> None:
     assert ".venv/bin/python run_search.py search --run runs/first " in search
     assert test.endswith("&& .venv/bin/python -m pytest -q")
     assert all(command.startswith("python3 -m venv .venv && ") for command in (search, test))
+
+
+def test_the_checklist_denies_nothing_that_exists() -> None:
+    text = (ROOT / "docs" / "checklist.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ((?:yes|no|in part) \| .*) \|$", text, re.MULTILINE))
+    for point, command in (("final evaluation", "export --final"), ("Tabular", "compare-strategies")):
+        (row,) = (row for name, row in rows.items() if point in name)
+        assert not row.startswith("no")
+        assert f"`{command}`" in row
+        assert command.split()[0] in {one.name for one in app.registered_commands} | {
+            str(one.callback.__name__) for one in app.registered_commands if one.callback
+        }
+    named = re.findall(r"`((?:nas|search_spaces|analysis|docs)/[^`]*)`", text)
+    assert named and all((ROOT / name).exists() for name in named)
 
 
 @pytest.mark.parametrize("name", ["log", "midpoint"])
