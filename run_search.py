@@ -830,7 +830,10 @@ def _annotate(console: "Console", run: Path) -> None:
 
 def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path) -> None:
     from analysis.averages import average_patterns, summarise_status
+    from analysis.guessing import list_unlearned
 
+    for sentence in list_unlearned(results):
+        console.print(sentence)
     status = summarise_status(results)
     best = average_patterns(results.candidates).iloc[0]
     name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
@@ -875,6 +878,7 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
 
 def _print_status(results: "Run", as_json: bool) -> None:
     from analysis.averages import summarise_status
+    from analysis.guessing import list_unlearned
 
     summary = summarise_status(results)
     if as_json:
@@ -883,6 +887,8 @@ def _print_status(results: "Run", as_json: bool) -> None:
     best = summary.pop("best")
     _console().print(", ".join(f"{name} {value}" for name, value in summary.items()))
     if best:
+        for sentence in list_unlearned(results):
+            _console().print(sentence)
         _console().print(f"best {best['key'][:12]}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
 
 
@@ -1242,7 +1248,7 @@ def correlate(
 ) -> None:
     """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
     from analysis.tables import correlate_table
-    from analysis.wording import format_p
+    from analysis.wording import format_interval, format_p
     from search_spaces.shown import quote, show
 
     rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
@@ -1274,8 +1280,8 @@ def correlate(
         table.add_column(heading, justify="left" if heading == "measure" else "right")
     for row in rows:
         shown_by_three = ("spearman", "kendall", "quadratic_r2", "ceiling")
-        numbers = {name: "-" if row[name] is None else f"{row[name]:.3f}" for name in shown_by_three}
-        interval = "-" if row["spearman_low"] is None else f"{row['spearman_low']:+.2f} to {row['spearman_high']:+.2f}"
+        numbers = {name: "-" if row[name] is None else f"{row[name]:z.3f}" for name in shown_by_three}
+        interval = format_interval(row["spearman_low"], row["spearman_high"])
         shown = [numbers["kendall"], format_p(row["p_permutation"]), numbers["quadratic_r2"], numbers["ceiling"]]
         table.add_row(show(row["measure"]), str(row["n"]), str(row["patterns"]), numbers["spearman"], interval, *shown)
     _console().print(table)
@@ -1350,7 +1356,15 @@ def compare_networks(
 
 def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
     from analysis.lineup import rank_networks
-    from analysis.lineup_sections import COSTS, RESULTS, describe_lineup, format_cost, format_result, summarise_lineup
+    from analysis.lineup_sections import (
+        COSTS,
+        RESULTS,
+        describe_lineup,
+        format_cost,
+        format_result,
+        learn_lineup,
+        summarise_lineup,
+    )
 
     results = _read(run)
     standings = rank_networks(results)
@@ -1370,7 +1384,7 @@ def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
         for one in standings:
             table.add_row(*describe(one))
         console.print(table)
-    console.print(summarise_lineup(standings))
+    console.print(summarise_lineup(standings, learn_lineup(results)))
 
 
 @app.command("compare-strategies")
@@ -1496,7 +1510,7 @@ def _print_regret(console: "Console", regrets: "Regrets", caption: str, seeds: t
 
 def _format_estimate(row: dict[str, Any], name: str, sign: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return "-" if value is None else f"{value:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
+    return "-" if value is None else f"{value:{sign}z.4f} ({low:{sign}z.4f} to {high:{sign}z.4f})"  # z: no -0.0000
 
 
 @app.command()

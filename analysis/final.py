@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.averages import average_patterns
-from analysis.protocol import CONFIDENCE
+from analysis.guessing import Learning, measure_learning, read_guessing
+from analysis.intervals import SHARE, SHARES_APART, student_interval
 from analysis.results import STRATUM, Run, read_run
 from search_spaces.files import FINAL
 
@@ -24,7 +23,8 @@ class FinalAccuracy:
     Args:
         template, strategy, budget, layers, regime: as its run has them.
         n_seeds: of the final trainings.
-        test_accuracy: mean over them, 0..1; low, high: CONFIDENCE interval by Student's t over them, None for one seed.
+        test_accuracy: mean over them, 0..1; low, high: interval by student_interval over them, None for one
+            seed and for seeds that gave the same.
         test_loss: mean cross-entropy in nats.
         difference, difference_low, difference_high: test accuracy less that of the stratum's best named template by
             validation, paired by seed; None for that template itself and where there is none.
@@ -60,6 +60,7 @@ class Final:
         epochs: of the final trainings; several where regimes differ.
         n_left: trainings that have no outcome yet.
         rows: one a pattern and stratum, in the order of the run's own ranking.
+        learning: mean accuracy of all of them, next to what guessing reaches on the test images.
     """
 
     at: str | None
@@ -68,6 +69,7 @@ class Final:
     epochs: tuple[int, ...]
     n_left: int
     rows: tuple[FinalAccuracy, ...]
+    learning: Learning | None = None
 
 
 def choose_patterns(run: Run, top: int) -> pd.DataFrame:
@@ -106,6 +108,7 @@ def measure_final(run: Run) -> Final | None:
         epochs=tuple(sorted({one["training"]["epochs"] for one in planned["strata"]})),
         n_left=len(planned["order"]) - int(final.candidates["state"].isin(["complete", "failed"]).sum()),
         rows=tuple(rows),
+        learning=measure_learning(complete, read_guessing(final)),
     )
 
 
@@ -151,8 +154,8 @@ def _measure_stratum(
     for key, row in patterns.items():
         own = accuracies[key]
         differences = own.iloc[:0] if best is None or best == key else (own - accuracies[best]).dropna()
-        low, high = student_interval(own)
-        difference_low, difference_high = student_interval(differences)
+        low, high = student_interval(own, SHARE)
+        difference_low, difference_high = student_interval(differences, SHARES_APART)
         budget, layers, regime, _ = _place(row)
         rows = complete[complete["key"] == key].sort_values("seed")
         found.append(
@@ -176,12 +179,3 @@ def _measure_stratum(
             )
         )
     return found
-
-
-def student_interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
-    """Student's t interval of a mean, CONFIDENCE; None for fewer than two values."""
-    n = len(values)
-    if n < 2:
-        return None, None
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std() / np.sqrt(n))
-    return float(values.mean()) - half, float(values.mean()) + half

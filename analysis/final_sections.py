@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from analysis.document import Block, Heading, Paragraph, Table
 from analysis.final import Final, FinalAccuracy
-from analysis.wording import NONE, format_interval
+from analysis.guessing import describe_guessing, explain_unlearned
+from analysis.wording import NONE, capitalise, format_interval, format_signed
 
 
 def build_final(final: Final) -> Iterator[Block]:
@@ -18,17 +19,21 @@ def build_final(final: Final) -> Iterator[Block]:
         + (f" {final.n_left} of the trainings are still to come." if final.n_left else ""),
         kind="notice",
     )
+    if final.learning is not None and not final.learning.is_better:
+        yield Paragraph(f"Not learned: {explain_unlearned(final.learning, 'test images')}.", kind="notice")
     has_strata = len({(one.budget, one.layers, one.regime) for one in final.rows}) > 1
     header = ("pattern", *(("stratum",) if has_strata else ()), "seeds", "test accuracy (%)", "95 % interval")
     header += ("less the best template (points)", "95 % interval", "in the search (%)")
     yield Table(header, tuple(_row(one, has_strata) for one in final.rows))
     error = _sampling_error(final)
+    guessing = None if final.learning is None else describe_guessing(final.learning.guessing, "test images")
     yield Paragraph(
         "Each was trained anew with seeds that the search did not have, on training and validation images together. "
         "Intervals are over seeds, by Student's t; differences are paired by seed, to the named template that was best "
         "in the search. The search's own accuracy is on fewer training images, and that of a pattern that was picked "
         "by it is too high."
         + (f" Another draw of test images would move an accuracy by about {error:.1f} points." if error else "")
+        + (f" {capitalise(guessing)}." if guessing else "")
     )
 
 
@@ -42,7 +47,7 @@ def _row(one: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
         str(one.n_seeds),
         f"{100 * one.test_accuracy:.2f}",
         NONE if low is None else f"{low:.2f} to {high:.2f}",
-        NONE if one.difference is None else f"{100 * one.difference:+.2f}",
+        NONE if one.difference is None else format_signed(100 * one.difference),
         format_interval(below, above),
         NONE if one.validation_accuracy is None else f"{100 * one.validation_accuracy:.2f}",
     )

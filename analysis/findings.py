@@ -12,6 +12,8 @@ from analysis.adherence import Adherence, check_adherence
 from analysis.averages import average_patterns, summarise_status
 from analysis.comparison import Comparison, compare_templates
 from analysis.final import Final, measure_final
+from analysis.guessing import read_guessing
+from analysis.intervals import RANGES
 from analysis.levels import Level, measure_levels
 from analysis.protocol import OUTCOMES
 from analysis.reach import Reach, measure_uniform_reach
@@ -95,7 +97,8 @@ def find(run: Run) -> Findings:
     planned = run.plan["strata"] if run.plan else []
     checks = {one["regime"]: one["checks"] for one in planned if one["checks"] is not None}
     distance = run.plan["cells"][0]["distance"] if run.plan and run.plan["cells"] else "mean_bd"
-    strata = analyse_candidates(run.candidates, run_seed, distance, tuple(checks))
+    guessing = read_guessing(run)
+    strata = analyse_candidates(run.candidates, run_seed, distance, tuple(checks), guessing)
     if not strata:
         raise NothingUsableError(_explain_nothing(run, status))
     fidelity = [
@@ -110,7 +113,7 @@ def find(run: Run) -> Findings:
         views = tuple(sorted(views, key=lambda view: (view.stratum.layers, view.patterns["connections"].min())))
     adherence = check_adherence(run) if run.plan else None
     verdict = summarise_verdicts([view.stratum for view in views])
-    tradeoffs = measure_tradeoffs(run.candidates) if run.plan is None else ()
+    tradeoffs = measure_tradeoffs(run.candidates, guessing) if run.plan is None else ()
     return Findings(run, status, verdict, views, adherence, tuple(fidelity), tradeoffs, measure_final(run))
 
 
@@ -146,7 +149,9 @@ def _level_outcomes(patterns: pd.DataFrame) -> pd.DataFrame:
     levelled = {}
     for outcome in OUTCOMES:
         full = patterns.loc[patterns["all_seeds"], outcome].mean()
-        levelled[outcome] = (patterns[f"{outcome}_centred"] + full).fillna(patterns[outcome])
+        # Of a pattern that lacks seeds the level may come out where no outcome can be.
+        level = (patterns[f"{outcome}_centred"] + full).clip(*RANGES[outcome])
+        levelled[outcome] = level.fillna(patterns[outcome])
     return patterns.assign(**levelled)
 
 
@@ -174,6 +179,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
         "config": findings.run.config,
         "environment": findings.run.environment,
         "data": findings.run.data,
+        "guessing": dataclasses.asdict(read_guessing(findings.run)),
     }
     clean: dict[str, Any] = _clean(summary)
     return clean
@@ -185,6 +191,7 @@ def _summarise_view(view: View) -> dict[str, Any]:
     best = view.patterns[columns].head(N_BEST).to_dict("records")
     return {
         "statistics": dataclasses.asdict(view.stratum),
+        "is_learned": None if view.stratum.learning is None else view.stratum.learning.is_better,
         "uniform_reach": dataclasses.asdict(view.uniform) if view.uniform else None,
         "templates": [dataclasses.asdict(one) for one in view.comparisons],
         "levels": [dataclasses.asdict(one) for one in view.levels],

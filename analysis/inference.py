@@ -52,6 +52,8 @@ class Primary:
         turning_point: of the quadratic in the rank of distance, in hops; None where there is none in the sample.
         is_inside: it lies between the 10 % and 90 % quantiles of distance.
         middle_is_best: the quadratic's sign: True where its middle is the better one.
+        span_turning_point, span_is_inside, middle_span_is_best: the same of the quadratic in the rank of span, given
+            distance and its square.
     """
 
     outcome: str
@@ -63,6 +65,9 @@ class Primary:
     turning_point: float | None
     is_inside: bool
     middle_is_best: bool | None
+    span_turning_point: float | None = None
+    span_is_inside: bool = False
+    middle_span_is_best: bool | None = None
 
     def test(self, name: str) -> PrimaryTest:
         """The test of that name."""
@@ -96,11 +101,8 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         tested, held, groups = designs[name]
         statistic, p_value = permute_wald(np.stack(tested, 1), np.stack(held, 1), rank_y, groups, generator)
         tests.append(PrimaryTest(name, statistic, p_value, None))
-    turning_rank, curvature = _turn([constant, rank_span, square_span, rank_x, square_x], rank_y)
-    turning_point = None
-    if turning_rank is not None and rank_x.min() <= turning_rank <= rank_x.max():
-        turning_point = float(np.interp(turning_rank, np.sort(rank_x), np.sort(x)))
-    low, high = np.quantile(x, INNER)
+    turning_point, is_inside, curvature = _turn(x, [constant, rank_span, square_span, rank_x, square_x], rank_y)
+    in_span = _turn(span, [constant, rank_x, square_x, rank_span, square_span], rank_y)
     return Primary(
         outcome=outcome,
         distance=distance,
@@ -109,8 +111,11 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         partial=_estimate_partial(x, y, span, design_cells(rows), tests[0].p_value, generator),
         span_partial=_finite(weighted_partial(span, y, x, ones)[0]),
         turning_point=turning_point,
-        is_inside=turning_point is not None and bool(low <= turning_point <= high),
-        middle_is_best=None if curvature == 0 else (curvature > 0) == LOWER_IS_BETTER[outcome],
+        is_inside=is_inside,
+        middle_is_best=_is_middle_best(curvature, outcome),
+        span_turning_point=in_span[0],
+        span_is_inside=in_span[1],
+        middle_span_is_best=_is_middle_best(in_span[2], outcome),
     )
 
 
@@ -206,13 +211,31 @@ def _basis(columns: Vector, tolerance: float) -> Vector:
     return kept
 
 
-def _turn(columns: list[Vector], y: Vector) -> tuple[float | None, float]:
-    """Where the quadratic in the last but one column turns, and its sign; the last column is that one's square."""
+def _turn(x: Vector, columns: list[Vector], y: Vector) -> tuple[float | None, bool, float]:
+    """Where the quadratic in the rank of x turns, whether between the INNER quantiles of x, and its sign.
+
+    Args:
+        x: shape (n,).
+        columns: what y is fitted to, each of shape (n,); the last but one is the rank of x, the last its square.
+
+    Returns:
+        The turning point in x's own unit is None where it is outside the sample.
+    """
     coefficients = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
     linear, square = float(coefficients[-2]), float(coefficients[-1])
     if abs(square) < 1e-9:
-        return None, 0.0
-    return -linear / (2 * square), square
+        return None, False, 0.0
+    rank, turning_rank = columns[-2], -linear / (2 * square)
+    if not rank.min() <= turning_rank <= rank.max():
+        return None, False, square
+    turning_point = float(np.interp(turning_rank, np.sort(rank), np.sort(x)))
+    low, high = np.quantile(x, INNER)
+    return turning_point, bool(low <= turning_point <= high), square
+
+
+def _is_middle_best(curvature: float, outcome: str) -> bool | None:
+    """Whether the middle of a quadratic is better than its ends; None where it is straight."""
+    return None if curvature == 0 else (curvature > 0) == LOWER_IS_BETTER[outcome]
 
 
 def _estimate_partial(

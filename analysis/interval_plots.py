@@ -19,6 +19,7 @@ from analysis.figure_style import (
     style_axes,
     wrap_text,
 )
+from analysis.wording import format_signed
 
 LINE = 0.21  # inches of height for one line of text
 LABEL_WIDTH = 42  # characters; longer labels take several lines
@@ -184,6 +185,8 @@ def _write_right(axes: Axes, text: str, place: float, weight: str) -> None:
 
 def _format_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:
     """Three digits after the point: losses and accuracies differ in the second and third."""
-    text = f"{value:{sign}.3f}"
-    text = text if low is None or high is None else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    value_text, *ends = (
+        "" if number is None else format_signed(number, 3) if sign else f"{number:.3f}" for number in (value, low, high)
+    )
+    text = f"{value_text} [{ends[0]}, {ends[1]}]" if all(ends) else value_text
     return text.replace("-", "\u2212")

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.averages import average_patterns
-from analysis.protocol import CONFIDENCE, OUTCOMES, SAMPLED
+from analysis.intervals import RANGES, clip, student_interval
+from analysis.protocol import OUTCOMES, SAMPLED
 
 GROUPS = ("optimum", "control", "random", "design", "reversal")
 
@@ -20,8 +19,8 @@ class Level:
         name: a template's, or a strategy's for all its patterns together.
         n_patterns: 1 for a template; n_seeds: that its patterns have.
         mean_bd: mean over its patterns, in hops.
-        value: in the outcome's unit; low, high: CONFIDENCE interval by Student's t, or None. A template's is over its
-            seeds, each seed's own mean over the sampled patterns taken out; a group's is over its patterns.
+        value: in the outcome's unit and range; low, high: interval by student_interval, or None. A template's is over
+            its seeds, each seed's own mean over the sampled patterns taken out; a group's is over its patterns.
     """
 
     name: str
@@ -60,11 +59,10 @@ def measure_levels(complete: pd.DataFrame) -> tuple[Level, ...]:
 
 
 def _measure(name: str, outcome: str, rows: pd.DataFrame, values: "pd.Series[float]", level: float) -> Level | None:
-    n = len(values)
-    if n == 0:
+    if values.empty:
         return None
-    mean = level + float(values.mean())
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std() / np.sqrt(n)) if n > 1 else None
+    mean = clip(level + float(values.mean()), RANGES[outcome])  # seeds that a pattern lacks may have moved it outside
+    low, high = student_interval(values, RANGES[outcome], centre=mean)
     return Level(
         name=name,
         outcome=outcome,
@@ -72,6 +70,6 @@ def _measure(name: str, outcome: str, rows: pd.DataFrame, values: "pd.Series[flo
         n_seeds=int(rows["seed"].nunique()),
         mean_bd=float(rows.drop_duplicates("key")["mean_bd"].mean()),
         value=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        low=low,
+        high=high,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.correlations import adjust_holm
-from analysis.final import student_interval
+from analysis.intervals import SHARE, SHARES_APART, student_interval
 from analysis.protocol import ALPHA
 from analysis.results import Run, parse_sources
 from search_spaces.pattern import ConnectionPattern
@@ -26,7 +26,7 @@ class Standing:
         mean_bd: of the pattern; global_mean_bd: through all blocks and transitions.
         n_seeds, n_failed: trainings that ended with a measurement, and without.
         accuracy, loss: means over seeds on validation images, None where none is complete; low, high: interval of
-            the former, Student's t, None for fewer than two seeds.
+            the former by student_interval, None for fewer than two seeds and for seeds that gave the same.
         difference: of accuracy to the reference's, mean over the seeds that both have, with its interval and the
             p-value of a paired t-test, adjusted by Holm over all networks; None for the reference itself.
     """
@@ -74,7 +74,7 @@ def _by_seed(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _stand(name: str, rows: pd.DataFrame, accuracies: "pd.Series[float]", reference_flops: int | None) -> Standing:
     first = rows.iloc[0]
-    low, high = student_interval(accuracies)
+    low, high = student_interval(accuracies, SHARE)
     losses = rows["validation_loss"].dropna()
     return Standing(
         name=name,
@@ -105,7 +105,7 @@ def _compare(standings: list[Standing], accuracies: dict[str, "pd.Series[float]"
         if own is None or own.empty:
             compared.append(one)
             continue
-        low, high = student_interval(own)
+        low, high = student_interval(own, SHARES_APART)
         compared.append(
             replace(
                 one,

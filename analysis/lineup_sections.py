@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from analysis.averages import summarise_status
 from analysis.document import Block, Heading, Paragraph, Picture, Table
+from analysis.guessing import Learning, describe_guessing, explain_unlearned, measure_learning, read_guessing
 from analysis.learning import select_trained
 from analysis.lineup import REFERENCE, Standing
 from analysis.results import Run
 from analysis.sections import build_provenance
-from analysis.wording import NONE, enumerate_words, format_interval, format_p
+from analysis.wording import NONE, capitalise, enumerate_words, format_interval, format_p, format_signed
 from search_spaces.arcs import draw_arcs
 from search_spaces.bounds import certify
 from search_spaces.budget import log_budget
@@ -35,14 +36,18 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
             "the complete ones alone.",
             kind="notice",
         )
-    yield Paragraph(summarise_lineup(standings), kind="answer")
+    yield Paragraph(summarise_lineup(standings, learn_lineup(run)), kind="answer")
+    yield from _list_unlearned(run)
     yield Table(RESULTS, tuple(map(format_result, standings)))
     yield Picture("networks.svg", _plot(run, standings), "Accuracies of the networks, with 95 % intervals over seeds.")
     yield Paragraph(
         "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by seed, "
         "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be told: "
-        "an interval that holds 0 is no proof that two networks are alike. One learning rate for all."
+        "an interval that holds 0 is no proof that two networks are alike. Without an interval: one seed, or seeds "
+        "that gave the same and so show no spread. One learning rate for all."
     )
+    if guessing := describe_guessing(read_guessing(run)):
+        yield Paragraph(capitalise(guessing) + ".")
     yield Heading(2, "What they cost")
     yield Table(COSTS, tuple(map(format_cost, standings)))
     yield Paragraph(_explain(standings))
@@ -60,6 +65,18 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
             yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
     yield Heading(2, "Provenance, and how to do it again")
     yield from build_provenance(run, summarise_status(run))
+
+
+def _list_unlearned(run: Run) -> Iterator[Block]:
+    """A notice of the networks that learned nothing, where others did."""
+    learning = learn_lineup(run)
+    if learning is None or not learning.is_better:
+        return
+    complete = run.candidates[(run.candidates["state"] == "complete").fillna(False)]
+    for name, rows in complete.groupby("regime", sort=False):
+        own = measure_learning(rows, read_guessing(run))
+        if own is not None and not own.is_better:
+            yield Paragraph(f"{name} has not learned: {explain_unlearned(own)}.", kind="notice")
 
 
 def _tell(one: Standing) -> str:
@@ -86,11 +103,22 @@ def describe_lineup(run: Run) -> str:
     )
 
 
-def summarise_lineup(standings: tuple[Standing, ...]) -> str:
-    """What came out, in a sentence or two."""
+def learn_lineup(run: Run) -> Learning | None:
+    """The mean accuracy of all networks of a comparison, next to what guessing reaches."""
+    return measure_learning(run.candidates[(run.candidates["state"] == "complete").fillna(False)], read_guessing(run))
+
+
+def summarise_lineup(standings: tuple[Standing, ...], learning: Learning | None = None) -> str:
+    """What came out, in a sentence or two.
+
+    Args:
+        learning: of learn_lineup.
+    """
     measured = [one for one in standings if one.accuracy is not None]
     if not measured:
         return "No training is complete yet."
+    if learning is not None and not learning.is_better:
+        return f"Not learned: {explain_unlearned(learning)}. So nothing is known about which network is better."
     best = measured[0]
     text = f"{best.name} is the most accurate, {100 * (best.accuracy or 0):.1f} % over {best.n_seeds} seeds."
     others = [one for one in measured if one.name != REFERENCE]
@@ -99,7 +127,7 @@ def summarise_lineup(standings: tuple[Standing, ...]) -> str:
         return text
     if not apart:
         return f"{text} No network is told apart from {REFERENCE} at this number of seeds."
-    told = [f"{one.name} ({100 * (one.difference or 0):+.1f} points)" for one in apart]
+    told = [f"{one.name} ({format_signed(100 * (one.difference or 0), 1)} points)" for one in apart]
     rest = [one.name for one in others if not one.is_told_apart]
     return f"{text} Told apart from {REFERENCE}: {enumerate_words(told)}" + (
         f"; not told apart: {enumerate_words(rest)}." if rest else "."
@@ -119,7 +147,7 @@ def format_result(one: Standing) -> tuple[str, ...]:
         str(one.n_seeds),
         NONE if one.accuracy is None else f"{100 * one.accuracy:.1f}",
         NONE if one.low is None or one.high is None else f"{100 * one.low:.1f} to {100 * one.high:.1f}",
-        NONE if one.difference is None else f"{100 * one.difference:+.1f}",
+        NONE if one.difference is None else format_signed(100 * one.difference, 1),
         _format_points(one.difference_low, one.difference_high),
         format_p(one.p_holm),
     )

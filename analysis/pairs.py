@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.protocol import CONFIDENCE, OUTCOMES
+from analysis.intervals import SHARES_APART, UNBOUNDED, student_interval
+from analysis.protocol import OUTCOMES
 from analysis.resampling import Vector
 
 
@@ -16,7 +17,8 @@ class PairedDifference:
     Args:
         name: `optimum - control` (a shortest pattern less the mean of those of its span and longer mean BD) or
             `reversal - original` (equal mean BD, max BD and span; in- and out-degrees swapped).
-        mean, low, high: in the outcome's unit (nats, or accuracy 0..1); Student's t interval over pairs, None for one.
+        mean, low, high: in the outcome's unit (nats, or accuracy 0..1); interval over pairs by student_interval,
+            None for one pair and for pairs that differ by the same.
         p_wilcoxon: signed-rank test, two-sided; None where no pair differs.
     """
 
@@ -59,16 +61,9 @@ def _differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
 
 
 def _compare(name: str, outcome: str, differences: Vector) -> PairedDifference:
-    from scipy.stats import ttest_1samp, wilcoxon  # a second
+    from scipy.stats import wilcoxon  # a second
 
     differences = differences.round(12)  # 1e-17 between equal outcomes is no difference
-    n, mean = len(differences), float(differences.mean())
-    low = high = p_value = None
-    if n > 1:
-        low = high = mean  # without spread the interval is a point, and scipy warns
-        if np.ptp(differences) > 1e-12:
-            bounds = ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-            low, high = float(bounds.low), float(bounds.high)
-        if differences.any():
-            p_value = float(wilcoxon(differences).pvalue)
-    return PairedDifference(name, outcome, n, mean, low, high, p_value)
+    low, high = student_interval(differences, SHARES_APART if outcome == "validation_accuracy" else UNBOUNDED)
+    p_value = float(wilcoxon(differences).pvalue) if len(differences) > 1 and differences.any() else None
+    return PairedDifference(name, outcome, len(differences), float(differences.mean()), low, high, p_value)

@@ -11,6 +11,7 @@ from analysis.protocol import ALPHA, CONFIDENCE
 from analysis.reliability import Reliability
 from analysis.resampling import Vector, interval
 from analysis.searches import Searches, judge_picks
+from analysis.wording import format_interval, format_signed
 from search_spaces.sampling import derive_generator
 
 RANDOM = "random"
@@ -217,8 +218,9 @@ def describe_comparison(comparison: Comparison, n_trainings: int) -> str:
     >>> describe_comparison(Comparison("tpe", 0.002, -0.001, 0.004, NOT_TOLD_APART), 360)
     "tpe: not told apart from random, mean regret less random's +0.0020 (-0.0010 to +0.0040)"
     """
-    ends = "" if comparison.low is None else f" ({comparison.low:+.4f} to {comparison.high:+.4f})"
-    text = f"{comparison.strategy}: {comparison.verdict}, mean regret less random's {comparison.difference:+.4f}{ends}"
+    ends = "" if comparison.low is None else f" ({format_interval(comparison.low, comparison.high, 4)})"
+    difference = format_signed(comparison.difference, 4)
+    text = f"{comparison.strategy}: {comparison.verdict}, mean regret less random's {difference}{ends}"
     if comparison.match is None:
         return text
     low, high = (

@@ -6,8 +6,9 @@ from typing import Any
 
 from analysis.document import Block, Picture, format_html, format_markdown
 from analysis.findings import find, summarise
+from analysis.guessing import read_guessing
 from analysis.lineup import rank_networks
-from analysis.lineup_sections import build_lineup
+from analysis.lineup_sections import build_lineup, learn_lineup
 from analysis.lineup_sections import title as lineup_title
 from analysis.results import Run, format_table, read_run
 from analysis.sections import build_blocks, title
@@ -59,4 +60,10 @@ def _describe_lineup(run: Run) -> tuple[str, list[Block], dict[str, Any]]:
     """The same of a comparison of networks."""
     standings = rank_networks(run)
     networks = [{**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings]
-    return lineup_title(run), [*build_lineup(run, standings)], {"networks": networks}
+    learning = learn_lineup(run)
+    summary = {
+        "is_learned": None if learning is None else learning.is_better,
+        "guessing": asdict(read_guessing(run)),
+        "networks": networks,
+    }
+    return lineup_title(run), [*build_lineup(run, standings)], summary

@@ -90,6 +90,7 @@ class Run:
         plan: of a study, as nas.plan lays it out; None for a search.
         plan_sha256: of the plan that the trainings were entered by.
         tested_at: when its test images were first looked at, ISO 8601; None where they were not.
+        largest_class: share of the validation images that belong to their largest class; None where it is not recorded.
         strengths: number -> mean absolute weight of each connection, in the order of `ConnectionPattern.connections`;
             candidates without are absent.
     """
@@ -104,6 +105,7 @@ class Run:
     plan: dict[str, Any] | None = None
     plan_sha256: str | None = None
     tested_at: str | None = None
+    largest_class: float | None = None
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
 
 
@@ -119,6 +121,7 @@ def read_run(run: Path) -> Run:
     asked = attributes.get("asked")
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
     tested_at = _as_dict(attributes.get("test_looked_at")).get("at")
+    largest = attributes.get("largest_class")
     return Run(
         path=run,
         candidates=_tabulate_candidates(trials, ledger),
@@ -132,6 +135,7 @@ def read_run(run: Path) -> Run:
         plan=plan,
         plan_sha256=sha256,
         tested_at=tested_at if isinstance(tested_at, str) else None,
+        largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
         strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
     )
 

@@ -9,13 +9,13 @@ import pandas as pd
 from analysis.document import Block, Code, Heading, Link, Paragraph, Table
 from analysis.final_sections import build_final
 from analysis.findings import Findings, View
+from analysis.guessing import describe_guessing, read_guessing
 from analysis.inference import Primary
 from analysis.results import Run
 from analysis.stratum_sections import build_stratum, describe_data
 from analysis.strength_sections import build_strengths
 from analysis.study_sections import build_overview, build_plan
 from analysis.tradeoff_sections import build_tradeoff
-from analysis.verdict import IN_WORDS
 from analysis.wording import (
     NONE,
     capitalise,
@@ -23,6 +23,7 @@ from analysis.wording import (
     format_interval,
     format_p,
     format_percent,
+    format_signed,
     format_value,
     name_budgets,
     name_pattern,
@@ -119,6 +120,8 @@ def _headline(findings: Findings, is_asked: bool) -> Iterator[Block]:
             "ceiling is what a perfect predictor would reach at these seeds: a relation shows no further than that."
         )
     yield Paragraph(f"Trained: {describe_data(findings)}.")
+    if guessing := describe_guessing(read_guessing(findings.run)):
+        yield Paragraph(capitalise(guessing) + ".")
     if findings.run.plan is not None:
         regimes = {stratum["regime"]: stratum["training"] for stratum in findings.run.plan["strata"]}
         told = [
@@ -147,13 +150,13 @@ def _verdict_row(view: View) -> tuple[str, ...]:
     size = f"{stratum.n_patterns} x {stratum.n_seeds}"
     primary: Primary | None = stratum.primary
     if primary is None or primary.partial.value is None:
-        return (view.name, IN_WORDS[stratum.verdict.status], NONE, NONE, NONE, NONE, size)
+        return (view.name, stratum.verdict.words, NONE, NONE, NONE, NONE, size)
     partial, p_holm = primary.partial, primary.test("distance").p_holm
     ceiling = stratum.ceiling(primary.outcome)
     return (
         view.name,
-        IN_WORDS[stratum.verdict.status],
-        f"{partial.value:+.2f}",
+        stratum.verdict.words,
+        format_signed(partial.value),
         format_interval(partial.low, partial.high),
         format_p(p_holm),
         NONE if ceiling is None else f"{ceiling:.2f}",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.averages import average_patterns
 from analysis.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
+from analysis.guessing import UNKNOWN, Guessing, Learning, measure_learning
 from analysis.inference import Primary, adjust_primary, measure_primary, outcome_of
 from analysis.pairs import PairedDifference, compare_pairs
 from analysis.prediction import Baseline, Precision, learn_baselines, measure_precision
@@ -58,6 +59,7 @@ class Stratum:
         primary: the declared tests, adjusted over all strata; None below MIN_PATTERNS.
         effects: the secondary family; constant: measures equal in all patterns, absent: not known of all of them.
         collinearity: Spearman correlation of distance with COLLINEAR among the patterns used.
+        learning: mean accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
     """
 
     budget: str
@@ -81,6 +83,7 @@ class Stratum:
     reliability: tuple[Reliability, ...]
     collinearity: dict[str, float | None]
     reach: Reach | None
+    learning: Learning | None
     verdict: Verdict
 
     def ceiling(self, outcome: str) -> float | None:
@@ -89,7 +92,11 @@ class Stratum:
 
 
 def analyse_candidates(
-    candidates: pd.DataFrame, run_seed: int = 0, distance: str = "mean_bd", checks: Sequence[str] = ()
+    candidates: pd.DataFrame,
+    run_seed: int = 0,
+    distance: str = "mean_bd",
+    checks: Sequence[str] = (),
+    guessing: Guessing = UNKNOWN,
 ) -> tuple[Stratum, ...]:
     """What distance has to do with the outcomes, for every budget, depth and regime apart.
 
@@ -98,6 +105,7 @@ def analyse_candidates(
         run_seed: of the bootstrap and the permutations.
         distance: the primary distance, of protocol.PRIMARY_DISTANCES.
         checks: regimes that only check others; they are left out, from Holm's family too.
+        guessing: accuracy without a look at the images; where a stratum is no better, that is its verdict.
 
     Returns:
         One Stratum for each budget, depth and regime that has a complete candidate: the largest first, then fewer
@@ -112,7 +120,7 @@ def analyse_candidates(
     complete = complete.assign(strategy=complete["strategy"].fillna("unknown"))
     groups = [rows for _, rows in complete.groupby(STRATUM, dropna=False, sort=False)]
     groups.sort(key=lambda rows: (-len(rows), int(rows["layers"].iloc[0])))  # stable: then the order of appearance
-    strata = [_analyse_stratum(rows, run_seed, distance) for rows in groups]
+    strata = [_analyse_stratum(rows, run_seed, distance, guessing) for rows in groups]
     adjusted = adjust_primary([stratum.primary for stratum in strata])
     return tuple(
         replace(stratum, primary=primary, verdict=_judge_stratum(stratum, primary))
@@ -121,12 +129,11 @@ def analyse_candidates(
 
 
 def _judge_stratum(stratum: Stratum, primary: Primary | None) -> Verdict:
-    return judge(
-        primary, stratum.n_patterns, stratum.n_seeds, None if primary is None else stratum.ceiling(primary.outcome)
-    )
+    ceiling = None if primary is None else stratum.ceiling(primary.outcome)
+    return judge(primary, stratum.n_patterns, stratum.n_seeds, ceiling, stratum.learning)
 
 
-def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str) -> Stratum:
+def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guessing: Guessing) -> Stratum:
     """All but what other strata have a part in: the primary tests come unadjusted, and no verdict yet."""
     everything = average_patterns(complete)
     is_sampled = everything["strategy"].isin(SAMPLED)
@@ -168,6 +175,7 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str) -> St
         reliability=reliability,
         collinearity={name: _plain_spearman(patterns, distance, name) for name in COLLINEAR},
         reach=_reach_of(patterns, budget, layers),
+        learning=measure_learning(complete, guessing),
         verdict=Verdict("inconclusive", ""),
     )
 

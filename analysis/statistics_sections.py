@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from analysis.document import Block, Paragraph, Table
 from analysis.findings import View
 from analysis.statistics import Effect, Stratum
-from analysis.wording import NONE, format_interval, format_p, name_measure
+from analysis.wording import NONE, format_interval, format_p, format_signed, name_measure
 
 METHODS = ("spearman", "kendall")
 TEST_NAMES = {
@@ -37,7 +37,7 @@ def _sample(stratum: Stratum) -> Iterator[Block]:
     )
     rhos = {name: rho for name, rho in stratum.collinearity.items() if rho is not None}
     if rhos:
-        told = ", ".join(f"{name_measure(name)} {rho:+.2f}" for name, rho in rhos.items())
+        told = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos.items())
         yield Paragraph(
             f"Confounding: rank correlation of {name_measure(stratum.distance)}, among these patterns, with {told}. "
             "Where that is strong, an effect of distance cannot be told from an effect of the other."
@@ -55,7 +55,7 @@ def _primary(stratum: Stratum) -> Iterator[Block]:
         rows.append(
             (
                 TEST_NAMES[test.name].format(name, name),
-                f"{primary.partial.value:+.2f}" if is_distance and primary.partial.value is not None else NONE,
+                format_signed(primary.partial.value) if is_distance else NONE,
                 format_interval(primary.partial.low, primary.partial.high) if is_distance else NONE,
                 format_p(test.p_value, digits=4),
                 format_p(test.p_holm, digits=4),
@@ -73,7 +73,7 @@ def _slopes(stratum: Stratum) -> Iterator[Block]:
         (
             f"{one.outcome.replace('_', ' ')} ({one.unit})",
             "all, each band with its own level" if one.is_pooled else f"{one.span_low:.2f} to {one.span_high:.2f}",
-            f"{one.value:+.3f}",
+            format_signed(one.value, 3),
             format_interval(one.low, one.high, 3),
             f"\u00b1{one.excluded:.3f}",
             str(one.n_patterns),
@@ -117,12 +117,12 @@ def _effect_row(spearman: Effect, kendall: Effect) -> tuple[str, ...]:
     rho, tau = spearman.estimate, kendall.estimate
     return (
         name_measure(spearman.measure),
-        NONE if rho.value is None else f"{rho.value:+.2f}",
+        format_signed(rho.value),
         format_interval(rho.low, rho.high),
         format_p(rho.p_value),
         format_p(spearman.p_holm),
         NONE if spearman.share_of_ceiling is None else f"{100 * spearman.share_of_ceiling:.0f} %",
-        NONE if tau.value is None else f"{tau.value:+.2f}",
+        format_signed(tau.value),
         format_p(tau.p_value),
     )
 
@@ -134,7 +134,7 @@ def _predictions(stratum: Stratum) -> Iterator[Block]:
             (
                 f"{one.name} ({', '.join(map(name_measure, one.measures))})",
                 one.outcome.replace("_", " "),
-                "not defined" if one.estimate.value is None else f"{one.estimate.value:+.2f}",
+                "not defined" if one.estimate.value is None else format_signed(one.estimate.value),
                 format_interval(one.estimate.low, one.estimate.high),
                 str(one.n_patterns),
             )
@@ -176,7 +176,7 @@ def _pairs(stratum: Stratum) -> Iterator[Block]:
             (
                 one.name,
                 f"{one.outcome.replace('_', ' ')} ({unit})",
-                f"{scale * one.mean:+.3f}",
+                format_signed(scale * one.mean, 3),
                 format_interval(low, high, 3),
                 format_p(one.p_wilcoxon),
                 str(one.n_pairs),
@@ -194,8 +194,8 @@ def _noise(stratum: Stratum) -> Iterator[Block]:
         name = one.outcome.replace("_", " ")
         if one.ceiling is not None:
             yield Paragraph(
-                f"Noise: by estimate, {one.single_seed:.2f} of the variance of one training's {name} lies between "
-                f"patterns, {one.paired_mean:.2f} of that of the mean of {one.n_seeds} seeds (n={one.n_patterns} "
+                f"Noise: by estimate, {one.single_seed:z.2f} of the variance of one training's {name} lies between "
+                f"patterns, {one.paired_mean:z.2f} of that of the mean of {one.n_seeds} seeds (n={one.n_patterns} "
                 "patterns; below 0 means none that can be told from noise): even a perfect predictor would show a "
                 f"correlation of about {one.ceiling:.2f}."
             )

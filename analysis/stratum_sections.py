@@ -15,7 +15,9 @@ from analysis.wording import (
     NONE,
     capitalise,
     enumerate_words,
+    format_interval,
     format_percent,
+    format_signed,
     format_value,
     format_with_error,
     name_briefly,
@@ -143,7 +145,7 @@ def _line(view: View, place: int) -> "Line | None":
                 "y": [middle + scale * slope.value * step for step in steps],
                 "low": [middle + min(pair) for pair in ends],
                 "high": [middle + max(pair) for pair in ends],
-                "label": f"slope {slope.value:+.2f} ({slope.low:+.2f} to {slope.high:+.2f})",
+                "label": f"slope {format_signed(slope.value)} ({format_interval(slope.low, slope.high)})",
             }
     return None
 
@@ -222,8 +224,8 @@ def _template_table(view: View) -> Iterator[Block]:
 
 
 def _difference(value: float, error: float | None) -> str:
-    text = format_with_error(100 * value, None if error is None else 100 * error, 2)
-    return text if text.startswith("-") else f"+{text}"
+    _, *with_error = format_with_error(100 * value, None if error is None else 100 * error, 2).partition(" ")
+    return format_signed(100 * value) + "".join(with_error)
 
 
 def _best_section(view: View) -> Iterator[Block]:

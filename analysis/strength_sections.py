@@ -12,7 +12,7 @@ from analysis.protocol import MIN_PATTERNS
 from analysis.results import parse_sources
 from analysis.stratum_sections import describe_data, name_file
 from analysis.strengths import MIN_LAYERS, Status, Strengths, Trend
-from analysis.wording import NONE, capitalise, format_interval, name_briefly, name_pattern
+from analysis.wording import capitalise, format_interval, format_signed, name_briefly, name_pattern
 from search_spaces.arcs import draw_arcs
 
 SHOWN = ("log", "dense")  # templates, beside the best pattern
@@ -72,7 +72,8 @@ def _tell(trend: Trend) -> str:
     text = given + IN_WORDS[trend.status].format(trend.measure)
     if trend.value is None or trend.low is None or trend.high is None:
         return text
-    return f"{text} (rank correlation {trend.value:+.2f}, 95 % interval {format_interval(trend.low, trend.high)})"
+    interval = format_interval(trend.low, trend.high)
+    return f"{text} (rank correlation {format_signed(trend.value)}, 95 % interval {interval})"
 
 
 def _heat_maps(findings: Findings, view: View, strengths: Strengths, measured: pd.DataFrame) -> Picture:
@@ -118,7 +119,7 @@ def _trend_table(strengths: Strengths) -> Table:
     rows = [
         (
             trend.measure + ("" if trend.given is None else f", given {trend.given}"),
-            NONE if trend.value is None else f"{trend.value:+.2f}",
+            format_signed(trend.value),
             format_interval(trend.low, trend.high),
             trend.status.replace("_", " "),
             str(trend.n_patterns),
@@ -142,7 +143,7 @@ def _explain(strengths: Strengths, is_planned: bool) -> str:
     ]
     if strengths.collinearity is not None:
         sentences.append(
-            f"Span and detour go together with a rank correlation of {strengths.collinearity:+.2f}: where that is "
-            "strong, one cannot be told from the other."
+            f"Span and detour go together with a rank correlation of {format_signed(strengths.collinearity)}: where "
+            "that is strong, one cannot be told from the other."
         )
     return " ".join(sentences)

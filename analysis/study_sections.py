@@ -7,7 +7,7 @@ from analysis.document import Block, Heading, Link, Paragraph, Picture, Table
 from analysis.findings import Findings, View
 from analysis.interval_plots import Effect
 from analysis.protocol import MARGIN, name_distance
-from analysis.wording import format_interval, name_measure
+from analysis.wording import format_interval, format_signed, name_measure
 
 CHECKLIST = Link("the checklist for studies of architecture search", "checklist.md")
 FOREST_MEASURES = (
@@ -44,7 +44,7 @@ def build_overview(findings: Findings) -> Iterator[Block]:
                     one.short_regime,
                     one.long_regime,
                     one.outcome.replace("_", " "),
-                    "not defined" if one.estimate.value is None else f"{one.estimate.value:+.2f}",
+                    "not defined" if one.estimate.value is None else format_signed(one.estimate.value),
                     format_interval(one.estimate.low, one.estimate.high),
                     str(one.n_patterns),
                 )
@@ -108,6 +108,11 @@ def build_plan(findings: Findings) -> Iterator[Block]:
     protocol = plan["protocol"]
     yield Paragraph("Hypotheses: " + "; ".join(protocol["hypotheses"]) + ".")
     yield Paragraph("The verdict follows the first rule that holds: " + "; ".join(protocol["verdict"]["rules"]) + ".")
+    yield Paragraph(
+        "These rules are asked only of networks that learned something. Where the mean accuracy of a stratum is not "
+        "shown to be above that of always answering the largest class, its verdict is that nothing was learned, "
+        "whatever the tests say."
+    )
     yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST)
 
 

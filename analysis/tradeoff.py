@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 from analysis.contenders import ACCURACY, FOUND, RANDOM, Contender, list_contenders
-from analysis.protocol import CONFIDENCE
+from analysis.guessing import UNKNOWN, Guessing, Learning, measure_learning
+from analysis.intervals import SHARE, SHARES_APART, clip, student_interval
 from analysis.results import STRATUM
 
 KEPT_MARGIN = 0.01  # accuracy, a share of 1: a loss below one percentage point keeps the accuracy
@@ -22,8 +21,9 @@ class Difference:
     """A budget's accuracy less that of the same family's largest budget, paired by seed.
 
     Args:
-        mean, low, high: shares of 1; CONFIDENCE interval by Student's t over n_seeds shared seeds, None for one.
-        status: kept if the interval lies above -KEPT_MARGIN, lost if below it, otherwise unsettled.
+        mean, low, high: shares of 1; interval over n_seeds shared seeds by student_interval, None for one
+            seed and where all seeds differ by the same.
+        status: kept if the interval lies above -KEPT_MARGIN, lost if below it, unsettled if neither or without one.
     """
 
     mean: float
@@ -39,8 +39,8 @@ class Point:
 
     Args:
         family, budget, pattern, connections, params, flops, n_patterns, picked: of its Contender.
-        accuracy: mean over its n_seeds seeds, a share of 1; low, high: CONFIDENCE interval over seeds, each seed's own
-            mean over all points taken out (Cousineau 2005, corrected as in Morey 2008); None for one seed.
+        accuracy: mean over its n_seeds seeds, a share of 1; low, high: interval over seeds by student_interval, each
+            seed's own mean over all points taken out (Cousineau 2005, corrected as in Morey 2008).
         difference: to the family's largest budget; None for that budget itself, or without a shared seed.
     """
 
@@ -87,30 +87,34 @@ class Tradeoff:
         points: by family, those with several budgets first, FOUND and RANDOM after the templates; fewest connections
             first inside each.
         answers: of every family with several budgets but RANDOM, which is no pattern to build.
+        learning: mean accuracy at the largest budget, which the others are compared with, next to what guessing
+            reaches; where it is no better, no budget can be said to keep it.
     """
 
     layers: int
     margin: float
     points: tuple[Point, ...]
     answers: tuple[Answer, ...]
+    learning: Learning | None = None
 
 
-def measure_tradeoffs(candidates: pd.DataFrame) -> tuple[Tradeoff, ...]:
+def measure_tradeoffs(candidates: pd.DataFrame, guessing: Guessing = UNKNOWN) -> tuple[Tradeoff, ...]:
     """Accuracy against connections at every depth that was trained at two budgets or more, outside any regime.
 
     Args:
         candidates: rows of read_run.
+        guessing: accuracy without a look at the images.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False) & candidates["regime"].isna()]
     complete = complete.dropna(subset=[ACCURACY]).drop_duplicates([*STRATUM, "key", "seed"])
     return tuple(
-        _measure_depth(int(rows["layers"].iloc[0]), rows)
+        _measure_depth(int(rows["layers"].iloc[0]), rows, guessing)
         for _, rows in complete.groupby("layers")
         if len(rows["budget"].unique()) > 1
     )
 
 
-def _measure_depth(layers: int, complete: pd.DataFrame) -> Tradeoff:
+def _measure_depth(layers: int, complete: pd.DataFrame, guessing: Guessing) -> Tradeoff:
     series = [one for _, rows in complete.groupby("budget") for one in list_contenders(rows, complete)]
     n_budgets = Counter(one.family for one in series)
     series.sort(key=lambda one: (n_budgets[one.family] == 1, _rank(one.family), one.connections, one.budget))
@@ -124,7 +128,8 @@ def _measure_depth(layers: int, complete: pd.DataFrame) -> Tradeoff:
         for family in dict.fromkeys(point.family for point in points)
         if n_budgets[family] > 1 and family != RANDOM
     )
-    return Tradeoff(layers, KEPT_MARGIN, points, answers)
+    at_largest = complete[complete["connections"] == complete["connections"].max()]
+    return Tradeoff(layers, KEPT_MARGIN, points, answers, measure_learning(at_largest, guessing))
 
 
 def _rank(family: str) -> tuple[int, str]:
@@ -132,8 +137,8 @@ def _rank(family: str) -> tuple[int, str]:
     return ({FOUND: 1, RANDOM: 2}.get(family, 0), family)
 
 
-def _locate(series: Sequence[Contender]) -> list[tuple[float, float | None]]:
-    """Mean over seeds and half its interval, each seed's own mean over the series that have every seed taken out."""
+def _locate(series: Sequence[Contender]) -> list[tuple[float, float | None, float | None]]:
+    """Mean over seeds and its interval, each seed's own mean over the series that have every seed taken out."""
     table = pd.DataFrame([one.by_seed for one in series]).reset_index(drop=True)  # (series, seeds)
     is_repeated = pd.Series(pd.MultiIndex.from_tuples([(one.budget, one.pattern) for one in series]).duplicated())
     full = table[table.notna().all(axis=1) & ~is_repeated]  # a pattern that stands for two families counts once
@@ -142,16 +147,15 @@ def _locate(series: Sequence[Contender]) -> list[tuple[float, float | None]]:
         table = table - (full.mean() - full.mean().mean())
         # What is taken out holds 1 / n of the point itself (Morey 2008, eq. 2).
         scale = (len(full) / (len(full) - 1)) ** 0.5
-    n_seeds = table.notna().sum(axis=1)
-    places: list[tuple[float, float | None]] = []
-    for mean, deviation, n in zip(table.mean(axis=1), table.std(axis=1), n_seeds, strict=True):
-        half = scale * deviation / n**0.5 * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) if n > 1 else None
-        places.append((float(mean), None if half is None else float(half)))
+    places = []
+    for _, own in table.iterrows():
+        mean = clip(float(own.mean()), SHARE)  # seeds that a point lacks may have moved it outside
+        places.append((mean, *student_interval(own.dropna(), SHARE, centre=mean, widen=scale)))
     return places
 
 
-def _measure(one: Contender, place: tuple[float, float | None], difference: Difference | None) -> Point:
-    mean, half = place
+def _measure(one: Contender, place: tuple[float, float | None, float | None], difference: Difference | None) -> Point:
+    mean, low, high = place
     return Point(
         family=one.family,
         budget=one.budget,
@@ -162,29 +166,23 @@ def _measure(one: Contender, place: tuple[float, float | None], difference: Diff
         n_patterns=one.n_patterns,
         n_seeds=len(one.by_seed),
         accuracy=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        low=low,
+        high=high,
         picked=one.picked,
         difference=difference,
     )
 
 
 def _compare(own: "pd.Series[float]", largest: "pd.Series[float]") -> Difference | None:
-    from scipy.stats import ttest_1samp
-
-    differences = (own - largest).dropna().to_numpy(np.float64).round(12)  # 1e-17 between equal outcomes is none
+    differences = (own - largest).dropna().round(12)  # 1e-17 between equal outcomes is none
     n = len(differences)
     if n == 0:
         return None
-    mean = float(differences.mean())
-    if n == 1:
-        return Difference(mean, None, None, n, "unsettled")
-    low = high = mean  # without spread the interval is a point, and scipy warns
-    if np.ptp(differences) > 1e-12:
-        bounds = ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-        low, high = float(bounds.low), float(bounds.high)
-    status: Status = "kept" if low > -KEPT_MARGIN else "lost" if high < -KEPT_MARGIN else "unsettled"
-    return Difference(mean, low, high, n, status)
+    low, high = student_interval(differences, SHARES_APART)
+    status: Status = "unsettled"
+    if low is not None and high is not None:
+        status = "kept" if low > -KEPT_MARGIN else "lost" if high < -KEPT_MARGIN else "unsettled"
+    return Difference(float(differences.mean()), low, high, n, status)
 
 
 def _answer(points: Sequence[Point]) -> Answer:

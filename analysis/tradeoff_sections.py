@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from analysis.contenders import FOUND, RANDOM
 from analysis.document import Block, Heading, Paragraph, Picture, Table
 from analysis.findings import Findings
+from analysis.guessing import explain_unlearned
 from analysis.stratum_sections import describe_data
 from analysis.tradeoff import Answer, Point, Tradeoff
-from analysis.wording import NONE, capitalise, enumerate_words, format_count, format_interval, format_with_error
+from analysis.wording import NONE, capitalise, enumerate_words, format_count, format_interval, format_signed
 
 JUDGED = {"kept": "yes", "lost": "no", "unsettled": "unsettled"}
 MAX_BUDGET = 24  # characters; an in-degree for each layer is longer
@@ -36,12 +37,18 @@ def build_tradeoff(findings: Findings, tradeoff: Tradeoff) -> Iterator[Block]:
         "Differences are to the same family's largest budget, in points, paired by seed: a seed fixes split, stream "
         "of initial weights and order of the data at every budget. Kept: yes where the whole 95 % interval lies above "
         f"-{100 * tradeoff.margin:g}, no where it lies below, unsettled where on both sides. How few connections keep "
-        "the accuracy is read from the largest budget down, as far as every budget says yes."
+        "the accuracy is read from the largest budget down, as far as every budget says yes. Where all seeds show the "
+        "same, there is no interval: it shows no spread to make one from."
     )
 
 
 def answer(tradeoff: Tradeoff) -> str:
     """How few connections keep the accuracy, in one sentence for each of kept, lost and not settled."""
+    if tradeoff.learning is not None and not tradeoff.learning.is_better:
+        return (
+            f"Not learned: at the largest budget {explain_unlearned(tradeoff.learning)}. So there is no accuracy that "
+            "fewer connections could keep or lose."
+        )
     margin = f"{100 * tradeoff.margin:g} percentage point"
     largest = sorted({one.largest for one in tradeoff.answers})
     if not largest:
@@ -104,8 +111,8 @@ def _explain(findings: Findings, tradeoff: Tradeoff) -> str:
 
 def _table(tradeoff: Tradeoff) -> Table:
     header = (
-        "family", "budget", "connections", "accuracy (%)", "difference", "95 % interval", "kept", "parameters", "FLOPs",
-        "as picked (%)", "pattern", "seeds",
+        "family", "budget", "connections", "accuracy (%)", "95 % interval", "difference", "95 % interval", "kept",
+        "parameters", "FLOPs", "as picked (%)", "pattern", "seeds",
     )  # fmt: skip
     return Table(header, tuple(map(_row, tradeoff.points)))
 
@@ -117,8 +124,9 @@ def _row(point: Point) -> tuple[str, ...]:
         point.family,
         point.budget if len(point.budget) <= MAX_BUDGET else f"{point.budget[: MAX_BUDGET - 3]}...",
         str(point.connections),
-        format_with_error(100 * point.accuracy, None if point.high is None else 100 * (point.high - point.accuracy), 2),
-        NONE if difference is None else f"{100 * difference.mean:+.2f}",
+        f"{100 * point.accuracy:.2f}",
+        NONE if point.low is None or point.high is None else f"{100 * point.low:.2f} to {100 * point.high:.2f}",
+        NONE if difference is None else format_signed(100 * difference.mean),
         format_interval(None if low is None else 100 * low, None if high is None else 100 * high),
         NONE if difference is None else JUDGED[difference.status],
         NONE if point.params is None else f"{point.params:,}",

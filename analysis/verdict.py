@@ -1,4 +1,4 @@
-"""the primary tests -> one of six findings, by rules written down beforehand, in words."""
+"""the primary tests -> one of six findings, by rules written down beforehand, or that nothing was learned; in words."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
 
+from analysis.guessing import Learning, explain_unlearned
 from analysis.inference import Primary
 from analysis.protocol import (
     ADVISED,
@@ -17,8 +18,10 @@ from analysis.protocol import (
     SETTLED,
     name_distance,
 )
+from analysis.wording import format_interval, format_p, format_signed
 
 LOW_CEILING = 0.5  # below it a perfect predictor would hardly be told from seed noise
+NOT_LEARNED = "not_learned"  # said before the rules of the protocol, which are of networks that learned something
 SCOPE = "at this schedule and one shared learning rate"
 IN_WORDS = {
     "supported": "supported",
@@ -27,15 +30,28 @@ IN_WORDS = {
     "u_shaped": "u-shaped",
     "negligible": "negligible",
     "inconclusive": "inconclusive",
+    NOT_LEARNED: "not learned",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """status: one of protocol.STATUSES, or mixed in a headline over strata; sentence: for a reader, no full stop."""
+    """What a stratum, or all of them, say.
+
+    Args:
+        status: one of protocol.STATUSES or NOT_LEARNED, or mixed in a headline over strata.
+        sentence: for a reader, without its full stop.
+        reason: what the status does not say by itself, in two or three words; mostly empty.
+    """
 
     status: str
     sentence: str
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """The status in words, its reason next to it."""
+        return IN_WORDS[self.status] + (f" ({self.reason})" if self.reason else "")
 
 
 class Judged(Protocol):
@@ -51,15 +67,28 @@ class Judged(Protocol):
     def verdict(self) -> Verdict: ...
 
 
-def judge(primary: Primary | None, n_patterns: int, n_seeds: int, ceiling: float | None = None) -> Verdict:
-    """The verdict on one stratum, by the rules of describe_protocol in their order.
+def judge(
+    primary: Primary | None,
+    n_patterns: int,
+    n_seeds: int,
+    ceiling: float | None = None,
+    learning: Learning | None = None,
+) -> Verdict:
+    """Return the verdict on one stratum: NOT_LEARNED, or by the rules of describe_protocol in their order.
 
     Args:
         primary: adjusted tests; None where too few patterns have a comparable outcome.
         n_patterns, n_seeds: sampled patterns, and seeds that a fully trained one has.
         ceiling: the largest correlation that seed noise leaves, or None; where it is low, what was not detected may be
             there all the same, and the sentence says so.
+        learning: mean accuracy of all the stratum's networks next to what guessing reaches; None where it is not known.
     """
+    if learning is not None and not learning.is_better:
+        return _conclude(
+            NOT_LEARNED,
+            f"{explain_unlearned(learning)}; so nothing is known about where connections go, and more patterns would "
+            "not change that",
+        )
     if n_patterns < MIN_PATTERNS:
         return _conclude(
             "inconclusive",
@@ -90,8 +119,10 @@ def _judge_defined(
     ceiling: float | None,
 ) -> Verdict:
     value, low, high = partial
+    p_holm = primary.test("distance").p_holm
     told = (
-        f"partial rho = {value:+.2f} given span, {100 * CONFIDENCE:.0f} % interval {low:+.2f} to {high:+.2f}, "
+        f"partial rho = {format_signed(value)} given span, {100 * CONFIDENCE:.0f} % interval "
+        f"{format_interval(low, high)}, p (Holm) {format_p(p_holm)}, "
         f"n={primary.n_patterns} patterns x {_seeds(n_seeds)}"
     )
     is_small = low > -MARGIN and high < MARGIN
@@ -99,9 +130,11 @@ def _judge_defined(
         middle = "best" if primary.middle_is_best else "worst"
         return _conclude(
             "u_shaped",
-            f"{outcome} is {middle} at a middling {name}, turning at {primary.turning_point:.2f} hops ({told})",
+            f"{outcome} is {middle} at a middling {name}, turning at {primary.turning_point:.2f} hops, p (Holm) "
+            f"{format_p(primary.test('curvature').p_holm)} ({told})",
         )
-    is_detected = _is_detected(primary, "distance") and (low > 0 or high < 0)
+    is_apart = low > 0 or high < 0
+    is_detected = _is_detected(primary, "distance") and is_apart
     if is_detected and not is_small:
         # A positive coefficient says that a shorter distance goes with a lower outcome.
         status = "supported" if (value > 0) == LOWER_IS_BETTER[primary.outcome] else "reversed"
@@ -109,14 +142,25 @@ def _judge_defined(
         return _conclude(status, f"shorter {name} goes with {level} {outcome}, beyond span ({told})")
     excluded = f"partial correlations beyond \u00b1{max(abs(low), abs(high)):.2f} are excluded"
     beyond = f"detected but small; {excluded}" if is_detected else f"not detected; {excluded}"
+    if is_apart and not is_detected:
+        told += (
+            f"; the interval of this one correlation leaves out 0, but what decides is the p of its test, adjusted "
+            f"by Holm for all primary tests of all strata, and {format_p(p_holm)} is above {ALPHA:g}"
+        )
+    if not is_apart and _is_detected(primary, "distance"):
+        told += f"; the p of its test is not above {ALPHA:g}, but the interval holds 0, and both have to agree"
     if not is_detected and ceiling is not None and ceiling < LOW_CEILING:
         told += (
             f"; the seeds hardly tell these patterns apart, noise ceiling {ceiling:.2f}, so a relation that more seeds "
             "would show is not excluded"
         )
     if _is_detected(primary, "span"):
+        how, reason = _describe_span(primary)
         return _conclude(
-            "explained_by_span", f"{outcome} goes with span, straight or curved; beyond it {name} was {beyond} ({told})"
+            "explained_by_span",
+            f"{outcome} goes with span, {name} held: {how}, p (Holm) {format_p(primary.test('span').p_holm)}; beyond "
+            f"span {name} was {beyond} ({told})",
+            reason,
         )
     relation = f"a relation of {name} with {outcome} beyond span was {beyond}"
     if is_small:
@@ -127,6 +171,26 @@ def _judge_defined(
         f"{relation} ({told}); about {needed} patterns at as many seeds would settle whether it is within "
         f"\u00b1{MARGIN:g}",
     )
+
+
+def _describe_span(primary: Primary) -> tuple[str, str]:
+    """How an outcome goes with span: in a clause, and in two or three words.
+
+    Span alone may show no correlation at all where the outcome first falls and then rises with it.
+    """
+    if primary.span_is_inside and primary.span_turning_point is not None:
+        middle = "best" if primary.middle_span_is_best else "worst"
+        turn = f"{primary.span_turning_point:.1f}"
+        return (
+            f"a curve, {middle} at a middling span of about {turn}, so that span alone, as a straight line, may show "
+            "less of it or nothing",
+            f"a curve, {middle} near {turn}",
+        )
+    if not primary.span_partial:
+        return "neither up nor down alone", "a curve"
+    level = "higher" if primary.span_partial > 0 else "lower"
+    is_better = (primary.span_partial < 0) == LOWER_IS_BETTER[primary.outcome]
+    return f"the longer, the {level}", f"longer is {'better' if is_better else 'worse'}"
 
 
 def count_patterns(n_patterns: int, low: float, high: float) -> int:
@@ -159,11 +223,14 @@ def summarise_verdicts(strata: Sequence[Judged]) -> Verdict:
     by_status: dict[str, list[str]] = {}
     for one in strata:
         regime = f", {one.regime}" if one.regime is not None else ""
-        by_status.setdefault(one.verdict.status, []).append(f"{one.layers} layers at {one.budget}{regime}")
+        reason = f": {one.verdict.reason}" if one.verdict.reason else ""
+        by_status.setdefault(one.verdict.status, []).append(f"{one.layers} layers at {one.budget}{regime}{reason}")
     if len(by_status) == 1:
         (status, names), *_ = by_status.items()
         return Verdict(status, f"{IN_WORDS[status]} in all {len(names)} strata, {SCOPE} in each: {'; '.join(names)}")
-    parts = [f"{IN_WORDS[status]} in {len(names)} ({'; '.join(names)})" for status, names in by_status.items()]
+    # What is no evidence comes before what is.
+    ordered = sorted(by_status.items(), key=lambda pair: pair[0] != NOT_LEARNED)
+    parts = [f"{IN_WORDS[status]} in {len(names)} ({'; '.join(names)})" for status, names in ordered]
     return Verdict("mixed", f"mixed over {len(strata)} strata: {', '.join(parts)}, {SCOPE} in each")
 
 
@@ -176,5 +243,5 @@ def _seeds(n_seeds: int) -> str:
     return f"{n_seeds} seed{'' if n_seeds == 1 else 's'}"
 
 
-def _conclude(status: str, text: str) -> Verdict:
-    return Verdict(status, f"{IN_WORDS[status]}: {text}, {SCOPE}")
+def _conclude(status: str, text: str, reason: str = "") -> Verdict:
+    return Verdict(status, f"{Verdict(status, '', reason).words}: {text}, {SCOPE}", reason)

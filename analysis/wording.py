@@ -82,13 +82,27 @@ def format_count(number: int) -> str:
     return f"{number / 10**12:.4g}T"
 
 
+def format_signed(value: float | None, digits: int = 2) -> str:
+    """Return a number with its sign; what rounds to 0 has none.
+
+    >>> format_signed(0.126), format_signed(-0.5, 1), format_signed(-0.001), format_signed(0.001), format_signed(None)
+    ('+0.13', '-0.5', '0.00', '0.00', '-')
+    """
+    if value is None:
+        return NONE
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
 def format_interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """Two signed ends.
 
-    >>> format_interval(-0.123, 0.4), format_interval(None, None)
-    ('-0.12 to +0.40', '-')
+    >>> format_interval(-0.123, 0.4), format_interval(-0.001, 0.4), format_interval(None, None)
+    ('-0.12 to +0.40', '0.00 to +0.40', '-')
     """
-    return NONE if low is None or high is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
+    if low is None or high is None:
+        return NONE
+    return f"{format_signed(low, digits)} to {format_signed(high, digits)}"
 
 
 def format_p(p_value: float | None, digits: int = 3) -> str:
@@ -109,11 +123,14 @@ def format_percent(row: "pd.Series[Any]", column: str) -> str:
 
 
 def format_with_error(value: float, error: float | None, digits: int) -> str:
-    """A value and its standard error.
+    """Return a value and its standard error; equal values have shown no spread, and no error of 0 is claimed for them.
 
     >>> format_with_error(0.5, 0.25, 2), format_with_error(0.5, None, 1), format_with_error(math.nan, None, 1)
     ('0.50 ± 0.25', '0.5', '-')
+    >>> format_with_error(0.5, 0.0, 2)
+    '0.50'
     """
     if not math.isfinite(value):
         return NONE
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and math.isfinite(error) else "")
+    has_error = error is not None and math.isfinite(error) and error > 1e-12 * max(1.0, abs(value))
+    return f"{value:z.{digits}f}" + (f" ± {error:.{digits}f}" if has_error else "")

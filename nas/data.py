@@ -137,6 +137,27 @@ def check_split(
     return len(train), len(validation)
 
 
+def find_largest_class(data: DataSet, train_examples: int | None, validation_examples: int | None = None) -> float:
+    """Return the accuracy of always answering the largest class of the validation examples.
+
+    It is the same for each seed, for a split takes as many of each class whatever the seed.
+
+    Raises:
+        InputError: see split_data.
+    """
+    _, validation = _split_indices(data, 0, train_examples, validation_examples)
+    return share_of_largest(data.labels[validation])
+
+
+def share_of_largest(labels: NDArray[np.int64]) -> float:
+    """Return the share of the examples that belong to their largest class.
+
+    >>> share_of_largest(np.array([0, 2, 2, 1]))
+    0.5
+    """
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def _count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
     n_rest = len(data.labels) - len(data.test)
     n_validation = min(n_rest // 3, max(500, n_rest // 10))

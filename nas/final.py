@@ -12,7 +12,7 @@ from nas.candidate import Candidate, TrainingConfig
 from nas.checked import validate
 from nas.checkpoints import read_weights, weights_path
 from nas.config import SearchConfig
-from nas.data import DataSet, split_final
+from nas.data import DataSet, share_of_largest, split_final
 from nas.executors import Trainer
 from nas.ledger import Ledger, record_test
 from nas.lock import lock_run
@@ -106,7 +106,8 @@ def run_final(
         record_test(run, looked, data.sha256)
         sha256 = held[1] if held else write_plan(folder, plan)
         sizes = {"n_train": len(split.train_labels), "n_test": len(split.validation_labels)}
-        attributes = describe_run(config, data, len(plan["order"]), sizes)
+        largest = share_of_largest(data.labels[data.test])
+        attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
         attributes |= {"plan": sha256, "measured_on": "test"}
         deepest = max(one.pattern.depth for one in chosen)
         ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, metric="test_accuracy")

@@ -11,7 +11,7 @@ import torch
 
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.config import SearchConfig, format_toml
-from nas.data import DataSet, check_split
+from nas.data import DataSet, check_split, find_largest_class
 from nas.environment import describe_versions
 from nas.executors import Source, StopFlag, Trainer, run_serial
 from nas.ledger import SCHEMA, Ledger
@@ -61,15 +61,20 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
     """
     n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
     sizes = {"n_train": n_train, "n_validation": n_validation}
-    attributes |= describe_run(config, data, n_asked, sizes)
+    largest = find_largest_class(data, config.train_examples, config.validation_examples)
+    attributes |= describe_run(config, data, n_asked, sizes, largest)
     return Ledger(run / "study.db", attributes, RENEWED, config.deepest)
 
 
-def describe_run(config: SearchConfig, data: DataSet, n_asked: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+def describe_run(
+    config: SearchConfig, data: DataSet, n_asked: int, sizes: Mapping[str, int], largest_class: float
+) -> dict[str, Any]:
     """The attributes that the study of every run has.
 
     Args:
         sizes: numbers of examples by their part in the run, as n_train.
+        largest_class: accuracy of always answering the largest class of the examples that are measured on. It is an
+            attribute of its own, for `data` of a run that an older version began has to stay as it is.
     """
     described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
     return {
@@ -77,6 +82,7 @@ def describe_run(config: SearchConfig, data: DataSet, n_asked: int, sizes: Mappi
         "config": config.model_dump(mode="json"),
         "environment": describe_environment(config),
         "data": {**described, **sizes, "sha256": data.sha256},
+        "largest_class": largest_class,
     }
 
 

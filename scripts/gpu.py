@@ -112,7 +112,7 @@ def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: P
     def differ(accuracies: Sequence[float]) -> str:
         differences = [a - b for a, b in zip(accuracies, found[0], strict=True)]
         deviation = statistics.fmean(d * d for d in differences) ** 0.5
-        return f"mean difference {statistics.fmean(differences):+.4f}, root mean square {deviation:.4f}"
+        return f"mean difference {statistics.fmean(differences):+z.4f}, root mean square {deviation:.4f}"
 
     path.write_text(
         f"{n} random patterns of digits (log, 24 layers, growth 8, {n_train} images, {n_epochs} epochs; mean accuracy "

@@ -66,7 +66,7 @@ def test_means_intervals_and_differences_are_those_of_scipy(run: Path) -> None:
         one = found[PROPOSALS[place][2].key]
         assert one.test_accuracy == pytest.approx(sum(values) / 3)
         interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert (one.low, one.high) == pytest.approx((interval.low, interval.high))
+        assert (one.low, one.high) == pytest.approx((interval.low, min(interval.high, 1.0)))
         assert one.validation_accuracy == pytest.approx(in_search(place, 0) + 0.005)
         assert one.number == list(ACCURACIES).index(place) * 3
     # Against log, which was the better template in the search, though not on the test images' first look.

@@ -79,12 +79,12 @@ def test_the_table_has_the_numbers_of_the_summary(findings: Findings, report: st
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     assert len(rows) == len(told["points"]) == 16
     for row, point in zip(rows, told["points"], strict=True):
-        family, budget, connections, accuracy, difference, interval, kept, params, flops, picked, *_ = row
+        family, budget, connections, accuracy, range_, difference, interval, kept, params, flops, picked, *_ = row
         assert (family, budget) == (point["family"], point["budget"])
         assert (connections, params) == (str(point["connections"]), f"{point['params']:,}")
         assert flops == f"{point['flops'] / 1000:g}k"
-        half = point["high"] - point["accuracy"]
-        assert accuracy == f"{100 * point['accuracy']:.2f} ± {100 * half:.2f}"
+        assert accuracy == f"{100 * point['accuracy']:.2f}"
+        assert range_ == f"{100 * point['low']:.2f} to {100 * point['high']:.2f}"
         assert (picked == "-") == (point["picked"] is None)
         if point["difference"] is None:
             assert (difference, interval, kept) == ("-", "-", "-")

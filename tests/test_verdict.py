@@ -1,13 +1,15 @@
 import json
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from analysis.correlations import Estimate
+from analysis.guessing import Guessing, Learning
 from analysis.inference import Primary, PrimaryTest, adjust_primary
 from analysis.protocol import STATUSES, TESTS, describe_protocol
-from analysis.verdict import Verdict, count_patterns, judge, summarise_verdicts
+from analysis.verdict import NOT_LEARNED, Verdict, count_patterns, judge, summarise_verdicts
 from search_spaces.errors import InputError
 
 
@@ -35,9 +37,9 @@ DETECTED, CURVED, SPAN = (0.001, 0.5, 0.5), (0.5, 0.001, 0.5), (0.5, 0.5, 0.001)
         (
             _primary(p_values=SPAN),
             "explained_by_span",
-            "goes with span, straight or curved; beyond it mean BD was not detected",
+            "the longer, the higher, p (Holm) 0.001; beyond span mean BD was not detected",
         ),
-        (_primary(0.05, 0.15, (0.001, 0.5, 0.001)), "explained_by_span", "beyond it mean BD was detected but small"),
+        (_primary(0.05, 0.15, (0.001, 0.5, 0.001)), "explained_by_span", "beyond span mean BD was detected but small"),
         (_primary(-0.15, 0.1), "negligible", "not detected; partial correlations beyond ±0.15 are excluded"),
         (_primary(), "inconclusive", "patterns at as many seeds would settle whether it is within ±0.2"),
     ],
@@ -75,10 +77,69 @@ def test_every_sentence_begins_with_its_status_and_ends_with_its_scope() -> None
     verdicts += [judge(None, 4, 1), judge(None, 40, 3)]
     for verdict in verdicts:
         assert verdict.status in STATUSES
-        assert verdict.sentence.startswith(verdict.status.replace("u_", "u-").replace("_", " ") + ": ")
+        status = verdict.status.replace("u_", "u-").replace("_", " ")
+        assert verdict.words == (f"{status} ({verdict.reason})" if verdict.reason else status)
+        assert verdict.sentence.startswith(f"{verdict.words}: ")
+        assert bool(verdict.reason) == (verdict.status == "explained_by_span")
         assert verdict.sentence.endswith("at this schedule and one shared learning rate")
         assert "no effect" not in verdict.sentence
         assert "help" not in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_values", "p_holm"),
+    [
+        (0.01, 0.37, (0.24, 0.5, 0.5), "0.240"),  # the interval leaves out 0, the adjusted p does not
+        (-0.6, -0.1, (0.24, 0.5, 0.001), "0.240"),
+        (0.01, 0.37, (1.0, 0.5, 0.5), "1.000"),
+        (-0.1, 0.5, DETECTED, "0.001"),  # and the reverse
+        (0.3, 0.7, DETECTED, "0.001"),
+    ],
+)
+def test_the_sentence_gives_the_p_that_decides(
+    low: float, high: float, p_values: tuple[float, ...], p_holm: str
+) -> None:
+    sentence = judge(_primary(low, high, p_values), 60, 3).sentence
+    assert f"p (Holm) {p_holm}" in sentence
+    is_detected, leaves_out = p_values[0] <= 0.05, low > 0 or high < 0
+    assert ("leaves out 0, but what decides is the p of its test" in sentence) == (leaves_out and not is_detected)
+    assert ("the interval holds 0, and both have to agree" in sentence) == (is_detected and not leaves_out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"span_turning_point": 6.94, "span_is_inside": True, "middle_span_is_best": True}, "a curve, best near 6.9"),
+        ({"span_turning_point": 6.94, "span_is_inside": True, "middle_span_is_best": False}, "a curve, worst near 6.9"),
+        ({"span_partial": 0.4}, "longer is worse"),
+        ({"span_partial": -0.4}, "longer is better"),
+        ({"span_partial": -0.4, "outcome": "validation_accuracy"}, "longer is worse"),
+        ({"span_turning_point": 9.9, "span_is_inside": False, "span_partial": -0.4}, "longer is better"),
+    ],
+)
+def test_how_span_explains_it_stands_next_to_the_word(changes: dict[str, Any], reason: str) -> None:
+    verdict = judge(replace(_primary(p_values=SPAN), **changes), 60, 3)
+    assert verdict.words == f"explained by span ({reason})"
+    strata = [_Stratum("log", 24, regime, verdict) for regime in ("short", "long")]
+    assert f"24 layers at log, short: {reason}" in summarise_verdicts(strata).sentence
+
+
+def test_networks_that_learned_nothing_are_no_evidence() -> None:
+    unlearned = Learning(0.102, 0.09, 60, Guessing(10, 0.104, 500))
+    for primary, n_patterns in ((_primary(p_values=SPAN), 60), (_primary(0.3, 0.7, DETECTED), 60), (None, 4)):
+        verdict = judge(primary, n_patterns, 3, 0.2, unlearned)
+        assert verdict.status == NOT_LEARNED
+        assert verdict.sentence.startswith("not learned: the networks are at chance level")
+        assert "always answering the largest class gets 10.4 % of the validation images right" in verdict.sentence
+        assert "settle" not in verdict.sentence
+        assert judge(primary, n_patterns, 3, 0.2, replace(unlearned, low=0.105)) == judge(primary, n_patterns, 3, 0.2)
+    strata = [
+        _Stratum("log", 24, regime, judge(_primary(), 60, 3, None, learning))
+        for regime, learning in (("short", None), ("long", unlearned))
+    ]
+    assert summarise_verdicts(strata).sentence.startswith(
+        "mixed over 2 strata: not learned in 1 (24 layers at log, long)"
+    )
 
 
 def test_direction_turns_with_accuracy() -> None:
