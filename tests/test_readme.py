@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from analysis.verdict import Verdict
 from nas.contestants import CAPTURED, COHORTS, COMPILED, EAGER, GROUPED
 from nas.proposals import STRATEGIES
 from run_search import app
@@ -107,8 +108,8 @@ def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_s
         shown = [(stratum["primary"]["partial"], "value", 2), (alone["span"], "value", 2)]
         shown += [(alone["random_walk_depth"], "value", 2), (pair, "mean", 3)]
         cells = [_interval(one[value], one["low"], one["high"], digits) for one, value, digits in shown]
-        status = stratum["verdict"]["status"].replace("_", " ")
-        assert row == " | ".join([status, *cells, f"{reliability['ceiling']:.2f}"])
+        verdict = Verdict(**stratum["verdict"])
+        assert row == " | ".join([verdict.words, *cells, f"{reliability['ceiling']:.2f}"])
         assert stratum["n_patterns"] == 93
         assert stratum["n_seeds"] == n_seeds
 

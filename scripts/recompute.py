@@ -1,0 +1,174 @@
+"""A committed report without its run -> the same report by this version of the program.
+
+python scripts/recompute.py docs/digits [docs/fashion ...]
+
+A folder under docs/ holds candidates.csv and, of a study, plan.json, but no ledger. All that can be computed from these
+is: report.md, summary.json and the figures. Learning curves, connection strengths and final measurements are in ledgers
+only, so what a report says of them stays as it is, and so does its line on what was recomputed. Numbers that come out
+equal stay as they are written, to the last digit.
+"""
+
+import argparse
+import json
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.document import Picture, format_markdown
+from analysis.findings import find, summarise
+from analysis.guessing import read_guessing
+from analysis.lineup import rank_networks
+from analysis.lineup_sections import build_lineup, learn_lineup
+from analysis.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
+from analysis.sections import build_blocks
+from nas.data import find_largest_class
+from nas.readers import load_data
+from search_spaces.files import format_json, write_atomic
+from search_spaces.plans import read_plan
+
+BALANCED = {"fashion-mnist": 0.1}  # share of the largest class, where the data are not at hand
+NO_CURVES = "This study holds no learning curves."
+OF_LEDGER = ("strength_trends", "final")  # keys of summary.json that only ledgers give
+
+
+def main() -> None:
+    """Rewrite the files of each folder whose content changed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a committed report's folder")
+    for folder in parser.parse_args().folders:
+        for name, text in recompute(folder).items():
+            path = folder / name
+            if path.is_file() and path.read_text(encoding="utf-8") == text:
+                continue
+            write_atomic(path, text)
+            print(f"wrote {path}")  # noqa: T201
+
+
+def recompute(folder: Path) -> dict[str, str]:
+    """The texts of a folder's report by file name: those that it has, and figures that are new."""
+    held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    report = (folder / "report.md").read_text(encoding="utf-8") if (folder / "report.md").is_file() else ""
+    run = rebuild_run(folder, held, report)
+    if "networks" in run.config:
+        standings = rank_networks(run)
+        learning = learn_lineup(run)
+        summary: dict[str, Any] = {
+            "is_learned": None if learning is None else learning.is_better,
+            "guessing": asdict(read_guessing(run)),
+            "networks": [
+                {**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings
+            ],
+        }
+        blocks = [*build_lineup(run, standings)]
+    else:
+        findings = find(run)
+        summary, blocks = summarise(findings), [*build_blocks(findings)]
+    figures = {block.file: block.svg for block in blocks if isinstance(block, Picture)}
+    texts = {"summary.json": format_json(_keep_equal(held, json.loads(format_json(summary))))}
+    if report:
+        texts["report.md"] = _keep_of_ledger(report, format_markdown(blocks))
+        return texts | figures
+    return texts | {name: svg for name, svg in figures.items() if (folder / name).is_file()}
+
+
+def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
+    """What `read_run` gave of the run behind a report, without learning curves and true connection strengths."""
+    found = read_plan(folder)
+    plan, sha256 = found if found else (None, None)
+    table = pd.read_csv(folder / "candidates.csv", dtype="string", keep_default_na=False, na_values=[""])
+    if "sources" not in table:  # of an older version
+        patterns = plan["patterns"] if plan else []
+        sources = {one["key"]: json.dumps(one["sources"], separators=(",", ":")) for one in patterns}
+        table["sources"] = table["key"].map(sources)
+    columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in table}
+    for name, kind in columns.items():
+        if kind != "string":
+            table[name] = pd.to_numeric(table[name])
+    groups: dict[str, dict[str, Any]] = {group: summary.get(name, {}) for group, name in GROUPS.items()}
+    if not groups["data"]:
+        groups = {group: _read_provenance(report, group) for group in GROUPS}
+    settings, data = groups["setting"], groups["data"]
+    path = re.search(r"--run (runs/\S+)", report)
+    is_lineup = "networks" in settings
+    return Run(
+        path=Path(path[1]) if path else folder,
+        candidates=table[list(columns)].astype(columns),
+        curves=pd.DataFrame(columns=list(CURVE_COLUMNS)).astype(CURVE_COLUMNS),
+        asked=len(table) if is_lineup else summary["status"]["asked"],
+        config=settings,
+        environment=groups["environment"],
+        data=data,
+        plan=plan,
+        plan_sha256=sha256,
+        largest_class=_find_largest_class(settings, data),
+        # A comparison asks for them; what it says of them is replaced by what it said.
+        strengths=dict(enumerate(map(_make_strengths, table["sources"]))) if is_lineup else {},
+    )
+
+
+GROUPS = {"data": "data", "environment": "environment", "setting": "config"}  # in the report, in the summary
+
+
+def _make_strengths(sources: str) -> tuple[tuple[float, ...], ...]:
+    return ((1.0,) * parse_sources(sources).n_connections,)
+
+
+def _read_provenance(report: str, group: str) -> dict[str, Any]:
+    """A group of the report's table of provenance: values as JSON, or as text where they are none."""
+    values: dict[str, Any] = {}
+    for name, text in re.findall(rf"^\| {group} \| (\S+) \| (.*) \|$", report, re.MULTILINE):
+        plain = re.sub(r"\\(.)", r"\1", text)
+        try:
+            values[name] = json.loads(plain) if group != "environment" and name != "sha256" else plain
+        except ValueError:
+            values[name] = plain
+    return values
+
+
+def _find_largest_class(settings: dict[str, Any], data: dict[str, Any]) -> float | None:
+    """The largest class's share of the validation images, where it can be known without the run."""
+    if data["name"] != "digits":
+        return BALANCED.get(data["name"])
+    digits = load_data("digits", None)
+    if digits.sha256 != data["sha256"]:
+        return None
+    return find_largest_class(digits, settings["train_examples"], settings.get("validation_examples"))
+
+
+def _keep_equal(held: Any, new: Any) -> Any:
+    """The new value, written as the held one wherever both are the same number or only a ledger gives it."""
+    if isinstance(held, dict) and isinstance(new, dict):
+        kept = {name: held[name] for name in OF_LEDGER if name in held}
+        return {name: _keep_equal(held.get(name), value) for name, value in new.items()} | kept
+    if isinstance(held, list) and isinstance(new, list) and len(held) == len(new):
+        return [_keep_equal(*pair) for pair in zip(held, new, strict=True)]
+    is_number = isinstance(held, float) and isinstance(new, float)
+    return held if is_number and math.isclose(held, new, rel_tol=1e-9, abs_tol=1e-12) else new
+
+
+def _keep_of_ledger(held: str, new: str) -> str:
+    """The new report, with what the held one says of learning curves and connection strengths."""
+    new = new.replace("](checklist.md)", "](../checklist.md)")
+    note = re.search(r"^> Recomputed .*$", held, re.MULTILINE)
+    if note:
+        heading, answer, rest = new.split("\n\n", 2)
+        new = "\n\n".join((heading, answer, note[0], rest))
+    curves = iter(re.findall(r"^!\[.*\]\(curves\S*\)$", held, re.MULTILINE))
+    new = re.sub(rf"^{re.escape(NO_CURVES)}$", lambda _: next(curves), new, flags=re.MULTILINE)
+    learned = re.search(r"^The connections of dense that learned was taken from .*$", held, re.MULTILINE)
+    if learned:
+        new = re.sub(
+            r"^The connections of dense that learned was taken from .*$", lambda _: learned[0], new, flags=re.M
+        )
+    strengths = re.search(r"^## Connection strengths\n.*?(?=^## )", held, re.MULTILINE | re.DOTALL)
+    if strengths and strengths[0] not in new:
+        new = new.replace("## Planned and done\n", f"{strengths[0]}## Planned and done\n")
+    return new
+
+
+if __name__ == "__main__":
+    main()
