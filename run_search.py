@@ -959,9 +959,14 @@ def export(
                 f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
             )
         if final:
+            from analysis.guessing import list_unlearned
+            from search_spaces.files import FINAL
+
             _measure_finally(console, results, top, changes)
             results = _read(run)
             _write_report(run)
+            for sentence in list_unlearned(_read(run / FINAL), "test images"):
+                console.print(sentence)
         console.print("writing each network in several forms, reading them back and comparing: this takes a while")
         exported = _export_best(results, top, archives=True)
     elif to is None:

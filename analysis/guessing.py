@@ -101,8 +101,12 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
     return Learning(mean, clip(mean - half - 1e-12, SHARE), int(complete["key"].nunique()), guessing)
 
 
-def list_unlearned(run: Run) -> list[str]:
-    """Say of each stratum of a run whose networks learned nothing that it is so; sentences without their full stop."""
+def list_unlearned(run: Run, images: str = "validation images") -> list[str]:
+    """Say of each stratum of a run whose networks learned nothing that it is so; sentences without their full stop.
+
+    Args:
+        images: what the run measures on.
+    """
     complete = run.candidates[(run.candidates["state"] == "complete").fillna(False)]
     sentences = []
     for _, rows in complete.groupby(STRATUM, dropna=False, sort=False):
@@ -110,7 +114,7 @@ def list_unlearned(run: Run) -> list[str]:
         if learning is not None and not learning.is_better:
             first = rows.iloc[0]
             stratum = first["budget"] if pd.isna(first["regime"]) else first["regime"]
-            sentences.append(f"not learned, {first['layers']} layers, {stratum}: {explain_unlearned(learning)}")
+            sentences.append(f"not learned, {first['layers']} layers, {stratum}: {explain_unlearned(learning, images)}")
     return sentences
 
 

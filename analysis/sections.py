@@ -16,6 +16,7 @@ from analysis.stratum_sections import build_stratum, describe_data
 from analysis.strength_sections import build_strengths
 from analysis.study_sections import build_overview, build_plan
 from analysis.tradeoff_sections import build_tradeoff
+from analysis.verdict import NOT_LEARNED
 from analysis.wording import (
     NONE,
     capitalise,
@@ -39,7 +40,9 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     yield Heading(1, title(findings))
     yield from _notices(findings)
     # A search at several budgets answers another question; without a sample it has nothing to say of this one.
-    is_asked = not findings.tradeoffs or any(view.stratum.primary for view in findings.views)
+    is_asked = not findings.tradeoffs or any(
+        view.stratum.primary or view.stratum.verdict.status == NOT_LEARNED for view in findings.views
+    )
     yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer" if is_asked else "plain")
     yield from _headline(findings, is_asked)
     if findings.final is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from analysis.document import Block, Paragraph, Table
 from analysis.findings import View
 from analysis.statistics import Effect, Stratum
+from analysis.verdict import NOT_LEARNED
 from analysis.wording import NONE, format_interval, format_p, format_signed, name_measure
 
 METHODS = ("spearman", "kendall")
@@ -18,6 +19,12 @@ TEST_NAMES = {
 def build_statistics(view: View) -> Iterator[Block]:
     """Every number that the verdict rests on, and those beside it."""
     stratum = view.stratum
+    if stratum.verdict.status == NOT_LEARNED:
+        yield Paragraph(
+            "These networks learned nothing, as said above: the numbers of this part tell their failures to train "
+            "apart, if anything, and say nothing about where connections should go.",
+            kind="notice",
+        )
     yield from _sample(stratum)
     yield from _primary(stratum)
     yield from _slopes(stratum)

@@ -1,11 +1,13 @@
 """Intervals of accuracies and losses: inside their range, as scipy's elsewhere, none without spread."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -108,3 +110,9 @@ def test_a_pattern_that_lacks_a_seed_is_not_levelled_past_the_range() -> None:
     best = summarise(find(run))["strata"][0]["best_patterns"]
     assert all(0 <= one["validation_accuracy"] <= 1 and one["validation_loss"] >= 0 for one in best)
     assert math.isfinite(view.patterns["validation_accuracy"].sum())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda path: path.stem)
+def test_signed_numbers_are_written_by_one_function(path: Path) -> None:
+    """Any other would print -0.00 for what rounds to 0."""
+    assert path.stem == "wording" or not re.search(r"\{[^{}]*:\+[.,]?\d*[.{]", path.read_text())
