@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from analysis.intervals import Range, clip
 from analysis.wording import format_with_error
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; grey for all that is not singled out.
@@ -110,9 +111,18 @@ def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
     return f"{name}{strategy}: mean BD {row['mean_bd']:.3f}, span {row['span']:.2f}, {LABELS[outcome]} {value}, {seeds}"
 
 
-def draw_errors(axes: Axes, x: Sequence[float], y: Sequence[float], errors: Sequence[float], colour: str) -> None:
-    """Vertical bars of y +- error, as one line with gaps: a fifth of the SVG that a line each would take."""
-    bars = [(place, (value - error, value + error)) for place, value, error in zip(x, y, errors, strict=True)]
+def draw_errors(
+    axes: Axes, x: Sequence[float], y: Sequence[float], errors: Sequence[float], colour: str, bounds: Range
+) -> None:
+    """Draw vertical bars of y +- error, as one line with gaps: a fifth of the SVG that a line each would take.
+
+    Args:
+        bounds: least and greatest possible y, where bars end.
+    """
+    bars = [
+        (place, (clip(value - error, bounds), clip(value + error, bounds)))
+        for place, value, error in zip(x, y, errors, strict=True)
+    ]
     heights = [height for _, (low, high) in bars for height in (low, high, math.nan)]
     axes.plot([place for place, _ in bars for _ in range(3)], heights, color=colour, linewidth=0.8, zorder=2)
 

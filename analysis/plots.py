@@ -32,6 +32,7 @@ from analysis.figure_style import (
     style_axes,
     wrap_text,
 )
+from analysis.intervals import RANGES
 
 MAX_LINES = 120  # more of them are a smear, and a large file
 MAX_TOLD = 300  # patterns without a name that carry their text: more hide one another, and each takes a millisecond
@@ -182,7 +183,7 @@ def _draw_patterns(
     axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
     rows = patterns.dropna(subset=[outcome])
     errors = (rows[f"{outcome}_sd"] / rows["n_seeds"] ** 0.5).fillna(0.0)
-    draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED)
+    draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED, RANGES[outcome])
     is_told = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TOLD)
     if not is_told.all():
         rest = rows[~is_told]

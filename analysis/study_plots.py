@@ -29,6 +29,7 @@ from analysis.figure_style import (
     new_figure,
     style_axes,
 )
+from analysis.intervals import RANGES
 
 # strategy -> marker, size in points, word in the legend; in drawing order, the few over the many
 SHAPES = {
@@ -165,7 +166,7 @@ def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize
     deviation = f"{outcome}_centred_sd"  # the marks have each seed's own mean taken out
     errors = (rows[deviation] / rows["n_seeds"] ** 0.5).fillna(0.0)
     x, y = floats(rows["mean_bd"]), floats(rows[outcome])
-    draw_errors(axes, x, y, floats(errors), FAINT)
+    draw_errors(axes, x, y, floats(errors), FAINT, RANGES[outcome])
     for _, row in rows.iterrows():
         kind = _kind(row)
         marker, size, _ = SHAPES[kind]

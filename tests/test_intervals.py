@@ -10,9 +10,11 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy import stats
 from synthetic_run import make_candidates, propose
 
+from analysis.figure_style import draw_errors
 from analysis.findings import find, summarise
 from analysis.intervals import RANGES, SHARE, SHARES_APART, UNBOUNDED, student_interval
 from analysis.levels import measure_levels
@@ -110,6 +112,14 @@ def test_a_pattern_that_lacks_a_seed_is_not_levelled_past_the_range() -> None:
     best = summarise(find(run))["strata"][0]["best_patterns"]
     assert all(0 <= one["validation_accuracy"] <= 1 and one["validation_loss"] >= 0 for one in best)
     assert math.isfinite(view.patterns["validation_accuracy"].sum())
+
+
+def test_error_bars_end_where_outcomes_do() -> None:
+    axes = Figure().subplots()
+    draw_errors(axes, [1, 2, 3], [0.99, 0.5, 0.01], [0.02, 0.1, 0.03], "k", SHARE)
+    (line,) = axes.get_lines()
+    heights = np.asarray(line.get_ydata(), np.float64)
+    assert heights[np.isfinite(heights)] == pytest.approx([0.97, 1.0, 0.4, 0.6, 0.0, 0.04])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda path: path.stem)

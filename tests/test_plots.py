@@ -230,7 +230,7 @@ def test_a_forest_grows_and_says_what_is_not_defined() -> None:
     small, large = plot_forest(_effects(1, 2)), plot_forest(_effects(2, 5))
     assert large.get_figheight() > small.get_figheight() + 1
     texts = {one.get_text() for one in _annotations(large, 0)}
-    assert {"not defined", "\u22120.200 [\u22120.300, \u22120.100]", "+0.000"} <= texts
+    assert {"not defined", "\u22120.200 [\u22120.300, \u22120.100]", "0.000"} <= texts
     assert not small.axes[0].patches
 
 
