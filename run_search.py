@@ -1261,8 +1261,8 @@ def correlate(
     if strata:
         split = ",".join([*([group] if group else []), *strata])
         _console(stderr=True).print(
-            f"warning: {', '.join(strata)} split this table into strata, which are pooled here, so that what differs "
-            f"between them passes for an effect; --group {quote(split)} correlates inside them"
+            f"warning: this table holds several strata ({', '.join(strata)}), and they are pooled: a difference "
+            f"between strata looks like an effect. To correlate inside them, add --group {quote(split)}"
         )
     if as_json:
         print(json.dumps(rows, allow_nan=False))  # noqa: T201

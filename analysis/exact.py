@@ -1,9 +1,10 @@
-"""Numbers as a table writes them: their order without rounding, and their places between the least and the largest."""
+"""Numbers as a table writes them: what depends on their order, means and squares, without rounding."""
 
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +82,46 @@ def scale_exactly(values: Sequence[Fraction]) -> NDArray[np.float64]:
     low, high = min(values), max(values)
     width = high - low or Fraction(1)
     return np.array([float((value - low) / width) for value in values])
+
+
+def explain_exactly(x: Sequence[Fraction], y: Sequence[Fraction], groups: NDArray[np.int64]) -> float | None:
+    """Share of the variance of y inside groups that a parabola explains, least squares; 0..1.
+
+    One parabola, in x less its group's mean, fits all groups, each with its own level. Sums are whole numbers: beside
+    an x of 1e300 floats would take all other x for one.
+
+    Returns:
+        None where x or y is constant in every group, or no row would be left over.
+
+    >>> numbers = [Fraction(number, 7) for number in range(5)]
+    >>> explain_exactly(numbers, [(number - 2) ** 2 for number in numbers], np.zeros(5, dtype=np.int64))
+    1.0
+    """
+    members = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
+    if len(x) < len(members) + 3:
+        return None
+    whole_x, whole_y = _clear_denominators(x), _clear_denominators(y)
+    aa = ac = cc = ab = cb = bb = Fraction(0)  # sums of products of a: x, c: its square and b: y, each less group means
+    for rows in members:
+        n = len(rows)
+        sum_x, sum_y = sum(whole_x[i] for i in rows), sum(whole_y[i] for i in rows)
+        a, b = [n * whole_x[i] - sum_x for i in rows], [n * whole_y[i] - sum_y for i in rows]  # n times too large
+        squares = [value * value for value in a]
+        square_sum = Fraction(sum(squares), n**2)
+        aa += square_sum
+        ac += Fraction(sum(map(mul, squares, a)), n**3)
+        cc += Fraction(sum(map(mul, squares, squares)), n**4) - square_sum**2 / n
+        ab += Fraction(sum(map(mul, a, b)), n**2)
+        cb += Fraction(sum(map(mul, squares, b)), n**3)
+        bb += Fraction(sum(map(mul, b, b)), n**2)
+    if aa == 0 or bb == 0:
+        return None
+    left = cc - ac**2 / aa  # of the square beyond the line; 0 where x has two values
+    beyond = cb - ac * ab / aa
+    return float((ab**2 / aa + (beyond**2 / left if left else 0)) / bb)
+
+
+def _clear_denominators(values: Sequence[Fraction]) -> list[int]:
+    """Multiply by the least number that makes all values whole."""
+    factor = math.lcm(*{value.denominator for value in values})
+    return [value.numerator * (factor // value.denominator) for value in values]

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
-from analysis.correlations import varies_inside
 from analysis.inference import outcome_of
 from analysis.protocol import CONFIDENCE, MIN_BAND, OUTCOMES
-from analysis.resampling import Groups, Vector, centre_inside, design_bands
+from analysis.resampling import Groups, Vector, design_bands
 
 UNITS = {"validation_accuracy": (100.0, "points"), "validation_loss": (1.0, "nats")}
 
@@ -77,42 +76,28 @@ def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fi
     return tuple(fits)
 
 
-def explain(x: Vector, y: Vector, groups: Groups | None = None) -> tuple[float | None, float | None]:
+def explain(x: Vector, y: Vector) -> tuple[float | None, float | None]:
     """R2 of y on x, and on x and its square; None where x or y is constant or no row would be left over.
-
-    With groups it is of what is left of y inside groups: x and y are taken less their group's mean, and one line or
-    parabola fits all groups, each with its own level.
 
     >>> x = np.arange(5.0)
     >>> [round(share, 6) for share in explain(x, (x - 2) ** 2)]
     [0.0, 1.0]
     """
-    groups = np.zeros(len(x), dtype=np.int64) if groups is None else groups
-    if len(x) < len(np.unique(groups)) + 3:
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, None
-    x, y = _standardise(x, groups), _standardise(y, groups)
-    if not (x.any() and y.any()):
-        return None, None
-    powers = np.stack([x, centre_inside(x**2, groups)], axis=1)
-    left = [y - powers[:, :k] @ np.linalg.lstsq(powers[:, :k], y, rcond=None)[0] for k in (1, 2)]
+    x, y = _standardise(x), _standardise(y)
+    powers = np.stack([np.ones(len(x)), x, x**2], axis=1)
+    left = [y - powers[:, :k] @ np.linalg.lstsq(powers[:, :k], y, rcond=None)[0] for k in (2, 3)]
     linear, quadratic = (min(max(1 - float(residual @ residual) / len(y), 0.0), 1.0) for residual in left)
     return linear, quadratic
 
 
-def _standardise(x: Vector, groups: Groups) -> Vector:
-    """Centre inside groups and divide by the standard deviation; 0 throughout where x is constant in every group.
-
-    Sizes are divided out first: the square of 1e200 is no float, and that of 1e-200 is 0.
-    """
-    if not varies_inside(x, groups).any():
-        return np.zeros(len(x))
-    centred = centre_inside(x / np.abs(x).max(), groups)
-    largest = np.abs(centred).max()
-    if largest == 0:  # it varies only in a group whose values are 1e-300 of another's
-        return centred
-    centred /= largest
-    scaled: Vector = centred / centred.std()
-    return scaled
+def _standardise(x: Vector) -> Vector:
+    """Centre and divide by the standard deviation; sizes come first, for floats cannot hold the square of 1e200."""
+    scaled = x / np.abs(x).max()
+    scaled = (scaled - scaled.mean()) / np.ptp(scaled)
+    standard: Vector = scaled / scaled.std()
+    return standard
 
 
 def _slopes_of(patterns: pd.DataFrame, outcome: str, distance: str) -> Iterator[Slope]:

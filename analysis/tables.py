@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.correlations import correlate_spearman, pooled_kendall, varies_inside
-from analysis.exact import average_exactly, order_exactly, parse_numbers, scale_exactly
+from analysis.exact import average_exactly, explain_exactly, order_exactly, parse_numbers, scale_exactly
 from analysis.reliability import measure_mean_reliability
 from analysis.resampling import Groups, number_groups
-from analysis.slopes import explain
 from search_spaces.errors import InputError
 from search_spaces.files import open_regular
 from search_spaces.sampling import derive_generator
@@ -81,7 +80,7 @@ def correlate_table(
         ceiling (sqrt of the reliability of a pattern's mean): finite, or None where it is not defined. Further groups
         (how many add something; None without a group column), strata (columns of STRATA that split the table, or its
         groups, and are not in `group`), and note (why something is not defined or left out, or None). See
-        pooled_spearman, pooled_kendall, explain and measure_mean_reliability for how groups are pooled.
+        pooled_spearman, pooled_kendall, explain_exactly and measure_mean_reliability for how groups are pooled.
 
     Raises:
         InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a header twice, a column absent,
@@ -214,8 +213,9 @@ def _describe(sample: _Sample, group_names: Sequence[str], generator: np.random.
     x, y, groups = order_exactly(sample.x), order_exactly(sample.y), sample.groups
     is_used = varies_inside(x, groups) & varies_inside(y, groups)
     estimate = correlate_spearman(x, y, groups, groups, generator)
-    scaled_x, scaled_y = scale_exactly(sample.x), scale_exactly(sample.y)
-    quadratic_r2 = explain(scaled_x[is_used], scaled_y[is_used], groups[is_used])[1]
+    used_x, used_y = (
+        [value for value, used in zip(column, is_used, strict=True) if used] for column in (sample.x, sample.y)
+    )
     return {
         "n": sample.n_rows,
         "patterns": len(sample.x),
@@ -223,7 +223,7 @@ def _describe(sample: _Sample, group_names: Sequence[str], generator: np.random.
         "spearman_low": estimate.low,
         "spearman_high": estimate.high,
         "kendall": pooled_kendall(x, y, groups),
-        "quadratic_r2": quadratic_r2,
+        "quadratic_r2": explain_exactly(used_x, used_y, groups[is_used]),
         "p_permutation": estimate.p_value,
         "ceiling": _measure_ceiling(sample, is_used),
         "groups": len(np.unique(groups[is_used])) if group_names else None,

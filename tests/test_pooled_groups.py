@@ -1,17 +1,22 @@
 """Correlations inside groups, pooled over them, against scipy and statsmodels."""
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.stats
 import statsmodels.api as sm
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from analysis.correlations import pooled_kendall, pooled_spearman
+from analysis.exact import explain_exactly
 from analysis.reliability import measure_mean_reliability
-from analysis.slopes import explain
+from analysis.tables import correlate_table
 
 by_luck = settings(max_examples=40, deadline=None)  # compiling takes a second
+few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TABLES = st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.integers(2, 9))
 
 
@@ -88,9 +93,13 @@ def test_shares_inside_groups_are_statsmodels_with_a_level_a_group_at_any_scale(
     x, y, groups = _draw_table([9, 5, 7], seed, 50)
     levels = (groups[:, None] == np.unique(groups)).astype(float)
     within_x, within_y = (column - levels @ (levels.T @ column / levels.sum(axis=0)) for column in (x, y))
-    columns = {2: [within_x], 3: [within_x, within_x**2]}
-    expected = [1 - sm.OLS(y, np.column_stack([levels, *columns[k]])).fit().ssr / (within_y @ within_y) for k in (2, 3)]
-    assert explain(x * 10.0**first, y * 10.0**second, groups) == pytest.approx(expected, abs=1e-9)
+    fit = sm.OLS(y, np.column_stack([levels, within_x, within_x**2])).fit()
+    exact_x, exact_y = (
+        [Fraction(int(value)) * Fraction(10) ** power for value in column]
+        for column, power in ((x, first), (y, second))
+    )
+    found = explain_exactly(exact_x, exact_y, groups)
+    assert found == pytest.approx(1 - fit.ssr / (within_y @ within_y), abs=1e-9)
 
 
 def test_reliability_inside_groups_is_that_of_a_nested_analysis_of_variance() -> None:
@@ -119,3 +128,38 @@ def test_reliability_inside_groups_of_unequal_repeats_is_right_on_average() -> N
     ]
     true = 1 / (1 + (1 / np.bincount(rows)).mean())
     assert np.mean(np.array(found, dtype=float)) == pytest.approx(true, abs=0.03)
+
+
+@few
+@given(TABLES, st.integers(1, 3), st.integers(-250, 250), st.integers(-250, 250))
+def test_a_table_of_any_scale_with_repeats_and_groups(
+    tmp_path: Path, table: tuple[list[int], int, int], repeats: int, first: int, second: int
+) -> None:
+    sizes, seed, n_values = table
+    assume(sum(sizes) >= 3)
+    x, _, groups = _draw_table(sizes, seed, n_values)
+    y = np.random.default_rng(seed + 1).integers(0, n_values, (len(x), repeats)) + 10 * groups[:, None]
+    rows = [f"{int(x[i])}e{first},{value}e{second},p{i},g{groups[i]}" for i in range(len(x)) for value in y[i].tolist()]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["x,y,name,g", *np.random.default_rng(seed).permutation(rows).tolist()]))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("correlations", "resampling"):
+            patch.setattr(f"analysis.{module}.N_RESAMPLES", 19)
+        (found,) = correlate_table(path, ["x"], "y", group="g", pattern="name")
+    means = y.sum(axis=1).astype(float)
+    parts = _split(x, means, groups)
+    assert (found["n"], found["patterns"], found["groups"]) == (len(rows), len(x), len(parts))
+    if not parts:
+        assert found["spearman"] is found["kendall"] is found["quadratic_r2"] is None
+        return
+    ranks = [
+        np.concatenate([(scipy.stats.rankdata(part[i]) - (len(part[i]) + 1) / 2) / len(part[i]) for part in parts])
+        for i in (0, 1)
+    ]
+    assert found["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
+    within = [np.concatenate([part[i] - part[i].mean() for part in parts]) for i in (0, 1)]
+    if len(within[0]) >= len(parts) + 3:
+        levels = np.repeat(np.eye(len(parts)), [len(part[0]) for part in parts], axis=0)
+        columns = np.column_stack([levels, within[0], within[0] ** 2])
+        left = within[1] - columns @ np.linalg.lstsq(columns, within[1])[0]  # statsmodels warns where x has two values
+        assert found["quadratic_r2"] == pytest.approx(1 - left @ left / (within[1] @ within[1]), abs=1e-9)

@@ -131,6 +131,8 @@ def test_shares_explained_are_those_of_polyfit() -> None:
     for degree, found in zip((1, 2), explain(x, y), strict=True):
         residual = y - np.polyval(np.polyfit(x - 100, y, degree), x - 100)
         assert found == pytest.approx(1 - residual.var() / y.var())
+    for power in (-200.0, 200.0):
+        assert explain(x * 10**power, y * 10**-power) == pytest.approx(explain(x, y))
     assert explain(np.ones(9), y[:9]) == explain(x[:9], np.ones(9)) == (None, None)
     fits = fit_parabolas(_patterns(), ("mean_bd", "span"))
     assert [(one.measure, one.outcome) for one in fits][:2] == [

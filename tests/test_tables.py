@@ -261,3 +261,11 @@ def test_equal_means_of_repeats_are_ties(tmp_path: Path) -> None:
     (found,) = correlate_table(_write(tmp_path, table), ["x"], "y", pattern="name")
     assert found["spearman"] is None
     assert found["note"].startswith("y is constant")
+
+
+def test_one_huge_measure_leaves_the_others_apart(tmp_path: Path) -> None:
+    table = "x,y\n" + "".join(f"{i if i < 10 else '1e300'},{i * i}\n" for i in range(1, 11))
+    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+    i = np.arange(1.0, 10)
+    left = i**2 - np.polyval(np.polyfit(i, i**2, 1), i)  # the parabola meets the far one and is a line for the others
+    assert found["quadratic_r2"] == pytest.approx(1 - left @ left / (10 * np.var(np.append(i, 10) ** 2)))
