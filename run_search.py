@@ -1454,9 +1454,9 @@ def compare_strategies(
         f"{plan.n_patterns} proposals, visible seeds {plan.n_visible}, judging seeds {n_seeds - plan.n_visible}, "
         f"lookahead {lookahead}; 95 % intervals"
     )
-    paths = [] if to is None else _write_regret(regrets, caption, to)
     _print_regret(console, regrets, caption, (plan.n_visible, n_seeds), as_json)
     if to is not None:
+        paths = _write_regret(regrets, caption, to)
         _print_written(console, paths, ["open", to / "regret.svg"])
 
 
