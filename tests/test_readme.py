@@ -114,6 +114,20 @@ def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_s
         assert stratum["n_seeds"] == n_seeds
 
 
+def test_what_it_says_of_all_strata_is_what_the_committed_reports_say() -> None:
+    strata = [
+        one["statistics"]
+        for folder in ("fashion", "digits")
+        for one in json.loads((ROOT / "docs" / folder / "summary.json").read_text())["strata"]
+    ]
+    explained = sum(one["verdict"]["status"] == "explained_by_span" for one in strata)
+    words = {4: "four", 5: "five", 6: "six"}
+    least = min(one["primary"]["tests"][0]["p_holm"] for one in strata)
+    text = " ".join(README.split())
+    assert f"in {words[explained]} of {words[len(strata)]} strata **span explains it**" in text
+    assert f"Holm-adjusted p of mean BD is {least:.2f} or more everywhere" in text
+
+
 def test_its_finding_on_a_gpu_is_that_of_the_committed_report() -> None:
     (stratum,) = json.loads((ROOT / "docs" / "gpu-study" / "summary.json").read_text())["strata"]
     numbers = stratum["statistics"]
