@@ -690,7 +690,10 @@ def _progress(console: "Console", headline: str) -> "Iterator[Listener]":
 
     def listen(candidate: "Candidate | None", outcome: "Outcome | None", n_finished: int, n_asked: int) -> None:
         if candidate is None or outcome is None:
-            console.print(headline)
+            if n_finished == n_asked:
+                console.print(f"nothing to train: all {n_asked} trainings are done")
+            else:
+                console.print(headline + (f"; {n_finished} of {n_asked} are done already" if n_finished else ""))
             bar.reset(task, total=n_asked, completed=n_finished, description="training")
             return
         line = _candidate_line(candidate, outcome)
@@ -791,7 +794,7 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     from analysis.final import choose_patterns
     from nas.candidate import TrainingConfig
     from nas.checked import validate
-    from nas.config import SearchConfig, read_toml
+    from nas.config import SearchConfig
     from nas.final import Chosen, run_final, settings_of_final
     from nas.settings import settle_config
     from nas.study_config import StudyConfig
@@ -801,7 +804,7 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     run = results.path
     model = SearchConfig if results.plan is None else StudyConfig
     # As in settle_config: runs that name no engine were made before there was another.
-    own = validate(model, {"engine": "eager", **read_toml(run / "config.toml")})
+    own = validate(model, {"engine": "eager", **results.config})
     settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
     regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
@@ -870,20 +873,54 @@ def _print_next(console: "Console", *words: object) -> None:
 
 @app.command()
 def status(run: RunOption, as_json: JsonOption = False) -> None:
-    """How far a run is, and its best pattern so far."""
-    _print_status(_read(run), as_json)
+    """How far a run is, whether it is being driven, and its best pattern so far."""
+    from nas.lock import find_driver
+
+    driver = find_driver(run)  # first: what has ended when the ledger is read was told before
+    results = _read(run)
+    deaths = {str(number): n_deaths for number, n_deaths in results.driver_deaths.items()}
+    _print_status(results, as_json, {"driver": driver, "driver_deaths": deaths})
     if not as_json:
-        _print_next(_console(), *OURSELVES, "report", "--run", run)
+        for number, n_deaths in deaths.items():
+            times = "once" if n_deaths == 1 else f"{n_deaths} times"
+            _console().print(f"the driver died {times} while candidate {number} was in training")
+        _print_how_to_go_on(results, driver)
 
 
-def _print_status(results: "Run", as_json: bool) -> None:
+def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
+    """What there is to do about a run, as the last line of its status."""
+    from analysis.averages import summarise_status
+    from nas.settings import command_of
+    from search_spaces.files import FINAL
+
+    console, run = _console(), results.path
+    summary = summarise_status(results)
+    is_done = results.asked is None or summary["complete"] + summary["failed"] + summary["pruned"] >= results.asked
+    if driver is not None or is_done:
+        if driver is not None:
+            console.print(f"driven by {driver}")
+        _print_next(console, *OURSELVES, "report", "--run", run)
+        return
+    console.print("no driver is running")
+    command = command_of(results.config)
+    if run.name == FINAL and results.plan is not None and command == "search":
+        _print_next(console, *OURSELVES, "export", "--final", "--run", run.parent)
+    else:
+        _print_next(console, *OURSELVES, command, "--run", run)
+
+
+def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = None) -> None:
+    """How far a run is; `told`: what else JSON says of it, its driver among it."""
     from analysis.averages import summarise_status
     from analysis.guessing import list_unlearned
 
     summary = summarise_status(results)
+    told = told or {}
     if as_json:
-        print(json.dumps(summary, allow_nan=False), flush=True)  # noqa: T201
+        print(json.dumps({**summary, **told}, allow_nan=False), flush=True)  # noqa: T201
         return
+    if told.get("driver", "") is None:
+        summary = {"cut short" if name == "running" else name: value for name, value in summary.items()}
     best = summary.pop("best")
     _console().print(", ".join(f"{name} {value}" for name, value in summary.items()))
     if best:

@@ -3,10 +3,8 @@
 import json
 import logging
 import math
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +17,12 @@ from search_spaces.files import storage_url
 from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.plans import read_plan
+from search_spaces.records import RESTORE, STUDY_NAME, check_numbers, check_trial, read_attributes, reading
 from search_spaces.shown import defuse, quote, restore
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-STUDY_NAME = "skipsearch"
 STATES = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
 # Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
 COLUMNS = {
@@ -93,6 +91,8 @@ class Run:
         largest_class: share of the validation images that belong to their largest class; None where it is not recorded.
         strengths: number -> mean absolute weight of each connection, in the order of `ConnectionPattern.connections`;
             candidates without are absent.
+        driver_deaths: number -> how often the driver died while the candidate was in training; those of none are
+            absent.
     """
 
     path: Path
@@ -107,13 +107,16 @@ class Run:
     tested_at: str | None = None
     largest_class: float | None = None
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
+    driver_deaths: Mapping[int, int] = field(default_factory=dict)
 
 
 def read_run(run: Path) -> Run:
     """Read a run directory; adds nothing to it, and may be called while a search is running.
 
     Raises:
-        InputError: no folder, no ledger, a damaged or foreign one, or one whose records contradict themselves.
+        InputError: no folder, no ledger, or one whose records contradict themselves.
+        ConflictError: the ledger is lost, empty, damaged or foreign, or its plan is not its own.
+        MachineError: the ledger cannot be opened.
     """
     ledger = run / "study.db"
     _check_ledger(run, ledger)
@@ -137,7 +140,14 @@ def read_run(run: Path) -> Run:
         tested_at=tested_at if isinstance(tested_at, str) else None,
         largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
         strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
+        driver_deaths={trial.number: n for trial in trials if (n := _count_driver_deaths(trial)) > 0},
     )
+
+
+def _count_driver_deaths(trial: "FrozenTrial") -> int:
+    """Those that were recorded when the candidate was handed out again."""
+    held = _as_dict(trial.user_attrs.get("attempts")).get("driver_deaths")
+    return held if isinstance(held, int) else 0
 
 
 def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, str | None]:
@@ -157,37 +167,33 @@ def _check_ledger(run: Path, ledger: Path) -> None:
     if not run.is_dir():
         raise InputError(f"no run directory at {run}; `search --run {quote(run)}` makes one")
     if not ledger.is_file():
+        if (run / "config.toml").is_file():
+            raise ConflictError(f"{run} has lost its study.db, which held all of its results: {RESTORE}")
         raise InputError(
             f"{run} holds no study.db, so it is not a run directory; `search --run {quote(run)}` makes one"
         )
-    try:
-        # rw makes no file; ro could not roll back what a killed search left half written, and would fail.
-        with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-            problems = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
-            names = [row[0] for row in connection.execute("SELECT study_name FROM studies")]
-    except sqlite3.Error as error:
-        raise InputError(
-            f"{ledger} is not a readable Optuna study: {error}; give another run directory or restore the file"
-        ) from None
-    if problems != ["ok"]:
-        raise InputError(f"{ledger} is damaged: {problems[0]}; restore it from a copy")
-    if STUDY_NAME not in names:
-        held = ", ".join(map(repr, names)) or "none"
-        raise InputError(f"{ledger} has no study {STUDY_NAME!r} (it holds: {held}); give a directory that search made")
+    read_attributes(ledger)
 
 
 def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
     import optuna  # half a second, so not at the top
 
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(logging.WARNING)
+    optuna.logging.set_verbosity(logging.ERROR)  # what is wrong is raised
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(storage_url(ledger))
-        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
-        return study.get_trials(deepcopy=False), study.user_attrs
-    except (RuntimeError, KeyError, ValueError, optuna.exceptions.OptunaError) as error:
-        raise InputError(f"{ledger} cannot be read by optuna {optuna.__version__}: {error}") from None
+        with reading(ledger):
+            storage = optuna.storages.RDBStorage(storage_url(ledger))
+            study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+            trials = study.get_trials(deepcopy=False)
+            check_numbers(trials, ledger)
+            for trial in trials:
+                check_trial(trial, ledger)
+            return trials, study.user_attrs
+    except optuna.exceptions.OptunaError as error:
+        raise ConflictError(
+            f"{ledger} cannot be read by optuna {optuna.__version__} ({error!s:.300}): {RESTORE}"
+        ) from None
     finally:
         if storage is not None:
             storage.remove_session()

@@ -114,6 +114,16 @@ def slot_path(run: Path, number: int) -> Path:
     return run / FOLDER / f"{number:06d}.pt"
 
 
+def read_digest(path: Path) -> str | None:
+    """Return the hash that a checkpoint's file begins with, another after every epoch; None where there is none."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(len(_HEADER) + _N_HEX)
+    except FileNotFoundError:
+        return None
+    return head[len(_HEADER) :].decode(errors="replace")
+
+
 def weights_path(run: Path, number: int) -> Path:
     """Where the trained weights of the candidate of that number lie, where they are kept."""
     return run / WEIGHTS / f"{number:06d}.pt"

@@ -48,7 +48,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         templates: whether the named templates that meet the budget are trained too.
         pattern: template files whose patterns are trained beside them; each spends a budget of the run.
         workers: trainings at a time; auto: one a core or GPU.
-        attempts: trainings of a candidate that may be lost, by a dead worker or a killed run, before it has failed.
+        attempts: trainings of a candidate that may be lost, as by a dead worker, before it has failed; the death of the
+            run itself is none, and more attempts take up again what was given up.
         trial_timeout: seconds that one training may take in its worker, which is ended then, a cohort's as many
             times as it has members; unset: no limit.
         checkpoint_seconds: of training, at least, between two checkpoints; they are taken at the end of epochs.

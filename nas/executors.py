@@ -94,7 +94,8 @@ class Job:
         number: the candidate's in the ledger.
         candidate: what to train.
         pause_after: the epoch to stop at and be measured, to go on later or never; None: the last.
-        is_alone: whether it is in no cohort: an earlier training was lost, which may be this candidate's fault.
+        is_alone: whether it is in no cohort: an earlier training was lost, or drivers died with it, which may be this
+            candidate's fault.
     """
 
     number: int

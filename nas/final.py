@@ -14,11 +14,11 @@ from nas.checkpoints import read_weights, weights_path
 from nas.config import SearchConfig
 from nas.data import DataSet, share_of_largest, split_final
 from nas.executors import Trainer
-from nas.ledger import Ledger, record_test
+from nas.ledger import Ledger, check_data, record_test
 from nas.lock import lock_run
 from nas.plan import describe_training
 from nas.readers import load_data
-from nas.run_directory import RENEWED, describe_run, execute, hold_run
+from nas.run_directory import RENEWED, accept, describe_run, execute, hold_run
 from nas.source import Listener, Task
 from nas.study import Study
 from search_spaces.budget import parse_budget
@@ -102,16 +102,19 @@ def run_final(
                 "trained otherwise: to choose again after a look at them is to choose by them. Give the --top and "
                 f"settings of then, or move {folder} away and say so where you report the figures"
             )
-        looked = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": hash_plan(plan)}
-        record_test(run, looked, data.sha256)
-        sha256 = held[1] if held else write_plan(folder, plan)
+        check_data(run, data.sha256)
         sizes = {"n_train": len(split.train_labels), "n_test": len(split.validation_labels)}
         largest = share_of_largest(data.labels[data.test])
         attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
-        attributes |= {"plan": sha256, "measured_on": "test"}
+        attributes |= {"plan": hash_plan(plan), "measured_on": "test"}
         deepest = max(one.pattern.depth for one in chosen)
         ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, metric="test_accuracy")
         study = Study(_list_tasks(chosen, plan, config, data), ledger, listener, config.attempts)
+        looked = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": hash_plan(plan)}
+        record_test(run, looked)
+        if held is None:
+            write_plan(folder, plan)
+        accept(ledger, config)
         listener(None, None, study.n_finished, study.n_asked)
         n_left = study.n_asked - study.n_finished
         execute(study, Trainer(data, config, folder.resolve(), is_final=True), check_stop, n_left)

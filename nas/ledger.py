@@ -2,11 +2,12 @@
 
 import contextlib
 import math
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from os import fsync
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import text as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.candidate import Candidate
@@ -27,12 +29,45 @@ from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, MachineError
 from search_spaces.files import name_temporary, storage_url, sweep_temporaries
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.records import (
+    HASH,
+    STUDY_NAME,
+    check_attributes,
+    check_database,
+    check_numbers,
+    check_trial,
+    covered_by_outcome,
+    hash_attributes,
+    read_attributes,
+    reading,
+    seal,
+)
 
-STUDY_NAME = "skipsearch"
 METRIC = "validation_accuracy"
 TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
 SCHEMA = 2  # of the study's and the trials' attributes; of 1, what a candidate is was many attributes of its trial
 OLDER_SCHEMAS = (1,)  # read, and gone on with
+DRIVER_ENDED = "the run ended while it was training"  # a reason in older runs, where a driver's death cost an attempt
+_GIVEN_UP = re.compile(r"(.*); given up after (\d+) attempts?", re.DOTALL)  # what an outcome of ours ends with then
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What became of a candidate's trainings that gave no outcome.
+
+    Args:
+        lost: why they were lost by no fault of the driver's, as by a worker's death, one reason each.
+        driver_deaths: how often the driver died while it was in training.
+        n_stuck: how many drivers died since its checkpoint last moved on.
+        checkpoint: hash of its checkpoint when it was last handed out; None: there was none.
+        given_up_after: number of attempts after which it was given up; 0: it was not.
+    """
+
+    lost: tuple[str, ...] = ()
+    driver_deaths: int = 0
+    n_stuck: int = 0
+    checkpoint: str | None = None
+    given_up_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +79,7 @@ class Entry:
         running: whether it still lacks an outcome.
         pattern, template, strategy, seed, budget: what was entered.
         regime: the name of its training regime in a study, or None.
-        lost: why earlier trainings of it ended without an outcome, one reason an attempt.
+        attempts: its trainings that gave no outcome.
         returned: whether the last one was given back by a run that was asked to end.
         pause_after: the epoch that it was last handed out to be trained to; None: the last; 0: handed out only once.
         paused: its measurement at the last rung that it reached, or None.
@@ -61,7 +96,7 @@ class Entry:
     seed: int
     budget: str
     regime: str | None
-    lost: tuple[str, ...]
+    attempts: Attempts
     returned: bool
     pause_after: int | None
     paused: Outcome | None
@@ -75,8 +110,8 @@ class Ledger:
 
     Args:
         path: of the SQLite file in the run directory, made if missing.
-        attributes: of the study. Those that a study already has must be equal, but for those in `renewed`.
-        renewed: names of attributes that each opening writes anew.
+        attributes: of the study, which `accept` writes. Those that it has must be equal, but for those in `renewed`.
+        renewed: names of attributes that may change from one opening to the next.
         deepest: the largest number of layers that the run has; None: each candidate's own.
         metric: what a trial's value is called.
 
@@ -96,10 +131,10 @@ class Ledger:
         self.run = path.parent
         self._path = path
         self._deepest = deepest
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what is wrong is raised
         if path.exists() and path.stat().st_size:
             check_database(path)
-        with _using(path):
+        with _using(path), reading(path):
             if not path.exists() or not path.stat().st_size:
                 _create_database(path, metric)
             try:
@@ -110,23 +145,26 @@ class Ledger:
                 raise ConflictError(
                     f"{path} holds no study of a run ({error}): restore it, or give another --run"
                 ) from None
-            if self._study.user_attrs.get("schema") in OLDER_SCHEMAS:
+            held = self._study.user_attrs
+            check_attributes(held, path)
+            if held.get("schema") in OLDER_SCHEMAS:
                 renewed |= {"schema"}
-            self._write_attributes({"schema": SCHEMA, **attributes}, renewed)
+            self._accepted = {"schema": SCHEMA, **attributes}
+            _compare_attributes(held, self._accepted, renewed)
             self._n_entered = len(self._study.get_trials(deepcopy=False))
             self._trial_ids: dict[int, int] = {}  # of Optuna's storage, by a trial's number, as far as asked for
+            self._covered: dict[int, _Covered] = {}  # what outcomes are sealed with, by number, as far as asked for
 
-    def _write_attributes(self, attributes: Mapping[str, Any], renewed: frozenset[str]) -> None:
+    def accept(self) -> None:
+        """Write the study's attributes: to be called once nothing can refuse what this opening asks for any more."""
         held = self._study.user_attrs
-        for name, value in attributes.items():
-            if name in held and name not in renewed and held[name] != value:
-                raise ConflictError(
-                    f"this run was made with {name} {held[name]!r}, and now it is {value!r}: give another --run"
-                )
-        with self._one_commit():
-            for name, value in attributes.items():
-                if held.get(name) != value:
-                    self._study.set_user_attr(name, value)
+        names = {*held.get(HASH, {}), *self._accepted}
+        attributes = {**held, **self._accepted}
+        attributes[HASH] = hash_attributes({name: attributes[name] for name in names})
+        with _using(self._path), self._one_commit():
+            for name in (*self._accepted, HASH):
+                if held.get(name) != attributes[name]:
+                    self._study.set_user_attr(name, attributes[name])
 
     def _one_commit(self) -> AbstractContextManager[None]:
         """All that is written within the block is on the disk when it ends, or nothing of it."""
@@ -134,9 +172,12 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """Every candidate entered so far, in order of entry."""
-        with _using(self._path):
+        with _using(self._path), reading(self._path):
             trials = self._study.get_trials(deepcopy=False)
-        return [_as_entry(trial) for trial in trials]
+            check_numbers(trials, self._path)
+            for trial in trials:
+                check_trial(trial, self._path)
+            return [_as_entry(trial) for trial in trials]
 
     def enter(
         self,
@@ -163,45 +204,67 @@ class Ledger:
         distributions: dict[str, BaseDistribution] = dict.fromkeys(params, reach)
         if strata:
             params["stratum"], distributions["stratum"] = strata[0], CategoricalDistribution(sorted(strata))
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params=params,
-            distributions=distributions,
-            # One attribute: Optuna looks a trial up for each, which took half of a whole search's own time.
-            user_attrs={
-                "candidate": {
-                    "key": pattern.key,
-                    "template": candidate.template,
-                    "strategy": strategy,
-                    "seed": candidate.seed,
-                    "max_bd": row["max_bd"],
-                    "params": cost.params,
-                    "flops": cost.flops,
-                    "nn_mass": predict_nn_mass(candidate),
-                    "budget": str(budget),
-                    **details,
-                    "sources": [list(inputs) for inputs in pattern.sources],
-                }
-            },
-        )
         number = self._n_entered  # nobody else writes: to ask Optuna would read back what was just written
-        with _using(self._path):
+        entered = {
+            "key": pattern.key,
+            "template": candidate.template,
+            "strategy": strategy,
+            "seed": candidate.seed,
+            "max_bd": row["max_bd"],
+            "params": cost.params,
+            "flops": cost.flops,
+            "nn_mass": predict_nn_mass(candidate),
+            "budget": str(budget),
+            **details,
+            "sources": [list(inputs) for inputs in pattern.sources],
+        }
+        covered = _Covered(seal(entered, number, params), params, {})
+        # One attribute: Optuna looks a trial up for each, which took half of a whole search's own time.
+        attributes = {"candidate": covered.candidate}
+        trial = create_trial(
+            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
+        )
+        with _using(self._path), reading(self._path):
             self._trial_ids[number] = self._storage.create_new_trial(self._study_id, trial)
+        self._covered[number] = covered
         self._n_entered += 1
         return number
 
-    def restart(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
-        """Record that a candidate is being trained again or further, and why earlier trainings gave no outcome."""
-        self._write_attempts(number, lost, pause_after, returned=False)
-
-    def give_back(self, number: int, lost: Sequence[str], pause_after: int | None) -> None:
-        """Record that a candidate's training was given back: the run was asked to end."""
-        self._write_attempts(number, lost, pause_after, returned=True)
-
-    def _write_attempts(self, number: int, lost: Sequence[str], pause_after: int | None, returned: bool) -> None:
-        attempts = {"lost": list(lost), "returned": returned, "pause_after": pause_after}
+    def restart(self, number: int, attempts: Attempts, pause_after: int | None) -> None:
+        """Record that a candidate is being trained again or further, and what became of earlier trainings."""
         with _using(self._path):
-            self._storage.set_trial_user_attr(self._trial_id(number), "attempts", attempts)
+            self._write_attempts(number, attempts, pause_after, returned=False)
+
+    def reopen(self, number: int, attempts: Attempts, pause_after: int | None) -> None:
+        """Record that a candidate that was given up is being trained again; the outcome that said so is taken away."""
+        forget = sql("DELETE FROM trial_user_attributes WHERE trial_id = :trial AND key = 'outcome'")
+        # Optuna lets nobody change a trial that has ended.
+        revive = sql("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id = :trial")
+        with _using(self._path), self._one_commit():
+            for statement in (forget, revive):
+                self._storage.scoped_session.execute(statement, {"trial": self._trial_id(number)})
+            self._storage.scoped_session.commit()
+            self._write_attempts(number, attempts, pause_after, returned=False)
+
+    def give_back(self, number: int, attempts: Attempts, pause_after: int | None) -> None:
+        """Record that a candidate's training was given back: the run was asked to end."""
+        with _using(self._path):
+            self._write_attempts(number, attempts, pause_after, returned=True)
+
+    def give_up(self, number: int, outcome: Outcome, attempts: Attempts, pause_after: int | None) -> None:
+        """Record that a candidate failed because so many trainings of it were lost, so that it can be told apart."""
+        with _using(self._path), self._one_commit():
+            self._write_attempts(number, attempts, pause_after, returned=False)
+            self._write_end(number, outcome)
+
+    def _write_attempts(self, number: int, attempts: Attempts, pause_after: int | None, returned: bool) -> None:
+        values = {
+            **asdict(attempts),
+            "lost": list(attempts.lost),
+            "returned": returned,
+            "pause_after": pause_after,
+        }
+        self._storage.set_trial_user_attr(self._trial_id(number), "attempts", seal(values, number))
 
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:
@@ -209,36 +272,71 @@ class Ledger:
             self._trial_ids[number] = found
         return self._trial_ids[number]
 
+    def _covered_of(self, number: int) -> "_Covered":
+        if number not in self._covered:
+            trial = self._storage.get_trial(self._trial_id(number))
+            candidate = trial.user_attrs.get("candidate")
+            self._covered[number] = _Covered(candidate, trial.params, dict(trial.intermediate_values))
+        return self._covered[number]
+
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
         with _using(self._path), self._one_commit():
-            trial_id, accuracy = self._write_outcome(number, outcome)
-            # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
-            # As study.tell would, which reads the trial before and after, and takes as long as all else here.
-            if accuracy is None or not math.isfinite(accuracy):
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            else:
-                self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(accuracy)])
+            self._write_end(number, outcome)
+
+    def _write_end(self, number: int, outcome: Outcome) -> None:
+        # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is told.
+        accuracy = outcome.validation_accuracy
+        value = None if accuracy is None or not math.isfinite(accuracy) else float(accuracy)
+        trial_id = self._write_outcome(number, outcome, value, self._covered_of(number))
+        # As study.tell would, which reads the trial before and after, and takes as long as all else here.
+        if value is None:
+            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        else:
+            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
 
     def pause(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's measurement at a rung; it stays RUNNING."""
+        assert outcome.validation_accuracy is not None, "a training that failed does not pause"
+        accuracy = float(outcome.validation_accuracy)
+        held = self._covered_of(number)
+        covered = replace(held, rungs={**held.rungs, outcome.epochs: accuracy})
         with _using(self._path), self._one_commit():
-            trial_id, accuracy = self._write_outcome(number, outcome)
-            assert accuracy is not None, "a training that failed does not pause"
-            self._storage.set_trial_intermediate_value(trial_id, outcome.epochs, float(accuracy))
+            trial_id = self._write_outcome(number, outcome, None, covered)
+            self._storage.set_trial_intermediate_value(trial_id, outcome.epochs, accuracy)
+        self._covered[number] = covered
 
     def prune(self, number: int) -> None:
         """Record that a candidate goes no further than the rung where it paused: PRUNED, never COMPLETE."""
         with _using(self._path):
             self._study.tell(number, state=TrialState.PRUNED)
 
-    def _write_outcome(self, number: int, outcome: Outcome) -> tuple[int, float | None]:
-        """Of the trial Optuna's own number of it, and the accuracy, which is not in the attribute."""
+    def _write_outcome(self, number: int, outcome: Outcome, value: float | None, held: "_Covered") -> int:
+        """Write an outcome but for its accuracy, which is the trial's value; gives Optuna's own number of the trial."""
         values = outcome.to_dict()
-        accuracy: float | None = values.pop("validation_accuracy")
+        del values["validation_accuracy"]
         trial_id = self._trial_id(number)
-        self._storage.set_trial_user_attr(trial_id, "outcome", values)
-        return trial_id, accuracy
+        covered = covered_by_outcome(number, held.candidate, held.params, value, held.rungs)
+        self._storage.set_trial_user_attr(trial_id, "outcome", seal(values, *covered))
+        return trial_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """What a trial's outcome is sealed with beside its number and value."""
+
+    candidate: dict[str, Any] | None
+    params: Mapping[str, Any]
+    rungs: Mapping[int, float]
+
+
+def _compare_attributes(held: Mapping[str, Any], asked: Mapping[str, Any], renewed: frozenset[str]) -> None:
+    """Refuse attributes that contradict those of the study."""
+    for name, value in asked.items():
+        if name in held and name not in renewed and held[name] != value:
+            raise ConflictError(
+                f"this run was made with {name} {held[name]!r}, and now it is {value!r}: give another --run"
+            )
 
 
 @contextlib.contextmanager
@@ -292,8 +390,9 @@ def _as_entry(trial: FrozenTrial) -> Entry:
     attributes = {**trial.user_attrs, **trial.user_attrs.get("candidate", {})}
     sources = attributes["sources"]
     attempts = attributes.get("attempts", {})
+    outcome = {name: value for name, value in attributes.get("outcome", {}).items() if name != HASH}
     rungs = dict(sorted(trial.intermediate_values.items()))
-    measured = {"validation_accuracy": rungs[max(rungs)], **attributes["outcome"]} if rungs else None
+    measured = {"validation_accuracy": rungs[max(rungs)], **outcome} if rungs else None
     return Entry(
         number=trial.number,
         running=trial.state == TrialState.RUNNING,
@@ -303,53 +402,60 @@ def _as_entry(trial: FrozenTrial) -> Entry:
         seed=attributes["seed"],
         budget=attributes["budget"],
         regime=attributes.get("regime"),
-        lost=tuple(attempts.get("lost", ())),
+        attempts=_read_attempts(attempts, outcome.get("error")),
         returned=attempts.get("returned", False),
         pause_after=attempts.get("pause_after", 0),
         paused=None if measured is None else Outcome.from_dict(measured),
         rungs=rungs,
         validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
-        strengths=tuple(map(tuple, attributes.get("outcome", {}).get("strengths", ()))),
+        strengths=tuple(map(tuple, outcome.get("strengths", ()))),
     )
 
 
-def check_database(path: Path) -> None:
-    """Refuse an SQLite file with damaged pages: SQLite itself would load some of them silently.
+def _read_attempts(held: Mapping[str, Any], error: str | None) -> Attempts:
+    """Read a trial's attempts; in older runs a driver's death was one, and only the error says who was given up."""
+    reasons = list(held.get("lost", ()))
+    after = held.get("given_up_after", 0)
+    if "given_up_after" not in held and error is not None and (found := _GIVEN_UP.fullmatch(error)):
+        reasons, after = [*reasons, found[1]], int(found[2])
+    return Attempts(
+        lost=tuple(reason for reason in reasons if reason != DRIVER_ENDED),
+        driver_deaths=held.get("driver_deaths", 0) + reasons.count(DRIVER_ENDED),
+        n_stuck=held.get("n_stuck", 0),
+        checkpoint=held.get("checkpoint"),
+        given_up_after=after,
+    )
+
+
+def check_data(run: Path, data_sha256: str) -> None:
+    """Check that a run was trained on a data set.
 
     Raises:
-        ConflictError: with what is wrong and what to do.
-        MachineError: it is not damaged, and cannot be opened all the same.
+        ConflictError: it was trained on another, or its ledger is damaged.
     """
-    try:
-        # rw makes no file; ro could not roll back what a killed run left half written, and would fail.
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-            verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        raise MachineError(f"{path} cannot be opened ({error})") from None
-    except sqlite3.DatabaseError as error:
-        verdict = str(error)
-    if verdict != "ok":
-        raise ConflictError(f"{path} is damaged or no SQLite database ({verdict}): restore it, or give another --run")
+    if read_attributes(run / "study.db")["data"]["sha256"] != data_sha256:
+        raise ConflictError(
+            f"{run} was trained on data that are not those of now, so its test images are others: restore the data"
+        )
 
 
-def record_test(run: Path, looked: Mapping[str, Any], data_sha256: str) -> None:
+def record_test(run: Path, looked: Mapping[str, Any]) -> None:
     """Record on a run's study, for good, that its test images were looked at, by what and when.
 
-    Args:
-        data_sha256: of the data set whose test images they are.
-
     Raises:
-        ConflictError: the run was trained on other data, or another driver holds it.
+        ConflictError: another driver holds the run, or its ledger is damaged.
         MachineError: the file cannot be written.
     """
     with lock_run(run), _using(run / "study.db"):
-        study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(run / "study.db"))
-        if study.user_attrs["data"]["sha256"] != data_sha256:
-            raise ConflictError(
-                f"{run} was trained on data that are not those of now, so its test images are others: restore the data"
-            )
-        if TESTED not in study.user_attrs:
+        held = read_attributes(run / "study.db")
+        if TESTED in held:
+            return
+        storage = RDBStorage(storage_url(run / "study.db"))
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        with _commit_once(storage):
             study.set_user_attr(TESTED, dict(looked))
+            if HASH in held:
+                study.set_user_attr(HASH, {**held[HASH], **hash_attributes({TESTED: dict(looked)})})
 
 
 def annotate(run: Path, text: str) -> bool:

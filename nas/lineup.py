@@ -16,12 +16,12 @@ from nas.data import DataSet, check_split
 from nas.executors import Trainer
 from nas.ledger import Ledger
 from nas.readers import load_data
-from nas.run_directory import execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger
 from nas.source import LedgerSource, Listener, Task
 from nas.train import Outcome
 from search_spaces.blocks import global_distance
 from search_spaces.budget import Budget, log_budget
-from search_spaces.errors import NothingUsableError
+from search_spaces.errors import ConflictError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.strongest import average_relative, keep_strongest
 from search_spaces.templates import find_template
@@ -181,7 +181,13 @@ class Lineup(LedgerSource):
             name: make_contender(name, config, data) for name in config.networks if name != LEARNED
         }
         self._strengths: dict[int, tuple[tuple[float, ...], ...]] = {}  # of dense, by seed; empty: it failed
-        entries = ledger.entries()
+        entries = self._read_entries()
+        foreign = [e.number for e in entries if e.regime not in config.networks or e.seed >= config.seeds]
+        if foreign:
+            raise ConflictError(
+                f"trial {foreign[0]} of {ledger.run} is not among what is asked for now: restore the run, or give "
+                "another --run"
+            )
         for entry in entries:
             if entry.regime == DENSE and not entry.running:
                 self._strengths[entry.seed] = entry.strengths
@@ -250,5 +256,6 @@ def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, len(config.networks) * config.seeds)
         lineup = Lineup(config, data, ledger, listener)
+        accept(ledger, config)
         listener(None, None, lineup.n_finished, lineup.n_asked)
         execute(lineup, Trainer(data, config, run.resolve()), check_stop, lineup.n_asked - lineup.n_finished)

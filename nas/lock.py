@@ -13,6 +13,7 @@ from pathlib import Path
 from search_spaces.errors import ConflictError, InputError
 
 SIGNED_WITHIN = 100  # hundredths of a second that who has taken a lock needs at most to say so
+LOOKED_WITHIN = 5  # hundredths of a second that who only looks for a driver holds its lock at most
 OWN = re.compile(rb"(pid \d+ on [^\n]*\n?)?")  # what a lock holds: who took it, or nothing yet
 _held: set[Path] = set()  # by this process, which may hold a run from before its libraries are loaded to its report
 
@@ -67,7 +68,7 @@ def _acquire(run: Path) -> int:
                 f"{run / 'lock'} is a link, which no run makes: remove it, or give another --run"
             ) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             holder = _read_holder(descriptor)
             os.close(descriptor)
@@ -79,6 +80,30 @@ def _acquire(run: Path) -> int:
             _sign(run / "lock", descriptor)
             return descriptor
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    for _ in range(LOOKED_WITHIN):
+        with contextlib.suppress(BlockingIOError):  # who only looks for a driver holds it for a moment
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.01)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def find_driver(run: Path) -> str | None:
+    """Return who drives a run, by pid and host, or None where nobody does; nothing is written."""
+    try:
+        descriptor = os.open(run / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # none, or a link, which no run makes
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when the file is closed
+    except BlockingIOError:
+        return _read_holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _read_holder(descriptor: int) -> str:

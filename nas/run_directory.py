@@ -20,12 +20,14 @@ from nas.settings import settle_config
 from search_spaces.errors import Interrupted
 from search_spaces.files import sweep_temporaries, write_atomic
 
-RENEWED = frozenset({"asked", "config", "environment"})  # attributes of the study that each opening writes anew
+RENEWED = frozenset(
+    {"asked", "config", "environment"}
+)  # attributes of the study that may change from one opening to the next
 
 
 @contextmanager
 def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
-    """Hold a run directory, its settings written and leftovers of killed runs swept, until the block ends.
+    """Hold a run directory, its settings checked and leftovers of killed runs swept, until the block ends.
 
     Yields:
         The flag that the first signal sets within the block.
@@ -37,8 +39,16 @@ def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
     with check_stop.installed(), lock_run(run):
         settle_config(run, None, config.model_dump(), type(config))  # again, now that nobody else can write it
         sweep(run)
-        write_atomic(run / "config.toml", format_toml(config))
         yield check_stop
+
+
+def accept(ledger: Ledger, config: SearchConfig) -> None:
+    """Write what a run was asked for, now that data, ledger and source are there and nothing refuses it any more.
+
+    config.toml comes first: where a kill comes in between, its settings count as asked for, and the ledger follows.
+    """
+    write_atomic(ledger.run / "config.toml", format_toml(config))
+    ledger.accept()
 
 
 def sweep(run: Path) -> None:
@@ -49,7 +59,7 @@ def sweep(run: Path) -> None:
 
 
 def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:
-    """The ledger of a run that is held, with all that its figures were measured with.
+    """The ledger of a run that is held, with all that its figures were measured with, to be accepted.
 
     Args:
         n_asked: candidates that the run ends with.

@@ -9,12 +9,13 @@ from nas.config import SearchConfig
 from nas.cost import Cost, predict_cost
 from nas.data import DataSet, check_split
 from nas.executors import Trainer
-from nas.ledger import Ledger
+from nas.ledger import Entry, Ledger
 from nas.readers import load_data
-from nas.run_directory import execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger
 from nas.source import LedgerSource, Listener, Task
-from nas.strata import Arrival, Stratum, check_patterns, count_arrivals, list_budgets
+from nas.strata import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
 from nas.train import Outcome
+from search_spaces.errors import ConflictError
 from search_spaces.pattern import ConnectionPattern
 
 
@@ -25,6 +26,9 @@ class Search(LedgerSource):
         config: the run's settings, resolved.
         data: its data set.
         ledger, listener: see LedgerSource.
+
+    Raises:
+        ConflictError: the ledger holds a training that is not asked for, or one that cannot be taken up again.
     """
 
     def __init__(self, config: SearchConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
@@ -37,14 +41,38 @@ class Search(LedgerSource):
         self._plan = self._iterate_plan()
 
     def _load_history(self) -> None:
-        entries = self._ledger.entries()
+        entries = self._read_entries()
+        self._check_given_up(entries)
         self._entered = {(e.budget, e.pattern.key, e.seed) for e in entries}
         for name, stratum in self._strata.items():
             stratum.load(entry for entry in entries if entry.budget == name)
+        foreign = [entry.number for entry in entries if not self._is_asked_for(entry)]
+        if foreign:
+            raise ConflictError(
+                f"trial {foreign[0]} of {self._ledger.run} is not among what is asked for now: restore the pattern "
+                "files and the version that it was made with, or give another --run"
+            )
         self._resume(
             (e, self._task(self._strata[e.budget], e.pattern, e.seed, e.strategy, e.template)) for e in entries
         )
         self._advance()
+
+    def _is_asked_for(self, entry: Entry) -> bool:
+        stratum = self._strata.get(entry.budget)
+        return (
+            stratum is not None and entry.seed < self._config.seeds and stratum.asks_for(entry.pattern, entry.strategy)
+        )
+
+    def _check_given_up(self, entries: list[Entry]) -> None:
+        """Refuse more attempts where rungs were decided without the candidate that they would bring back."""
+        for entry in entries:
+            is_taken_up = entry.running and entry.attempts.given_up_after > 0
+            if self._config.halving and is_taken_up and entry.strategy != TEMPLATES:
+                n = entry.attempts.given_up_after
+                raise ConflictError(
+                    f"trial {entry.number} was given up after {n} attempts, and halving has decided without it, so "
+                    f"{self._config.attempts} attempts come too late for it: give --attempts {n}, or another --run"
+                )
 
     def _task(
         self, stratum: Stratum, pattern: ConnectionPattern, seed: int, strategy: str, template: str | None
@@ -146,6 +174,8 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     check_split(data, config.seeds, config.train_examples, config.validation_examples)
     config.network(data.n_classes, data.image)
     with hold_run(run, config) as check_stop:
-        search = Search(config, data, open_ledger(run, config, data, n_asked), listener)
+        ledger = open_ledger(run, config, data, n_asked)
+        search = Search(config, data, ledger, listener)
+        accept(ledger, config)
         listener(None, None, search.n_finished, search.n_asked)
         execute(search, Trainer(data, config, run.resolve()), check_stop, search.n_asked - search.n_finished)

@@ -1,6 +1,7 @@
 """A run's settings: what its directory holds, changed where that is allowed.
 
-No large library is loaded before they are known to be good.
+Its ledger's record of them counts; config.toml is what people read and edit. No large library is loaded before they are
+known to be good.
 """
 
 from collections.abc import Mapping
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nas.checked import validate
-from nas.config import SearchConfig, merge_settings, read_toml
+from nas.config import RUNNING, SearchConfig, merge_settings, read_toml
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.files import check_utf8
+from search_spaces.records import read_attributes
 from search_spaces.shown import quote
 
 Config = TypeVar("Config", bound=SearchConfig)
@@ -18,7 +20,7 @@ Config = TypeVar("Config", bound=SearchConfig)
 
 def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model: type[Config]) -> Config:
     """The settings of a run: its own where it has some, changed where that is allowed; device, workers and engine
-    resolved.
+    resolved. Nothing is written: a missing or empty config.toml is made up for by the ledger's record.
 
     Args:
         run: the run directory; need not exist.
@@ -28,17 +30,22 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
 
     Raises:
         InputError: the settings cannot be used, or the run directory is a file.
-        ConflictError: a run exists there and was made with others, or something that is no run; nothing was changed.
+        ConflictError: a run exists there and was made with others or asked for more, or a damaged one, or something
+            that is no run.
     """
-    _check_folder(run)
     for name in ("run", "data", "pattern"):
         given = run if name == "run" else flags.get(name)
         for path in given if isinstance(given, tuple) else [given]:
             check_utf8(str(path), f"--{name}")
-    held = read_toml(run / "config.toml") if (run / "config.toml").exists() else {}
-    _check_kind(run, held, model)
-    if held and held.get("engine", "auto") == "auto":
-        held["engine"] = "eager"  # of runs that were made before there was another, or from Python, unresolved
+    record = _read_record(run)
+    held = _read_held(run) or {name: value for name, value in record.items() if value is not None}
+    for values in (held, record):
+        if values and values.get("engine", "auto") == "auto":
+            values["engine"] = "eager"  # of runs that were made before there was another, or from Python, unresolved
+    _check_kind(run, record or held, model)
+    own = _validate_held(run, held, model, bool(record)) if held else None
+    if own is not None:
+        _check_edits(run, record, own)
     config = validate(model, {**held, **merge_settings(file, flags)})
 
     # torch: seconds that a wrong setting need not wait
@@ -48,55 +55,151 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
-    own = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
-    engine = resolve_engine(own, device, config.bottleneck, config.precision)
+    asked = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
+    engine = resolve_engine(asked, device, config.bottleneck, config.precision)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
     cohort = resolve_cohort(config.cohort, device, config.memory_efficient)
     resolved = {"device": device, "workers": workers, "cohort": cohort, "engine": engine}
     config = config.model_copy(update={**resolved, "data": data, "pattern": pattern})
-    differences = _find_differences(validate(model, held), config) if held else []
+    differences = [] if own is None else _find_differences(own, config)
     if differences:
         raise ConflictError(
             f"{run} holds a run of other settings: "
             + "; ".join(differences)
             + ". Give another --run, or drop these flags"
         )
+    _check_shrink(run, record, config)
     return config
+
+
+def _read_record(run: Path) -> dict[str, Any]:
+    """The settings that the run's ledger holds, which count; empty where it holds none yet.
+
+    Raises:
+        InputError, ConflictError, MachineError: see settle_config.
+    """
+    if run.exists() and not run.is_dir():
+        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
+    if (run / "study.db").exists():
+        record = read_attributes(run / "study.db").get("config", {})
+        return dict(record) if isinstance(record, dict) else {}
+    _check_folder(run)
+    return {}
+
+
+def _read_held(run: Path) -> dict[str, Any]:
+    """The settings in the run's config.toml; empty where there are none: the ledger's count then."""
+    path = run / "config.toml"
+    try:
+        return read_toml(path) if path.exists() else {}
+    except InputError as error:
+        raise ConflictError(f"{error!s:.400}. {_how_to_mend(path)}") from None
+
+
+def _how_to_mend(path: Path) -> str:
+    """What to do about a config.toml that cannot be used."""
+    if path.with_name("study.db").exists():
+        return f"To go on with the run's own settings, which its study.db holds, remove {path}"
+    return f"Mend or remove {path}, or give another --run"
+
+
+def _validate_held(run: Path, held: Mapping[str, Any], model: type[Config], has_record: bool) -> Config:
+    try:
+        return validate(model, held)
+    except InputError as error:
+        path = run / "config.toml"
+        where = path if path.exists() or not has_record else run / "study.db"
+        raise ConflictError(f"{where}: {error!s:.400}\n{_how_to_mend(path)}") from None
+
+
+def _check_edits(run: Path, record: Mapping[str, Any], own: SearchConfig) -> None:
+    """Refuse a config.toml that was edited to be that of another run; edits of what may change count as asked."""
+    edits = _find_differences_of(_without_places(record), _without_places(own.model_dump(mode="json")), own)
+    if edits:
+        told = [f"{flag} is {recorded!r} in study.db, {value!r} in config.toml" for flag, recorded, value in edits]
+        raise ConflictError(
+            f"{run / 'config.toml'} was edited, and its trainings were made with other settings: {'; '.join(told)}. "
+            f"Put that back, or remove the file: study.db holds the settings too. Or give another --run"
+        )
+
+
+def _without_places(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without where files lie, which may be moved: the ledger has a hash of the data, and the patterns."""
+    names = [Path(path).name for path in values.get("pattern") or ()]
+    return {**values, "data": None, **({"pattern": names} if "pattern" in values else {})}
+
+
+def _check_shrink(run: Path, record: Mapping[str, Any], config: SearchConfig) -> None:
+    """Refuse to ask for less than a run was asked for: what it holds cannot be taken away."""
+    for name in sorted(config.changeable - RUNNING):
+        asked, now = record.get(name), getattr(config, name)
+        if isinstance(asked, int) and now < asked:
+            raise ConflictError(
+                f"{run} was asked for {asked} {name}, and {now} are fewer: what it holds cannot be taken away. Give "
+                f"{asked} or more (also in config.toml), or another --run. A run can be stopped at any time by Ctrl-C, "
+                "and `report` tells what it holds"
+            )
 
 
 def _find_differences(held: SearchConfig, config: SearchConfig) -> list[str]:
     """What a run's settings would change that would make it another run."""
+    found = _find_differences_of(held.model_dump(mode="json"), config.model_dump(mode="json"), held)
+    return [f"{flag} {there!r} there, {now!r} now" for flag, there, now in found]
+
+
+def _find_differences_of(
+    held: Mapping[str, Any], given: Mapping[str, Any], config: SearchConfig
+) -> list[tuple[str, Any, Any]]:
+    """Flag, value held and value given of each setting that is another, and that a run like config's keeps."""
     # With more patterns or seeds, halving would have kept others.
-    changeable = held.changeable - ({"trials", "seeds"} if held.halving else set())
-    values = held.model_dump(mode="json")
+    changeable = config.changeable - ({"trials", "seeds"} if config.halving else set())
     return [
-        f"{name.replace('_', '-')} {values[name]!r} there, {value!r} now"
-        for name, value in config.model_dump(mode="json").items()
-        if name not in changeable and values[name] != value
+        (name.replace("_", "-"), held[name], value)
+        for name, value in given.items()
+        if name not in changeable and name in held and held[name] != value
     ]
 
 
+LEFT_BY_WORK = ("report", "templates", "final", "weights")  # in a run directory, by who has trained
+
+
 def _check_folder(run: Path) -> None:
-    """Refuse to spread a run's files over what somebody keeps there."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
-    if run.is_dir() and not (run / "config.toml").exists():
-        others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
-        if others:
-            raise ConflictError(
-                f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
-                "give an empty folder, or a name that is free"
-            )
+    """Refuse to spread a run's files over what somebody keeps there, or over what is left of a run."""
+    if not run.is_dir():
+        return
+    others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
+    if "config.toml" not in others and others:
+        raise ConflictError(
+            f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "
+            "give an empty folder, or a name that is free"
+        )
+    left = [name for name in others if name in LEFT_BY_WORK] + [
+        f"checkpoints/{path.name}" for path in run.glob("checkpoints/*.pt")
+    ]
+    if left:
+        raise ConflictError(
+            f"{run} has lost its study.db, which held all of its results ({left[0]} is left): restore it from a copy, "
+            "or give another --run"
+        )
+
+
+def command_of(config: Mapping[str, Any]) -> str:
+    """Return the command that goes on with a run of these settings."""
+    return COMMANDS[_kind_of(config)]
 
 
 COMMANDS = {"search": "search", "study": "study", "comparison of networks": "compare-networks"}  # by kind of run
 
 
+def _kind_of(held: Mapping[str, Any]) -> str:
+    """Of settings as any run of that kind writes them."""
+    return "comparison of networks" if "networks" in held else "study" if "per_cell" in held else "search"
+
+
 def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -> None:
     """Refuse to go on with a run of another kind: each kind has settings of its own beside those of a search."""
-    own = set(held) - set(SearchConfig.model_fields)
-    kind = "search" if not own else "comparison of networks" if "networks" in own else "study"
+    kind = _kind_of(held)
     if held and kind != model.kind:
         raise ConflictError(
             f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {quote(run)}`, or another --run"

@@ -51,6 +51,7 @@ class Stratum:
             self._strategy = create_strategy(config.strategy, budget, config.seed)
         self._halving = Halving(config.epochs, config.trials, config.seeds) if config.halving else None
         self._proposed: list[ConnectionPattern] = []  # in the ledger already
+        self._named: set[str] | None = None
         self._known: set[str] = set()
         self._order: list[ConnectionPattern] = []
         self._n_named = 0
@@ -68,6 +69,14 @@ class Stratum:
                 self.note(entry.pattern.key, entry.seed, _measured_accuracy(entry))
         if self._halving is not None:
             _replay_rungs(self._halving, proposals)
+
+    def asks_for(self, pattern: ConnectionPattern, strategy: str) -> bool:
+        """Return whether the settings ask for a pattern that was loaded."""
+        if strategy != TEMPLATES:
+            return pattern in self._proposed[: self._config.trials]
+        if self._named is None:
+            self._named = {named.key for _, named in iterate_named(self.budget, self._config)}
+        return pattern.key in self._named
 
     def arrivals(self) -> Iterator[Arrival | None]:
         """Every pattern in its order; None for as long as the next proposal waits for outcomes that it may know."""

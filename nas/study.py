@@ -13,11 +13,12 @@ from nas.executors import Job, Trainer
 from nas.ledger import Ledger
 from nas.plan import describe_settings, list_tasks, make_plan
 from nas.readers import load_data
-from nas.run_directory import execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger
 from nas.source import LedgerSource, Listener, Task
 from nas.study_config import StudyConfig
 from search_spaces.errors import ConflictError
-from search_spaces.plans import read_plan, write_plan
+from search_spaces.plans import hash_plan, read_plan, write_plan
+from search_spaces.records import read_attributes
 
 
 class Study(LedgerSource):
@@ -35,7 +36,7 @@ class Study(LedgerSource):
         super().__init__(ledger, listener, len(tasks), max_attempts)
         self._costs: dict[tuple[int, str], Cost] = {}
         by_identity = {_identify(task): task for task in tasks}
-        entries = {(e.budget, e.pattern.key, e.seed, e.regime): e for e in ledger.entries()}
+        entries = {(e.budget, e.pattern.key, e.seed, e.regime): e for e in self._read_entries()}
         foreign = [entry.number for identity, entry in entries.items() if identity not in by_identity]
         if foreign:
             raise ConflictError(f"trial {foreign[0]} is not in plan.json: restore the run, or give another --run")
@@ -77,13 +78,14 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
     config.network(data.n_classes, data.image)
     with hold_run(run, config) as check_stop:
         held = read_plan(run)
-        if held is None and (run / "study.db").exists():
+        if held is None and (run / "study.db").exists() and "plan" in read_attributes(run / "study.db"):
             raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
-        if held is None:
+        if held is not None:
+            plan, sha256 = held
+        else:
             with check_stop.at_once():
                 plan = make_plan(config, protocol, check_stop)
-            held = plan, write_plan(run, plan)
-        plan, sha256 = held
+            sha256 = hash_plan(plan)
         # A setting that came after the plan is none of its own.
         own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
         if plan["settings"] != own:
@@ -91,6 +93,9 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
         tasks = list_tasks(plan, config, data)
         study = Study(tasks, ledger, listener, config.attempts)
+        if held is None:
+            write_plan(run, plan)
+        accept(ledger, config)
         listener(None, None, study.n_finished, study.n_asked)
         execute(study, Trainer(data, config, run.resolve()), check_stop, study.n_asked - study.n_finished)
 

@@ -68,6 +68,7 @@ def make_study(
         "data": {"name": "digits", "n_train": 64, "classes": 10, "image": [1, 8, 8]},
     }
     ledger = Ledger(run / "study.db", attributes, frozenset(), config.deepest)
+    ledger.accept()
     study = Study(tasks, ledger, lambda *_: None, config.attempts)
     while (task := study.ask()) is not None:
         if study.n_finished == n_trained:

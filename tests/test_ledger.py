@@ -15,11 +15,12 @@ from conftest import ROOT
 from nas.candidate import Candidate, NetworkConfig
 from nas.cost import Cost, predict_cost
 from nas.executors import failed
-from nas.ledger import METRIC, SCHEMA, STUDY_NAME, Ledger, check_database
+from nas.ledger import DRIVER_ENDED, METRIC, SCHEMA, Attempts, Ledger
 from nas.run_directory import sweep
 from nas.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, MachineError
+from search_spaces.records import HASH, STUDY_NAME, check_database, is_sealed
 from search_spaces.templates import find_template
 
 CANDIDATE = Candidate(find_template("log").build(5), NetworkConfig(layers=5), 1, "log")
@@ -28,7 +29,9 @@ BUDGET = log_budget(5)
 
 
 def _open(path: Path, **attributes: object) -> Ledger:
-    return Ledger(path, attributes, renewed=frozenset({"asked"}))
+    ledger = Ledger(path, attributes, renewed=frozenset({"asked"}))
+    ledger.accept()
+    return ledger
 
 
 def _enter(ledger: Ledger) -> int:
@@ -44,19 +47,21 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert trial.state == optuna.trial.TrialState.RUNNING
     assert trial.params == {"mean_bd": pytest.approx(19 / 15), "span": pytest.approx(21 / 11)}
-    assert trial.user_attrs == {
-        "candidate": {
-            "key": CANDIDATE.pattern.key,
-            "template": "log",
-            "strategy": "templates",
-            "seed": 1,
-            "max_bd": 2,
-            "params": predict_cost(CANDIDATE).params,
-            "flops": predict_cost(CANDIDATE).flops,
-            "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
-            "budget": "log",
-            "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
-        }
+    entered = dict(trial.user_attrs["candidate"])
+    assert is_sealed(entered, 0, trial.params)
+    del entered[HASH]
+    assert trial.user_attrs.keys() == {"candidate"}
+    assert entered == {
+        "key": CANDIDATE.pattern.key,
+        "template": "log",
+        "strategy": "templates",
+        "seed": 1,
+        "max_bd": 2,
+        "params": predict_cost(CANDIDATE).params,
+        "flops": predict_cost(CANDIDATE).flops,
+        "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
+        "budget": "log",
+        "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],
     }
 
 
@@ -68,7 +73,8 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "RUNNING"]
     assert study.trials[0].value == 0.75
-    assert study.trials[0].user_attrs["outcome"] == {
+    outcome = study.trials[0].user_attrs["outcome"]
+    assert {name: value for name, value in outcome.items() if name != HASH} == {
         "validation_loss": 0.5,
         "epochs": 1,
         "seconds": 2.0,
@@ -134,7 +140,9 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path
         _open(path, data="b", asked=3)
     assert path.read_bytes() == before
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
-    assert study.user_attrs == {"schema": SCHEMA, "data": "a", "asked": 2}
+    held = study.user_attrs
+    assert held.pop(HASH).keys() == held.keys()
+    assert held == {"schema": SCHEMA, "data": "a", "asked": 2}
 
 
 def _make_of_schema(path: Path, schema: int) -> None:
@@ -147,6 +155,7 @@ def _make_of_schema(path: Path, schema: int) -> None:
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     study.set_user_attr("schema", schema)
     trial.user_attrs |= trial.user_attrs.pop("candidate")
+    del trial.user_attrs[HASH], trial.user_attrs["outcome"][HASH]
     study.add_trial(trial)
 
 
@@ -302,7 +311,7 @@ def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_pat
     ledger.pause(number, _paused(0.5, 1))
     (entry,) = _open(path).entries()
     assert (entry.running, entry.validation_accuracy, entry.paused) == (True, None, _paused(0.5, 1))
-    ledger.restart(number, (), 3)
+    ledger.restart(number, Attempts(), 3)
     ledger.pause(number, _paused(0.25, 3))
     (entry,) = _open(path).entries()
     assert (entry.running, entry.pause_after, entry.paused) == (True, 3, _paused(0.25, 3))
@@ -336,13 +345,52 @@ def test_attempts_are_held_until_the_next(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     ledger = _open(path)
     number = _enter(ledger)
-    assert (ledger.entries()[0].lost, ledger.entries()[0].returned) == ((), False)
-    ledger.restart(number, ["worker died"], 1)
+    assert (ledger.entries()[0].attempts, ledger.entries()[0].returned) == (Attempts(), False)
+    once, twice = Attempts(("worker died",), 3, 2, "a1"), Attempts(("worker died", "again"))
+    ledger.restart(number, once, 1)
     (entry,) = _open(path).entries()
-    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died",), False, 1)
-    ledger.give_back(number, ["worker died"], 3)
+    assert (entry.attempts, entry.returned, entry.pause_after) == (once, False, 1)
+    ledger.give_back(number, once, 3)
     (entry,) = _open(path).entries()
-    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died",), True, 3)
-    ledger.restart(number, ["worker died", "again"], None)
+    assert (entry.attempts, entry.returned, entry.pause_after) == (once, True, 3)
+    ledger.restart(number, twice, None)
     (entry,) = _open(path).entries()
-    assert (entry.lost, entry.returned, entry.pause_after) == (("worker died", "again"), False, None)
+    assert (entry.attempts, entry.returned, entry.pause_after) == (twice, False, None)
+
+
+def test_who_was_given_up_is_told_apart_and_can_be_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = _open(path)
+    given_up, itself, again = (_enter(ledger) for _ in range(3))
+    attempts = Attempts(("worker died",) * 3, given_up_after=3)
+    for number in (given_up, again):
+        ledger.give_up(number, failed("worker died; given up after 3 attempts"), attempts, None)
+    ledger.finish(itself, failed("training loss not finite at step 3 of 8"))
+    assert [entry.attempts.given_up_after for entry in _open(path).entries()] == [3, 0, 3]
+    ledger.reopen(again, replace(attempts, given_up_after=0), None)
+    assert [entry.running for entry in _open(path).entries()] == [False, False, True]
+    ledger.finish(again, OUTCOME)
+    entry = _open(path).entries()[again]
+    assert (entry.validation_accuracy, entry.attempts.lost) == (OUTCOME.validation_accuracy, ("worker died",) * 3)
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE"]
+
+
+def test_an_older_run_tells_by_its_error_who_was_given_up(tmp_path: Path) -> None:
+    """There a driver's death was an attempt, and the last one was told in the error alone."""
+    path = tmp_path / "study.db"
+    _open(path)
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    made = _open(tmp_path / "another.db")
+    made.finish(_enter(made), OUTCOME)
+    trial = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'another.db'}").trials[0]
+    candidate = {name: value for name, value in trial.user_attrs["candidate"].items() if name != HASH}
+    lost = {"lost": ["worker died", DRIVER_ENDED, "worker died"], "returned": False, "pause_after": None}
+    for reason in (DRIVER_ENDED, "out of memory: a line\nand another"):
+        outcome = failed(f"{reason}; given up after 4 attempts").to_dict()
+        attributes = {"candidate": candidate, "attempts": lost, "outcome": outcome}
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs=attributes))
+    by_driver, by_worker = (entry.attempts for entry in _open(path).entries())
+    assert by_driver == Attempts(("worker died", "worker died"), driver_deaths=2, given_up_after=4)
+    last = "out of memory: a line\nand another"
+    assert by_worker == Attempts(("worker died", "worker died", last), driver_deaths=1, given_up_after=4)

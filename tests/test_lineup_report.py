@@ -36,7 +36,9 @@ def make_lineup(run: Path, score: Score, n_told: int | None = None, **changes: A
         "environment": {"device": "a CPU", "torch": "2.13"},
         "data": {"name": "digits", "n_train": 64, "n_validation": 400},
     }
-    lineup = Lineup(config, DIGITS, Ledger(run / "study.db", attributes, frozenset(), config.deepest), lambda *_: None)
+    ledger = Ledger(run / "study.db", attributes, frozenset(), config.deepest)
+    ledger.accept()
+    lineup = Lineup(config, DIGITS, ledger, lambda *_: None)
     for number in itertools.count():
         task = lineup.ask() if number != n_told else None
         if task is None:

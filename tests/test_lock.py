@@ -1,12 +1,16 @@
 """One driver a run directory, whoever comes, and nothing left of one that wrote nothing."""
 
+import fcntl
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from nas.lock import lock_run
+from nas.lock import find_driver, lock_run
 from search_spaces.errors import ConflictError, InputError
 
 
@@ -99,3 +103,48 @@ def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(InputError, match="is a file: give a folder"), lock_run(tmp_path / "run"):
         pass
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from nas.lock import lock_run
+with lock_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_drives_a_run_is_found_without_taking_it(tmp_path: Path) -> None:
+    assert find_driver(tmp_path / "nowhere") is None
+    assert find_driver(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    (tmp_path / "lock").chmod(0o400)
+    told = find_driver(tmp_path)
+    assert told is not None
+    assert told.startswith(f"pid {holder.pid} on ")
+    holder.kill()
+    holder.communicate()
+    assert (tmp_path / "lock").exists()
+    assert find_driver(tmp_path) is None
+    assert (tmp_path / "lock").read_text() == f"{told}\n"
+    with lock_run(tmp_path):
+        assert (find_driver(tmp_path) or "").startswith(f"pid {os.getpid()} on ")
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    assert find_driver(tmp_path) is None
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_who_only_looks_for_a_driver_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look holds the lock for a moment, and a driver that comes in it waits."""
+    (tmp_path / "lock").touch()
+    look = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(look, fcntl.LOCK_UN))
+    with lock_run(tmp_path):
+        assert f"pid {os.getpid()} on " in (tmp_path / "lock").read_text()
+    os.close(look)

@@ -13,7 +13,7 @@ from synthetic_run import make_run, propose, weigh_by
 from analysis.averages import average_curves, average_patterns, summarise_status
 from analysis.results import COLUMNS, read_run, read_table
 from search_spaces.distance import describe
-from search_spaces.errors import InputError
+from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
 
 
@@ -53,19 +53,19 @@ def test_missing_and_foreign_ledgers_are_refused_and_left_alone(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
     ledger = tmp_path / "study.db"
     ledger.write_text("no database " * 100)
-    with pytest.raises(InputError, match="not a readable Optuna study"):
+    with pytest.raises(ConflictError, match="file is not a database"):
         read_run(tmp_path)
     ledger.unlink()
     with closing(sqlite3.connect(ledger)) as connection:
         connection.execute("CREATE TABLE other (a)")
         connection.commit()
     before = ledger.read_bytes()
-    with pytest.raises(InputError, match="not a readable Optuna study"):
+    with pytest.raises(ConflictError, match="holds no study of a run"):
         read_run(tmp_path)
     assert ledger.read_bytes() == before
     ledger.unlink()
     optuna.create_study(storage=f"sqlite:///{ledger}", study_name="another")
-    with pytest.raises(InputError, match="it holds: 'another'"):
+    with pytest.raises(ConflictError, match="holds no study of a run"):
         read_run(tmp_path)
 
 

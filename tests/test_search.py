@@ -21,14 +21,15 @@ from nas.checkpoints import slot_path
 from nas.config import SearchConfig, format_toml
 from nas.data import DataSet
 from nas.executors import Job, StopFlag, Trainer
-from nas.ledger import STUDY_NAME, Ledger
+from nas.ledger import Ledger
 from nas.readers import load_data
 from nas.run_directory import execute
 from nas.search import Search, count_asked, run_search
 from nas.settings import settle_config
-from nas.source import DRIVER_ENDED, Listener
+from nas.source import Listener
 from nas.train import Outcome
 from search_spaces.errors import ConflictError, InputError, Interrupted
+from search_spaces.records import STUDY_NAME
 
 NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed"]
 DIGITS = load_data("digits", None)
@@ -333,23 +334,21 @@ def test_killed_before_any_write_a_halved_run_ends_with_the_same(
     moments: list[InMemoryStorage] = []
 
     def keep_before(name: str) -> Callable[..., Any]:
-        original = getattr(InMemoryStorage, name)
+        original = getattr(Ledger, name)
 
-        def write(storage: InMemoryStorage, *arguments: Any, **named: Any) -> Any:
+        def write(*arguments: Any) -> Any:
             moments.append(copy.deepcopy(storage))
-            return original(storage, *arguments, **named)
+            return original(*arguments)
 
         return write
 
     storage = _new_storage()
     with monkeypatch.context() as patch:
-        for name in ("create_new_trial", "set_trial_user_attr", "set_trial_intermediate_value"):
-            patch.setattr(InMemoryStorage, name, keep_before(name))
-        patch.setattr(InMemoryStorage, "set_trial_state_values", keep_before("set_trial_state_values"))
+        for name in ("enter", "pause", "restart", "prune", "finish"):
+            patch.setattr(Ledger, name, keep_before(name))
         _train_all(_open(storage, FOUR), n_workers)
     whole = _results(_trials_in(storage))
-    # 8 entered, 12 paused in two writes each, 6 handed out further, 6 pruned, 2 finished in two writes.
-    assert len(moments) == 8 + 12 * 2 + 6 + 6 + 2 * 2
+    assert len(moments) == 8 + 12 + 6 + 6 + 2  # each is written as a whole
     for moment in moments:
         search = _open(moment, FOUR)
         _train_all(search, n_workers)
@@ -430,7 +429,7 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
-def test_a_killed_run_costs_an_attempt_of_what_was_in_training_and_not_of_what_waited(n_workers: int) -> None:
+def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_what_waited(n_workers: int) -> None:
     """After every hand-out: to the first rung, to the second, to the end."""
     storage = _new_storage()
     search = _open(storage, ONE_SEED)
@@ -450,30 +449,31 @@ def test_a_killed_run_costs_an_attempt_of_what_was_in_training_and_not_of_what_w
     for moment, in_training in moments:
         _train_all(_open(moment, ONE_SEED))
         assert _results(_trials_in(moment)) == whole
-        expected = {job.number: [DRIVER_ENDED] for job in in_training}
-        if _lost(_trials_in(moment)) != expected:
-            wrong[tuple((job.number, job.pause_after) for job in in_training)] = _lost(_trials_in(moment))
+        assert _lost(_trials_in(moment)) == {}
+        deaths = {one.number: one.user_attrs.get("attempts", {}).get("driver_deaths", 0) for one in _trials_in(moment)}
+        expected = {number: int(number in {job.number for job in in_training}) for number in deaths}
+        if deaths != expected:
+            wrong[tuple((job.number, job.pause_after) for job in in_training)] = deaths
     assert wrong == {}
 
 
-def test_a_candidate_that_kills_its_run_on_the_way_to_the_end_is_given_up_as_well() -> None:
-    config = ONE_SEED.model_copy(update={"trials": 1, "attempts": 2})
+def test_a_candidate_that_kills_its_run_on_the_way_to_the_end_is_not_given_up_either() -> None:
+    config = ONE_SEED.model_copy(update={"trials": 1, "attempts": 1})
     storage = _new_storage()
     search = _open(storage, config)
     for _ in range(2):
         job = search.ask()
         assert job is not None
         search.tell(job.number, _train(job))
-    for _ in range(2):
+    for _ in range(5):
         job = search.ask()
         assert job is not None
         assert job.pause_after is None
         search = _open(storage, config)  # and the process before it is gone
-    assert search.ask() is None
-    assert search.n_finished == 1
+    assert len(_train_all(search)) == 1
     (trial,) = _trials_in(storage)
-    assert trial.state.name == "FAIL"
-    assert trial.user_attrs["outcome"]["error"] == f"{DRIVER_ENDED}; given up after 2 attempts"
+    assert trial.state.name == "COMPLETE"
+    assert trial.user_attrs["attempts"]["driver_deaths"] == 5
 
 
 @pytest.mark.parametrize("order", range(8))

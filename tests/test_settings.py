@@ -1,5 +1,6 @@
-"""A run's engine: resolved once, kept, and not exchanged for another."""
+"""A run's settings: engines resolved once and kept, and what its ledger holds not exchanged for anything else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,15 @@ import pytest
 from conftest import SMALL, CommandLine
 
 from nas.config import SearchConfig, format_toml
+from nas.lineup import Lineup, LineupConfig
+from nas.readers import load_data
+from nas.run_directory import accept, hold_run, open_ledger
+from nas.search import Search, count_asked, run_search
 from nas.settings import settle_config
+from nas.train import Outcome
 from search_spaces.errors import ConflictError, InputError
+
+DIGITS = load_data("digits", None)
 
 
 @pytest.fixture
@@ -130,3 +138,169 @@ def test_the_final_trainings_of_an_older_run_are_eager(
         (folder / "config.toml").write_text(text.replace('engine = "eager"\n', ""))
         done = command_line("export", "--run", run, "--to", tmp_path / folder.name, "--final", "--seeds", 1, "--top", 1)
         assert done.returncode == 0, done.stderr
+
+
+# --- a run's record of its settings ---------------------------------------------------------------------------------
+
+
+def entered(run: Path, config: SearchConfig, n: int = 2) -> Path:
+    """A run that has trained so many candidates."""
+    with hold_run(run, config):
+        ledger = open_ledger(run, config, DIGITS, count_asked(config))
+        search = Search(config, DIGITS, ledger, lambda *_: None)
+        accept(ledger, config)
+        for _ in range(n):
+            job = search.ask()
+            assert job is not None
+            search.tell(job.number, Outcome(0.5, 1.0, 1, 0.0))
+    return run
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    return entered(tmp_path / "run", settle(tmp_path / "run", **SMALL, engine="eager"))
+
+
+@pytest.mark.parametrize(("name", "fewer"), [("trials", 1), ("seeds", 1)])
+def test_less_than_was_asked_for_is_refused_and_nothing_is_written(begun: Path, name: str, fewer: int) -> None:
+    before = contents(begun)
+    with pytest.raises(ConflictError, match=rf"asked for 2 {name}, and {fewer} are fewer") as caught:
+        settle(begun, **{name: fewer})
+    assert caught.value.exit_code == 4
+    text = (begun / "config.toml").read_text()
+    (begun / "config.toml").write_text(text.replace(f"{name} = 2", f"{name} = {fewer}"))
+    with pytest.raises(ConflictError, match=f"asked for 2 {name}"):
+        settle(begun)
+    (begun / "config.toml").write_text(text)
+    assert contents(begun) == before
+    assert getattr(settle(begun, **{name: 3}), name) == 3
+
+
+def test_networks_side_by_side_keep_their_seeds(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags: dict[str, Any] = {"layers": 3, "seeds": 2, "device": "cpu", "workers": 1, "engine": "eager"}
+    config = settle_config(run, None, {**flags, "networks": ("log",)}, LineupConfig)
+    with hold_run(run, config):
+        ledger = open_ledger(run, config, DIGITS, 2)
+        Lineup(config, DIGITS, ledger, lambda *_: None)
+        accept(ledger, config)
+    with pytest.raises(ConflictError, match="asked for 2 seeds, and 1 are fewer"):
+        settle_config(run, None, {"seeds": 1}, LineupConfig)
+    assert settle_config(run, None, {"seeds": 3}, LineupConfig).seeds == 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "line", "edited"),
+    [
+        ("layers", "layers = 5", "layers = 6"),
+        ("epochs", "epochs = 1", "epochs = 2"),
+        ("lr", "lr = 0.15", "lr = 0.3"),
+        ("validation-examples", "layers = 5", "layers = 5\nvalidation-examples = 50"),
+        ("strategy", 'strategy = "random"', 'strategy = "tpe"'),
+        ("halving", "halving = false", "halving = true\nepochs = 3"),
+    ],
+)
+def test_a_config_that_was_edited_is_compared_with_the_ledger(begun: Path, flag: str, line: str, edited: str) -> None:
+    text = (begun / "config.toml").read_text()
+    if flag == "halving":
+        text = text.replace("epochs = 1\n", "")
+    assert line in text
+    (begun / "config.toml").write_text(text.replace(line, edited))
+    before = contents(begun)
+    with pytest.raises(ConflictError, match=rf"{flag} is .* in study\.db, .* in config\.toml") as caught:
+        settle(begun)
+    assert caught.value.exit_code == 4
+    assert contents(begun) == before
+
+
+def test_what_may_change_may_be_edited_and_files_may_be_moved(begun: Path) -> None:
+    text = (begun / "config.toml").read_text()
+    text = text.replace("trials = 2", "trials = 4").replace(
+        "attempts = 3", 'attempts = 7\ndata = "/elsewhere/data.npz"'
+    )
+    (begun / "config.toml").write_text(text)
+    settled = settle(begun)
+    assert (settled.trials, settled.attempts, settled.data) == (4, 7, "/elsewhere/data.npz")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n"])
+def test_a_lost_or_emptied_config_is_made_up_for_by_the_ledger(begun: Path, content: bytes | None) -> None:
+    own = settle(begun)
+    path = begun / "config.toml"
+    before = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert settle(begun) == own
+    with pytest.raises(ConflictError, match="layers 5 there, 6 now"):
+        settle(begun, layers=6)
+    entered(begun, settle(begun), n=1)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"layers = \xff", b"layers = ", b"layers = 5\nleyers = 5", b'layers = "many"', b"layers = 5\nlr = -1"]
+)
+def test_a_damaged_config_is_said_to_be_so(begun: Path, content: bytes) -> None:
+    own = settle(begun)
+    (begun / "config.toml").write_bytes(content)
+    with pytest.raises(ConflictError, match=r"config\.toml.*(\n.*)*remove") as caught:
+        settle(begun, trials=9)
+    assert caught.value.exit_code == 4
+    assert (begun / "config.toml").read_bytes() == content
+    (begun / "config.toml").unlink()  # as it says
+    assert settle(begun) == own
+
+
+def test_settings_are_written_once_nothing_refuses_them(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger, the data, the source: each refuses one call, and the next one is as if that had never been."""
+    before = contents(begun)
+    asked = settle(begun, trials=5, attempts=9, workers=2)
+    other = replace(DIGITS, sha256="another")
+    for target, value in (
+        ("nas.search.load_data", lambda *_: other),
+        ("nas.search.check_split", lambda *_: pytest.fail("no such split")),
+        ("nas.strata.iterate_named", lambda *_: iter(())),  # templates of before are none any more
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, value)
+            with pytest.raises((ConflictError, pytest.fail.Exception)):
+                run_search(begun, asked, lambda *_: None)
+        assert contents(begun) == before
+    assert settle(begun).trials == 2
+
+
+def test_a_new_run_that_is_refused_leaves_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+
+    def refuse(*_: object) -> None:
+        raise ConflictError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "_load_history", refuse)
+        with pytest.raises(ConflictError):
+            run_search(run, settle(run, **SMALL), lambda *_: None)
+    assert not (run / "config.toml").exists()
+    assert settle(run, **{**SMALL, "layers": 6}).layers == 6
+
+
+def test_a_pattern_file_of_another_pattern_is_another_run(tmp_path: Path) -> None:
+    run, path = tmp_path / "run", tmp_path / "one.json"
+    path.write_text('{"layers": 5, "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]]}')
+    entered(run, settle(run, **SMALL, pattern=(str(path),), templates=False), n=2)
+    moved = tmp_path / "moved" / "one.json"
+    moved.parent.mkdir()
+    path.rename(moved)
+    text = (run / "config.toml").read_text().replace(str(path), str(moved))
+    (run / "config.toml").write_text(text)
+    entered(run, settle(run), n=0)
+    moved.write_text('{"layers": 5, "sources": [[0], [0, 1], [1, 2], [1, 2, 3], [1, 3, 4]]}')
+    before = contents(run)
+    with pytest.raises(ConflictError, match=r"trial 0 of .* is not among what is asked for"):
+        run_search(run, settle(run), lambda *_: None)
+    assert contents(run) == before

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,10 +24,10 @@ from nas.candidate import Candidate
 from nas.checkpoints import Checkpoint
 from nas.config import SearchConfig
 from nas.executors import Job, Trainer
-from nas.ledger import STUDY_NAME, check_database
 from nas.settings import settle_config
 from nas.train import Outcome
 from search_spaces.errors import MachineError
+from search_spaces.records import STUDY_NAME, check_database
 
 # Children are forked from a process without threads that has the libraries loaded already: 0.1 s instead of 3.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -50,18 +50,30 @@ class FakeTrainer(Trainer):
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
         """See Trainer."""
-        last = job.pause_after or self.config.epochs
-        slot = self._slot(job)
-        assert slot is not None
-        held = slot.read("cpu")
-        curve = [] if held is None else list(held.curve)
-        assert len(curve) <= last
-        for epoch in range(len(curve), last):
-            check_stop()
-            curve.append({"epoch": epoch + 1.0, "train_loss": 1.0})
-            slot.write(Checkpoint({}, {}, curve, 0.0))
-        paused = last < self.config.epochs
-        return Outcome(accuracy_of(job.candidate, last), 1.0, last, 0.0, tuple(curve), None, paused)
+        outcome: Outcome
+        (outcome,) = self.train_cohort([job], check_stop)
+        return outcome
+
+    def train_cohort(self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None) -> list[Any]:
+        """See Trainer; all of a cohort epoch by epoch, where each one's checkpoint has come to."""
+        last = jobs[0].pause_after or self.config.epochs
+        slots = [self._slot(job) for job in jobs]
+        curves = []
+        for slot in slots:
+            assert slot is not None
+            held = slot.read("cpu")
+            curves.append([] if held is None else list(held.curve))
+        assert max(map(len, curves)) <= last
+        for epoch in range(last):
+            for slot, curve in zip(slots, curves, strict=True):
+                if slot is not None and len(curve) == epoch:
+                    check_stop()
+                    curve.append({"epoch": epoch + 1.0, "train_loss": 1.0})
+                    slot.write(Checkpoint({}, {}, curve, 0.0))
+        return [
+            Outcome(accuracy_of(job.candidate, last), 1.0, last, 0.0, tuple(curve), None, last < self.config.epochs)
+            for job, curve in zip(jobs, curves, strict=True)
+        ]
 
 
 def drive(run: Path, settings: dict[str, Any], sender: Connection, step: int | None, action: str) -> None:
@@ -101,6 +113,11 @@ def drive(run: Path, settings: dict[str, Any], sender: Connection, step: int | N
         )
     sys.addaudithook(audit)
     vars(nas.search)["Trainer"] = FakeTrainer  # in this process alone
+    if settings["workers"] > 1:
+        import ray
+
+        cloudpickle: Any = ray.cloudpickle
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
     try:
         nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), listen)
     except (MachineError, OSError) as error:
