@@ -887,6 +887,20 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
         _print_how_to_go_on(results, driver)
 
 
+def _summarise_networks(results: "Run", summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a comparison of networks, whose best is that of its report: several may share a pattern."""
+    from analysis.lineup import rank_networks
+
+    standings = rank_networks(results)
+    summary = {"networks" if name == "patterns" else name: value for name, value in summary.items()}
+    summary["networks"] = len(standings)
+    first = next((one for one in standings if one.accuracy is not None), None)
+    if first is not None:
+        best = {"network": first.name, "key": first.pattern.key, "mean_bd": first.mean_bd, "value": first.accuracy}
+        summary["best"] = best
+    return summary
+
+
 def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
     """What there is to do about a run, as the last line of its status."""
     from analysis.averages import summarise_status
@@ -916,17 +930,20 @@ def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = N
 
     summary = summarise_status(results)
     told = told or {}
+    if "networks" in results.config:
+        summary = _summarise_networks(results, summary)
     if as_json:
         print(json.dumps({**summary, **told}, allow_nan=False), flush=True)  # noqa: T201
         return
-    if told.get("driver", "") is None:
+    if told.get("driver", "") is None and summary["running"]:
         summary = {"cut short" if name == "running" else name: value for name, value in summary.items()}
     best = summary.pop("best")
     _console().print(", ".join(f"{name} {value}" for name, value in summary.items()))
     if best:
         for sentence in list_unlearned(results):
             _console().print(sentence)
-        _console().print(f"best {best['key'][:12]}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+        name = best.get("network", best["key"][:12])
+        _console().print(f"best {name}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Reports of networks side by side: numbers by an independent computation, and what the page says of them."""
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import run_search
 from analysis.document import format_markdown
 from analysis.lineup import rank_networks
 from analysis.lineup_sections import build_lineup, summarise_lineup
@@ -152,3 +154,17 @@ def test_without_the_reference_nothing_is_compared(tmp_path: Path) -> None:
         ("dense", None, None), ("optimum", None, None)
     ]  # fmt: skip
     assert summarise_lineup(standings).endswith("over 4 seeds.")
+
+
+def test_status_names_the_network_that_the_report_has_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`log` and `optimum` are one pattern here, so patterns are fewer than networks."""
+    path = make_lineup(tmp_path / "run", score_by_name, layers=3, seeds=2, networks=("dense", "log", "optimum"))
+    first = rank_networks(read_run(path))[0]
+    run_search.status(path, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["networks"] == 3
+    assert told["best"] == {
+        "network": first.name, "key": first.pattern.key, "mean_bd": first.mean_bd, "value": first.accuracy
+    }  # fmt: skip
+    run_search.status(path)
+    assert f"best dense: accuracy {first.accuracy:.4f}" in capsys.readouterr().out

@@ -209,6 +209,17 @@ def test_status_says_whether_a_run_is_driven_and_how_to_go_on(
         assert "no driver" not in told
 
 
+def test_what_is_done_already_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    for n_finished in (0, 3, 5):
+        with run_search_commands._progress(run_search_commands._console(), "training 5 patterns") as listener:
+            listener(None, None, n_finished, 5)
+    first, resumed, done = capsys.readouterr().out.splitlines()
+    assert first == "training 5 patterns"
+    assert resumed == "training 5 patterns; 3 of 5 are done already"
+    assert "training 5 patterns" not in done
+    assert "all 5 trainings are done" in done
+
+
 @pytest.mark.parametrize("content", [b"", b"no database" * 99])
 def test_an_emptied_or_foreign_database_is_said_to_be_so(finished: Path, tmp_path: Path, content: bytes) -> None:
     run = tmp_path / "run"
