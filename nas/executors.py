@@ -116,6 +116,9 @@ class Source(Protocol):
     def lose(self, number: int, reason: str) -> None:
         """The candidate's training ended without an outcome, by no fault that it tells of: it may be asked again."""
 
+    def put_back(self, number: int) -> None:
+        """The candidate's training ended without an outcome, and not by its fault: it is asked again."""
+
     def give_back(self) -> None:
         """The executor ends at the user's wish, with candidates that have no outcome yet."""
 

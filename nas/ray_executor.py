@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +23,23 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
+# A Ray that a run starts listens on the loopback interface alone, as Ray does where it allows no cluster. A cluster
+# that a run joins keeps its own addresses.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# What a process of Ray's says when another one dies goes to standard output; we say it in our own words.
+os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
 from nas.checkpoints import FOLDER, SCRATCH
-from nas.cluster import share_gpus, start_ray
+from nas.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
 from nas.executors import Cohorts, Job, LostDeviceError, LostError, Source, StopFlag, Trainer
+from nas.ray_folder import own_ray_folder
 from nas.stepping import KeptStepper
 from nas.train import Outcome
+from nas.worker_identity import check_worker, describe_worker
 from search_spaces.errors import Interrupted, MachineError
 from search_spaces.files import TEMPORARY
 
@@ -45,10 +52,13 @@ class LedgerSearcher(Searcher):
         n_workers: cohorts handed out at a time.
         size: of a cohort at most.
         check_stop: set once a signal came; what ends then has no outcome.
+        device: that trainings are asked for on.
     """
 
-    def __init__(self, source: Source, n_workers: int, size: int, check_stop: StopFlag) -> None:
+    def __init__(self, source: Source, n_workers: int, size: int, check_stop: StopFlag, device: str) -> None:
         super().__init__()
+        self._device = device
+        self._own = describe_worker(device)
         self._source = source
         self._cohorts = Cohorts(source, size)
         self._n_workers = n_workers
@@ -65,7 +75,7 @@ class LedgerSearcher(Searcher):
         if not jobs:
             return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
         self._numbers[trial_id] = [job.number for job in jobs]
-        return {"jobs": jobs}
+        return {"jobs": jobs, "sources": self._own["sources"]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Bring the outcomes home. Of an error Tune says here that there was one; `lose` is told why."""
@@ -77,6 +87,8 @@ class LedgerSearcher(Searcher):
             if result is None:
                 results: list[Outcome | LostError] = [LostError("worker ended without a result")] * len(numbers)
             else:
+                found = json.loads(result["worker"]) if "worker" in result else None
+                check_worker(f"{result['hostname']} ({result['node_ip']})", found, self._own, self._device)
                 results = _read_results(result)
             for number, one in zip(numbers, results, strict=True):
                 if isinstance(one, LostError):
@@ -87,6 +99,13 @@ class LedgerSearcher(Searcher):
     def numbers_of(self, trial_id: str) -> list[int]:
         """Its candidates' numbers, while Tune has no result of it."""
         return self._numbers.get(trial_id, [])
+
+    def put_back(self, trial_id: str) -> None:
+        """The trial's node died."""
+        if self._check_stop.signal_number is None:
+            with self._keep_error():
+                for number in self._numbers.pop(trial_id):
+                    self._source.put_back(number)
 
     def lose(self, trial_id: str, reason: str) -> None:
         """The trial's worker died."""
@@ -108,26 +127,57 @@ class LedgerSearcher(Searcher):
         return {}  # Tune pickles its searcher for a restore that we never ask of it
 
 
-class _Watch(tune.Callback):
-    """Ends Tune's loop on a signal or an error of ours, between two turns; tells the searcher why a worker died."""
+class _EndedError(BaseException):
+    """No Exception: for one Tune cleans up first, which takes a minute where Ray has ended, and then the process."""
 
-    def __init__(self, searcher: LedgerSearcher, trainer: Trainer, check_stop: StopFlag) -> None:
+
+class _Watch(tune.Callback):
+    """Ends Tune's loop on a signal, an error of ours or Ray's end, between two turns; tells the searcher of deaths."""
+
+    def __init__(self, searcher: LedgerSearcher, trainer: Trainer, check_stop: StopFlag, pulse: Pulse) -> None:
         self._searcher = searcher
         self._trainer = trainer
         self._check_stop = check_stop
+        self._pulse = pulse
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002  Tune's form
         self._check_stop()  # a safe point, with no write under way
         if self._searcher.error is not None:
             raise self._searcher.error
+        self._look()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        self._look(at_once=True)  # where Ray itself has ended, no candidate is to blame
         numbers = self._searcher.numbers_of(trial.trial_id)
-        if numbers:
-            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, numbers, str(trial.get_error())))
+        if not numbers:
+            return
+        try:
+            node = self._pulse.find_dead_node()
+        except LostRayError as error:
+            raise _EndedError from error
+        if node is None:
+            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, numbers, _read_error(trial)))
+        else:
+            self._searcher.put_back(trial.trial_id)
+
+    def _look(self, at_once: bool = False) -> None:
+        if self._check_stop.signal_number is not None:
+            return  # it may have gone to Ray's processes too
+        try:
+            self._pulse.check(at_once)
+        except LostRayError as error:
+            raise _EndedError from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _read_error(trial: Any) -> str:
+    """What Ray says of a trial's end; Tune's own get_error does not find it until the trial is put away."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
@@ -141,8 +191,6 @@ def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
         return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
     if "running low on memory" in text:
         return "worker died: its node ran out of memory"
-    if re.search(r"node.{0,80}(died|dead|terminated|failed)|NODE_DIED", text, re.IGNORECASE | re.DOTALL):
-        return "worker died: its node was lost"
     return "worker died"
 
 
@@ -158,7 +206,15 @@ _KEPT = KeptStepper()  # Tune brings every cohort a trainer of its own
 
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """What a worker runs for one cohort."""
-    jobs: list[Job] = config["jobs"]
+    own = describe_worker(trainer.config.device)
+    told = {"worker": json.dumps(own)}  # text: Tune flattens a dict
+    if own["sources"] != config["sources"]:
+        return told  # the driver refuses it, so nothing is trained
+    return {**told, **_train_cohort(config["jobs"], trainer)}
+
+
+def _train_cohort(jobs: list[Job], trainer: Trainer) -> dict[str, str]:
+    """See _train."""
     try:
         with _time_limit(trainer, jobs):
             results = replace(trainer, kept=_KEPT).train_cohort(jobs)
@@ -172,7 +228,7 @@ def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     except Exception:  # Tune would tell the searcher that there was an error, but not which
         return {"crash": traceback.format_exc()}
     values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]
-    return {"results": json.dumps(values, allow_nan=False)}  # text: Tune flattens a dict
+    return {"results": json.dumps(values, allow_nan=False)}
 
 
 @contextmanager
@@ -213,11 +269,13 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
         n_workers: auto: as many as a cluster can hold.
 
     Raises:
-        MachineError: the cluster does not answer, or can never hold so many workers.
+        MachineError: the cluster does not answer, can never hold so many workers, has nodes of another version, or
+            ends; LostRayError: Ray ended, whose candidates were given back.
         Interrupted: a signal came; the candidates being trained have no outcome.
     """
     try:
-        with check_stop.installed():
+        is_own = trainer.config.ray_address is None
+        with check_stop.installed(), own_ray_folder(trainer.run) if is_own else nullcontext():
             check_stop()
             try:
                 with check_stop.overheard():
@@ -225,10 +283,16 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
                 # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
                 with check_stop.installed():
+                    if not is_own:
+                        with check_stop.at_once():
+                            check_nodes(trainer.config)
                     check_stop()
                     _fit(source, trainer, check_stop, n_at_a_time)
             finally:
                 ray.shutdown()
+    except LostRayError:
+        source.give_back()
+        raise
     except SystemExit:  # raised by that handler
         raise Interrupted(signal.SIGTERM) from None
 
@@ -237,7 +301,8 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
     trainable = tune.with_resources(
         tune.with_parameters(_train, trainer=trainer), {"cpu": 1, "gpu": share_gpus(trainer.config)}
     )
-    searcher = LedgerSearcher(source, n_workers, trainer.cohort, check_stop)
+    searcher = LedgerSearcher(source, n_workers, trainer.cohort, check_stop, trainer.config.device)
+    pulse = Pulse(trainer.config)
     with _scratch_folder(trainer.run) as folder:
         tuner = tune.Tuner(
             trainable,
@@ -249,17 +314,23 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
             run_config=tune.RunConfig(
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[_Watch(searcher, trainer, check_stop)],
+                callbacks=[_Watch(searcher, trainer, check_stop, pulse)],
                 failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
             ),
         )
         try:
             tuner.fit()
-        except tune.TuneError:
+        except _EndedError as ended:
+            assert isinstance(ended.__cause__, LostRayError)
+            raise ended.__cause__ from None
+        except Exception:  # of a Ray that has ended, nearly anything
             if searcher.error is None:
+                pulse.check(at_once=True)
                 raise
     if searcher.error is not None:
         raise searcher.error
+    check_stop()
+    pulse.check(at_once=True)  # where Ray has ended, Tune may think that all is done
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from nas.environment import describe_versions
 from nas.executors import Source, StopFlag, Trainer, run_serial
 from nas.ledger import SCHEMA, Ledger
 from nas.lock import lock_run
+from nas.ray_folder import sweep_ray_folders
 from nas.settings import settle_config
 from search_spaces.errors import Interrupted
 from search_spaces.files import sweep_temporaries, write_atomic
@@ -54,6 +55,7 @@ def accept(ledger: Ledger, config: SearchConfig) -> None:
 def sweep(run: Path) -> None:
     """Remove what killed processes left half-made in a run directory that is held."""
     shutil.rmtree(run / SCRATCH, ignore_errors=True)
+    sweep_ray_folders(run)
     for folder in (run, run / FOLDER):
         sweep_temporaries(folder)
 

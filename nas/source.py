@@ -197,6 +197,10 @@ class LedgerSource:
         self._end(number, outcome)
         self._measured(task, outcome)
 
+    def put_back(self, number: int) -> None:
+        """See executors.Source: hand the candidate out again; it costs it no attempt."""
+        self._again.append(number)
+
     def give_back(self) -> None:
         """Record that what is in training was returned, not lost: the run is asked to end."""
         for number, task in self._unfinished.items():

@@ -46,6 +46,10 @@ class Clock:
         """See executors.Source."""
         raise RuntimeError(f"training {number} was lost: {reason}")
 
+    def put_back(self, number: int) -> None:
+        """See executors.Source."""
+        raise RuntimeError(f"the node of training {number} died")
+
     def give_back(self) -> None:
         """See executors.Source."""
 

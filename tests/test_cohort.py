@@ -301,6 +301,9 @@ class ListSource:
     def lose(self, number: int, reason: str) -> None:
         self.lost.append((number, reason))
 
+    def put_back(self, number: int) -> None:
+        raise AssertionError(f"no node dies here, with candidate {number}")
+
     def give_back(self) -> None:
         raise AssertionError("whoever calls the executor gives back")
 

@@ -56,6 +56,9 @@ class ListSource:
         else:
             self.tell(number, failed(reason))
 
+    def put_back(self, number: int) -> None:
+        raise AssertionError(f"no node dies here, with candidate {number}")
+
     def give_back(self) -> None:
         raise AssertionError("whoever calls the executor gives back")
 
