@@ -153,7 +153,8 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
             if isinstance(error, OSError) and error.filename:
                 raise
             raise MachineError(
-                f"Ray does not start on this machine ({error}): give --workers 1 to do without"
+                f"Ray does not start on this machine, its files in {os.environ.get('RAY_TMPDIR', 'its own folder')} "
+                f"({error}): --workers 1 does without it"
             ) from None
         return
     try:

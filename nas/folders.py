@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import ConflictError, InputError
-from search_spaces.files import read_json
+from search_spaces.files import naming, read_json
 from search_spaces.written import move_aside
 
 MARK = ".skipsearch-replacing.json"  # in a folder being written: only what holds it, or what it names, is swept
@@ -56,10 +56,12 @@ def replace_folder(folder: Path, find_own: FindOwn) -> Iterator[Path]:
     _sweep(folder.parent, find_own)
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConflictError(f"{folder} is a file or a link, and a folder is to be written there: move it away")
-    new, mark = _make_folder(folder)
+    with naming(folder):
+        new, mark = _make_folder(folder)
     try:
-        yield new
-        _synchronise(new)
+        with naming(folder):
+            yield new
+            _synchronise(new)
         if folder.exists():
             folder.rename(folder.with_name(mark.old))
         new.rename(folder)

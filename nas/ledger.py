@@ -27,7 +27,7 @@ from nas.train import Outcome
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, MachineError
-from search_spaces.files import name_temporary, storage_url, sweep_temporaries
+from search_spaces.files import name_temporary, naming, storage_url, sweep_temporaries
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.records import (
     HASH,
@@ -381,7 +381,7 @@ def _create_database(path: Path, metric: str) -> None:
         study.set_metric_names([metric])
     storage.remove_session()
     storage.engine.dispose()
-    with temporary.open("rb") as stream:
+    with temporary.open("rb") as stream, naming(path):
         fsync(stream.fileno())
     temporary.replace(path)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.files import write_atomic
+from search_spaces.files import naming, write_atomic
 
 UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp", "layer_kernels.cpp"))
 SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
@@ -123,7 +123,7 @@ def _build(library: Path, flags: Sequence[str]) -> None:
         built = Path(folder) / library.name
         libraries = [f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
         _run_together([[compiler, *settings, "-shared", *map(str, objects), "-o", str(built), *libraries]])
-        with built.open("rb") as stream:
+        with built.open("rb") as stream, naming(library):
             os.fsync(stream.fileno())  # a power cut must not leave a name without its content
         built.replace(library)
 

@@ -12,7 +12,8 @@ import torch
 import search_spaces
 from search_spaces.errors import MachineError
 
-SAME = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}  # in all workers of a run, by what they are called
+# In all workers of a run, by what they are called.
+SAME = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}
 TOLD = {"build": "torch", "processor": "processor", "gpu": "GPU"}  # figures then differ by rounding alone
 
 

@@ -457,6 +457,23 @@ def sweep_temporaries(folder: Path, name: str = "*") -> None:
         leftover.unlink(missing_ok=True)  # a worker that outlived its driver may be faster
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name this path in an error of the operating system's that names none, as that of a full disk does.
+
+    >>> with naming(Path("runs/a")):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'runs/a'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
     """Write bytes, or text as UTF-8, so that path holds the old content or the new, never a part of it.
 
@@ -485,6 +502,7 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
         return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with naming(path.parent):
+            os.fsync(folder)
     finally:
         os.close(folder)

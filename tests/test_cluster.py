@@ -1,6 +1,8 @@
 """What a Ray can hold, and what is said where it cannot; real clusters are in faults/."""
 
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -96,3 +98,75 @@ def test_this_machine_never_joins_what_runs_on_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
     assert cluster.start_ray(SearchConfig(device="cpu"), 2) == 2
     assert (joined[0]["address"], joined[0]["num_cpus"], joined[0]["num_gpus"]) == ("local", 2, 0)
+
+
+class _Server:
+    """Somebody who answers at an address, until it is closed."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        host, self.port = self.socket.getsockname()
+        self.address = f"{host}:{self.port}"
+
+    def node(self, name: str, alive: bool = True) -> dict[str, Any]:
+        return {
+            **_node(alive, CPU=2),
+            "NodeID": name,
+            "NodeManagerAddress": "127.0.0.1",
+            "NodeManagerHostname": f"host-{name}",
+            "NodeManagerPort": self.port,
+        }
+
+
+@dataclass
+class _Context:
+    gcs_address: str
+
+    def get_node_id(self) -> str:
+        return "own"
+
+
+@pytest.fixture
+def servers() -> Iterator[list[_Server]]:
+    """Of the head process, of the driver's own node, and of two other nodes."""
+    servers = [_Server() for _ in range(4)]
+    yield servers
+    for server in servers:
+        server.socket.close()
+
+
+@pytest.fixture
+def pulse(monkeypatch: pytest.MonkeyPatch, servers: list[_Server]) -> Any:
+    head, own, *others = servers
+    nodes = [own.node("own"), *(server.node(name) for name, server in zip("ab", others, strict=True))]
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [*nodes, {**_node(False), "NodeID": "gone before"}])
+    monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: _Context(head.address))
+    monkeypatch.setattr(cluster, "PULSE_SECONDS", 0.0)
+    return cluster.Pulse(SearchConfig(device="cpu", ray_address=head.address))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_ray_whose_head_or_node_process_has_ended_is_told(pulse: Any, servers: list[_Server], place: int) -> None:
+    pulse.check(at_once=True)
+    servers[place].socket.close()
+    with pytest.raises(cluster.LostRayError, match=servers[place].address) as caught:
+        pulse.check()
+    assert caught.value.exit_code == 3
+
+
+def test_a_dead_node_excuses_as_many_workers_as_it_held(pulse: Any, servers: list[_Server], caplog: Any) -> None:
+    assert pulse.find_dead_node() is None
+    servers[2].socket.close()
+    assert [pulse.find_dead_node() for _ in range(3)] == ["host-a (127.0.0.1)", "host-a (127.0.0.1)", None]
+    assert caplog.text.count("node host-a (127.0.0.1) of the cluster died") == 1
+
+
+def test_a_cluster_that_has_lost_all_that_could_hold_a_worker_ends_the_run(
+    pulse: Any, servers: list[_Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers[2].socket.close()
+    servers[3].socket.close()
+    own = {**servers[1].node("own"), "Resources": {}}  # a head that trains nothing
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [own, servers[2].node("a"), servers[3].node("b", alive=False)])
+    with pytest.raises(cluster.LostRayError, match="last node"):
+        pulse.find_dead_node()

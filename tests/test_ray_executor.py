@@ -1,5 +1,6 @@
 """Ray: the numbers of the serial executor, and candidates of dead workers told."""
 
+import json
 import os
 import signal
 import sys
@@ -17,8 +18,9 @@ from nas.executors import Job, StopFlag, Trainer, failed, run_serial
 from nas.proposals import iterate_templates
 from nas.readers import load_data
 from nas.train import Outcome
+from nas.worker_identity import describe_worker
 from search_spaces.budget import log_budget
-from search_spaces.errors import Interrupted
+from search_spaces.errors import Interrupted, MachineError
 
 ray_executor = pytest.importorskip("nas.ray_executor")
 # Workers cannot import this file.
@@ -169,3 +171,32 @@ def test_a_signal_while_ray_starts_is_told_as_one(
         ray_executor.run_ray(ListSource([]), Trainer(load_data("digits", None), small_config), StopFlag(), 2)
     assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_outcome_of_a_worker_of_another_version_is_not_recorded(small_config: SearchConfig) -> None:
+    source = ListSource(_candidates(small_config)[:3])
+    own = describe_worker("cpu")
+    result = {
+        "hostname": "b7",
+        "node_ip": "10.0.0.7",
+        "results": json.dumps([Outcome(0.5, 1.0, 1, 0.1, ()).to_dict()]),
+    }
+    searcher = ray_executor.LedgerSearcher(source, 3, 1, StopFlag(), "cpu")
+    for trial_id in ("same", "other", "silent"):
+        assert [job.number for job in searcher.suggest(trial_id)["jobs"]] == [source.n_asked - 1]
+    searcher.on_trial_complete("same", {**result, "worker": json.dumps(own)})
+    with pytest.raises(MachineError, match=r"b7 \(10.0.0.7\) .*0123456789ab"):
+        searcher.on_trial_complete("other", {**result, "worker": json.dumps({**own, "sources": "0123456789ab"})})
+    assert isinstance(searcher.error, MachineError)
+    with pytest.raises(MachineError, match="b7"):
+        searcher.on_trial_complete("silent", result)  # of a version that told nothing of itself
+    assert list(source.outcomes) == [0]
+
+
+def test_a_worker_that_is_not_what_the_driver_has_trains_nothing(small_config: SearchConfig) -> None:
+    trainer = CrashingTrainer(load_data("digits", None), small_config)
+    jobs = [Job(0, _candidates(small_config)[0])]
+    assert list(ray_executor._train({"jobs": jobs, "sources": "0123456789ab"}, trainer)) == ["worker"]
+    assert (
+        "growht" in ray_executor._train({"jobs": jobs, "sources": describe_worker("cpu")["sources"]}, trainer)["crash"]
+    )

@@ -68,7 +68,7 @@ def test_a_token_that_the_user_gave_is_kept(base: Path, monkeypatch: pytest.Monk
     with own_ray_folder(None) as folder:
         assert folder.parent == base
         assert "RAY_AUTH_TOKEN" not in os.environ
-    assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/etc/token"
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/etc/token"  # noqa: S105  a path
 
 
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])

@@ -45,7 +45,7 @@ def test_a_worker_that_tells_nothing_is_of_another_version() -> None:
 
 
 def test_cuda_that_was_asked_for_must_be_there_and_the_drivers_own_device_does_not_count() -> None:
-    with pytest.raises(MachineError, match="node b7 .*--device cuda"):
+    with pytest.raises(MachineError, match=r"node b7 .*--device cuda"):
         check_worker("b7", {**OWN, "device": "cpu"}, OWN, "cuda")
     # A driver without a GPU has a build of torch without CUDA.
     own = {**OWN, "device": "cpu", "build": "2.13.0+cpu"}

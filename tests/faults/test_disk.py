@@ -1,6 +1,7 @@
 """A full disk or a permission denied at any write: the path is named, nothing finished is lost, the run goes on."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from driving import HALVING, list_leftovers, load_results, search_undisturbed, start
+
+from nas.folders import replace_folder
 
 KIB = 1024
 
@@ -87,3 +90,38 @@ def test_the_command_line_says_what_is_full_and_how_to_go_on(
     assert "Traceback" not in process.stderr
     assert "to go on: python run_search.py search --run" in process.stdout
     ballast.unlink()
+
+
+def test_a_folder_that_does_not_fit_is_named_and_the_old_one_stays(small_disk: Path) -> None:
+    folder = small_disk / "out"
+    with replace_folder(folder, lambda _: []) as new:
+        (new / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="No space left") as caught, replace_folder(folder, lambda _: []) as new:
+        (new / "a.txt").write_bytes(bytes(1024 * KIB))
+    assert caught.value.filename == str(folder)
+    assert (folder / "a.txt").read_text() == "old"
+    assert list(small_disk.iterdir()) == [folder]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_left", [0, 100 * KIB])
+def test_a_ray_that_has_no_room_is_told_with_its_folder(
+    small_disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command_line: Callable[..., subprocess.CompletedProcess[str]],
+    small_flags: list[str],
+    n_left: int,
+) -> None:
+    pytest.importorskip("ray")
+    base = Path(tempfile.mkdtemp(prefix="rd-", dir="/tmp")) / "d"
+    base.symlink_to(small_disk)
+    monkeypatch.setenv("RAY_TMPDIR", str(base))
+    ballast = _fill(small_disk, n_left)
+    process = command_line("search", "--run", tmp_path / "run", *small_flags, "--workers", 2)
+    assert process.returncode == 3, process.stderr
+    assert str(base) in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "to go on: " in process.stdout
+    assert [path for path in small_disk.iterdir() if path != ballast] == []
+    shutil.rmtree(base.parent)

@@ -1,6 +1,8 @@
 """A search on a Ray cluster of two nodes: one is lost, and what it trained goes on from its checkpoint."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = cluster.add_node(num_cpus=1)
+second = cluster.add_node(num_cpus=1, env_vars=dict(PYTHONPATH=sys.argv[1]) if sys.argv[1:] else {})
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)
 if sys.stdin.readline():
@@ -31,10 +33,14 @@ SEARCH = "--layers 12 --trials 2 --seeds 2 --no-templates --train-examples 300 -
 class TwoNodes:
     """A cluster of two nodes with one core each, in processes of its own."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *second: str) -> None:
         self.environment = environment
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", CLUSTER, *second],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         self.address = self._read()
 
@@ -104,14 +110,13 @@ def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, sa
     assert process.returncode == 0, error
     assert "token authentication" not in error
     assert "as many at a time as fit on cpu with fused layers at" in out
+    assert error.count("of the cluster died: what it trained goes on elsewhere") == 1
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
-    lost = {trial.number: trial.user_attrs["attempts"]["lost"] for trial in trials if "attempts" in trial.user_attrs}
-    assert len(lost) == 1
-    ((number, reasons),) = lost.items()
-    assert len(reasons) == 1
-    assert reasons[0].startswith("worker died")
-    outcome = trials[number].user_attrs["outcome"]
+    taken_up = [trial for trial in trials if "attempts" in trial.user_attrs]
+    assert len(taken_up) == 1
+    assert not taken_up[0].user_attrs["attempts"]["lost"]
+    outcome = taken_up[0].user_attrs["outcome"]
     assert outcome["resumed_epoch"] >= 1
     assert outcome["checkpoint_error"] is None
     serial = tmp_path / "serial"
@@ -142,3 +147,40 @@ def test_a_cluster_is_refused_what_it_cannot_hold_and_warned_of_where_it_is_open
     _, error = process.communicate(timeout=300)
     assert process.returncode == 3
     assert "no Ray cluster can be joined at 127.0.0.1:1" in error
+
+
+def _copy_sources(folder: Path) -> Path:
+    """Another source tree, for a node that has this folder on its path: it imports the packages from there."""
+    for name in ("nas", "search_spaces"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = f"import sys\nsys.path.insert(0, {str(folder)!r})\nimport nas, search_spaces\ndel sys.path[0]\n"
+    (folder / "sitecustomize.py").write_text(text)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["changed", "older", "missing"])
+def test_a_node_of_another_version_is_refused_before_anything_is_trained(tmp_path: Path, kind: str) -> None:
+    other = _copy_sources(tmp_path / "other")
+    changed = other / "nas" / ("train.py" if kind == "changed" else "worker_identity.py")
+    if kind == "changed":
+        changed.write_text(changed.read_text().replace("WARM_UP_SHARE = 0.", "WARM_UP_SHARE = 0.0"))
+    elif kind == "older":
+        changed.unlink()
+    else:
+        (other / "nas" / "__init__.py").write_text("raise ModuleNotFoundError('no module named nas', name='nas')")
+        (other / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(other)!r})\n")
+    cluster = TwoNodes(_environment(RAY_AUTH_MODE="disabled"), str(other))
+    try:
+        process = cluster.start_search(tmp_path / "run", "--epochs", "1")
+        out, error = process.communicate(timeout=300)
+        assert process.returncode == 3, error
+        told = error.splitlines()[-1]
+        assert told.startswith("error: node ")
+        assert re.search(
+            "sources of hash [0-9a-f]{12}, .* has [0-9a-f]{12}" if kind == "changed" else "no skipsearch", told
+        )
+        assert "to go on" in out
+        assert not load_trials(tmp_path / "run")
+    finally:
+        cluster.end()
