@@ -196,6 +196,9 @@ def _named_patterns(names: list[str] | None, default_all: bool, budget: "Budget"
     return [(name, build_named(name, budget)) for name in wanted]
 
 
+MAX_DIGITS = 10  # of a size; Python reads none of more than 4300
+
+
 def _network_config(given: "ConnectionPattern | None", flags: dict[str, Any]) -> "NetworkConfig":
     """The network that size flags and a published one's name describe, around a pattern file's if there is one."""
     from nas.candidate import NetworkConfig, check_depth
@@ -206,7 +209,7 @@ def _network_config(given: "ConnectionPattern | None", flags: dict[str, Any]) ->
     values = {name: _plain(flags.get(name)) for name in NetworkConfig.model_fields if flags.get(name) is not None}
     if "image" in values:
         sizes = values["image"].lower().split("x")
-        if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        if len(sizes) != 3 or not all(size.isdecimal() and len(size) < MAX_DIGITS for size in sizes):
             raise InputError(f"--image {values['image']}: expected CxHxW, as 3x32x32")
         values["image"] = tuple(map(int, sizes))
     if flags["network"] is not None:
@@ -279,8 +282,10 @@ Templates = Annotated[
     ),
 ]
 RunSeed = Annotated[int | None, _option("Of the command's own draws. [default: 0]", SPACE)]
-DatasetOption = Annotated[Dataset | None, _option("What to train on. [default: digits]", DATA)]
-Data = Annotated[Path | None, _option("The data set's file or folder.", DATA)]
+DatasetOption = Annotated[
+    Dataset | None, _option("What to train on. [default: npz for --data FILE.npz, else digits]", DATA)
+]
+Data = Annotated[Path | None, _option("The data set's file or folder; digits takes none.", DATA)]
 TrainExamples = Annotated[int | None, _option("Size of the training set. [default: all]", DATA)]
 ValidationExamples = Annotated[
     int | None, _option("How many of the images set aside for validation are used. [default: all]", DATA)
@@ -512,11 +517,17 @@ def _settings_given(values: dict[str, Any], without: tuple[str, ...]) -> dict[st
     """A command's settings by name, from its local variables; None where a flag was not given."""
     flags = {name: _plain(value) for name, value in values.items() if name not in without}
     flags["data"] = None if flags["data"] is None else str(flags["data"])
-    for name in ("workers", "cohort"):  # a number, or auto
-        given = flags[name]
-        flags[name] = int(given) if given is not None and given.isdecimal() else given
+    flags |= {name: _parse_count(flags[name]) for name in ("workers", "cohort")}
     flags["lr_drops"] = None if flags["lr_drops"] is None else _parse_numbers("lr-drops", flags["lr_drops"])
     return flags
+
+
+def _parse_count(text: str | None) -> int | str | None:
+    """A flag that takes a whole number or auto: what is neither stays text, for the settings' check to refuse."""
+    try:
+        return text if text is None else int(text)
+    except ValueError:
+        return text
 
 
 def _parse_numbers(name: str, text: str) -> tuple[float, ...]:
@@ -537,7 +548,8 @@ def _resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, InputError | ConflictError):
+        # Before the settings are written there is no run, and nothing to go on with.
+        if not isinstance(error, InputError | ConflictError) and (run / "config.toml").exists():
             console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {quote(run)}")
         raise
 
@@ -647,10 +659,12 @@ def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as
     held = read_plan(run)
     plan = held[0] if held else make_plan(settings, protocol)
     power = describe_power(plan)
+    with _log_to(console):
+        seconds = estimate_seconds(plan, settings)
     summary: dict[str, Any] = {
         "sha256": hash_plan(plan),
         "trainings": len(plan["order"]),
-        "hours": estimate_seconds(plan, settings) / 3600,
+        "hours": seconds / 3600,
         "strata": power,
     }
     if as_json:
@@ -671,6 +685,24 @@ def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as
         f"{summary['trainings']:,} trainings, about {summary['hours']:.1f} h, {_describe_workers(settings)}; plan "
         f"{summary['sha256'][:12]}; nothing was written\nnext: the same without --dry-run"
     )
+
+
+@contextmanager
+def _log_to(console: "Console") -> "Iterator[None]":
+    """Print what the library logs as the command's own lines."""
+    import logging
+
+    handler = logging.Handler()
+    handler.emit = lambda record: console.print(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("nas")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -704,7 +736,7 @@ def _progress(console: "Console", headline: str) -> "Iterator[Listener]":
         else:
             console.print(f"{n_finished}/{n_asked} {line}")
 
-    with bar:
+    with bar, _log_to(console):
         yield listen
 
 
@@ -796,15 +828,14 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     from nas.checked import validate
     from nas.config import SearchConfig
     from nas.final import Chosen, run_final, settings_of_final
-    from nas.settings import settle_config
+    from nas.settings import mend_older, settle_config
     from nas.study_config import StudyConfig
     from search_spaces.files import FINAL
     from search_spaces.pattern import ConnectionPattern
 
     run = results.path
     model = SearchConfig if results.plan is None else StudyConfig
-    # As in settle_config: runs that name no engine were made before there was another.
-    own = validate(model, {"engine": "eager", **results.config})
+    own = validate(model, mend_older(results.config))
     settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
     regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
@@ -961,7 +992,7 @@ def export(
     run: Annotated[
         Path | None, typer.Option("--run", help="Export this run's best patterns.", show_default=False)
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 5,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many of them.")] = 5,
     final: Annotated[
         bool,
         typer.Option(
@@ -1000,7 +1031,7 @@ def export(
             "export takes one of --run DIR, --template NAME and --pattern FILE, or --network NAME for that network"
         )
     changes = {name: _plain(value) for name, value in locals().items() if name in FINAL_SETTINGS}
-    changes["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    changes["workers"] = _parse_count(workers)
     if not final and any(value is not None for value in changes.values()):
         raise InputError("--seeds, --epochs, --train-examples, --workers and --device are of --final: give that too")
     if final and run is None:
@@ -1057,14 +1088,15 @@ def _export_one(template: str | None, file: Path | None, folder: Path, flags: di
 
 MaxIn = Annotated[int | None, _option("Most inputs of a layer.", SPACE)]
 MaxOut = Annotated[int | None, _option("Most readers of a node.", SPACE)]
-Seed = Annotated[int, typer.Option(min=0, help="Of the draws.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")]
 
 
 def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, max_out: int | None) -> "Budget":
     from nas.candidate import NetworkConfig
+    from nas.checked import validate
     from search_spaces.budget import parse_budget
 
-    depth = NetworkConfig.model_fields["layers"].default if layers is None else layers
+    depth = validate(NetworkConfig, {} if layers is None else {"layers": layers}).layers
     caps = [f";max-{name}:{cap}" for name, cap in (("in", max_in), ("out", max_out)) if cap is not None]
     return parse_budget((budget or "log") + "".join(caps), depth)
 
@@ -1236,7 +1268,7 @@ def sample(
     mean_bd: Annotated[str | None, _option("LO:HI, in hops. [default: any]", SPACE)] = None,
     span: Annotated[str | None, _option("LO:HI, in layers. [default: any]", SPACE)] = None,
     from_output: Annotated[str | None, _option("LO:HI, mean BD from the output. [default: any]", SPACE)] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many patterns.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many patterns.")] = 1,
     seed: Seed = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -1310,7 +1342,7 @@ def correlate(
     from analysis.wording import format_interval, format_p
     from search_spaces.shown import quote, show
 
-    rows = correlate_table(file, measure.split(","), outcome, group, pattern, seed)
+    rows = correlate_table(file, [name.strip() for name in measure.split(",")], outcome, group, pattern, seed)
     strata = rows[0]["strata"]
     if strata:
         split = ",".join([*([group] if group else []), *strata])
@@ -1455,7 +1487,7 @@ def compare_strategies(
     strategy: Annotated[
         list[Proposing] | None, _option("May be repeated; random is always beside. [default: all]", SPACE)
     ] = None,
-    replays: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 200,
+    replays: Annotated[int, typer.Option(min=1, max=100_000, help="Searches of each strategy.")] = 200,
     trials: Annotated[
         int | None, _option("Patterns that each search proposes. [default: 120, or all there are]", SPACE)
     ] = None,
@@ -1464,11 +1496,12 @@ def compare_strategies(
         _option("Seeds of the table that a search sees; the others judge it. [default: 3 of 6 or more, else 1]", SPACE),
     ] = None,
     lookahead: Annotated[
-        int, typer.Option(min=1, help="A search does not wait for the last so many patterns, itself included.")
+        int,
+        typer.Option(min=1, max=10**6, help="A search does not wait for the last so many patterns, itself included."),
     ] = 1,
     seed: Seed = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Replays at a time. [default: one a core]", show_default=False)
+        int | None, typer.Option(min=1, max=4096, help="Replays at a time. [default: one a core]", show_default=False)
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder for regret.csv, regret.svg and regret.png.", show_default=False)

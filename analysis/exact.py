@@ -38,7 +38,8 @@ def _parse(text: str, what: str) -> Fraction | None:
     try:
         value = float(text)
     except ValueError:
-        raise InputError(f"{what}; numbers alone can be ranked") from None
+        comma = ", written with a point and not a comma" if "," in text else ""
+        raise InputError(f"{what}; only numbers can be ranked{comma}") from None
     if math.isnan(value):
         return None
     if math.isinf(value):

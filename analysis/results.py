@@ -1,5 +1,6 @@
 """run directory -> tidy DataFrame, one row a candidate."""
 
+import csv
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.csv_files import OpenTable, open_csv
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.files import storage_url
@@ -63,6 +65,7 @@ NETWORK_COLUMNS = {"growth": "Int64", "global_mean_bd": "float64"}  # only where
 CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
 REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
 OUTCOMES = ("validation_accuracy", "validation_loss")
+MAX_TABLE_BYTES = 10**9
 STRATUM = ["budget", "layers", "regime"]  # only patterns that share these compare fairly
 DISTANCES = ("mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean")
 RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed from the connections, as the distances
@@ -316,6 +319,16 @@ def _is_text(column: "pd.Series[Any]") -> bool:
     return bool(pd.api.types.is_string_dtype(column.dtype))
 
 
+def _check_header(path: Path, opened: OpenTable) -> None:
+    """Refuse a header that has one of our columns twice: pandas would read the first."""
+    start = opened.lines.tell()
+    header = next(csv.reader(opened.lines, delimiter=opened.separator), [])
+    opened.lines.seek(start)
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has {header.count(twice[0])} columns {twice[0]!r}; give each its own name")
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a tidy CSV with read_run's columns; columns that the statistics can do without may be absent.
 
@@ -325,18 +338,23 @@ def read_table(path: Path) -> pd.DataFrame:
         InputError: no such file, not a CSV, a column of REQUIRED or both of OUTCOMES absent, or text among numbers.
     """
     try:
-        # All as text first: pandas would otherwise guess a type by column and read "NA" as missing.
-        table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
+        with open_csv(path, MAX_TABLE_BYTES, COLUMNS) as opened:
+            _check_header(path, opened)
+            # All as text first: pandas would otherwise guess a type by column and read "NA" as missing.
+            table = pd.read_csv(
+                opened.lines, sep=opened.separator, dtype="string", keep_default_na=False, na_values=[""]
+            )
         for name in table:
             table[name] = table[name].map(restore, na_action="ignore").astype("string")
     except FileNotFoundError:
         raise InputError(f"no table at {path}; `report` writes one as report/candidates.csv") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
     absent = [name for name in REQUIRED if name not in table]
     if absent or not any(name in table for name in OUTCOMES):
         absent = absent or [" or ".join(OUTCOMES)]
-        raise InputError(f"{path} lacks the columns {', '.join(absent)}; report/candidates.csv shows the form")
+        held = f"it has {', '.join(map(str, table.columns)):.300}"
+        raise InputError(f"{path} lacks the columns {', '.join(absent)}; {held}; report/candidates.csv shows the form")
     for name, dtype in COLUMNS.items():
         if name not in table:
             table[name] = pd.Series(pd.NA, index=table.index, dtype="string")

@@ -2,9 +2,9 @@
 
 import csv
 import difflib
-import io
-from collections import Counter
-from collections.abc import Hashable, Sequence
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.correlations import correlate_spearman, pooled_kendall, varies_inside
-from analysis.exact import average_exactly, explain_exactly, order_exactly, parse_numbers, scale_exactly
+from analysis.csv_files import OpenTable, open_csv
+from analysis.exact import MISSING, average_exactly, explain_exactly, order_exactly, parse_numbers, scale_exactly
 from analysis.reliability import measure_mean_reliability
 from analysis.resampling import Groups, number_groups
 from search_spaces.errors import InputError
-from search_spaces.files import open_regular
 from search_spaces.sampling import derive_generator
 
 MAX_BYTES = 100 * 10**6
 MAX_ROWS, MAX_COLUMNS = 10**6, 10**4  # the bootstrap of so many rows takes minutes
 LEAST_PATTERNS = 3
+N_LOOKED_AT = 100  # rows, to tell columns of numbers
 SAME = Fraction(1, 10**9)  # share by which a measure may differ between a pattern's repeats: rounding
 MAX_NAMED = 5  # groups
 STRATA = ("budget", "layers", "regime", "dataset", "network", "task", "stratum")  # columns that split a table
@@ -83,7 +84,7 @@ def correlate_table(
         pooled_spearman, pooled_kendall, explain_exactly and measure_mean_reliability for how groups are pooled.
 
     Raises:
-        InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a header twice, a column absent,
+        InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a column absent or there twice,
             text among numbers, an infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
     """
     if not measures:
@@ -118,17 +119,20 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     Raises:
         InputError: as of correlate_table.
     """
+    wanted = list(dict.fromkeys(names))
     try:
-        with open_regular(path, MAX_BYTES) as stream:
-            lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-            return _pick_columns(csv.reader(lines, strict=True), path, list(dict.fromkeys(names)), optional)
+        with open_csv(path, MAX_BYTES, wanted) as table:
+            return _pick_columns(table, path, wanted, optional)
     except FileNotFoundError:
         raise InputError(f"no table at {path}; give a CSV file with a header") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a CSV table: {error}; save it as UTF-8") from None
+    except (OSError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
 
 
-def _pick_columns(reader: Any, path: Path, names: list[str], optional: Sequence[str]) -> dict[str, list[str]]:
+def _pick_columns(table: OpenTable, path: Path, names: list[str], optional: Sequence[str]) -> dict[str, list[str]]:
+    reader = csv.reader(table.lines, delimiter=table.separator, strict=True)
     header: list[str] = [name.strip() for name in next(reader, [])]
     if not header:
         raise InputError(f"{path} is not a CSV table: it is empty, where a header should be")
@@ -136,24 +140,44 @@ def _pick_columns(reader: Any, path: Path, names: list[str], optional: Sequence[
         raise InputError(f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} are read: drop some")
     for name in names:
         if name not in header:
-            near = difflib.get_close_matches(name, header, n=3) or header[:10]
-            raise InputError(f"{path} has no column {name!r}; it has {', '.join(near):.400}")
-    ((name, n_columns),) = Counter(header).most_common(1)
-    if n_columns > 1:
-        raise InputError(f"{path} has {n_columns} columns {name!r:.80}; give each its own name")
-    names += [name for name in optional if name in header and name not in names]
+            raise InputError(f"{path} has no column {name!r:.80}{_list_columns(name, header, reader)}")
+        n_columns = header.count(name)
+        if n_columns > 1:
+            raise InputError(f"{path} has {n_columns} columns {name!r:.80}; give each its own name")
+    names += [name for name in optional if header.count(name) == 1 and name not in names]
     places = [header.index(name) for name in names]
     rows: list[list[str]] = []
     for row in reader:
         if len(rows) == MAX_ROWS:
             raise InputError(f"{path} has more than {MAX_ROWS:,} rows: average repeats, or draw some of them")
+        if len(row) <= 1 and not "".join(row).strip() and len(header) > 1:
+            continue  # a blank line
         if row and len(row) != len(header):
             raise InputError(
-                f"{path}, line {reader.line_num}: {len(row)} fields under a header of {len(header)}; was it cut?"
+                f"{path}, line {table.n_blank + reader.line_num}: {len(row)} fields under a header of {len(header)}; "
+                "was it cut?"
             )
         if row:
             rows.append([row[place].strip() for place in places])
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def _list_columns(name: str, header: list[str], rows: Iterator[list[str]]) -> str:
+    """What a table has in the place of a column that it lacks: those of numbers first, by its first rows."""
+    some = [row for row in itertools.islice(rows, N_LOOKED_AT) if len(row) == len(header)]
+    numeric = [title for i, title in enumerate(header) if some and all(_is_number(row[i].strip()) for row in some)]
+    others = [title for title in header if title not in numeric]
+    near = difflib.get_close_matches(name, header, n=1)
+    said = f"; did you mean {near[0]!r:.80}?" if near else ""
+    said += f"; columns of numbers: {', '.join(numeric) or 'none':.300}"
+    return said + (f"; others: {', '.join(others):.300}" if others else "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return text.lower() in MISSING or math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _choose_rows(

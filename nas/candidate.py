@@ -15,7 +15,12 @@ from search_spaces.files import MAX_LAYERS
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import TEMPLATES, find_template
 
-PositiveInt = Annotated[int, Field(ge=1)]
+# Limits beyond all use, and short of what would fill the memory, or never end, before anything is said.
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Channels = Annotated[int, Field(ge=1, le=10_000)]
+Side = Annotated[int, Field(ge=1, le=2**14)]  # of an image, in pixels
+Epochs = Annotated[int, Field(ge=1, le=10**5)]
+MAX_BLOCKS = 15  # of an image's largest side, halved, one pixel is left
 
 
 class ShapeConfig(Settings):
@@ -35,14 +40,14 @@ class ShapeConfig(Settings):
         large_stem: whether the stem is ImageNet's: 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     """
 
-    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = 24
-    blocks: PositiveInt = 1
-    growth: PositiveInt = 4
+    layers: Layers = 24
+    blocks: Annotated[int, Field(ge=1, le=MAX_BLOCKS)] = 1
+    growth: Channels = 4
     bottleneck: bool = False
     transition: Literal["log", "all", "last", "rule", "v1", "v2"] = "log"
-    stem_channels: PositiveInt | None = None
+    stem_channels: Channels | None = None
     compression: Annotated[float, Field(gt=0, le=1)] | None = None
-    block_layers: tuple[PositiveInt, ...] | None = None
+    block_layers: tuple[Layers, ...] | None = None
     large_stem: bool = False
 
     @classmethod
@@ -50,6 +55,7 @@ class ShapeConfig(Settings):
         """See Settings."""
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
         yield {"transition", "compression"}, _check_compression
+        yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -85,8 +91,8 @@ class NetworkConfig(ShapeConfig):
         image: channels, height, width of one image.
     """
 
-    classes: Annotated[int, Field(ge=2)] = 10
-    image: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
+    classes: Annotated[int, Field(ge=2, le=10**5)] = 10
+    image: tuple[Side, Side, Side] = (1, 8, 8)
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
@@ -113,10 +119,10 @@ class TrainingConfig(Settings):
             DenseNet's paper); unset: a linear warm-up, then a cosine descent to 0.
     """
 
-    epochs: PositiveInt = 9
-    lr: Annotated[float, Field(gt=0)] = 0.15
-    batch_size: Annotated[int, Field(ge=2)] = 16
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    epochs: Epochs = 9
+    lr: Annotated[float, Field(gt=0, le=1000)] = 0.15
+    batch_size: Annotated[int, Field(ge=2, le=10**6)] = 16
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 1e-4
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
 
     @field_validator("lr_drops")
@@ -140,6 +146,11 @@ def _check_block_layers(config: ShapeConfig) -> str | None:
 def _check_compression(config: ShapeConfig) -> str | None:
     is_wrong = config.compression is not None and config.transition in ("v1", "v2")
     return f"transitions {config.transition} have widths of their own: drop compression" if is_wrong else None
+
+
+def _check_pattern_depth(config: ShapeConfig) -> str | None:
+    depth = config.pattern_depth
+    return None if depth <= MAX_LAYERS else f"a pattern over {depth} layers is too deep: {MAX_LAYERS} are the most"
 
 
 def _check_resolution(config: NetworkConfig) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tomli_w
 from pydantic import Field, field_validator
 
-from nas.candidate import NetworkConfig, PositiveInt, ShapeConfig, TrainingConfig
+from nas.candidate import NetworkConfig, ShapeConfig, TrainingConfig
 from nas.checked import Conflict, validate
 from nas.halving import list_rungs
 from nas.presets import expand_names
@@ -16,6 +16,11 @@ from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.files import list_leaves, open_regular
 
+# Limits beyond all use: see candidate.py.
+MAX_SEED = 2**63 - 1  # the largest whole number that TOML holds
+MAX_TRAININGS = 10**6  # of a run
+Examples = Annotated[int, Field(ge=1, le=10**9)]
+Workers = Annotated[int, Field(ge=1, le=4096)]
 # Settings of how a run is run, which change no figure of it, a cohort but for rounding.
 RUNNING = frozenset(
     {
@@ -37,7 +42,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     Args:
         budget: in the command line's form; or several, each a stratum of its own.
         dataset: digits, fashion-mnist, cifar-10, cifar-100, svhn or npz.
-        data: the data set's file or folder; digits needs none.
+        data: the data set's file or folder; digits takes none. A file whose name ends in .npz is of dataset npz.
         trials: patterns of each budget proposed by the strategy; the named templates of the budget come extra.
         seeds: trainings of each pattern, seeds 0..seeds-1.
         train_examples: size of the training set, stratified; unset: all there are.
@@ -77,28 +82,34 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     budget: str | tuple[str, ...] = "log"
     dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] = "digits"
     data: str | None = None
-    trials: PositiveInt = 20
-    seeds: PositiveInt = 3
-    train_examples: PositiveInt | None = None
-    validation_examples: PositiveInt | None = None
+    trials: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = 20
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    train_examples: Examples | None = None
+    validation_examples: Examples | None = None
     strategy: Literal["random", "tpe", "evolve", "templates"] = "random"
-    lookahead: PositiveInt = 4
+    lookahead: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = 4
     templates: bool = True
     pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    workers: Literal["auto"] | PositiveInt = "auto"
-    attempts: PositiveInt = 3
-    trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 10.0
+    workers: Literal["auto"] | Workers = "auto"
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 3
+    trial_timeout: Annotated[float, Field(gt=0, le=10**8)] | None = None
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=10**8)] = 10.0
     halving: bool = False
     deterministic: bool = False
-    gpus_per_worker: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0.001, le=1024)] | None = None
     ray_address: str | None = None
-    cohort: Literal["auto"] | PositiveInt = 1
+    cohort: Literal["auto"] | Workers = 1
     memory_efficient: bool = False
     engine: Literal["auto", "eager", "fused", "graph"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @classmethod
+    def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A file of arrays is named by its suffix, where no data set is: see Settings."""
+        is_npz = str(given.get("data") or "").lower().endswith(".npz")
+        return {"dataset": "npz", **given} if is_npz else dict(given)
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -133,6 +144,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         """See Settings."""
         yield from super().conflicts()
         yield {"budget", "layers", "blocks", "transition", "strategy", "trials"}, check_enough_patterns
+        yield {"budget", "trials", "seeds"}, _check_n_trainings
         yield {"dataset", "data"}, _check_data_given
         yield {"transition", "strategy", "pattern"}, _check_rule_has_templates
         yield {"strategy", "templates", "pattern"}, _check_something_to_train
@@ -161,15 +173,31 @@ def check_enough_patterns(config: SearchConfig) -> str | None:
         if budget in seen:
             return f"budget {text} is given twice, in whatever form: give each budget once"
         seen.add(budget)
-        if config.strategy != "templates" and budget.n_patterns_at_most < config.trials:
+        n_patterns = budget.count_up_to(config.trials)
+        if config.strategy != "templates" and n_patterns < config.trials:
             return (
-                f"budget {text} has only {budget.n_patterns_at_most} patterns of {budget.depth} layers, fewer than "
-                f"the {config.trials} trials asked for"
+                f"budget {text} has only {n_patterns} patterns of {budget.depth} layers, fewer than the "
+                f"{config.trials} trials asked for"
             )
     return None
 
 
+def _check_n_trainings(config: SearchConfig) -> str | None:
+    n_trainings = config.trials * config.seeds * len(config.budgets)
+    if n_trainings <= MAX_TRAININGS:
+        return None
+    return (
+        f"{config.trials} trials of {config.seeds} seeds are {n_trainings:,} trainings, and a run has at most "
+        f"{MAX_TRAININGS:,}: give fewer trials or seeds"
+    )
+
+
 def _check_data_given(config: SearchConfig) -> str | None:
+    if config.dataset == "digits" and config.data is not None:
+        return (
+            f"data {config.data!r:.200} is given, and dataset digits comes with the program and reads no file: give "
+            "dataset npz, fashion-mnist, cifar-10, cifar-100 or svhn too, or drop data"
+        )
     if config.data is not None or config.dataset in ("digits", "fashion-mnist"):
         return None
     if config.dataset == "npz":

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 
 from nas.candidate import Candidate, NetworkConfig
+from search_spaces.budget import Budget
 from search_spaces.measures import describe_rivals
+from search_spaces.pattern import ConnectionPattern
 
 KERNEL = 3
 LARGE_KERNEL = 7  # of ImageNet's stem
@@ -79,6 +81,28 @@ def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> in
         height, width = height // 2, width // 2
     n_values += wiring.channels(-1, wiring.read) + network.classes  # the classifier's input, the loss's log-softmax
     return FLOAT_BYTES * n_values
+
+
+def predict_training_bytes(network: NetworkConfig, budget: Budget, batch_size: int, is_efficient: bool) -> int:
+    """Predict the least memory of one training at a budget: weights, gradients, momenta, and what a step keeps.
+
+    Args:
+        network: around the pattern, which is any that spends the budget: equal costs do not depend on it.
+        budget: its caps are left out.
+        batch_size: images a step.
+        is_efficient: whether what layers read is made again in the backward pass; see predict_activation_bytes.
+    """
+    n_skips = budget.n_connections - budget.depth
+    sources: list[tuple[int, ...]] = []
+    for layer in range(budget.depth, 0, -1):
+        n_own = budget.per_layer[layer - 1] - 1 if budget.per_layer else min(layer - 1, n_skips)
+        n_skips -= n_own
+        sources.insert(0, (*range(n_own), layer - 1))
+    crossing = "log" if network.transition == "rule" else network.transition  # a rule is of a named pattern
+    plain = network.model_copy(update={"transition": crossing})
+    candidate = Candidate(ConnectionPattern(budget.depth, tuple(sources)), plain, 0)
+    weights = 3 * FLOAT_BYTES * predict_cost(candidate).params
+    return weights + batch_size * predict_activation_bytes(candidate, is_efficient)
 
 
 def _stem(network: NetworkConfig) -> Cost:

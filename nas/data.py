@@ -27,6 +27,7 @@ class DataSet:
         test: (n_test,) indices of the test examples: they depend on the data alone.
         augment: whether the set's practice is to crop and flip training images.
         sha256: of images and labels.
+        remarks: what a person should know of it before anything is measured, a sentence each.
     """
 
     name: str
@@ -36,12 +37,17 @@ class DataSet:
     test: NDArray[np.int64]
     augment: bool
     sha256: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def image(self) -> tuple[int, int, int]:
         """Channels, height, width of one image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    def __str__(self) -> str:
+        """Name, shape of an image and number of classes, as a run's first line says them."""
+        return f"{self.name}, {' x '.join(map(str, self.image))}, {self.n_classes} classes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

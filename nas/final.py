@@ -18,7 +18,7 @@ from nas.ledger import Ledger, check_data, record_test
 from nas.lock import lock_run
 from nas.plan import describe_training
 from nas.readers import load_data
-from nas.run_directory import RENEWED, accept, describe_run, execute, hold_run
+from nas.run_directory import RENEWED, accept, announce, describe_run, execute, hold_run
 from nas.source import Listener, Task
 from nas.study import Study
 from search_spaces.budget import parse_budget
@@ -91,6 +91,8 @@ def run_final(
     """
     data = load_data(config.dataset, config.data)
     split = split_final(data, FIRST_SEED, config.train_examples, "cpu")
+    n_train, n_test = len(split.train_labels), len(split.validation_labels)
+    announce(data, f"{n_train:,} training images, {n_test:,} test images")
     plan = _lay_out(chosen, config, changes)
     folder = run / FINAL
     # A search that went on meanwhile would end with other patterns than those chosen here.
@@ -103,7 +105,7 @@ def run_final(
                 f"settings of then, or move {folder} away and say so where you report the figures"
             )
         check_data(run, data.sha256)
-        sizes = {"n_train": len(split.train_labels), "n_test": len(split.validation_labels)}
+        sizes = {"n_train": n_train, "n_test": n_test}
         largest = share_of_largest(data.labels[data.test])
         attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
         attributes |= {"plan": hash_plan(plan), "measured_on": "test"}

@@ -12,11 +12,10 @@ from nas.candidate import Candidate, NetworkConfig
 from nas.checked import Conflict
 from nas.config import RUNNING, SearchConfig, check_enough_patterns
 from nas.cost import predict_cost
-from nas.data import DataSet, check_split
+from nas.data import DataSet
 from nas.executors import Trainer
 from nas.ledger import Ledger
-from nas.readers import load_data
-from nas.run_directory import accept, execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger, prepare_data
 from nas.source import LedgerSource, Listener, Task
 from nas.train import Outcome
 from search_spaces.blocks import global_distance
@@ -250,9 +249,7 @@ def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
         NothingUsableError: dense failed with every seed, and learned was asked for.
         Interrupted: a signal came; the same call goes on.
     """
-    data = load_data(config.dataset, config.data)
-    check_split(data, config.seeds, config.train_examples, config.validation_examples)
-    config.network(data.n_classes, data.image)
+    data = prepare_data(config, (config.pattern_depth,))
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, len(config.networks) * config.seeds)
         lineup = Lineup(config, data, ledger, listener)

@@ -74,6 +74,16 @@ def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient:
     return 1 if memory_efficient else advised
 
 
+def measure_memory(device: str) -> int | None:
+    """Return the bytes of memory that trainings on this machine can have in all; None where it is not known."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):  # no such name on this system
+        return None
+
+
 def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:
     """How many trainings run at a time on this machine: the number given, or as many as its GPUs or cores hold."""
     if workers != "auto":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InputError
+from search_spaces.expected import describe_problem
 from search_spaces.files import format_json, open_regular, read_json
 
 MANIFEST = "manifest.json"
@@ -116,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
             content = stream.read(MAX_BYTES)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)[:3]
-        problems = "; ".join(f"{'.'.join(map(str, one['loc'])):.80}: {one['msg']}" for one in told)
+        problems = "; ".join(f"{'.'.join(map(str, one['loc'])):.80}: {describe_problem(Manifest, one)}" for one in told)
         raise InputError(f"{path} is no manifest of an exported template: {problems}") from None
     except (KeyError, TypeError):
         raise InputError(f"{path} is no manifest of an exported template: it lacks one") from None

@@ -52,7 +52,7 @@ class RandomStrategy:
 def draw_unknown(budget: Budget, known: Set[str], generator: np.random.Generator) -> ConnectionPattern | None:
     """A pattern drawn uniformly from those of the budget whose key is not known; None if none was met."""
     # The last pattern left of n escapes 30 n draws with probability e^-30.
-    for _ in range(min(30 * budget.n_patterns_at_most, MAX_DRAWS)):
+    for _ in range(min(30 * budget.count_up_to(MAX_DRAWS), MAX_DRAWS)):
         pattern = sample_uniform(budget, generator)
         if pattern.key not in known:
             return pattern

@@ -1,8 +1,9 @@
 """A run directory in use: held by one driver, its ledger open, its trainings executed."""
 
+import logging
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,64 @@ import torch
 
 from nas.checkpoints import FOLDER, SCRATCH
 from nas.config import SearchConfig, format_toml
+from nas.cost import predict_training_bytes
 from nas.data import DataSet, check_split, find_largest_class
 from nas.environment import describe_versions
 from nas.executors import Source, StopFlag, Trainer, run_serial
 from nas.ledger import SCHEMA, Ledger
 from nas.lock import lock_run
+from nas.machine import measure_memory
 from nas.ray_folder import sweep_ray_folders
+from nas.readers import load_data
 from nas.settings import settle_config
-from search_spaces.errors import Interrupted
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError, Interrupted
 from search_spaces.files import sweep_temporaries, write_atomic
 
-RENEWED = frozenset(
-    {"asked", "config", "environment"}
-)  # attributes of the study that may change from one opening to the next
+logger = logging.getLogger(__name__)
+# Attributes of the study that may change from one opening to the next.
+RENEWED = frozenset({"asked", "config", "environment"})
+
+
+def prepare_data(config: SearchConfig, depths: Sequence[int]) -> DataSet:
+    """Load a run's data set and say what it holds, after making sure that the settings and the machine can use it.
+
+    Args:
+        config: from settle_config.
+        depths: layers of the run's patterns.
+
+    Raises:
+        InputError: the data cannot be used or split, contradict the settings, or one training would not fit into the
+            machine's memory.
+    """
+    data = load_data(config.dataset, config.data)
+    n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
+    network = config.network(data.n_classes, data.image)
+    is_efficient = config.memory_efficient or config.engine != "eager"
+    n_together = 1 if config.cohort == "auto" else config.cohort
+    memory = None if config.ray_address else measure_memory(config.device)
+    for depth in depths:
+        around = network.with_pattern_depth(depth)
+        for text in config.budgets:
+            needed = n_together * predict_training_bytes(
+                around, parse_budget(text, depth), config.batch_size, is_efficient
+            )
+            if memory is not None and needed > memory:
+                raise InputError(
+                    f"one training at budget {text} of {depth} layers needs {needed / 1e9:,.1f} GB or more, and "
+                    f"{config.device} has {memory / 1e9:,.1f} GB: give a smaller --growth, --batch-size, --layers or "
+                    "--cohort"
+                )
+    n_test = len(data.test)
+    announce(data, f"{n_train:,} training and {n_validation:,} validation images, {n_test:,} test images")
+    return data
+
+
+def announce(data: DataSet, sizes: str) -> None:
+    """Say what a run trains on and measures with, before it does."""
+    logger.info("data: %s, %s", data, sizes)
+    for remark in data.remarks:
+        logger.warning("data: %s", remark)
 
 
 @contextmanager

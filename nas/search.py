@@ -7,11 +7,10 @@ from pathlib import Path
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.cost import Cost, predict_cost
-from nas.data import DataSet, check_split
+from nas.data import DataSet
 from nas.executors import Trainer
 from nas.ledger import Entry, Ledger
-from nas.readers import load_data
-from nas.run_directory import accept, execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger, prepare_data
 from nas.source import LedgerSource, Listener, Task
 from nas.strata import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
 from nas.train import Outcome
@@ -168,11 +167,9 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
         ConflictError: another process or another run holds the directory.
         Interrupted: a signal came; the same call goes on.
     """
-    data = load_data(config.dataset, config.data)
+    data = prepare_data(config, (config.pattern_depth,))
     check_patterns(config)
     n_asked = count_asked(config)
-    check_split(data, config.seeds, config.train_examples, config.validation_examples)
-    config.network(data.n_classes, data.image)
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, n_asked)
         search = Search(config, data, ledger, listener)

@@ -39,14 +39,14 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
             check_utf8(str(path), f"--{name}")
     record = _read_record(run)
     held = _read_held(run) or {name: value for name, value in record.items() if value is not None}
-    for values in (held, record):
-        if values and values.get("engine", "auto") == "auto":
-            values["engine"] = "eager"  # of runs that were made before there was another, or from Python, unresolved
+    held, record = (mend_older(values) if values else {} for values in (held, record))
     _check_kind(run, record or held, model)
     own = _validate_held(run, held, model, bool(record)) if held else None
     if own is not None:
         _check_edits(run, record, own)
-    config = validate(model, {**held, **merge_settings(file, flags)})
+    asked = merge_settings(file, flags)
+    _check_data(run, held, asked)
+    config = validate(model, {**held, **asked})
 
     # torch: seconds that a wrong setting need not wait
     from nas.machine import resolve_cohort, resolve_device, resolve_engine, resolve_workers
@@ -55,22 +55,47 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     workers = config.workers  # of a cluster: the executor resolves them, where it sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
-    asked = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
-    engine = resolve_engine(asked, device, config.bottleneck, config.precision)
+    wanted = held["engine"] if held and config.engine == "auto" else config.engine  # auto of a run is what it has
+    engine = resolve_engine(wanted, device, config.bottleneck, config.precision)
     data = str(Path(config.data).resolve()) if config.data else None
     pattern = None if config.pattern is None else tuple(str(Path(path).resolve()) for path in config.pattern)
     cohort = resolve_cohort(config.cohort, device, config.memory_efficient)
     resolved = {"device": device, "workers": workers, "cohort": cohort, "engine": engine}
     config = config.model_copy(update={**resolved, "data": data, "pattern": pattern})
     differences = [] if own is None else _find_differences(own, config)
+    _refuse(run, differences)
+    _check_shrink(run, record, config)
+    return config
+
+
+def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run holds, by name with _, those of older runs as they were meant."""
+    mended = dict(values)
+    if mended.get("engine", "auto") == "auto":
+        mended["engine"] = "eager"  # of runs that were made before there was another, or from Python, unresolved
+    if mended.get("dataset", "digits") == "digits":
+        mended.pop("data", None)  # was taken once, and never read
+    return mended
+
+
+def _check_data(run: Path, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse other data than the run's, before data and data set that were not given together are checked together."""
+    now = {name: given[name] for name in ("dataset", "data") if held and name in given}
+    if isinstance(now.get("data"), str):
+        now["data"] = str(Path(now["data"]).resolve())
+    _refuse(
+        run,
+        [f"{name} {held.get(name)!r} there, {value!r} now" for name, value in now.items() if value != held.get(name)],
+    )
+
+
+def _refuse(run: Path, differences: list[str]) -> None:
     if differences:
         raise ConflictError(
             f"{run} holds a run of other settings: "
             + "; ".join(differences)
             + ". Give another --run, or drop these flags"
         )
-    _check_shrink(run, record, config)
-    return config
 
 
 def _read_record(run: Path) -> dict[str, Any]:

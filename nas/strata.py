@@ -228,7 +228,7 @@ def count_arrivals(budget: Budget, config: SearchConfig) -> int:
         if n_named == 0:
             raise InputError(f"no named template spends budget {budget} at {budget.depth} layers: use another strategy")
         return n_named
-    n_left = budget.n_patterns_at_most - n_named
+    n_left = budget.count_up_to(n_named + config.trials) - n_named
     if config.trials > n_left:
         raise InputError(
             f"budget {budget} has {n_left} patterns of {budget.depth} layers beside the named templates, fewer than "

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.cost import Cost, predict_cost
-from nas.data import check_split
 from nas.executors import Job, Trainer
 from nas.ledger import Ledger
 from nas.plan import describe_settings, list_tasks, make_plan
-from nas.readers import load_data
-from nas.run_directory import accept, execute, hold_run, open_ledger
+from nas.run_directory import accept, execute, hold_run, open_ledger, prepare_data
 from nas.source import LedgerSource, Listener, Task
 from nas.study_config import StudyConfig
 from search_spaces.errors import ConflictError
@@ -73,9 +71,7 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         ConflictError: another process or another run holds the directory, or its plan was changed or lost.
         Interrupted: a signal came; the same call goes on.
     """
-    data = load_data(config.dataset, config.data)
-    check_split(data, config.seeds, config.train_examples, config.validation_examples)
-    config.network(data.n_classes, data.image)
+    data = prepare_data(config, config.depths)
     with hold_run(run, config) as check_stop:
         held = read_plan(run)
         if held is None and (run / "study.db").exists() and "plan" in read_attributes(run / "study.db"):
@@ -107,7 +103,7 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     What Ray takes to start, and what workers take from each other, comes on top; a cluster of unknown size counts as
     one worker.
     """
-    data = load_data(config.dataset, config.data)
+    data = prepare_data(config, config.depths)
     trainer = Trainer(data, config)
     tasks = list_tasks(plan, config, data)
     seconds = {}

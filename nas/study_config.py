@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.candidate import PositiveInt, TrainingConfig
+from nas.candidate import Epochs, Layers, TrainingConfig
 from nas.checked import Conflict, validate
 from nas.config import RUNNING, SearchConfig, check_enough_patterns
 from search_spaces.budget import parse_budget
 from search_spaces.design import Layout
 from search_spaces.errors import InputError
-from search_spaces.files import MAX_LAYERS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
 MAX_BINS = 100
@@ -54,16 +53,16 @@ class StudyConfig(SearchConfig):
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
 
     budget: str = "log"  # one: other depths are its strata
-    trials: Annotated[int, Field(ge=0)] = 12
-    also_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] = ()
+    trials: Annotated[int, Field(ge=0, le=10_000)] = 12
+    also_layers: tuple[Layers, ...] = ()
     cross: Literal["mean_bd,span", "from_output,span"] = "mean_bd,span"
     mean_bd_bins: str = "9"
     span_bins: str = "3"
-    per_cell: PositiveInt = 3
-    optima: Annotated[int, Field(ge=0)] = 6
+    per_cell: Annotated[int, Field(ge=1, le=100)] = 3
+    optima: Annotated[int, Field(ge=0, le=100)] = 6
     regime: tuple[str, ...] = ()
-    check_epochs: PositiveInt | None = None
-    check_patterns: Annotated[int, Field(ge=5)] = 12
+    check_epochs: Epochs | None = None
+    check_patterns: Annotated[int, Field(ge=5, le=10_000)] = 12
 
     @field_validator("mean_bd_bins", "span_bins")
     @classmethod

@@ -9,6 +9,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import log_in_degree
 
 FORMS = "log, total:E (as total:94) or layers:d1,d2,... (one in-degree a layer); ;max-in:K and ;max-out:K may follow"
+MAX_DIGITS = 9  # of a cap; Python reads none of more than 4300
 _CAPS = {"max-in": "max_in", "max-out": "max_out"}
 
 
@@ -158,6 +159,27 @@ class Budget:
         n_skips_possible = self.depth * (self.depth - 1) // 2
         return math.comb(n_skips_possible, self.n_connections - self.depth)
 
+    def count_up_to(self, most: int) -> int:
+        """Return n_patterns_at_most, or `most` if that is less: the former may have millions of digits.
+
+        >>> Budget(4, total=6).count_up_to(10), Budget(4, total=6).count_up_to(100)
+        (10, 15)
+        """
+        if self.per_layer is not None:
+            choices = [(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1)]
+        else:
+            choices = [(self.depth * (self.depth - 1) // 2, self.n_connections - self.depth)]
+        count = 1
+        for n_possible, n_chosen in choices:
+            # Up to half of what is possible, the number of choices grows with every one that is added.
+            ways = 1
+            for number in range(min(n_chosen, n_possible - n_chosen)):
+                ways = ways * (n_possible - number) // (number + 1)
+                if count * ways >= most:
+                    return most
+            count *= ways
+        return min(count, most)
+
     def is_met_by(self, pattern: ConnectionPattern) -> bool:
         """Whether the pattern spends exactly this budget."""
         if pattern.depth != self.depth:
@@ -223,7 +245,8 @@ def _parse_caps(text: str, parts: list[str]) -> dict[str, int]:
     caps: dict[str, int] = {}
     for part in parts:
         name, _, number = part.strip().partition(":")
-        if name not in _CAPS or _CAPS[name] in caps or not number.removeprefix("-").isdecimal():
+        is_number = number.removeprefix("-").isdecimal() and len(number) <= MAX_DIGITS
+        if name not in _CAPS or _CAPS[name] in caps or not is_number:
             raise InputError(
                 f"budget {text!r}: {part!r} is not max-in:K or max-out:K, each once; the forms are {FORMS}"
             )

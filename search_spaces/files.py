@@ -21,6 +21,7 @@ from search_spaces.bounds import certify
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
+from search_spaces.expected import describe_problem
 from search_spaces.pattern import ConnectionPattern
 
 SCHEMA: Literal["skipsearch/template"] = "skipsearch/template"
@@ -236,7 +237,7 @@ def _read_checked(path: Path) -> tuple["TemplateFile | _BarePattern", Connection
         file = model.model_validate(raw, strict=True)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)[:N_PROBLEMS_NAMED]
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {e['msg']}" for e in told]
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {describe_problem(model, e)}" for e in told]
         raise InputError(f"{path} is not a template file: {'; '.join(problems)}; {HOW_TO_MAKE_ONE}") from None
     try:
         return file, ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))

@@ -20,6 +20,7 @@ TEMPERATURES = (0.6, 0.15)  # in hops of the summed distance: at L = 12 to 100 h
 FIRST_ROUND = 2**21  # moves; each round is twice as long, up to
 LONGEST_ROUND = 2**25
 N_SEGMENTS = 32  # of a round at least, between which the clock is looked at
+MAX_SECONDS = 10**6  # eleven days
 POLISH_MOVES = 500_000
 MAX_POLISHED_DEPTH = 254
 TEMPLATE_MOVES = 300_000
@@ -55,10 +56,10 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
         max_rounds: of annealing; None for no limit but time.
 
     Raises:
-        InputError: seconds is not a positive number.
+        InputError: seconds is not above 0, or beyond MAX_SECONDS.
     """
-    if not seconds > 0:
-        raise InputError(f"a search of {seconds} seconds finds nothing: give more than 0")
+    if not 0 < seconds <= MAX_SECONDS:
+        raise InputError(f"a search of {seconds} seconds cannot be: give more than 0, and at most {MAX_SECONDS:,}")
     deadline = time.monotonic() + seconds
     bound = bound_sum(budget)
     best = min((State.of(start, budget) for start in _starts(budget)), key=State.measure_distances)

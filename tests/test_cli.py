@@ -213,13 +213,13 @@ def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[st
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["score", "--layers", "0"], 2, "layers: input should be greater than or equal to 1, got 0"),
+        (["score", "--layers", "0"], 2, "layers: expected a whole number from 1 to 4096, got 0"),
         (["score", "--template", "denes"], 2, "no template is named 'denes'"),
         (["score", "--pattern", "nowhere.json"], 2, "no pattern file at nowhere.json"),
         (["score", "--image", "8x8"], 2, "--image 8x8: expected CxHxW"),
         (["score", "--budget", "total:3", "--template", "random:1"], 2, "total:24 to total:300"),
         (["score", "--nonsense"], 2, "--nonsense"),
-        (["search", "--run", "{run}", "--epochs", "0", "--lr", "-1"], 2, "lr: input should be greater than 0"),
+        (["search", "--run", "{run}", "--epochs", "0", "--lr", "-1"], 2, "lr: expected a number above 0"),
         (["search", "--run", "{run}", "--dataset", "npz"], 2, "needs --data"),
         (["search", "--run", "{run}", "--device", "cuda"], 3, "no CUDA device"),
         (["search", "--run", "{run}", "--train-examples", "5000"], 2, "asks for more than the 958"),

@@ -125,7 +125,7 @@ def test_a_truth_value_is_no_number(name: str) -> None:
         ("train_examples", 1),
         ("trial_timeout", 1e-9),
         ("checkpoint_seconds", 0),
-        ("gpus_per_worker", 1e-9),
+        ("gpus_per_worker", 0.001),
     ],
 )
 def test_the_ends_of_the_ranges_are_accepted(name: str, value: object) -> None:
@@ -394,7 +394,7 @@ def test_a_network_takes_its_shape_from_the_settings_and_the_rest_from_the_data(
 
 @pytest.mark.parametrize(("values", "flag"), [({"classes": 1}, "classes"), ({"image": (0, 8, 8)}, "image")])
 def test_data_that_no_network_can_take_are_refused(values: dict[str, Any], flag: str) -> None:
-    with pytest.raises(InputError, match=f"{flag}: input should be greater"):
+    with pytest.raises(InputError, match=f"{flag}: expected"):
         validate(NetworkConfig, values)
 
 

@@ -532,7 +532,7 @@ def test_bad_flags_are_explained_all_at_once(command_line: CommandLine, tmp_path
     for said in (
         "span-bins: expected 1 to 100 bins, of LO above 0 and below HI, not '0:5:3'",
         "regime 'gentle=lr:fast': expected NAME=lr:F,epochs:N, as gentle=lr:0.05,epochs:9",
-        "per-cell: input should be greater than or equal to 1, got 0",
+        "per-cell: expected a whole number from 1 to 100, got 0",
     ):
         assert said in done.stderr
     assert not done.stdout

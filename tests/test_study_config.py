@@ -88,10 +88,10 @@ def test_a_regime_gives_what_it_changes(text: str, name: str, lr: float, epochs:
         ("a\n=lr:0.05", "a name is up to 40 letters"),
         ("größer=lr:0.05", "a name is up to 40 letters"),
         ("a" * 41 + "=lr:0.05", "a name is up to 40 letters"),
-        ("gentle=lr:0", "lr: input should be greater than 0, got 0.0"),
+        ("gentle=lr:0", "lr: expected a number above 0 and at most 1000, got 0.0"),
         ("gentle=lr:nan", "lr: "),
         ("gentle=lr:1e999", "lr: "),
-        ("gentle=epochs:0", "epochs: input should be greater than or equal to 1, got 0"),
+        ("gentle=epochs:0", "epochs: expected a whole number from 1 to 100000, got 0"),
     ],
 )
 def test_a_regime_of_another_form_is_refused(text: str, said: str) -> None:

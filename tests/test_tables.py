@@ -116,10 +116,13 @@ def test_rows_that_lack_a_value_are_left_out_measure_by_measure(tmp_path: Path) 
         ("", "empty"),
         ("x,y\n1,2\n", "1 usable patterns of 1 rows"),
         ("x,y,group,name\n1,2,a,p\n2,3,a,q\n,,a,r\n", "1 rows lacking a value; at least 3"),
-        ("mean_bd,y\n1,2\n", "no column 'x'; it has mean_bd, y"),
-        ("xx,y\n1,2\n", "no column 'x'; it has xx"),
+        ("mean_bd,y\n1,2\n", "no column 'x'; columns of numbers: mean_bd, y"),
+        ("xx,y\n1,2\n", "no column 'x'; did you mean 'xx'?"),
+        ("name,mean,y\np,1,2\nq,NA,3\n", "columns of numbers: mean, y; others: name"),
+        ("\n\na,y\n1,2\n", "no column 'x'; columns of numbers: a, y"),
+        ("\nx,y\n1,2\n3\n", "line 4: 1 fields under a header of 2"),
+        ("x;y\n0,5;1\n1,5;2\n", "column x holds '0,5' in data row 1; only numbers can be ranked, written with a point"),
         ("x,y,x\n1,2,3\n", "2 columns 'x'"),
-        ("x,y,z,z\n1,2,3,4\n", "2 columns 'z'"),
         ("x,y\n1,2\n2,oops\n3,4\n", "column y holds 'oops' in data row 2"),
         ("x,y\n1,2\n-inf,3\n3,4\n", "column x holds '-inf' in data row 2"),
         ("x,y\n1,2\n1e999,3\n3,4\n", "holds '1e999'"),
@@ -132,6 +135,17 @@ def test_bad_tables_are_refused_in_words(tmp_path: Path, text: str, words: str) 
     with pytest.raises(InputError) as caught:
         correlate_table(_write(tmp_path, text), ["x"], "y")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("before", ["", "\n", " \n\r\n\n", "\ufeff\n"])
+def test_blank_lines_separators_and_unused_twins_change_no_number(tmp_path: Path, separator: str, before: str) -> None:
+    frame = _frame()
+    plain = correlate_table(_write(tmp_path, frame.to_csv(index=False)), ["x"], "y", "group")
+    lines = frame.assign(other=1).to_csv(index=False, sep=separator).replace("flat", "other").splitlines()
+    lines.insert(3, "   ")
+    path = _write(tmp_path, before + "\n".join([*lines, "", ""]))
+    assert correlate_table(path, ["x"], "y", "group") == plain
 
 
 def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
