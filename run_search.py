@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,25 @@ if TYPE_CHECKING:
     from search_spaces.budget import Budget
     from search_spaces.pattern import ConnectionPattern
 
+
+class Commands(TyperGroup):
+    """The commands, whose arguments are refused in our words where typer has pydantic's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See TyperGroup."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            list_problems = getattr(error.__cause__, "errors", None)
+            if list_problems is not None:
+                from search_spaces.expected import describe_argument
+
+                error.message = describe_argument(list_problems()[0])
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     name="skipsearch",
     help="Neural architecture search over where skip connections go.",
     epilog="--debug, anywhere on the line, shows the traceback of an error.",

@@ -36,6 +36,21 @@ def describe_problem(model: type[BaseModel], problem: Any) -> str | None:
     return "no such entry" if field is None else f"expected {describe_field(field)}"
 
 
+def describe_argument(problem: Any) -> str:
+    """Say what is wrong with one argument of the command line, by pydantic's description of it.
+
+    Args:
+        problem: an entry of ValidationError.errors(), of a number with limits or of a check with words of its own.
+    """
+    if problem["type"] == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    limits = problem.get("ctx", {})
+    words = {"ge": "or more", "le": "or less"}
+    said = [f"{limits[name]} {word}" for name, word in words.items() if name in limits]
+    whole = "a whole number" if problem["type"].startswith("int") else "a number"
+    return f"expected {said[0] if said else whole}, got {problem['input']!r:.80}"
+
+
 def _find_field(model: type[BaseModel], place: tuple[int | str, ...]) -> FieldInfo | None:
     """The innermost field of models inside models that a place leads to."""
     found = None
