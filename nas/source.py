@@ -199,6 +199,7 @@ class LedgerSource:
 
     def put_back(self, number: int) -> None:
         """See executors.Source: hand the candidate out again; it costs it no attempt."""
+        self._suspect = None if self._suspect == number else self._suspect
         self._again.append(number)
 
     def give_back(self) -> None:
