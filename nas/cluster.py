@@ -181,7 +181,7 @@ def _knock(address: str) -> None:
         ValueError: no HOST:PORT.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or len(port) > 5 or int(port) >= 2**16:
         raise ValueError("it is not of the form HOST:PORT")
     socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
 

@@ -1,5 +1,6 @@
 """Settings: defaults, every refusal at once under the flag's name, TOML and flags, what a candidate derives."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from nas.checked import validate
 from nas.config import RUNNING, SearchConfig, format_toml, merge_settings, read_toml
 from nas.study_config import StudyConfig
 from search_spaces.errors import InputError
+from search_spaces.expected import describe_field
 from search_spaces.templates import find_template
 
 
@@ -104,6 +106,56 @@ def test_a_value_out_of_range_or_type_is_refused_under_its_flag_with_the_value(n
     for line in lines:
         assert line.startswith(name.replace("_", "-") + ": ")
         assert line.endswith(f", got {value!r}")
+
+
+NUMBERS = sorted(
+    {
+        name
+        for model in (SearchConfig, StudyConfig, NetworkConfig)
+        for name, field in model.model_fields.items()
+        if re.search(r"number", describe_field(field)) and name not in ("lr_drops", "compression")
+    }
+)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_an_upper_limit(name: str) -> None:
+    model = next(model for model in (SearchConfig, StudyConfig, NetworkConfig) if name in model.model_fields)
+    is_list = "list" in describe_field(model.model_fields[name]) or name == "image"
+    for absurd in (10**10, 10**30):
+        if name == "seed" and absurd == 10**10:
+            continue
+        with pytest.raises(InputError) as caught:
+            validate(model, {name: (absurd,) * 3 if is_list else absurd})
+        assert f"{name.replace('_', '-')}: expected" in str(caught.value)
+        assert str(absurd) in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [SearchConfig, StudyConfig, NetworkConfig])
+@pytest.mark.parametrize("given", [None, True, -3, 0.5, "text", [], ["a", 1], {}, {"a": 1}, float("nan")])
+def test_no_setting_is_refused_in_the_words_of_a_library(model: Any, given: Any) -> None:
+    for name in model.model_fields:
+        try:
+            validate(model, {name: given})
+        except InputError as refusal:
+            assert not re.search(r"[Ii]nput should|valid (integer|number|string|tuple|boolean)", str(refusal))
+
+
+@pytest.mark.parametrize(
+    ("given", "dataset"), [({"data": "a.npz"}, "npz"), ({"data": "A.NPZ", "dataset": "svhn"}, "svhn"), ({}, "digits")]
+)
+def test_a_file_of_arrays_names_its_data_set(given: dict[str, Any], dataset: str) -> None:
+    assert validate(SearchConfig, given).dataset == SearchConfig(**given).dataset == dataset
+    assert validate(StudyConfig, given).dataset == dataset
+
+
+@pytest.mark.parametrize("given", [{"data": "folder"}, {"data": "a.npz", "dataset": "digits"}, {"data": "/nowhere"}])
+def test_data_that_would_not_be_read_are_refused(given: dict[str, Any]) -> None:
+    assert repr(given["data"]) in refusal(**given)
+
+
+def test_so_many_trainings_are_refused() -> None:
+    assert "1,000,000,000 trainings" in refusal(trials=10**6, seeds=1000)
 
 
 @pytest.mark.parametrize("name", ["layers", "epochs", "seeds", "seed", "train_examples", "workers"])

@@ -267,6 +267,141 @@ def test_other_arrays_and_compression_do_no_harm(tmp_path: Path) -> None:
     assert same_images(load_data("npz", str(path)).images[:12, 0], npz_arrays()["x_train"])
 
 
+def spread(shape: tuple[int, ...], dtype: Any = np.uint8, high: float = 256) -> NDArray[Any]:
+    return (np.random.default_rng(5).random((12, *shape)) * high).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("stored", "image"),
+    [
+        ((8, 8, 4), (4, 8, 8)),
+        ((9, 9, 2), (2, 9, 9)),
+        ((16, 16, 13), (13, 16, 16)),
+        ((30, 40, 4), (4, 30, 40)),
+        ((4, 30, 40), (4, 30, 40)),
+        ((13, 16, 16), (13, 16, 16)),
+        ((64, 8, 8), (64, 8, 8)),
+        ((3, 28, 28), (3, 28, 28)),
+    ],
+)
+def test_channels_are_found_at_either_end(stored: tuple[int, ...], image: tuple[int, int, int], tmp_path: Path) -> None:
+    x = spread(stored)
+    data = load_data("npz", str(write_npz(tmp_path, x_train=x, x_test=x[:6])))
+    assert data.image == image
+    by_channel = data.images[:12] if stored == image else np.stack([data.images[:12, c] for c in range(image[0])], 1)
+    assert same_images(by_channel, x if stored == image else np.stack([x[..., c] for c in range(image[0])], 1))
+
+
+@pytest.mark.parametrize(
+    "stored", [(4, 8, 4), (6, 5, 4), (3, 5, 3), (8, 8, 8), (4, 4, 16), (64, 4, 4), (3, 3, 32), (1, 1, 8), (3, 8, 2)]
+)
+def test_a_shape_of_two_readings_is_refused_until_the_file_says_which(stored: tuple[int, ...], tmp_path: Path) -> None:
+    x = spread(stored)
+    message = refusal("npz", write_npz(tmp_path, x_train=x, x_test=x[:6]))
+    assert str((12, *stored)) in message
+    for layout, image in (("NCHW", stored), ("NHWC", (stored[2], *stored[:2]))):
+        path = write_npz(tmp_path, x_train=x, x_test=x[:6], layout=np.array(layout))
+        assert load_data("npz", str(path)).image == image
+    assert "'HWCN'" in refusal("npz", write_npz(tmp_path, x_train=x, x_test=x[:6], layout=np.array("HWCN")))
+
+
+LIT = spread((5, 5), np.float64, 1)  # 0..1
+
+
+@pytest.mark.parametrize(
+    ("x_train", "x_test"),
+    [
+        (spread((5, 5)), LIT[:6].astype(np.float32)),  # bytes, and the same over 255
+        (spread((5, 5), np.float32), LIT[:6]),  # 0..255 and 0..1, both floats
+        (spread((5, 5)), spread((5, 5), np.uint16, 65535)[:6]),
+        (LIT, 4 * LIT[:6] - 2),  # one part standardised
+        (2 * LIT - 1, LIT[:6]),
+        (LIT, LIT[:6] + 100),
+        (spread((5, 5)), spread((5, 5), np.uint8, 2)[:6]),
+        (np.full((12, 5, 5), 7), spread((5, 5), np.int64)[:6]),
+        (LIT * 1e25, LIT[:6] * 1e25),
+    ],
+)
+def test_parts_that_were_scaled_differently_are_refused(
+    x_train: NDArray[Any], x_test: NDArray[Any], tmp_path: Path
+) -> None:
+    assert "x_train" in refusal("npz", write_npz(tmp_path, x_train=x_train, x_test=x_test))
+
+
+@pytest.mark.parametrize(
+    ("x_train", "x_test"),
+    [
+        (4 * LIT - 2, 4 * LIT[:6] - 2),  # both standardised
+        (4 * LIT - 2, 3 * LIT[:6] - 1.2),
+        (LIT.astype(np.float32), LIT[:6]),
+        (spread((5, 5)), spread((5, 5), np.uint8, 100)[:6]),  # a darker test set
+        (spread((5, 5), np.uint8, 2), np.zeros((6, 5, 5), np.uint8)),
+        (np.where(LIT.max() == LIT, 1e6, LIT), LIT[:6]),  # one pixel that shines
+        (spread((5, 5), np.uint16, 65535), spread((5, 5), np.uint16, 65535)[:6]),
+    ],
+)
+def test_parts_of_one_scale_are_read(x_train: NDArray[Any], x_test: NDArray[Any], tmp_path: Path) -> None:
+    assert load_data("npz", str(write_npz(tmp_path, x_train=x_train, x_test=x_test))).images.shape == (18, 1, 5, 5)
+
+
+def medmnist(**changes: Any) -> dict[str, Any]:
+    x, y = spread((6, 6, 3)), np.arange(12)[:, None] % 3
+    parts = {"train": (x, y), "val": (x[::-1] // 2, y[::-1]), "test": (x[:6] // 3, y[:6])}
+    arrays = {
+        f"{part}_{kind}": array
+        for part, pair in parts.items()
+        for kind, array in zip(("images", "labels"), pair, strict=True)
+    }
+    return arrays | changes
+
+
+def test_medmnist_is_read_and_its_validation_images_join_the_others(tmp_path: Path) -> None:
+    arrays = medmnist()
+    np.savez(tmp_path / "blood.npz", **arrays)
+    data = load_data("npz", str(tmp_path / "blood.npz"))
+    assert (data.name, data.image, data.n_classes) == ("blood.npz", (3, 6, 6), 3)
+    for start, part in ((0, "train"), (12, "val"), (24, "test")):
+        held = arrays[f"{part}_images"]
+        assert same_images(data.images[start : start + len(held)], np.stack([held[..., c] for c in range(3)], 1))
+        assert same_images(data.labels[start : start + len(held)], arrays[f"{part}_labels"][:, 0])
+    assert same_images(data.test, range(24, 30))
+    assert any("val_images" in remark for remark in data.remarks)
+    np.savez(tmp_path / "chest.npz", **medmnist(test_labels=np.ones((6, 14), int)))
+    assert "test_labels" in refusal("npz", tmp_path / "chest.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.eye(3)[np.arange(12) % 3], "argmax"),
+        (np.arange(12) % 3 - 1, "from -1 to 1"),
+        (np.array(["cat", "dog", "cow"])[np.arange(12) % 3], "numpy.unique"),
+        (np.where(np.arange(12) == 3, np.nan, np.arange(12) % 3), "nan"),
+        (np.arange(12) % 3 + 1, "numpy.unique"),
+        (np.ones((12, 14), int), "several values"),
+    ],
+)
+def test_labels_of_other_forms_are_refused_with_what_to_do(labels: NDArray[Any], said: str, tmp_path: Path) -> None:
+    message = refusal("npz", write_npz(tmp_path, y_train=labels))
+    assert "y_train" in message
+    assert said in message
+
+
+def test_whole_labels_that_are_stored_as_floats_are_read(tmp_path: Path) -> None:
+    labels = npz_arrays()["y_train"]
+    data = load_data("npz", str(write_npz(tmp_path, y_train=labels.astype(np.float32))))
+    assert same_images(data.labels[:12], labels)
+
+
+def test_what_should_be_known_before_anything_is_measured_is_remarked(tmp_path: Path) -> None:
+    x = spread((5, 5))
+    data = load_data("npz", str(write_npz(tmp_path, x_train=x, x_test=x[:6], y_test=np.zeros(6, int), extra=x)))
+    assert [
+        word for word in ("6 of the 6 test images", "class 1, 2", "extra") if word not in " ".join(data.remarks)
+    ] == []
+    assert load_data("npz", str(write_npz(tmp_path))).remarks == ()
+
+
 X, Y = npz_arrays()["x_train"], npz_arrays()["y_train"]
 
 
