@@ -163,3 +163,19 @@ def test_texts_read_back_as_the_same_budget_and_differ_between_budgets(depth: in
 )
 def test_a_budget_prints_as_on_the_command_line(budget: Budget, text: str) -> None:
     assert str(budget) == text
+
+
+@pytest.mark.parametrize("text", ["log", "total:9", "total:15", "total:20", "total:21", "layers:1,2,3,3,2,1"])
+def test_counting_up_to_a_number_agrees_with_counting_all(text: str) -> None:
+    budget = parse_budget(text, 6)
+    for most in (1, 2, 7, 100, 10**9):
+        assert budget.count_up_to(most) == min(budget.n_patterns, most)
+
+
+def test_a_number_of_patterns_that_no_memory_holds_is_counted_up_to_a_limit() -> None:
+    assert parse_budget("total:4000000", 4096).count_up_to(10**6) == 10**6
+
+
+def test_a_cap_of_more_digits_than_python_reads_is_refused() -> None:
+    with pytest.raises(InputError, match="max-in"):
+        parse_budget("log;max-in:" + "9" * 5000, 24)

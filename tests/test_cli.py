@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, CommandLine
 
@@ -311,3 +313,38 @@ def test_correlate_says_what_splits_a_table_and_prints_no_p_of_0(command_line: C
     assert "<0.001" in done.stdout
     assert "0.000" not in done.stdout
     assert "flat is constant" in done.stdout
+
+
+def test_a_run_says_its_data_first_and_takes_the_data_set_from_the_file(
+    command_line: CommandLine, small_flags: list[str], tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 200, (90, 8, 8, 4)).astype(np.uint8)
+    labels = np.arange(90) % 3
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images[:30] // 2, y_test=labels[:30])
+    flags = [*small_flags, "--train-examples", 30, "--strategy", "templates", "--seeds", 1, "--json"]
+    done = command_line("search", "--run", tmp_path / "run", *flags, "--data", tmp_path / "mine.npz")
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.splitlines()[0]
+    assert first == "data: mine.npz, 4 x 8 x 8, 3 classes, 30 training and 30 validation images, 30 test images"
+    refused = command_line("search", "--run", tmp_path / "other", *flags, "--dataset", "digits", "--data", "/nowhere")
+    assert refused.returncode == 2
+    assert "/nowhere" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--growth", 10_000, "--layers", 100], "GB"),
+        (["--seeds", "nan"], "--seeds"),
+        (["--workers", -1], "auto or a whole number from 1 to 4096, got -1"),
+    ],
+)
+def test_what_no_machine_can_do_is_refused_in_words(
+    command_line: CommandLine, tmp_path: Path, flags: list[Any], named: str
+) -> None:
+    done = command_line("search", "--run", tmp_path / "run", *flags)
+    assert done.returncode == 2
+    assert named in " ".join(done.stderr.split())
+    assert not any(word in done.stderr for word in ("a bug of ours", "Input should", "to go on"))
+    assert not (tmp_path / "run").exists()

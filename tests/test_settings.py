@@ -300,3 +300,25 @@ def test_a_pattern_file_of_another_pattern_is_another_run(tmp_path: Path) -> Non
     with pytest.raises(ConflictError, match=r"trial 0 of .* is not among what is asked for"):
         run_search(run, settle(run), lambda *_: None)
     assert contents(run) == before
+
+
+def test_data_of_a_run_are_its_own(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", str(tmp_path / "mine.npz")
+    keep(run, settle(run, **SMALL, data=file))
+    assert settle(run).dataset == "npz"
+    assert settle(run, data=file) == settle(run, dataset="npz") == settle(run)
+    for given in ({"data": str(tmp_path / "other.npz")}, {"dataset": "digits"}, {"dataset": "svhn", "data": file}):
+        with pytest.raises(ConflictError) as caught:
+            settle(run, **given)
+        assert caught.value.exit_code == 4
+        assert repr(next(iter(given.values()))) in str(caught.value)
+
+
+def test_a_run_of_digits_that_was_given_data_goes_on(tmp_path: Path) -> None:
+    """They were taken once, and never read."""
+    keep(tmp_path, settle(tmp_path / "run", **SMALL))
+    with (tmp_path / "config.toml").open("a") as stream:
+        stream.write('data = "/elsewhere/mine.npz"\n')
+    assert (settle(tmp_path).dataset, settle(tmp_path).data) == ("digits", None)
+    with pytest.raises(ConflictError):
+        settle(tmp_path, data="mine.npz")
