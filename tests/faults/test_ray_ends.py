@@ -15,7 +15,10 @@ from conftest import ROOT
 from driving import load_trials
 
 pytest.importorskip("ray")
-SEARCH = "--layers 6 --trials 1 --seeds 2 --no-templates --train-examples 300 --device cpu --checkpoint-seconds 0"
+SEARCH = (
+    "--engine eager --layers 6 --trials 1 --seeds 2 --no-templates --train-examples 300 --device cpu "
+    "--checkpoint-seconds 0"
+)
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as /proc has it
 
 

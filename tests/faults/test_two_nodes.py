@@ -159,17 +159,14 @@ def _copy_sources(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["changed", "older", "missing"])
+@pytest.mark.parametrize("kind", ["changed", "older"])
 def test_a_node_of_another_version_is_refused_before_anything_is_trained(tmp_path: Path, kind: str) -> None:
     other = _copy_sources(tmp_path / "other")
     changed = other / "nas" / ("train.py" if kind == "changed" else "worker_identity.py")
     if kind == "changed":
         changed.write_text(changed.read_text().replace("WARM_UP_SHARE = 0.", "WARM_UP_SHARE = 0.0"))
-    elif kind == "older":
-        changed.unlink()
     else:
-        (other / "nas" / "__init__.py").write_text("raise ModuleNotFoundError('no module named nas', name='nas')")
-        (other / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(other)!r})\n")
+        changed.unlink()
     cluster = TwoNodes(_environment(RAY_AUTH_MODE="disabled"), str(other))
     try:
         process = cluster.start_search(tmp_path / "run", "--epochs", "1")
