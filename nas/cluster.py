@@ -16,6 +16,9 @@ from nas.worker_identity import check_worker, describe_worker
 from search_spaces.errors import MachineError
 
 ANSWERS_WITHIN = 10.0  # seconds
+# Ray's servers speak gRPC: whoever greets them by HTTP/2 (RFC 9113, section 3.4) is sent their settings first.
+SETTINGS_FRAME = b"\x04"
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS_FRAME + b"\0\0\0\0\0"
 TELLS_WITHIN = 120.0  # seconds: a worker starts, and imports torch
 PULSE_SECONDS = 1.0  # from one look whether Ray is alive to the next
 logger = logging.getLogger(__name__)
@@ -158,7 +161,7 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
             ) from None
         return
     try:
-        _knock(address)
+        _greet(address)
         ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise MachineError(
@@ -174,16 +177,36 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody answers: ray.init would try for minutes.
+    """Fail at once where nobody answers.
 
     Raises:
         OSError: no connection.
         ValueError: no HOST:PORT.
     """
+    _open(address).close()
+
+
+def _greet(address: str) -> None:
+    """Fail at once where something else than a Ray answers: ray.init would try for minutes.
+
+    Raises:
+        OSError: no connection, or no answer.
+        ValueError: no HOST:PORT, or no Ray.
+    """
+    with _open(address) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("", "0", "false"):
+            return
+        connection.sendall(HTTP2_GREETING)
+        answer = connection.recv(9)  # a frame's head: three bytes of length, then its type
+        if answer[3:4] != SETTINGS_FRAME:
+            raise ValueError("what answers there is no Ray")
+
+
+def _open(address: str) -> socket.socket:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or len(port) > 5 or int(port) >= 2**16:
         raise ValueError("it is not of the form HOST:PORT")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN)
 
 
 def check_nodes(config: SearchConfig) -> None:

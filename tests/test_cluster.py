@@ -1,6 +1,7 @@
 """What a Ray can hold, and what is said where it cannot; real clusters are in faults/."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ cluster = pytest.importorskip("nas.cluster")
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if somebody answered at every address."""
     monkeypatch.setattr(cluster, "_knock", lambda _: None)
+    monkeypatch.setattr(cluster, "_greet", lambda _: None)
 
 
 @pytest.mark.parametrize("form", ["{}:{}", "ray://{}:{}"])
@@ -24,7 +26,8 @@ def test_where_nobody_answers_is_told_at_once(monkeypatch: pytest.MonkeyPatch, f
     joined: list[dict[str, Any]] = []
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [_node(CPU=4)])
     monkeypatch.setattr(cluster.ray, "init", lambda **arguments: joined.append(arguments))
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as patch:
+        patch.setattr(cluster, "_greet", cluster._knock)  # what listens here is mute
         address = form.format(*server.getsockname())
         assert cluster.start_ray(SearchConfig(device="cpu", ray_address=address), 1) == 1
     with pytest.raises(MachineError, match=f"no Ray cluster can be joined at {address} .*refused"):
@@ -170,3 +173,27 @@ def test_a_cluster_that_has_lost_all_that_could_hold_a_worker_ends_the_run(
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [own, servers[2].node("a"), servers[3].node("b", alive=False)])
     with pytest.raises(cluster.LostRayError, match="last node"):
         pulse.find_dead_node()
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_port_where_no_ray_listens_is_refused_at_once(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.cluster.ANSWERS_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MachineError, match=address):
+            cluster.start_ray(SearchConfig(ray_address=address), "auto")
+        thread.join()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999999", "127.0.0.1", "10.0.0.1:" + "9" * 5000])
+def test_an_address_of_no_form_is_refused(address: str) -> None:
+    with pytest.raises(MachineError, match="HOST:PORT"):
+        cluster.start_ray(SearchConfig(ray_address=address), "auto")
