@@ -12,6 +12,7 @@ import torch
 import search_spaces
 from search_spaces.errors import MachineError
 
+SOURCES = (".py", ".cpp", ".h")  # alone: Python and numba write caches beside them while a run goes on
 # In all workers of a run, by what they are called.
 SAME = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}
 TOLD = {"build": "torch", "processor": "processor", "gpu": "GPU"}  # figures then differ by rounding alone
@@ -87,11 +88,11 @@ def check_worker(node: str, found: Mapping[str, str] | None, own: Mapping[str, s
 
 
 def _hash_sources() -> str:
-    """Of all files of the two packages that a training runs through, as they are imported here."""
+    """Of all source files of the two packages that a training runs through, as they are imported here."""
     digest = hashlib.sha256()
     for package in (Path(__file__).parent, Path(search_spaces.__file__).parent):
         for path in sorted(package.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.suffix in SOURCES:
                 content = path.read_bytes()
                 digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]

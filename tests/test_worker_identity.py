@@ -1,6 +1,7 @@
 """What a worker computes with is compared with what the driver has, before anything of it is taken."""
 
 import hashlib
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +21,23 @@ def test_a_worker_tells_its_versions_and_a_hash_of_the_sources_that_it_imports()
     content = b""
     for package in (nas, search_spaces):
         folder = Path(str(package.__file__)).parent
-        names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        for name in names:
-            if name.suffix != ".pyc":
-                text = (folder / name).read_bytes()
-                content += f"{folder.name}/{name.as_posix()} {len(text)}\n".encode() + text
+        for path in sorted([*folder.glob("*.py"), *folder.glob("*.cpp"), *folder.glob("*.h")]):
+            text = path.read_bytes()
+            content += f"{folder.name}/{path.name} {len(text)}\n".encode() + text
     assert OWN["sources"] == hashlib.sha256(content).hexdigest()[:12]
     assert (OWN["python"], OWN["torch"]) == (platform.python_version(), version("torch").split("+")[0])
     assert OWN["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_what_python_and_numba_cache_beside_the_sources_is_no_other_version() -> None:
+    cache = Path(str(search_spaces.__file__)).parent / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    written = cache / f"cached-{os.getpid()}.nbi"
+    try:
+        written.write_bytes(b"by numba")
+        assert describe_worker.__wrapped__("cpu")["sources"] == OWN["sources"]
+    finally:
+        written.unlink()
 
 
 @pytest.mark.parametrize("name", ["sources", "python", "torch"])
