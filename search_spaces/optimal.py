@@ -52,13 +52,13 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
     Args:
         budget: caps included.
         seed: of the draws.
-        seconds: time limit, looked at about every second.
+        seconds: time limit, looked at about every second; may be infinite where max_rounds is given.
         max_rounds: of annealing; None for no limit but time.
 
     Raises:
-        InputError: seconds is not above 0, or beyond MAX_SECONDS.
+        InputError: seconds is not above 0, or is beyond MAX_SECONDS and nothing else ends the search.
     """
-    if not 0 < seconds <= MAX_SECONDS:
+    if not 0 < seconds <= (MAX_SECONDS if max_rounds is None else math.inf):
         raise InputError(f"a search of {seconds} seconds cannot be: give more than 0, and at most {MAX_SECONDS:,}")
     deadline = time.monotonic() + seconds
     bound = bound_sum(budget)

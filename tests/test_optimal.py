@@ -141,8 +141,14 @@ def test_time_that_is_up_still_gives_a_pattern_of_the_budget(monkeypatch: pytest
     assert measure(found.pattern)[0] <= measure(row_greedy(log_budget(40)))[0]
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan])
-def test_a_search_without_time_is_refused(seconds: float) -> None:
+def test_a_search_that_counts_its_rounds_needs_no_time_limit() -> None:
+    found = optimize(Budget(6, total=10), seconds=math.inf, max_rounds=1)
+    assert found.pattern == optimize(Budget(6, total=10), seconds=LONG, max_rounds=1).pattern
+    assert not found.by_clock
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_search_without_time_or_without_end_is_refused(seconds: float) -> None:
     with pytest.raises(InputError, match="give more than 0"):
         optimize(log_budget(5), seconds=seconds)
 
