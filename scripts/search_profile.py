@@ -28,9 +28,8 @@ EXECUTOR = "Ray's executor"
 # What a call counts as, and the name by which its caller finds it, once the module there is loaded.
 CALLS = {
     "nas.settings:settle_config": "settings and data",
-    "nas.search:load_data": "settings and data",
+    "nas.search:prepare_data": "settings and data",
     "nas.search:check_patterns": "settings and data",
-    "nas.search:check_split": "settings and data",
     "nas.search:open_ledger": "opening the ledger",
     "nas.search:Search.ask": "proposals and ledger",
     "nas.search:Search.tell": "proposals and ledger",

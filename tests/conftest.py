@@ -56,6 +56,16 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def float64() -> Iterator[None]:
+    """All networks and sums in double precision."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def small_config() -> SearchConfig:
     """A search that trains in about a second."""
     return SearchConfig(**SMALL)

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def float64() -> Iterator[None]:
-    """All networks and sums in double precision."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
 def triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fused layers as on a GPU: by Triton's kernels, interpreted, in few and large tiles."""
     triton_layers = pytest.importorskip("nas.triton_layers", exc_type=ImportError)
@@ -82,7 +74,8 @@ def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, for
     together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config, engine=engine_of(form))
     n_different = len({(one.pattern, one.seed) for one in candidates})
     assert n_different > 3  # more than seeds
-    assert len({tuple(list_losses(one)) for one in together}) == n_different
+    # Rounded: some processors sum in another order at another place of the cohort.
+    assert len({tuple(round(loss, 9) for loss in list_losses(one)) for one in together}) == n_different
     for candidate, outcome in zip(candidates, together, strict=True):
         alone = train_candidate(candidate, splits[candidate.seed], config, is_fused=form != "eager")
         assert len(outcome.curve) == N_STEPS

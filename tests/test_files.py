@@ -297,9 +297,9 @@ def test_a_missing_file_a_folder_and_a_file_used_as_a_folder_are_refused(tmp_pat
 @pytest.mark.parametrize(
     ("bare", "named"),
     [
-        ({}, "layers: Field required; sources: Field required"),
-        ({"layers": 1}, "sources: Field required"),
-        ({"sources": [[0]]}, "layers: Field required"),
+        ({}, "layers: is missing; sources: is missing"),
+        ({"layers": 1}, "sources: is missing"),
+        ({"sources": [[0]]}, "layers: is missing"),
         ({"layers": 0, "sources": []}, "layers: "),
         ({"layers": "1", "sources": [[0]]}, "layers: "),
         ({"layers": 1.0, "sources": [[0]]}, "layers: "),
@@ -354,7 +354,7 @@ def test_a_template_file_is_checked_field_by_field(
 )
 def test_a_template_file_lacks_nothing(raw: dict[str, Any], field: str, tmp_path: Path) -> None:
     del raw[field]
-    assert f"is not a template file: {field}: Field required" in refusal_of(raw, tmp_path)
+    assert f"is not a template file: {field}: is missing" in refusal_of(raw, tmp_path)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------

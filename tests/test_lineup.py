@@ -155,7 +155,7 @@ def test_relative_strengths_are_averaged_over_trainings() -> None:
 
 def test_dense_that_fails_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(NothingUsableError, match="no training of dense gave connection strengths"):
-        run(tmp_path / "run", networks=("dense", "learned"), lr=1e30, epochs=2)
+        run(tmp_path / "run", networks=("dense", "learned"), lr=1000, epochs=2)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def train_captured(
     return [without_time(one) for one in train_cohort(members, config, engine=engine, kept=kept, **more)]
 
 
+@pytest.mark.usefixtures("float64")  # in float32 six steps drift apart by more than rounding on some processors
 def test_candidates_of_one_in_degree_profile_share_a_graph(captures: Captures) -> None:
     candidates = draw_candidates(n=8)
     cohorts = [candidates[:3], candidates[3:6], [candidates[7], candidates[0], candidates[6]]]
@@ -82,7 +83,7 @@ def test_candidates_of_one_in_degree_profile_share_a_graph(captures: Captures) -
     alone = [[without_time(train_candidate(one, draw_split(one), step_by_step(6))) for one in own] for own in cohorts]
     for together, apart in zip(found, alone, strict=True):
         for one, other in zip(together, apart, strict=True):
-            assert list_losses(one) == pytest.approx(list_losses(other), rel=0, abs=1e-5)
+            assert list_losses(one) == pytest.approx(list_losses(other), rel=0, abs=1e-9)
 
 
 def test_a_graph_may_be_captured_in_a_later_cohort(captures: Captures) -> None:

@@ -290,11 +290,11 @@ def test_a_foreign_pt2_is_never_loaded_without_trust(folder: Path, monkeypatch: 
 @pytest.mark.parametrize(
     "network",
     [
-        {"layers": 2, "growth": 10**9},
-        {"layers": 2, "image": [1, 10**6, 10**6]},
-        {"layers": 2, "image": [10**7, 1, 1]},
+        {"layers": 2, "growth": 10**4},
+        {"layers": 2, "image": [1, 2**14, 2**14]},
+        {"layers": 2, "image": [10**4, 11, 11]},
         {"layers": 2, "growth": 400, "image": [1, 1000, 1000]},
-        {"layers": 2, "classes": 10**9},
+        {"layers": 2, "growth": 2000, "classes": 10**5},
     ],
 )
 def test_a_network_too_large_is_not_built(
@@ -309,6 +309,17 @@ def test_a_network_too_large_is_not_built(
     false = verify_folder(folder).false
     assert list(false) == ["network"]
     assert "--trust" in false["network"]
+
+
+@pytest.mark.parametrize("field", ["growth", "classes"])
+def test_a_network_beyond_all_limits_is_refused(field: str, folder: Path) -> None:
+    template = json.loads((folder / "template.json").read_text())
+    template["network"][field] = 10**9
+    (folder / "template.json").write_text(json.dumps(template), encoding="utf-8")
+    seal(folder)
+    (said,) = verify_folder(folder).false.values()
+    assert field in said
+    assert "1000000000" in said
 
 
 # --- the command -------------------------------------------------------------------------------------------------
