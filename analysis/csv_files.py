@@ -11,6 +11,7 @@ from search_spaces.files import open_regular
 
 SEPARATORS = (",", ";", "\t")
 MAX_BLANK = 1000  # lines before the header
+BLANK = "".join(SEPARATORS) + " \r\n\v\f"  # a spreadsheet writes an empty row as its separators
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def open_csv(path: Path, max_bytes: int, names: Collection[str]) -> Iterator[Ope
     with open_regular(path, max_bytes) as stream:
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         header, start, n_blank = lines.readline(), 0, 0
-        while header and not header.strip() and n_blank < MAX_BLANK:
+        while header and not header.strip(BLANK) and n_blank < MAX_BLANK:
             start, header, n_blank = lines.tell(), lines.readline(), n_blank + 1
         lines.seek(start)
         yield OpenTable(lines, _find_separator(header, names), n_blank)

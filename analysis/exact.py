@@ -38,7 +38,7 @@ def _parse(text: str, what: str) -> Fraction | None:
     try:
         value = float(text)
     except ValueError:
-        comma = ", written with a point and not a comma" if "," in text else ""
+        comma = ", written with a point for decimals and no mark for thousands" if "," in text else ""
         raise InputError(f"{what}; only numbers can be ranked{comma}") from None
     if math.isnan(value):
         return None

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from analysis.correlations import correlate_spearman, pooled_kendall, varies_inside
 from analysis.csv_files import OpenTable, open_csv
 from analysis.exact import MISSING, average_exactly, explain_exactly, order_exactly, parse_numbers, scale_exactly
+from analysis.protocol import CONFIDENCE
 from analysis.reliability import measure_mean_reliability
 from analysis.resampling import Groups, number_groups
+from analysis.wording import format_p
 from search_spaces.errors import InputError
 from search_spaces.sampling import derive_generator
 
@@ -80,16 +82,20 @@ def correlate_table(
         (95 % bootstrap interval over patterns), kendall (tau-b), quadratic_r2, p_permutation (two-sided, of Spearman),
         ceiling (sqrt of the reliability of a pattern's mean): finite, or None where it is not defined. Further groups
         (how many add something; None without a group column), strata (columns of STRATA that split the table, or its
-        groups, and are not in `group`), and note (why something is not defined or left out, or None). See
-        pooled_spearman, pooled_kendall, explain_exactly and measure_mean_reliability for how groups are pooled.
+        groups, and are not in `group`), and note (why something is not defined or left out, or that p and interval do
+        not agree; or None). See pooled_spearman, pooled_kendall, explain_exactly and measure_mean_reliability for how
+        groups are pooled.
 
     Raises:
         InputError: no such file, over MAX_BYTES, MAX_ROWS or MAX_COLUMNS, not a CSV, a column absent or there twice,
-            text among numbers, an infinite value, a measure that varies inside a pattern, fewer than 3 patterns.
+            text among numbers, an infinite value, the outcome among the measures, a measure that varies inside a
+            pattern, fewer than 3 patterns.
     """
     if not measures:
         raise InputError("no measure is given; name one column at least")
-    group_names = group.split(",") if group is not None else []
+    if outcome in measures:
+        raise InputError(f"column {outcome!r:.80} is the outcome and a measure too: correlate it with another column")
+    group_names = [name.strip() for name in group.split(",")] if group is not None else []
     pattern_names = [pattern] if pattern is not None else []
     columns = read_columns(path, [*measures, outcome, *group_names, *pattern_names], STRATA)
     numbers = {name: parse_numbers(columns[name], f"{path}: column {name}") for name in {*measures, outcome}}
@@ -265,7 +271,7 @@ def _measure_ceiling(sample: _Sample, is_used: NDArray[np.bool_]) -> float | Non
 
 
 def _explain_gaps(sample: _Sample, row: dict[str, Any]) -> str | None:
-    """Say which column is constant, or in which groups one is, or why there is no interval; None where all is well."""
+    """Say what is constant, in which groups, or what is wrong with the interval; None where all is well."""
     columns = {sample.measure: sample.x, sample.outcome: sample.y}
     constant = [name for name, values in columns.items() if len(set(values)) == 1]
     if constant:
@@ -282,4 +288,10 @@ def _explain_gaps(sample: _Sample, row: dict[str, Any]) -> str | None:
         notes.append(f"{names} is constant in {share}, which add nothing: {shown:.200}{more}")
     if row["spearman"] is not None and row["spearman_low"] is None:
         notes.append("no interval is defined: a resample of groups so small holds one pattern of each")
+    low, high, p_value = row["spearman_low"], row["spearman_high"], row["p_permutation"]
+    if low is not None and (low <= 0 <= high) != (p_value > 1 - CONFIDENCE):
+        notes.append(
+            f"p of {sample.measure} is {format_p(p_value)} and yet its interval "
+            f"{'holds' if low <= 0 <= high else 'leaves out'} 0: go by p, for resamples of few patterns say little"
+        )
     return "; ".join(notes) or None

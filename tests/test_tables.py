@@ -122,6 +122,10 @@ def test_rows_that_lack_a_value_are_left_out_measure_by_measure(tmp_path: Path) 
         ("\n\na,y\n1,2\n", "no column 'x'; columns of numbers: a, y"),
         ("\nx,y\n1,2\n3\n", "line 4: 1 fields under a header of 2"),
         ("x;y\n0,5;1\n1,5;2\n", "column x holds '0,5' in data row 1; only numbers can be ranked, written with a point"),
+        (
+            'x,y\n"1,234",1\n2,2\n',
+            "'1,234' in data row 1; only numbers can be ranked, written with a point for decimals and no",
+        ),
         ("x,y,x\n1,2,3\n", "2 columns 'x'"),
         ("x,y\n1,2\n2,oops\n3,4\n", "column y holds 'oops' in data row 2"),
         ("x,y\n1,2\n-inf,3\n3,4\n", "column x holds '-inf' in data row 2"),
@@ -138,7 +142,7 @@ def test_bad_tables_are_refused_in_words(tmp_path: Path, text: str, words: str) 
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("before", ["", "\n", " \n\r\n\n", "\ufeff\n"])
+@pytest.mark.parametrize("before", ["", "\n", " \n\r\n\n", "\ufeff\n", ",,,\n; ;\n\t\n"])
 def test_blank_lines_separators_and_unused_twins_change_no_number(tmp_path: Path, separator: str, before: str) -> None:
     frame = _frame()
     plain = correlate_table(_write(tmp_path, frame.to_csv(index=False)), ["x"], "y", "group")
@@ -235,10 +239,24 @@ def test_groups_too_small_to_be_drawn_again_give_no_interval_and_say_so(tmp_path
     assert "interval" in found["note"]
 
 
+@pytest.mark.parametrize("measures", [["y"], ["x", "y"]])
+def test_the_outcome_is_no_measure(tmp_path: Path, measures: list[str]) -> None:
+    with pytest.raises(InputError, match="'y'"):
+        correlate_table(_write(tmp_path, "x,y\n1,2\n2,3\n3,5\n"), measures, "y")
+
+
+def test_where_p_and_interval_do_not_agree_it_is_said(tmp_path: Path) -> None:
+    few, same = "x,y\n1,2\n2,3\n3,5\n", "x,y\n" + "".join(f"{i},{i}\n" for i in range(9))
+    (found,) = correlate_table(_write(tmp_path, few), ["x"], "y")
+    assert found["spearman_low"] == 1.0
+    assert f"{found['p_permutation']:.3f}" in found["note"]
+    assert correlate_table(_write(tmp_path, same), ["x"], "y")[0]["note"] is None
+
+
 def test_columns_that_split_a_table_into_strata_are_named(tmp_path: Path) -> None:
     head, rows = "x,y,regime,layers,dataset", [f"{i},{i % 5},{'ab'[i % 2]},{24 + i // 6},digits" for i in range(12)]
     path = _write(tmp_path, "\n".join([head, *rows]))
-    asked = {None: ["layers", "regime"], "regime": ["layers"], "layers,regime": [], "regime,layers": []}
+    asked = {None: ["layers", "regime"], "regime": ["layers"], "layers,regime": [], "regime, layers": []}
     assert {group: correlate_table(path, ["x"], "y", group=group)[0]["strata"] for group in asked} == asked
     assert correlate_table(path, ["layers"], "y", group="regime")[0]["strata"] == []
 
