@@ -289,8 +289,9 @@ def _check_scale(path: Path, first: tuple[str, NDArray[Any]], other: tuple[str, 
     spread SCALES times as large, or negative numbers in one alone.
     """
     train, part = (_Range.of(array) for _, array in (first, other))
-    if train.low == train.high:
-        raise InputError(f"{path}: every value of {first[0]} is {train.low:g}: there is nothing to learn from")
+    for name, one, lacking in ((first[0], train, "learn from"), (other[0], part, "measure on")):
+        if one.low == one.high:
+            raise InputError(f"{path}: every value of {name} is {one.low:g}: there is nothing to {lacking}")
     ratios = [_ratio(train.high - train.low, part.high - part.low), _ratio(train.deviation, part.deviation)]
     is_whole = [array.dtype.kind in "ui" for _, array in (first, other)]
     is_apart = part.low > train.high or part.high < train.low
@@ -348,8 +349,10 @@ def _find_fault(labels: NDArray[Any], n_images: int) -> str | None:
         return ": the images' first axis must count them"
     if labels.dtype.kind not in "uif":
         return f": {RENUMBER}"
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.round(labels))).all():
-        return f": {labels[~(labels == np.round(labels))][:1].tolist()} is no whole number; round them if that is meant"
+    broken = labels[~(np.isfinite(labels) & (labels == np.round(labels)))] if labels.dtype.kind == "f" else labels[:0]
+    if len(broken):
+        remedy = "round them if that is meant" if np.isfinite(broken).all() else "drop the images without a label"
+        return f": {broken[:1].tolist()} is no whole number; {remedy}"
     if labels.min() < 0 or labels.max() >= 2**31:
         return f": they go from {labels.min()} to {labels.max()}; {RENUMBER}"
     return None
@@ -361,11 +364,17 @@ def _check_classes(
     found = np.unique(learned)
     if found[-1] == len(found) - 1 and len(found) >= 2 and test.max() <= found[-1]:
         return
-    missing = [int(label) for label in np.setdiff1d(np.arange(len(found) + 5), found) if label < found[-1]]
+    missing = [int(label) for label in np.setdiff1d(np.arange(len(found) + 6), found) if label < found[-1]]
     y_train, y_test = parts["train"][1], parts["test"][1]
+    if missing:
+        lacks, remedy = f", lacks {missing[:5]}{' and more' if len(missing) > 5 else ''}", RENUMBER
+    elif len(found) < 2:
+        lacks, remedy = "", "give images of another class too"
+    else:
+        lacks, remedy = "", f"drop the images of classes that {y_train} lacks, or give such to train on"
     raise InputError(
         f"{path}: {y_train} must hold every class 0..C-1, C at least 2, and {y_test} no other; {y_train} goes up to "
-        f"{found[-1]}, lacks {missing[:5]}, and {y_test} goes up to {test.max()}; {RENUMBER}"
+        f"{found[-1]}{lacks}, and {y_test} goes up to {test.max()}; {remedy}"
     )
 
 
