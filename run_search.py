@@ -1004,6 +1004,11 @@ def report(run: RunOption) -> None:
 
 
 FINAL_SETTINGS = ("seeds", "epochs", "train_examples", "workers", "device")
+# What export takes beside --template, --pattern or --network: a run's patterns have the run's own.
+OUTSIDE_A_RUN = (
+    "to", "budget", "network", "layers", "blocks", "growth", "bottleneck", "transition", "stem_channels",
+    "compression", "classes", "image",
+)  # fmt: skip
 
 
 @app.command()
@@ -1049,6 +1054,14 @@ def export(
         raise InputError(
             "export takes one of --run DIR, --template NAME and --pattern FILE, or --network NAME for that network"
         )
+    unused = [name for name, value in locals().items() if name in OUTSIDE_A_RUN and value is not None]
+    if run is not None and unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise InputError(
+            f"a run's patterns are written into RUN/templates, with the run's own network: leave out {flags}"
+        )
+    if template is None and budget is not None:
+        raise InputError(f"--budget {budget} places the connections of --template, and none is given: leave it out")
     changes = {name: _plain(value) for name, value in locals().items() if name in FINAL_SETTINGS}
     changes["workers"] = _parse_count(workers)
     if not final and any(value is not None for value in changes.values()):

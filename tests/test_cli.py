@@ -229,6 +229,8 @@ def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[st
         (["report", "--run", "{run}"], 2, "no run directory"),
         (["export"], 2, "export takes one of"),
         (["export", "--template", "log"], 2, "need --to"),
+        (["export", "--run", "{run}", "--to", "elsewhere", "--stem-channels", "3"], 2, "--to, --stem-channels"),
+        (["export", "--pattern", "mine.json", "--to", "elsewhere", "--budget", "total:9"], 2, "--budget total:9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
