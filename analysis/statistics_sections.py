@@ -21,8 +21,8 @@ def build_statistics(view: View) -> Iterator[Block]:
     stratum = view.stratum
     if stratum.verdict.status == NOT_LEARNED:
         yield Paragraph(
-            "These networks learned nothing, as said above: the numbers of this part tell their failures to train "
-            "apart, if anything, and say nothing about where connections should go.",
+            "These networks learned nothing, as said above. The numbers of this part compare networks that failed to "
+            "train, and say nothing about where connections should go.",
             kind="notice",
         )
     yield from _sample(stratum)
