@@ -13,6 +13,7 @@ from nas.executors import Job, Trainer
 from nas.readers import load_data
 from nas.run_directory import hold_run, open_ledger
 from nas.search import Search, count_asked
+from search_spaces.records import HASH
 
 DIGITS = load_data("digits", None)
 SETTINGS = {**HALVING, "trials": 4, "seeds": 2, "deterministic": True}
@@ -42,7 +43,7 @@ def _describe(run: Path) -> list[dict[str, Any]]:
     described = []
     for trial in load_trials(run):
         attributes = {name: value for name, value in trial.user_attrs.items() if name != "attempts"}
-        for name in ("seconds", "resumed_epoch"):
+        for name in ("seconds", "resumed_epoch", HASH):  # the hash is of the times too
             del attributes["outcome"][name]
         described.append(
             {
