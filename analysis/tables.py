@@ -292,6 +292,6 @@ def _explain_gaps(sample: _Sample, row: dict[str, Any]) -> str | None:
     if low is not None and (low <= 0 <= high) != (p_value > 1 - CONFIDENCE):
         notes.append(
             f"p of {sample.measure} is {format_p(p_value)} and yet its interval "
-            f"{'holds' if low <= 0 <= high else 'leaves out'} 0: go by p, for resamples of few patterns say little"
+            f"{'holds' if low <= 0 <= high else 'leaves out'} 0: p decides, for intervals by resampling are rough"
         )
     return "; ".join(notes) or None
