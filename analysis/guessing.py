@@ -68,6 +68,12 @@ class Learning:
         """Whether the interval lies above guessing each class equally often."""
         return self.guessing.chance is None or self.low > self.guessing.chance
 
+    @property
+    def is_below_chance(self) -> bool:
+        """Whether guessing each class equally often would hardly ever do as badly on one training's images."""
+        chance, n_images = self.guessing.chance, self.guessing.n_images
+        return chance is not None and n_images is not None and self.accuracy < chance - _half_width(chance, n_images)
+
 
 def read_guessing(run: Run) -> Guessing:
     """Return what guessing reaches on a run's validation images, or on the test images of its final trainings."""
@@ -95,10 +101,14 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
     mean = clip(float(by_seed.mean()), SHARE)
     half = 0.0
     if guessing.n_images is not None:
-        n_images = guessing.n_images * len(by_seed)
-        half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(mean * (1 - mean) / n_images)
+        half = _half_width(mean, guessing.n_images * len(by_seed))
     # A mean of shares that all equal the largest class's may come out 1e-17 above it.
     return Learning(mean, clip(mean - half - 1e-12, SHARE), int(complete["key"].nunique()), guessing)
+
+
+def _half_width(share: float, n_images: int) -> float:
+    """Half of the normal interval of a share of this many images."""
+    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(share * (1 - share) / n_images)
 
 
 def list_unlearned(run: Run, images: str = "validation images") -> list[str]:
@@ -137,7 +147,9 @@ def describe_guessing(guessing: Guessing, images: str = "validation images") -> 
 
 def explain_unlearned(learning: Learning, images: str = "validation images") -> str:
     """Say that networks learned nothing, and next to what; a clause without its full stop."""
-    how = "no better than always answering the largest class" if learning.is_better_than_chance else "at chance level"
+    how = "below chance level" if learning.is_below_chance else "at chance level"
+    if learning.is_better_than_chance:
+        how = "no better than always answering the largest class"
     n_patterns = f"n={learning.n_patterns} pattern{'' if learning.n_patterns == 1 else 's'}"
     return (
         f"the networks are {how}: their mean accuracy is {format_share(learning.accuracy)} ({n_patterns}), and "

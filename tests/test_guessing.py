@@ -13,7 +13,7 @@ from synthetic_run import make_candidates, make_run, propose
 
 from analysis.document import Heading, format_markdown
 from analysis.findings import Findings, find, summarise
-from analysis.guessing import Guessing, list_unlearned, measure_learning
+from analysis.guessing import Guessing, explain_unlearned, list_unlearned, measure_learning
 from analysis.lineup import rank_networks
 from analysis.lineup_sections import build_lineup
 from analysis.results import read_run
@@ -73,6 +73,24 @@ def test_the_interval_is_that_of_a_share_of_the_images_of_all_seeds() -> None:
 )
 def test_what_counts_as_learned(accuracies: list[float], guessing: Guessing, is_better: bool) -> None:
     assert _learning(accuracies, guessing).is_better == is_better
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "n_images", "said"),
+    [
+        (0.0, 400, "below chance level"),
+        (0.20, 400, "below chance level"),
+        (0.24, 400, "at chance level"),
+        (0.0, 4, "at chance level"),  # so few images do not show it
+        (0.0, None, "at chance level"),
+        (0.40, 400, "no better than always answering the largest class"),
+    ],
+)
+def test_networks_that_do_worse_than_guessing_are_not_said_to_guess(
+    accuracy: float, n_images: int | None, said: str
+) -> None:
+    unlearned = _learning([accuracy], Guessing(4, 0.4, n_images))
+    assert explain_unlearned(unlearned).startswith(f"the networks are {said}: ")
 
 
 def test_guessing_networks_are_hardly_ever_taken_for_learned() -> None:
