@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import ConflictError, InputError
-from search_spaces.files import naming, read_json
+from search_spaces.files import check_place, naming, read_json
 from search_spaces.written import move_aside
 
 MARK = ".skipsearch-replacing.json"  # in a folder being written: only what holds it, or what it names, is swept
@@ -49,9 +49,10 @@ def replace_folder(folder: Path, find_own: FindOwn) -> Iterator[Path]:
         The folder to write into.
 
     Raises:
-        ConflictError: there is a file or a link of that name.
+        ConflictError: there is a file or a link of that name, or see check_place.
         OSError: it cannot be written.
     """
+    check_place(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent, find_own)
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

@@ -54,8 +54,11 @@ def _acquire(run: Path) -> int:
     while True:
         try:
             run.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise InputError(f"--run {run} is a file: give a folder, or a name that is free") from None
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                f"--run {run} is a file, a link that leads nowhere, or inside such a one: give a folder, or a name "
+                "that is free"
+            ) from None
         try:
             # A link would lead to a file of somebody else's, to be emptied below.
             descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

@@ -135,7 +135,7 @@ def _validate_held(run: Path, held: Mapping[str, Any], model: type[Config], has_
     except InputError as error:
         path = run / "config.toml"
         where = path if path.exists() or not has_record else run / "study.db"
-        raise ConflictError(f"{where}: {error!s:.400}\n{_how_to_mend(path)}") from None
+        raise ConflictError(f"{where} cannot be used. {_how_to_mend(path)}. In it, {error!s:.400}") from None
 
 
 def _check_edits(run: Path, record: Mapping[str, Any], own: SearchConfig) -> None:

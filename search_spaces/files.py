@@ -130,6 +130,7 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
         InputError: see format_template.
         ConflictError: a file is in the way that is not as it is written for a template of this pattern.
     """
+    check_place(folder)
     _check_companions(folder)
     contents = {"template.json": format_template(template), **format_companions(template)}
     for name, text in contents.items():
@@ -178,12 +179,27 @@ def format_template(template: TemplateFile) -> str:
     return text
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or written into, because something else has its name or one above it.
+
+    Raises:
+        ConflictError: a file, or a link that leads nowhere, is in the way.
+    """
+    in_way = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if in_way is not None and not in_way.is_dir():
+        raise ConflictError(
+            f"{in_way} is a file, or a link that leads nowhere, and a folder is needed there: move it away, or choose "
+            "another folder"
+        )
+
+
 def check_replaceable(path: Path) -> None:
     """Refuse to write a template file over anything but a true template file.
 
     Raises:
-        ConflictError: the path holds something else.
+        ConflictError: the path holds something else, or see check_place.
     """
+    check_place(path.parent)
     if not os.path.lexists(path):
         return
     try:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import ConflictError, InputError
-from search_spaces.files import format_json, read_json, write_atomic
+from search_spaces.files import check_place, format_json, read_json, write_atomic
 from search_spaces.shown import show
 
 RECORD = ".skipsearch.json"
@@ -48,9 +48,10 @@ def write_files(folder: Path, files: Mapping[str, str | bytes], writer: str, is_
         is_older: a folder without a record may come from a version that kept none: what is in the way is kept too.
 
     Raises:
-        ConflictError: a file in the way is not ours, or the record is damaged; nothing was changed.
+        ConflictError: a file in the way is not ours, or the record is damaged, or see check_place; nothing was changed.
         OSError: it cannot be written; names the path.
     """
+    check_place(folder)
     contents = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     record = _read_record(folder / RECORD)

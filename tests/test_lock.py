@@ -99,9 +99,11 @@ def test_a_lock_that_was_unlinked_is_no_lock(tmp_path: Path, monkeypatch: pytest
         assert (tmp_path / "lock").exists()
 
 
-def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", ["", "x", "x/y"])
+def test_a_file_is_no_run_directory(inside: str, tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(InputError, match="is a file: give a folder"), lock_run(tmp_path / "run"):
+    run = tmp_path / "run" / inside
+    with pytest.raises(InputError, match=f"{run} is a file"), lock_run(run):
         pass
 
 

@@ -254,6 +254,14 @@ def test_a_damaged_config_is_said_to_be_so(begun: Path, content: bytes) -> None:
     assert settle(begun) == own
 
 
+def test_what_is_wrong_with_a_config_is_readable(begun: Path, command_line: CommandLine) -> None:
+    (begun / "config.toml").write_text("layers = 5\nleyers = 5\n")
+    told = command_line("search", "--run", begun)
+    assert told.returncode == 4
+    assert "leyers" in told.stderr
+    assert r"\n" not in told.stderr  # a break of a line, escaped as if it came from a name
+
+
 def test_settings_are_written_once_nothing_refuses_them(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger and the source: each refuses one call, and the next one is as if that had never been."""
     before = contents(begun)

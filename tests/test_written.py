@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from nas.candidate import NetworkConfig
+from nas.export import export_pattern
+from nas.folders import replace_folder
 from search_spaces import written
 from search_spaces.errors import ConflictError
-from search_spaces.files import write_atomic
+from search_spaces.files import check_replaceable, write_atomic
+from search_spaces.pattern import ConnectionPattern
 from search_spaces.written import RECORD, write_files
+
+PATTERN = ConnectionPattern(2, ((0,), (0, 1)))
 
 
 def held(folder: Path) -> dict[str, str]:
@@ -120,3 +126,29 @@ def test_a_death_at_any_step_leaves_old_or_new_files_and_the_next_call_goes_on(
         if is_done:
             break
     assert is_done
+
+
+@pytest.mark.parametrize("kind", ["file", "link that leads nowhere"])
+@pytest.mark.parametrize("inside", ["", "new/folder"])
+@pytest.mark.parametrize("writer", ["files", "folder", "template", "one template"])
+def test_a_file_where_a_folder_is_needed_is_named_and_stays(
+    kind: str, inside: str, writer: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to("nowhere")
+    folder = place / inside
+    with pytest.raises(ConflictError, match=str(place)):
+        if writer == "files":
+            write_files(folder, {"a": "1"}, "one")
+        elif writer == "folder":
+            with replace_folder(folder / "template", lambda _: []):
+                pass
+        elif writer == "template":
+            export_pattern(PATTERN, NetworkConfig(layers=2), "log", {"name": None}, folder)
+        else:
+            check_replaceable(folder / "template.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert place.is_symlink() or place.read_text() == "mine"
