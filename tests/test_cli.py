@@ -153,7 +153,7 @@ def test_a_run_from_search_to_export(command_line: CommandLine, small_flags: lis
     assert set(status) == {"complete", "failed", "pruned", "running", "asked", "patterns", "best"}
     assert (status["complete"], status["asked"], status["patterns"], status["running"]) == (14, 14, 7, 0)
     assert "14/14" in done.stderr
-    alone = {"driver": None, "driver_deaths": {}}
+    alone: dict[str, Any] = {"driver": None, "driver_deaths": {}}
     assert json.loads(command_line("status", "--run", run, "--json").stdout) == status | alone
     for name in ("index.html", "report.md", "candidates.csv", "summary.json"):
         assert (run / "report" / name).stat().st_size > 0
