@@ -1286,7 +1286,7 @@ def verify(
         console.print(f"{show(path)}: every claim holds")
         _print_next(console, *OURSELVES, "score", "--pattern", file)
     else:
-        said = "\n".join(map(show, [f"error: {path} makes false claims:", *false.values()]))
+        said = "\n".join(map(_show_message, [f"error: {path} makes false claims:", *false.values()]))
         print(said, file=sys.stderr)  # noqa: T201
     if false:
         raise typer.Exit(2)
@@ -1752,10 +1752,16 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001  the signal 
     raise Interrupted(number)
 
 
+def _show_message(text: str) -> str:
+    """Return a message as shown: its list of settings has lines of its own, any other break of a line is a name's."""
+    from search_spaces.shown import show
+
+    return "\n  - ".join(map(show, text.split("\n  - ")))
+
+
 def _fail(error: Exception, debug: bool) -> None:
     if debug:
         raise error
-    from search_spaces.shown import show
 
     code, advice = getattr(error, "exit_code", None), ""
     if code is not None:
@@ -1767,8 +1773,7 @@ def _fail(error: Exception, debug: bool) -> None:
         code = 1
         text = f"a bug of ours, {type(error).__name__}: {error}"
         advice = "\nrun again with --debug and report it"
-    # A list of settings has lines of its own; any other break of a line comes from a name.
-    print("error: " + "\n  - ".join(map(show, text.split("\n  - "))) + advice, file=sys.stderr)  # noqa: T201
+    print(f"error: {_show_message(text)}{advice}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
