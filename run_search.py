@@ -509,13 +509,14 @@ def _drive(
     console = _console(stderr=as_json)
     budgets = " and ".join(settings.budgets)
     headline += f" at budget {budgets} on {settings.dataset}: {_describe_workers(settings)}, into {show(run)}"
-    with _resumable(console, command, run), _progress(console, headline) as listener:
-        train(listener)
-    results = _read(run)
-    paths = _write_report(run)
-    for exported in _export_best(results, 5, archives=False):
-        paths += exported.paths
-    _annotate(console, run)
+    with _resumable(console, command, run):
+        with _progress(console, headline) as listener:
+            train(listener)
+        results = _read(run)
+        paths = _write_report(run)
+        for exported in _export_best(results, 5, archives=False):
+            paths += exported.paths
+        _annotate(console, run)
     _print_end(console, results, paths, run)
     if as_json:
         _print_status(results, as_json=True)
@@ -561,14 +562,15 @@ def _parse_numbers(name: str, text: str) -> tuple[float, ...]:
 @contextmanager
 def _resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
     """Say how to go on where a run ends early for any other reason than its settings."""
-    from search_spaces.errors import ConflictError, InputError
+    from search_spaces.errors import ConflictError, InputError, NothingUsableError
     from search_spaces.shown import quote
 
     try:
         yield
     except BaseException as error:
         # Before the settings are written there is no run, and nothing to go on with.
-        if not isinstance(error, InputError | ConflictError) and (run / "config.toml").exists():
+        is_final = isinstance(error, InputError | ConflictError | NothingUsableError)
+        if not is_final and (run / "config.toml").exists():
             console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {quote(run)}")
         raise
 
@@ -1470,9 +1472,10 @@ def compare_networks(
         headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
         console = _console(stderr=as_json)
         headline += f" on {settings.dataset}: {_describe_workers(settings)}, into {show(run)}"
-        with _resumable(console, "compare-networks", run), _progress(console, headline) as listener:
-            run_lineup(run, settings, listener)
-        paths = _write_report(run)
+        with _resumable(console, "compare-networks", run):
+            with _progress(console, headline) as listener:
+                run_lineup(run, settings, listener)
+            paths = _write_report(run)
         _print_lineup(console, run, as_json)
         _print_written(console, paths, ["open", run / "report" / "index.html"])
 

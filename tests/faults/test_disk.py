@@ -79,16 +79,23 @@ def test_on_a_full_disk_it_ends_with_the_path_and_goes_on_when_there_is_room(sma
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("n_left", "has_begun"), [(64 * KIB, False), (200 * KIB, True), (300 * KIB, True)])
 def test_the_command_line_says_what_is_full_and_how_to_go_on(
-    small_disk: Path, command_line: Callable[..., subprocess.CompletedProcess[str]], small_flags: list[str]
+    n_left: int,
+    has_begun: bool,
+    small_disk: Path,
+    command_line: Callable[..., subprocess.CompletedProcess[str]],
+    small_flags: list[str],
 ) -> None:
     run = small_disk / "run"
-    ballast = _fill(small_disk, 64 * KIB)
+    ballast = _fill(small_disk, n_left)
     process = command_line("search", "--run", run, *small_flags)
     assert process.returncode == 3
     assert str(run) in process.stderr
     assert "Traceback" not in process.stderr
-    assert "to go on: python run_search.py search --run" in process.stdout
+    # Before the settings are kept, --run by itself would start another run.
+    assert (run / "config.toml").exists() == has_begun
+    assert ("to go on: python run_search.py search --run" in process.stdout) == has_begun
     ballast.unlink()
 
 
