@@ -136,7 +136,7 @@ def test_the_final_trainings_of_an_older_run_are_eager(
         text = (folder / "config.toml").read_text()
         assert 'engine = "eager"\n' in text
         (folder / "config.toml").write_text(text.replace('engine = "eager"\n', ""))
-        done = command_line("export", "--run", run, "--to", tmp_path / folder.name, "--final", "--seeds", 1, "--top", 1)
+        done = command_line("export", "--run", run, "--final", "--seeds", 1, "--top", 1)
         assert done.returncode == 0, done.stderr
 
 
