@@ -146,7 +146,7 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path
 
 
 def _make_of_schema(path: Path, schema: int) -> None:
-    """A ledger with one finished trial, whose candidate is written as schema 1 does."""
+    """A ledger with one finished trial, written as a schema before hashes does."""
     ledger = _open(path)
     ledger.finish(_enter(ledger), OUTCOME)
     storage = f"sqlite:///{path}"
@@ -154,14 +154,16 @@ def _make_of_schema(path: Path, schema: int) -> None:
     optuna.delete_study(study_name=STUDY_NAME, storage=storage)
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     study.set_user_attr("schema", schema)
-    trial.user_attrs |= trial.user_attrs.pop("candidate")
-    del trial.user_attrs[HASH], trial.user_attrs["outcome"][HASH]
+    del trial.user_attrs["candidate"][HASH], trial.user_attrs["outcome"][HASH]
+    if schema == 1:
+        trial.user_attrs |= trial.user_attrs.pop("candidate")
     study.add_trial(trial)
 
 
-def test_a_run_of_the_older_schema_is_read_and_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_run_of_an_older_schema_is_read_and_gone_on_with(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "study.db"
-    _make_of_schema(path, 1)
+    _make_of_schema(path, schema)
     ledger = _open(path)
     ledger.finish(_enter(ledger), OUTCOME)
     older, newer = _open(path).entries()
