@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from analysis.final import Final, FinalAccuracy
-    from analysis.regret import Regrets
-    from analysis.results import Run
-    from nas.bench_workers import Ceilings
-    from nas.benchmark import Row
-    from nas.candidate import Candidate, NetworkConfig
-    from nas.config import SearchConfig
-    from nas.export import Exported
-    from nas.source import Listener
-    from nas.study_config import StudyConfig
-    from nas.train import Outcome
+    from analysis.comparisons.accuracy import Final, FinalAccuracy
+    from analysis.data.results import Run
+    from analysis.replays.regret import Regrets
+    from nas.bench.benchmark import Row
+    from nas.bench.workers import Ceilings
+    from nas.export.export import Exported
+    from nas.model.candidate import Candidate, NetworkConfig
+    from nas.run.source import Listener
+    from nas.settings.search import SearchConfig
+    from nas.settings.study import StudyConfig
+    from nas.training.train import Outcome
     from search_spaces.budget import Budget
     from search_spaces.pattern import ConnectionPattern
 
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
         except typer.BadParameter as error:
             list_problems = getattr(error.__cause__, "errors", None)
             if list_problems is not None:
-                from search_spaces.expected import describe_argument
+                from nas.records.checked import describe_argument
 
                 error.message = describe_argument(list_problems()[0])
             raise
@@ -179,11 +179,11 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Distances and costs of templates and patterns, without training."""
-    from nas.candidate import Candidate, check_depth
-    from nas.presets import find_preset
-    from nas.score import score_candidate
+    from nas.model.candidate import Candidate, check_depth
+    from nas.model.presets import find_preset
+    from nas.model.score import score_candidate
+    from nas.records.template import read_pattern
     from search_spaces.budget import parse_budget
-    from search_spaces.files import read_pattern
 
     given = None if pattern is None else read_pattern(pattern)
     config = _network_config(given, locals())
@@ -208,8 +208,7 @@ def score(
 
 
 def _named_patterns(names: list[str] | None, default_all: bool, budget: "Budget") -> list[Any]:
-    from search_spaces.sampling import build_named
-    from search_spaces.templates import list_templates
+    from search_spaces.templates import build_named, list_templates
 
     wanted = names or (list_templates(budget.depth) if default_all else [])
     return [(name, build_named(name, budget)) for name in wanted]
@@ -220,9 +219,9 @@ MAX_DIGITS = 10  # of a size; Python reads none of more than 4300
 
 def _network_config(given: "ConnectionPattern | None", flags: dict[str, Any]) -> "NetworkConfig":
     """The network that size flags and a published one's name describe, around a pattern file's if there is one."""
-    from nas.candidate import NetworkConfig, check_depth
-    from nas.checked import validate
-    from nas.presets import find_preset
+    from nas.model.candidate import NetworkConfig, check_depth
+    from nas.model.presets import find_preset
+    from nas.records.checked import validate
     from search_spaces.errors import InputError
 
     values = {name: _plain(flags.get(name)) for name in NetworkConfig.model_fields if flags.get(name) is not None}
@@ -250,7 +249,7 @@ def _plain(value: Any) -> Any:
 def _print_scores(rows: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
-    from search_spaces.shown import show
+    from nas.records.shown import show
 
     table = Table(title=title, title_justify="left")
     headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs certificate"
@@ -273,7 +272,7 @@ def _console(stderr: bool = False) -> "Console":
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-    from search_spaces.shown import show_lines
+    from nas.records.shown import show_lines
 
     class SafeConsole(Console):
         """Escapes what a terminal would act on in texts; rich's own control codes stay."""
@@ -383,8 +382,8 @@ DeviceOption = Annotated[Device | None, _option("auto takes a GPU where there is
 @app.command()
 def networks(as_json: JsonOption = False) -> None:
     """The papers' networks: what --network NAME can name."""
-    from nas.cost import predict_cost
-    from nas.presets import PRESETS
+    from nas.model.cost import predict_cost
+    from nas.model.presets import PRESETS
 
     rows = [(one, predict_cost(one.candidate)) for one in PRESETS.values()]
     if as_json:
@@ -486,15 +485,15 @@ def search(
     flags["budget"] = budget or None  # typer's empty list: not given
     flags["pattern"] = tuple(map(str, pattern)) if pattern else None
 
-    from nas.lock import lock_run
+    from nas.run.lock import lock_run
 
     with lock_run(run):  # before the libraries are loaded, so that a second driver leaves at once
-        from nas.config import SearchConfig
-        from nas.settings import settle_config
+        from nas.settings.resume import settle_config
+        from nas.settings.search import SearchConfig
 
         settings = settle_config(run, config, flags, SearchConfig)
 
-        from nas.search import run_search
+        from nas.search.loop import run_search
 
         headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
         _drive("search", run, settings, headline, as_json, lambda listener: run_search(run, settings, listener))
@@ -504,7 +503,7 @@ def _drive(
     command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
 ) -> None:
     """Train all that a run asks for, then write its report and templates."""
-    from search_spaces.shown import show
+    from nas.records.shown import show
 
     console = _console(stderr=as_json)
     budgets = " and ".join(settings.budgets)
@@ -562,8 +561,8 @@ def _parse_numbers(name: str, text: str) -> tuple[float, ...]:
 @contextmanager
 def _resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
     """Say how to go on where a run ends early for any other reason than its settings."""
+    from nas.records.shown import quote
     from search_spaces.errors import ConflictError, InputError, NothingUsableError
-    from search_spaces.shown import quote
 
     try:
         yield
@@ -649,16 +648,16 @@ def study(
     flags = _settings_given(locals(), without=("run", "config", "dry_run", "as_json"))
     flags |= {name: flags[name] or None for name in ("regime", "also_layers")}  # typer's empty list: not given
 
-    from analysis.protocol import describe_protocol
-    from nas.lock import lock_run
+    from analysis.data.protocol import describe_protocol
+    from nas.run.lock import lock_run
 
     with nullcontext() if dry_run else lock_run(run):  # see search
-        from nas.settings import settle_config
-        from nas.study_config import StudyConfig
+        from nas.settings.resume import settle_config
+        from nas.settings.study import StudyConfig
 
         settings = settle_config(run, config, flags, StudyConfig)
 
-        from nas.study import run_study
+        from nas.studies.study import run_study
 
         protocol = describe_protocol(settings.distance)
         if dry_run:
@@ -670,10 +669,10 @@ def study(
 
 def _print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
     """What `study --dry-run` shows."""
-    from analysis.power import describe_power
-    from nas.plan import make_plan
-    from nas.study import estimate_seconds
-    from search_spaces.plans import hash_plan, read_plan
+    from analysis.stats.reliability import describe_power
+    from nas.records.plan import hash_plan, read_plan
+    from nas.studies.plan import make_plan
+    from nas.studies.study import estimate_seconds
 
     console = _console(stderr=as_json)
     console.print("laying the design out and timing one training of each stratum")
@@ -762,7 +761,7 @@ def _progress(console: "Console", headline: str) -> "Iterator[Listener]":
 
 
 def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
-    from search_spaces.shown import show
+    from nas.records.shown import show
 
     name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
     if outcome.validation_accuracy is None:
@@ -775,23 +774,23 @@ def _candidate_line(candidate: "Candidate", outcome: "Outcome") -> str:
 
 
 def _read(run: Path) -> "Run":
-    from analysis.results import read_run
+    from analysis.data.results import read_run
 
     return read_run(run)
 
 
 def _write_report(run: Path) -> list[Path]:
-    from analysis.report import write_report
+    from analysis.report.report import write_report
 
     return write_report(run)
 
 
 def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
-    from analysis.final import list_exports, measure_final
-    from nas.candidate import NetworkConfig
-    from nas.checked import validate
-    from nas.export import export_folder
+    from analysis.comparisons.accuracy import list_exports, measure_final
+    from nas.export.export import export_folder
+    from nas.model.candidate import NetworkConfig
+    from nas.records.checked import validate
     from search_spaces.errors import NothingUsableError
     from search_spaces.pattern import ConnectionPattern
 
@@ -831,7 +830,7 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
 
 def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[str, Tensor] | None, dict[str, Any]]":
     """A pattern's trained weights, where they were kept, and what an export tells of its final trainings."""
-    from nas.final import find_weights
+    from nas.studies.final import find_weights
 
     names = ("n_seeds", "test_accuracy", "low", "high", "test_loss")
     told = {name: getattr(one, name) for name in names} | {"n_train": final.n_train, "n_test": final.n_test}
@@ -844,14 +843,14 @@ def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[
 
 def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
     """Train the best patterns and the named templates of each stratum anew, and measure them on the test images."""
-    from analysis.final import choose_patterns
-    from nas.candidate import TrainingConfig
-    from nas.checked import validate
-    from nas.config import SearchConfig
-    from nas.final import Chosen, run_final, settings_of_final
-    from nas.settings import mend_older, settle_config
-    from nas.study_config import StudyConfig
-    from search_spaces.files import FINAL
+    from analysis.comparisons.accuracy import choose_patterns
+    from nas.model.candidate import TrainingConfig
+    from nas.records.checked import validate
+    from nas.records.database import FINAL
+    from nas.settings.resume import mend_older, settle_config
+    from nas.settings.search import SearchConfig
+    from nas.settings.study import StudyConfig
+    from nas.studies.final import Chosen, run_final, settings_of_final
     from search_spaces.pattern import ConnectionPattern
 
     run = results.path
@@ -876,7 +875,7 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
 
 def _annotate(console: "Console", run: Path) -> None:
     """Show the head of the report as the study's note in optuna-dashboard, where that is installed."""
-    from nas.ledger import annotate
+    from nas.run.ledger import annotate
 
     text = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
     if not annotate(run, text):
@@ -884,8 +883,8 @@ def _annotate(console: "Console", run: Path) -> None:
 
 
 def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path) -> None:
-    from analysis.averages import average_patterns, summarise_status
-    from analysis.guessing import list_unlearned
+    from analysis.data.averages import average_patterns, summarise_status
+    from analysis.stats.guessing import list_unlearned
 
     for sentence in list_unlearned(results):
         console.print(sentence)
@@ -901,7 +900,7 @@ def _print_end(console: "Console", results: "Run", paths: list[Path], run: Path)
 
 
 def _print_written(console: "Console", paths: list[Path], following: list[Any]) -> None:
-    from search_spaces.shown import show
+    from nas.records.shown import show
 
     alike: dict[tuple[Path, str], list[Path]] = {}  # folders beside each other that hold files of the same names
     for folder in dict.fromkeys(path.parent for path in paths):
@@ -918,7 +917,7 @@ OURSELVES = ("python", "run_search.py")
 
 def _print_next(console: "Console", *words: object) -> None:
     """Print a command that can be copied."""
-    from search_spaces.shown import quote
+    from nas.records.shown import quote
 
     console.print(f"next: {' '.join(map(quote, words))}")
 
@@ -926,7 +925,7 @@ def _print_next(console: "Console", *words: object) -> None:
 @app.command()
 def status(run: RunOption, as_json: JsonOption = False) -> None:
     """How far a run is, whether it is being driven, and its best pattern so far."""
-    from nas.lock import find_driver
+    from nas.run.lock import find_driver
 
     driver = find_driver(run)  # first: what has ended when the ledger is read was told before
     results = _read(run)
@@ -941,7 +940,7 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
 
 def _summarise_networks(results: "Run", summary: dict[str, Any]) -> dict[str, Any]:
     """The summary of a comparison of networks, whose best is that of its report: several may share a pattern."""
-    from analysis.lineup import rank_networks
+    from analysis.comparisons.standing import rank_networks
 
     standings = rank_networks(results)
     summary = {"networks" if name == "patterns" else name: value for name, value in summary.items()}
@@ -955,9 +954,9 @@ def _summarise_networks(results: "Run", summary: dict[str, Any]) -> dict[str, An
 
 def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
     """What there is to do about a run, as the last line of its status."""
-    from analysis.averages import summarise_status
-    from nas.settings import command_of
-    from search_spaces.files import FINAL
+    from analysis.data.averages import summarise_status
+    from nas.records.database import FINAL
+    from nas.settings.resume import command_of
 
     console, run = _console(), results.path
     summary = summarise_status(results)
@@ -977,8 +976,8 @@ def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
 
 def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = None) -> None:
     """How far a run is; `told`: what else JSON says of it, its driver among it."""
-    from analysis.averages import summarise_status
-    from analysis.guessing import list_unlearned
+    from analysis.data.averages import summarise_status
+    from analysis.stats.guessing import list_unlearned
 
     summary = summarise_status(results)
     told = told or {}
@@ -1078,8 +1077,8 @@ def export(
                 f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
             )
         if final:
-            from analysis.guessing import list_unlearned
-            from search_spaces.files import FINAL
+            from analysis.stats.guessing import list_unlearned
+            from nas.records.database import FINAL
 
             _measure_finally(console, results, top, changes)
             results = _read(run)
@@ -1099,10 +1098,10 @@ def export(
 
 
 def _export_one(template: str | None, file: Path | None, folder: Path, flags: dict[str, Any]) -> "Exported":
-    from nas.export import export_folder
-    from nas.presets import find_preset
+    from nas.export.export import export_folder
+    from nas.model.presets import find_preset
+    from nas.records.template import read_pattern
     from search_spaces.budget import Budget, log_budget, parse_budget
-    from search_spaces.files import read_pattern
 
     given = None if file is None else read_pattern(file)
     network = _network_config(given, flags)
@@ -1126,8 +1125,8 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")]
 
 
 def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, max_out: int | None) -> "Budget":
-    from nas.candidate import NetworkConfig
-    from nas.checked import validate
+    from nas.model.candidate import NetworkConfig
+    from nas.records.checked import validate
     from search_spaces.budget import parse_budget
 
     depth = validate(NetworkConfig, {} if layers is None else {"layers": layers}).layers
@@ -1137,8 +1136,8 @@ def _capped_budget(budget: str | None, layers: int | None, max_in: int | None, m
 
 def _score_found(pattern: "ConnectionPattern", budget: "Budget", label: str | None) -> dict[str, Any]:
     """Score's row of a pattern in a network of default sizes, and its sources."""
-    from nas.candidate import Candidate, NetworkConfig
-    from nas.score import score_candidate
+    from nas.model.candidate import Candidate, NetworkConfig
+    from nas.model.score import score_candidate
 
     candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
     return {**score_candidate(candidate, budget, label), "sources": [list(inputs) for inputs in pattern.sources]}
@@ -1156,10 +1155,11 @@ def optimize(
     as_json: JsonOption = False,
 ) -> None:
     """The pattern of least mean backprop distance that a budget allows, with a certificate of how good it is."""
-    from nas.candidate import NetworkConfig
-    from nas.export import describe_export
-    from search_spaces.files import check_replaceable, format_template, write_atomic
-    from search_spaces.optimal import optimize as find_optimum
+    from nas.export.export import describe_export
+    from nas.model.candidate import NetworkConfig
+    from nas.records.safe_files import write_atomic
+    from nas.records.template import check_replaceable, format_template
+    from search_spaces.sampling.optimal import optimize as find_optimum
 
     if to is not None:
         check_replaceable(to)
@@ -1197,11 +1197,12 @@ def pattern_from_strengths(
     as_json: JsonOption = False,
 ) -> None:
     """The chain and the strongest connections of a pattern that a run trained: learned sparsity at a budget."""
-    from analysis.learning import learn_from_run
-    from nas.candidate import NetworkConfig
-    from nas.export import describe_export
+    from analysis.strengths.learning import learn_from_run
+    from nas.export.export import describe_export
+    from nas.model.candidate import NetworkConfig
+    from nas.records.safe_files import write_atomic
+    from nas.records.template import check_replaceable, format_template
     from search_spaces.budget import parse_budget
-    from search_spaces.files import check_replaceable, format_template, write_atomic
 
     if to is not None:
         check_replaceable(to)
@@ -1235,11 +1236,11 @@ def strengths(
     seed: Annotated[int | None, _option("Of one training. [default: the mean over all]", SPACE)] = None,
 ) -> None:
     """Connection strengths of a trained pattern: a table, DenseNet's heat map, and the arc diagram."""
-    from analysis.learning import select_trained
-    from analysis.plots import draw_png, draw_svg
-    from analysis.strength_plots import plot_strengths
-    from search_spaces.arcs import draw_arcs
-    from search_spaces.written import write_files
+    from analysis.page.figure_style import draw_png, draw_svg
+    from analysis.strengths.learning import select_trained
+    from analysis.strengths.plot import plot_strengths
+    from nas.records.written import write_files
+    from search_spaces.wiring.arcs import draw_arcs
 
     trained = select_trained(_read(run), pattern, seed)
     relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
@@ -1265,13 +1266,13 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if one is false."""
-    from nas.export import verify_template
-    from search_spaces.shown import show
+    from nas.export.export import verify_template
+    from nas.records.shown import show
 
     notes: list[str] = []
     file = path
     if path.is_dir():
-        from nas.apart import find_verifiable, verify_all
+        from nas.export.apart import find_verifiable, verify_all
 
         places = find_verifiable(path)
         found = verify_all(path, places, trust)
@@ -1307,13 +1308,13 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Patterns drawn from a band of distance crossed with a band of span, at an exact budget."""
-    from nas.candidate import NetworkConfig
-    from nas.export import export_pattern
-    from search_spaces.bounds import bound_mean
+    from nas.export.export import export_pattern
+    from nas.model.candidate import NetworkConfig
+    from nas.records.shown import show
     from search_spaces.distance import backprop_distance
     from search_spaces.errors import NothingUsableError
-    from search_spaces.sampling import Cell, farthest_pattern, sample_distinct
-    from search_spaces.shown import show
+    from search_spaces.sampling.bounds import bound_mean
+    from search_spaces.sampling.draw import Cell, farthest_pattern, sample_distinct
 
     spent = _capped_budget(budget, layers, None, None)
     cell = Cell(_parse_band("mean-bd", mean_bd), _parse_band("span", span), _parse_band("from-output", from_output))
@@ -1372,9 +1373,9 @@ def correlate(
     as_json: JsonOption = False,
 ) -> None:
     """The study's statistics on any table: rank correlations with intervals, permutation tests and noise ceiling."""
-    from analysis.tables import correlate_table
-    from analysis.wording import format_interval, format_p
-    from search_spaces.shown import quote, show
+    from analysis.correlate.table import correlate_table
+    from analysis.page.wording import format_interval, format_p
+    from nas.records.shown import quote, show
 
     rows = correlate_table(file, [name.strip() for name in measure.split(",")], outcome, group, pattern, seed)
     strata = rows[0]["strata"]
@@ -1461,12 +1462,13 @@ def compare_networks(
     flags = _settings_given(locals(), without=("run", "config", "network", "as_json"))
     flags["networks"] = tuple(network) if network else None
 
-    from nas.lock import lock_run
+    from nas.run.lock import lock_run
 
     with lock_run(run):  # see search
-        from nas.lineup import LineupConfig, run_lineup
-        from nas.settings import settle_config
-        from search_spaces.shown import show
+        from nas.records.shown import show
+        from nas.settings.comparison import LineupConfig
+        from nas.settings.resume import settle_config
+        from nas.studies.comparison import run_lineup
 
         settings = settle_config(run, config, flags, LineupConfig)
         headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
@@ -1481,8 +1483,7 @@ def compare_networks(
 
 
 def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
-    from analysis.lineup import rank_networks
-    from analysis.lineup_sections import (
+    from analysis.comparisons.networks import (
         COSTS,
         RESULTS,
         describe_lineup,
@@ -1491,6 +1492,7 @@ def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
         learn_lineup,
         summarise_lineup,
     )
+    from analysis.comparisons.standing import rank_networks
 
     results = _read(run)
     standings = rank_networks(results)
@@ -1544,18 +1546,18 @@ def compare_strategies(
     as_json: JsonOption = False,
 ) -> None:
     """Replay search strategies on a table of trainings: regret against trainings, beside random search."""
-    from analysis.exhaustive import OUTCOME, describe_provenance, read_exhaustive
-    from analysis.regret import measure_regret
-    from analysis.reliability import measure_reliability
-    from analysis.searches import Searches
-    from search_spaces.shown import show
+    from analysis.replays.regret import measure_regret
+    from analysis.replays.searches import Searches
+    from analysis.replays.table import OUTCOME, describe_provenance, read_exhaustive
+    from analysis.stats.reliability import measure_reliability
+    from nas.records.shown import show
 
     held = read_exhaustive(table)
     console = _console(stderr=as_json)
     if held.provenance is not None:
         console.print(f"{show(table)}: {describe_provenance(held.provenance)}")
 
-    from nas.replay import ReplayPlan, choose_n_visible, replay
+    from nas.search.replay import ReplayPlan, choose_n_visible, replay
 
     n_seeds = len(held.seeds)
     plan = ReplayPlan(
@@ -1593,9 +1595,9 @@ def _counter(console: "Console", doing: str, total: int) -> "Iterator[Callable[[
 
 
 def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
-    from analysis.plots import draw_png, draw_svg
-    from analysis.regret_plots import plot_regret
-    from search_spaces.written import write_files
+    from analysis.page.figure_style import draw_png, draw_svg
+    from analysis.replays.plot import plot_regret
+    from nas.records.written import write_files
 
     figure = plot_regret(regrets.curves, caption)
     files: dict[str, str | bytes] = {
@@ -1609,7 +1611,7 @@ def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
 
 def _print_regret(console: "Console", regrets: "Regrets", caption: str, seeds: tuple[int, int], as_json: bool) -> None:
     """The curves at some numbers of trainings; then what noise lets see, and each strategy's verdict."""
-    from analysis.regret import describe_comparison, describe_noise, tabulate_regret
+    from analysis.replays.regret import describe_comparison, describe_noise, tabulate_regret
 
     rows = tabulate_regret(regrets)
     if as_json:
@@ -1652,10 +1654,10 @@ def bench(
     """
     console = _console(stderr=as_json)
     with console.status("loading"):
-        from nas.bench_workers import measure_ceilings, start_workers
-        from nas.benchmark import advise, compare_engines, list_contests
-        from nas.machine import resolve_device, resolve_workers
-        from nas.native import write_advice
+        from nas.bench.benchmark import advise, compare_engines, list_contests
+        from nas.bench.workers import measure_ceilings, start_workers
+        from nas.engines.native import write_advice
+        from nas.settings.machine import resolve_device, resolve_workers
     resolved = resolve_device(_plain(device) or "auto")
     n_workers = 1 if resolved == "cuda" else resolve_workers("auto", resolved)
     shapes, engines = list_contests(resolved, quick)
@@ -1678,8 +1680,8 @@ def bench(
 
 
 def _print_machine(console: "Console", device: str, n_workers: int, ceilings: "Ceilings") -> None:
-    from nas.environment import describe_versions
-    from nas.run_directory import name_device
+    from nas.records.environment import describe_versions
+    from nas.run.directory import name_device
 
     versions = describe_versions(("torch",))
     console.print(
@@ -1722,7 +1724,7 @@ def _print_engines(console: "Console", rows: "list[Row]", ceilings: "Ceilings") 
 
 def main() -> None:
     """Run the command line; errors go to standard error, each class with its exit code."""
-    from search_spaces.shown import find_output_error, guard_outputs
+    from nas.records.shown import find_output_error, guard_outputs
 
     guard_outputs()
     debug = "--debug" in sys.argv
@@ -1757,7 +1759,7 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001  the signal 
 
 def _show_message(text: str) -> str:
     """Return a message as shown: its list of settings has lines of its own, any other break of a line is a name's."""
-    from search_spaces.shown import show
+    from nas.records.shown import show
 
     return "\n  - ".join(map(show, text.split("\n  - ")))
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.exhaustive import read_exhaustive
-from analysis.results import REQUIRED, Run, read_run
-from nas.config import RUNNING
+from analysis.data.results import REQUIRED, Run, read_run
+from analysis.replays.table import read_exhaustive
+from nas.records.safe_files import format_json, write_atomic
+from nas.settings.search import RUNNING
 from search_spaces.errors import InputError
-from search_spaces.files import format_json, write_atomic
 
 COLUMNS = [*REQUIRED, "template", "validation_accuracy", "validation_loss", "sources"]
 DIGITS = {"mean_bd": 6, "span": 6, "validation_accuracy": 6, "validation_loss": 5}

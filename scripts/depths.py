@@ -8,21 +8,51 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from analysis.plots import draw_svg, plot_depths
-from search_spaces.bounds import bound_mean
+from analysis.page.figure_style import COLOURS, FAINT, GREY, INK, draw_svg, floats, new_figure, style_axes
+from analysis.study.search_plots import _label_ends
+from nas.records.safe_files import write_atomic
 from search_spaces.budget import log_budget
 from search_spaces.distance import backprop_distance
-from search_spaces.files import write_atomic
-from search_spaces.kernels import batch_distances
-from search_spaces.optimal import optimize
-from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.sampling.bounds import bound_mean
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.sampling.kernels import batch_distances
+from search_spaces.sampling.optimal import optimize
+from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
 
 DOCS = Path(__file__).parents[1] / "docs"
 DEPTHS = (*range(8, 31), 36, 40, 46, 52, 64, 80, 100)
 TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
 N_UNIFORM = 500
+
+
+def plot_depths(depths: pd.DataFrame) -> Figure:
+    """Mean BD against depth at one budget, as multiples of the proven bound.
+
+    Args:
+        depths: one row a depth: layers, bound, and mean BDs log, nearest_log_i, evenly_log_i, random and optimum.
+    """
+    figure = new_figure(3.6)
+    axes = figure.subplots()
+    style_axes(axes)
+    axes.set(xlabel="layers", ylabel="mean BD / proven bound", xscale="log")
+    axes.set_xticks([8, 12, 24, 52, 100], ["8", "12", "24", "52", "100"])
+    axes.minorticks_off()
+    names = {"nearest_log_i": "nearest", "log": "log (V1)", "evenly_log_i": "evenly", "random": "random (median)"}
+    colours = dict(zip(names, COLOURS, strict=False)) | {"random": GREY, "optimum": INK}
+    ends = []
+    for column, name in (names | {"optimum": "optimum found"}).items():
+        shares = floats(depths[column] / depths["bound"])
+        axes.plot(
+            floats(depths["layers"]), shares, color=colours[column], linewidth=2.4 if column == "optimum" else 1.6
+        )
+        ends.append((floats(depths["layers"])[-1], shares[-1], name, colours[column]))
+    axes.axhline(1.0, color=FAINT, linestyle="--", linewidth=1)
+    axes.set_ylim(0.96, None)
+    _label_ends(axes, ends)
+    return figure
 
 
 def main() -> None:

@@ -9,12 +9,13 @@ import statistics
 import time
 from collections.abc import Callable
 
-from search_spaces.annealing import SUM_BD, Bands, State, anneal
-from search_spaces.bounds import bound_sum
 from search_spaces.budget import log_budget
 from search_spaces.distance import backprop_distance
-from search_spaces.kernels import batch_distances, pack_patterns
-from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.sampling.annealing import SUM_BD, Bands, State, anneal
+from search_spaces.sampling.bounds import bound_sum
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.sampling.kernels import batch_distances, pack_patterns
+from search_spaces.seeds import derive_generator
 
 N_ROUNDS = 9  # the first is dropped
 N_BATCH, N_NETWORKX, N_MOVES = 20_000, 50, 500_000

@@ -25,17 +25,18 @@ from typing import Any
 import torch
 from gpu_race import N_ROUNDS, Race, Row, read_seen, restore_seen, tabulate, watch_card
 
-from nas.benchmark import GATE_TF32
-from nas.candidate import Candidate, TrainingConfig
-from nas.contestants import Shape
-from nas.data import split_data
-from nas.environment import describe_versions
-from nas.readers import load_data
-from nas.stepping import Engine
-from nas.train import Member, train_cohort
+from nas.bench.benchmark import GATE_TF32
+from nas.bench.contestants import Shape
+from nas.data.readers import load_data
+from nas.data.splits import split_data
+from nas.model.candidate import Candidate, TrainingConfig
+from nas.records.environment import describe_versions
+from nas.records.safe_files import write_atomic
+from nas.training.stepping import Engine
+from nas.training.train import Member, train_cohort
 from search_spaces.budget import parse_budget
-from search_spaces.files import write_atomic
-from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("bfloat16", "study", "precision", "search", "float32")  # the order in which they are measured

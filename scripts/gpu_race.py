@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 
-from nas.bench_workers import N_GATE_STEPS, Workers, start_workers
-from nas.benchmark import GATE, GATE_TF32, PASSES, is_ours
-from nas.contestants import (
+from nas.bench.benchmark import GATE, GATE_TF32, PASSES, is_ours
+from nas.bench.contestants import (
     CAPTURED,
     COMPILED,
     EAGER,
@@ -31,10 +30,12 @@ from nas.contestants import (
     prepare,
     prepare_cohort,
 )
-from nas.cost import predict_cost
-from nas.stepping import N_WARM_UP, Engine
+from nas.bench.workers import N_GATE_STEPS, Workers, start_workers
+from nas.model.cost import predict_cost
+from nas.training.stepping import N_WARM_UP, Engine
 from search_spaces.budget import parse_budget
-from search_spaces.sampling import derive_generator, sample_uniform
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 
 N_ROUNDS = 7  # the first is dropped
 N_UNWATCHED = 3  # steps between two looks at the clock

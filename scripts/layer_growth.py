@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.bench_workers import start_workers
-from nas.contestants import CHANNELS_LAST, FUSED, Shape, prepare
-from nas.environment import describe_versions
-from nas.memory import measure_kept_bytes
-from nas.network import build_network
-from search_spaces.files import write_atomic
+from nas.bench.contestants import CHANNELS_LAST, FUSED, Shape, prepare
+from nas.bench.memory import measure_kept_bytes
+from nas.bench.workers import start_workers
+from nas.model.network import build_network
+from nas.records.environment import describe_versions
+from nas.records.safe_files import write_atomic
 
 DOCS = Path(__file__).parents[1] / "docs"
 LAYERS = (12, 24, 50, 100)

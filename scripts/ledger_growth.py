@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from nas.config import SearchConfig
-from nas.environment import describe_versions
-from nas.executors import Job, Trainer
-from nas.readers import load_data
-from nas.run_directory import execute, hold_run, open_ledger
-from nas.search import Search, count_asked
-from nas.train import Outcome
-from search_spaces.files import write_atomic
-from search_spaces.sampling import derive_generator
+from nas.data.readers import load_data
+from nas.records.environment import describe_versions
+from nas.records.safe_files import write_atomic
+from nas.run.directory import execute, hold_run, open_ledger
+from nas.search.loop import Search, count_asked
+from nas.settings.search import SearchConfig
+from nas.training.train import Outcome
+from nas.workers.jobs import Job
+from nas.workers.trainer import Trainer
+from search_spaces.seeds import derive_generator
 
 DOCS = Path(__file__).parents[1] / "docs"
 STRATEGIES = ("random", "tpe", "evolve")
@@ -99,7 +100,7 @@ def measure(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
             execute(search, FakeTrainer(data, config, run, clock=clock), check_stop, n_candidates)
         searched = clock.read()
         assert search.n_finished == n_candidates
-        from analysis.report import write_report
+        from analysis.report.report import write_report
 
         write_report(run)
         reported = clock.read()

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.candidate import Candidate, NetworkConfig
-from nas.cost import predict_activation_bytes
-from nas.environment import describe_versions
-from nas.memory import measure_kept_bytes, measure_peak_bytes
-from nas.network import build_network
-from search_spaces.files import write_atomic
+from nas.bench.memory import measure_kept_bytes, measure_peak_bytes
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.cost import predict_activation_bytes
+from nas.model.network import build_network
+from nas.records.environment import describe_versions
+from nas.records.safe_files import write_atomic
 from search_spaces.templates import find_template
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -79,7 +79,8 @@ def format_table(rows: list[dict[str, object]], device: str) -> str:
         "# Memory of a training step against depth",
         "",
         f"MiB, {what}, of one step on {BATCH} images of 3x32x32 in float32: three blocks, growth 16, no bottleneck; "
-        f"{where}, torch {versions['torch']}; by `scripts/memory.py`. In brackets what `nas/cost.py` predicts. The "
+        f"{where}, torch {versions['torch']}; by `scripts/memory.py`. In brackets what `nas/model/cost.py` predicts. "
+        "The "
         "last column is the slope of log memory on log layers, 32 to 64 layers a block: 2 is quadratic, 1 linear.",
         "",
         "| network | mode | " + " | ".join(f"3 x {layers}" for layers in LAYERS) + " | slope |",

@@ -8,12 +8,14 @@ import time
 
 import torch
 
-from nas.candidate import Candidate
-from nas.config import SearchConfig
-from nas.executors import Job, StopFlag, Trainer, run_serial
-from nas.ray_executor import run_ray
-from nas.readers import load_data
-from nas.train import Outcome
+from nas.data.readers import load_data
+from nas.model.candidate import Candidate
+from nas.settings.search import SearchConfig
+from nas.training.train import Outcome
+from nas.workers.jobs import Job
+from nas.workers.ray_executor import run_ray
+from nas.workers.stop import StopFlag
+from nas.workers.trainer import Trainer, run_serial
 from search_spaces.templates import TEMPLATES
 
 N_ROUNDS = 6  # the first is dropped

@@ -18,17 +18,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.document import Picture, format_markdown
-from analysis.findings import find, summarise
-from analysis.guessing import read_guessing
-from analysis.lineup import rank_networks
-from analysis.lineup_sections import build_lineup, learn_lineup
-from analysis.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
-from analysis.sections import build_blocks
-from nas.data import find_largest_class
-from nas.readers import load_data
-from search_spaces.files import format_json, write_atomic
-from search_spaces.plans import read_plan
+from analysis.comparisons.networks import build_lineup, learn_lineup
+from analysis.comparisons.standing import rank_networks
+from analysis.data.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
+from analysis.page.document import Picture, format_markdown
+from analysis.report.findings import find, summarise
+from analysis.report.sections import build_blocks
+from analysis.stats.guessing import read_guessing
+from nas.data.readers import load_data
+from nas.data.splits import find_largest_class
+from nas.records.plan import read_plan
+from nas.records.safe_files import format_json, write_atomic
 
 BALANCED = {"fashion-mnist": 0.1}  # share of the largest class, where the data are not at hand
 NO_CURVES = "This study holds no learning curves."

@@ -27,15 +27,15 @@ SETTINGS = "--layers 24 --growth 4 --train-examples 300 --epochs 9 --trials 24 -
 EXECUTOR = "Ray's executor"
 # What a call counts as, and the name by which its caller finds it, once the module there is loaded.
 CALLS = {
-    "nas.settings:settle_config": "settings and data",
-    "nas.search:prepare_data": "settings and data",
-    "nas.search:check_patterns": "settings and data",
-    "nas.search:open_ledger": "opening the ledger",
-    "nas.search:Search.ask": "proposals and ledger",
-    "nas.search:Search.tell": "proposals and ledger",
-    "nas.executors:train_cohort": "trainings",
-    "nas.ray_executor:start_ray": "Ray's start",
-    "nas.ray_executor:_fit": EXECUTOR,
+    "nas.settings.resume:settle_config": "settings and data",
+    "nas.search.loop:prepare_data": "settings and data",
+    "nas.search.loop:check_patterns": "settings and data",
+    "nas.search.loop:open_ledger": "opening the ledger",
+    "nas.search.loop:Search.ask": "proposals and ledger",
+    "nas.search.loop:Search.tell": "proposals and ledger",
+    "nas.workers.trainer:train_cohort": "trainings",
+    "nas.workers.ray_executor:start_ray": "Ray's start",
+    "nas.workers.ray_executor:_fit": EXECUTOR,
     "ray:shutdown": "Ray's end",
     "run_search:_read": "report",
     "run_search:_write_report": "report",
@@ -184,7 +184,9 @@ def divide_executor(seconds: dict[str, float], marks: dict[str, list[float]], n_
 
 def format_table(found: dict[int, list[dict[str, float]]], more: list[str]) -> str:
     """Markdown: seconds and shares by row, medians over the rounds, for each number of workers."""
-    from nas.environment import describe_versions  # not above: the process that is watched is to import it itself
+    from nas.records.environment import (
+        describe_versions,  # not above: the process that is watched is to import it itself
+    )
 
     totals = {n: [sum(one.values()) for one in rounds] for n, rounds in found.items()}
     shares = {
@@ -247,7 +249,7 @@ def main() -> None:
     table = format_table({n: [one[n] for one in rounds] for n in numbers}, given.more)
     print(table)  # noqa: T201
     if given.write:
-        from search_spaces.files import write_atomic
+        from nas.records.safe_files import write_atomic
 
         write_atomic(DOCUMENT, table)
 

@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas.bench_workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, start_workers
-from nas.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
-from nas.contestants import N_GROUPED
-from nas.environment import describe_versions
-from nas.machine import resolve_workers
-from search_spaces.files import write_atomic
+from nas.bench.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
+from nas.bench.contestants import N_GROUPED
+from nas.bench.workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, start_workers
+from nas.records.environment import describe_versions
+from nas.records.safe_files import write_atomic
+from nas.settings.machine import resolve_workers
 
 DOCS = Path(__file__).parents[1] / "docs"
 

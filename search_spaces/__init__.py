@@ -1,0 +1,1 @@
+"""Which patterns exist, and how far apart their layers are."""

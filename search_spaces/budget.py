@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.templates import log_in_degree
+
+
+def log_in_degree(layer: int) -> int:
+    """floor(log2 layer) + 1: how many sources i - 2^k >= 0 a layer i has.
+
+    >>> [log_in_degree(i) for i in (1, 2, 3, 4, 8)]
+    [1, 2, 2, 3, 4]
+    """
+    return layer.bit_length()
+
 
 FORMS = "log, total:E (as total:94) or layers:d1,d2,... (one in-degree a layer); ;max-in:K and ;max-out:K may follow"
 MAX_DIGITS = 9  # of a cap; Python reads none of more than 4300

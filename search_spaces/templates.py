@@ -1,241 +1,63 @@
 """The named rules, each with its source."""
 
-import itertools
-import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
 
+from search_spaces.budget import Budget, log_in_degree
 from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES, fit_family
 from search_spaces.pattern import ConnectionPattern
-
-Sources = tuple[tuple[int, ...], ...]
-LayerRule = Callable[[int, int], Iterable[int]]  # (layer, depth) -> candidate sources, those below 0 dropped
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A named rule that gives a pattern for every depth.
-
-    Args:
-        name: as on the command line.
-        origin: where the rule comes from.
-        sources_at: depth -> the inputs of layers 1..depth.
-        inputs_after: depth -> what layer depth + 1 would read; the transition policy `rule` reads it.
-        max_depth: the deepest it exists for, None for no limit.
-    """
-
-    name: str
-    origin: str
-    sources_at: Callable[[int], Sources]
-    inputs_after: Callable[[int], tuple[int, ...]]
-    max_depth: int | None = None
-
-    def build(self, depth: int) -> ConnectionPattern:
-        """The template's pattern over `depth` layers.
-
-        Raises:
-            InputError: it does not exist for that depth.
-        """
-        if self.max_depth is not None and depth > self.max_depth:
-            raise InputError(f"template {self.name} exists up to {self.max_depth} layers, not for {depth}")
-        return ConnectionPattern(depth, self.sources_at(depth))
-
+from search_spaces.rules import (
+    MAX_SEARCHED_DEPTH,
+    Sources,
+    Template,
+    _by_block,
+    _by_layer,
+    _chain,
+    _dense,
+    _evenly,
+    _half,
+    _half_and_log,
+    _harmonic,
+    _log,
+    _log_base,
+    _log_depth,
+    _loglog,
+    _nearest,
+    _odd_even,
+    midpoint,
+)
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 
 # --- the number of inputs of a layer -----------------------------------------------------------------------------
-
-
-def log_in_degree(layer: int) -> int:
-    """floor(log2 layer) + 1: how many sources i - 2^k >= 0 a layer i has.
-
-    >>> [log_in_degree(i) for i in (1, 2, 3, 4, 8)]
-    [1, 2, 2, 3, 4]
-    """
-    return layer.bit_length()
-
-
-def _log_depth(layer: int, depth: int) -> int:
-    """floor(log2(L + 1)) + 1 inputs for every layer: what the Log-DenseNet authors' code runs."""
-    return (depth + 1).bit_length()
 
 
 # --- rules that decide layer by layer ----------------------------------------------------------------------------
 
 
-def _dense(layer: int, depth: int) -> Iterable[int]:
-    return range(layer)
-
-
-def _chain(layer: int, depth: int) -> Iterable[int]:
-    return (layer - 1,)
-
-
-def _log(layer: int, depth: int) -> Iterable[int]:
-    return (layer - 2**k for k in range(layer.bit_length()))
-
-
-def _nearest(n_inputs: Callable[[int, int], int]) -> LayerRule:
-    return lambda layer, depth: range(layer - n_inputs(layer, depth), layer)
-
-
-def _evenly(n_inputs: Callable[[int, int], int]) -> LayerRule:
-    def rule(layer: int, depth: int) -> Iterable[int]:
-        m = n_inputs(layer, depth)
-        return (layer - 1 - (k * layer) // m for k in range(m))
-
-    return rule
-
-
-def _odd_even(layer: int, depth: int) -> Iterable[int]:
-    return range(layer - 1, -1, -2)
-
-
-def _half(layer: int, depth: int) -> int:
-    return (layer - 1) // 2 + 1
-
-
-def _half_and_log(layer: int, depth: int) -> Iterable[int]:
-    start = layer - _half(layer, depth)
-    sources = list(range(start, layer))
-    while start > 0:
-        start = (start - 1) // 2
-        sources.append(start)
-    return sources
-
-
-def _harmonic(layer: int, depth: int) -> Iterable[int]:
-    return (layer - 2**k for k in range(layer.bit_length()) if layer % 2**k == 0)
-
-
-def _log_base(base: Fraction, coefficient: Fraction) -> LayerRule:
-    def rule(layer: int, depth: int) -> Iterable[int]:
-        power = Fraction(1)
-        # max: layer L+1, which a transition stands for, is read as in a block that holds it.
-        while power <= max(depth, layer) * coefficient:
-            yield layer - 1 - math.floor((power - 1) / coefficient)
-            power *= base
-
-    return rule
-
-
 # --- rules that decide for the whole block -----------------------------------------------------------------------
-
-
-def _midpoint(depth: int) -> Sources:
-    """Minimal connections at maximum distance 2: all below a middle hub feed it, all above read it; recurse."""
-    sources: list[set[int]] = [set() for _ in range(depth + 1)]
-
-    def connect(first: int, last: int) -> None:
-        if first >= last:
-            return
-        hub = (first + last) // 2
-        for layer in range(hub + 1, last + 1):
-            sources[layer].add(hub)
-        sources[hub].update(range(first, hub))
-        connect(first, hub - 1)
-        connect(hub + 1, last)
-
-    connect(0, depth)
-    return _as_sources(sources)
-
-
-def _loglog(depth: int) -> Sources:
-    return _as_sources(_connect_keys(depth, ()))
-
-
-def _connect_keys(depth: int, more_keys: Iterable[int]) -> list[set[int]]:
-    """Key layers every floor(sqrt(length)) layers read all earlier keys; recurse between neighbouring keys.
-
-    Args:
-        more_keys: layers that are keys of the whole, beside the usual ones.
-
-    Returns:
-        Inputs by layer; those of 0 mean nothing.
-    """
-    sources: list[set[int]] = [{layer - 1} for layer in range(depth + 1)]
-
-    def connect(first: int, last: int, more_keys: Iterable[int] = ()) -> None:
-        length = last - first + 1
-        if length <= 2:
-            return
-        keys = sorted({first, *range(last, first - 1, -math.isqrt(length)), *more_keys})
-        for n_earlier, layer in enumerate(keys):
-            sources[layer].update(keys[:n_earlier])
-        for key, next_key in itertools.pairwise(keys):
-            for layer in range(key + 1, next_key):
-                sources[layer].add(key)
-            connect(key, next_key)
-
-    connect(0, depth, more_keys)
-    return sources
-
-
-MIN_LOGLOG_INPUTS = 4  # as wide as a bottleneck is
-
-
-def loglog_across(depths: Sequence[int]) -> ConnectionPattern:
-    """LogLog-DenseNet's pattern over several blocks (arXiv:1711.00002, and its authors' code).
-
-    The rule `loglog` over the layers of all blocks, with each block's last layer a key. A layer of fewer than
-    MIN_LOGLOG_INPUTS inputs also reads the layers 1, 2, 4, 8, ... before it, nearest first, then the nearest others,
-    until it has so many; the authors' code stops at the former, which layers 4 to 7 may run out of.
-
-    Args:
-        depths: layers of each block.
-
-    >>> [len(inputs) for inputs in loglog_across((4, 4)).sources]
-    [1, 2, 3, 4, 4, 4, 4, 6]
-    """
-    depth = sum(depths)
-    sources = _connect_keys(depth, itertools.accumulate(depths))
-    for layer, inputs in enumerate(sources):
-        powers = [layer - 2**k for k in range(layer.bit_length())]
-        for source in (*powers, *range(layer - 1, -1, -1)):
-            if len(inputs) < MIN_LOGLOG_INPUTS:
-                inputs.add(source)
-    return ConnectionPattern(depth, _as_sources(sources))
 
 
 def _greedy(depth: int) -> Sources:
     from search_spaces.budget import log_budget  # both import this module
-    from search_spaces.optimal import row_greedy
+    from search_spaces.sampling.optimal import row_greedy
 
     return row_greedy(log_budget(depth)).sources
 
 
 def _annealed(depth: int) -> Sources:
-    from search_spaces.optimal import anneal_template
+    from search_spaces.sampling.optimal import anneal_template
 
     return anneal_template(depth).sources
 
 
-def _as_sources(sets: list[set[int]]) -> Sources:
-    return tuple(tuple(sorted(inputs)) for inputs in sets[1:])
-
-
 # --- the registry ------------------------------------------------------------------------------------------------
 
-MAX_SEARCHED_DEPTH = 256  # of templates that are searched for: under a second at 52 layers, some seconds there
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
 DENSENET_INTERVIEW = "DenseNet authors' interview"
-
-
-def _by_layer(name: str, origin: str, rule: LayerRule) -> Template:
-    def inputs(layer: int, depth: int) -> tuple[int, ...]:
-        return tuple(sorted({layer - 1, *(source for source in rule(layer, depth) if source >= 0)}))
-
-    return Template(
-        name,
-        origin,
-        sources_at=lambda depth: tuple(inputs(layer, depth) for layer in range(1, depth + 1)),
-        inputs_after=lambda depth: inputs(depth + 1, depth),
-    )
-
-
-def _by_block(name: str, origin: str, rule: Callable[[int], Sources], max_depth: int | None = None) -> Template:
-    return Template(name, origin, rule, inputs_after=lambda depth: rule(depth + 1)[-1], max_depth=max_depth)
 
 
 TEMPLATES = {
@@ -254,7 +76,7 @@ TEMPLATES = {
         _by_layer("half_and_log", LOG_DENSENET_CODE, _half_and_log),
         _by_block("loglog", LOG_DENSENET, _loglog),
         _by_layer("harmonic", "HarDNet, arXiv:1909.00948", _harmonic),
-        _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", _midpoint),
+        _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", midpoint),
         _by_block("greedy", "ours, at budget log: optimal.row_greedy", _greedy, MAX_SEARCHED_DEPTH),
         _by_block("annealed", "ours, at budget log: optimal.anneal_template", _annealed, MAX_SEARCHED_DEPTH),
     )
@@ -300,3 +122,41 @@ def _parse_log(name: str) -> tuple[Fraction, Fraction]:
             "decimals or fractions of at most four digits before the point"
         )
     return base, coefficient
+
+
+def build_named(name: str, budget: Budget) -> ConnectionPattern:
+    """The pattern that a name on the command line stands for, at the budget's depth.
+
+    Args:
+        name: a template's, a family's, or `random:SEED` for a uniform draw; only the latter two spend the budget.
+        budget: of the draw, and what a family is fitted to.
+
+    Raises:
+        InputError: there is nothing of that name.
+
+    >>> build_named("random:7", Budget(6, total=10)).n_connections
+    10
+    """
+    if name in FAMILIES:
+        return fit_family(name, budget)
+    if not name.startswith("random:"):
+        return find_template(name).build(budget.depth)
+    try:
+        seed = int(name.removeprefix("random:"))
+    except ValueError:
+        raise InputError(f"template {name!r}: the seed is a whole number, as in random:7") from None
+    return sample_uniform(budget, derive_generator(seed, "random template"))
+
+
+def iterate_templates(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]:
+    """The named templates that spend exactly this budget; of two that give one pattern, the first name.
+
+    >>> [name for name, _ in iterate_templates(Budget(24, total=94))]
+    ['log', 'nearest_log_i', 'evenly_log_i', 'greedy', 'annealed']
+    """
+    seen = set()
+    for name in list_templates(budget.depth):
+        pattern = TEMPLATES[name].build(budget.depth)
+        if budget.is_met_by(pattern) and pattern.key not in seen:
+            seen.add(pattern.key)
+            yield name, pattern

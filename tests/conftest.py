@@ -3,26 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nas.config import SearchConfig
-
-ROOT = Path(__file__).parents[1]
-SMALL: dict[str, Any] = {
-    "layers": 5,
-    "trials": 2,
-    "seeds": 2,
-    "epochs": 1,
-    "train_examples": 64,
-    "workers": 1,
-    "device": "cpu",
-}
-
-CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+from nas.settings.search import SearchConfig
+from tests.support.small import ROOT, SMALL, CommandLine
 
 
 def pytest_configure() -> None:
@@ -74,7 +61,7 @@ def small_config() -> SearchConfig:
 @pytest.fixture(scope="session")
 def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained network in all its forms; made once, so not to be changed."""
-    from exported import export
+    from tests.support.exported import export
 
     return export(tmp_path_factory.mktemp("exported")).folder
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from driving import HALVING, load_trials
 
-from nas.config import SearchConfig
-from nas.executors import Job, Trainer
-from nas.readers import load_data
-from nas.run_directory import hold_run, open_ledger
-from nas.search import Search, count_asked
-from search_spaces.records import HASH
+from nas.data.readers import load_data
+from nas.records.trial import HASH
+from nas.run.directory import hold_run, open_ledger
+from nas.search.loop import Search, count_asked
+from nas.settings.search import SearchConfig
+from nas.workers.jobs import Job
+from nas.workers.trainer import Trainer
+from tests.support.driving import HALVING, load_trials
 
 DIGITS = load_data("digits", None)
 SETTINGS = {**HALVING, "trials": 4, "seeds": 2, "deterministic": True}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driving import HALVING, list_leftovers, load_results, search_undisturbed, start
 
-from nas.folders import replace_folder
+from nas.export.folders import replace_folder
+from tests.support.driving import HALVING, list_leftovers, load_results, search_undisturbed, start
 
 KIB = 1024
 

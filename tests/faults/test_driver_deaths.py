@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import TINY, Acknowledged, Driver, list_leftovers, load_results, load_trials, start
+
+from tests.support.driving import TINY, Acknowledged, Driver, list_leftovers, load_results, load_trials, start
 
 N_KILLS = int(os.environ.get("KILLS", 6))
 WAYS: dict[str, dict[str, Any]] = {

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-from nas.lock import lock_run
+from nas.run.lock import lock_run
+from tests.support.small import ROOT
 
 
 @pytest.mark.parametrize("n_rounds", [1, pytest.param(10, marks=pytest.mark.slow)])

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, search_undisturbed, start
+
+from tests.support.driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, search_undisturbed, start
 
 
 @pytest.mark.parametrize("n_kills", [8, pytest.param(100, marks=pytest.mark.slow)])

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from driving import load_trials
+
+from tests.support.driving import load_trials
+from tests.support.small import ROOT
 
 pytest.importorskip("ray")
 SEARCH = (

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from driving import load_trials
+
+from tests.support.driving import load_trials
+from tests.support.small import ROOT
 
 # A cluster in a process of its own: it says its address, kills its second node when told to, and ends with its input.
 CLUSTER = """
@@ -162,7 +163,7 @@ def _copy_sources(folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["changed", "older"])
 def test_a_node_of_another_version_is_refused_before_anything_is_trained(tmp_path: Path, kind: str) -> None:
     other = _copy_sources(tmp_path / "other")
-    changed = other / "nas" / ("train.py" if kind == "changed" else "worker_identity.py")
+    changed = other / "nas" / ("training/train.py" if kind == "changed" else "workers/identity.py")
     if kind == "changed":
         changed.write_text(changed.read_text().replace("WARM_UP_SHARE = 0.", "WARM_UP_SHARE = 0.0"))
     else:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import TINY, load_trials
 
-from nas.config import SearchConfig
-from nas.executors import Job, LostDeviceError, Trainer
-from nas.settings import settle_config
-from nas.train import Outcome
+from nas.settings.resume import settle_config
+from nas.settings.search import SearchConfig
+from nas.training.train import Outcome
+from nas.workers.jobs import Job, LostDeviceError
+from nas.workers.trainer import Trainer
 from search_spaces.errors import MachineError
+from tests.support.driving import TINY, load_trials
 
-ray_executor = pytest.importorskip("nas.ray_executor")
+ray_executor = pytest.importorskip("nas.workers.ray_executor")
 ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 
 
@@ -53,12 +54,12 @@ class UnluckyTrainer(Trainer):
 def test_a_worker_killed_hanging_or_out_of_memory_costs_one_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nas.search
+    import nas.search.loop
 
-    monkeypatch.setattr(nas.search, "Trainer", UnluckyTrainer)
+    monkeypatch.setattr(nas.search.loop, "Trainer", UnluckyTrainer)
     run = tmp_path / "run"
     settings = {**TINY, "trials": 1, "seeds": 4, "epochs": 1, "templates": False, "workers": 2, "trial_timeout": 20.0}
-    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]
@@ -87,12 +88,12 @@ class GpuTrainer(Trainer):
 
 @pytest.mark.slow
 def test_a_worker_whose_gpu_fails_makes_room_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nas.search
+    import nas.search.loop
 
-    monkeypatch.setattr(nas.search, "Trainer", GpuTrainer)
+    monkeypatch.setattr(nas.search.loop, "Trainer", GpuTrainer)
     settings = {**TINY, "trials": 3, "seeds": 1, "epochs": 1, "templates": False, "workers": 2}
     run = tmp_path / "run"
-    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
     lost = [trial.user_attrs.get("attempts", {}).get("lost", []) for trial in trials]
@@ -109,13 +110,13 @@ class HelplessTrainer(Trainer):
 
 @pytest.mark.slow
 def test_a_gpu_that_cannot_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nas.search
+    import nas.search.loop
 
-    monkeypatch.setattr(nas.search, "Trainer", HelplessTrainer)
+    monkeypatch.setattr(nas.search.loop, "Trainer", HelplessTrainer)
     settings = {**TINY, "trials": 3, "seeds": 1, "epochs": 1, "templates": False, "workers": 2}
     run = tmp_path / "run"
     with pytest.raises(MachineError, match="does not run on this GPU"):
-        nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+        nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     assert "FAIL" not in {trial.state.name for trial in load_trials(run)}
 
 
@@ -132,12 +133,12 @@ class FragileTrainer(Trainer):
 
 @pytest.mark.slow
 def test_who_died_with_a_cohort_is_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nas.search
+    import nas.search.loop
 
-    monkeypatch.setattr(nas.search, "Trainer", FragileTrainer)
+    monkeypatch.setattr(nas.search.loop, "Trainer", FragileTrainer)
     run = tmp_path / "run"
     settings = {**TINY, "trials": 3, "seeds": 2, "epochs": 1, "templates": False, "workers": 2, "cohort": 3}
-    nas.search.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
+    nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
     lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]

@@ -1,0 +1,1 @@
+"""Networks side by side, and the final measurement on test images."""

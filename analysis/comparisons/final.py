@@ -1,0 +1,61 @@
+"""What a report says of the test images: the chosen few, measured on them once."""
+
+from collections.abc import Iterator
+
+from analysis.comparisons.accuracy import Final, FinalAccuracy
+from analysis.page.document import Block, Heading, Paragraph, Table
+from analysis.page.wording import NONE, capitalise, format_interval, format_signed
+from analysis.stats.guessing import describe_guessing, explain_unlearned
+
+
+def build_final(final: Final) -> Iterator[Block]:
+    """When the test images were looked at, and what they showed."""
+    yield Heading(2, "Test accuracy")
+    when = f" first on {final.at}" if final.at else ""
+    sizes = "" if final.n_train is None else f" Trained on {final.n_train:,} images, measured on {final.n_test:,}"
+    epochs = f", {' or '.join(map(str, final.epochs))} epochs." if final.epochs else "."
+    yield Paragraph(
+        f"The test images of this run were looked at{when}, by the patterns below and no others.{sizes}{epochs}"
+        + (f" {final.n_left} of the trainings are still to come." if final.n_left else ""),
+        kind="notice",
+    )
+    if final.learning is not None and not final.learning.is_better:
+        yield Paragraph(f"Not learned: {explain_unlearned(final.learning, 'test images')}.", kind="notice")
+    has_strata = len({(one.budget, one.layers, one.regime) for one in final.rows}) > 1
+    header = ("pattern", *(("stratum",) if has_strata else ()), "seeds", "test accuracy (%)", "95 % interval")
+    header += ("less the best template (points)", "95 % interval", "in the search (%)")
+    yield Table(header, tuple(_row(one, has_strata) for one in final.rows))
+    error = _sampling_error(final)
+    guessing = None if final.learning is None else describe_guessing(final.learning.guessing, "test images")
+    yield Paragraph(
+        "Each was trained anew with seeds that the search did not have, on training and validation images together. "
+        "Intervals are over seeds, by Student's t; differences are paired by seed, to the named template that was best "
+        "in the search. The search's own accuracy is on fewer training images, and that of a pattern that was picked "
+        "by it is too high."
+        + (f" Another draw of test images would move an accuracy by about {error:.1f} points." if error else "")
+        + (f" {capitalise(guessing)}." if guessing else "")
+    )
+
+
+def _row(one: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
+    stratum = (f"{one.layers} layers, {one.regime or one.budget}",) if has_strata else ()
+    low, high = (None if bound is None else 100 * bound for bound in (one.low, one.high))
+    below, above = (None if end is None else 100 * end for end in (one.difference_low, one.difference_high))
+    return (
+        f"{one.template} ({one.key[:12]})" if one.template else f"{one.strategy} ({one.key[:12]})",
+        *stratum,
+        str(one.n_seeds),
+        f"{100 * one.test_accuracy:.2f}",
+        NONE if low is None else f"{low:.2f} to {high:.2f}",
+        NONE if one.difference is None else format_signed(100 * one.difference),
+        format_interval(below, above),
+        NONE if one.validation_accuracy is None else f"{100 * one.validation_accuracy:.2f}",
+    )
+
+
+def _sampling_error(final: Final) -> float | None:
+    """Standard error in points of an accuracy on so many images, for the mean of those reported."""
+    if not final.n_test:
+        return None
+    share = sum(one.test_accuracy for one in final.rows) / len(final.rows)
+    return float(100 * (share * (1 - share) / final.n_test) ** 0.5)

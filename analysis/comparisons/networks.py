@@ -1,0 +1,204 @@
+"""What a report says of networks side by side: accuracies at matched FLOPs, and which are told apart."""
+
+from collections.abc import Iterator
+
+from analysis.comparisons.standing import REFERENCE, Standing
+from analysis.data.averages import summarise_status
+from analysis.data.results import Run
+from analysis.page.document import Block, Heading, Paragraph, Picture, Table
+from analysis.page.provenance import build_provenance
+from analysis.page.wording import NONE, capitalise, enumerate_words, format_interval, format_p, format_signed
+from analysis.stats.guessing import Learning, describe_guessing, explain_unlearned, measure_learning, read_guessing
+from analysis.strengths.learning import select_trained
+from search_spaces.budget import log_budget
+from search_spaces.sampling.bounds import certify
+from search_spaces.wiring.arcs import draw_arcs
+
+WHAT = {
+    "dense": "DenseNet-BC: every layer reads all earlier ones of its block",
+    "log-densenet-v1": "Log-DenseNet V1: the log rule across the borders of blocks",
+    "log-densenet-v2": "Log-DenseNet V2: the log rule in a block, and a summary of all blocks before it",
+    "log": "the log rule in a block, in DenseNet-BC's surroundings",
+    "optimum": "the shortest pattern known at the budget of log, in the same surroundings",
+    "learned": "the strongest connections of the trained dense networks at the budget of log, in the same surroundings",
+}
+
+
+def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
+    """The whole report of a comparison: the answer first."""
+    yield Heading(1, title(run))
+    n_asked = run.asked or 0
+    n_complete = sum(one.n_seeds for one in standings)
+    if n_complete < n_asked:
+        n_failed = sum(one.n_failed for one in standings)
+        yield Paragraph(
+            f"Incomplete: {n_complete} of {n_asked} trainings are complete, {n_failed} failed. What follows rests on "
+            "the complete ones alone.",
+            kind="notice",
+        )
+    yield Paragraph(summarise_lineup(standings, learn_lineup(run)), kind="answer")
+    yield from _list_unlearned(run)
+    yield Table(RESULTS, tuple(map(format_result, standings)))
+    yield Picture("networks.svg", _plot(run, standings), "Accuracies of the networks, with 95 % intervals over seeds.")
+    yield Paragraph(
+        "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by seed, "
+        "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be told: "
+        "an interval that holds 0 is no proof that two networks are alike. Without an interval: one seed, or seeds "
+        "that gave the same and so show no spread. One learning rate for all."
+    )
+    if guessing := describe_guessing(read_guessing(run)):
+        yield Paragraph(capitalise(guessing) + ".")
+    yield Heading(2, "What they cost")
+    yield Table(COSTS, tuple(map(format_cost, standings)))
+    yield Paragraph(_explain(standings))
+    if any(one.name == "learned" for one in standings):
+        trained = select_trained(run, "dense").strengths
+        yield Paragraph(
+            f"The connections of dense that learned was taken from have relative strengths of {min(trained):.2f} to "
+            f"{max(trained):.2f}, mean over blocks and seeds (1: their layer's mean). Where they are all near 1, the "
+            "training was too short to tell them apart, and learned is little else than a random choice."
+        )
+    yield Heading(2, "The networks")
+    yield Table(("network", "what it is"), tuple((one.name, _tell(one)) for one in standings))
+    for one in standings:
+        if one.name in ("learned", "optimum", REFERENCE):
+            yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
+    yield Heading(2, "Provenance, and how to do it again")
+    yield from build_provenance(run, summarise_status(run))
+
+
+def _list_unlearned(run: Run) -> Iterator[Block]:
+    """A notice of the networks that learned nothing, where others did."""
+    learning = learn_lineup(run)
+    if learning is None or not learning.is_better:
+        return
+    complete = run.candidates[(run.candidates["state"] == "complete").fillna(False)]
+    for name, rows in complete.groupby("regime", sort=False):
+        own = measure_learning(rows, read_guessing(run))
+        if own is not None and not own.is_better:
+            yield Paragraph(f"{name} has not learned: {explain_unlearned(own)}.", kind="notice")
+
+
+def _tell(one: Standing) -> str:
+    """What a network is; of the optimum also what is proven of it."""
+    if one.name != "optimum":
+        return WHAT.get(one.name, NONE)
+    found = certify(one.pattern, log_budget(one.pattern.depth))
+    return f"{WHAT[one.name]}; certificate: {found.status}, {100 * found.gap:.1f} % over the bound"
+
+
+def title(run: Run) -> str:
+    """The report's heading."""
+    config = run.config
+    return f"Networks of {config.get('blocks')} x {config.get('layers')} layers side by side"
+
+
+def describe_lineup(run: Run) -> str:
+    """What was trained on what, in one sentence without its full stop."""
+    config, data = run.config, run.data
+    examples = f"{data['n_train']:,} training and {data['n_validation']:,} validation images" if data else "images"
+    return (
+        f"{data.get('name', 'unknown data')}, {examples}; {config.get('epochs')} epochs, learning rate "
+        f"{config.get('lr')}, batches of {config.get('batch_size')}; {config.get('seeds')} seeds"
+    )
+
+
+def learn_lineup(run: Run) -> Learning | None:
+    """The mean accuracy of all networks of a comparison, next to what guessing reaches."""
+    return measure_learning(run.candidates[(run.candidates["state"] == "complete").fillna(False)], read_guessing(run))
+
+
+def summarise_lineup(standings: tuple[Standing, ...], learning: Learning | None = None) -> str:
+    """What came out, in a sentence or two.
+
+    Args:
+        learning: of learn_lineup.
+    """
+    measured = [one for one in standings if one.accuracy is not None]
+    if not measured:
+        return "No training is complete yet."
+    if learning is not None and not learning.is_better:
+        return f"Not learned: {explain_unlearned(learning)}. So nothing is known about which network is better."
+    best = measured[0]
+    text = f"{best.name} is the most accurate, {100 * (best.accuracy or 0):.1f} % over {best.n_seeds} seeds."
+    others = [one for one in measured if one.name != REFERENCE]
+    apart = [one for one in others if one.is_told_apart]
+    if len(others) == len(measured):
+        return text
+    if not apart:
+        return f"{text} No network is told apart from {REFERENCE} at this number of seeds."
+    told = [f"{one.name} ({format_signed(100 * (one.difference or 0), 1)} points)" for one in apart]
+    rest = [one.name for one in others if not one.is_told_apart]
+    return f"{text} Told apart from {REFERENCE}: {enumerate_words(told)}" + (
+        f"; not told apart: {enumerate_words(rest)}." if rest else "."
+    )
+
+
+RESULTS = (
+    "network", "seeds", "accuracy (%)", "95 % interval", f"less {REFERENCE} (points)", "95 % interval", "p (Holm)"
+)  # fmt: skip
+COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f"FLOPs over {REFERENCE}'s")
+
+
+def format_result(one: Standing) -> tuple[str, ...]:
+    """A network's cells under RESULTS."""
+    return (
+        one.name,
+        str(one.n_seeds),
+        NONE if one.accuracy is None else f"{100 * one.accuracy:.1f}",
+        NONE if one.low is None or one.high is None else f"{100 * one.low:.1f} to {100 * one.high:.1f}",
+        NONE if one.difference is None else format_signed(100 * one.difference, 1),
+        _format_points(one.difference_low, one.difference_high),
+        format_p(one.p_holm),
+    )
+
+
+def format_cost(one: Standing) -> tuple[str, ...]:
+    """A network's cells under COSTS."""
+    return (
+        one.name,
+        str(one.growth),
+        str(one.pattern.n_connections),
+        f"{one.global_mean_bd:.2f}",
+        f"{one.params:,}",
+        f"{one.flops / 1e6:,.2f}",
+        NONE if one.flops_ratio is None else f"{one.flops_ratio:.3f}",
+    )
+
+
+def _format_points(low: float | None, high: float | None) -> str:
+    return NONE if low is None or high is None else format_interval(100 * low, 100 * high, digits=1)
+
+
+def _explain(standings: tuple[Standing, ...]) -> str:
+    ratios = [one.flops_ratio for one in standings if one.flops_ratio is not None]
+    off = (
+        f"within {100 * max(abs(ratio - 1) for ratio in ratios):.0f} % of "
+        if ratios
+        else "as near as whole channels go to "
+    )
+    return (
+        f"Growth is chosen for FLOPs {off}those of {REFERENCE}; parameters differ. Connections are those of the "
+        "pattern: of a block, and with V1 of all blocks. Mean BD is through all blocks and transitions. log, optimum "
+        "and learned differ in their connections alone; the others have surroundings of their own, so what sets them "
+        "apart need not be where their connections go."
+    )
+
+
+def _plot(run: Run, standings: tuple[Standing, ...]) -> str:
+    from analysis.page.figure_style import draw_svg
+    from analysis.page.interval_plots import Level, plot_templates  # matplotlib: a second
+
+    rows = [
+        Level(
+            label=one.name,
+            value=one.accuracy,
+            low=one.low,
+            high=one.high,
+            note=f"mean BD {one.global_mean_bd:.2f}",
+            is_reference=one.name == REFERENCE,
+        )
+        for one in standings
+        if one.accuracy is not None
+    ]
+    return draw_svg(plot_templates(rows, describe_lineup(run), outcome="validation_accuracy"))

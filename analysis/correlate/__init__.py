@@ -1,0 +1,1 @@
+"""The study's statistics on any table."""

@@ -1,0 +1,113 @@
+"""a study's plan against what was done: kept or not, and what is missing."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.data.protocol import describe_protocol
+from analysis.data.results import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of one stratum of a plan is done.
+
+    Args:
+        checks: the regime that it checks, or None.
+        planned, complete, failed: trainings; planned_patterns, complete_patterns: patterns, complete at every seed.
+        missing_cells: (distance_bin, span_bin) of designed cells without any complete training.
+        lacking_cells: cells that fewer patterns were found for than asked, when the study was planned.
+    """
+
+    layers: int
+    regime: str
+    checks: str | None
+    planned: int
+    complete: int
+    failed: int
+    planned_patterns: int
+    complete_patterns: int
+    missing_cells: tuple[tuple[int, int], ...]
+    lacking_cells: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adherence:
+    """Whether a study kept to its plan.
+
+    Args:
+        sha256: of the plan, recorded in the ledger before the first training.
+        deviations: what was done otherwise, in words; empty where the plan was kept so far.
+        n_missing: planned trainings without an outcome.
+    """
+
+    sha256: str
+    deviations: tuple[str, ...]
+    n_missing: int
+    progress: tuple[Progress, ...]
+
+
+def check_adherence(run: Run) -> Adherence:
+    """Compare a study's candidates with its plan."""
+    assert run.plan is not None
+    assert run.plan_sha256 is not None
+    planned = _tabulate_plan(run)
+    done = run.candidates[["regime", "key", "seed", "state"]]
+    joined = planned.merge(done, how="outer", on=["regime", "key", "seed"], indicator=True)
+    deviations = []
+    extra = joined[joined["_merge"] == "right_only"]
+    if len(extra):
+        deviations.append(f"{len(extra)} trainings are in the ledger that were not planned")
+    repeated = int(done.duplicated(["regime", "key", "seed"]).sum())
+    if repeated:
+        deviations.append(f"{repeated} trainings are in the ledger twice")
+    protocol = run.plan["protocol"]
+    if protocol != describe_protocol(run.plan["cells"][0]["distance"]):
+        deviations.append("this version of the program tests by another protocol than the plan's")
+    wanted = joined[joined["_merge"] != "right_only"]
+    n_missing = int((~wanted["state"].isin(["complete", "failed"])).sum())
+    progress = tuple(_measure_progress(run, wanted, stratum) for stratum in run.plan["strata"])
+    return Adherence(run.plan_sha256, tuple(deviations), n_missing, progress)
+
+
+def _tabulate_plan(run: Run) -> pd.DataFrame:
+    """One row a planned training."""
+    assert run.plan is not None
+    strata, patterns = run.plan["strata"], run.plan["patterns"]
+    rows = [
+        {
+            "place": place,
+            "regime": strata[place]["regime"],
+            "key": patterns[number]["key"],
+            "seed": seed,
+            "distance_bin": patterns[number]["distance_bin"],
+            "span_bin": patterns[number]["span_bin"],
+        }
+        for place, number, seed in run.plan["order"]
+    ]
+    kinds = {"regime": "string", "key": "string", "seed": "Int64", "distance_bin": "Int64", "span_bin": "Int64"}
+    return pd.DataFrame(rows, columns=["place", *kinds]).astype(kinds)
+
+
+def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]) -> Progress:
+    assert run.plan is not None
+    rows = wanted[wanted["place"] == run.plan["strata"].index(stratum)]
+    is_complete = (rows["state"] == "complete").fillna(False)
+    by_pattern = is_complete.groupby(rows["key"]).all()
+    cells = rows.dropna(subset=["distance_bin", "span_bin"])
+    by_cell = is_complete.loc[cells.index].groupby([cells["distance_bin"], cells["span_bin"]]).any()
+    described = next(one for one in run.plan["cells"] if one["layers"] == stratum["layers"])
+    layers, checks = stratum["layers"], stratum["checks"]
+    assert isinstance(layers, int)
+    return Progress(
+        layers=layers,
+        regime=str(stratum["regime"]),
+        checks=None if checks is None else str(checks),
+        planned=len(rows),
+        complete=int(is_complete.sum()),
+        failed=int((rows["state"] == "failed").sum()),
+        planned_patterns=len(by_pattern),
+        complete_patterns=int(by_pattern.sum()),
+        missing_cells=tuple((int(d), int(s)) for d, s in by_cell.index[~by_cell]),
+        lacking_cells=tuple((d, s, n) for d, s, n in described["lacking"]),
+    )

@@ -1,0 +1,69 @@
+"""candidates -> patterns: outcomes and curves averaged over seeds, and how far a run is."""
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.data.results import DESIGN, FIXED_BY_PATTERN, OUTCOMES, STRATUM, Run
+
+
+def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
+    """One row a pattern: its outcomes averaged over its complete candidates, the best pattern first.
+
+    A seed fixes split, initial weights and data order for every pattern, so it shifts all patterns together. The
+    `*_centred` columns have each seed's mean, over the patterns of that budget that are complete at every seed,
+    subtracted before averaging; missing where no pattern is complete at every seed. Of a candidate that was trained
+    twice the first counts.
+
+    Order: first the patterns complete at every seed that any pattern of their budget is complete at, so that one lucky
+    seed cannot outrank an average; then higher mean accuracy; then lower mean loss; then key.
+
+    Returns:
+        Columns STRATUM, key, template, strategy, DESIGN, FIXED_BY_PATTERN, n_seeds, all_seeds, and for each of OUTCOMES
+        its mean, `_sd` (between seeds; missing for one seed), `_centred` and `_centred_sd`. One pattern under two
+        budgets is two rows.
+    """
+    complete = candidates[candidates["state"] == "complete"].drop_duplicates([*STRATUM, "key", "seed"])
+    n_seeds = complete.groupby([*STRATUM, "key"], dropna=False)["seed"].transform("nunique")
+    n_seeds_of_stratum = complete.groupby(STRATUM, dropna=False)["seed"].transform("nunique")
+    complete = complete.assign(all_seeds=(n_seeds == n_seeds_of_stratum).astype(bool))
+    for outcome in OUTCOMES:
+        full = complete.assign(value=complete[outcome].where(complete["all_seeds"]))
+        seed_mean = full.groupby([*STRATUM, "seed"], dropna=False)["value"].transform("mean")
+        complete[f"{outcome}_centred"] = complete[outcome] - seed_mean
+    by_pattern = complete.groupby([*STRATUM, "key"], dropna=False, sort=False)
+    copied = ("template", "strategy", *DESIGN, *FIXED_BY_PATTERN)
+    columns: dict[str, Any] = {name: by_pattern[name].first() for name in copied}
+    columns |= {"n_seeds": by_pattern["seed"].nunique(), "all_seeds": by_pattern["all_seeds"].first()}
+    for outcome in OUTCOMES:
+        columns[outcome] = by_pattern[outcome].mean()
+        columns[f"{outcome}_sd"] = by_pattern[outcome].std()
+        # skipna=False: a mean over some seeds' differences only is not comparable with the other patterns'.
+        columns[f"{outcome}_centred"] = by_pattern[f"{outcome}_centred"].mean(skipna=False)
+        columns[f"{outcome}_centred_sd"] = by_pattern[f"{outcome}_centred"].std()
+    patterns = pd.DataFrame(columns).reset_index()
+    order = ["all_seeds", "validation_accuracy", "validation_loss", "key"]
+    return patterns.sort_values(order, ascending=[False, False, True, True], ignore_index=True)
+
+
+def average_curves(candidates: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Mean over a pattern's complete candidates of every metric at every epoch: columns key, epoch, metric, value."""
+    complete = candidates.loc[candidates["state"] == "complete", ["number", "key"]]
+    joined = curves.merge(complete, on="number")
+    return joined.groupby(["key", "epoch", "metric"])["value"].mean().reset_index()
+
+
+def summarise_status(run: Run) -> dict[str, Any]:
+    """The run's state in plain numbers: how many candidates are in which state, and the best pattern so far."""
+    states = run.candidates["state"].value_counts()
+    patterns = average_patterns(run.candidates)
+    best = None
+    if len(patterns):
+        row = patterns.iloc[0]
+        best = {"key": row["key"], "mean_bd": float(row["mean_bd"]), "value": float(row["validation_accuracy"])}
+    return {
+        **{state: int(states.get(state, 0)) for state in ("complete", "failed", "pruned", "running")},
+        "asked": run.asked,
+        "patterns": int(run.candidates["key"].nunique()),
+        "best": best,
+    }

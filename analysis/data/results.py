@@ -1,0 +1,371 @@
+"""run directory -> tidy DataFrame, one row a candidate."""
+
+import csv
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.data.csv_files import OpenTable, open_csv
+from nas.records.database import STUDY_NAME, read_attributes, reading, storage_url
+from nas.records.plan import read_plan
+from nas.records.shown import defuse, quote, restore
+from nas.records.trial import RESTORE, check_numbers, check_trial
+from search_spaces.distance import describe
+from search_spaces.errors import ConflictError, InputError
+from search_spaces.measures import describe_rivals
+from search_spaces.pattern import ConnectionPattern
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+STATES = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
+# Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
+COLUMNS = {
+    "number": "Int64",
+    "state": "string",
+    "key": "string",
+    "template": "string",
+    "strategy": "string",
+    "regime": "string",
+    "distance_bin": "Int64",
+    "span_bin": "Int64",
+    "matched": "string",
+    "seed": "Int64",
+    "budget": "string",
+    "layers": "Int64",
+    "connections": "Int64",
+    "mean_bd": "float64",
+    "max_bd": "Int64",
+    "span": "float64",
+    "from_output_mean": "float64",
+    "to_input_mean": "float64",
+    "max_in_degree": "Int64",
+    "max_out_degree": "Int64",
+    "random_walk_depth": "float64",
+    "out_degree_sd": "float64",
+    "mean_inverse_bd": "float64",
+    "nn_mass": "float64",
+    "params": "Int64",
+    "flops": "Int64",
+    "validation_accuracy": "float64",
+    "validation_loss": "float64",
+    "epochs": "Int64",
+    "seconds": "float64",
+    "error": "string",
+    "sources": "string",
+}
+NETWORK_COLUMNS = {"growth": "Int64", "global_mean_bd": "float64"}  # only where the networks of a run differ in them
+CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
+REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
+OUTCOMES = ("validation_accuracy", "validation_loss")
+MAX_TABLE_BYTES = 10**9
+STRATUM = ["budget", "layers", "regime"]  # only patterns that share these compare fairly
+DISTANCES = ("mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean")
+RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed from the connections, as the distances
+DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
+FIXED_BY_PATTERN = (
+    "connections", *DISTANCES, "max_in_degree", "max_out_degree", *RIVALS, "params", "flops", "nn_mass", "sources",
+)  # fmt: skip
+Strengths = tuple[tuple[float, ...], ...]  # for each block that repeats the pattern, one number a connection
+COPIED = ("template", "strategy", "regime", *DESIGN, "seed", "budget", "params", "flops", "nn_mass")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run directory holds.
+
+    Args:
+        path: the run directory.
+        candidates: one row a candidate, columns COLUMNS, in order of number.
+        curves: one row a measurement, columns CURVE_COLUMNS: metric is train_loss (nats), validation_loss (nats) or
+            validation_accuracy (0..1).
+        asked: number of candidates asked for; None where the study does not say.
+        config, environment, data: the study's attributes of these names; empty where it has none.
+        plan: of a study, as nas.plan lays it out; None for a search.
+        plan_sha256: of the plan that the trainings were entered by.
+        tested_at: when its test images were first looked at, ISO 8601; None where they were not.
+        largest_class: share of the validation images that belong to their largest class; None where it is not recorded.
+        strengths: number -> mean absolute weight of each connection, in the order of `ConnectionPattern.connections`;
+            candidates without are absent.
+        driver_deaths: number -> how often the driver died while the candidate was in training; those of none are
+            absent.
+    """
+
+    path: Path
+    candidates: pd.DataFrame
+    curves: pd.DataFrame
+    asked: int | None
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    plan: dict[str, Any] | None = None
+    plan_sha256: str | None = None
+    tested_at: str | None = None
+    largest_class: float | None = None
+    strengths: Mapping[int, Strengths] = field(default_factory=dict)
+    driver_deaths: Mapping[int, int] = field(default_factory=dict)
+
+
+def read_run(run: Path) -> Run:
+    """Read a run directory; adds nothing to it, and may be called while a search is running.
+
+    Raises:
+        InputError: no folder, no ledger, or one whose records contradict themselves.
+        ConflictError: the ledger is lost, empty, damaged or foreign, or its plan is not its own.
+        MachineError: the ledger cannot be opened.
+    """
+    ledger = run / "study.db"
+    _check_ledger(run, ledger)
+    trials, attributes = _load_study(ledger)
+    asked = attributes.get("asked")
+    plan, sha256 = _read_own_plan(run, attributes.get("plan"))
+    tested_at = _as_dict(attributes.get("test_looked_at")).get("at")
+    largest = attributes.get("largest_class")
+    return Run(
+        path=run,
+        candidates=_tabulate_candidates(trials, ledger),
+        curves=pd.DataFrame(
+            [row for trial in trials for row in _curve_rows(trial)], columns=list(CURVE_COLUMNS)
+        ).astype(CURVE_COLUMNS),
+        asked=asked if isinstance(asked, int) else None,
+        config=_as_dict(attributes.get("config")),
+        environment=_as_dict(attributes.get("environment")),
+        data=_as_dict(attributes.get("data")),
+        plan=plan,
+        plan_sha256=sha256,
+        tested_at=tested_at if isinstance(tested_at, str) else None,
+        largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
+        strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
+        driver_deaths={trial.number: n for trial in trials if (n := _count_driver_deaths(trial)) > 0},
+    )
+
+
+def _count_driver_deaths(trial: "FrozenTrial") -> int:
+    """Those that were recorded when the candidate was handed out again."""
+    held = _as_dict(trial.user_attrs.get("attempts")).get("driver_deaths")
+    return held if isinstance(held, int) else 0
+
+
+def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, str | None]:
+    if not isinstance(sha256, str):
+        return None, None
+    held = read_plan(run)
+    if held is None or held[1] != sha256:
+        found = "is missing" if held is None else f"is another one ({held[1][:12]})"
+        raise ConflictError(
+            f"the trainings of {run} were planned by plan.json {sha256[:12]}, and it {found}: restore it from a copy"
+        )
+    return held
+
+
+def _check_ledger(run: Path, ledger: Path) -> None:
+    """Refuse what Optuna would create, extend or misread: it makes its tables in whatever file it is given."""
+    if not run.is_dir():
+        raise InputError(f"no run directory at {run}; `search --run {quote(run)}` makes one")
+    if not ledger.is_file():
+        if (run / "config.toml").is_file():
+            raise ConflictError(f"{run} has lost its study.db, which held all of its results: {RESTORE}")
+        raise InputError(
+            f"{run} holds no study.db, so it is not a run directory; `search --run {quote(run)}` makes one"
+        )
+    read_attributes(ledger)
+
+
+def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
+    import optuna  # half a second, so not at the top
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)  # what is wrong is raised
+    storage = None
+    try:
+        with reading(ledger):
+            storage = optuna.storages.RDBStorage(storage_url(ledger))
+            study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+            trials = study.get_trials(deepcopy=False)
+            check_numbers(trials, ledger)
+            for trial in trials:
+                check_trial(trial, ledger)
+            return trials, study.user_attrs
+    except optuna.exceptions.OptunaError as error:
+        raise ConflictError(
+            f"{ledger} cannot be read by optuna {optuna.__version__} ({error!s:.300}): {RESTORE}"
+        ) from None
+    finally:
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+        optuna.logging.set_verbosity(level)
+
+
+def _tabulate_candidates(trials: list["FrozenTrial"], ledger: Path) -> pd.DataFrame:
+    described: dict[str, dict[str, Any]] = {}  # sources as text -> descriptors: networkx once a pattern, not a seed
+    rows = [_candidate_row(trial, described, ledger) for trial in trials]
+    recorded = {name for trial in trials for name in _read_attributes(trial)}
+    columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], ledger: Path) -> dict[str, Any]:
+    attributes = _read_attributes(trial)
+    text = json.dumps(attributes.get("sources"), separators=(",", ":"))
+    if text not in described:
+        described[text] = _describe_sources(attributes.get("sources"), f"trial {trial.number} of {ledger}")
+    descriptors = described[text]
+    recorded = {**trial.params, "key": attributes.get("key"), "max_bd": attributes.get("max_bd")}
+    for name, value in recorded.items():
+        if value is not None and name in descriptors and not _agree(value, descriptors[name]):
+            raise InputError(
+                f"{ledger} contradicts itself: trial {trial.number} records {name} {value}, but its connections give "
+                f"{descriptors[name]} by networkx; the file was edited or written by another program"
+            )
+    outcome = _as_dict(attributes.get("outcome"))
+    measured = {name: outcome.get(name) for name in ("validation_loss", "epochs", "seconds", "error")}
+    copied = {name: attributes.get(name) for name in (*COPIED, *NETWORK_COLUMNS)}
+    # FAIL and PRUNED trials may carry an intermediate value; only a finished training has an accuracy.
+    accuracy = trial.value if trial.state.name == "COMPLETE" else None
+    return {
+        **copied,
+        **descriptors,
+        **measured,
+        "number": trial.number,
+        "state": STATES.get(trial.state.name, "running"),  # WAITING: queued by another program
+        "validation_accuracy": accuracy,
+        "sources": text,
+    }
+
+
+def _read_attributes(trial: "FrozenTrial") -> dict[str, Any]:
+    """Of a trial, those of its candidate among them, which were attributes of their own in runs of schema 1."""
+    return {**trial.user_attrs, **_as_dict(trial.user_attrs.get("candidate"))}
+
+
+def _describe_sources(sources: object, where: str) -> dict[str, Any]:
+    if not isinstance(sources, list):
+        raise InputError(
+            f"{where} has no connections (`sources` of user attribute `candidate`), so no search of ours wrote it"
+        )
+    try:
+        pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+    except (InputError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None
+    rivals = describe_rivals(pattern)
+    return {**describe(pattern), **{name: rivals[name] for name in RIVALS}, "key": pattern.key}
+
+
+def _agree(recorded: object, computed: object) -> bool:
+    if isinstance(recorded, float | int) and isinstance(computed, float | int):
+        return math.isclose(recorded, computed, rel_tol=1e-9)
+    return recorded == computed
+
+
+def _curve_rows(trial: "FrozenTrial") -> Iterator[dict[str, Any]]:
+    for point in _as_dict(trial.user_attrs.get("outcome")).get("curve") or []:
+        for metric, value in point.items():
+            if metric != "epoch" and value is not None:
+                yield {"number": trial.number, "epoch": point.get("epoch"), "metric": metric, "value": value}
+
+
+def _read_strengths(trial: "FrozenTrial", ledger: Path) -> Strengths:
+    """Of a checked pattern; empty where none were measured."""
+    held = _as_dict(trial.user_attrs.get("outcome")).get("strengths")
+    n_connections = sum(map(len, _read_attributes(trial)["sources"]))
+    if held is None:
+        return ()
+    if not isinstance(held, list) or not all(_are_strengths(block, n_connections) for block in held):
+        raise InputError(
+            f"{ledger}: trial {trial.number} records strengths {json.dumps(held):.80}, but its pattern has "
+            f"{n_connections} connections: each block has one number for each, finite and not negative; the file was "
+            "edited or written by another program"
+        )
+    return tuple(tuple(map(float, block)) for block in held)
+
+
+def _are_strengths(block: object, n_connections: int) -> bool:
+    return (
+        isinstance(block, list)
+        and len(block) == n_connections
+        and all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in block)
+    )
+
+
+def parse_sources(text: str) -> ConnectionPattern:
+    """The pattern behind a row's `sources`.
+
+    >>> parse_sources("[[0], [0, 1]]").sources
+    ((0,), (0, 1))
+    """
+    sources = json.loads(text)
+    return ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Return a table as CSV whose texts no spreadsheet takes for formulas; read_table gives them back."""
+    texts = {name: column.map(defuse, na_action="ignore") for name, column in table.items() if _is_text(column)}
+    return table.assign(**{str(name): column for name, column in texts.items()}).to_csv(index=False)
+
+
+def _is_text(column: "pd.Series[Any]") -> bool:
+    return bool(pd.api.types.is_string_dtype(column.dtype))
+
+
+def _check_header(path: Path, opened: OpenTable) -> None:
+    """Refuse a header that has one of our columns twice: pandas would read the first."""
+    start = opened.lines.tell()
+    header = next(csv.reader(opened.lines, delimiter=opened.separator), [])
+    opened.lines.seek(start)
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has {header.count(twice[0])} columns {twice[0]!r}; give each its own name")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a tidy CSV with read_run's columns; columns that the statistics can do without may be absent.
+
+    An empty field is missing; "None" and "NA" are names like any other.
+
+    Raises:
+        InputError: no such file, not a CSV, a column of REQUIRED or both of OUTCOMES absent, or text among numbers.
+    """
+    try:
+        with open_csv(path, MAX_TABLE_BYTES, COLUMNS) as opened:
+            _check_header(path, opened)
+            # All as text first: pandas would otherwise guess a type by column and read "NA" as missing.
+            table = pd.read_csv(
+                opened.lines, sep=opened.separator, dtype="string", keep_default_na=False, na_values=[""]
+            )
+        for name in table:
+            table[name] = table[name].map(restore, na_action="ignore").astype("string")
+    except FileNotFoundError:
+        raise InputError(f"no table at {path}; `report` writes one as report/candidates.csv") from None
+    except (OSError, UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a CSV table: {error}") from None
+    absent = [name for name in REQUIRED if name not in table]
+    if absent or not any(name in table for name in OUTCOMES):
+        absent = absent or [" or ".join(OUTCOMES)]
+        held = f"it has {', '.join(map(str, table.columns)):.300}"
+        raise InputError(f"{path} lacks the columns {', '.join(absent)}; {held}; report/candidates.csv shows the form")
+    for name, dtype in COLUMNS.items():
+        if name not in table:
+            table[name] = pd.Series(pd.NA, index=table.index, dtype="string")
+        try:
+            if dtype != "string":
+                table[name] = pd.to_numeric(table[name])
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: column {name} should hold numbers alone: {error}") from None
+        if dtype == "float64" and table[name].isin([math.inf, -math.inf]).any():
+            raise InputError(f"{path}: column {name} holds an infinite number; leave the field empty if it is missing")
+    unknown = set(table["state"].fillna("nothing")) - set(STATES.values())
+    if unknown:
+        raise InputError(f"{path}: state is {', '.join(sorted(unknown))}; it is one of {', '.join(STATES.values())}")
+    return table[list(COLUMNS)].astype(COLUMNS)

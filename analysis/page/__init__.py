@@ -1,0 +1,1 @@
+"""Documents, the style of figures, and words."""

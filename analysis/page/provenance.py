@@ -1,0 +1,30 @@
+"""Where a report's numbers come from."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from analysis.data.results import Run
+from analysis.page.document import Block, Code, Link, Paragraph, Table
+from nas.records.database import storage_url
+from nas.records.shown import quote
+
+
+def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
+    """What a run's figures were measured with, and the commands that go on with it or do it again."""
+    groups = {"run": {**status, "best": None}, "data": run.data, "environment": run.environment}
+    groups |= {"setting": run.config}
+    rows = [
+        (group, str(name), value if isinstance(value, str) else json.dumps(value))
+        for group, values in groups.items()
+        for name, value in values.items()
+        if value is not None
+    ]
+    yield Table(("", "name", "value"), tuple(rows))
+    path = quote(run.path)
+    storage = quote(storage_url(run.path / "study.db"))
+    command = "study" if run.plan is not None else "compare-networks" if "networks" in run.config else "search"
+    yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
+    yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")
+    again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
+    yield Code(f"python run_search.py {command} --run {path}\noptuna-dashboard {storage}\n{again}")

@@ -1,0 +1,1 @@
+"""Strategies replayed on a table of all patterns."""

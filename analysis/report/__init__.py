@@ -1,0 +1,1 @@
+"""All findings as one page."""

@@ -1,0 +1,329 @@
+"""rank correlations of columns, with bootstrap intervals and permutation p-values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.data.protocol import N_RESAMPLES
+from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, interval, permute, share_as_far
+
+Method = Literal["spearman", "kendall"]
+METHODS: tuple[Method, Method] = ("spearman", "kendall")
+ONE_PERMUTATION_CHUNK = 2**22  # elements of the permuted pair signs held at once
+FLAT = 1e-12  # sum of squared ranks below which a column is constant but for rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A rank correlation with its uncertainty; None where it is not defined.
+
+    Args:
+        value: in -1..1; None if a column is constant.
+        low, high: percentile bootstrap interval over patterns.
+        p_value: two-sided, from permutations; None where none were made.
+        n_degenerate: resamples left out of the interval because a column came out constant.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n_degenerate: int
+
+
+UNDEFINED = Estimate(None, None, None, None, 0)
+
+
+def weighted_ranks(x: Vector, weights: Vector) -> Vector:
+    """Mid-ranks less their mean, of rows that occur `weights` times; shapes (n,) and (draws, n) -> (draws, n).
+
+    >>> weighted_ranks(np.array([5.0, 1, 5]), np.ones((1, 3))).tolist()
+    [[0.5, -1.0, 0.5]]
+    """
+    _, inverse = np.unique(x, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
+    tied = np.add.reduceat(weights[:, order], starts, axis=1)  # (draws, distinct values)
+    through = tied.cumsum(axis=1)
+    ranks: Vector = (through - tied / 2 - through[:, -1:] / 2)[:, inverse]
+    return ranks
+
+
+def rank_inside(x: Vector, weights: Vector, groups: Groups) -> Vector:
+    """Rank rows inside their groups as weighted_ranks does, over the weight of the group: each group spans -1/2..1/2.
+
+    >>> rank_inside(np.array([5.0, 1, 5, 7, 9]), np.ones((1, 5)), np.array([0, 0, 1, 1, 1])).round(3).tolist()
+    [[0.25, -0.25, -0.333, 0.0, 0.333]]
+    """
+    keys, groups = order_inside(x, groups), np.unique(groups, return_inverse=True)[1]
+    starts_of = np.flatnonzero(np.diff(np.sort(groups), prepend=-1))  # first row of each group, sorted by group
+    sorted_weights = weights[:, np.argsort(groups, kind="stable")]
+    totals = np.add.reduceat(sorted_weights, starts_of, axis=1)  # (draws, groups)
+    before = totals.cumsum(axis=1) - totals
+    ranks = weighted_ranks(keys, weights) + weights.sum(axis=1)[:, None] / 2  # from 0, over the groups in turn
+    inside: Vector = (ranks - (before + totals / 2)[:, groups]) / totals.clip(1e-300)[:, groups]
+    return inside
+
+
+def order_inside(x: Vector, groups: Groups) -> Vector:
+    """Number distinct pairs of group and value, the groups in turn: ranks of these are ranks inside groups, shifted.
+
+    >>> order_inside(np.array([5.0, 1, 5, 1]), np.array([0, 0, 1, 1])).tolist()
+    [1.0, 0.0, 3.0, 2.0]
+    """
+    order = np.lexsort((x, groups))
+    is_new = (np.diff(x[order], prepend=np.nan) != 0) | (np.diff(groups[order], prepend=-1) != 0)
+    keys = np.empty(len(x))
+    keys[order] = is_new.cumsum() - 1
+    return keys
+
+
+def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
+    """Spearman's rho of rows that occur `weights` times: ones give the sample's own, bootstrap weights a resample's.
+
+    Args:
+        x, y: shape (n,).
+        weights: shape (draws, n), at least 0.
+
+    Returns:
+        Shape (draws,); nan where x or y is constant among the rows that occur.
+
+    >>> weighted_spearman(np.array([1.0, 2, 3]), np.array([2.0, 9, 5]), np.ones((1, 3))).tolist()
+    [0.5]
+    """
+    return _correlate_ranks(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
+
+
+def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Vector:
+    """Spearman's rho inside groups, pooled: the correlation of ranks taken inside each group and centred there.
+
+    Ranks are divided by the group's size, so that a group counts by its number of rows. A group in which x or y is
+    constant adds nothing. With one group it is weighted_spearman.
+
+    Args:
+        x, y: shape (n,).
+        groups: shape (n,).
+        weights: shape (draws, n), at least 0.
+
+    Returns:
+        Shape (draws,); nan where x or y is constant in every group.
+
+    >>> x, y = np.array([1.0, 2, 3, 1, 2, 3]), np.array([3.0, 2, 1, 9, 8, 7])
+    >>> pooled_spearman(x, y, np.array([0, 0, 0, 1, 1, 1]), np.ones((1, 6))).tolist()
+    [-1.0]
+    """
+    if (groups == groups[0]).all():
+        return weighted_spearman(x, y, weights)  # twice as fast
+    ranks_x, ranks_y = rank_inside(x, weights, groups), rank_inside(y, weights, groups)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    products = (weights * ranks_x * ranks_y, weights * ranks_x**2, weights * ranks_y**2)
+    sums = np.stack([np.add.reduceat(one[:, order], starts, axis=1) for one in products])  # (3, draws, groups)
+    sums *= (sums[1:] > FLAT).all(axis=0)
+    both, square_x, square_y = sums.sum(axis=2)
+    return np.clip(_divide(both, square_x * square_y), -1, 1)
+
+
+def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
+    """Kendall's tau-b over the pairs inside groups; None where x or y is constant in every group.
+
+    A group in which x or y is constant adds nothing.
+
+    >>> pooled_kendall(np.array([1.0, 2, 1, 2]), np.array([2.0, 1, 9, 8]), np.array([0, 0, 1, 1]))
+    -1.0
+    """
+    from analysis.stats.concordance import sum_concordances, sum_untied  # numba: 0.5 s
+
+    rows = varies_inside(x, groups) & varies_inside(y, groups)
+    if not rows.any():
+        return None
+    keys_x, keys_y, sizes = order_inside(x[rows], groups[rows]), order_inside(y[rows], groups[rows]), groups[rows]
+    ones = np.ones((1, int(rows.sum())))
+    # The keys rise from group to group, so that every pair across two groups is concordant and can be subtracted.
+    across = float(rows.sum()) ** 2 - float((np.bincount(np.unique(sizes, return_inverse=True)[1]) ** 2).sum())
+    both = float(sum_concordances(keys_x, keys_y, ones)[0]) - across
+    untied = [float(sum_untied(keys, ones)[0]) - across for keys in (keys_x, keys_y)]
+    return float(both / np.sqrt(untied[0] * untied[1]))
+
+
+def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
+    """Whether x takes more than one value in the group of each row, shape (n,).
+
+    >>> varies_inside(np.array([1.0, 2, 1, 1]), np.array([0, 0, 1, 1])).tolist()
+    [True, True, False, False]
+    """
+    _, groups = np.unique(groups, return_inverse=True)
+    low, high = np.full(groups.max(initial=-1) + 1, np.inf), np.full(groups.max(initial=-1) + 1, -np.inf)
+    np.minimum.at(low, groups, x)
+    np.maximum.at(high, groups, x)
+    varies: NDArray[np.bool_] = (low < high)[groups]
+    return varies
+
+
+def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
+    """Correlation of the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2]; weights as above.
+
+    Where `given` is constant it is Spearman's rho.
+
+    Returns:
+        Shape (draws,); nan where a residual is 0 throughout.
+    """
+    ranks = [weighted_ranks(column, weights) / len(x) for column in (given, x, y)]
+    columns = np.stack([ranks[0], ranks[0] ** 2, ranks[1], ranks[2]], axis=1)  # (draws, 4, n)
+    total = weights.sum(axis=1)[:, None, None]
+    columns -= (columns * weights[:, None]).sum(axis=2, keepdims=True) / total
+    cross = (columns * weights[:, None]) @ columns.transpose(0, 2, 1) / total  # (draws, 4, 4)
+    held, both, tied = cross[:, :2, :2], cross[:, 2:, :2], cross[:, 2:, 2:]
+    left = tied - both @ np.linalg.pinv(held, rcond=1e-9, hermitian=True) @ both.transpose(0, 2, 1)
+    # A residual variance of 1e-9 of the rank's own is rounding: x or y is then a quadratic in the rank of `given`.
+    is_flat = (left[:, [0, 1], [0, 1]] <= 1e-9 * tied[:, [0, 1], [0, 1]] + 1e-15).any(axis=1)
+    squared = np.where(is_flat, 0.0, left[:, 0, 0] * left[:, 1, 1])
+    return np.clip(_divide(left[:, 0, 1], squared), -1, 1)
+
+
+def correlate(
+    measures: Mapping[str, Vector],
+    y: Vector,
+    cells: Groups,
+    bands: Mapping[str, Groups],
+    generator: np.random.Generator,
+) -> dict[tuple[str, Method], Estimate]:
+    """Rank correlations of several columns with y, by both methods, each with its interval and p-value.
+
+    Args:
+        measures, y: columns of shape (n,); a constant one is not defined.
+        cells: inside which the bootstrap draws; see draw_weights.
+        bands: by measure: inside which the permutations stay.
+    """
+    names = list(measures)
+    is_constant = {name: np.ptp(measures[name]) == 0 or np.ptp(y) == 0 for name in names}
+    tested = [name for name in names if not is_constant[name]]
+    found = {(name, method): UNDEFINED for name in names for method in METHODS}
+    if not tested:
+        return found
+
+    def statistic(weights: Vector) -> Vector:
+        return np.stack(_statistics(measures, tested, y, weights), axis=1)
+
+    values = statistic(np.ones((1, len(y))))[0]
+    resampled = bootstrap(statistic, cells, generator)  # (resamples, 2 * tested)
+    p_values = _test_all({name: measures[name] for name in tested}, y, bands, generator)
+    for column, key in enumerate((name, method) for name in tested for method in METHODS):
+        found[key] = Estimate(float(values[column]), *_with_p(interval(resampled[:, column]), p_values[key]))
+    return found
+
+
+def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, generator: np.random.Generator) -> Estimate:
+    """Spearman's rho of x and y inside groups, pooled, for any number of rows: nothing here grows with its square.
+
+    Args:
+        x, y: shape (n,).
+        cells: inside which the bootstrap draws; see draw_weights.
+        groups: inside which rows are ranked and permuted; see pooled_spearman.
+    """
+    if not (varies_inside(x, groups) & varies_inside(y, groups)).any():
+        return UNDEFINED
+    ones = np.ones((1, len(x)))
+    value = float(pooled_spearman(x, y, groups, ones)[0])
+    bounds = interval(bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator))
+    ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
+    chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
+    sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
+    permuted = np.concatenate([ranks_y[permute(groups, size, generator)] @ ranks_x for size in sizes])
+    return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0)))
+
+
+def adjust_holm(p_values: list[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment for testing all of them; None stays None.
+
+    >>> adjust_holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    ordered = sorted((p, position) for position, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, position) in enumerate(ordered):
+        largest = max(largest, min(1.0, p * (len(ordered) - rank)))
+        adjusted[position] = largest
+    return adjusted
+
+
+def _with_p(
+    bounds: tuple[float | None, float | None, int], p_value: float
+) -> tuple[float | None, float | None, float, int]:
+    low, high, n_degenerate = bounds
+    return low, high, p_value, n_degenerate
+
+
+def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, weights: Vector) -> list[Vector]:
+    """Spearman's rho and Kendall's tau-b of every measure in turn; what depends on y alone is computed once."""
+    from analysis.stats.concordance import sum_concordances, sum_untied  # numba: 0.5 s
+
+    ranks_y, pairs_y = weighted_ranks(y, weights), sum_untied(y, weights)
+    columns = []
+    for name in names:
+        x = measures[name]
+        columns.append(_correlate_ranks(weighted_ranks(x, weights), ranks_y, weights))
+        columns.append(_divide(sum_concordances(x, y, weights), sum_untied(x, weights) * pairs_y))
+    return columns
+
+
+def _test_all(
+    measures: Mapping[str, Vector], y: Vector, bands: Mapping[str, Groups], generator: np.random.Generator
+) -> dict[tuple[str, Method], float]:
+    """Permutation p-values; measures with the same bands share the permutations."""
+    by_bands: dict[bytes, list[str]] = {}
+    for name in measures:
+        by_bands.setdefault(bands[name].tobytes(), []).append(name)
+    found: dict[tuple[str, Method], float] = {}
+    for names in by_bands.values():
+        orders = permute(bands[names[0]], N_RESAMPLES, generator)
+        columns = np.stack([measures[name] for name in names])
+        for method, test in zip(METHODS, (_permute_spearman, _permute_kendall), strict=True):
+            observed, permuted, centres = test(columns, y, bands[names[0]], orders)
+            found |= {
+                (name, method): share_as_far(observed[i], permuted[:, i], centres[i]) for i, name in enumerate(names)
+            }
+    return found
+
+
+def _permute_spearman(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
+    """Return covariances of ranks, which permuting rescales by nothing, as the sample and each permutation have them.
+
+    Ranks are centred inside bands: what goes along with the bands is in every permutation, and so the centre is 0.
+
+    Returns:
+        Shapes (measures,) and (resamples, measures), and their centres (measures,).
+    """
+    ones = np.ones((1, len(y)))
+    ranks = np.stack([centre_inside(weighted_ranks(x, ones)[0], bands) for x in columns], axis=1)  # (n, measures)
+    ranks_y = centre_inside(weighted_ranks(y, ones)[0], bands)
+    return ranks_y @ ranks, ranks_y[orders] @ ranks, np.zeros(len(columns))
+
+
+def _permute_kendall(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
+    """Return concordant less discordant pairs, in the shapes of _permute_spearman."""
+    from analysis.stats.concordance import expect_concordances, permute_concordances  # numba: 0.5 s
+
+    own = np.arange(len(y))[None]
+    observed = np.concatenate([permute_concordances(x, y, own) for x in columns])
+    permuted = np.stack([permute_concordances(x, y, orders) for x in columns], axis=1)
+    return observed, permuted, np.array([expect_concordances(x, y, bands) for x in columns])
+
+
+def _correlate_ranks(ranks_x: Vector, ranks_y: Vector, weights: Vector) -> Vector:
+    weighted_x, weighted_y = weights * ranks_x, weights * ranks_y
+    sums = [
+        np.einsum("ij,ij->i", *pair) for pair in ((weighted_x, ranks_y), (weighted_x, ranks_x), (weighted_y, ranks_y))
+    ]
+    return _divide(sums[0], sums[1] * sums[2])
+
+
+def _divide(numerator: Vector, squared_denominator: Vector) -> Vector:
+    """numerator / sqrt(squared_denominator), nan where the latter is 0."""
+    result: Vector = np.full(len(numerator), np.nan)
+    np.divide(numerator, np.sqrt(squared_denominator), out=result, where=squared_denominator > 1e-18)
+    return result

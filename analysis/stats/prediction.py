@@ -1,0 +1,159 @@
+"""how well measures choose and predict: precision at the top, and a learned baseline."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import gammaln  # scipy.stats would take half a second to import
+
+from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, TOP_LEAST, TOP_SHARE
+from analysis.stats.correlations import Estimate, weighted_spearman
+from analysis.stats.inference import choose_outcome, outcome_of
+from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, interval
+
+PENALTIES = np.logspace(-3, 3, 13)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Of the n_top patterns that a measure calls best (the shortest), those among the n_top best by outcome.
+
+    Args:
+        n_hits, share: how many, and their share of n_top.
+        chance: the share that a blind choice would have on average.
+        p_value: one-sided, hypergeometric: of as many hits or more by a blind choice.
+    """
+
+    measure: str
+    outcome: str
+    n_patterns: int
+    n_top: int
+    n_hits: int
+    share: float
+    chance: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Rank correlation of an outcome with what a ridge regression learned from all other patterns predicts.
+
+    Args:
+        name: distances or all measures; measures: the columns it learned from.
+        estimate: without p_value; its interval takes the predictions as given.
+    """
+
+    name: str
+    outcome: str
+    measures: tuple[str, ...]
+    n_patterns: int
+    estimate: Estimate
+
+
+def measure_precision(
+    patterns: pd.DataFrame, measures: Sequence[str], outcomes: Sequence[str], generator: np.random.Generator
+) -> tuple[Precision, ...]:
+    """Precision at the top of every measure, less being better, for every outcome.
+
+    Args:
+        patterns: rows of average_patterns, one stratum.
+        generator: orders equal values, which would otherwise stand in the table's order: the best first.
+    """
+    found = []
+    for outcome in outcomes:
+        rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
+        if len(rows) < MIN_PATTERNS:
+            continue
+        y = outcome_of(rows, outcome) * (1 if LOWER_IS_BETTER[outcome] else -1)
+        columns = {name: rows[name].to_numpy(np.float64) for name in measures}
+        found += [_precision(name, outcome, x, y, generator) for name, x in columns.items()]
+    return tuple(found)
+
+
+def predict_left_out(features: Vector, y: Vector) -> Vector:
+    """Ridge prediction of each row from all others, less the mean of those others; shapes (n, k), (n,) -> (n,).
+
+    The mean of the others falls as the left-out value rises: (sum - y_i) / (n - 1).  Predicting it, as ridge does
+    where features say nothing, would show a rank correlation of -1 with the outcome; what is left after subtracting it
+    is what the features add.
+    """
+    predicted = np.empty(len(y))
+    for row in range(len(y)):
+        others, y_others = np.delete(features, row, axis=0), np.delete(y, row)
+        mean, scale = others.mean(axis=0), others.std(axis=0)
+        scale[scale <= len(others) * np.finfo(float).eps * abs(mean)] = 1.0  # constant but for rounding
+        slopes = _fit_ridge((others - mean) / scale, y_others - y_others.mean())
+        predicted[row] = (features[row] - mean) / scale @ slopes
+    return predicted
+
+
+def _fit_ridge(x: Vector, y: Vector) -> Vector:
+    """Slopes (k,) of centred y on centred columns x, at the penalty of PENALTIES that predicts left-out rows best.
+
+    That is the least mean square of residual / (1 - leverage), the intercept's share of the leverage included (Golub,
+    Heath and Wahba, Technometrics 21, 1979); the first of equal ones. scikit-learn's RidgeCV finds the same, and its
+    checks take 30 times as long.
+    """
+    eigenvalues, axes = np.linalg.eigh(x.T @ x)
+    turned = x @ axes  # (n, k)
+    shrunk = 1 / (eigenvalues[:, None] + PENALTIES)  # (k, penalties)
+    slopes = shrunk * (turned.T @ y)[:, None]
+    leverages = turned**2 @ shrunk + 1 / len(y)  # (n, penalties)
+    left_out = (y[:, None] - turned @ slopes) / (1 - leverages)
+    chosen: Vector = axes @ slopes[:, (left_out**2).mean(axis=0).argmin()]
+    return chosen
+
+
+def learn_baselines(
+    patterns: pd.DataFrame, distance: str, sets: Mapping[str, Sequence[str]], generator: np.random.Generator
+) -> tuple[Baseline, ...]:
+    """A leave-one-pattern-out ridge from each set of measures to the primary outcome.
+
+    Args:
+        patterns: rows of average_patterns, one stratum.
+        sets: by name: columns without missing values, none constant; an empty set is left out.
+    """
+    outcome, rows = choose_outcome(patterns, distance)
+    y = outcome_of(rows, outcome)
+    if len(rows) < MIN_PATTERNS or np.ptp(y) == 0:
+        return ()
+    cells = design_cells(rows)
+    found = []
+    for name, measures in sets.items():
+        if measures:
+            # Scaled to 1 so that the penalties mean the same whatever the outcome's unit.
+            predicted = predict_left_out(rows[list(measures)].to_numpy(np.float64), (y - y.mean()) / y.std())
+            estimate = _estimate(predicted, y, cells, generator)
+            found.append(Baseline(name, outcome, tuple(measures), len(rows), estimate))
+    return tuple(found)
+
+
+def _precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.random.Generator) -> Precision:
+    n = len(x)
+    n_top = min(n, max(TOP_LEAST, math.ceil(TOP_SHARE * n)))
+    tops = [set(np.lexsort((generator.random(n), values))[:n_top].tolist()) for values in (x, y)]
+    n_hits = len(tops[0] & tops[1])
+    hits = np.arange(n_hits, n_top + 1)
+    logs = _log_ways(n_top, hits) + _log_ways(n - n_top, n_top - hits) - _log_ways(n, np.array(n_top))
+    p_value = min(float(np.exp(logs).sum()), 1.0)
+    return Precision(measure, outcome, n, n_top, n_hits, n_hits / n_top, n_top / n, p_value)
+
+
+def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
+    """Logarithm of the number of ways to choose k of n; minus infinity where there is none."""
+    ways: Vector = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return ways
+
+
+def _estimate(predicted: Vector, y: Vector, cells: Groups, generator: np.random.Generator) -> Estimate:
+    predicted = predicted.round(12)
+    value = float(weighted_spearman(predicted, y, np.ones((1, len(y))))[0])
+    if not np.isfinite(value):
+        return Estimate(None, None, None, None, 0)
+    low, high, n_degenerate = interval(
+        bootstrap(lambda weights: weighted_spearman(predicted, y, weights), cells, generator)
+    )
+    return Estimate(value, low, high, None, n_degenerate)

@@ -1,0 +1,226 @@
+"""How much of an outcome is the pattern and not the seed, and of a long run in a short one."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from analysis.data.averages import average_patterns
+from analysis.data.protocol import ALPHA, OUTCOMES, SAMPLED, TESTS
+from analysis.stats.correlations import Estimate, correlate_spearman
+from analysis.stats.resampling import Groups, Vector, centre_inside, design_cells
+from search_spaces.seeds import derive_generator
+
+POWER = 0.80
+RANK_VARIANCE = 1.06  # of atanh(Spearman's rho) times n - 3 (Fieller, Hartley and Pearson, Biometrika 44, 1957)
+N_HELD = 2  # span and its square: each takes a pattern
+RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, as short trainings have shown
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How much of an outcome's variance lies between patterns, over the patterns complete at every seed.
+
+    Args:
+        single_seed: ICC(1), one-way: of one training, the seeds' own level counted as noise; may come out below 0.
+        paired_mean: ICC(3, k), two-way: of the mean over the k seeds, which shift all patterns together.
+        ceiling: sqrt(paired_mean), the largest correlation that a perfect predictor would show on average.
+    """
+
+    outcome: str
+    n_patterns: int
+    n_seeds: int
+    single_seed: float | None
+    paired_mean: float | None
+    ceiling: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Spearman correlation, over patterns trained in both regimes, of their means in the one with those in the other.
+
+    Args:
+        estimate: its p-value is from permutations of all patterns.
+    """
+
+    budget: str
+    layers: int
+    short_regime: str
+    long_regime: str
+    outcome: str
+    n_patterns: int
+    estimate: Estimate
+
+
+def measure_reliability(complete: pd.DataFrame, outcome: str) -> Reliability:
+    """Share of an outcome's variance that lies between patterns (Shrout and Fleiss, Psychol. Bull. 86, 1979).
+
+    Args:
+        complete: complete candidates of one stratum.
+        outcome: the column to judge; patterns that lack it at a seed are left out.
+    """
+    table = complete.pivot_table(index="key", columns="seed", values=outcome).dropna().to_numpy(np.float64)
+    n, k = table.shape  # (patterns, seeds)
+    if n < 2 or k < 2:
+        return Reliability(outcome, n, k, None, None, None)
+    between = k * table.mean(axis=1).var(ddof=1)
+    within = table.var(axis=1, ddof=1).mean()
+    residual_sum = within * n * (k - 1) - n * (k - 1) * table.mean(axis=0).var(ddof=1)
+    residual = residual_sum / ((n - 1) * (k - 1))
+    if between <= 1e-15:
+        return Reliability(outcome, n, k, None, None, None)
+    single_seed = float((between - within) / (between + (k - 1) * within))
+    paired_mean = float((between - residual) / between)
+    return Reliability(outcome, n, k, single_seed, paired_mean, max(paired_mean, 0.0) ** 0.5)
+
+
+def measure_mean_reliability(values: Vector, rows: Groups, groups: Groups | None = None) -> float | None:
+    """Reliability of a pattern's mean over its repeats, one-way random effects, unequal numbers of repeats allowed.
+
+    Between-pattern variance by the analysis of variance (Searle, Casella and McCulloch, Variance Components, 1992,
+    section 3.6); the error of a mean is averaged over patterns. With k repeats each it is 1 - MS_within / MS_between.
+    With groups both mean squares are inside groups, pooled: a difference between groups is none between patterns.
+
+    Args:
+        values: shape (n,), one a repeat.
+        rows: shape (n,), the pattern's number of each.
+        groups: shape (n,), the group's number of each; a pattern lies in one group.
+
+    Returns:
+        At most 1, below 0 where repeats differ more than patterns do; None without repeats or without variance.
+    """
+    _, firsts, rows = np.unique(rows, return_index=True, return_inverse=True)
+    _, groups = np.unique(np.zeros_like(rows) if groups is None else groups, return_inverse=True)
+    sizes, group_of = np.bincount(rows), groups[firsts]
+    n, n_patterns, group_sizes = len(values), len(sizes), np.bincount(groups)
+    freedom = n_patterns - len(group_sizes)  # of patterns inside groups
+    if freedom < 1 or n == n_patterns:
+        return None
+    values = centre_inside(values, groups)
+    means = np.bincount(rows, values) / sizes
+    within = float(((values - means[rows]) ** 2).sum() / (n - n_patterns))
+    between = float((sizes * means**2).sum() / freedom)
+    typical_size = (n - (np.bincount(group_of, sizes**2) / group_sizes).sum()) / freedom
+    variance = (between - within) / typical_size
+    total = variance + within * float((1 / sizes).mean())
+    scale = float(np.abs(values).max(initial=0.0)) ** 2
+    return variance / total if total > 1e-24 * scale else None
+
+
+def measure_fidelity(
+    candidates: pd.DataFrame, short_regime: str, long_regime: str, run_seed: int = 0
+) -> tuple[Fidelity, ...]:
+    """Whether short trainings rank patterns as long ones do: of every strategy, for every budget, depth and outcome.
+
+    Fewer than 3 patterns trained in both regimes give nothing.
+
+    Args:
+        candidates: rows of read_run or read_table.
+    """
+    complete = candidates[(candidates["state"] == "complete").fillna(False)]
+    found = []
+    for _, rows in complete.groupby(["budget", "layers"]):
+        budget, layers = str(rows["budget"].iloc[0]), int(rows["layers"].iloc[0])
+        keys_of = {name: set(rows.loc[_is_in(rows, name), "key"]) for name in (short_regime, long_regime)}
+        keys = keys_of[short_regime] & keys_of[long_regime]
+        # Over the same patterns in both, for a seed's mean is taken out over those that are there.
+        short, long = (_average(rows, name, keys) for name in (short_regime, long_regime))
+        for outcome in OUTCOMES:
+            column = f"{outcome}_centred"
+            x, y = short[column].dropna().align(long[column].dropna(), join="inner")
+            if len(x) < 3:
+                continue
+            cells = design_cells(short.loc[x.index])
+            generator = derive_generator(run_seed, "fidelity", budget, layers, outcome)
+            first, second = (column.to_numpy(np.float64).round(12) for column in (x, y))
+            estimate = correlate_spearman(first, second, cells, np.zeros_like(cells), generator)
+            found.append(Fidelity(budget, layers, short_regime, long_regime, outcome, len(x), estimate))
+    return tuple(found)
+
+
+def _average(rows: pd.DataFrame, regime: str, keys: set[str]) -> pd.DataFrame:
+    chosen = rows[_is_in(rows, regime) & rows["key"].isin(list(keys))]
+    return average_patterns(chosen).set_index("key").sort_index()
+
+
+def _is_in(rows: pd.DataFrame, regime: str) -> "pd.Series[bool]":
+    return (rows["regime"] == regime).fillna(False).astype(bool)
+
+
+def detectable_correlation(n_patterns: int, n_tests: int = 1) -> float | None:
+    """The smallest |rank correlation| of pattern means found with POWER, two-sided at ALPHA over n_tests, or None.
+
+    None: no correlation can be found with so few patterns.
+
+    >>> round(detectable_correlation(93), 2), detectable_correlation(5)
+    (0.3, None)
+    """
+    n_free = n_patterns - 3 - N_HELD
+    if n_free < 1:
+        return None
+    wanted = float(norm.ppf(1 - ALPHA / (2 * n_tests)) + norm.ppf(POWER))  # Holm's first step is Bonferroni's
+    return math.tanh(wanted * math.sqrt(RANK_VARIANCE / n_free))
+
+
+def correct_attenuation(correlation: float, reliability: float, n_seeds: int) -> float | None:
+    """The true correlation that noise brings down to this one (Spearman-Brown, then Spearman's attenuation).
+
+    Args:
+        correlation: with means over n_seeds.
+        reliability: share of one training's variance that lies between patterns, in (0, 1].
+
+    Returns:
+        In [0, 1], or None where not even a true correlation of 1 would show so much.
+
+    >>> round(correct_attenuation(0.25, 0.1, 3), 2), correct_attenuation(0.9, 0.1, 3)
+    (0.5, None)
+    """
+    mean_reliability = n_seeds * reliability / (1 + (n_seeds - 1) * reliability)
+    true = correlation / math.sqrt(mean_reliability)
+    return true if true <= 1 else None
+
+
+def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each stratum of a study's plan trains and can detect.
+
+    Returns:
+        One dict a stratum, in the plan's order: stratum, trainings, patterns by strategy, and but for checks n_sampled,
+        detectable (see detectable_correlation, Holm over all main strata's primary tests) and a sentence.
+    """
+    n_tests = len(TESTS) * sum(stratum["checks"] is None for stratum in plan["strata"])
+    n_seeds = plan["settings"]["seeds"]
+    described = []
+    for place, stratum in enumerate(plan["strata"]):
+        numbers = [number for one, number, _ in plan["order"] if one == place]
+        strategies = Counter(plan["patterns"][number]["strategy"] for number in sorted(set(numbers)))
+        row = {
+            "stratum": f"{stratum['layers']} layers, {stratum['regime']}",
+            "trainings": len(numbers),
+            "patterns": dict(strategies),
+        }
+        if stratum["checks"] is None:
+            n_sampled = sum(strategies[name] for name in SAMPLED)
+            detectable = detectable_correlation(n_sampled, n_tests)
+            row |= {"n_sampled": n_sampled, "detectable": detectable, "sentence": _word(detectable, n_seeds)}
+        else:
+            row["sentence"] = f"checks {stratum['checks']}"
+        described.append(row)
+    return described
+
+
+def _word(detectable: float | None, n_seeds: int) -> str:
+    if detectable is None:
+        return "too few patterns to detect any correlation"
+    parts = []
+    for reliability in RELIABILITIES:
+        true = correct_attenuation(detectable, reliability, n_seeds)
+        parts.append(f"{'none' if true is None else f'{true:.2f}'} where one seed's reliability is {reliability:g}")
+    return (
+        f"detects a correlation of {detectable:.2f} between pattern means with {100 * POWER:.0f} % chance: a true one "
+        f"of {', '.join(parts)}"
+    )

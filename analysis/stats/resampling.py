@@ -1,0 +1,169 @@
+"""groups of patterns, and how they are drawn again and permuted inside them."""
+
+from collections.abc import Callable, Hashable, Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.data.protocol import CONFIDENCE, MAX_BANDS, MIN_BAND, N_RESAMPLES
+
+Vector = NDArray[np.float64]
+Groups = NDArray[np.int64]  # (n,): a group's number for each row
+
+MAX_CHUNK = 2**22  # elements of one array of weights
+MAX_SLICE = 2**18  # of them that a statistic is given at once: larger arrays leave the processor's cache
+
+
+def number_groups(labels: Iterable[Hashable]) -> Groups:
+    """Number equal labels alike, in order of first appearance.
+
+    >>> number_groups(["b", "a", "b"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
+def pool_single(groups: Groups) -> Groups:
+    """Put the groups of one row together; if that is one row still, into the largest group.
+
+    A row alone in its group could not be drawn again.
+
+    >>> pool_single(np.array([0, 0, 1, 2])).tolist(), pool_single(np.array([0, 0, 1])).tolist()
+    ([0, 0, 1, 1], [0, 0, 0])
+    """
+    _, groups = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(groups)
+    single = sizes[groups] == 1
+    target = int(sizes.argmax()) if single.sum() == 1 else len(sizes)
+    _, pooled = np.unique(np.where(single, target, groups), return_inverse=True)
+    return pooled.astype(np.int64)
+
+
+def design_cells(patterns: pd.DataFrame) -> Groups:
+    """Groups for the bootstrap: cells of the crossed design; patterns without a cell by strategy."""
+    columns = (patterns["distance_bin"], patterns["span_bin"], patterns["strategy"].fillna("unknown"))
+    labels: list[Hashable] = []
+    for distance, span, strategy in zip(*(column.tolist() for column in columns), strict=True):
+        has_cell = not (pd.isna(distance) or pd.isna(span))
+        labels.append((int(distance), int(span)) if has_cell else str(strategy))
+    return pool_single(number_groups(labels)) if labels else np.zeros(0, dtype=np.int64)
+
+
+def design_bands(patterns: pd.DataFrame, column: str, bin_column: str) -> Groups:
+    """Groups for permutations: the design's bands of a column; without any design, quantile bands of it.
+
+    Patterns without a band, beside some that have one, are a band of their own.
+    """
+    if patterns[bin_column].isna().all():
+        return quantile_bands(patterns[column].to_numpy(np.float64))
+    return number_groups(patterns[bin_column].fillna(-1).tolist())
+
+
+def quantile_bands(values: Vector) -> Groups:
+    """Up to MAX_BANDS bands of about equal size and at least MIN_BAND rows; equal values share a band.
+
+    >>> np.bincount(quantile_bands(np.arange(12.0))).tolist(), quantile_bands(np.ones(3)).tolist()
+    ([6, 6], [0, 0, 0])
+    """
+    for n_bands in range(min(MAX_BANDS, len(values) // MIN_BAND), 1, -1):
+        edges = np.quantile(values, np.arange(1, n_bands) / n_bands)
+        bands = np.searchsorted(edges, values, side="left")
+        if np.bincount(bands, minlength=n_bands).min() >= MIN_BAND:
+            return bands.astype(np.int64)
+    return np.zeros(len(values), dtype=np.int64)
+
+
+def draw_weights(groups: Groups, n_draws: int, generator: np.random.Generator) -> Vector:
+    """Bootstrap weights of rows inside groups, shape (n_draws, n); each group's sum to its size.
+
+    A plain bootstrap inside a group of n_h understates the variance of a mean by (n_h - 1) / n_h, a third at the three
+    patterns that a design's cell holds. Drawing n_h - 1 and scaling the counts by n_h / (n_h - 1) makes it right (Rao,
+    Wu and Yue, Survey Methodology 18, 1992). A group of one row keeps weight 1.
+    """
+    weights = np.ones((n_draws, len(groups)))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        size = len(members)
+        if size < 2:
+            continue
+        drawn = generator.integers(0, size, (n_draws, size - 1)) + size * np.arange(n_draws)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n_draws * size).reshape(n_draws, size)
+        weights[:, members] = counts * (size / (size - 1))
+    return weights
+
+
+def bootstrap(statistic: Callable[[Vector], Vector], groups: Groups, generator: np.random.Generator) -> Vector:
+    """A statistic in N_RESAMPLES resamples.
+
+    Args:
+        statistic: weights, shape (draws, n) -> shape (draws, ...).
+    """
+    chunk = max(1, min(N_RESAMPLES, MAX_CHUNK // max(1, len(groups))))
+    sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
+    rows = max(1, MAX_SLICE // max(1, len(groups)))
+    drawn = (draw_weights(groups, size, generator) for size in sizes)
+    slices = (weights[begin : begin + rows] for weights in drawn for begin in range(0, len(weights), rows))
+    return np.concatenate([statistic(weights) for weights in slices])
+
+
+def interval(resampled: Vector) -> tuple[float | None, float | None, int]:
+    """Percentile interval of resampled values, CONFIDENCE, and how many were not defined."""
+    usable = resampled[np.isfinite(resampled)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(usable, [tail, 1 - tail]).tolist() if len(usable) else (None, None)
+    return low, high, len(resampled) - len(usable)
+
+
+def permute(groups: Groups, n_draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Orders of the rows, shape (n_draws, n), that move each row inside its group alone."""
+    orders = np.tile(np.arange(len(groups)), (n_draws, 1))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        if len(members) > 1:
+            orders[:, members] = generator.permuted(orders[:, members], axis=1)
+    return orders
+
+
+def centre_inside(values: Vector, groups: Groups) -> Vector:
+    """Subtract from each value the mean of its group.
+
+    >>> centre_inside(np.array([1.0, 3.0, 7.0]), np.array([0, 0, 1])).tolist()
+    [-1.0, 1.0, 0.0]
+    """
+    _, groups = np.unique(groups, return_inverse=True)
+    means = np.bincount(groups, values) / np.bincount(groups)
+    centred: Vector = values - means[groups]
+    return centred
+
+
+def share_as_far(observed: float, permuted: Vector, centre: float) -> float:
+    """Return the two-sided p-value: the share of permutations at least as far from the centre of their null.
+
+    The sample itself counts as one permutation, so that p is never 0. Distances that differ by less than 1e-9 of the
+    largest are ties: rounding would keep them apart.
+
+    Args:
+        centre: exact mean of the statistic over all permutations. Permutations inside groups keep what goes along with
+            the groups, so it need not be 0; the mean of the drawn ones would decide mirrored ties by chance.
+
+    >>> share_as_far(2.0, np.array([-2.0, 1.0, 0.0]), centre=0.0)
+    0.5
+    >>> share_as_far(8.0, np.array([12.0, 11.0, 9.0]), centre=10.0)
+    0.5
+    """
+    far, distances = abs(observed - centre), abs(permuted - centre)
+    slack = 1e-9 * max(far, float(distances.max(initial=0.0)))
+    return (1 + int((distances >= far - slack).sum())) / (1 + len(permuted))
+
+
+def share_as_large(observed: float, permuted: Vector) -> float:
+    """Return the p-value of a statistic that is itself a squared distance: the share of permutations as large.
+
+    The sample itself counts as one permutation; 1e-9 of it keeps ties from rounding apart.
+
+    >>> share_as_large(2.0, np.array([3.0, 1.0, 0.0]))
+    0.5
+    """
+    return (1 + int((permuted >= observed * (1 - 1e-9)).sum())) / (1 + len(permuted))

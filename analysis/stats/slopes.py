@@ -1,0 +1,147 @@
+"""Slopes of the outcome on distance in each span band, and how much a parabola explains."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit  # scipy.stats would take half a second to import
+
+from analysis.data.protocol import CONFIDENCE, MIN_BAND, OUTCOMES
+from analysis.stats.inference import outcome_of
+from analysis.stats.resampling import Groups, Vector, design_bands
+
+UNITS = {"validation_accuracy": (100.0, "points"), "validation_loss": (1.0, "nats")}
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """Least squares slope of an outcome on distance.
+
+    Args:
+        band: its span_bin, or None for the pooled slope and for patterns without a bin.
+        span_low, span_high: of the band's patterns.
+        x_low, x_mean, x_high: their distances.
+        is_pooled: over all bands, each with its own level.
+        unit: of value, low, high and excluded: points or nats a hop.
+        low, high: CONFIDENCE interval, HC3 covariance, Student's t.
+        excluded: slopes beyond +- this are excluded.
+    """
+
+    outcome: str
+    band: int | None
+    span_low: float
+    span_high: float
+    x_low: float
+    x_mean: float
+    x_high: float
+    is_pooled: bool
+    n_patterns: int
+    unit: str
+    value: float
+    low: float
+    high: float
+    excluded: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Shares of an outcome's variance that a line and a parabola in one measure explain, 0..1; least squares."""
+
+    measure: str
+    outcome: str
+    n_patterns: int
+    linear_r2: float
+    quadratic_r2: float
+
+
+def fit_slopes(patterns: pd.DataFrame, distance: str) -> tuple[Slope, ...]:
+    """Slopes in each span band and pooled, of every outcome; bands where it is not defined are left out.
+
+    Args:
+        patterns: rows of average_patterns, one stratum.
+    """
+    return tuple(slope for outcome in OUTCOMES for slope in _slopes_of(patterns, outcome, distance))
+
+
+def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fit, ...]:
+    """R2 of every outcome on every measure."""
+    fits = []
+    for outcome in OUTCOMES:
+        rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
+        for measure in measures:
+            linear, quadratic = explain(rows[measure].to_numpy(np.float64), outcome_of(rows, outcome))
+            if linear is not None and quadratic is not None:
+                fits.append(Fit(measure, outcome, len(rows), linear, quadratic))
+    return tuple(fits)
+
+
+def explain(x: Vector, y: Vector) -> tuple[float | None, float | None]:
+    """R2 of y on x, and on x and its square; None where x or y is constant or no row would be left over.
+
+    >>> x = np.arange(5.0)
+    >>> [round(share, 6) for share in explain(x, (x - 2) ** 2)]
+    [0.0, 1.0]
+    """
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, None
+    x, y = _standardise(x), _standardise(y)
+    powers = np.stack([np.ones(len(x)), x, x**2], axis=1)
+    left = [y - powers[:, :k] @ np.linalg.lstsq(powers[:, :k], y, rcond=None)[0] for k in (2, 3)]
+    linear, quadratic = (min(max(1 - float(residual @ residual) / len(y), 0.0), 1.0) for residual in left)
+    return linear, quadratic
+
+
+def _standardise(x: Vector) -> Vector:
+    """Centre and divide by the standard deviation; sizes come first, for floats cannot hold the square of 1e200."""
+    scaled = x / np.abs(x).max()
+    scaled = (scaled - scaled.mean()) / np.ptp(scaled)
+    standard: Vector = scaled / scaled.std()
+    return standard
+
+
+def _slopes_of(patterns: pd.DataFrame, outcome: str, distance: str) -> Iterator[Slope]:
+    rows = patterns.dropna(subset=[f"{outcome}_centred", distance, "span"])
+    if rows.empty:
+        return
+    x, span = (rows[name].to_numpy(np.float64) for name in (distance, "span"))
+    bands = design_bands(rows, "span", "span_bin")
+    scale, unit = UNITS[outcome]
+    y = scale * outcome_of(rows, outcome)
+    by_span = sorted(np.unique(bands).tolist(), key=lambda band: float(span[bands == band].mean()))
+    sizes = np.bincount(bands)
+    chosen = [(bands == band, len(by_span) == 1) for band in by_span]
+    chosen += [(sizes[bands] > 1, True)] if len(by_span) > 1 else []  # a pattern alone in its band tells no slope
+    for members, is_pooled in chosen:
+        found = _fit(x[members], y[members], bands[members])
+        if found is not None:
+            value, low, high = found
+            bins = rows.loc[members, "span_bin"]
+            band = None if is_pooled or bins.isna().any() else int(bins.iloc[0])
+            spans = float(span[members].min()), float(span[members].max())
+            reach = float(x[members].min()), float(x[members].mean()), float(x[members].max())
+            excluded = max(abs(low), abs(high))
+            n = int(members.sum())
+            yield Slope(outcome, band, *spans, *reach, is_pooled, n, unit, value, low, high, excluded)
+
+
+def _fit(x: Vector, y: Vector, bands: Groups) -> tuple[float, float, float] | None:
+    """Slope of y on x with a level for each band, and its HC3 interval (MacKinnon and White, J. Econometrics 29, 1985).
+
+    None where x hardly varies or one pattern alone decides it.
+    """
+    levels = (bands[:, None] == np.unique(bands)).astype(np.float64)  # (n, bands)
+    if len(x) < levels.shape[1] + MIN_BAND - 1:
+        return None
+    within, y_within = (column - levels @ (levels.T @ column / levels.sum(axis=0)) for column in (x, y))
+    scatter = float(within @ within)
+    if scatter <= 1e-12 * (x**2).sum() or np.ptp(y) == 0:
+        return None
+    leverage = within**2 / scatter + levels @ (1 / levels.sum(axis=0))
+    if leverage.max() > 1 - 1e-9:  # HC3 divides by 1 - leverage
+        return None
+    slope = float(within @ y_within) / scatter
+    left_out = (y_within - slope * within) / (1 - leverage)
+    error = float(np.sqrt((within * left_out) @ (within * left_out))) / scatter
+    half = error * float(stdtrit(len(x) - levels.shape[1] - 1, (1 + CONFIDENCE) / 2))
+    return slope, slope - half, slope + half

@@ -1,0 +1,1 @@
+"""How strongly trained networks use each connection."""

@@ -1,0 +1,101 @@
+"""A trained pattern of a run -> its connection strengths, and the pattern of the strongest: learned sparsity."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.data.results import STRATUM, Run, parse_sources
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError, NothingUsableError
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.strongest import average_relative, keep_strongest
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A pattern kept of a larger one that was trained.
+
+    Args:
+        pattern: the strongest connections, and the chain.
+        taught_by: key of the trained pattern.
+        n_trainings: of it, whose strengths were averaged.
+    """
+
+    pattern: ConnectionPattern
+    taught_by: str
+    n_trainings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A pattern that was trained.
+
+    Args:
+        numbers: of its trainings in the run.
+        strengths: relative ones, mean over blocks and trainings, in the order of `pattern.connections`.
+    """
+
+    pattern: ConnectionPattern
+    numbers: tuple[int, ...]
+    strengths: tuple[float, ...]
+
+
+def learn_from_run(run: Run, teacher: str, budget: str) -> Learned:
+    """The strongest connections of a pattern that a run trained, averaged over blocks and seeds.
+
+    Args:
+        teacher: see select_trained.
+        budget: in the command line's form, of the teacher's depth.
+
+    Raises:
+        NothingUsableError, InputError: see select_trained; the latter also where the budget cannot be met.
+    """
+    trained = select_trained(run, teacher)
+    kept = keep_strongest(trained.pattern, trained.strengths, parse_budget(budget, trained.pattern.depth))
+    return Learned(kept, trained.pattern.key, len(trained.numbers))
+
+
+def select_trained(run: Run, name: str, seed: int | None = None) -> Trained:
+    """A pattern that a run trained, and how strong its connections are.
+
+    Args:
+        name: of its template, or the first digits of its key.
+        seed: of one training of it; None: the mean over all.
+
+    Raises:
+        NothingUsableError: no finished training of that pattern has strengths.
+        InputError: the name fits several patterns or strata.
+    """
+    candidates = run.candidates
+    is_named = (candidates["template"] == name).fillna(False)
+    is_named |= candidates["key"].str.startswith(name) if len(name) >= MIN_DIGITS else False
+    is_named &= candidates["number"].isin(list(run.strengths))
+    measured = candidates[is_named if seed is None else is_named & (candidates["seed"] == seed)]
+    if measured.empty:
+        names = sorted(set(candidates["template"].dropna()))
+        raise NothingUsableError(
+            f"{run.path} has no finished training of {name}{'' if seed is None else f' with seed {seed}'} with "
+            f"connection strengths; its named patterns are {', '.join(names) or 'none'}, others go by the first "
+            f"{MIN_DIGITS} digits or more of their key"
+        )
+    _check_one(measured, name)
+    pattern = parse_sources(measured["sources"].iloc[0])
+    numbers = tuple(map(int, measured["number"]))
+    blocks = [block for number in numbers for block in run.strengths[number]]
+    return Trained(pattern, numbers, tuple(average_relative(pattern, blocks)))
+
+
+MIN_DIGITS = 6  # of a key, to be taken for one
+
+
+def _check_one(measured: pd.DataFrame, teacher: str) -> None:
+    strata = measured.drop_duplicates([*STRATUM, "key"])
+    if len(strata) > 1:
+        found = [
+            f"{row['key'][:12]} of {row['layers']} layers, budget {row['budget']}, regime {row['regime']}"
+            for _, row in strata.iterrows()
+        ]
+        raise InputError(
+            f"{teacher} is {len(found)} trained patterns: {'; '.join(found)}; give the first digits of a key that only "
+            "one of them has, or a run of one stratum"
+        )

@@ -1,0 +1,81 @@
+"""Relative strengths of connections -> matplotlib Figure: each pattern a matrix of source by target layers."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Polygon
+from matplotlib.path import Path
+
+from analysis.page.figure_style import FAINT, GREY, INK, WIDTH, add_caption, new_figure, wrap_text
+
+N_COLOURS = 24  # few enough steps to keep the file small
+# Viridis from pale to dark, which grey print keeps; without its palest end, which is lost on white.
+COLOURS = ListedColormap(mpl.colormaps["viridis"]([0.93 * (1 - i / (N_COLOURS - 1)) for i in range(N_COLOURS)]))
+MAX_COLUMNS = 3
+MAX_LINED = 30  # layers, up to which white lines part the cells
+Panel = tuple[str, int, Mapping[tuple[int, int], float]]
+
+
+def plot_strengths(panels: Sequence[Panel], caption: str = "") -> Figure:
+    """The heat map of DenseNet's figure 5 (arXiv:1608.06993), one panel a pattern: pairs that are not read are hatched.
+
+    Args:
+        panels: title, layers L, and (source, target) -> relative strength, at least one of each; colours are shared.
+        caption: at the foot: n, seeds, data, device.
+    """
+    every = [strength for _, _, strengths in panels for strength in strengths.values()]
+    low, high = min(every), max(every)
+    norm = Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+    n_columns = min(MAX_COLUMNS, max(2, len(panels)))  # a lone one would fill the page
+    n_rows = -(-len(panels) // n_columns)
+    figure = new_figure(0.6 + n_rows * (0.2 + (WIDTH - 0.9) / n_columns))
+    all_axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    for place, (axes, (title, depth, strengths)) in enumerate(zip(all_axes, panels, strict=False)):
+        _draw_matrix(axes, depth, strengths, norm, str(place))
+        axes.set_title("".join(wrap_text(title, 28)), fontsize=9.5, color=INK, loc="left")
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=all_axes[: len(panels)], aspect=22, pad=0.02)
+    bar.set_label("relative strength (1: its layer's mean)", fontsize=9)
+    bar.ax.tick_params(labelsize=9, colors=GREY, labelcolor=INK, length=3)
+    assert bar.solids is not None
+    bar.solids.set_edgecolor("face")  # no white lines between the steps
+    bar.outline.set_visible(False)
+    add_caption(figure, caption)
+    return figure
+
+
+def _draw_matrix(
+    axes: Axes, depth: int, strengths: Mapping[tuple[int, int], float], norm: Normalize, name: str
+) -> None:
+    """A square for each connection; behind them, hatched, all pairs that a layer could read; `name` is in their ids."""
+    axes.set(xlim=(0.5, depth + 0.5), ylim=(depth - 0.5, -0.5), aspect="equal")
+    axes.set_xlabel("target layer", fontsize=9)
+    axes.set_ylabel("source layer", fontsize=9)
+    stairs = [(target - 0.5 + step, target - 0.5) for target in range(1, depth + 1) for step in (0, 1)]
+    hatched = Polygon([*stairs, (depth + 0.5, -0.5), (0.5, -0.5)], facecolor="white", edgecolor=FAINT, hatch="////")
+    hatched.set(linewidth=0.6, gid=f"unread-{name}")
+    axes.add_patch(hatched)
+    by_colour: dict[int, list[tuple[int, int]]] = {}
+    for connection, strength in strengths.items():
+        by_colour.setdefault(min(int(norm(strength) * N_COLOURS), N_COLOURS - 1), []).append(connection)
+    for colour, connections in sorted(by_colour.items()):
+        squares = Path.make_compound_path(*(_square(*connection) for connection in connections))
+        patch = PathPatch(squares, facecolor=COLOURS(colour), linewidth=0.8 if depth <= MAX_LINED else 0)
+        patch.set(edgecolor="white", gid=f"read-{name}-{colour}", antialiased=depth <= MAX_LINED)
+        axes.add_patch(patch)
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, depth) if depth / step <= 10)
+    axes.set_xticks([*range(step, depth + 1, step)])
+    axes.set_yticks([*range(0, depth, step)])
+    axes.tick_params(colors=GREY, labelcolor=INK, labelsize=8, length=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _square(source: int, target: int) -> Path:
+    corners = [(target - 0.5, source - 0.5), (target + 0.5, source - 0.5), (target + 0.5, source + 0.5)]
+    return Path([*corners, (target - 0.5, source + 0.5), corners[0]], closed=True)

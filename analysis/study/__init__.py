@@ -1,0 +1,1 @@
+"""What distance explains inside each stratum: numbers, figures and sections."""

@@ -1,0 +1,239 @@
+"""DataFrame -> numbers with intervals, and the verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.averages import average_patterns
+from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED, name_distance
+from analysis.data.results import STRATUM
+from analysis.stats.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
+from analysis.stats.guessing import UNKNOWN, Guessing, Learning, measure_learning
+from analysis.stats.inference import Primary, adjust_primary, measure_primary, outcome_of
+from analysis.stats.prediction import Baseline, Precision, learn_baselines, measure_precision
+from analysis.stats.reliability import Reliability, measure_reliability
+from analysis.stats.resampling import design_bands, design_cells
+from analysis.stats.slopes import Fit, Slope, fit_parabolas, fit_slopes
+from analysis.study.levels import PairedDifference, compare_pairs
+from analysis.study.reach import Reach, measure_reach
+from analysis.study.verdict import Verdict, judge
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError
+from search_spaces.seeds import derive_generator
+
+COLLINEAR = ("span", "max_out_degree", "out_degree_sd", "random_walk_depth")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A measure against an outcome, over patterns: means over seeds, centred by seed.
+
+    Args:
+        measure, outcome: columns of average_patterns.
+        estimate: its p_value is from permutations inside bands of span, for span itself inside bands of distance.
+        p_holm: adjusted for all tests of the stratum by the same method.
+        share_of_ceiling: estimate.value over the ceiling that seed noise puts on it; Spearman alone.
+    """
+
+    measure: str
+    outcome: str
+    method: Method
+    n_patterns: int
+    estimate: Estimate
+    p_holm: float | None
+    share_of_ceiling: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """All that the candidates of one budget, depth and regime say.
+
+    Args:
+        regime: of training; None in a plain search.
+        distance: the primary distance.
+        used, left_out: patterns by strategy, in the statistics and not; templates were chosen by name and an
+            optimiser's proposals by their outcomes, so neither is a sample.
+        n_seeds: seeds that a fully trained pattern has; n_incomplete: patterns used that lack some of them.
+        primary: the declared tests, adjusted over all strata; None below MIN_PATTERNS.
+        effects: the secondary family; constant: measures equal in all patterns, absent: not known of all of them.
+        collinearity: Spearman correlation of distance with COLLINEAR among the patterns used.
+        learning: mean accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
+    """
+
+    budget: str
+    layers: int
+    regime: str | None
+    distance: str
+    used: dict[str, int]
+    left_out: dict[str, int]
+    n_patterns: int
+    n_seeds: int
+    n_incomplete: int
+    primary: Primary | None
+    effects: tuple[Effect, ...]
+    constant: tuple[str, ...]
+    absent: tuple[str, ...]
+    slopes: tuple[Slope, ...]
+    fits: tuple[Fit, ...]
+    precision: tuple[Precision, ...]
+    baselines: tuple[Baseline, ...]
+    pairs: tuple[PairedDifference, ...]
+    reliability: tuple[Reliability, ...]
+    collinearity: dict[str, float | None]
+    reach: Reach | None
+    learning: Learning | None
+    verdict: Verdict
+
+    def ceiling(self, outcome: str) -> float | None:
+        """The largest correlation with an outcome that seed noise leaves; None where it is not known."""
+        return next((one.ceiling for one in self.reliability if one.outcome == outcome), None)
+
+
+def analyse_candidates(
+    candidates: pd.DataFrame,
+    run_seed: int = 0,
+    distance: str = "mean_bd",
+    checks: Sequence[str] = (),
+    guessing: Guessing = UNKNOWN,
+) -> tuple[Stratum, ...]:
+    """What distance has to do with the outcomes, for every budget, depth and regime apart.
+
+    Args:
+        candidates: rows of read_run or read_table.
+        run_seed: of the bootstrap and the permutations.
+        distance: the primary distance, of protocol.PRIMARY_DISTANCES.
+        checks: regimes that only check others; they are left out, from Holm's family too.
+        guessing: accuracy without a look at the images; where a stratum is no better, that is its verdict.
+
+    Returns:
+        One Stratum for each budget, depth and regime that has a complete candidate: the largest first, then fewer
+        layers, then in the table's order.
+
+    Raises:
+        InputError: another distance.
+    """
+    name_distance(distance)
+    complete = candidates[(candidates["state"] == "complete").fillna(False)]
+    complete = complete[~complete["regime"].isin(list(checks))]
+    complete = complete.assign(strategy=complete["strategy"].fillna("unknown"))
+    groups = [rows for _, rows in complete.groupby(STRATUM, dropna=False, sort=False)]
+    groups.sort(key=lambda rows: (-len(rows), int(rows["layers"].iloc[0])))  # stable: then the order of appearance
+    strata = [_analyse_stratum(rows, run_seed, distance, guessing) for rows in groups]
+    adjusted = adjust_primary([stratum.primary for stratum in strata])
+    return tuple(
+        replace(stratum, primary=primary, verdict=_judge_stratum(stratum, primary))
+        for stratum, primary in zip(strata, adjusted, strict=True)
+    )
+
+
+def _judge_stratum(stratum: Stratum, primary: Primary | None) -> Verdict:
+    ceiling = None if primary is None else stratum.ceiling(primary.outcome)
+    return judge(primary, stratum.n_patterns, stratum.n_seeds, ceiling, stratum.learning)
+
+
+def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guessing: Guessing) -> Stratum:
+    """All but what other strata have a part in: the primary tests come unadjusted, and no verdict yet."""
+    everything = average_patterns(complete)
+    is_sampled = everything["strategy"].isin(SAMPLED)
+    used, left_out = (
+        {str(name): int(n) for name, n in everything.loc[rows, "strategy"].value_counts().items()}
+        for rows in (is_sampled, ~is_sampled)
+    )
+    # Averaged again without the others, whose numbers of seeds may differ.
+    sample = complete[complete["key"].isin(everything.loc[is_sampled, "key"])]
+    patterns = average_patterns(sample)
+    budget, layers = str(everything["budget"].iloc[0]), int(everything["layers"].iloc[0])
+    regime = None if pd.isna(everything["regime"].iloc[0]) else str(everything["regime"].iloc[0])
+    seed = (run_seed, "statistics", budget, layers, regime or "")
+    varying, constant, absent = sort_measures(patterns)
+    reliability = tuple(measure_reliability(sample, outcome) for outcome in OUTCOMES)
+    ceilings = {one.outcome: one.ceiling for one in reliability}
+    distances = [name for name in DISTANCES if name in varying]
+    sets = {"distances": distances, "all measures": varying}
+    is_enough = len(patterns) >= MIN_PATTERNS
+    return Stratum(
+        budget=budget,
+        layers=layers,
+        regime=regime,
+        distance=distance,
+        used=used,
+        left_out=left_out,
+        n_patterns=len(patterns),
+        n_seeds=int(patterns["n_seeds"].max()) if len(patterns) else 0,
+        n_incomplete=int((~patterns["all_seeds"]).sum()),
+        primary=measure_primary(patterns, distance, derive_generator(*seed, "primary", distance)),
+        effects=_measure_effects(patterns, varying, distance, ceilings, seed) if is_enough else (),
+        constant=constant,
+        absent=absent,
+        slopes=fit_slopes(patterns, distance) if is_enough else (),
+        fits=fit_parabolas(patterns, (distance, "span")) if is_enough else (),
+        precision=measure_precision(patterns, distances, OUTCOMES, derive_generator(*seed, "precision")),
+        baselines=learn_baselines(patterns, distance, sets, derive_generator(*seed, "baseline")),
+        pairs=compare_pairs(complete),
+        reliability=reliability,
+        collinearity={name: _plain_spearman(patterns, distance, name) for name in COLLINEAR},
+        reach=_reach_of(patterns, budget, layers),
+        learning=measure_learning(complete, guessing),
+        verdict=Verdict("inconclusive", ""),
+    )
+
+
+def sort_measures(patterns: pd.DataFrame) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """MEASURES that vary among the patterns, that are constant, and that are not known of every one."""
+    columns = {name: patterns[name] for name in MEASURES}
+    absent = tuple(name for name, column in columns.items() if column.isna().any() or column.empty)
+    known = {name: column.to_numpy(np.float64) for name, column in columns.items() if name not in absent}
+    constant = tuple(name for name, x in known.items() if np.ptp(x) <= 1e-12 * np.abs(x).max())
+    return [name for name in known if name not in constant], constant, absent
+
+
+def _measure_effects(
+    patterns: pd.DataFrame,
+    measures: list[str],
+    distance: str,
+    ceilings: dict[str, float | None],
+    seed: tuple[int | str, ...],
+) -> tuple[Effect, ...]:
+    found = []
+    for outcome in OUTCOMES:
+        rows = patterns.dropna(subset=[f"{outcome}_centred"])
+        if len(rows) < MIN_PATTERNS:
+            continue
+        # Sums over the same distances in another order differ by 1e-16, and are ties all the same.
+        columns = {name: rows[name].to_numpy(np.float64).round(12) for name in measures}
+        inside_span = design_bands(rows, "span", "span_bin")
+        bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, distance, "distance_bin")}
+        generator = derive_generator(*seed, "effects", outcome)
+        estimates = correlate(columns, outcome_of(rows, outcome), design_cells(rows), bands, generator)
+        for (measure, method), estimate in estimates.items():
+            ceiling = ceilings[outcome] if method == "spearman" else None
+            share = estimate.value / ceiling if ceiling and estimate.value is not None else None
+            found.append(Effect(measure, outcome, method, len(rows), estimate, None, share))
+    return _adjust(found)
+
+
+def _adjust(found: list[Effect]) -> tuple[Effect, ...]:
+    """Holm over all effects by one method."""
+    p_holm = {
+        method: iter(adjust_holm([one.estimate.p_value for one in found if one.method == method])) for method in METHODS
+    }
+    return tuple(replace(one, p_holm=next(p_holm[one.method])) for one in found)
+
+
+def _plain_spearman(patterns: pd.DataFrame, one: str, other: str) -> float | None:
+    rows = patterns[[one, other]].dropna()
+    x, y = (rows[name].to_numpy(np.float64) for name in (one, other))
+    if len(x) < 2:
+        return None
+    value = float(weighted_spearman(x, y, np.ones((1, len(x))))[0])
+    return value if np.isfinite(value) else None
+
+
+def _reach_of(patterns: pd.DataFrame, budget: str, layers: int) -> Reach | None:
+    try:
+        parsed = parse_budget(budget, layers)
+    except InputError:  # a foreign table's word for its budget
+        return None
+    return measure_reach(patterns["mean_bd"].to_numpy(np.float64), parsed) if len(patterns) else None

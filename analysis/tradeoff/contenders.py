@@ -1,0 +1,156 @@
+"""candidates of one budget -> accuracy by seed of each template family, of what was found, and of the random mean."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.averages import average_patterns
+from analysis.page.wording import name_briefly
+from analysis.stats.resampling import Vector
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError
+from search_spaces.families import FAMILIES, iterate_families
+
+FOUND, RANDOM = "found", "random (mean)"
+ACCURACY = "validation_accuracy"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One family at one budget.
+
+    Args:
+        family: of name_family, or FOUND (the best proposed pattern), or RANDOM (the mean over uniformly drawn ones).
+        pattern: the template that stands for it; of a pattern without a name, its key's beginning. Where a budget
+            leaves one pattern alone, that is `chain` or `dense`, by whatever name it was trained.
+        params, flops: of its pattern, for RANDOM the mean; None where they are not known.
+        n_patterns: that it was picked from, or averaged over; 1 for a template.
+        by_seed: seed -> accuracy on validation images, a share of 1; for FOUND by score_left_out, with one seed
+            `picked` itself.
+        picked: for FOUND alone, the mean over seeds that it was picked by, too high by selection.
+    """
+
+    family: str
+    budget: str
+    pattern: str
+    connections: int
+    params: int | None
+    flops: int | None
+    n_patterns: int
+    by_seed: "pd.Series[float]"
+    picked: float | None = None
+
+
+def name_family(template: str) -> str:
+    """The family of a template: those that fit_family fits take in their namesakes, any other rule is its own.
+
+    >>> [name_family(name) for name in ("nearest_log_i", "geometric", "log:b=3", "odd_even", "half_and_log")]
+    ['nearest', 'geometric', 'log', 'odd_even', 'half_and_log']
+    """
+    if template.startswith("log:"):
+        return "log"
+    return next((family for family in FAMILIES if template.startswith(f"{family}_")), template)
+
+
+def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame) -> Iterator[Contender]:
+    """All that were trained at one budget.
+
+    Args:
+        rows: its complete candidates with an accuracy, none twice.
+        complete: those of all budgets of the run.
+    """
+    patterns = average_patterns(rows).set_index("key", drop=False)
+    accuracies = rows.pivot_table(index="key", columns="seed", values=ACCURACY)  # (patterns, seeds)
+    by_key = {str(key): own.dropna() for key, own in accuracies.iterrows()}
+    for family, key in _choose_members(patterns).items():
+        yield _describe(family, patterns.loc[[key]], by_key[key])
+    proposed = patterns[patterns["template"].isna() & patterns["all_seeds"]]
+    drawn = proposed[(proposed["strategy"] == "random").fillna(False)]
+    if len(proposed):
+        yield _describe_found(proposed, accuracies.loc[proposed["key"]])
+    if len(drawn):
+        mean = _describe(RANDOM, drawn, accuracies.loc[drawn["key"]].mean(axis=0))
+        yield replace(mean, pattern=f"{len(drawn)} pattern{'' if len(drawn) == 1 else 's'}")
+    if _name_sole(patterns.iloc[0]) and not len(proposed):
+        # Any search or draw would have given it.
+        if complete["template"].isna().any():
+            yield _describe(FOUND, patterns, by_key[patterns.index[0]])
+        if (complete["strategy"] == "random").any():
+            yield _describe(RANDOM, patterns, by_key[patterns.index[0]])
+
+
+def score_left_out(values: Vector) -> Vector:
+    """Accuracy of the best pattern at each seed, picked by the mean over the other seeds: selection adds nothing to it.
+
+    Patterns that tie at the other seeds count alike.
+
+    Args:
+        values: shape (patterns, seeds), of at least one pattern and two seeds.
+
+    Returns:
+        Shape (seeds,).
+
+    >>> score_left_out(np.array([[0.9, 0.5, 0.6], [0.7, 0.7, 0.7]])).round(3).tolist()
+    [0.7, 0.5, 0.65]
+    """
+    scores = []
+    for seed in range(values.shape[1]):
+        others = np.delete(values, seed, axis=1).mean(axis=1).round(12)  # equal means may differ by 1e-17
+        scores.append(values[others == others.max(), seed].mean())
+    return np.array(scores)
+
+
+def _choose_members(patterns: pd.DataFrame) -> dict[str, str]:
+    """Family -> key of the trained pattern that stands for it at this budget.
+
+    The pattern that fit_family gives, by whatever name it was trained; of namesakes otherwise the bare name, then the
+    one with the in-degrees of `log` (`_log_i`), then the first by name.
+    """
+    named = patterns.dropna(subset=["template"])
+    members: dict[str, str] = {}
+    for template, key in sorted(
+        zip(named["template"].tolist(), named["key"].tolist(), strict=True),
+        key=lambda one: (one[0] not in FAMILIES, not one[0].endswith("_log_i"), one[0]),
+    ):
+        members.setdefault(name_family(template), key)
+    try:
+        budget = parse_budget(str(patterns["budget"].iloc[0]), int(patterns["layers"].iloc[0]))
+    except InputError:  # a foreign study's word for its budget
+        return members
+    fitted = {family: pattern.key for family, pattern in iterate_families(budget)}
+    return members | {family: key for family, key in fitted.items() if key in named.index}
+
+
+def _name_sole(row: "pd.Series[Any]") -> str | None:
+    """The name of the only pattern that spends a pattern's budget; None where there are others."""
+    layers, connections = int(row["layers"]), int(row["connections"])
+    return {layers * (layers + 1) // 2: "dense", layers: "chain"}.get(connections)
+
+
+def _describe_found(proposed: pd.DataFrame, accuracies: pd.DataFrame) -> Contender:
+    """The best of the proposed patterns, given the best first, all complete at every seed."""
+    by_seed = accuracies.iloc[0]
+    if len(by_seed) > 1:
+        by_seed = pd.Series(score_left_out(accuracies.to_numpy(np.float64)), by_seed.index)
+    found = _describe(FOUND, proposed.iloc[[0]], by_seed)
+    return replace(found, n_patterns=len(proposed), picked=float(proposed[ACCURACY].iloc[0]))
+
+
+def _describe(family: str, patterns: pd.DataFrame, by_seed: "pd.Series[float]") -> Contender:
+    first = patterns.iloc[0]
+    costs = [
+        None if patterns[name].isna().any() else round(float(patterns[name].mean())) for name in ("params", "flops")
+    ]
+    return Contender(
+        family=family,
+        budget=str(first["budget"]),
+        pattern=_name_sole(first) or name_briefly(first),
+        connections=int(first["connections"]),
+        params=costs[0],
+        flops=costs[1],
+        n_patterns=len(patterns),
+        by_seed=by_seed,
+    )

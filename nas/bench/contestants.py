@@ -1,0 +1,164 @@
+"""One training step of a standard network, by each engine that `bench` compares: ours and what PyTorch offers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.network import Gather, Reader, SkipNetwork, build_network
+from nas.training.stepping import MOMENTUM, Engine, Stepper
+from search_spaces.templates import find_template
+
+ONE_PROCESS = "eager, one process"  # with as many threads as torch takes; all others have one thread a process
+EAGER = "eager"
+CHANNELS_LAST = "eager, channels last"
+COMPILED = "torch.compile"
+CHARGED = "torch.compile, compilation charged"  # the same steps, paid for
+GROUPED = "grouped fusion"
+FUSED = "skipsearch-fused"
+CAPTURED = "eager, CUDA graph"
+COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # of a GPU: trained together, as a CUDA graph
+N_GROUPED = 4  # candidates trained as one network by grouped convolutions
+LR, WEIGHT_DECAY = 0.05, 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A standard network to train: pattern log, one block.
+
+    Args:
+        name: of its images.
+        image: channels, height, width.
+        layers, growth, batch: as in a run's settings.
+    """
+
+    name: str
+    image: tuple[int, int, int]
+    layers: int
+    growth: int
+    batch: int = 64
+
+    def __str__(self) -> str:
+        return f"{self.name} L={self.layers} growth={self.growth} batch={self.batch}"
+
+    def candidate(self, seed: int) -> Candidate:
+        """The network, with the initial weights of a seed."""
+        network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image)
+        return Candidate(find_template("log").build(self.layers), network, seed, "log")
+
+
+Step = Callable[[], Tensor]  # takes one step; gives the loss before it of each candidate trained
+
+
+def count_members(engine: str) -> int:
+    """Candidates that an engine trains together."""
+    return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
+
+
+def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: bool = False) -> Step:
+    """A training step, over and over on one batch of random images, of a seed's network, or of several seeds'."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(shape.batch, *shape.image, generator=generator).to(device)
+    labels = torch.randint(0, 10, (shape.batch,), generator=generator).to(device)
+    n_members = count_members(engine)
+    candidates = [shape.candidate(seed + k) for k in range(n_members)]
+    if engine in COHORTS or engine == CAPTURED:
+        own = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
+        return prepare_cohort(candidates, images, labels, own)
+    networks = [build_network(one).to(device).train() for one in candidates]
+    network: nn.Module = networks[0]
+    if engine == FUSED:
+        networks[0].fuse_layers()
+    elif engine == CHANNELS_LAST:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.to(memory_format=torch.channels_last)
+    elif engine == COMPILED:
+        mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
+        torch.compiler.reset()  # a second instance would share the first's code, and its graphs of other weights
+        network = cast(nn.Module, torch.compile(network, dynamic=False, mode=mode))
+    elif engine == GROUPED:
+        network = GroupedNetworks(networks).to(device)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True, fused=True
+    )
+    targets = labels.repeat(n_members)
+
+    def step() -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=is_bfloat16):
+            logits = network(images).to(images.dtype)  # (candidates * batch, classes)
+        losses = F.cross_entropy(logits, targets, reduction="none").reshape(n_members, -1).mean(dim=1)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return losses.detach()
+
+    return step
+
+
+def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:
+    """The training loop's own step on one batch of all candidates."""
+    n_members, place = len(candidates), images.device
+    stepper = Stepper(candidates, WEIGHT_DECAY, place, engine)
+    stepper.trainee.module().train()
+    given = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
+    return lambda: stepper.step(*given, LR)
+
+
+class GroupedNetworks(nn.Module):
+    """Several candidates of one pattern as one network: channels side by side, convolutions in groups (HFTA, 2021).
+
+    Args:
+        networks: alike but for their weights, one block, no bottlenecks.
+    """
+
+    def __init__(self, networks: list[SkipNetwork]) -> None:
+        super().__init__()
+        self.n_members = len(networks)
+        self.stem = _group_convolutions([cast(nn.Conv2d, one.stem) for one in networks])
+        layers = [[cast(Reader, layer) for layer in one.blocks[0].layers] for one in networks]  # type: ignore[union-attr]
+        self.reads = [cast(Gather, layer[0]).nodes for layer in layers[0]]
+        by_layer = list(zip(*layers, strict=True))
+        self.normalisations = nn.ModuleList(_join_normalisations([one[1] for one in layer]) for layer in by_layer)
+        self.convolutions = nn.ModuleList(
+            _group_convolutions([cast(nn.Conv2d, one[3]) for one in layer]) for layer in by_layer
+        )
+        self.read = cast(Gather, networks[0].head[0]).nodes
+        self.head = _join_normalisations([one.head[1] for one in networks])
+        self.weight = nn.Parameter(torch.stack([one.classifier.weight.detach() for one in networks]))
+        self.bias = nn.Parameter(torch.stack([one.classifier.bias.detach() for one in networks]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (candidates * batch, classes), candidate by candidate."""
+        nodes = [self.stem(images.repeat(1, self.n_members, 1, 1))]  # (batch, candidates * growth, height, width)
+        for nodes_read, normalisation, convolution in zip(
+            self.reads, self.normalisations, self.convolutions, strict=True
+        ):
+            nodes.append(convolution(F.relu(normalisation(self._gather(nodes, nodes_read)))))
+        features = F.relu(self.head(self._gather(nodes, self.read))).mean(dim=(2, 3))
+        by_member = features.reshape(len(images), self.n_members, -1).transpose(0, 1)
+        return torch.baddbmm(self.bias[:, None], by_member, self.weight.transpose(1, 2)).flatten(0, 1)
+
+    def _gather(self, nodes: list[Tensor], read: tuple[int, ...]) -> Tensor:
+        """Concatenate some nodes for each candidate by itself."""
+        batch, _, height, width = nodes[0].shape
+        shape = (batch, self.n_members, -1, height, width)
+        return torch.cat([nodes[node].reshape(shape) for node in read], dim=2).flatten(1, 2)
+
+
+def _group_convolutions(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
+    n, first = len(convolutions), convolutions[0]
+    joined = nn.Conv2d(n * first.in_channels, n * first.out_channels, 3, padding=1, groups=n, bias=False)
+    joined.weight = nn.Parameter(torch.cat([one.weight.detach() for one in convolutions]))
+    return joined
+
+
+def _join_normalisations(normalisations: list[nn.Module]) -> nn.BatchNorm2d:
+    parts = [cast(nn.BatchNorm2d, one) for one in normalisations]
+    joined = nn.BatchNorm2d(sum(one.num_features for one in parts))
+    joined.weight = nn.Parameter(torch.cat([one.weight.detach() for one in parts]))
+    joined.bias = nn.Parameter(torch.cat([one.bias.detach() for one in parts]))
+    return joined

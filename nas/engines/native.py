@@ -1,0 +1,151 @@
+"""What this machine builds or measures once and keeps: our C++ as a torch library, and what `bench` advised."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from nas.records.safe_files import naming, write_atomic
+
+UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp", "layer_kernels.cpp"))
+SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
+KERNELS = tuple(Path(__file__).with_name(name) for name in ("triton_kernels.py", "triton_layers.py"))
+# No -ffast-math: a loss that is no number must stay none.
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
+ADVICE = "advice-{}.json"
+BUILD_SECONDS = 600.0  # at most; 30 to 60 are usual
+logger = logging.getLogger(__name__)
+
+
+class BuildError(Exception):
+    """There is no library for this machine; the text says why."""
+
+
+def cache_folder() -> Path:
+    """Where what this machine built or measured once is kept: `skipsearch` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skipsearch"
+
+
+@cache
+def load_library() -> bool:
+    """Whether the compiled operators are there: loaded, and built if they were not; if not, a log line says why."""
+    try:
+        torch.ops.load_library(_find_library(FLAGS))  # type: ignore[no-untyped-call]
+    except (BuildError, OSError, RuntimeError) as reason:
+        logger.warning("warning: compiled layers are not available (%s): the same in plain torch, slower", reason)
+        return False
+    return True
+
+
+def _find_library(flags: Sequence[str]) -> Path:
+    """The library of these sources for this machine, built if the cache lacks it."""
+    folder = cache_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What it holds is run: nobody else may write there.
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+        raise BuildError(f"{folder} can be written by others: chmod 700 it")
+    library = folder / f"layers-{_describe_build(flags)}.so"
+    if not library.exists():
+        _build(library, flags)
+    return library
+
+
+def read_advice(device: str) -> tuple[str, int] | None:
+    """Engine and cohort that `bench` advised for a device and this version of everything, or None."""
+    try:
+        held = json.loads((cache_folder() / ADVICE.format(device)).read_text())
+        return (str(held["engine"]), int(held["cohort"])) if held["build"] == _describe_advised(device) else None
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, none there, or none of ours
+        return None
+
+
+def write_advice(device: str, engine: str, cohort: int) -> None:
+    """Keep what `bench` advises."""
+    advice = {"engine": engine, "cohort": cohort, "build": _describe_advised(device)}
+    write_atomic(cache_folder() / ADVICE.format(device), json.dumps(advice))
+
+
+def _describe_advised(device: str) -> str:
+    """A hash of all that advice depends on."""
+    parts = [_describe_build(FLAGS)]
+    if device == "cuda":
+        parts += [source.read_text() for source in KERNELS]
+        parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _describe_build(flags: Sequence[str]) -> str:
+    """A hash of all that the library depends on: other sources, flags, torch or processor get another one."""
+    parts = [source.read_bytes() for source in SOURCES]
+    parts += [" ".join(flags).encode(), torch.__version__.encode(), _describe_processor().encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _describe_processor() -> str:
+    """The instructions that it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    own = {line for line in lines if line.lower().startswith(("flags", "features", "cpu part"))}
+    return " ".join([platform.machine(), *sorted(own)])
+
+
+def _build(library: Path, flags: Sequence[str]) -> None:
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    if compiler is None:
+        raise BuildError("there is no C++ compiler; apt-get install g++, or set CXX")
+    torch_folder = Path(torch.__file__).parent
+    include = torch_folder / "include"
+    settings = [
+        *flags,
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        f"-I{include}",
+        f"-I{include / 'torch/csrc/api/include'}",
+    ]
+    logger.warning("building the compiled layers for this machine, once: about half a minute")
+    # Beside the library, then renamed: whoever is killed or builds at the same time leaves a whole one or none.
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
+        objects = [Path(folder) / f"{unit.stem}.o" for unit in UNITS]
+        _run_together(
+            [compiler, *settings, "-c", str(unit), "-o", str(to)] for unit, to in zip(UNITS, objects, strict=True)
+        )
+        built = Path(folder) / library.name
+        libraries = [f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
+        _run_together([[compiler, *settings, "-shared", *map(str, objects), "-o", str(built), *libraries]])
+        with built.open("rb") as stream, naming(library):
+            os.fsync(stream.fileno())  # a power cut must not leave a name without its content
+        built.replace(library)
+
+
+def _run_together(commands: Iterable[Sequence[str]]) -> None:
+    """Run compilers at the same time; all have ended when this returns or raises."""
+    running = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for command in commands
+    ]
+    deadline = time.monotonic() + BUILD_SECONDS
+    try:
+        for process in running:
+            assert isinstance(process.args, list)
+            _, told = process.communicate(timeout=deadline - time.monotonic())
+            if process.returncode:
+                errors = [line for line in told.splitlines() if "error" in line] or told.splitlines()
+                raise BuildError(f"{process.args[0]} gave exit status {process.returncode}: {' '.join(errors[:1])}")
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"the compiler took more than {BUILD_SECONDS:g} s") from None
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            assert process.stderr is not None
+            process.stderr.close()

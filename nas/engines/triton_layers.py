@@ -1,0 +1,390 @@
+"""The layers of a block as Triton kernels for CUDA devices: sources as an index on the device, no synchronisation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, cast
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nas.engines.triton_kernels import (
+    finish_gradients,
+    join_statistics,
+    join_sums,
+    push_gradients,
+    run_layer,
+    weigh_gradients,
+)
+
+MAX_GROWTH = 32
+MAX_MAP_WIDTH = 64  # pixels
+MIN_CHANNELS = 4  # of a node, as the kernels fill them up
+MIN_DOT = 16  # the least side of a matrix product
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which nodes each layer of each member reads, on a device.
+
+    A slot is one node that a layer may read: a layer has as many as the member that reads most. All patterns of these
+    degrees have the same shapes.
+
+    Args:
+        sources: the node of each slot, layer by layer, (cohort, slots) int32; -1 where a member reads fewer.
+        firsts: the first slot of each layer, and their number, (layers + 1,) int32.
+        degrees: slots of each layer.
+    """
+
+    sources: Tensor
+    firsts: Tensor
+    degrees: tuple[int, ...]
+
+
+def index_sources(sources: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Index:
+    """Of each member, the nodes that each layer reads -> their index."""
+    degrees = tuple(max(map(len, reads)) for reads in zip(*sources, strict=True))
+    padded = [
+        [node for nodes, degree in zip(own, degrees, strict=True) for node in (*nodes, *[-1] * (degree - len(nodes)))]
+        for own in sources
+    ]
+    firsts = list(accumulate(degrees, initial=0))
+    held, begins = (torch.tensor(one, dtype=torch.int32, device=device) for one in (padded, firsts))
+    return Index(held, begins, degrees)
+
+
+def takes(widths: Sequence[int], growth: int, map_width: int) -> bool:
+    """Whether the kernels run layers of such a block: nodes of one width, and tiles that fit a multiprocessor."""
+    return set(widths) == {growth} and growth <= MAX_GROWTH and map_width <= MAX_MAP_WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a kernel cuts its work; by measurement, and any is right.
+
+    Args:
+        pixels: of a tile.
+        columns: channels that are read at a time, of one slot or of several.
+        n_warps, n_stages, max_registers: see triton.Config.
+    """
+
+    pixels: int
+    columns: int
+    n_warps: int = 4
+    n_stages: int = 1
+    max_registers: int | None = None
+
+
+CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MIN_DOT; measured on an H200
+    ("run", 2, False): Cut(256, 16, n_stages=2),
+    ("push", 2, False): Cut(256, 32),
+    ("weigh", 2, False): Cut(128, 64),
+    ("run", 2, True): Cut(128, 16, max_registers=128),
+    ("push", 2, True): Cut(256, 16, max_registers=128),
+    ("weigh", 2, True): Cut(128, 32, max_registers=128),
+    ("run", 4, False): Cut(128, 32, max_registers=128),
+    ("push", 4, False): Cut(128, 64),
+    ("weigh", 4, False): Cut(64, 32, n_stages=2),
+    ("run", 4, True): Cut(256, 32),
+    ("push", 4, True): Cut(256, 32),
+    ("weigh", 4, True): Cut(128, 64),
+}
+N_PROGRAMS, MIN_PROGRAMS = 2048, 64  # over all members, and of each: several for a multiprocessor, few to join
+MAX_PARTS = 32  # of the gradients of weights
+FINISHED = 512  # pixels at a time
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The layers of one block, and where their numbers lie.
+
+    Args:
+        index: which nodes they read.
+        n_inputs: the block's input nodes.
+        maps: of all nodes, (nodes, cohort, batch, height, width, growth).
+        scales, shifts: of BN, (cohort, slots, growth).
+        weights: (cohort, slots, 3, growth read, 3, growth written), rows of the kernel first.
+        means, inverses: of each node's channels, (nodes, cohort, growth); inverses of the standard deviation.
+    """
+
+    index: Index
+    n_inputs: int
+    maps: Tensor
+    scales: Tensor
+    shifts: Tensor
+    weights: Tensor
+    means: Tensor
+    inverses: Tensor
+
+    @property
+    def n_members(self) -> int:
+        return self.maps.shape[1]
+
+    @property
+    def n_pixels(self) -> int:
+        """Of a node of one member, over all images."""
+        return self.maps[0, 0].numel() // self.maps.shape[-1]
+
+    @property
+    def shape(self) -> dict[str, int]:
+        _, n_members, n_images, height, width, _ = self.maps.shape
+        n_slots = self.scales.shape[1]
+        sizes = {"n_rows": n_images * height, "height": height, "width": width}
+        return {"n_slots": n_slots, "n_members": n_members, **sizes}
+
+    @property
+    def reads(self) -> dict[str, Tensor]:
+        """What every kernel that walks over tiles reads."""
+        named = ("maps", "scales", "shifts", "means", "inverses")
+        return {"sources": self.index.sources, **{name: getattr(self, name) for name in named}}
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What every kernel is compiled for."""
+        growth = self.maps.shape[-1]
+        channels = max(MIN_CHANNELS, triton.next_power_of_2(growth))
+        sums = tl.float64 if self.means.dtype == torch.float64 else tl.float32
+        return {"GROWTH": growth, "CHANNELS": channels, "SUMS": sums}
+
+    def cut(self, kernel: str, most: int | None = None) -> tuple[int, int, dict[str, Any]]:
+        """Programs of each member, tiles of each program, and what a kernel that walks over tiles is compiled for.
+
+        Args:
+            most: programs of each member; None: as keep a device busy.
+        """
+        _, n_members, n_images, height, width, growth = self.maps.shape
+        constants = self.constants
+        cut = CUTS[kernel, min(4, self.maps.element_size()), constants["CHANNELS"] < MIN_DOT]
+        n_columns = triton.next_power_of_2(width)
+        n_rows = max(1, cut.pixels // n_columns)
+        n_tiles = triton.cdiv(n_images * height, n_rows)
+        n_repeats = triton.cdiv(n_tiles, most or max(MIN_PROGRAMS, N_PROGRAMS // n_members))
+        constants |= {
+            "SLOTS": triton.cdiv(cut.columns, constants["CHANNELS"]),
+            "ALIGNED": growth & -growth,
+            "ROWS": n_rows,
+            "COLUMNS": n_columns,
+            "PRECISION": self._precision,
+            "num_warps": cut.n_warps,
+            "num_stages": cut.n_stages,
+            **({"maxnreg": cut.max_registers} if cut.max_registers else {}),
+        }
+        return triton.cdiv(n_tiles, n_repeats), n_repeats, constants
+
+    @property
+    def _precision(self) -> str:
+        """How matrices are multiplied: float32 as TF32 where torch has convolutions do so, else in three such parts."""
+        if self.maps.dtype != torch.float32:
+            return "ieee"
+        return "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
+
+    def run(self, variances: Tensor | None, epsilon: float) -> None:
+        """Write the maps of all layers.
+
+        Args:
+            variances: where those of the nodes go, means and inverses beside them; None: these are given.
+        """
+        n_programs, n_repeats, constants = self.cut("run")
+        tiles = self.means.new_empty(2, n_programs, self.n_members, self.maps.shape[-1])
+        written = max(MIN_DOT, constants["CHANNELS"])
+        shape = self.shape
+        for layer, degree in enumerate(self.index.degrees):
+            of_node = {"node": self.n_inputs + layer, "n_repeats": n_repeats}
+            of_tiles = {"tile_means": tiles[0], "tile_squares": tiles[1]}
+            run_layer[(n_programs, self.n_members)](
+                **self.reads, **of_tiles, weights=self.weights, first=self._first(layer), degree=degree,
+                **of_node, **shape, WRITTEN=written, **constants,
+            )  # fmt: skip
+            if variances is not None:
+                join_statistics[(self.n_members,)](
+                    self.means, variances, self.inverses, **of_tiles, **of_node, n_members=self.n_members,
+                    n_rows=shape["n_rows"], width=shape["width"], n_programs=n_programs, epsilon=epsilon,
+                    ROWS=constants["ROWS"], PROGRAMS=triton.next_power_of_2(n_programs), **self.constants,
+                )  # fmt: skip
+
+    def _first(self, layer: int) -> int:
+        return sum(self.index.degrees[:layer])
+
+    def differentiate(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Complete the gradients of all nodes; gives those of shifts and scales, and those of the weights.
+
+        Args:
+            gradients: as the maps; of each node what comes from behind the block.
+
+        Returns:
+            (2, cohort, slots, growth) and as the weights, in the statistics' type.
+        """
+        n_programs, n_repeats, constants = self.cut("push")
+        n_degrees = max(self.index.degrees)
+        tile_sums = self.means.new_empty(n_programs, self.n_members, n_degrees, 2, self.maps.shape[-1])
+        sums = self.means.new_zeros(2, *self.scales.shape)
+        node_sums = self.means.new_zeros(2, *self.means.shape)
+        n_layers = len(self.index.degrees)
+        for node in range(self.n_inputs + n_layers - 1, -1, -1):
+            layer = node - self.n_inputs
+            if layer < n_layers - 1:
+                self._finish(gradients, node_sums, node)
+            if layer < 0:
+                continue
+            first, degree = self._first(layer), self.index.degrees[layer]
+            push_gradients[(n_programs, self.n_members)](
+                **self.reads, gradients=gradients, weights=self.weights, tile_sums=tile_sums, first=first,
+                degree=degree, node=node, **self.shape, n_repeats=n_repeats, n_degrees=n_degrees, **constants,
+            )  # fmt: skip
+            join_sums[(self.n_members, degree)](
+                sums, node_sums, tile_sums, self.index.sources, self.scales, self.means, self.inverses, first=first,
+                n_slots=self.scales.shape[1], n_members=self.n_members, n_nodes=len(self.maps), n_programs=n_programs,
+                n_degrees=n_degrees, PROGRAMS=triton.next_power_of_2(n_programs), **self.constants,
+            )  # fmt: skip
+        return sums, self._weigh(gradients)
+
+    def _finish(self, gradients: Tensor, node_sums: Tensor, node: int) -> None:
+        finish_gradients[(triton.cdiv(self.n_pixels, FINISHED), self.n_members)](
+            self.maps, gradients, self.means, self.inverses, node_sums, node=node, n_nodes=len(self.maps),
+            n_members=self.n_members, n_pixels=self.n_pixels, PIXELS=FINISHED, **self.constants,
+        )  # fmt: skip
+
+    def _weigh(self, gradients: Tensor) -> Tensor:
+        """Gradients of the weights, once those of all nodes are complete."""
+        n_parts, n_repeats, constants = self.cut("weigh", MAX_PARTS)
+        parts = self.means.new_empty(n_parts, *self.weights.shape)
+        n_layers = len(self.index.degrees)
+        n_programs = n_layers * triton.cdiv(max(self.index.degrees), constants["SLOTS"])
+        weigh_gradients[(n_programs, n_parts, self.n_members)](
+            **self.reads, gradients=gradients, firsts=self.index.firsts, parts=parts, n_inputs=self.n_inputs,
+            n_layers=n_layers, **self.shape, n_repeats=n_repeats, **constants,
+        )  # fmt: skip
+        return parts.sum(0)
+
+
+def run_layers_in_triton(
+    inputs: Sequence[Tensor],
+    index: Index,
+    wanted: Sequence[int],
+    scales: Sequence[Tensor],
+    shifts: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    running_means: Sequence[Tensor] = (),
+    running_variances: Sequence[Tensor] = (),
+    epsilon: float = 1e-5,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Every layer of a block: concatenate what it reads, BN-ReLU, 3x3 convolution with zeros around.
+
+    As nas.layer_operation.run_layers, for CUDA devices and CUDA graphs: concatenations are never made, batch statistics
+    are taken once a channel, whoever reads it, and the backward pass makes activations anew: what a training step keeps
+    is one map a channel. Members of a cohort do not touch each other.
+
+    Inputs in bfloat16 are convolved in bfloat16; sums, statistics and what is made of them are float32. Parameters may
+    be float32 all the same, and each gradient is of its parameter's type.
+
+    Args:
+        inputs: the block's input nodes, each (cohort, batch, growth, height, width).
+        index: which nodes each layer reads; node 0 is the first input, the layers' follow the inputs.
+        wanted: nodes of layers that are given back.
+        scales, shifts: of each layer's BN, (cohort, slots x growth); where a member has no source, they do not matter.
+        weights: of each layer, (cohort, growth, slots x growth, 3, 3).
+        running_means, running_variances: of each layer's BN, as scales; none: the batch's own. Without gradient.
+        epsilon: added to variances.
+
+    Returns:
+        nodes: those wanted, each (cohort, batch, growth, height, width).
+        mean, variance: of every channel of all nodes over batch and pixels, (cohort, nodes x growth); the variance
+            divided by n. They carry no gradient; zeros where running statistics were given.
+    """
+    if running_means:
+        with torch.no_grad():
+            pairs = zip(running_means, running_variances, scales, shifts, strict=True)
+            folded = [_fold_statistics(*four, epsilon) for four in pairs]
+            given = (*inputs, *(one for one, _ in folded), *(one for _, one in folded), *weights)
+            layers, mean, variance = _run(index, len(inputs), epsilon, given, takes_statistics=False)
+        return [_as_images(layers.maps[node]) for node in wanted], mean, variance
+    apply = cast(Callable[..., tuple[Tensor, ...]], _TritonLayers.apply)
+    mean, variance, *nodes = apply(index, len(inputs), tuple(wanted), epsilon, *inputs, *scales, *shifts, *weights)
+    return nodes, mean, variance
+
+
+def _fold_statistics(
+    mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """BN by given statistics as scale and shift of what has mean 0 and variance 1."""
+    factor = scale * torch.rsqrt(variance + epsilon)
+    return factor, shift - mean * factor
+
+
+def _as_images(node: Tensor) -> Tensor:
+    """A view of (cohort, batch, height, width, growth) as (cohort, batch, growth, height, width)."""
+    return node.permute(0, 1, 4, 2, 3)
+
+
+def _run(
+    index: Index, n_inputs: int, epsilon: float, tensors: Sequence[Tensor], takes_statistics: bool
+) -> tuple[_Layers, Tensor, Tensor]:
+    """The layers, run; mean and variance of all channels.
+
+    Args:
+        tensors: inputs, scales, shifts, weights.
+        takes_statistics: else every mean is taken for 0, every variance for 1.
+    """
+    n_layers = len(index.degrees)
+    inputs, parameters = tensors[:n_inputs], tensors[n_inputs:]
+    scales, shifts, weights = (parameters[k * n_layers : (k + 1) * n_layers] for k in range(3))
+    n_members, n_images, growth, height, width = inputs[0].shape
+    dtype, sums = inputs[0].dtype, torch.promote_types(inputs[0].dtype, torch.float32)
+    maps = inputs[0].new_empty(n_inputs + n_layers, n_members, n_images, height, width, growth)
+    for held, given in zip(maps, inputs, strict=False):
+        _as_images(held).copy_(given)
+    means, variances = maps.new_zeros(2, len(maps), n_members, growth, dtype=sums)
+    inverses = torch.ones_like(means)
+    if takes_statistics:
+        variance, mean = torch.var_mean(maps[:n_inputs].to(sums), dim=(2, 3, 4), correction=0)
+        means[:n_inputs], variances[:n_inputs], inverses[:n_inputs] = mean, variance, torch.rsqrt(variance + epsilon)
+    by_slot = maps.new_empty(n_members, sum(index.degrees), 3, growth, 3, growth, dtype=dtype)
+    for held, given in zip(torch.split(by_slot, list(index.degrees), dim=1), weights, strict=True):
+        held.copy_(given.view(n_members, growth, -1, growth, 3, 3).permute(0, 2, 4, 3, 5, 1))
+    by_member = ([one.view(n_members, -1, growth) for one in kind] for kind in (scales, shifts))
+    scale, shift = (torch.cat(kind, dim=1).to(sums) for kind in by_member)
+    layers = _Layers(index, n_inputs, maps, scale, shift, by_slot, means, inverses)
+    layers.run(variances if takes_statistics else None, epsilon)
+    mean, variance = (one.transpose(0, 1).flatten(1) for one in (means, variances))
+    return layers, mean, variance
+
+
+class _TritonLayers(torch.autograd.Function):
+    """run_layers_in_triton by the batch's statistics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, index: Index, n_inputs: int, wanted: tuple[int, ...], epsilon: float, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        layers, mean, variance = _run(index, n_inputs, epsilon, tensors, takes_statistics=True)
+        ctx.index, ctx.wanted, ctx.n_inputs = index, wanted, n_inputs
+        held = (layers.maps, layers.scales, layers.shifts, layers.weights, layers.means, layers.inverses)
+        ctx.save_for_backward(*held, *tensors[n_inputs:])
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
+        return mean, variance, *(_as_images(layers.maps[node]) for node in wanted)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _mean: None, _variance: None, *by_wanted: Tensor | None) -> tuple[Tensor | None, ...]:
+        layers = _Layers(ctx.index, ctx.n_inputs, *ctx.saved_tensors[:6])
+        parameters = ctx.saved_tensors[6:]
+        gradients = torch.empty_like(layers.maps)
+        given = dict(zip(ctx.wanted, by_wanted, strict=True))
+        for node, held in enumerate(gradients):
+            by_node = given.get(node)
+            if by_node is None:
+                held.zero_()
+            else:
+                _as_images(held).copy_(by_node)
+        (by_shifts, by_scales), by_weights = layers.differentiate(gradients)
+        degrees = list(ctx.index.degrees)
+        by_weights = by_weights.permute(0, 5, 1, 3, 2, 4)  # (cohort, growth, slots, growth read, 3, 3)
+        found = [one for by in (by_scales, by_shifts) for one in torch.split(by, degrees, dim=1)]
+        found += torch.split(by_weights, degrees, dim=2)
+        by_parameters = [by.reshape(like.shape).to(like.dtype) for by, like in zip(found, parameters, strict=True)]
+        by_inputs = [_as_images(gradients[node]) for node in range(ctx.n_inputs)]
+        return None, None, None, None, *by_inputs, *by_parameters

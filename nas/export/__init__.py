@@ -1,0 +1,1 @@
+"""A pattern as files that prove themselves."""

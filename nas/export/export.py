@@ -1,0 +1,255 @@
+"""Best candidate -> files that prove themselves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.export.folders import replace_folder
+from nas.export.instructions import format_readme
+from nas.export.manifest import (
+    MANIFEST,
+    PROBE_IMAGES,
+    PROBE_INPUT,
+    PROBE_SEED,
+    TOLERANCE,
+    Manifest,
+    Probe,
+    describe_files,
+    find_own,
+    format_manifest,
+)
+from nas.export.model_source import format_model
+from nas.model.candidate import Candidate, NetworkConfig, check_depth
+from nas.model.cost import predict_cost
+from nas.records.checked import validate
+from nas.records.environment import describe_versions
+from nas.records.template import (
+    TemplateFile,
+    describe_template,
+    format_companions,
+    format_template,
+    read_claims,
+    write_template,
+)
+from search_spaces.errors import ConflictError, InputError, NothingUsableError
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.wiring.network_arcs import draw_wiring, is_worth_drawing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.export.agreement import Form
+    from nas.model.network import SkipNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        folder: of the template.
+        paths: the files in it, template.json first.
+        notes: what its user should be told.
+    """
+
+    folder: Path
+    paths: list[Path]
+    notes: list[str]
+
+
+def describe_export(
+    pattern: ConnectionPattern, network: NetworkConfig, budget: str, provenance: dict[str, Any]
+) -> TemplateFile:
+    """A pattern as a template file; see files.TemplateFile for the parts.
+
+    Args:
+        pattern: what to export.
+        network: the surroundings that its costs are of.
+        budget: in the command line's form; the pattern spends it.
+        provenance: `name` (of a template, or None) and whatever else tells where the pattern comes from.
+
+    Raises:
+        InputError: the network is of another depth, or the pattern does not spend the budget.
+    """
+    check_depth(pattern, network)
+    cost = predict_cost(Candidate(pattern, network, seed=0, template=provenance.get("name")))
+    costs = {"params": cost.params, "flops": cost.flops}
+    return describe_template(pattern, budget, network.model_dump(mode="json"), costs, provenance)
+
+
+def export_pattern(
+    pattern: ConnectionPattern, network: NetworkConfig, budget: str, provenance: dict[str, Any], folder: Path
+) -> list[Path]:
+    """Write a pattern as template.json with its companions; see describe_export.
+
+    Args:
+        folder: gets a folder of its own, named by the first 12 digits of the pattern's key.
+
+    Returns:
+        The paths written, the JSON first.
+
+    Raises:
+        ConflictError: the folder holds an exported network, which they would contradict, or a user's own files.
+    """
+    place = folder / pattern.key[:12]
+    if (place / MANIFEST).exists():
+        raise ConflictError(f"{place} holds an exported network: give another folder, or move that one away")
+    return write_template(describe_export(pattern, network, budget, provenance), place)
+
+
+def export_folder(
+    pattern: ConnectionPattern,
+    network: NetworkConfig,
+    budget: str,
+    provenance: dict[str, Any],
+    folder: Path,
+    weights: "Mapping[str, Tensor] | None" = None,
+    measured: Mapping[str, Any] | None = None,
+    archives: bool = True,
+) -> Exported:
+    """Write a pattern's network in all forms, each read back and compared with the network itself; see describe_export.
+
+    Args:
+        folder: gets a folder of its own, named by the first 12 digits of the pattern's key; one that is there already
+            is replaced as a whole, but for what is not as an export wrote it: that is kept.
+        weights: the state_dict of trained weights; None: the network has the initial ones of seed 0.
+        measured: what is known of trainings of the pattern, as finite JSON values: data, seeds, accuracies. With
+            weights `normalisation` too: mean and deviation of the images' channels that they were trained with.
+        archives: whether model.onnx and model.pt2 are written, which takes long.
+
+    Raises:
+        InputError: network, budget or weights do not fit the pattern.
+        NothingUsableError: a form does not give the network's logits; nothing is written.
+        ConflictError: there is a file or a link of the folder's name.
+    """
+    template = describe_export(pattern, network, budget, provenance)
+    candidate = Candidate(pattern, network, seed=0, template=provenance.get("name"))
+    try:
+        held: dict[str, Any] = json.loads(json.dumps(dict(measured or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"what was measured cannot be written as JSON: {error}") from None
+
+    from nas.export.agreement import take_weights
+
+    original = take_weights(candidate, weights)
+    place = folder / pattern.key[:12]
+    with replace_folder(place, find_own) as new:
+        texts = {"template.json": format_template(template), **format_texts(template, candidate)}
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        names, notes = list(texts), list[str]()
+        names += _write_networks(candidate, original, texts["model.py"], new, weights is not None)
+        if archives:
+            written, notes = _write_archives(candidate, original, new)
+            names += written
+        manifest = _describe_folder(candidate, original, held, new, names)
+        (new / "README.md").write_text(format_readme(candidate, manifest), encoding="utf-8")
+        names.append("README.md")
+        manifest = manifest.model_copy(update={"files": describe_files(new, names)})
+        (new / MANIFEST).write_text(format_manifest(manifest), encoding="utf-8")
+    return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
+
+
+def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]:
+    """The texts of an exported folder that follow from template.json: name -> text."""
+    texts = {**format_companions(template), "model.py": format_model(candidate)}
+    if is_worth_drawing(candidate.wiring):
+        texts["network.svg"] = draw_wiring(candidate.wiring, candidate.template or candidate.pattern.key[:12])
+    return texts
+
+
+def _write_networks(
+    candidate: Candidate, original: "SkipNetwork", source: str, folder: Path, is_trained: bool
+) -> list[str]:
+    """Write weights.pt if there are trained ones, and compare what model.py builds; gives the names written."""
+    import torch
+
+    from nas.export.agreement import load_model
+
+    state = {name: value.detach().clone() for name, value in original.state_dict().items()}
+    if is_trained:
+        torch.save(state, folder / "weights.pt")
+    model = load_model(source, folder, state)
+    _compare("model.py", model, original, candidate.network.image)
+    return ["weights.pt"] if is_trained else []
+
+
+def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path) -> tuple[list[str], list[str]]:
+    """Write and compare model.pt2, and model.onnx where that can be; gives the names written, and notes."""
+    from nas.export.archives import (
+        HOW_TO_GET_ONNX,
+        WRITING,
+        find_missing,
+        load_onnx,
+        load_pt2,
+        trace_network,
+        write_onnx,
+        write_pt2,
+    )
+
+    image = candidate.network.image
+    program = trace_network(original, image)
+    write_pt2(program, folder / "model.pt2")
+    _compare("model.pt2", load_pt2(folder / "model.pt2"), original, image)
+    missing = find_missing(WRITING)
+    if missing is not None:
+        return ["model.pt2"], [f"{missing} is not installed, so there is no model.onnx: {HOW_TO_GET_ONNX}"]
+    write_onnx(program, folder / "model.onnx")
+    _compare("model.onnx", load_onnx(folder / "model.onnx"), original, image)
+    return ["model.onnx", "model.pt2"], []
+
+
+def _compare(name: str, form: "Form", original: "SkipNetwork", image: tuple[int, int, int]) -> None:
+    from nas.export.agreement import find_disagreement, measure_rounding
+
+    said = find_disagreement(form, original, image)
+    if said is not None:
+        raise NothingUsableError(
+            f"{name} as read back is not the network that was exported: {said}; nothing is kept. Rounding to float32 "
+            f"alone moves this network's logits by {measure_rounding(original, image):.1g} of the largest"
+        )
+
+
+def _describe_folder(
+    candidate: Candidate, original: "SkipNetwork", measured: dict[str, Any], folder: Path, names: list[str]
+) -> Manifest:
+    from nas.export.agreement import infer, make_images
+
+    shape = (PROBE_IMAGES, *candidate.network.image)
+    logits = infer(original, make_images(PROBE_SEED, shape))
+    if not logits.isfinite().all():
+        raise InputError("the network gives logits that are not finite: such weights are of no use to anybody")
+    return Manifest(
+        schema="skipsearch/export",
+        key=candidate.pattern.key,
+        weights="trained" if "weights.pt" in names else "initial",
+        measured=measured,
+        probe=Probe(seed=PROBE_SEED, shape=list(shape), input=PROBE_INPUT, logits=logits.tolist(), tolerance=TOLERANCE),
+        versions=describe_versions(("torch", "numpy", "networkx", "onnx", "onnxscript", "onnxruntime")),
+        files=describe_files(folder, names),
+    )
+
+
+def verify_template(path: Path) -> dict[str, str]:
+    """Recompute every claim of a template file from its connections and `network` alone.
+
+    Returns:
+        The false claims: name -> what is wrong. Empty where all holds.
+
+    Raises:
+        InputError: no such file, not a template file, or no pattern.
+    """
+    file, pattern, false = read_claims(path)
+    try:
+        network = validate(NetworkConfig, file.network)
+        name = file.provenance.get("name")
+        cost = predict_cost(Candidate(pattern, network, seed=0, template=name if isinstance(name, str) else None))
+    except InputError as error:
+        return {**false, "network": f"network: {error}"}
+    expected = {"params": cost.params, "flops": cost.flops}
+    for claim, value in file.costs.items():
+        if expected.get(claim) != value:
+            false[f"costs.{claim}"] = f"costs.{claim} is {value!r:.40}, its network takes {expected.get(claim)}"
+    return false

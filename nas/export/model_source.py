@@ -1,0 +1,199 @@
+"""Template -> model.py: the network as a program that needs PyTorch alone."""
+
+import textwrap
+
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
+from search_spaces.wiring.blocks import Block
+
+LINE_LENGTH = 100
+_PROGRAM = '''\
+"""A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs.
+
+`build_network()` gives the network, with the weights in weights.pt where that file lies beside this one. Run as a
+script, this file tells the network's size and what it makes of random images. skipsearch wrote it, from the template
+{key}.
+"""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+IMAGE = {image}  # channels, height and width of an image
+CLASSES = {classes}  # outputs of the classifier
+GROWTH = {growth}  # output channels of a layer
+WIDE = {wide}  # channels of the 1x1 convolution that a layer begins with; None: it has none
+# What the layers of a block read, the first layer first. A block's inputs are nodes 0, 1, ..., its layers come after.
+{sources}
+# Each block: channels of its inputs, what its layers read, what each transition after it reads and how many it writes.
+BLOCKS = (
+{blocks}
+)
+READ = {read}  # what the classifier reads of the last block
+WEIGHTS = Path(__file__).with_name("weights.pt")
+MANIFEST = Path(__file__).with_name("manifest.json")
+
+
+class Gather(nn.Module):
+    """Concatenate some of a block's nodes along the channels."""
+
+    def __init__(self, nodes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.nodes = nodes
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return torch.cat([features[node] for node in self.nodes], dim=1)
+
+
+def count_channels(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> int:
+    return sum(inputs[node] if node < len(inputs) else GROWTH for node in nodes)
+
+
+def norm_relu(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def build_layer(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> nn.Sequential:
+    channels = count_channels(nodes, inputs)
+    parts = [Gather(nodes), *norm_relu(channels)]
+    if WIDE is not None:
+        parts += [nn.Conv2d(channels, WIDE, 1, bias=False), *norm_relu(WIDE)]
+        channels = WIDE
+    return nn.Sequential(*parts, nn.Conv2d(channels, GROWTH, {kernel}, padding={padding}, bias=False))
+
+
+def build_transition(nodes: tuple[int, ...], inputs: tuple[int, ...], written: int) -> nn.Sequential:
+    channels = count_channels(nodes, inputs)
+    convolution = nn.Conv2d(channels, written, 1, bias=False)
+    return nn.Sequential(Gather(nodes), *norm_relu(channels), convolution, nn.AvgPool2d(2))
+
+
+class Block(nn.Module):
+    """Layers that read the block's inputs and earlier layers, all of one resolution."""
+
+    def __init__(self, inputs: tuple[int, ...], sources: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(build_layer(nodes, inputs) for nodes in sources)
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        features = list(inputs)
+        for layer in self.layers:
+            features.append(layer(features))
+        return features
+
+
+class SkipNetwork(nn.Module):
+    """Stem, blocks with transitions between them, classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = {stem}
+        self.blocks = nn.ModuleList(Block(inputs, sources) for inputs, sources, _ in BLOCKS)
+        self.transitions = nn.ModuleList(
+            build_transition(nodes, inputs, written)
+            for inputs, _, transitions in BLOCKS
+            for nodes, written in transitions
+        )
+        channels = count_channels(READ, BLOCKS[-1][0])
+        self.head = nn.Sequential(Gather(READ), *norm_relu(channels))
+        self.classifier = nn.Linear(channels, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+        inputs = [self.stem(images)]
+        following = iter(self.transitions)
+        for block, (_, _, transitions) in zip(self.blocks, BLOCKS, strict=True):
+            features = block(inputs)
+            inputs = [next(following)(features) for _ in transitions]
+        return self.classifier(self.head(features).mean(dim=(2, 3)))
+
+
+def build_network() -> SkipNetwork:
+    network = SkipNetwork()
+    if WEIGHTS.exists():
+        network.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+    return network
+
+
+def make_images(seed: int, shape: list[int]) -> Tensor:
+    """The random images that manifest.json speaks of: Python's own generator gives the same anywhere."""
+    generator = random.Random(seed)
+    return torch.tensor([2 * generator.random() - 1 for _ in range(math.prod(shape))]).reshape(shape)
+
+
+if __name__ == "__main__":
+    network = build_network().eval()
+    print(f"{{sum(weights.numel() for weights in network.parameters()):,}} parameters")
+    probe = {{"seed": 0, "shape": [2, *IMAGE]}}
+    if MANIFEST.exists():
+        probe = json.loads(MANIFEST.read_text(encoding="utf-8"))["manifest"]["probe"]
+    with torch.inference_mode():
+        logits = network(make_images(probe["seed"], probe["shape"]))
+    print(f"images {{tuple(probe['shape'])}} -> logits {{tuple(logits.shape)}}")
+    if WEIGHTS.exists() and "logits" in probe:
+        off = (logits - torch.tensor(probe["logits"])).abs().max()
+        print(f"off by {{off:.1e}} from the logits in manifest.json")
+'''
+
+
+def format_model(candidate: Candidate) -> str:
+    """The text of model.py: the candidate's network, its sizes and connections as constants.
+
+    Nothing in it but numbers and the pattern's key comes from the candidate: a template from a stranger cannot bring
+    code along. The names in its state_dict are those of `nas.model.network.build_network`'s.
+    """
+    network, wiring = candidate.network, candidate.wiring
+    tables = list(dict.fromkeys(block.sources for block in wiring.blocks))
+    return _PROGRAM.format(
+        n_layers=candidate.pattern.depth,
+        n_connections=candidate.pattern.n_connections,
+        key=candidate.pattern.key,
+        image=network.image,
+        classes=network.classes,
+        growth=network.growth,
+        wide=BOTTLENECK_FACTOR * network.growth if network.bottleneck else None,
+        stem=_format_stem(network),
+        sources="\n".join(
+            f"SOURCES_{number} = (\n{_format_sources(sources)}\n)" for number, sources in enumerate(tables)
+        ),
+        blocks="\n".join(_format_block(block, tables.index(block.sources)) for block in wiring.blocks),
+        read=wiring.read,
+        kernel=KERNEL,
+        padding=KERNEL // 2,
+    )
+
+
+def _format_stem(network: NetworkConfig) -> str:
+    n_channels, n_written = network.image[0], network.stem
+    if not network.large_stem:
+        return f"nn.Conv2d({n_channels}, {n_written}, {KERNEL}, padding={KERNEL // 2}, bias=False)"
+    convolution = f"nn.Conv2d({n_channels}, {n_written}, {LARGE_KERNEL}, 2, {LARGE_KERNEL // 2}, bias=False)"
+    pooling = f"nn.MaxPool2d({KERNEL}, 2, {KERNEL // 2})"
+    return f"nn.Sequential(\n{12 * ' '}{convolution}, *norm_relu({n_written}), {pooling}\n{8 * ' '})"
+
+
+def _format_block(block: Block, table: int) -> str:
+    transitions = tuple((one.reads, one.channels) for one in block.transitions)
+    line = f"({block.inputs}, SOURCES_{table}, {transitions}),"
+    return textwrap.fill(line, LINE_LENGTH, initial_indent="    ", subsequent_indent="    ")
+
+
+def _format_sources(sources: tuple[tuple[int, ...], ...]) -> str:
+    """Tuples in lines of LINE_LENGTH, broken inside those alone that are longer themselves.
+
+    >>> print(_format_sources(((0,), (0, 1))))
+        (0,), (0, 1),
+    """
+    indent = "    "
+    lines = [indent]
+    for inputs in sources:
+        longer = f"{lines[-1]} {inputs},"
+        if len(longer) <= LINE_LENGTH:
+            lines[-1] = longer
+        else:
+            lines += textwrap.wrap(f"{inputs},", LINE_LENGTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(line.replace(indent + " ", indent) for line in lines if line.strip())

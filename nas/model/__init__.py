@@ -1,0 +1,1 @@
+"""Networks around a pattern, what they cost, and the papers' networks."""

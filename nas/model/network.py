@@ -1,0 +1,201 @@
+"""Candidate -> torch.nn.Module."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nas.engines.fused_layers import FusedLayers, can_fuse
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
+from search_spaces.seeds import derive_seed
+from search_spaces.wiring import blocks
+
+
+class Gather(nn.Module):
+    """Concatenate some of a block's nodes along the channels."""
+
+    def __init__(self, nodes: Sequence[int]) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
+        return torch.cat([features[node] for node in self.nodes], dim=1)
+
+
+class Reader(nn.Sequential):
+    """What reads some of a block's nodes: their concatenation, BN and ReLU, then whatever operations follow.
+
+    Where `recompute` is set, training keeps the nodes alone and makes concatenation and BN-ReLU anew in the backward
+    pass (arXiv:1707.06990): the same numbers, less memory.
+    """
+
+    N_RECOMPUTED = 4  # with the operation that follows, which else would keep its input; it is not run again itself
+
+    def __init__(self, nodes: Sequence[int], n_channels: int, *operations: nn.Module) -> None:
+        super().__init__(Gather(nodes), nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
+        self.recompute = False
+
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
+        """Nodes of the block, each (batch, channels, height, width) -> (batch, channels written, height, width)."""
+        sources = [features[node] for node in cast(Gather, self[0]).nodes]
+        if self.recompute and self.training and torch.is_grad_enabled():
+            x = checkpoint(
+                self._begin, *sources, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
+            )
+        else:
+            x = self._begin(*sources)
+        for module in list(self)[self.N_RECOMPUTED :]:
+            x = module(x)
+        return cast(Tensor, x)
+
+    def _begin(self, *sources: Tensor) -> Tensor:
+        x = torch.cat(sources, dim=1)
+        for module in list(self)[1 : self.N_RECOMPUTED]:
+            x = module(x)
+        return x
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Of the forward pass, and of its repetition, which must not update the running statistics again."""
+        return nullcontext(), self._statistics_held()
+
+    @contextmanager
+    def _statistics_held(self) -> Iterator[None]:
+        normalisation = cast(nn.BatchNorm2d, self[1])
+        held = dict(normalisation.named_buffers())
+        try:
+            for name, buffer in held.items():
+                setattr(normalisation, name, buffer.clone())
+            yield
+        finally:
+            for name, buffer in held.items():
+                setattr(normalisation, name, buffer)
+
+
+class Block(nn.Module):
+    """One block: layers that read its inputs and earlier layers, all of one resolution."""
+
+    def __init__(self, network: NetworkConfig, wiring: blocks.Wiring, number: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _layer(network, nodes, wiring.channels(number, nodes)) for nodes in wiring.blocks[number].sources
+        )
+        self._widths, self._growth = wiring.blocks[number].inputs, wiring.growth
+        self._map_width = network.resolution[1] >> number
+        self._wanted = wiring.read_after(number)
+        self._fused: FusedLayers | None = None
+
+    def fuse_layers(self) -> None:
+        """Run the layers as one operation from now on, where they have no bottlenecks: see FusedLayers."""
+        readers = [cast(Reader, layer) for layer in self.layers]
+        sources = [cast(Gather, reader[0]).nodes for reader in readers]
+        device = cast(nn.Conv2d, readers[0][-1]).weight.device
+        if all(len(reader) == Reader.N_RECOMPUTED for reader in readers) and can_fuse(
+            [sources], self._widths, self._growth, self._map_width, device
+        ):
+            normalisations = [cast(nn.BatchNorm2d, reader[1]) for reader in readers]
+            convolutions = [cast(nn.Conv2d, reader[3]) for reader in readers]
+            self._fused = FusedLayers(self._widths, [sources], self._wanted, normalisations, convolutions)
+
+    def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
+        """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
+        if self._fused is not None and (self.training or not torch.is_grad_enabled()):
+            nodes = self._fused([x[None] for x in inputs], self.training)
+            return {number: node[0] for number, node in nodes.items()}
+        features = dict(enumerate(inputs))
+        for layer in self.layers:
+            features[len(features)] = layer(features)
+        return features
+
+
+class SkipNetwork(nn.Module):
+    """Stem, blocks with transitions between them, classifier.
+
+    The layer is BN-ReLU-conv3x3, or BN-ReLU-conv1x1-BN-ReLU-conv3x3 with a bottleneck; a transition BN-ReLU-conv1x1
+    and 2x2 average pooling (DenseNet, arXiv:1608.06993); the classifier BN-ReLU, global average, linear.
+    """
+
+    def __init__(self, candidate: Candidate) -> None:
+        super().__init__()
+        network, wiring = candidate.network, candidate.wiring
+        self.stem = _stem(network)
+        self.blocks = nn.ModuleList(Block(network, wiring, number) for number in range(len(wiring.blocks)))
+        self.transitions = nn.ModuleList()  # those after the first block, then those after the second, and so on
+        self._first_transitions = [0]  # of each block
+        for number, block in enumerate(wiring.blocks):
+            for one in block.transitions:
+                n_read = wiring.channels(number, one.reads)
+                convolution = nn.Conv2d(n_read, one.channels, 1, bias=False)
+                self.transitions.append(Reader(one.reads, n_read, convolution, nn.AvgPool2d(2)))
+            self._first_transitions.append(len(self.transitions))
+        n_read = wiring.channels(-1, wiring.read)
+        self.head = Reader(wiring.read, n_read)
+        self.classifier = nn.Linear(n_read, network.classes)
+
+    def recompute_activations(self, recompute: bool = True) -> None:
+        """Whether training makes concatenation and BN-ReLU anew in its backward pass: see Reader."""
+        for module in self.modules():
+            if isinstance(module, Reader):
+                module.recompute = recompute
+
+    def fuse_layers(self) -> None:
+        """Run each block's layers as one operation, where they have no bottlenecks; to be called on the device."""
+        for block in self.blocks:
+            cast(Block, block).fuse_layers()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+        inputs = [self.stem(images)]
+        for number, block in enumerate(self.blocks):
+            features = block(*inputs)
+            first, end = self._first_transitions[number : number + 2]
+            inputs = [transition(features) for transition in self.transitions[first:end]]
+        return cast(Tensor, self.classifier(self.head(features).mean(dim=(2, 3))))
+
+
+def _stem(network: NetworkConfig) -> nn.Module:
+    n_channels, n_written = network.image[0], network.stem
+    if not network.large_stem:
+        return nn.Conv2d(n_channels, n_written, KERNEL, padding=KERNEL // 2, bias=False)
+    convolution = nn.Conv2d(n_channels, n_written, LARGE_KERNEL, 2, LARGE_KERNEL // 2, bias=False)
+    pooling = nn.MaxPool2d(KERNEL, 2, KERNEL // 2)
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_written), nn.ReLU(inplace=True), pooling)
+
+
+def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> Reader:
+    operations: list[nn.Module] = []
+    n_read = n_channels
+    if network.bottleneck:
+        wide = BOTTLENECK_FACTOR * network.growth
+        operations += [nn.Conv2d(n_read, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+        n_read = wide
+    operations.append(nn.Conv2d(n_read, network.growth, KERNEL, padding=KERNEL // 2, bias=False))
+    return Reader(nodes, n_channels, *operations)
+
+
+def build_network(candidate: Candidate) -> SkipNetwork:
+    """The candidate's network on the CPU, with the initial weights that its seed fixes.
+
+    Every module draws from a stream of its own, named by its place. So two patterns of one seed start from the same
+    weights wherever their shapes agree: a paired design. Convolutions: normal with standard deviation
+    sqrt(2 / fan_in) (arXiv:1502.01852); classifier: sqrt(1 / fan_in), bias 0.
+    """
+    with torch.device("meta"):  # no draws from the global generator, and none that are thrown away
+        network = SkipNetwork(candidate)
+    network.to_empty(device="cpu")
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            generator = torch.Generator().manual_seed(derive_seed(candidate.seed, "weights", name))
+            gain = 2.0 if isinstance(module, nn.Conv2d) else 1.0
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=(gain / fan_in) ** 0.5, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()  # scale 1, shift 0: no draw
+    n_params = sum(parameter.numel() for parameter in network.parameters())
+    assert n_params == predict_cost(candidate).params, "cost.py and network.py disagree"
+    return network

@@ -1,0 +1,40 @@
+"""All that is known of a pattern without training it, as one row."""
+
+from typing import Any
+
+from nas.model.candidate import Candidate
+from nas.model.cost import predict_activation_bytes, predict_cost
+from nas.records.template import describe_certificate
+from search_spaces.budget import Budget
+from search_spaces.distance import describe
+from search_spaces.wiring.blocks import global_distance
+
+
+def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> dict[str, Any]:
+    """Distances, costs and certificate of a candidate, under the names that tables and files use.
+
+    Args:
+        candidate: its seed plays no part.
+        budget: what the certificate is against; its entries are None for a pattern that does not spend it.
+        label: what the row is called.
+
+    Returns:
+        describe's entries, then params and flops of the whole network, what training keeps for each image of a batch
+        in float32, naively and memory-efficiently, distances through its blocks and transitions, and bound,
+        certificate and gap.
+    """
+    pattern = candidate.pattern
+    cost = predict_cost(candidate)
+    through = global_distance(candidate.wiring)
+    return {
+        "template": label,
+        **describe(pattern),
+        "params": cost.params,
+        "flops": cost.flops,
+        "activation_bytes": predict_activation_bytes(candidate, memory_efficient=False),
+        "activation_bytes_efficient": predict_activation_bytes(candidate, memory_efficient=True),
+        "global_mean_bd": through.mean,
+        "global_max_bd": through.max,
+        "from_loss_mean": through.from_loss_mean,
+        **describe_certificate(pattern, budget),
+    }

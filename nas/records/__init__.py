@@ -1,0 +1,1 @@
+"""What stays on disk, written and read in one place; without torch."""

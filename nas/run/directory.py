@@ -1,0 +1,187 @@
+"""A run directory in use: held by one driver, its ledger open, its trainings executed."""
+
+import logging
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.data.data_set import DataSet
+from nas.data.readers import load_data
+from nas.data.splits import check_split, find_largest_class
+from nas.model.cost import predict_training_bytes
+from nas.records.environment import describe_versions
+from nas.records.safe_files import sweep_temporaries, write_atomic
+from nas.run.ledger import SCHEMA, Ledger
+from nas.run.lock import lock_run
+from nas.settings.machine import measure_memory
+from nas.settings.resume import settle_config
+from nas.settings.search import SearchConfig
+from nas.settings.toml import format_toml
+from nas.training.checkpoints import FOLDER, SCRATCH
+from nas.workers.jobs import Source
+from nas.workers.ray_folder import sweep_ray_folders
+from nas.workers.stop import StopFlag
+from nas.workers.trainer import Trainer, run_serial
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError, Interrupted
+
+logger = logging.getLogger(__name__)
+# Attributes of the study that may change from one opening to the next.
+RENEWED = frozenset({"asked", "config", "environment"})
+
+
+def prepare_data(config: SearchConfig, depths: Sequence[int]) -> DataSet:
+    """Load a run's data set and say what it holds, after making sure that the settings and the machine can use it.
+
+    Args:
+        config: from settle_config.
+        depths: layers of the run's patterns.
+
+    Raises:
+        InputError: the data cannot be used or split, contradict the settings, or one training would not fit into the
+            machine's memory.
+    """
+    data = load_data(config.dataset, config.data)
+    n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
+    network = config.network(data.n_classes, data.image)
+    is_efficient = config.memory_efficient or config.engine != "eager"
+    n_together = 1 if config.cohort == "auto" else config.cohort
+    memory = None if config.ray_address else measure_memory(config.device)
+    for depth in depths:
+        around = network.with_pattern_depth(depth)
+        for text in config.budgets:
+            needed = n_together * predict_training_bytes(
+                around, parse_budget(text, depth), config.batch_size, is_efficient
+            )
+            if memory is not None and needed > memory:
+                raise InputError(
+                    f"one training at budget {text} of {depth} layers needs {needed / 1e9:,.1f} GB or more, and "
+                    f"{config.device} has {memory / 1e9:,.1f} GB: give a smaller --growth, --batch-size, --layers or "
+                    "--cohort"
+                )
+    n_test = len(data.test)
+    announce(data, f"{n_train:,} training and {n_validation:,} validation images, {n_test:,} test images")
+    return data
+
+
+def announce(data: DataSet, sizes: str) -> None:
+    """Say what a run trains on and measures with, before it does."""
+    logger.info("data: %s, %s", data, sizes)
+    for remark in data.remarks:
+        logger.warning("data: %s", remark)
+
+
+@contextmanager
+def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
+    """Hold a run directory, its settings checked and leftovers of killed runs swept, until the block ends.
+
+    Yields:
+        The flag that the first signal sets within the block.
+
+    Raises:
+        ConflictError: another process or another run holds the directory.
+    """
+    check_stop = StopFlag()
+    with check_stop.installed(), lock_run(run):
+        settle_config(run, None, config.model_dump(), type(config))  # again, now that nobody else can write it
+        sweep(run)
+        yield check_stop
+
+
+def accept(ledger: Ledger, config: SearchConfig) -> None:
+    """Write what a run was asked for, now that data, ledger and source are there and nothing refuses it any more.
+
+    config.toml comes first: where a kill comes in between, its settings count as asked for, and the ledger follows.
+    """
+    write_atomic(ledger.run / "config.toml", format_toml(config))
+    ledger.accept()
+
+
+def sweep(run: Path) -> None:
+    """Remove what killed processes left half-made in a run directory that is held."""
+    shutil.rmtree(run / SCRATCH, ignore_errors=True)
+    sweep_ray_folders(run)
+    for folder in (run, run / FOLDER):
+        sweep_temporaries(folder)
+
+
+def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:
+    """The ledger of a run that is held, with all that its figures were measured with, to be accepted.
+
+    Args:
+        n_asked: candidates that the run ends with.
+        attributes: of the study, beside the usual ones; an existing study must have the same.
+
+    Raises:
+        InputError: the data cannot be split so.
+        ConflictError: see Ledger.
+    """
+    n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
+    sizes = {"n_train": n_train, "n_validation": n_validation}
+    largest = find_largest_class(data, config.train_examples, config.validation_examples)
+    attributes |= describe_run(config, data, n_asked, sizes, largest)
+    return Ledger(run / "study.db", attributes, RENEWED, config.deepest)
+
+
+def describe_run(
+    config: SearchConfig, data: DataSet, n_asked: int, sizes: Mapping[str, int], largest_class: float
+) -> dict[str, Any]:
+    """The attributes that the study of every run has.
+
+    Args:
+        sizes: numbers of examples by their part in the run, as n_train.
+        largest_class: accuracy of always answering the largest class of the examples that are measured on. It is an
+            attribute of its own, for `data` of a run that an older version began has to stay as it is.
+    """
+    described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
+    return {
+        "asked": n_asked,
+        "config": config.model_dump(mode="json"),
+        "environment": describe_environment(config),
+        "data": {**described, **sizes, "sha256": data.sha256},
+        "largest_class": largest_class,
+    }
+
+
+def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int) -> None:
+    """Train all of a source's candidates, n_left of them, by as many workers as the settings say.
+
+    One worker on this machine is this process, unless trainings have a time limit: only another process can be ended.
+
+    Raises:
+        MachineError: the machine, or the cluster, cannot do it.
+        Interrupted: a signal came; what is finished has been told.
+    """
+    config = trainer.config
+    n_workers = config.workers if config.workers == "auto" else min(config.workers, n_left)
+    try:
+        if n_left == 0:
+            return
+        if n_workers == 1 and config.trial_timeout is None and config.ray_address is None:
+            run_serial(source, trainer, check_stop)
+        else:
+            from nas.workers.ray_executor import run_ray
+
+            run_ray(source, trainer, check_stop, n_workers)
+    except Interrupted:
+        source.give_back()
+        raise
+
+
+def describe_environment(config: SearchConfig) -> dict[str, str]:
+    """What figures were measured with: device and engine, versions, commit."""
+    versions = describe_versions(("torch", "optuna", "numpy"))
+    how = f"{config.engine} layers" + (f", {config.precision}" if config.precision != "float32" else "")
+    return {"device": f"{name_device(config.device)}, {how}", **versions, "schema": str(SCHEMA)}
+
+
+def name_device(device: str) -> str:
+    """The device that trainings ran on, as reports say it."""
+    if device == "cpu":
+        return f"{platform.machine()} CPU, one thread a worker"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA, on a cluster"

@@ -1,0 +1,1 @@
+"""Which pattern comes next, and the loop of a search."""

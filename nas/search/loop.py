@@ -1,0 +1,178 @@
+"""The loop: ask -> train -> tell."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from nas.data.data_set import DataSet
+from nas.model.candidate import Candidate
+from nas.model.cost import Cost, predict_cost
+from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.ledger import Entry, Ledger
+from nas.run.source import LedgerSource, Listener, Task
+from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
+from nas.settings.search import SearchConfig
+from nas.training.train import Outcome
+from nas.workers.trainer import Trainer
+from search_spaces.errors import ConflictError
+from search_spaces.pattern import ConnectionPattern
+
+
+class Search(LedgerSource):
+    """All candidates of a search: each pattern with every seed before the next; budgets take turns.
+
+    Args:
+        config: the run's settings, resolved.
+        data: its data set.
+        ledger, listener: see LedgerSource.
+
+    Raises:
+        ConflictError: the ledger holds a training that is not asked for, or one that cannot be taken up again.
+    """
+
+    def __init__(self, config: SearchConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
+        super().__init__(ledger, listener, count_asked(config), config.attempts)
+        self._config = config
+        self._network = config.network(data.n_classes, data.image)
+        self._strata = {str(budget): Stratum(budget, config) for budget in list_budgets(config)}
+        self._costs: dict[str, Cost] = {}
+        self._load_history()
+        self._plan = self._iterate_plan()
+
+    def _load_history(self) -> None:
+        entries = self._read_entries()
+        self._check_given_up(entries)
+        self._entered = {(e.budget, e.pattern.key, e.seed) for e in entries}
+        for name, stratum in self._strata.items():
+            stratum.load(entry for entry in entries if entry.budget == name)
+        foreign = [entry.number for entry in entries if not self._is_asked_for(entry)]
+        if foreign:
+            raise ConflictError(
+                f"trial {foreign[0]} of {self._ledger.run} is not among what is asked for now: restore the pattern "
+                "files and the version that it was made with, or give another --run"
+            )
+        self._resume(
+            (e, self._task(self._strata[e.budget], e.pattern, e.seed, e.strategy, e.template)) for e in entries
+        )
+        self._advance()
+
+    def _is_asked_for(self, entry: Entry) -> bool:
+        stratum = self._strata.get(entry.budget)
+        return (
+            stratum is not None and entry.seed < self._config.seeds and stratum.asks_for(entry.pattern, entry.strategy)
+        )
+
+    def _check_given_up(self, entries: list[Entry]) -> None:
+        """Refuse more attempts where rungs were decided without the candidate that they would bring back."""
+        for entry in entries:
+            is_taken_up = entry.running and entry.attempts.given_up_after > 0
+            if self._config.halving and is_taken_up and entry.strategy != TEMPLATES:
+                n = entry.attempts.given_up_after
+                raise ConflictError(
+                    f"trial {entry.number} was given up after {n} attempts, and halving has decided without it, so "
+                    f"{self._config.attempts} attempts come too late for it: give --attempts {n}, or another --run"
+                )
+
+    def _task(
+        self, stratum: Stratum, pattern: ConnectionPattern, seed: int, strategy: str, template: str | None
+    ) -> Task:
+        own = str(stratum.budget)
+        names = (own, *(name for name in self._strata if name != own)) if len(self._strata) > 1 else ()
+        candidate = Candidate(pattern, self._network, seed, template)
+        return Task(candidate, strategy, stratum.budget, strata=names)
+
+    def _iterate_plan(self) -> Iterator[Task | None]:
+        """Every training that is not in the ledger yet; None where all budgets wait for outcomes."""
+        for stratum, arrival in self._iterate_arrivals():
+            if arrival is None:
+                yield None
+                continue
+            for seed in range(self._config.seeds):
+                if (str(stratum.budget), arrival.pattern.key, seed) not in self._entered:
+                    yield self._task(stratum, arrival.pattern, seed, arrival.strategy, arrival.template)
+        self._advance()  # halving decides about a last bracket that is not full
+
+    def _iterate_arrivals(self) -> Iterator[tuple[Stratum, Arrival | None]]:
+        turns = deque((stratum, stratum.arrivals()) for stratum in self._strata.values())
+        n_waiting = 0
+        while turns:
+            stratum, arrivals = turns.popleft()
+            try:
+                arrival = next(arrivals)
+            except StopIteration:
+                continue
+            turns.append((stratum, arrivals))
+            n_waiting = n_waiting + 1 if arrival is None else 0
+            if arrival is not None or n_waiting >= len(turns):
+                yield stratum, arrival
+
+    def _stratum_of(self, task: Task) -> Stratum:
+        return self._strata[str(task.budget)]
+
+    def _next_task(self) -> Task | None:
+        task = next(self._plan, None)
+        if task is not None and self._network.has_equal_cost:
+            cost = predict_cost(task.candidate)
+            expected = self._costs.setdefault(str(task.budget), cost)
+            assert cost == expected, f"candidates of one stratum cost {cost} and {expected}"
+        return task
+
+    def _pause_after(self, task: Task) -> int | None:
+        """The rung that a proposal is trained to next."""
+        return self._stratum_of(task).pause_after(task.strategy, task.candidate.pattern.key)
+
+    def _measured(self, task: Task, outcome: Outcome) -> None:
+        stratum, key, seed = self._stratum_of(task), task.candidate.pattern.key, task.candidate.seed
+        if outcome.paused:
+            assert outcome.validation_accuracy is not None, "a training that failed does not pause"
+            stratum.report(task.strategy, key, seed, outcome.epochs, outcome.validation_accuracy)
+        elif outcome.validation_accuracy is None:
+            stratum.fail(task.strategy, key, seed)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Let go on, or end, what waits at a rung that is decided."""
+        for number, outcome in sorted(self._waiting.items()):
+            task = self._unfinished[number]
+            if not self._stratum_of(task).is_alive(task.candidate.pattern.key):
+                self._prune(number)
+            elif self._pause_after(task) != outcome.epochs:
+                self._go_on(number)
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        task = self._unfinished[number]
+        super()._end(number, outcome)
+        self._stratum_of(task).note(task.candidate.pattern.key, task.candidate.seed, outcome.validation_accuracy)
+
+
+def count_asked(config: SearchConfig) -> int:
+    """Number of candidates that a run of these settings ends with.
+
+    Raises:
+        InputError: see strata.count_arrivals.
+    """
+    return sum(count_arrivals(budget, config) for budget in list_budgets(config)) * config.seeds
+
+
+def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
+    """Search, or go on with a search, in a run directory until it holds what was asked for.
+
+    Args:
+        run: the run directory, made if missing.
+        config: from settle_config.
+        listener: see Search; also called once at the start with neither candidate nor outcome.
+
+    Raises:
+        InputError: the data cannot be used, or the settings contradict it.
+        ConflictError: another process or another run holds the directory.
+        Interrupted: a signal came; the same call goes on.
+    """
+    data = prepare_data(config, (config.pattern_depth,))
+    check_patterns(config)
+    n_asked = count_asked(config)
+    with hold_run(run, config) as check_stop:
+        ledger = open_ledger(run, config, data, n_asked)
+        search = Search(config, data, ledger, listener)
+        accept(ledger, config)
+        listener(None, None, search.n_finished, search.n_asked)
+        execute(search, Trainer(data, config, run.resolve()), check_stop, search.n_asked - search.n_finished)

@@ -1,0 +1,70 @@
+"""Settings of a comparison of networks."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from nas.records.checked import Conflict
+from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
+
+DENSE, LOG, LEARNED = "dense", "log", "learned"
+
+
+Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
+
+
+NETWORKS: tuple[Name, ...] = get_args(Name)  # in the order of training: what is learned from dense waits for it
+
+
+class LineupConfig(SearchConfig):
+    """All settings of a comparison of networks.
+
+    Layers, blocks, growth and bottleneck are those of `log`, whose FLOPs the others are matched to by their growth;
+    what else surrounds a pattern follows from the network's name: see make_contender.
+
+    Args:
+        networks: what is trained.
+    """
+
+    kind: ClassVar[str] = "comparison of networks"
+    changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
+
+    networks: Annotated[tuple[Name, ...], Field(min_length=1)] = NETWORKS
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _read_networks(cls, given: Any) -> Any:
+        """In the order of training, whatever was given; what is no network comes last, to be refused."""
+        if not isinstance(given, list | tuple):
+            return given
+        return tuple(sorted(dict.fromkeys(map(str, given)), key=lambda name: [*NETWORKS, name].index(name)))
+
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """See Settings."""
+        for needed, check in super().conflicts():
+            if check is not check_enough_patterns:  # nothing is proposed
+                yield needed, check
+        yield {"networks"}, _check_learned
+        yield {"transition", "stem_channels", "compression", "block_layers", "budget", "pattern"}, _check_surroundings
+
+    @property
+    def deepest(self) -> int:
+        """Layers of all blocks, which V1's pattern spans."""
+        return self.layers * self.blocks
+
+
+def _check_learned(config: LineupConfig) -> str | None:
+    lacks = LEARNED in config.networks and DENSE not in config.networks
+    return "learned keeps the strongest connections of dense: compare that too" if lacks else None
+
+
+def _check_surroundings(config: LineupConfig) -> str | None:
+    is_plain = config.has_equal_cost and config.transition == "log" and config.budget == "log"
+    if is_plain and config.pattern is None:
+        return None
+    return (
+        "each network has a pattern and surroundings of its own: drop transition, stem-channels, compression, "
+        "block-layers, budget and pattern"
+    )

@@ -1,0 +1,97 @@
+"""What device, engine, cohort and workers of a run's settings mean on this machine."""
+
+import os
+import shutil
+from importlib.util import find_spec
+from typing import Literal, cast
+
+import torch
+
+from nas.engines.native import load_library, read_advice
+from search_spaces.errors import InputError, MachineError
+
+
+def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"]:
+    """The device that a setting means on this machine; on a cluster cuda is taken at its word.
+
+    Raises:
+        MachineError: cuda where there is none.
+    """
+    if name == "cuda" and not on_cluster and not torch.cuda.is_available():
+        raise MachineError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+def resolve_engine(
+    engine: str, device: str, bottleneck: bool, precision: str = "float32"
+) -> Literal["eager", "fused", "graph"]:
+    """The engine that a setting means on this machine: what `bench` advised there, else fused where it is compiled.
+
+    Args:
+        bottleneck: whether layers have bottlenecks: those run eagerly whatever the engine.
+
+    Raises:
+        InputError: fused in bfloat16 on a CPU, graph anywhere but on cuda.
+        MachineError: fused on a GPU of this machine that has no Triton, or no C compiler for it.
+    """
+    advised, _ = read_advice(device) or (None, 1)
+    if device == "cuda":
+        chosen = (advised or "eager") if engine == "auto" else engine
+        # A cluster may have what its driver lacks, and layers with bottlenecks need none of it.
+        if chosen == "fused" and not bottleneck and torch.cuda.is_available():
+            _check_triton()
+        return cast(Literal["eager", "fused", "graph"], chosen)
+    if engine == "fused" and precision == "bfloat16":
+        raise InputError(
+            "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
+        )
+    if engine == "graph":
+        raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
+    is_plain = bottleneck or precision == "bfloat16"
+    if engine == "eager" or (engine == "auto" and (is_plain or advised == "eager")):
+        return "eager"
+    # Here, so that it is built once, and not by every worker in its first training.
+    return "fused" if load_library() or engine == "fused" else "eager"
+
+
+def _check_triton() -> None:
+    """See resolve_engine."""
+    compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")  # as Triton looks for one
+    if not find_spec("triton"):
+        missing = "torch came without it"
+    elif not any(map(shutil.which, compilers)):
+        missing = "it needs a C compiler: apt-get install gcc, or set CC"
+    else:
+        return
+    raise MachineError(f"--engine fused on a GPU is made of Triton's kernels, and {missing}; or use --engine graph")
+
+
+def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient: bool) -> int:
+    """How many candidates are trained together on this machine: the number given, or what `bench` advised there."""
+    if cohort != "auto":
+        return cohort
+    _, advised = read_advice(device) or (None, 1)
+    return 1 if memory_efficient else advised
+
+
+def measure_memory(device: str) -> int | None:
+    """Return the bytes of memory that trainings on this machine can have in all; None where it is not known."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):  # no such name on this system
+        return None
+
+
+def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:
+    """How many trainings run at a time on this machine: the number given, or as many as its GPUs or cores hold."""
+    if workers != "auto":
+        return workers
+    if device == "cuda":
+        # Ray gives a worker a part of one GPU, or whole ones.
+        share = gpus_per_worker or 1
+        n_gpus = torch.cuda.device_count()
+        return max(1, n_gpus * int(1 / share) if share < 1 else int(n_gpus / share))
+    # macOS has no affinity to ask for.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

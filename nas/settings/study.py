@@ -1,0 +1,212 @@
+"""A study's settings, validated."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from nas.model.candidate import Epochs, Layers, TrainingConfig
+from nas.records.checked import Conflict, validate
+from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
+from search_spaces.budget import parse_budget
+from search_spaces.errors import InputError
+from search_spaces.sampling.design import Layout
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
+MAX_BINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """A way of training that all patterns of a stratum share.
+
+    Args:
+        name: of letters, digits, spaces, dots, dashes and underscores.
+        training: the run's settings with the regime's own learning rate and epochs.
+        checks: the regime whose patterns it trains for longer, or None.
+    """
+
+    name: str
+    training: TrainingConfig
+    checks: str | None = None
+
+
+class StudyConfig(SearchConfig):
+    """All settings of a study: a search's, and what follows.
+
+    Args:
+        trials: patterns drawn uniformly, beside the crossed ones.
+        also_layers: further depths, each a stratum of its own.
+        cross: the two measures crossed.
+        mean_bd_bins: of the first of them: N, or LO:HI:N in hops.
+        span_bins: N, or LO:HI:N in layers.
+        per_cell: patterns of each cell.
+        optima: shortest patterns, each with a control of equal span.
+        regime: NAME=lr:F,epochs:N, each a stratum; unset: lr, and a third of it.
+        check_epochs: a spread subset is trained again for so many epochs, in every regime; unset: none is.
+        check_patterns: size of that subset.
+    """
+
+    kind: ClassVar[str] = "study"
+    changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
+
+    budget: str = "log"  # one: other depths are its strata
+    trials: Annotated[int, Field(ge=0, le=10_000)] = 12
+    also_layers: tuple[Layers, ...] = ()
+    cross: Literal["mean_bd,span", "from_output,span"] = "mean_bd,span"
+    mean_bd_bins: str = "9"
+    span_bins: str = "3"
+    per_cell: Annotated[int, Field(ge=1, le=100)] = 3
+    optima: Annotated[int, Field(ge=0, le=100)] = 6
+    regime: tuple[str, ...] = ()
+    check_epochs: Epochs | None = None
+    check_patterns: Annotated[int, Field(ge=5, le=10_000)] = 12
+
+    @field_validator("mean_bd_bins", "span_bins")
+    @classmethod
+    def _check_bins(cls, text: str) -> str:
+        _parse_bins(text)
+        return text
+
+    @classmethod
+    def conflicts(cls) -> Iterator[Conflict]:
+        """See Settings."""
+        for needed, check in super().conflicts():
+            if check is not check_enough_patterns:  # a design takes as many patterns as there are
+                yield needed, check
+        yield {"budget", "layers", "also_layers"}, _check_budgets
+        yield {"strategy", "halving", "pattern"}, _check_strategy
+        yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
+        yield {"regime", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
+        yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """All numbers of layers, in the order given."""
+        return tuple(dict.fromkeys((self.layers, *self.also_layers)))
+
+    @property
+    def deepest(self) -> int:
+        """The largest of them."""
+        return max(self.depths)
+
+    @property
+    def distance(self) -> str:
+        """The column of the crossed distance, as tables name it."""
+        return "mean_bd" if self.cross == "mean_bd,span" else "from_output_mean"
+
+    def regimes(self) -> tuple[Regime, ...]:
+        """The regimes, and after them those that check them."""
+        texts = self.regime or (f"high-lr=lr:{self.lr:g}", f"low-lr=lr:{self.lr / 3:.3g}")
+        own = TrainingConfig(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, weight_decay=self.weight_decay)
+        main = tuple(_parse_regime(text, own) for text in texts)
+        if self.check_epochs is None:
+            return main
+        longer = {"epochs": self.check_epochs}
+        return main + tuple(
+            Regime(f"{one.name} {self.check_epochs} epochs", one.training.model_copy(update=longer), one.name)
+            for one in main
+        )
+
+    def layout(self, depth: int) -> Layout:
+        """What the design of one depth is to hold."""
+        n_distances, distances = _parse_bins(self.mean_bd_bins)
+        n_spans, spans = _parse_bins(self.span_bins)
+        return Layout(
+            distance=self.cross.partition(",")[0],
+            n_distance_bins=n_distances,
+            n_span_bins=n_spans,
+            distance_window=distances,
+            span_window=spans,
+            per_cell=self.per_cell,
+            optima=self.optima,
+            uniform=self.trials,
+            reversals=parse_budget(self.budget, depth).per_layer is None,
+            seed=self.seed,
+        )
+
+
+def _parse_bins(text: str) -> tuple[int, tuple[float, float] | None]:
+    *window, count = text.split(":")
+    try:
+        n_bins = int(count)
+        low, high = map(float, window) if window else (1.0, 2.0)
+    except ValueError:
+        raise ValueError(f"expected N or LO:HI:N, as 9 or 1.8:2.7:9, not {text!r}") from None
+    if not 1 <= n_bins <= MAX_BINS or not 0 < low < high < float("inf"):
+        raise ValueError(f"expected 1 to {MAX_BINS} bins, of LO above 0 and below HI, not {text!r}")
+    return n_bins, (low, high) if window else None
+
+
+def _parse_regime(text: str, own: TrainingConfig) -> Regime:
+    """A regime in the command line's form; what it does not give is the run's own.
+
+    Raises:
+        InputError: not of that form, or with values that cannot be.
+    """
+    name, equals, rest = text.partition("=")
+    values: dict[str, Any] = {}
+    for part in rest.split(","):
+        key, colon, number = part.strip().partition(":")
+        kinds = {"lr": float, "epochs": int}
+        try:
+            if not equals or not colon or key not in kinds or key in values:
+                raise ValueError(part)
+            values[key] = kinds[key](number)
+        except ValueError:
+            raise InputError(f"regime {text!r}: expected NAME=lr:F,epochs:N, as gentle=lr:0.05,epochs:9") from None
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"regime {text!r}: a name is up to 40 letters, digits, spaces, dots, dashes and underscores, and begins "
+            "with a letter or digit"
+        )
+    return Regime(name, validate(TrainingConfig, {**own.model_dump(), **values}))
+
+
+def _check_regimes(config: StudyConfig) -> str | None:
+    try:
+        regimes = config.regimes()
+    except InputError as error:
+        return str(error)
+    names = [one.name for one in regimes]
+    if len(set(names)) < len(names):
+        return "two regimes have one name: name each differently"
+    too_short = [one for one in regimes if one.checks is None and config.check_epochs is not None]
+    if any(one.training.epochs >= (config.check_epochs or 0) for one in too_short):
+        return f"check-epochs {config.check_epochs} is not longer than every regime: give more epochs"
+    return None
+
+
+def _check_budgets(config: StudyConfig) -> str | None:
+    for depth in config.depths:
+        try:
+            parse_budget(config.budget, depth)
+        except InputError as error:
+            return str(error)
+    return None
+
+
+def _check_strategy(config: StudyConfig) -> str | None:
+    if config.pattern is not None:
+        return "a study's design says which patterns are trained: drop pattern"
+    if config.halving:
+        return "a study trains every pattern to the end, or it could not compare them: drop halving"
+    return None if config.strategy == "random" else "a study has no strategy: its design says what is trained"
+
+
+def _check_equal_cost(config: StudyConfig) -> str | None:
+    if config.has_equal_cost:
+        return None
+    return (
+        "stem-channels, compression, block-layers or transitions rule, v1 and v2 would give patterns of one budget "
+        "different costs, and a study compares equal ones alone: drop them"
+    )
+
+
+def _check_windows(config: StudyConfig) -> str | None:
+    explicit = ":" in config.mean_bd_bins + config.span_bins
+    if explicit and config.also_layers:
+        return "bins LO:HI:N fit one depth: give numbers of bins alone with also-layers"
+    return None

@@ -1,0 +1,1 @@
+"""A planned study, networks side by side, and the final measurement."""

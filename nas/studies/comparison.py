@@ -1,0 +1,198 @@
+"""The papers' networks, a shortest pattern and learned sparsity, trained side by side at matched FLOPs."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.data.data_set import DataSet
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.cost import predict_cost
+from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.ledger import Ledger
+from nas.run.source import LedgerSource, Listener, Task
+from nas.settings.comparison import DENSE, LEARNED, LOG, LineupConfig
+from nas.training.train import Outcome
+from nas.workers.trainer import Trainer
+from search_spaces.budget import Budget, log_budget
+from search_spaces.errors import ConflictError, NothingUsableError
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.strongest import average_relative, keep_strongest
+from search_spaces.templates import find_template
+from search_spaces.wiring.blocks import global_distance
+
+MAX_GROWTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A network to be compared.
+
+    Args:
+        pattern: see Candidate.
+        network: of matched FLOPs.
+        template: the name of the rule that gave the pattern, or None.
+        budget: that the pattern spends.
+    """
+
+    name: str
+    pattern: ConnectionPattern
+    network: NetworkConfig
+    template: str | None
+    budget: Budget
+
+    def candidate(self, seed: int) -> Candidate:
+        """One training of it."""
+        return Candidate(self.pattern, self.network, seed, self.template)
+
+
+def make_contender(name: str, config: LineupConfig, data: DataSet) -> Contender:
+    """The network of that name, with the growth at which its FLOPs are nearest to those of `log`.
+
+    `dense` is DenseNet-BC: wider stem, transitions that read all and write half. `log`, `optimum` and `learned` have
+    the same surroundings, so that only their connections differ. `learned` cannot be made so: see surround.
+    """
+    if name in (LOG, "optimum"):
+        template = "log" if name == LOG else "annealed"  # of least mean distance at the budget of log
+        return surround(name, find_template(template).build(config.layers), template, config, data)
+    template = "dense" if name == DENSE else "log"
+    depth = config.layers * (config.blocks if name == "log-densenet-v1" else 1)
+    return surround(name, find_template(template).build(depth), template, config, data)
+
+
+def surround(
+    name: str, pattern: ConnectionPattern, template: str | None, config: LineupConfig, data: DataSet
+) -> Contender:
+    """A pattern in the surroundings of the network of that name, at matched FLOPs."""
+    plain = config.network(data.n_classes, data.image)
+
+    def around(name: str, growth: int) -> NetworkConfig:
+        crossing = {"log-densenet-v1": "v1", "log-densenet-v2": "v2"}.get(name)
+        own = {"transition": crossing} if crossing else {"transition": "all", "compression": 0.5}
+        return plain.model_copy(update={**own, "growth": growth, "stem_channels": 2 * growth})
+
+    log = find_template("log").build(config.layers)
+    target = predict_cost(Candidate(log, around(LOG, config.growth), 0, "log")).flops
+    growth = match_growth(
+        lambda growth: predict_cost(Candidate(pattern, around(name, growth), 0, template)).flops, target
+    )
+    per_layer = log_budget(pattern.depth)
+    budget = per_layer if per_layer.is_met_by(pattern) else Budget(pattern.depth, total=pattern.n_connections)
+    return Contender(name, pattern, around(name, growth), template, budget)
+
+
+def match_growth(count_flops: Callable[[int], int], target: int) -> int:
+    """The growth at which FLOPs, which rise with it, come nearest to a target, by ratio.
+
+    >>> match_growth(lambda growth: growth**2, 30)
+    5
+    """
+    growth = 1
+    while growth < MAX_GROWTH and count_flops(growth + 1) <= target:
+        growth += 1
+    below, above = count_flops(growth), count_flops(growth + 1)
+    return growth + 1 if above * below < target**2 else growth
+
+
+def learn_pattern(dense: ConnectionPattern, strengths: Sequence[Sequence[float]]) -> ConnectionPattern:
+    """The strongest connections of a trained dense pattern at the budget of log (CondenseNet's idea).
+
+    Args:
+        strengths: of each training and block, in the order of `dense.connections`; their relative ones are averaged.
+    """
+    return keep_strongest(dense, average_relative(dense, strengths), log_budget(dense.depth))
+
+
+class Lineup(LedgerSource):
+    """All trainings of a comparison: each network with every seed before the next.
+
+    Args:
+        config: the run's settings, resolved.
+        data: its data set.
+        ledger, listener: see LedgerSource.
+    """
+
+    def __init__(self, config: LineupConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
+        super().__init__(ledger, listener, len(config.networks) * config.seeds, config.attempts)
+        self._config = config
+        self._data = data
+        self._contenders: dict[str, Contender] = {
+            name: make_contender(name, config, data) for name in config.networks if name != LEARNED
+        }
+        self._strengths: dict[int, tuple[tuple[float, ...], ...]] = {}  # of dense, by seed; empty: it failed
+        entries = self._read_entries()
+        foreign = [e.number for e in entries if e.regime not in config.networks or e.seed >= config.seeds]
+        if foreign:
+            raise ConflictError(
+                f"trial {foreign[0]} of {ledger.run} is not among what is asked for now: restore the run, or give "
+                "another --run"
+            )
+        for entry in entries:
+            if entry.regime == DENSE and not entry.running:
+                self._strengths[entry.seed] = entry.strengths
+            if entry.regime == LEARNED:  # and stays, whatever more seeds of dense would teach
+                self._contenders[LEARNED] = self._around_learned(entry.pattern)
+        entered = {(entry.regime, entry.seed) for entry in entries}
+        order = [(name, seed) for name in config.networks for seed in range(config.seeds)]
+        self._left = deque(one for one in order if one not in entered)
+        self._resume((entry, self._task(self._contenders[str(entry.regime)], entry.seed)) for entry in entries)
+
+    def _around_learned(self, pattern: ConnectionPattern) -> Contender:
+        return surround(LEARNED, pattern, None, self._config, self._data)
+
+    def _task(self, contender: Contender, seed: int) -> Task:
+        candidate = contender.candidate(seed)
+        details = {
+            "regime": contender.name,
+            "growth": contender.network.growth,
+            "global_mean_bd": global_distance(candidate.wiring).mean,
+        }
+        names = (contender.name, *(name for name in self._config.networks if name != contender.name))
+        return Task(candidate, "templates", contender.budget, details, names if len(names) > 1 else (), contender.name)
+
+    def _next_task(self) -> Task | None:
+        if not self._left:
+            return None
+        name, seed = self._left[0]
+        if name == LEARNED and LEARNED not in self._contenders:
+            if any(seed not in self._strengths for seed in range(self._config.seeds)):
+                return None  # dense is still in training
+            self._contenders[LEARNED] = self._learn()
+        self._left.popleft()
+        return self._task(self._contenders[name], seed)
+
+    def _learn(self) -> Contender:
+        strengths = [one for seed in range(self._config.seeds) for one in self._strengths[seed]]
+        if not strengths:
+            raise NothingUsableError(
+                "no training of dense gave connection strengths, so nothing can be learned from them: see its errors, "
+                "or compare without learned"
+            )
+        return self._around_learned(learn_pattern(self._contenders[DENSE].pattern, strengths))
+
+    def _measured(self, task: Task, outcome: Outcome) -> None:
+        if task.details["regime"] == DENSE:
+            self._strengths[task.candidate.seed] = outcome.strengths
+
+
+def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
+    """Train all networks of a comparison, or go on with one, in a run directory.
+
+    Args:
+        run: the run directory, made if missing.
+        config: from settle_config.
+        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
+
+    Raises:
+        InputError: the data cannot be used, or the settings contradict it.
+        ConflictError: another process or another run holds the directory.
+        NothingUsableError: dense failed with every seed, and learned was asked for.
+        Interrupted: a signal came; the same call goes on.
+    """
+    data = prepare_data(config, (config.pattern_depth,))
+    with hold_run(run, config) as check_stop:
+        ledger = open_ledger(run, config, data, len(config.networks) * config.seeds)
+        lineup = Lineup(config, data, ledger, listener)
+        accept(ledger, config)
+        listener(None, None, lineup.n_finished, lineup.n_asked)
+        execute(lineup, Trainer(data, config, run.resolve()), check_stop, lineup.n_asked - lineup.n_finished)

@@ -1,0 +1,157 @@
+"""What a study trains and how it will be judged, laid out and hashed before the first training."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nas.data.data_set import DataSet
+from nas.model.candidate import Candidate, TrainingConfig
+from nas.records.plan import SCHEMA, VERSION
+from nas.run.source import Task
+from nas.settings.study import Regime, StudyConfig
+from search_spaces.budget import parse_budget
+from search_spaces.distance import backprop_distance
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.design import Design, lay_out
+from search_spaces.seeds import derive_generator
+from search_spaces.templates import iterate_templates
+
+
+def make_plan(
+    config: StudyConfig, protocol: Mapping[str, Any], check_stop: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Lay a study out: patterns, strata, order, and the protocol that it will be judged by.
+
+    A pattern is trained with every seed in every stratum of its depth. All of one seed come before the next, shuffled,
+    so that what an interrupted run holds is balanced; the checks come last.
+
+    Args:
+        protocol: hypotheses and tests, as plain values.
+        check_stop: see design.lay_out.
+
+    Returns:
+        Plain values, the same for the same settings unless a time limit ended the search for an optimum.
+
+    Raises:
+        InputError: see design.lay_out.
+    """
+    designs = [_lay_out_depth(config, depth, check_stop) for depth in config.depths]
+    patterns = [pattern for design in designs for pattern in _list_patterns(design)]
+    strata = [_describe_stratum(depth, config, regime) for depth in config.depths for regime in config.regimes()]
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "protocol": dict(protocol),
+        "settings": describe_settings(config),
+        "strata": strata,
+        "cells": [_describe_cells(config, design) for design in designs],
+        "patterns": patterns,
+        "order": _order(config, strata, patterns),
+    }
+
+
+def describe_settings(config: StudyConfig) -> dict[str, Any]:
+    """The settings that a plan was laid out for: all but where and how often it is trained."""
+    return config.model_dump(mode="json", exclude={*config.changeable, "device", "data"})
+
+
+def _lay_out_depth(config: StudyConfig, depth: int, check_stop: Callable[[], None]) -> Design:
+    budget = parse_budget(config.budget, depth)
+    named = list(iterate_templates(budget)) if config.templates else []
+    return lay_out(budget, config.layout(depth), named, check_stop)
+
+
+def _list_patterns(design: Design) -> list[dict[str, Any]]:
+    return [
+        {
+            "layers": design.budget.depth,
+            "key": one.pattern.key,
+            "strategy": one.strategy,
+            "template": one.template,
+            "distance_bin": one.distance_bin,
+            "span_bin": one.span_bin,
+            "matched": one.matched,
+            "sources": [list(inputs) for inputs in one.pattern.sources],
+        }
+        for one in design.members
+    ]
+
+
+def _describe_stratum(depth: int, config: StudyConfig, regime: Regime) -> dict[str, Any]:
+    return {
+        "layers": depth,
+        "budget": str(parse_budget(config.budget, depth)),
+        "regime": regime.name,
+        "checks": regime.checks,
+        "training": describe_training(regime.training),
+    }
+
+
+def describe_training(training: TrainingConfig) -> dict[str, Any]:
+    """A training's settings as a plan lays them down: what is unset is left out, as before it was a setting."""
+    return training.model_dump(mode="json", exclude_none=True)
+
+
+def _describe_cells(config: StudyConfig, design: Design) -> dict[str, Any]:
+    return {
+        "layers": design.budget.depth,
+        "distance": config.distance,
+        **{name: [list(band) for band in getattr(design, name)] for name in ("distance_bins", "span_bands")},
+        "lacking": [list(one) for one in design.lacking],
+    }
+
+
+def _order(config: StudyConfig, strata: list[dict[str, Any]], patterns: list[dict[str, Any]]) -> list[list[int]]:
+    """Triples of places in strata, places in patterns, and seeds."""
+    order: list[list[int]] = []
+    for is_check in (False, True):
+        pairs = [
+            (place, number)
+            for place, stratum in enumerate(strata)
+            if (stratum["checks"] is not None) == is_check
+            for number in _members_of(config, stratum, patterns)
+        ]
+        for seed in range(config.seeds):
+            shuffled = derive_generator(config.seed, "order", str(is_check), seed).permutation(len(pairs))
+            order += [[*pairs[place], seed] for place in shuffled.tolist()]
+    return order
+
+
+def _members_of(config: StudyConfig, stratum: dict[str, Any], patterns: list[dict[str, Any]]) -> list[int]:
+    """Places of the stratum's patterns: all of its depth, or for a check a subset spread evenly over mean BD."""
+    places = [place for place, one in enumerate(patterns) if one["layers"] == stratum["layers"]]
+    if stratum["checks"] is None or len(places) <= config.check_patterns:
+        return places
+    places.sort(key=lambda place: backprop_distance(_pattern(patterns[place])).mean)
+    step = (len(places) - 1) / (config.check_patterns - 1)
+    return [places[round(k * step)] for k in range(config.check_patterns)]
+
+
+def _pattern(described: Mapping[str, Any]) -> ConnectionPattern:
+    return ConnectionPattern(described["layers"], tuple(map(tuple, described["sources"])))
+
+
+def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> list[Task]:
+    """A plan's trainings in their order."""
+    networks = {depth: config.with_pattern_depth(depth).network(data.n_classes, data.image) for depth in config.depths}
+    patterns = [_pattern(one) for one in plan["patterns"]]
+    budgets = {depth: parse_budget(config.budget, depth) for depth in config.depths}
+    trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]
+    names = [name_stratum(stratum) for stratum in plan["strata"]]
+    tasks = []
+    for place, number, seed in plan["order"]:
+        stratum, described, depth = plan["strata"][place], plan["patterns"][number], patterns[number].depth
+        candidate = Candidate(patterns[number], networks[depth], seed, described["template"], trainings[place])
+        details = {name: described[name] for name in ("distance_bin", "span_bin", "matched")}
+        details["regime"] = stratum["regime"]
+        strata = (names[place], *names[:place], *names[place + 1 :]) if len(names) > 1 else ()
+        tasks.append(Task(candidate, described["strategy"], budgets[depth], details, strata))
+    return tasks
+
+
+def name_stratum(stratum: Mapping[str, Any]) -> str:
+    """What a stratum of a plan is called.
+
+    >>> name_stratum({"layers": 24, "regime": "high-lr"})
+    '24 layers, high-lr'
+    """
+    return f"{stratum['layers']} layers, {stratum['regime']}"

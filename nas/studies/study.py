@@ -1,0 +1,121 @@
+"""A study: every training of a plan, then nothing else."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas.model.cost import Cost, predict_cost
+from nas.records.database import read_attributes
+from nas.records.plan import hash_plan, read_plan, write_plan
+from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.ledger import Ledger
+from nas.run.source import LedgerSource, Listener, Task
+from nas.settings.study import StudyConfig
+from nas.studies.plan import describe_settings, list_tasks, make_plan
+from nas.workers.jobs import Job
+from nas.workers.trainer import Trainer
+from search_spaces.errors import ConflictError
+
+
+class Study(LedgerSource):
+    """A plan's trainings that are not done yet, in their order.
+
+    Args:
+        tasks: of the plan.
+        ledger, listener, max_attempts: see LedgerSource.
+
+    Raises:
+        ConflictError: the ledger holds a training that is not planned.
+    """
+
+    def __init__(self, tasks: list[Task], ledger: Ledger, listener: Listener, max_attempts: int) -> None:
+        super().__init__(ledger, listener, len(tasks), max_attempts)
+        self._costs: dict[tuple[int, str], Cost] = {}
+        by_identity = {_identify(task): task for task in tasks}
+        entries = {(e.budget, e.pattern.key, e.seed, e.regime): e for e in self._read_entries()}
+        foreign = [entry.number for identity, entry in entries.items() if identity not in by_identity]
+        if foreign:
+            raise ConflictError(f"trial {foreign[0]} is not in plan.json: restore the run, or give another --run")
+        self._left = deque(task for task in tasks if _identify(task) not in entries)
+        self._resume((entry, by_identity[identity]) for identity, entry in entries.items())
+
+    def _next_task(self) -> Task | None:
+        if not self._left:
+            return None
+        task = self._left.popleft()
+        cost = predict_cost(task.candidate)
+        expected = self._costs.setdefault((task.candidate.pattern.depth, str(task.budget)), cost)
+        is_equal = cost == expected or not task.candidate.network.has_equal_cost
+        assert is_equal, f"candidates of one stratum cost {cost} and {expected}"
+        return task
+
+
+def _identify(task: Task) -> tuple[str, str, int, str | None]:
+    """What no other task of a plan has."""
+    return str(task.budget), task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
+
+
+def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], listener: Listener) -> None:
+    """Run a study, or go on with one, until every training of its plan has an outcome.
+
+    Args:
+        run: the run directory, made if missing; the plan is laid out and hashed there before the first training.
+        config: from settle_config.
+        protocol: hypotheses and tests, kept in the plan.
+        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
+
+    Raises:
+        InputError: the data cannot be used, or the settings contradict it or cannot be laid out.
+        ConflictError: another process or another run holds the directory, or its plan was changed or lost.
+        Interrupted: a signal came; the same call goes on.
+    """
+    data = prepare_data(config, config.depths)
+    with hold_run(run, config) as check_stop:
+        held = read_plan(run)
+        if held is None and (run / "study.db").exists() and "plan" in read_attributes(run / "study.db"):
+            raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
+        if held is not None:
+            plan, sha256 = held
+        else:
+            with check_stop.at_once():
+                plan = make_plan(config, protocol, check_stop)
+            sha256 = hash_plan(plan)
+        # A setting that came after the plan is none of its own.
+        own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
+        if plan["settings"] != own:
+            raise ConflictError(f"the plan.json in {run} is of a study of other settings: restore its own")
+        ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
+        tasks = list_tasks(plan, config, data)
+        study = Study(tasks, ledger, listener, config.attempts)
+        if held is None:
+            write_plan(run, plan)
+        accept(ledger, config)
+        listener(None, None, study.n_finished, study.n_asked)
+        execute(study, Trainer(data, config, run.resolve()), check_stop, study.n_asked - study.n_finished)
+
+
+def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
+    """Wall-clock seconds that a plan's trainings will take, from two short ones of each stratum in this process.
+
+    The first of a stratum, of one epoch, warms up and is dropped; the second is of up to two epochs, and stretched.
+    What Ray takes to start, and what workers take from each other, comes on top; a cluster of unknown size counts as
+    one worker.
+    """
+    data = prepare_data(config, config.depths)
+    trainer = Trainer(data, config)
+    tasks = list_tasks(plan, config, data)
+    seconds = {}
+    strata = {(task.candidate.pattern.depth, task.candidate.training): task.candidate for task in tasks}
+    for stratum, candidate in strata.items():
+        assert candidate.training is not None, "a plan says how"
+        for n_epochs in (1, min(2, candidate.training.epochs)):
+            short = replace(candidate, training=candidate.training.model_copy(update={"epochs": n_epochs}))
+            started = time.perf_counter()
+            trainer.train(Job(0, short))
+            seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
+    n_workers = 1 if config.workers == "auto" else config.workers  # a cluster's size is not known here
+    total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
+    return total / n_workers

@@ -1,0 +1,167 @@
+"""One step of training, over and over: as torch runs it, or on a GPU captured once as a CUDA graph."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.model.candidate import Candidate
+from nas.model.cohort import CohortNetwork, Single, Trainee
+
+MOMENTUM = 0.9
+N_WARM_UP = 3  # steps before the capture: libraries choose their algorithms, the optimiser makes its buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How a training is computed; all but bfloat16 gives the same figures but for rounding.
+
+    Args:
+        is_fused: whether a block's layers run as one operation, and the optimiser as one too.
+        is_captured: whether steps are a CUDA graph.
+        is_bfloat16: whether convolutions run in bfloat16; weights, statistics and sums stay float32.
+        memory_efficient: whether activations are made anew in the backward pass.
+    """
+
+    is_fused: bool = False
+    is_captured: bool = False
+    is_bfloat16: bool = False
+    memory_efficient: bool = False
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """Where torch chooses the precision of each operation."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.is_bfloat16)
+
+
+class Stepper:
+    """Takes the steps of a training of some candidates, its trainee.
+
+    Args:
+        candidates: see train.train_cohort.
+        weight_decay: L2 penalty.
+        device: where they are trained.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], weight_decay: float, device: torch.device, engine: Engine
+    ) -> None:
+        self.trainee: Trainee
+        if len(candidates) > 1 or engine.is_captured:  # a graph may serve other candidates
+            self.trainee = CohortNetwork(candidates, device, engine.is_fused)
+        else:
+            self.trainee = Single(candidates[0], device, engine.is_fused, engine.memory_efficient)
+        self._device = device
+        self._engine = engine
+        # A graph reads the rate where it lies; a number would be captured.
+        self._rate = torch.zeros((), device=device) if engine.is_captured else None
+        self.optimizer = torch.optim.SGD(
+            self.trainee.module().parameters(),
+            lr=0.0 if self._rate is None else self._rate,
+            momentum=MOMENTUM,
+            weight_decay=weight_decay,
+            nesterov=True,
+            fused=engine.is_fused or engine.is_captured or None,
+        )
+        self._n_taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._given: tuple[Tensor, Tensor] | None = None  # what the graph reads
+        self._losses: Tensor | None = None  # what it writes
+
+    def take_on(self, candidates: Sequence[Candidate]) -> bool:
+        """Train other candidates from the start, by the graph that there may be; whether that is possible."""
+        if not self.trainee.take_on(candidates):
+            return False
+        for state in self.optimizer.state.values():
+            state["momentum_buffer"].zero_()  # what the first step of SGD begins with
+        return True
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """One step of SGD on a batch; gives each member's loss before it, in nats, (cohort,).
+
+        Args:
+            images: (cohort, batch, channels, height, width).
+            labels: (cohort, batch).
+            rate: the learning rate.
+        """
+        if self._rate is not None:
+            self._rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate if self._rate is None else self._rate  # a checkpoint brings one of its own
+        if not self._engine.is_captured:
+            return self._run(images, labels)
+        self._n_taken += 1
+        return self._warm_up(images, labels) if self._n_taken <= N_WARM_UP else self._replay(images, labels)
+
+    def _run(self, images: Tensor, labels: Tensor) -> Tensor:
+        with self._engine.autocast(self._device):
+            logits = self.trainee.predict(images).flatten(0, 1)
+        losses = F.cross_entropy(logits.to(images.dtype), labels.flatten(), reduction="none")
+        losses = losses.reshape(labels.shape).mean(dim=1)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return losses.detach()
+
+    def _warm_up(self, images: Tensor, labels: Tensor) -> Tensor:
+        """A step like any other, on a stream that is not the default: as capturing asks for."""
+        stream, current = _side_stream(), torch.cuda.current_stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            losses = self._run(images, labels)
+        current.wait_stream(stream)
+        return losses
+
+    def _replay(self, images: Tensor, labels: Tensor) -> Tensor:
+        if self._graph is None:
+            self._given = images.clone(), labels.clone()
+            self._graph = torch.cuda.CUDAGraph()
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.cuda.graph(self._graph, stream=_side_stream()):
+                self._losses = self._run(*self._given)
+        assert self._given is not None and self._losses is not None
+        for held, new in zip(self._given, (images, labels), strict=True):
+            held.copy_(new)
+        self._graph.replay()
+        return self._losses.clone()  # the next step writes there again
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """For warm-ups and captures, one for all: memory and the workspaces of libraries are kept by stream."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+class KeptStepper:
+    """Gives steppers; keeps the last whose steps are a CUDA graph, for all candidates that this serves as well.
+
+    While one is made or lent, no other is held on to: the card's memory may not do for both.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[Stepper, object] | None = None
+
+    def __reduce__(self) -> tuple[type["KeptStepper"], tuple[()]]:
+        return KeptStepper, ()  # another process keeps its own
+
+    @contextmanager
+    def lend(
+        self, candidates: Sequence[Candidate], batch: int, weight_decay: float, device: torch.device, engine: Engine
+    ) -> Iterator[Stepper]:
+        """A stepper for a training of candidates from its start; kept if the block ends without an exception.
+
+        Args:
+            batch: images of each step.
+        """
+        settings = (batch, weight_decay, device, engine)
+        held, self._held = self._held, None
+        stepper = held[0] if held is not None and held[1] == settings and held[0].take_on(candidates) else None
+        del held
+        if stepper is None:
+            stepper = Stepper(candidates, weight_decay, device, engine)
+        yield stepper
+        if engine.is_captured:
+            self._held = stepper, settings

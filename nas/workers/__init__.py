@@ -1,0 +1,1 @@
+"""Who trains: this process, or the workers of a Ray cluster."""

@@ -1,0 +1,345 @@
+"""Trainings through Ray Tune, several at a time."""
+
+import faulthandler
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+# Read by Ray, some when it is imported: no files of Tune's own, the older of its two printers, which can be silenced,
+# no SIGINT handler of Tune's, which would make an interrupted run look finished, and any number of trials that wait for
+# their workers: the searcher has a limit of its own, and Tune's, which is 1, would start workers one after the other.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
+# A Ray that a run starts listens on the loopback interface alone, as Ray does where it allows no cluster. A cluster
+# that a run joins keeps its own addresses.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# What a process of Ray's says when another one dies goes to standard output; we say it in our own words.
+os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from nas.records.safe_files import TEMPORARY
+from nas.training.checkpoints import FOLDER, SCRATCH
+from nas.training.stepping import KeptStepper
+from nas.training.train import Outcome
+from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
+from nas.workers.identity import check_worker, describe_worker
+from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source
+from nas.workers.ray_folder import own_ray_folder
+from nas.workers.stop import StopFlag
+from nas.workers.trainer import Trainer
+from search_spaces.errors import Interrupted, MachineError
+
+
+class LedgerSearcher(Searcher):
+    """Hands a source's jobs to Tune and Tune's results to the source.
+
+    Args:
+        source: gives jobs and takes outcomes, in this process.
+        n_workers: cohorts handed out at a time.
+        size: of a cohort at most.
+        check_stop: set once a signal came; what ends then has no outcome.
+        device: that trainings are asked for on.
+    """
+
+    def __init__(self, source: Source, n_workers: int, size: int, check_stop: StopFlag, device: str) -> None:
+        super().__init__()
+        self._device = device
+        self._own = describe_worker(device)
+        self._source = source
+        self._cohorts = Cohorts(source, size)
+        self._n_workers = n_workers
+        self._check_stop = check_stop
+        self._numbers: dict[str, list[int]] = {}  # Tune's trial id -> its candidates' numbers
+        self.error: Exception | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next cohort as a Tune config, None while all workers are busy, FINISHED when none is left."""
+        if len(self._numbers) >= self._n_workers:
+            return None
+        with self._keep_error():
+            jobs = self._cohorts.ask()
+        if not jobs:
+            return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
+        self._numbers[trial_id] = [job.number for job in jobs]
+        return {"jobs": jobs, "sources": self._own["sources"]}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Bring the outcomes home. Of an error Tune says here that there was one; `lose` is told why."""
+        if error or self._check_stop.signal_number is not None:
+            # A signal ends workers too: their candidates stay running and are trained again on resume.
+            return
+        numbers = self._numbers.pop(trial_id)
+        with self._keep_error():
+            if result is None:
+                results: list[Outcome | LostError] = [LostError("worker ended without a result")] * len(numbers)
+            else:
+                found = json.loads(result["worker"]) if "worker" in result else None
+                check_worker(f"{result['hostname']} ({result['node_ip']})", found, self._own, self._device)
+                results = _read_results(result)
+            for number, one in zip(numbers, results, strict=True):
+                if isinstance(one, LostError):
+                    self._source.lose(number, str(one))
+                else:
+                    self._source.tell(number, one)
+
+    def numbers_of(self, trial_id: str) -> list[int]:
+        """Its candidates' numbers, while Tune has no result of it."""
+        return self._numbers.get(trial_id, [])
+
+    def put_back(self, trial_id: str) -> None:
+        """The trial's node died."""
+        if self._check_stop.signal_number is None:
+            with self._keep_error():
+                for number in self._numbers.pop(trial_id):
+                    self._source.put_back(number)
+
+    def lose(self, trial_id: str, reason: str) -> None:
+        """The trial's worker died."""
+        if self._check_stop.signal_number is None:
+            with self._keep_error():
+                for number in self._numbers.pop(trial_id):
+                    self._source.lose(number, reason)
+
+    @contextmanager
+    def _keep_error(self) -> Iterator[None]:
+        """Keep what goes wrong on our side: Tune would take it for the trial's failure and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher for a restore that we never ask of it
+
+
+class _EndedError(BaseException):
+    """No Exception: for one Tune cleans up first, which takes a minute where Ray has ended, and then the process."""
+
+
+class _Watch(tune.Callback):
+    """Ends Tune's loop on a signal, an error of ours or Ray's end, between two turns; tells the searcher of deaths."""
+
+    def __init__(self, searcher: LedgerSearcher, trainer: Trainer, check_stop: StopFlag, pulse: Pulse) -> None:
+        self._searcher = searcher
+        self._trainer = trainer
+        self._check_stop = check_stop
+        self._pulse = pulse
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002  Tune's form
+        self._check_stop()  # a safe point, with no write under way
+        if self._searcher.error is not None:
+            raise self._searcher.error
+        self._look()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        self._look(at_once=True)  # where Ray itself has ended, no candidate is to blame
+        numbers = self._searcher.numbers_of(trial.trial_id)
+        if not numbers:
+            return
+        try:
+            node = self._pulse.find_dead_node()
+        except LostRayError as error:
+            raise _EndedError from error
+        if node is None:
+            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, numbers, _read_error(trial)))
+        else:
+            self._searcher.put_back(trial.trial_id)
+
+    def _look(self, at_once: bool = False) -> None:
+        if self._check_stop.signal_number is not None:
+            return  # it may have gone to Ray's processes too
+        try:
+            self._pulse.check(at_once)
+        except LostRayError as error:
+            raise _EndedError from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _read_error(trial: Any) -> str:
+    """What Ray says of a trial's end; Tune's own get_error does not find it until the trial is put away."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
+    """Why a worker died, in a line, from what it left behind and from what Ray says of it."""
+    stack = _stack_path(trainer, numbers[0])
+    if stack is not None and stack.exists() and (frames := stack.read_text()):
+        stack.unlink()
+        ours = re.search(r'/nas/(\w+\.py)", line (\d+) in (\w+)', frames)
+        where = f" at {ours[1]}:{ours[2]}, {ours[3]}" if ours else ""
+        times = f" x {len(numbers)}" if len(numbers) > 1 else ""
+        return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
+    if "running low on memory" in text:
+        return "worker died: its node ran out of memory"
+    return "worker died"
+
+
+def _stack_path(trainer: Trainer, number: int) -> Path | None:
+    """Where a worker over its time limit leaves its stack; None on a node that does not share the run directory."""
+    if trainer.run is None or not trainer.run.is_dir():
+        return None
+    return trainer.run / FOLDER / f".{number:06d}.stack{TEMPORARY}"
+
+
+_KEPT = KeptStepper()  # Tune brings every cohort a trainer of its own
+
+
+def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """What a worker runs for one cohort."""
+    own = describe_worker(trainer.config.device)
+    told = {"worker": json.dumps(own)}  # text: Tune flattens a dict
+    if own["sources"] != config["sources"]:
+        return told  # the driver refuses it, so nothing is trained
+    return {**told, **_train_cohort(config["jobs"], trainer)}
+
+
+def _train_cohort(jobs: list[Job], trainer: Trainer) -> dict[str, str]:
+    """See _train."""
+    try:
+        with _time_limit(trainer, jobs):
+            results = replace(trainer, kept=_KEPT).train_cohort(jobs)
+    except OSError as error:
+        return {"machine": f"a worker cannot write its checkpoint: {error}"}
+    except LostDeviceError as error:  # Tune starts another process
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(error.exit_code)
+    except MachineError as error:
+        return {"machine": str(error)}
+    except Exception:  # Tune would tell the searcher that there was an error, but not which
+        return {"crash": traceback.format_exc()}
+    values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]
+    return {"results": json.dumps(values, allow_nan=False)}
+
+
+@contextmanager
+def _time_limit(trainer: Trainer, jobs: Sequence[Job]) -> Iterator[None]:
+    """End this process, its stack left for the driver, if the block takes longer than its trainings may.
+
+    faulthandler's watchdog needs neither the interpreter's lock nor a working interpreter.
+    """
+    seconds = trainer.config.trial_timeout
+    if seconds is None:
+        yield
+        return
+    path = _stack_path(trainer, jobs[0].number) or Path(os.devnull)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as stream:
+        faulthandler.dump_traceback_later(seconds * len(jobs), exit=True, file=stream)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    if path != Path(os.devnull):
+        path.unlink(missing_ok=True)
+
+
+def _read_results(result: dict[str, Any]) -> list[Outcome | LostError]:
+    if "machine" in result:
+        raise MachineError(result["machine"])
+    if "crash" in result:
+        raise RuntimeError(f"a training crashed in its worker:\n{result['crash']}")
+    values = json.loads(result["results"])
+    return [LostError(one["lost"]) if "lost" in one else Outcome.from_dict(one) for one in values]
+
+
+def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int | Literal["auto"]) -> None:
+    """Train the source's candidates, each cohort in a process of its own, n_workers at a time, on a Ray of this run's.
+
+    Args:
+        n_workers: auto: as many as a cluster can hold.
+
+    Raises:
+        MachineError: the cluster does not answer, can never hold so many workers, has nodes of another version, or
+            ends; LostRayError: Ray ended, whose candidates were given back.
+        Interrupted: a signal came; the candidates being trained have no outcome.
+    """
+    try:
+        is_own = trainer.config.ray_address is None
+        with check_stop.installed(), own_ray_folder(trainer.run) if is_own else nullcontext():
+            check_stop()
+            try:
+                with check_stop.overheard():
+                    n_at_a_time = start_ray(trainer.config, n_workers)
+                logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+                # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
+                with check_stop.installed():
+                    if not is_own:
+                        with check_stop.at_once():
+                            check_nodes(trainer.config)
+                    check_stop()
+                    _fit(source, trainer, check_stop, n_at_a_time)
+            finally:
+                ray.shutdown()
+    except LostRayError:
+        source.give_back()
+        raise
+    except SystemExit:  # raised by that handler
+        raise Interrupted(signal.SIGTERM) from None
+
+
+def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:
+    trainable = tune.with_resources(
+        tune.with_parameters(_train, trainer=trainer), {"cpu": 1, "gpu": share_gpus(trainer.config)}
+    )
+    searcher = LedgerSearcher(source, n_workers, trainer.cohort, check_stop, trainer.config.device)
+    pulse = Pulse(trainer.config)
+    with _scratch_folder(trainer.run) as folder:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # until the searcher says FINISHED
+                reuse_actors=True,  # 0.07 s a candidate where a new process takes seconds to import torch
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[_Watch(searcher, trainer, check_stop, pulse)],
+                failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
+            ),
+        )
+        try:
+            tuner.fit()
+        except _EndedError as ended:
+            assert isinstance(ended.__cause__, LostRayError)
+            raise ended.__cause__ from None
+        except Exception:  # of a Ray that has ended, nearly anything
+            if searcher.error is None:
+                pulse.check(at_once=True)
+                raise
+    if searcher.error is not None:
+        raise searcher.error
+    check_stop()
+    pulse.check(at_once=True)  # where Ray has ended, Tune may think that all is done
+
+
+@contextmanager
+def _scratch_folder(run: Path | None) -> Iterator[Path]:
+    """Where Tune writes for itself: in the run directory, whose next start sweeps it if this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="skipsearch-tune-")) if run is None else run / SCRATCH
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,181 @@
+"""Where trainings run: what every executor shares, and the serial one."""
+
+import gc
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nas.data.data_set import DataSet
+from nas.data.splits import Split, split_data, split_final
+from nas.model.candidate import TrainingConfig
+from nas.settings.machine import resolve_cohort
+from nas.settings.search import SearchConfig
+from nas.training.checkpoints import Slot, slot_path, weights_path, write_weights
+from nas.training.stepping import Engine, KeptStepper
+from nas.training.train import Member, Outcome, train_cohort
+from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, failed
+from nas.workers.stop import StopFlag
+from search_spaces.errors import MachineError
+
+# As torch says it of a CPU, of a GPU, and as cuBLAS and Triton do; in small letters.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """All that a worker needs beside the job.
+
+    Args:
+        data: the whole data set.
+        config: the run's settings, device resolved.
+        run: the run directory, for checkpoints; None for none.
+        is_final: whether candidates are trained on all but the test images, measured on those, and their weights kept.
+        kept: what this process may use again of the cohort before.
+    """
+
+    data: DataSet
+    config: SearchConfig
+    run: Path | None = None
+    is_final: bool = False
+    kept: KeptStepper = field(default_factory=KeptStepper, compare=False)
+
+    def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
+        """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome.
+
+        Raises:
+            LostError: the memory was full, which may be others' fault.
+            OSError: a checkpoint cannot be written.
+            MachineError: this process cannot use the GPU, for this candidate or any other; LostDeviceError: any more.
+        """
+        (outcome,) = self._train([job], check_stop)
+        return outcome
+
+    def train_cohort(
+        self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None
+    ) -> list[Outcome | LostError]:
+        """Train candidates together, as `train` does one, or by halves where the memory does not hold them all.
+
+        Returns:
+            Of each its outcome, or why it has none.
+
+        Raises:
+            OSError, MachineError: see train.
+        """
+        try:
+            return [self.train(jobs[0], check_stop)] if len(jobs) == 1 else [*self._train(jobs, check_stop)]
+        except LostError as error:
+            reason = LostError(str(error))  # that one's traceback holds what filled the memory
+        gc.collect()
+        if self.config.device == "cuda":
+            torch.cuda.empty_cache()
+        if len(jobs) == 1:
+            return [reason]
+        half = len(jobs) // 2
+        return [*self.train_cohort(jobs[:half], check_stop), *self.train_cohort(jobs[half:], check_stop)]
+
+    def _train(self, jobs: Sequence[Job], check_stop: Callable[[], None]) -> list[Outcome]:
+        """See train."""
+        torch.set_num_threads(1)
+        share = self.config.gpus_per_worker or 1.0
+        if self.config.device == "cuda" and share < 1:
+            torch.cuda.set_per_process_memory_fraction(share)  # others have the rest of the card
+        if self.config.deterministic:
+            # Read by cuBLAS when it is first used.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        try:
+            splits = {seed: self._split(seed) for seed in dict.fromkeys(job.candidate.seed for job in jobs)}
+            return train_cohort(
+                [self._member(job, splits[job.candidate.seed]) for job in jobs],
+                jobs[0].candidate.training or self.config,
+                check_stop,
+                jobs[0].pause_after,
+                self._engine,
+                self.kept,
+            )
+        except (RuntimeError, MemoryError) as error:  # torch's own among them
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+                raise LostError(f"out of memory: {reason}") from None
+            if isinstance(error, torch.AcceleratorError):
+                told = f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process goes on"
+                raise LostDeviceError(told) from None
+            if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
+                raise LostError(reason) from None
+            return [failed(reason)]
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "triton":
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise MachineError(f"--engine fused does not run on this GPU: {reason}; use --engine graph") from None
+
+    @property
+    def cohort(self) -> int:
+        """Candidates that are trained together at most."""
+        return resolve_cohort(self.config.cohort, self.config.device, self.config.memory_efficient)
+
+    @property
+    def _engine(self) -> Engine:
+        config = self.config
+        return Engine(
+            is_fused=config.engine == "fused",
+            is_captured=config.device == "cuda" and config.engine in ("graph", "fused"),
+            is_bfloat16=config.precision == "bfloat16",
+            memory_efficient=config.memory_efficient,
+        )
+
+    def _member(self, job: Job, split: Split) -> Member:
+        slot = self._slot(job)
+
+        def keep(network: nn.Module) -> None:
+            if self.is_final and slot is not None:  # a slot: the run directory is there to write to
+                normalisation = {"mean": split.mean, "deviation": split.deviation}
+                write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
+
+        return Member(job.candidate, split, slot, keep)
+
+    def _split(self, seed: int) -> Split:
+        config = self.config
+        if self.is_final:
+            return split_final(self.data, seed, config.train_examples, config.device)
+        return split_data(self.data, seed, config.train_examples, config.device, config.validation_examples)
+
+    def _slot(self, job: Job) -> Slot | None:
+        """Where a job's checkpoints go; nowhere on a node of a cluster that does not share the run directory."""
+        if self.run is None or not self.run.is_dir():
+            return None
+        candidate = job.candidate
+        training = candidate.training or self.config
+        trained = {
+            "key": candidate.pattern.key,
+            "network": candidate.network.model_dump(mode="json"),
+            "seed": candidate.seed,
+            "training": {name: getattr(training, name) for name in TrainingConfig.model_fields},
+            "train_examples": self.config.train_examples,
+            "data": self.data.sha256,
+            **({"measured_on": "test"} if self.is_final else {}),
+        }
+        identity = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
+        return Slot(slot_path(self.run, job.number), identity, self.config.checkpoint_seconds)
+
+
+def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
+    """Train the source's candidates one after the other in this process.
+
+    Raises:
+        Interrupted: a signal came; the candidate being trained has no outcome.
+    """
+    cohorts = Cohorts(source, trainer.cohort)
+    while jobs := cohorts.ask():
+        for job, result in zip(jobs, trainer.train_cohort(jobs, check_stop), strict=True):
+            if isinstance(result, LostError):
+                source.lose(job.number, str(result))
+            else:
+                source.tell(job.number, result)
+        check_stop()

@@ -1,0 +1,1 @@
+"""Patterns that meet a budget: drawn, annealed, proven shortest, laid out for a study."""

@@ -1,0 +1,162 @@
+"""Moves of connections under a budget, towards bands of distance, span and degree."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.budget import Budget
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.kernels import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, SUM_SPAN, rescore, walk
+
+__all__ = ["FROM_OUTPUT", "MAX_OUT_DEGREE", "SUM_BD", "SUM_SPAN", "Bands", "State", "anneal", "wander"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Where a state's measures are wanted: its energy is the weighted sum of how far they lie outside.
+
+    Args:
+        low, high: bounds of the four measures, both included; infinite where all is allowed.
+        weights: of one unit outside.
+    """
+
+    low: tuple[float, float, float, float] = (-math.inf,) * 4
+    high: tuple[float, float, float, float] = (math.inf,) * 4
+    weights: tuple[float, float, float, float] = (1.0,) * 4
+
+    def limit(self, measure: int, low: float, high: float, weight: float) -> "Bands":
+        """The same with one measure's band and weight set."""
+
+        def put(values: tuple[float, float, float, float], value: float) -> tuple[float, float, float, float]:
+            a, b, c, d = (value if index == measure else old for index, old in enumerate(values))
+            return a, b, c, d
+
+        return replace(self, low=put(self.low, low), high=put(self.high, high), weights=put(self.weights, weight))
+
+
+@dataclass(slots=True)
+class State:
+    """A pattern on its way, with all distances: changed in place by the functions below.
+
+    Args:
+        budget: what every move keeps.
+        sources: (L + 1, L) int16; sources[i, :degrees[i]] are layer i's inputs, the chain's first.
+        degrees: (L + 1,) int64.
+        members: (L + 1, L + 1) bool; members[i, j]: layer i reads node j.
+        readers: (L + 1,) int64, out-degrees.
+        skips: (E - L, 2) int16, the movable connections as (target, source).
+        rows: (L + 1, L + 1); rows[i, j] = BD(i, j).
+        sums: (L + 1,) int64; sums[i] is the sum over j < i of rows[i, j].
+    """
+
+    budget: Budget
+    sources: NDArray[np.int16]
+    degrees: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    readers: NDArray[np.int64]
+    skips: NDArray[np.int16]
+    rows: NDArray[np.integer]
+    sums: NDArray[np.int64]
+    scratch: tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.bool_]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_nodes = self.budget.depth + 1
+        self.scratch = (
+            np.empty((n_nodes + 1, n_nodes), self.rows.dtype),  # rows before the move; the last: the one being made
+            np.empty(2 * n_nodes, np.int64),  # the layers they are of, their sums
+            np.zeros(n_nodes, np.bool_),  # layers whose row changed, or whose inputs did
+        )
+
+    @classmethod
+    def of(cls, pattern: ConnectionPattern, budget: Budget) -> "State":
+        """The state of a pattern that spends the budget."""
+        assert budget.is_met_by(pattern), "a state spends its budget from the start"
+        n_nodes = pattern.depth + 1
+        sources = np.zeros((n_nodes, pattern.depth), np.int16)
+        members = np.zeros((n_nodes, n_nodes), np.bool_)
+        for layer, inputs in enumerate(pattern.sources, start=1):
+            sources[layer, : len(inputs)] = inputs[::-1]  # the chain's is the largest
+            members[layer, list(inputs)] = True
+        skips = [(target, source) for source, target in pattern.connections if target - source > 1]
+        kind = np.uint8 if pattern.depth < 255 else np.int16  # narrow rows are scored faster
+        state = cls(
+            budget,
+            sources,
+            np.array([0, *pattern.in_degrees]),
+            members,
+            np.array(pattern.out_degrees),
+            np.array(skips, np.int16).reshape(-1, 2),
+            np.zeros((n_nodes, n_nodes), kind),
+            np.zeros(n_nodes, np.int64),
+        )
+        state.scratch[2][1:] = True
+        rescore(1, state.sources, state.degrees, state.rows, state.sums, *state.scratch)
+        return state
+
+    def pattern(self) -> ConnectionPattern:
+        """The pattern that the state is at."""
+        inputs = (self.sources[layer, : self.degrees[layer]].tolist() for layer in range(1, self.budget.depth + 1))
+        return ConnectionPattern(self.budget.depth, tuple(map(tuple, inputs)))
+
+    def measure(self) -> tuple[int, int, int, int]:
+        """The four measures."""
+        spans = np.arange(self.budget.depth + 1) * self.degrees
+        reached = sum(int(self.sources[i, : self.degrees[i]].sum()) for i in range(1, self.budget.depth + 1))
+        return int(self.sums.sum()), int(spans.sum()) - reached, int(self.sums[-1]), int(self.readers.max())
+
+    def measure_distances(self) -> tuple[int, int, int]:
+        """What patterns are preferred by, in this order, less first."""
+        sum_bd, _, from_output, max_out_degree = self.measure()
+        return sum_bd, from_output, max_out_degree
+
+
+def anneal(
+    state: State, bands: Bands, n_moves: int, temperatures: tuple[float, float], generator: np.random.Generator
+) -> tuple[float, int]:
+    """Move connections one at a time, by Metropolis' rule at a temperature that falls geometrically.
+
+    A move replaces one skip's source under a budget by layer, and one skip by any other under a total; each is as
+    likely as its reverse. It stops at energy 0. At temperature 0 only moves that do not raise the energy are made.
+
+    Args:
+        state: left at its last place, not its best.
+        bands: what the energy is measured by.
+        n_moves: tried at most.
+        temperatures: first and last, in units of energy.
+        generator: of the draws.
+
+    Returns:
+        The energy at the end and the number of moves tried.
+    """
+    seed = generator.integers(1, 2**63, dtype=np.uint64)
+    energy, n_tried, _ = walk(_arguments(state, bands), n_moves, *temperatures, True, seed)
+    return float(energy), int(n_tried)
+
+
+def wander(state: State, bands: Bands, n_moves: int, generator: np.random.Generator) -> int:
+    """Walk inside the bands: every symmetric move that stays inside is made, so all patterns there are as likely.
+
+    Returns:
+        Number of moves made, of n_moves tried.
+    """
+    seed = generator.integers(1, 2**63, dtype=np.uint64)
+    energy, _, n_made = walk(_arguments(state, bands), n_moves, 0.0, 0.0, False, seed)
+    assert energy == 0, "a walk starts and stays inside its bands"
+    return int(n_made)
+
+
+def _arguments(state: State, bands: Bands) -> tuple[Any, ...]:
+    budget = state.budget
+    depth = budget.depth
+    return (
+        (state.sources, state.degrees, state.members, state.readers, state.skips),
+        (state.rows, state.sums, *state.scratch),
+        (np.array(bands.low), np.array(bands.high), np.array(bands.weights)),
+        np.array(state.measure(), np.int64),
+        budget.per_layer is not None,
+        budget.max_in or depth,
+        budget.max_out or depth,
+    )

@@ -1,0 +1,1 @@
+"""Several blocks and what passes between them; arc diagrams."""

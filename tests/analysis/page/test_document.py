@@ -1,0 +1,149 @@
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.page.document import Block, Code, Heading, Link, Paragraph, Picture, Table, format_html, format_markdown
+from analysis.page.figure_style import draw_svg
+from analysis.page.inline_svg import inline_svg
+
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+def _svg(inside: str, attributes: str = 'width="10" height="5" viewBox="0 0 10 5"') -> str:
+    return f"<svg {NAMESPACES} {attributes}>{inside}</svg>"
+
+
+class _Collector(HTMLParser):
+    """Every tag with its attributes, and the text outside tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_every_id_and_every_reference_is_prefixed() -> None:
+    inside = (
+        '<defs><clipPath id="c"><path d="M 0 0"/></clipPath><path id="m"/></defs>'
+        '<g clip-path="url(#c)" aria-labelledby="c  m"><use xlink:href="#m"/><use href="#m"/>'
+        "<path style=\"fill: url('#c'); marker: url( #m )\"/></g>"
+    )
+    found = inline_svg(_svg(inside), "p-", "")
+    assert re.findall(r' id="(.*?)"', found) == ["p-c", "p-m"]
+    assert re.findall(r'href="(.*?)"', found) == ["#p-m", "#p-m"]
+    assert "xlink" not in found
+    assert re.findall(r"url\((.*?)\)", found) == ["#p-c", "#p-c", "#p-m"]
+    assert 'aria-labelledby="p-c p-m"' in found
+
+
+def test_what_belongs_to_a_document_alone_is_stripped() -> None:
+    head = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">\n<!-- by -->'
+    )
+    inside = (
+        '<title>whole</title><metadata><a xmlns="urn:x">m</a></metadata><g id="a"><title>a &amp; &lt;b&gt;</title></g>'
+    )
+    found = inline_svg(head + _svg(inside), "p-", 'say "x" <y>')
+    root = ET.fromstring(found)  # noqa: S314 - our own
+    assert found.startswith('<svg viewBox="0 0 10 5" role="img"')
+    assert root.attrib == {"viewBox": "0 0 10 5", "role": "img", "aria-label": 'say "x" <y>'}
+    assert [(child.tag, child.get("id")) for child in root] == [("g", "p-a")]
+    assert root[0][0].text == "a & <b>"
+
+
+def test_matplotlibs_style_stays_inside_the_picture() -> None:
+    found = inline_svg(_svg('<defs><style type="text/css">*{stroke-linejoin: round}</style></defs>'), "p-", "")
+    assert "<style" not in found
+    assert 'style="stroke-linejoin: round"' in found
+
+
+@pytest.mark.parametrize(
+    ("inside", "problem"),
+    [
+        ("<script>1</script>", "runs no scripts"),
+        ("<foreignObject/>", "drawings alone"),
+        ('<g onclick="x()"/>', "holds no onclick"),
+        ('<a xlink:href="https://example.org"/>', "its own parts alone"),
+        ('<image href="data:image/png;base64,AAAA"/>', "its own parts alone"),
+        ('<path fill="url(https://example.org/a#b)"/>', "its own parts alone"),
+        ("<path style='fill: url( \"x.svg#b\")'/>", "its own parts alone"),
+        ("<style>body { color: red }</style>", "beyond the picture"),
+        ('<style xmlns="">body { color: red }</style>', "beyond the picture"),
+        ("<style>* { color: red } p { color: red }</style>", "beyond the picture"),
+        ("<g>", "not an SVG document"),
+    ],
+)
+def test_a_picture_that_would_do_more_than_show_is_refused(inside: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        inline_svg(_svg(inside), "p-", "")
+
+
+def test_another_document_is_no_picture() -> None:
+    with pytest.raises(ValueError, match="outermost element is html"):
+        inline_svg("<html/>", "p-", "")
+
+
+def test_pictures_of_like_names_share_no_id_on_a_page() -> None:
+    figure = Figure()
+    figure.subplots().plot([0, 1], [0, 1], "o-")
+    svg = draw_svg(figure)
+    page = format_html("t", [Picture(name, svg, "d") for name in ("a b.svg", "a-b.svg", "A_B.svg", "a.svg", "a.svg")])
+    found = _Collector(page)
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 50
+    references = [attributes["href"] for _, attributes in found.tags if "href" in attributes]
+    references += re.findall(r"url\((#.*?)\)", page)
+    assert len(references) > 50
+    assert {reference[1:] for reference in references} <= set(ids)
+
+
+@pytest.mark.parametrize("target", ["candidates.csv", "../../docs/checklist.md", "#best", "a%20b.html#x"])
+def test_relative_links_are_allowed(target: str) -> None:
+    block = Paragraph("See", link=Link("the <list>", target))
+    assert f'See <a href="{target}">the &lt;list&gt;</a>' in format_html("t", [block])
+    assert format_markdown([block]) == f"See [the \\<list\\>]({target})\n"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "/etc", "//example.org", "https://example.org", "javascript:x", "java\nscript:x", "a b", "\\\\a", 'a"b'],
+)
+def test_links_that_leave_the_run_are_refused(target: str) -> None:
+    with pytest.raises(ValueError, match="no relative link"):
+        Link("x", target)
+
+
+def test_the_answer_and_notices_are_set_apart_in_both_forms() -> None:
+    blocks = [Paragraph("a"), Paragraph("b", "notice"), Paragraph("c", "answer")]
+    page = format_html("t", blocks)
+    assert [attributes.get("class") for tag, attributes in _Collector(page).tags if tag == "p"] == [
+        None,
+        "notice",
+        "answer",
+    ]
+    assert format_markdown(blocks) == "a\n\n> b\n\n> **c**\n"
+
+
+def test_hostile_text_is_text_everywhere() -> None:
+    evil = '"><script>alert(1)</script><b onclick="x">'
+    blocks: list[Block] = [
+        Heading(1, evil),
+        Paragraph(evil, "answer", Link(evil, "x")),
+        Table((evil,), ((evil,),)),
+        Picture('"><b>.svg', _svg("<path/>"), evil),
+        Code(evil),
+    ]
+    found = _Collector(format_html(evil, blocks))
+    assert not {"script", "b", "img"} & {tag for tag, _ in found.tags}
+    assert found.text.count(evil) == 8
+    assert next(attributes for tag, attributes in found.tags if tag == "svg")["aria-label"] == evil

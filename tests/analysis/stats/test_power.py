@@ -1,0 +1,131 @@
+"""The power that a dry run promises, against simulation and closed forms."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.data.protocol import TESTS
+from analysis.stats.reliability import correct_attenuation, describe_power, detectable_correlation
+
+N_STUDIES = 1500
+
+
+def share_detected(n_patterns: int, n_tests: int, rank_correlation: float, seed: int) -> float:
+    """Of simulated studies: rank correlation of two normal variables, given the ranks of a third and their square."""
+    generator = np.random.default_rng(seed)
+    # Of a bivariate normal distribution, Pearson's from Spearman's.
+    pearson = 2 * math.sin(math.pi * rank_correlation / 6)
+    distance, noise, span = generator.standard_normal((3, N_STUDIES, n_patterns))
+    outcome = pearson * distance + math.sqrt(1 - pearson**2) * noise
+    ranks = [stats.rankdata(values, axis=1) - (n_patterns + 1) / 2 for values in (distance, outcome, span)]
+    n_detected = 0
+    n_free = n_patterns - 2 - 2
+    for of_distance, of_outcome, of_span in zip(*ranks, strict=True):
+        held = np.stack([np.ones(n_patterns), of_span, of_span**2], axis=1)
+        both = np.stack([of_distance, of_outcome], axis=1)
+        left = both - held @ np.linalg.lstsq(held, both, rcond=None)[0]
+        partial = float(np.corrcoef(left.T)[0, 1])
+        statistic = abs(partial) * math.sqrt(n_free / (1 - partial**2))
+        n_detected += 2 * stats.t.sf(statistic, n_free) <= 0.05 / n_tests
+    return n_detected / N_STUDIES
+
+
+@pytest.mark.parametrize(("n_patterns", "n_tests"), [(20, 1), (40, 1), (40, 6), (100, 12)])
+def test_the_detectable_correlation_is_detected_four_times_in_five(n_patterns: int, n_tests: int) -> None:
+    """A standard error of 0.01, and a little more than promised: without any effect ranks vary less than 1.06 says."""
+    detectable = detectable_correlation(n_patterns, n_tests)
+    assert detectable is not None
+    assert 0.77 < share_detected(n_patterns, n_tests, detectable, seed=n_patterns + n_tests) < 0.86
+
+
+def test_the_simulation_notices_a_correlation_that_is_promised_wrongly() -> None:
+    detectable = detectable_correlation(40, 1)
+    assert detectable is not None
+    assert share_detected(40, 1, 0.85 * detectable, seed=0) < 0.74
+    assert share_detected(40, 1, 1.15 * detectable, seed=0) > 0.86
+
+
+@pytest.mark.parametrize("n_patterns", [10, 25, 60, 367])
+@pytest.mark.parametrize("n_tests", [1, 3, 12])
+def test_the_detectable_correlation_has_a_closed_form(n_patterns: int, n_tests: int) -> None:
+    """Fisher's transformation with the variance 1.06 / (n - 3 - 2) of ranks, two covariates held."""
+    normal = stats.norm()
+    distance = normal.isf(0.025 / n_tests) + normal.isf(0.2)
+    assert detectable_correlation(n_patterns, n_tests) == pytest.approx(
+        math.tanh(distance * (1.06 / (n_patterns - 5)) ** 0.5)
+    )
+
+
+def test_few_patterns_detect_nothing_and_more_detect_more() -> None:
+    assert [detectable_correlation(n) for n in (0, 1, 5)] == [None] * 3
+    found = [detectable_correlation(n) for n in range(6, 200)]
+    values = [value for value in found if value is not None]
+    assert len(values) == 194
+    assert values == sorted(values, reverse=True)
+    assert 0 < values[-1] < values[0] < 1
+    by_tests = [detectable_correlation(40, n) or 0 for n in (1, 2, 6, 20)]
+    assert by_tests == sorted(by_tests)
+
+
+@pytest.mark.parametrize(("reliability", "n_seeds"), [(0.1, 3), (0.3, 5), (1.0, 1), (0.02, 50)])
+def test_attenuation_is_undone(reliability: float, n_seeds: int) -> None:
+    """Pattern variance r, seed variance 1 - r: the mean of k seeds has the reliability r / (r + (1 - r) / k)."""
+    of_mean = reliability / (reliability + (1 - reliability) / n_seeds)
+    for true in (0.1, 0.5, 0.99):
+        assert correct_attenuation(true * math.sqrt(of_mean), reliability, n_seeds) == pytest.approx(true)
+    assert correct_attenuation(1.01 * math.sqrt(of_mean), reliability, n_seeds) is None
+
+
+def test_attenuation_against_simulation() -> None:
+    generator = np.random.default_rng(0)
+    n, true, reliability, n_seeds = 200_000, 0.6, 0.2, 3
+    distance, left = generator.standard_normal((2, n))
+    quality = true * distance + math.sqrt(1 - true**2) * left
+    noise = generator.standard_normal((n_seeds, n)) * math.sqrt((1 - reliability) / reliability)
+    observed = float(np.corrcoef(distance, (quality + noise).mean(axis=0))[0, 1])
+    assert correct_attenuation(observed, reliability, n_seeds) == pytest.approx(true, abs=0.02)
+
+
+def make_plan(strategies: dict[str, int], n_seeds: int, checks: int = 0) -> dict[str, Any]:
+    """Two main strata of one depth, and a check of the first pattern or more."""
+    names = [name for name, n in strategies.items() for _ in range(n)]
+    strata = [{"layers": 24, "regime": regime, "checks": None} for regime in ("a", "b")]
+    strata += [{"layers": 24, "regime": "a long", "checks": "a"}] if checks else []
+    order = [[place, number, seed] for seed in range(n_seeds) for place in (0, 1) for number in range(len(names))]
+    order += [[2, number, seed] for seed in range(n_seeds) for number in range(checks)]
+    return {
+        "settings": {"seeds": n_seeds},
+        "strata": strata,
+        "patterns": [{"strategy": name} for name in names],
+        "order": order,
+    }
+
+
+def test_each_stratum_of_a_plan_is_described() -> None:
+    counted = {"templates": 5, "optimum": 6, "control": 6, "design": 81, "reversal": 27, "random": 12}
+    one, two, check = describe_power(make_plan(counted, n_seeds=3, checks=12))
+    assert (one["stratum"], two["stratum"], check["stratum"]) == ("24 layers, a", "24 layers, b", "24 layers, a long")
+    assert (one["trainings"], two["trainings"], check["trainings"]) == (411, 411, 36)
+    assert one["patterns"] == counted
+    assert check["patterns"] == {"templates": 5, "optimum": 6, "control": 1}
+    assert check["sentence"] == "checks a"
+    assert "detectable" not in check
+    # Drawn without looking at outcomes: the designed and the random ones; 3 tests in each of 2 main strata.
+    assert one["n_sampled"] == 93
+    assert one["detectable"] == detectable_correlation(93, 2 * len(TESTS))
+    found = f"{one['detectable']:.2f}"
+    true = correct_attenuation(one["detectable"], 0.3, 3)
+    assert f"detects a correlation of {found} between pattern means with 80 % chance" in one["sentence"]
+    assert f"{true:.2f} where one seed's reliability is 0.3" in one["sentence"]
+
+
+def test_a_plan_of_few_patterns_says_so() -> None:
+    row = describe_power(make_plan({"templates": 40, "random": 5}, n_seeds=2))[0]
+    assert row["n_sampled"] == 5
+    assert row["detectable"] is None
+    assert row["sentence"] == "too few patterns to detect any correlation"
+    weak = describe_power(make_plan({"random": 8}, n_seeds=1))[0]
+    assert "none where one seed's reliability is 0.1" in weak["sentence"]

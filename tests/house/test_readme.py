@@ -1,0 +1,296 @@
+"""The README: its tree is the one on the disk, its clauses the modules' own, its pictures and figures the tool's."""
+
+import ast
+import csv
+import hashlib
+import json
+import re
+from operator import truediv
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+from analysis.study.verdict import Verdict
+from nas.bench.contestants import CAPTURED, COHORTS, COMPILED, EAGER, GROUPED
+from nas.search.strategies import STRATEGIES
+from run_search import app
+from search_spaces.templates import find_template
+from search_spaces.wiring.arcs import draw_arcs
+from tests.support.small import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def _tree() -> dict[str, str]:
+    """Folder -> clause, of every folder of code that the README's tree names."""
+    (tree,) = re.findall(r"```\n(run_search\.py .*?)```", README, flags=re.DOTALL)
+    assert len(tree.splitlines()) <= 40
+    found, package = {}, ""
+    for line in tree.splitlines():
+        match = re.fullmatch(r"( *)(\S+) +(.+)", line)
+        assert match is not None, line
+        indent, name, clause = match.groups()
+        package = package if indent else name
+        found[package + name if indent else name] = clause
+    return found
+
+
+def test_the_tree_names_every_folder_by_its_own_sentence() -> None:
+    inits = [path for package in ("search_spaces", "nas", "analysis") for path in (ROOT / package).rglob("__init__.py")]
+    clauses = {
+        path.parent.relative_to(ROOT).as_posix() + "/": ast.get_docstring(ast.parse(path.read_text())) for path in inits
+    }
+    tree = _tree()
+    assert {name for name in tree if name.partition("/")[0] in ("search_spaces", "nas", "analysis")} == set(clauses)
+    for name, docstring in clauses.items():
+        assert (docstring or "").removesuffix(".").lower() == tree[name].lower()
+    assert all((ROOT / name).exists() for name in tree)
+
+
+def test_there_are_two_commands_that_search_and_test() -> None:
+    search, test = re.findall(r"```sh\n(.*?)\n```", README)
+    assert ".venv/bin/python run_search.py search --run runs/first " in search
+    assert test.endswith("&& .venv/bin/python -m pytest -q")
+    assert all(command.startswith("python3 -m venv .venv && ") for command in (search, test))
+
+
+def test_the_checklist_denies_nothing_that_exists() -> None:
+    text = (ROOT / "docs" / "checklist.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ((?:yes|no|in part) \| .*) \|$", text, re.MULTILINE))
+    for point, command in (("final evaluation", "export --final"), ("Tabular", "compare-strategies")):
+        (row,) = (row for name, row in rows.items() if point in name)
+        assert not row.startswith("no")
+        assert f"`{command}`" in row
+        assert command.split()[0] in {one.name for one in app.registered_commands} | {
+            str(one.callback.__name__) for one in app.registered_commands if one.callback
+        }
+    named = re.findall(r"`((?:nas|search_spaces|analysis|docs)/[^`]*)`", text)
+    assert named and all((ROOT / name).exists() for name in named)
+
+
+@pytest.mark.parametrize("name", ["log", "midpoint"])
+def test_its_pictures_are_what_the_tool_draws(name: str) -> None:
+    assert f"(docs/{name}.svg)" in README
+    assert (ROOT / "docs" / f"{name}.svg").read_text() == draw_arcs(find_template(name).build(24), name)
+
+
+def _interval(value: float, low: float, high: float, digits: int) -> str:
+    texts = [f"{number:+.{digits}f}" for number in (value, low, high)]
+    value_text, low_text, high_text = (text[1:] if float(text) == 0 else text for text in texts)
+    return f"{value_text} [{low_text}, {high_text}]"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "n_strata", "n_seeds"), [("fashion", "Fashion-MNIST", 2, 3), ("digits", "digits", 4, 4)]
+)
+def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_strata: int, n_seeds: int) -> None:
+    strata = json.loads((ROOT / "docs" / folder / "summary.json").read_text())["strata"]
+    assert len(strata) == n_strata
+    for stratum in (one["statistics"] for one in strata):
+        lr = {"high-lr": "0.15", "low-lr": "0.05"}[stratum["regime"]]
+        label = f"{name}, {stratum['layers']} layers, lr {lr}"
+        (row,) = re.findall(rf"^\| {label} \| (.*) \|$", README, re.MULTILINE)
+        alone = {
+            one["measure"]: one["estimate"]
+            for one in stratum["effects"]
+            if (one["outcome"], one["method"]) == ("validation_loss", "spearman")
+        }
+        (pair,) = (one for one in stratum["pairs"] if one["outcome"] == "validation_loss")
+        (reliability,) = (one for one in stratum["reliability"] if one["outcome"] == "validation_loss")
+        shown = [(stratum["primary"]["partial"], "value", 2), (alone["span"], "value", 2)]
+        shown += [(alone["random_walk_depth"], "value", 2), (pair, "mean", 3)]
+        cells = [_interval(one[value], one["low"], one["high"], digits) for one, value, digits in shown]
+        verdict = Verdict(**stratum["verdict"])
+        assert row == " | ".join([verdict.words, *cells, f"{reliability['ceiling']:.2f}"])
+        assert stratum["n_patterns"] == 93
+        assert stratum["n_seeds"] == n_seeds
+
+
+def test_what_it_says_of_all_strata_is_what_the_committed_reports_say() -> None:
+    strata = [
+        one["statistics"]
+        for folder in ("fashion", "digits")
+        for one in json.loads((ROOT / "docs" / folder / "summary.json").read_text())["strata"]
+    ]
+    explained = sum(one["verdict"]["status"] == "explained_by_span" for one in strata)
+    words = {4: "four", 5: "five", 6: "six"}
+    least = min(one["primary"]["tests"][0]["p_holm"] for one in strata)
+    text = " ".join(README.split())
+    assert f"in {words[explained]} of {words[len(strata)]} strata **span explains it**" in text
+    assert f"Holm-adjusted p of mean BD is {least:.2f} or more everywhere" in text
+
+
+def test_its_finding_on_a_gpu_is_that_of_the_committed_report() -> None:
+    (stratum,) = json.loads((ROOT / "docs" / "gpu-study" / "summary.json").read_text())["strata"]
+    numbers = stratum["statistics"]
+    partial = numbers["primary"]["partial"]
+    (reliability,) = (one for one in numbers["reliability"] if one["outcome"] == "validation_loss")
+    told = (
+        f"is **{numbers['verdict']['status']}**: mean BD with loss, span held, "
+        f"{_interval(partial['value'], partial['low'], partial['high'], 2)} over n={numbers['n_patterns']}, under a "
+        f"noise ceiling of {reliability['ceiling']:.2f} ("
+    )
+    assert told in " ".join(README.split())
+    with (ROOT / "docs" / "gpu-study" / "candidates.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["state"] for row in rows] == ["complete"] * 180
+    assert len({row["key"] for row in rows}) == 60
+
+
+def test_its_budgets_are_those_of_the_committed_summary() -> None:
+    summary = json.loads((ROOT / "docs" / "budgets" / "summary.json").read_text())
+    points = {(one["family"], one["connections"]): one for one in summary["tradeoffs"][0]["points"]}
+    assert sorted({connections for _, connections in points}) == [40, 94, 180]
+
+    def told(family: str, connections: int) -> str:
+        share = [100 * points[family, connections][name] for name in ("accuracy", "low", "high")]
+        return "{:.1f} % [{:.1f}, {:.1f}]".format(*share)
+
+    text = " ".join(README.split())
+    assert f"at 40 connections reaches {told('found', 40)}, where the 40 nearest reach {told('nearest', 40)}" in text
+    (sparse,) = (one for one in summary["strata"] if one["statistics"]["budget"] == "total:40")
+    best = sparse["best_patterns"][0]
+    shortest = min(sparse["best_patterns"], key=lambda one: one["mean_bd"])
+    assert (
+        f"its mean BD is {best['mean_bd']:.2f} hops, the shortest pattern tried has {shortest['mean_bd']:.2f}" in text
+    )
+    assert f"and {100 * shortest['validation_accuracy']:.1f} %" in text
+    (answer,) = (one for one in summary["tradeoffs"][0]["answers"] if one["family"] == "found")
+    assert (answer["fewest"], answer["stopped"], answer["status"]) == (94, 40, "unsettled")
+
+
+@pytest.mark.parametrize("table", sorted(path.stem for path in (ROOT / "docs" / "tables").glob("*.csv")))
+def test_what_it_says_of_strategies_is_what_the_committed_replays_say(table: str) -> None:
+    replayed = json.loads((ROOT / "docs" / "tables" / table / "regret.json").read_text())
+    last = {row["strategy"]: row for row in replayed}
+    assert set(last) == set(STRATEGIES)
+    provenance = json.loads((ROOT / "docs" / "tables" / f"{table}.json").read_text())
+    csv = (ROOT / "docs" / "tables" / f"{table}.csv").read_bytes()
+    assert provenance["sha256"] == hashlib.sha256(csv).hexdigest()
+    for strategy in set(STRATEGIES) - {"random"}:
+        (row,) = re.findall(rf"^\| \[{table}\]\S* \| {strategy} \| (.*) \|$", README, re.MULTILINE)
+        one = last[strategy]
+        points = [100 * one[name] for name in ("mean_difference", "mean_difference_low", "mean_difference_high")]
+        noise = "no" if one["p_value_patterns"] > 0.05 else "yes"
+        assert row == "{} | {:+.2f} [{:+.2f}, {:+.2f}] | {}".format(noise, *points, one["verdict"])
+
+
+def test_no_strategy_is_told_apart_from_random_search_on_both_tables() -> None:
+    assert "**No strategy is told apart from random search on both tables.**" in " ".join(README.split())
+    found = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "tables").glob("*/regret.json"))]
+    assert len(found) == 2
+    better = [{row["strategy"] for row in rows if row["verdict"] == "better than random"} for rows in found]
+    worse = [{row["strategy"] for row in rows if row["verdict"] == "worse than random"} for rows in found]
+    assert not better[0] & better[1]
+    assert not worse[0] & worse[1]
+
+
+def test_its_lines_for_your_own_loop_build_the_network_that_they_say() -> None:
+    (program,) = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)  # noqa: S102  our own README
+    assert names["network"](torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+
+
+def _points(one: dict[str, Any], names: tuple[str, str, str], form: str) -> str:
+    value, low, high = (format(100 * one[name], form) for name in names)
+    return f"{value} [{low}, {high}]"
+
+
+def test_its_networks_side_by_side_are_those_of_the_committed_summaries() -> None:
+    sets = [
+        json.loads((ROOT / "docs" / "networks" / name / "summary.json").read_text()) for name in ("digits", "fashion")
+    ]
+    by_name = [{one["name"]: one for one in held["networks"]} for held in sets]
+    text = " ".join(README.split())
+    for name in by_name[0]:
+        cells = []
+        for networks in by_name:
+            one = networks[name]
+            cells.append(_points(one, ("accuracy", "low", "high"), ".1f"))
+            compared = one["difference"] is not None
+            cells.append(_points(one, ("difference", "difference_low", "difference_high"), "+.1f") if compared else "")
+            cells.append(f"{one['flops'] / 1e6:.1f} M")
+        assert " ".join(f"| {name} | {' | '.join(cells)} |".split()) in text
+    told_apart = [one["name"] for held in sets for one in held["networks"] if (one["p_holm"] or 1) < 0.05]
+    assert not told_apart
+    assert "No network is told apart from log" in text
+
+
+def test_its_memory_is_that_of_the_committed_table() -> None:
+    with (ROOT / "docs" / "memory.csv").open() as stream:
+        rows = {
+            (row["network"], row["mode"]): row for row in csv.DictReader(stream) if row["layers_of_a_block"] == "64"
+        }
+    text = " ".join(README.split())
+    mib = {place: f"{int(row['measured_bytes']) / 2**20:,.0f}" for place, row in rows.items()}
+    for name, words in (("dense", "dense takes {} MiB and {}"), ("Log-DenseNet V1", "V1 {} and {}")):
+        assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
+    for name, words in (("Log-DenseNet V2", "V2 {} and {}"), ("midpoint", "midpoint {} and {}")):
+        assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
+    for row in rows.values():
+        assert abs(int(row["measured_bytes"]) / int(row["predicted_bytes"]) - 1) < 0.001
+
+
+def test_its_speeds_are_those_measured() -> None:
+    with (ROOT / "docs" / "speed.csv").open() as stream:
+        measured = list(csv.DictReader(stream))
+    rows = [row for row in measured if row["engine"] == "skipsearch-fused"]
+    assert rows and all(row["gate"] == "True" for row in rows)
+    compiled = [row for row in measured if row["engine"] == "torch.compile"]
+    assert [float(row["ratio_to_strongest"]) for row in compiled] == [1.0] * len(rows)
+    for row in rows:
+        speed, *ratios = (
+            float(row[name]) for name in ("steps_per_second", "ratio_to_eager_one_process", "ratio_to_strongest")
+        )
+        assert f"| {row['shape']} | {speed:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n" in README
+    assert len(re.findall(r"growth=\d+ batch=", README)) == len(rows)
+
+
+def test_what_its_speeds_do_not_beat_is_told_beside_them() -> None:
+    page, script = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/speed.md", "scripts/speed.py"))
+    for text in (README, page, script):
+        words = " ".join(text.replace('"', " ").split())
+        for said in ("AMX", "0.78 of its speed", "2.6 to 5 times as fast", "rustworkx", "not been repeated here yet"):
+            assert said in words.replace("not repeated here yet", "not been repeated here yet")
+
+
+def test_its_speeds_on_a_gpu_are_those_measured() -> None:
+    with (ROOT / "docs" / "gpu.csv").open() as stream:
+        measured = {(row["precision"], row["contestant"]): row for row in csv.DictReader(stream)}
+    text = " ".join(README.split())
+    engines = [EAGER, CAPTURED, COMPILED, GROUPED, "eager, one process a candidate", *COHORTS]
+    assert {contestant for _, contestant in measured} == set(engines)
+    best = {}
+    for precision in ("bfloat16", "float32"):
+        rows = [measured.get((precision, engine)) for engine in engines]
+        cells = [f"{float(row['steps_per_second']):.1f}" if row else "-" for row in rows]
+        assert f"| {precision} | {' | '.join(cells)} |\n" in README
+        ours = [row for row in rows if row and row["contestant"] in COHORTS]
+        best[precision] = [max(float(row[name]) for row in ours) for name in ("to_eager", "to_strongest")]
+    assert "{:.1f} times eager and {:.1f} times the strongest".format(*best["bfloat16"]) in text
+    assert "{:.1f} and {:.1f} in float32".format(*best["float32"]) in text
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    found = json.loads((ROOT / "docs" / "gpu.json").read_text())
+    for precision in ("bfloat16", "float32"):
+        seen = found[precision]["seen"]
+        to_eager = {one["contestant"]: median(map(truediv, one["rates"], one["eager"])) for one in seen}
+        strongest = max(ratio for name, ratio in to_eager.items() if name not in COHORTS)
+        for one in seen:
+            row, own = measured[precision, one["contestant"]], to_eager[one["contestant"]]
+            assert float(row["to_eager"]) == pytest.approx(own)
+            assert float(row["to_strongest"]) == pytest.approx(own / strongest)
+            assert float(row["steps_per_second"]) == pytest.approx(median(one["rates"]))
+            rates = "{:.1f} ({:.1f} to {:.1f})".format(median(one["rates"]), min(one["rates"]), max(one["rates"]))
+            watched = ["-" if one[name] is None else f"{one[name]:.0f}" for name in ("peak_mib", "utilisation")]
+            cells = [row["contestant"], precision, row["candidates"], rates, f"{own:.2f}", f"{own / strongest:.2f}"]
+            assert f"| {' | '.join([*cells, *watched])} | " in page
+    (seconds,) = re.findall(r"180 of 180 trainings complete in (\d+) s", page)
+    assert f"180 trainings in {seconds} seconds on one H200" in text
+    quick = re.findall(r"skipsearch-fused-cohort-64 \| [0-9.]+ \| ([0-9.]+) ", page)
+    assert f"`bench` has 64 together at {float(quick[0]):.0f} times eager" in text
+    differences = re.findall(r"root mean square ([0-9]\.[0-9]+)", page)
+    told = [f"{100 * float(one):.2f}".rstrip("0") for one in differences]
+    assert "by {} points root mean square, where another order of the same images makes {}".format(*told) in text

@@ -1,0 +1,261 @@
+"""Successive halving: the survivors are those of a plain computation, whatever the order of completion."""
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.search.halving import Halving
+from nas.settings.search import list_rungs
+
+Accuracies = Mapping[tuple[str, int, int], float | None]  # (pattern, seed, rung): None where the training failed
+
+
+def survive(keys: Sequence[str], n_seeds: int, epochs: int, accuracies: Accuracies) -> tuple[set[str], dict[str, int]]:
+    """The patterns that are trained to the end, and of the others the last rung that they reached.
+
+    A second, independent computation: all accuracies at hand, bracket by bracket.
+    """
+    rungs = [rung for rung in (epochs // 9, epochs // 3) if rung > 0]
+    size = 3 ** len(rungs)
+    winners: set[str] = set()
+    dropped: dict[str, int] = {}
+    for start in range(0, len(keys), size):
+        alive = list(keys[start : start + size])
+        for place, rung in enumerate(rungs):
+            means = {}
+            for key in alive:
+                sound = [
+                    seed
+                    for seed in range(n_seeds)
+                    if all(accuracies[key, seed, reached] is not None for reached in rungs[: place + 1])
+                ]
+                if sound:
+                    means[key] = sum(Fraction(accuracies[key, seed, rung] or 0) for seed in sound) / len(sound)
+            best = sorted(means, key=lambda key: (-means[key], keys.index(key)))[: -(-len(alive) // 3)]
+            dropped |= {key: rung for key in alive if key not in best}
+            alive = best
+        winners |= set(alive)
+    return winners, dropped
+
+
+def drive(
+    halving: Halving, keys: Sequence[str], n_seeds: int, accuracies: Accuracies, order: random.Random
+) -> dict[tuple[str, int], list[int]]:
+    """Place and report in any order that a run can have; gives the rungs that each candidate reported at."""
+    reported: dict[tuple[str, int], list[int]] = {}
+    failed: set[tuple[str, int]] = set()
+    n_placed = 0
+    while True:
+        events: list[tuple[str, int, int] | None] = [None] * (n_placed < len(keys))
+        for key, seed in reported.keys() - failed:
+            rung = halving.pause_after(key) if halving.is_alive(key) else None
+            if rung is not None and rung not in reported[key, seed]:
+                events.append((key, seed, rung))
+        if not events:
+            return reported
+        event = order.choice(sorted(events, key=str))
+        if event is None:
+            halving.place(keys[n_placed])
+            reported |= {(keys[n_placed], seed): [] for seed in range(n_seeds)}
+            n_placed += 1
+            continue
+        key, seed, rung = event
+        accuracy = accuracies[event]
+        if accuracy is None:
+            failed.add((key, seed))
+            halving.fail(key, seed)
+        else:
+            reported[key, seed].append(rung)
+            halving.report(key, seed, rung, accuracy)
+
+
+def name(n: int) -> list[str]:
+    return [f"p{number:02d}" for number in range(n)]
+
+
+def place_all(n: int, epochs: int = 9, n_seeds: int = 1) -> Halving:
+    halving = Halving(epochs, n, n_seeds)
+    for key in name(n):
+        halving.place(key)
+    return halving
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs"),
+    [(1, ()), (2, ()), (3, (1,)), (8, (2,)), (9, (1, 3)), (10, (1, 3)), (18, (2, 6)), (27, (3, 9)), (300, (33, 100))],
+)
+def test_rungs_are_at_a_ninth_and_a_third_of_the_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
+    assert list_rungs(epochs) == rungs
+
+
+@st.composite
+def _runs(draw: st.DrawFn) -> tuple[list[str], int, int, Accuracies]:
+    keys = name(draw(st.integers(1, 20)))
+    n_seeds, epochs = draw(st.integers(1, 3)), draw(st.sampled_from([3, 8, 9, 20]))
+    places = list(itertools.product(keys, range(n_seeds), {epochs // 9, epochs // 3}))
+    # Few values, so that ties are common. Drawn by a seed: hypothesis' own lists are mostly of one value.
+    chance = random.Random(draw(st.integers(0, 2**32)))  # noqa: S311  of no secret
+    values = chance.choices([None, 0.25, 0.5, 0.625], [1, 2, 2, 2], k=len(places))
+    return keys, n_seeds, epochs, dict(zip(places, values, strict=True))
+
+
+@given(_runs(), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_survivors_are_those_of_a_plain_computation_in_any_order(
+    run: tuple[list[str], int, int, Accuracies], order: int
+) -> None:
+    keys, n_seeds, epochs, accuracies = run
+    halving = Halving(epochs, len(keys), n_seeds)
+    reported = drive(halving, keys, n_seeds, accuracies, random.Random(order))  # noqa: S311  of no secret
+    winners, dropped = survive(keys, n_seeds, epochs, accuracies)
+    assert {key for key in keys if halving.is_alive(key)} == winners
+    assert all(halving.pause_after(key) is None for key in winners)
+    # No candidate is trained further than to the rung where its pattern was dropped, or it failed; nor less far.
+    for (key, seed), rungs in reported.items():
+        reach = dropped.get(key, epochs)
+        sound = []
+        for rung in list_rungs(epochs):
+            if rung > reach or accuracies[key, seed, rung] is None:
+                break
+            sound.append(rung)
+        assert rungs == sound
+
+
+def test_nine_become_three_become_one() -> None:
+    halving = place_all(9)
+    for number, key in enumerate(name(9)):
+        assert halving.pause_after(key) == 1
+        halving.report(key, 0, 1, number / 10)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p06", "p07", "p08"]
+    assert halving.pause_after("p06") == 3
+    for key, accuracy in (("p08", 0.1), ("p07", 0.2), ("p06", 0.3)):
+        assert halving.is_alive("p08")
+        halving.report(key, 0, 3, accuracy)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p06"]
+    assert halving.pause_after("p06") is None
+
+
+def test_of_equal_means_the_earlier_proposals_go_on() -> None:
+    halving = place_all(9)
+    for key in reversed(name(9)):
+        halving.report(key, 0, 1, 0.5)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p00", "p01", "p02"]
+
+
+def test_of_equal_means_at_a_later_rung_too_the_earlier_proposal_goes_on() -> None:
+    halving = place_all(9)
+    for number, key in enumerate(name(9)):
+        halving.report(key, 0, 1, number / 10)  # the later proposals are ahead at first
+    for key in name(9)[6:]:
+        halving.report(key, 0, 3, 0.5)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p06"]
+
+
+def test_nothing_is_decided_before_the_last_seed_of_the_last_pattern() -> None:
+    halving = place_all(9, n_seeds=2)
+    reports = [(key, seed) for seed in (0, 1) for key in name(9)]
+    for key, seed in reports:
+        assert all(halving.is_alive(other) and halving.pause_after(other) == 1 for other in name(9))
+        halving.report(key, seed, 1, 0.5)
+    assert sum(halving.is_alive(key) for key in name(9)) == 3
+
+
+def test_a_pattern_is_judged_by_the_mean_of_its_seeds() -> None:
+    halving = place_all(3, epochs=3, n_seeds=2)
+    for key, accuracies in zip(name(3), ([0.9, 0.1], [0.6, 0.6], [0.0, 1.0]), strict=True):
+        for seed, accuracy in enumerate(accuracies):
+            halving.report(key, seed, 1, accuracy)
+    assert [key for key in name(3) if halving.is_alive(key)] == ["p01"]
+
+
+def test_a_pattern_is_judged_by_the_seeds_that_did_not_fail() -> None:
+    halving = place_all(3, epochs=3, n_seeds=2)
+    halving.fail("p00", 1)
+    halving.report("p00", 0, 1, 0.7)
+    for key in ("p01", "p02"):
+        halving.report(key, 0, 1, 0.9)
+        halving.report(key, 1, 1, 0.4)
+    assert [key for key in name(3) if halving.is_alive(key)] == ["p00"]
+
+
+def test_a_pattern_of_which_all_seeds_failed_is_dropped_even_where_there_is_room() -> None:
+    halving = place_all(9)
+    for key in name(9)[:7]:
+        halving.fail(key, 0)
+    assert halving.is_alive("p00")
+    halving.report("p07", 0, 1, 0.0)
+    halving.report("p08", 0, 1, 0.1)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p07", "p08"]
+    halving.fail("p08", 0)  # on its way to the next rung
+    halving.report("p07", 0, 3, 0.0)
+    assert [key for key in name(9) if halving.is_alive(key)] == ["p07"]
+    halving.fail("p07", 0)  # after the last rung, where nothing is left to decide
+    assert halving.pause_after("p07") is None
+
+
+def test_a_bracket_in_which_all_failed_has_no_survivor_and_the_next_is_not_touched() -> None:
+    halving = place_all(12)
+    for key in name(9):
+        halving.fail(key, 0)
+    assert [key for key in name(12) if halving.is_alive(key)] == ["p09", "p10", "p11"]
+    assert halving.pause_after("p09") == 1
+
+
+def test_patterns_of_one_bracket_are_never_compared_with_anothers() -> None:
+    halving = place_all(18)
+    for number, key in enumerate(name(18)):
+        halving.report(key, 0, 1, number / 100)  # the first bracket is worse throughout
+    alive = [key for key in name(18) if halving.is_alive(key)]
+    assert alive == ["p06", "p07", "p08", "p15", "p16", "p17"]
+    for key in alive[:3]:
+        halving.report(key, 0, 3, 0.5)
+    assert [halving.pause_after(key) for key in ("p06", "p15")] == [None, 3]  # nor wait for each other
+
+
+@pytest.mark.parametrize(("n", "left", "end"), [(10, 1, 1), (12, 1, 1), (13, 2, 1), (16, 3, 1)])
+def test_a_last_bracket_that_is_smaller_does_not_wait_for_more(n: int, left: int, end: int) -> None:
+    halving = place_all(n)
+    last = name(n)[9:]
+    for key in last:
+        halving.report(key, 0, 1, 0.5)
+    assert sum(map(halving.is_alive, last)) == left == math.ceil(len(last) / 3)
+    for key in last[:left]:
+        halving.report(key, 0, 3, 0.5)
+    assert sum(map(halving.is_alive, last)) == end
+
+
+def test_when_proposals_run_out_the_last_bracket_waits_for_no_more() -> None:
+    halving = Halving(9, 20, 1)
+    for key in name(12):
+        halving.place(key)
+    for key in name(12)[9:]:
+        halving.report(key, 0, 1, 0.5)
+    assert [halving.pause_after(key) for key in name(12)[9:]] == [1, 1, 1]
+    halving.close()
+    assert [halving.is_alive(key) for key in name(12)[9:]] == [True, False, False]
+    assert halving.pause_after("p09") == 3
+    assert [halving.pause_after(key) for key in name(9)] == [1] * 9  # which has not been measured yet
+
+
+def test_closing_a_bracket_that_is_full_or_none_at_all_changes_nothing() -> None:
+    Halving(9, 20, 1).close()
+    halving = place_all(9)
+    for key in name(9)[:8]:
+        halving.report(key, 0, 1, 0.5)
+    halving.close()
+    assert all(map(halving.is_alive, name(9)))
+
+
+def test_a_pattern_placed_again_stays_where_it_is() -> None:
+    halving = place_all(10)
+    for key in name(10):
+        halving.place(key)
+    for key in name(9):
+        halving.report(key, 0, 1, 0.5)
+    assert [key for key in name(10) if halving.is_alive(key)] == ["p00", "p01", "p02", "p09"]

@@ -1,0 +1,97 @@
+"""What settings mean on a machine: its device, engine, cohort and workers."""
+
+import os
+
+import pytest
+
+from nas.settings.machine import resolve_cohort, resolve_device, resolve_engine, resolve_workers
+from search_spaces.errors import InputError, MachineError
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [resolve_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(MachineError, match="no CUDA device"):
+        resolve_device("cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [resolve_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+
+
+def test_a_cluster_may_have_the_device_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [resolve_device(name, on_cluster=True) for name in ("auto", "cpu", "cuda")] == ["cpu", "cpu", "cuda"]
+
+
+def test_workers_auto_is_one_a_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert resolve_workers("auto", "cpu") == 2
+    assert resolve_workers("auto", "cuda") == 3
+    assert resolve_workers(7, "cpu") == 7
+    assert [resolve_workers("auto", "cuda", share) for share in (0.25, 0.4, 1, 2, 4)] == [12, 6, 3, 1, 1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("advice", [None, "eager", "fused"])
+def test_engine_auto_is_what_suits_the_machine(
+    advice: str | None, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: advice and (advice, 8))
+    monkeypatch.setattr("nas.settings.machine.load_library", lambda: compiled)
+    fastest = "fused" if compiled and advice != "eager" else "eager"
+    assert resolve_engine("auto", "cpu", bottleneck=False) == fastest
+    assert resolve_engine("auto", "cpu", bottleneck=True) == "eager"
+    assert resolve_engine("auto", "cuda", bottleneck=False) == (advice or "eager")
+    assert resolve_cohort("auto", "cuda", memory_efficient=False) == (8 if advice else 1)
+    assert resolve_cohort("auto", "cuda", memory_efficient=True) == 1
+    assert resolve_cohort(3, "cuda", memory_efficient=False) == 3
+
+
+def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> bool:
+        raise AssertionError("the library was asked for")
+
+    monkeypatch.setattr("nas.settings.machine.load_library", build)
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: None)
+    assert resolve_engine("auto", "cuda", bottleneck=False) == resolve_engine("auto", "cpu", bottleneck=True) == "eager"
+    with pytest.raises(AssertionError, match="was asked for"):
+        resolve_engine("auto", "cpu", bottleneck=False)
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: ("eager", 1))
+    assert resolve_engine("auto", "cpu", bottleneck=False) == "eager"
+
+
+def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("nas.settings.machine.find_spec", lambda _: object())
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
+    assert resolve_engine("fused", "cuda", bottleneck=False) == "fused"
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+    assert resolve_engine("fused", "cuda", bottleneck=True) == "fused"  # runs eagerly
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "cc" else None)
+    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+    assert resolve_engine("graph", "cuda", bottleneck=False) == "graph"
+    monkeypatch.setattr("nas.settings.machine.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="came without it"):
+        resolve_engine("fused", "cuda", bottleneck=False)
+
+
+@pytest.mark.parametrize("advice", ["eager", "fused"])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: advice and (advice, 8))
+    monkeypatch.setattr("nas.settings.machine.load_library", lambda: False)
+    assert resolve_engine("fused", "cpu", bottleneck) == "fused"
+    assert resolve_engine("eager", "cpu", bottleneck) == "eager"
+    for engine in ("eager", "fused", "graph"):
+        for precision in ("float32", "bfloat16"):
+            assert resolve_engine(engine, "cuda", bottleneck, precision) == engine
+    with pytest.raises(InputError, match="CUDA graph"):
+        resolve_engine("graph", "cpu", bottleneck)
+    assert resolve_engine("auto", "cpu", bottleneck, "bfloat16") == "eager"
+    with pytest.raises(InputError, match="float32"):
+        resolve_engine("fused", "cpu", bottleneck, "bfloat16")

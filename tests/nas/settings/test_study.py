@@ -1,0 +1,335 @@
+"""A study's settings: every flag's form, and every problem told at once."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nas.model.candidate import TrainingConfig
+from nas.records.checked import validate
+from nas.settings.search import SearchConfig
+from nas.settings.study import StudyConfig
+from nas.settings.toml import format_toml
+from search_spaces.errors import InputError
+from search_spaces.sampling.design import Layout
+
+
+def settle(**values: Any) -> StudyConfig:
+    return validate(StudyConfig, values)
+
+
+def lines_of(**values: Any) -> list[str]:
+    with pytest.raises(InputError) as refusal:
+        settle(**values)
+    return [line.removeprefix("  - ") for line in str(refusal.value).splitlines()[1:]]
+
+
+def test_the_defaults_are_a_study_of_two_learning_rates() -> None:
+    config = settle()
+    high, low = config.regimes()
+    assert (high.name, high.checks, low.name, low.checks) == ("high-lr", None, "low-lr", None)
+    assert high.training == TrainingConfig(epochs=9, lr=0.15, batch_size=16, weight_decay=1e-4)
+    assert low.training == high.training.model_copy(update={"lr": 0.05})
+    assert (config.depths, config.deepest, config.distance) == ((24,), 24, "mean_bd")
+    assert config.layout(24) == Layout(
+        distance="mean_bd",
+        n_distance_bins=9,
+        n_span_bins=3,
+        distance_window=None,
+        span_window=None,
+        per_cell=3,
+        optima=6,
+        uniform=12,
+        reversals=False,
+        seed=0,
+    )
+
+
+def test_regimes_follow_the_runs_own_training() -> None:
+    high, low = settle(lr=0.3, epochs=4, batch_size=8, weight_decay=0.0).regimes()
+    assert high.training == TrainingConfig(epochs=4, lr=0.3, batch_size=8, weight_decay=0.0)
+    assert low.training == TrainingConfig(epochs=4, lr=0.1, batch_size=8, weight_decay=0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "lr", "epochs"),
+    [
+        ("gentle=lr:0.05,epochs:3", "gentle", 0.05, 3),
+        ("gentle=epochs:3,lr:0.05", "gentle", 0.05, 3),
+        ("gentle=lr:1e-3", "gentle", 0.001, 9),
+        ("long 2.0_a-b=epochs:30", "long 2.0_a-b", 0.15, 30),
+        ("a=lr:0.05, epochs:3", "a", 0.05, 3),
+        ("a" * 40 + "=lr:0.05", "a" * 40, 0.05, 9),
+    ],
+)
+def test_a_regime_gives_what_it_changes(text: str, name: str, lr: float, epochs: int) -> None:
+    (regime,) = settle(regime=(text,)).regimes()
+    assert (regime.name, regime.training.lr, regime.training.epochs) == (name, lr, epochs)
+    assert regime.training.batch_size == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected NAME=lr:F,epochs:N"),
+        ("gentle", "expected NAME=lr:F,epochs:N"),
+        ("gentle=", "expected NAME=lr:F,epochs:N"),
+        ("gentle=0.05", "expected NAME=lr:F,epochs:N"),
+        ("gentle=lr=0.05", "expected NAME=lr:F,epochs:N"),
+        ("gentle=lr:fast", "expected NAME=lr:F,epochs:N"),
+        ("gentle=lr:", "expected NAME=lr:F,epochs:N"),
+        ("gentle=lr:0.05,", "expected NAME=lr:F,epochs:N"),
+        ("gentle=epochs:2.5", "expected NAME=lr:F,epochs:N"),
+        ("gentle=lr:0.1,lr:0.2", "expected NAME=lr:F,epochs:N"),
+        ("gentle=batch_size:8", "expected NAME=lr:F,epochs:N"),
+        ("=lr:0.05", "a name is up to 40 letters"),
+        (" a=lr:0.05", "a name is up to 40 letters"),
+        ("a\n=lr:0.05", "a name is up to 40 letters"),
+        ("größer=lr:0.05", "a name is up to 40 letters"),
+        ("a" * 41 + "=lr:0.05", "a name is up to 40 letters"),
+        ("gentle=lr:0", "lr: expected a number above 0 and at most 1000, got 0.0"),
+        ("gentle=lr:nan", "lr: "),
+        ("gentle=lr:1e999", "lr: "),
+        ("gentle=epochs:0", "epochs: expected a whole number from 1 to 100000, got 0"),
+    ],
+)
+def test_a_regime_of_another_form_is_refused(text: str, said: str) -> None:
+    assert said in "\n".join(lines_of(regime=(text,)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"regime": ("a=lr:0.1", "a=lr:0.2")},
+        {"regime": ("a=lr:0.1", "a 20 epochs=lr:0.2"), "check_epochs": 20},
+    ],
+)
+def test_two_regimes_of_one_name_are_refused(values: dict[str, Any]) -> None:
+    assert lines_of(**values) == ["two regimes have one name: name each differently"]
+
+
+def test_checks_follow_all_regimes_and_are_longer() -> None:
+    config = settle(regime=("a=lr:0.1,epochs:4", "b=lr:0.2"), check_epochs=10)
+    regimes = config.regimes()
+    assert [(one.name, one.checks) for one in regimes] == [
+        ("a", None),
+        ("b", None),
+        ("a 10 epochs", "a"),
+        ("b 10 epochs", "b"),
+    ]
+    for main, check in zip(regimes[:2], regimes[2:], strict=True):
+        assert check.training == main.training.model_copy(update={"epochs": 10})
+
+
+@pytest.mark.parametrize("check_epochs", [1, 8, 9])
+def test_a_check_no_longer_than_its_regime_is_refused(check_epochs: int) -> None:
+    said = f"check-epochs {check_epochs} is not longer than every regime: give more epochs"
+    assert lines_of(check_epochs=check_epochs) == [said]
+    assert lines_of(regime=("a=epochs:2", "b=epochs:9"), check_epochs=check_epochs) == [said]
+    assert settle(epochs=check_epochs, check_epochs=check_epochs + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bins", "window"),
+    [("9", 9, None), ("1", 1, None), ("1.8:2.7:9", 9, (1.8, 2.7)), ("2:3:100", 100, (2.0, 3.0))],
+)
+def test_bins_are_a_number_or_a_window_with_one(text: str, n_bins: int, window: tuple[float, float] | None) -> None:
+    layout = settle(mean_bd_bins=text).layout(24)
+    assert (layout.n_distance_bins, layout.distance_window) == (n_bins, window)
+    layout = settle(span_bins=text).layout(24)
+    assert (layout.n_span_bins, layout.span_window) == (n_bins, window)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "0", "-3", "101", "nine", "2.5", "1:2", "1:2:", "1:2:3:4", "2:1:3", "2:2:3", "a:2:3", "1:2:0"),
+        *("0:5:3", "-1:5:3", "-inf:2:3", "nan:2:3", "1:nan:3", "1:inf:3"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mean_bd_bins", "span_bins"])
+def test_bins_of_another_form_are_refused(name: str, text: str) -> None:
+    (line,) = lines_of(**{name: text})
+    assert line.startswith(name.replace("_", "-") + ": expected ")
+    assert line.endswith(f", not {text!r}, got {text!r}")
+
+
+def test_windows_fit_one_depth() -> None:
+    said = ["bins LO:HI:N fit one depth: give numbers of bins alone with also-layers"]
+    assert lines_of(mean_bd_bins="1.8:2.7:9", also_layers=(12,)) == said
+    assert lines_of(span_bins="3:6:3", also_layers=(12,)) == said
+    assert settle(mean_bd_bins="9", span_bins="3", also_layers=(12, 24, 52, 12)).depths == (24, 12, 52)
+    assert settle(also_layers=(12, 52)).deepest == 52
+
+
+@pytest.mark.parametrize(
+    "values", [{"stem_channels": 8}, {"compression": 0.5}, {"transition": "rule"}, {"transition": "rule", "trials": 0}]
+)
+def test_settings_of_unequal_cost_are_refused(values: dict[str, Any]) -> None:
+    (line,) = [line for line in lines_of(**values) if "different costs" in line]
+    assert line.endswith("a study compares equal ones alone: drop them")
+    assert settle(transition="all", stem_channels=4, blocks=2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "also_layers", "said"),
+    [
+        ("total:3", (), "total:3"),
+        ("total:60", (8,), "total:60"),
+        ("layers:1,2,2", (), "layers"),
+    ],
+)
+def test_a_budget_must_fit_every_depth(budget: str, also_layers: tuple[int, ...], said: str) -> None:
+    (line,) = lines_of(budget=budget, also_layers=also_layers)
+    assert said in line
+    assert settle(budget="total:60", also_layers=(12,)).depths == (24, 12)
+
+
+def test_reversals_are_for_total_budgets() -> None:
+    assert settle(budget="total:94").layout(24).reversals
+    assert not settle(budget="log").layout(24).reversals
+
+
+def test_the_crossed_distance_is_named_as_tables_name_it() -> None:
+    config = settle(cross="from_output,span", seed=3, trials=0, per_cell=2, optima=0)
+    assert config.distance == "from_output_mean"
+    layout = config.layout(24)
+    assert (layout.distance, layout.seed, layout.uniform) == ("from_output", 3, 0)
+    assert (layout.per_cell, layout.optima) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ({"cross": "max_bd,span"}, "cross"),
+        ({"cross": "mean_bd"}, "cross"),
+        ({"per_cell": 0}, "per-cell"),
+        ({"optima": -1}, "optima"),
+        ({"trials": -1}, "trials"),
+        ({"check_patterns": 4}, "check-patterns"),
+        ({"check_epochs": 0}, "check-epochs"),
+        ({"also_layers": (0,)}, "also-layers"),
+        ({"also_layers": "12"}, "also-layers"),
+        ({"also_layers": (12.0,)}, "also-layers"),
+        ({"regime": "a=lr:0.1"}, "regime"),
+        ({"regime": (1,)}, "regime"),
+        ({"mean_bd_bins": 9}, "mean-bd-bins"),
+        ({"seeds": True}, "seeds"),
+        ({"perr_cell": 3}, "perr-cell"),
+    ],
+)
+def test_a_value_out_of_range_or_type_is_refused_under_its_flag(values: dict[str, Any], flag: str) -> None:
+    (line,) = lines_of(**values)
+    assert line.startswith(f"{flag}: ")
+
+
+def test_a_study_has_no_strategy() -> None:
+    assert "a study has no strategy: its design says what is trained" in lines_of(strategy="templates")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    lines = lines_of(
+        layers=24,
+        budget="total:3",
+        stem_channels=8,
+        regime=("a=lr:0.1", "a=lr:0.2"),
+        per_cell=0,
+        cross="span",
+        seeds=0,
+    )
+    assert len(lines) == 6
+    for part in ("per-cell", "cross", "seeds", "total:3", "different costs", "two regimes have one name"):
+        assert sum(part in line for line in lines) == 1
+
+
+FULL: dict[str, Any] = {
+    "layers": 12,
+    "also_layers": (8, 10),
+    "budget": "total:26",
+    "cross": "from_output,span",
+    "mean_bd_bins": "4",
+    "span_bins": "2",
+    "per_cell": 2,
+    "optima": 0,
+    "trials": 0,
+    "seeds": 5,
+    "templates": False,
+    "regime": ("a b=lr:0.1,epochs:2", "c=epochs:3"),
+    "check_epochs": 4,
+    "check_patterns": 6,
+    "workers": 2,
+    "device": "cpu",
+    "train_examples": 64,
+}
+
+
+@pytest.mark.parametrize("values", [{}, FULL, {"mean_bd_bins": "1.8:2.7:9", "span_bins": "3:6:3"}], ids=str)
+def test_settings_survive_toml(values: dict[str, Any]) -> None:
+    config = settle(**values)
+    held = tomllib.loads(format_toml(config))
+    assert all("_" not in name for name in held)
+    assert settle(**{name.replace("-", "_"): value for name, value in held.items()}) == config
+    assert settle(**config.model_dump(mode="json")) == config
+
+
+def test_a_study_takes_more_workers_but_no_more_patterns_or_seeds() -> None:
+    assert "workers" in StudyConfig.changeable < SearchConfig.changeable
+    assert not {"trials", "seeds"} & StudyConfig.changeable
+
+
+texts = st.text(max_size=30) | st.text("abr=lrepochs:,.0123456789-+einfa _\n", max_size=30)
+numbers = st.text("0123456789.e-+inf_ ", max_size=12)
+regime_texts = texts | st.builds(
+    "{}={}:{},{}:{}".format, texts, texts, numbers, st.sampled_from(["lr", "epochs"]), numbers
+)
+bin_texts = texts | st.builds("{}:{}:{}".format, numbers, numbers, numbers)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(regime_texts)
+@example("a=lr:\N{ARABIC-INDIC DIGIT THREE}")
+@example("a=epochs:" + "9" * 5000)
+@example("a=lr:0.1\n")
+@example("a=lr:5e-324")
+def test_any_regime_is_read_or_refused(text: str) -> None:
+    try:
+        (regime,) = settle(regime=(text,)).regimes()
+    except InputError as refusal:
+        assert "regime" in str(refusal) or "lr: " in str(refusal) or "epochs: " in str(refusal)
+        return
+    assert text.startswith(regime.name + "=")
+    assert regime.training.lr > 0
+    assert regime.training.epochs >= 1
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(bin_texts, st.sampled_from(["mean_bd_bins", "span_bins"]))
+@example("1e-320:1e308:3", "span_bins")
+def test_any_bins_are_read_or_refused(text: str, name: str) -> None:
+    try:
+        layout = settle(**{name: text}).layout(12)
+    except InputError as refusal:
+        assert f"{name.replace('_', '-')}: expected" in str(refusal)
+        return
+    window = layout.distance_window if name == "mean_bd_bins" else layout.span_window
+    assert 1 <= (layout.n_distance_bins if name == "mean_bd_bins" else layout.n_span_bins) <= 100
+    assert window is None or 0 < window[0] < window[1] < float("inf")
+
+
+json_values = (
+    st.none() | st.booleans() | st.integers(-3, 30) | st.floats() | texts | st.lists(texts | st.integers(0, 9))
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from(sorted(StudyConfig.model_fields)), json_values, max_size=6))
+def test_any_values_are_settings_or_refused(values: dict[str, Any]) -> None:
+    try:
+        config = settle(**values)
+    except InputError as refusal:
+        assert "these settings cannot be used" in str(refusal)
+        return
+    assert len({one.name for one in config.regimes()}) == len(config.regimes())
+    assert config.depths[0] == config.layers

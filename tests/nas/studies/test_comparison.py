@@ -1,0 +1,177 @@
+"""Networks side by side: matched FLOPs, what dense teaches, and the same figures after an interruption."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.data.readers import load_data
+from nas.model.candidate import Candidate
+from nas.model.cost import predict_cost
+from nas.records.checked import validate
+from nas.run.directory import RENEWED
+from nas.run.ledger import Entry, Ledger
+from nas.settings.comparison import NETWORKS, LineupConfig
+from nas.settings.resume import settle_config
+from nas.studies.comparison import Contender, learn_pattern, make_contender, match_growth, run_lineup
+from nas.training.train import Outcome
+from search_spaces.budget import log_budget
+from search_spaces.errors import ConflictError, InputError, Interrupted, NothingUsableError
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.templates import find_template
+
+DIGITS = load_data("digits", None)
+TINY: dict[str, Any] = {
+    "layers": 5, "blocks": 2, "growth": 6, "train_examples": 64, "epochs": 1, "seeds": 2, "workers": 1, "device": "cpu"
+}  # fmt: skip
+
+
+def run(folder: Path, n_before_signal: int | None = None, **changes: Any) -> list[str]:
+    """Run, or go on with, a tiny comparison; gives what the listener was told, in order."""
+    told: list[str] = []
+
+    def listen(candidate: Candidate | None, outcome: Outcome | None, _finished: int, _asked: int) -> None:
+        if candidate is not None and outcome is not None:
+            told.append(f"{candidate.template} {candidate.seed}")
+            if len(told) == n_before_signal:
+                raise Interrupted(2)
+
+    run_lineup(folder, settle_config(folder, None, TINY | changes, LineupConfig), listen)
+    return told
+
+
+def entries_of(folder: Path) -> list[Entry]:
+    return Ledger(folder / "study.db", {}, RENEWED).entries()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lineup") / "run"
+    told = run(folder)
+    assert told == [f"{name} {seed}" for name in NETWORKS for seed in range(2)]
+    return folder
+
+
+def test_every_network_is_trained_with_every_seed(whole: Path) -> None:
+    entries = entries_of(whole)
+    assert [(entry.regime, entry.seed) for entry in entries] == [(name, seed) for name in NETWORKS for seed in range(2)]
+    assert all(entry.validation_accuracy is not None for entry in entries)
+    depths = {str(entry.regime): entry.pattern.depth for entry in entries}
+    assert depths == {name: 10 if name == "log-densenet-v1" else 5 for name in NETWORKS}
+
+
+def test_learned_is_the_strongest_of_the_trained_dense_networks(whole: Path) -> None:
+    entries = entries_of(whole)
+    dense = [entry for entry in entries if entry.regime == "dense"]
+    connections = list(find_template("dense").build(5).connections)
+    shares: dict[tuple[int, int], float] = dict.fromkeys(connections, 0.0)
+    for entry in dense:
+        assert len(entry.strengths) == 2  # blocks
+        for strengths in entry.strengths:
+            by_connection = dict(zip(connections, strengths, strict=True))
+            for source, target in connections:
+                layer = [by_connection[j, target] for j in range(target)]
+                shares[source, target] += by_connection[source, target] / (sum(layer) / len(layer))
+    expected = []
+    for target, degree in enumerate(log_budget(5).per_layer or (), start=1):
+        others = sorted(range(target - 1), key=[-shares[source, target] for source in range(target - 1)].__getitem__)
+        expected.append(tuple(sorted([target - 1, *others[: degree - 1]])))
+    learned = {entry.pattern for entry in entries if entry.regime == "learned"}
+    assert learned == {ConnectionPattern(5, tuple(expected))}
+
+
+@pytest.mark.parametrize("n_before_signal", [3, 11])
+def test_an_interrupted_comparison_ends_with_the_same_figures(
+    whole: Path, tmp_path: Path, n_before_signal: int
+) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", n_before_signal)
+    assert len([entry for entry in entries_of(tmp_path / "run") if not entry.running]) == n_before_signal
+    run(tmp_path / "run")
+    found, expected = entries_of(tmp_path / "run"), entries_of(whole)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("regime", "seed", "pattern", "validation_accuracy", "strengths"):
+            assert getattr(one, name) == getattr(other, name), name
+
+
+def test_what_was_learned_stays_when_more_seeds_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", 11)  # one of learned is done
+    (before,) = {entry.pattern for entry in entries_of(tmp_path / "run") if entry.regime == "learned"}
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it was learned again")
+
+    monkeypatch.setattr("nas.studies.comparison.learn_pattern", refuse)
+    run(tmp_path / "run", seeds=3)
+    after = [entry.pattern for entry in entries_of(tmp_path / "run") if entry.regime == "learned"]
+    assert after == [before] * 3
+
+
+def test_growth_is_the_one_of_nearest_flops() -> None:
+    config = validate(LineupConfig, {**TINY, "growth": 11, "bottleneck": True, "blocks": 3})
+    made = {name: make_contender(name, config, DIGITS) for name in NETWORKS if name != "learned"}
+
+    def flops(contender: Contender, growth: int) -> int:
+        network = contender.network.model_copy(update={"growth": growth, "stem_channels": 2 * growth})
+        return predict_cost(Candidate(contender.pattern, network, 0, contender.template)).flops
+
+    target = flops(made["log"], 11)
+    for name, contender in made.items():
+        ratios = {growth: flops(contender, growth) / target for growth in range(1, 40)}
+        nearest = min(ratios, key=lambda growth: max(ratios[growth], 1 / ratios[growth]))
+        assert contender.network.growth == nearest, name
+    assert made["optimum"].candidate(0).pattern.in_degrees == made["log"].pattern.in_degrees
+    assert made["log"].network.growth == 11
+    alike = {
+        made[name].network.model_copy(update={"growth": 1, "stem_channels": 2}) for name in made if "v" not in name
+    }
+    assert {(one.transition, one.compression) for one in alike} == {("all", 0.5)}
+    assert len(alike) == 1
+    assert made["log-densenet-v1"].network.transition == "v1"
+
+
+@pytest.mark.parametrize("target", [1, 2, 5, 6, 7, 12, 99, 100, 101, 10_001])
+def test_match_growth_takes_the_nearest_by_ratio(target: int) -> None:
+    found = match_growth(lambda growth: growth * growth, target)
+    ratios = {growth: max(growth * growth / target, target / growth**2) for growth in range(1, 200)}
+    assert ratios[found] == min(ratios.values())
+
+
+def test_relative_strengths_are_averaged_over_trainings() -> None:
+    dense = find_template("dense").build(3)
+    # Layer 3 reads 0, 1 and 2. Shares of its mean: 1.8, 0.2, 1 and 0.375, 2.25, 0.375; by plain means 0 would win.
+    first, second = [1.0, 1, 1, 9, 1, 5], [1.0, 1, 1, 0.001, 0.006, 0.001]
+    assert learn_pattern(dense, [first]).sources[2] == (0, 2)
+    assert learn_pattern(dense, [first, second]).sources[2] == (1, 2)
+
+
+def test_dense_that_fails_teaches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NothingUsableError, match="no training of dense gave connection strengths"):
+        run(tmp_path / "run", networks=("dense", "learned"), lr=1000, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"networks": ("learned", "log")}, "learned keeps the strongest connections of dense"),
+        ({"networks": ("densenet",)}, "networks"),
+        ({"networks": ()}, "networks"),
+        ({"networks": 5}, "networks: .*got 5"),
+        ({"networks": "dense"}, "networks: .*got 'dense'"),
+        ({"networks": [["dense"]]}, "networks"),
+        ({"transition": "last"}, "and surroundings of its own"),
+        ({"stem_channels": 12}, "and surroundings of its own"),
+        ({"budget": "total:9"}, "and surroundings of its own"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        validate(LineupConfig, TINY | changes)
+
+
+def test_a_run_of_another_kind_is_told_by_its_name(whole: Path) -> None:
+    from nas.settings.search import SearchConfig
+
+    with pytest.raises(ConflictError, match=r"holds a comparison of networks, not a search: use `compare-networks"):
+        settle_config(whole, None, {}, SearchConfig)

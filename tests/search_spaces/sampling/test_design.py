@@ -1,0 +1,321 @@
+"""The crossed design: every pattern lies where its member says, by networkx, and no pattern is there twice."""
+
+import itertools
+import math
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from search_spaces.budget import Budget, log_budget, parse_budget
+from search_spaces.distance import backprop_distance
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.bounds import certify
+from search_spaces.sampling.design import BAND_HALF_WIDTH, FARTHEST, NEAREST, Design, Layout, Member, lay_out
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.sampling.optimal import optimize
+from search_spaces.seeds import derive_generator
+from search_spaces.templates import iterate_templates
+
+MANY = Layout(
+    n_distance_bins=4, n_span_bins=3, per_cell=2, optima=3, uniform=5, reversals=True, optimum_seconds=1.0
+)  # fmt: skip
+FEW = Layout(
+    n_distance_bins=2, n_span_bins=2, per_cell=1, optima=2, uniform=2, reversals=True, optimum_seconds=0.3
+)  # fmt: skip
+CASES = ["total:37", "log", "total:28", "total:37 from_output", "total:37;max-in:5;max-out:6 from_output"]
+HAIR = 1e-9
+
+
+def change(layout: Layout, **fields: object) -> Layout:
+    return Layout(**{**{name: getattr(layout, name) for name in Layout.__slots__}, **fields})
+
+
+@cache
+def design_of(case: str) -> Design:
+    """At 12 layers, with the named templates."""
+    text, _, distance = case.partition(" ")
+    budget = parse_budget(text, 12)
+    return lay_out(budget, change(MANY, distance=distance or "mean_bd"), list(iterate_templates(budget)))
+
+
+def measure(pattern: ConnectionPattern) -> dict[str, float]:
+    """Mean BD, MBD, mean distance from the output, and span, by networkx and by hand."""
+    hops = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
+    pairs = [hops[i][j] for i in range(pattern.depth + 1) for j in range(i)]
+    steps = [target - source for source, target in pattern.graph().edges]
+    return {
+        "mean_bd": sum(pairs) / len(pairs),
+        "max_bd": max(pairs),
+        "from_output": sum(hops[pattern.depth].values()) / pattern.depth,
+        "span": sum(steps) / len(steps),
+    }
+
+
+def members(design: Design, strategy: str) -> list[Member]:
+    return [one for one in design.members if one.strategy == strategy]
+
+
+def by_key(design: Design) -> dict[str, Member]:
+    return {one.pattern.key: one for one in design.members}
+
+
+def correlate(patterns: list[ConnectionPattern]) -> float:
+    rows = [measure(pattern) for pattern in patterns]
+    return float(np.corrcoef([row["mean_bd"] for row in rows], [row["span"] for row in rows])[0, 1])
+
+
+each_case = pytest.mark.parametrize("case", CASES)
+
+
+@each_case
+def test_every_pattern_spends_the_budget_and_is_there_once(case: str) -> None:
+    design = design_of(case)
+    assert len({one.pattern for one in design.members}) == len(design.members)
+    for one in design.members:
+        assert one.pattern.depth == 12
+        assert design.budget.is_met_by(one.pattern)
+        if case.startswith("total"):
+            assert one.pattern.n_connections == int(case[6:8])
+        if "max" in case:
+            assert max(one.pattern.in_degrees) <= 5
+            assert max(one.pattern.out_degrees) <= 6
+    if case == "log":
+        assert {one.pattern.in_degrees for one in design.members} == {(1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4)}
+
+
+@each_case
+def test_designed_patterns_lie_in_their_bin_and_band(case: str) -> None:
+    design = design_of(case)
+    name = case.partition(" ")[2] or "mean_bd"
+    for one in members(design, "design"):
+        row = measure(one.pattern)
+        assert one.distance_bin is not None
+        assert one.span_bin is not None
+        low, high = design.distance_bins[one.distance_bin]
+        assert low - HAIR <= row[name] <= high + HAIR
+        low, high = design.span_bands[one.span_bin]
+        assert low - HAIR <= row["span"] <= high + HAIR
+    others = [one for one in design.members if one.strategy != "design"]
+    assert {(one.distance_bin, one.span_bin) for one in others} == {(None, None)}
+
+
+@each_case
+def test_each_cell_holds_what_was_asked_or_is_told_as_lacking(case: str) -> None:
+    design = design_of(case)
+    held = Counter((one.distance_bin, one.span_bin) for one in members(design, "design"))
+    lacking = {(distance, span): n for distance, span, n in design.lacking}
+    assert 0 not in lacking.values()
+    for place in itertools.product(range(4), range(3)):
+        assert held[place] + lacking.get(place, 0) == 2
+    assert sum(held.values()) >= 18
+
+
+@each_case
+def test_bins_tile_the_window_and_bands_are_narrow_and_in_equal_ratios(case: str) -> None:
+    design = design_of(case)
+    assert len(design.distance_bins) == 4
+    for one, other in itertools.pairwise(design.distance_bins):
+        assert one[1] == other[0]
+        assert other[1] - other[0] == pytest.approx(one[1] - one[0])
+    centres = [(low + high) / 2 for low, high in design.span_bands]
+    assert centres[1] / centres[0] == pytest.approx(centres[2] / centres[1])
+    assert centres[2] >= 1.2 * centres[0]
+    for (low, high), centre in zip(design.span_bands, centres, strict=True):
+        assert (low, high) == pytest.approx(((1 - BAND_HALF_WIDTH) * centre, (1 + BAND_HALF_WIDTH) * centre))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "from_output" not in case])
+def test_the_window_starts_just_above_the_least_distance(case: str) -> None:
+    design = design_of(case)
+    least = min(measure(one.pattern)["mean_bd"] for one in design.members)
+    assert design.distance_bins[0][0] == pytest.approx(NEAREST * least)
+    assert any(design.distance_bins[-1][1] == pytest.approx(factor * least) for factor in FARTHEST)
+
+
+@pytest.mark.parametrize("case", CASES[:3])
+def test_optima_are_certified_where_the_bound_is_met(case: str) -> None:
+    """At these budgets two hops are enough between any two layers."""
+    design = design_of(case)
+    budget = design.budget
+    optima = members(design, "optimum")
+    matched = {one.matched for one in members(design, "control")}
+    assert len(optima) >= 2
+    assert {one.pattern.key for one in optima} & matched
+    for key in {one.pattern.key for one in optima} | {key for key in matched if key is not None}:
+        pattern = by_key(design)[key].pattern
+        assert measure(pattern)["max_bd"] == 2
+        assert measure(pattern)["mean_bd"] == pytest.approx(2 - budget.n_connections / 78)
+        assert certify(pattern, budget).status == "optimal"
+
+
+def test_where_the_bound_is_met_longer_patterns_are_no_optima(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second search that ends short of the bound."""
+    budget = Budget(10, total=26)
+    shortest = optimize(budget)
+    longer = replace(shortest, pattern=sample_uniform(budget, derive_generator("longer")))
+    found = iter([shortest, longer])
+    monkeypatch.setattr("search_spaces.sampling.design.optimize", lambda *_: next(found))
+    monkeypatch.setattr("search_spaces.sampling.design._draw_certified", lambda *_: None)
+    design = lay_out(budget, change(FEW, distance_window=(1.6, 2.0), span_window=(3.0, 4.0)), [])
+    assert certify(longer.pattern, budget).gap > 0
+    assert [one.pattern for one in members(design, "optimum")] == [shortest.pattern]
+
+
+def test_where_the_bound_is_not_met_each_optimum_is_the_best_of_its_search() -> None:
+    budget = Budget(12, total=24)
+    design = lay_out(budget, change(FEW, distance_window=(1.9, 2.8), span_window=(2.0, 4.0)), [])
+    optima = members(design, "optimum")
+    assert 1 <= len(optima) <= 2
+    for one in optima:
+        assert certify(one.pattern, budget).gap > 0
+        assert measure(one.pattern)["mean_bd"] < 1.85
+
+
+@pytest.mark.parametrize("case", CASES[:3])
+def test_controls_have_their_optimums_span_and_more_distance(case: str) -> None:
+    design = design_of(case)
+    controls = members(design, "control")
+    assert len(controls) == 3
+    assert len({one.matched for one in controls}) == 3
+    for one in controls:
+        assert one.matched is not None
+        optimum, row = measure(by_key(design)[one.matched].pattern), measure(one.pattern)
+        assert row["span"] == pytest.approx(optimum["span"], rel=0.02)
+        assert row["mean_bd"] >= design.distance_bins[1][0] - HAIR > optimum["mean_bd"]
+
+
+@each_case
+def test_reversals_keep_distance_and_span_and_swap_degrees(case: str) -> None:
+    design = design_of(case)
+    turned = members(design, "reversal")
+    assert bool(turned) == (case != "log")
+    cells = []
+    for one in turned:
+        assert one.matched is not None
+        original = by_key(design)[one.matched]
+        assert original.strategy == "design"
+        cells.append((original.distance_bin, original.span_bin))
+        before, after = measure(original.pattern), measure(one.pattern)
+        for name in ("mean_bd", "max_bd", "span"):
+            assert after[name] == pytest.approx(before[name])
+        assert one.pattern.n_connections == original.pattern.n_connections
+        in_degrees, out_degrees = (0, *original.pattern.in_degrees), original.pattern.out_degrees
+        assert (0, *one.pattern.in_degrees) == out_degrees[::-1]
+        assert one.pattern.out_degrees == in_degrees[::-1]
+    assert len(set(cells)) == len(cells)
+
+
+def test_no_reversals_unless_asked_for() -> None:
+    layout = change(FEW, reversals=False, optima=1)
+    assert not members(lay_out(Budget(10, total=26), layout, []), "reversal")
+
+
+def test_named_templates_come_first_under_their_names() -> None:
+    design = design_of("total:37")
+    named = list(iterate_templates(design.budget))
+    assert len(named) == 5
+    assert [(one.template, one.pattern) for one in design.members[:5]] == named
+    assert {one.strategy for one in design.members[:5]} == {"templates"}
+    assert {one.template for one in design.members[5:]} == {None}
+    order = ["templates", "optimum", "control", "design", "reversal", "random"]
+    assert [name for name, _ in itertools.groupby(one.strategy for one in design.members)] == order
+
+
+def test_a_template_that_is_an_optimum_stays_a_template() -> None:
+    design = design_of("total:28")
+    (midpoint,) = members(design, "templates")
+    assert midpoint.template == "midpoint"
+    assert midpoint.pattern.key in {one.matched for one in members(design, "control")}
+
+
+@each_case
+def test_as_many_uniform_patterns_as_asked_for(case: str) -> None:
+    assert len(members(design_of(case), "random")) == 5
+
+
+def test_a_seed_fixes_the_design_and_another_gives_another() -> None:
+    budget = Budget(10, total=26)
+    one, again, other = (lay_out(budget, change(FEW, seed=seed), []) for seed in (1, 1, 2))
+    assert one == again
+    assert not {m.pattern for m in one.members if m.strategy == "design"} & {m.pattern for m in other.members}
+
+
+def test_crossing_parts_distance_from_span_where_a_uniform_sample_does_not() -> None:
+    designed = [one.pattern for one in members(design_of("log"), "design")]
+    uniform = [sample_uniform(log_budget(12), derive_generator("crossing", number)) for number in range(300)]
+    assert abs(correlate(designed)) < 0.2
+    assert correlate(uniform) > 0.5
+
+
+# --- windows and what cannot be -------------------------------------------------------------------------------------
+
+
+def test_windows_given_are_used_as_they_are() -> None:
+    layout = change(FEW, distance_window=(1.6, 2.0), span_window=(2.5, 4.0), optima=1)
+    design = lay_out(log_budget(10), layout, [])
+    assert design.distance_bins == ((1.6, 1.8), (1.8, 2.0))
+    assert np.array(design.span_bands) == pytest.approx(np.array([(2.45, 2.55), (3.92, 4.08)]))
+    assert not members(design, "reversal")
+
+
+def test_one_span_band_lies_in_the_middle() -> None:
+    layout = change(FEW, distance_window=(1.6, 2.0), span_window=(2.0, 4.5), n_span_bins=1, optima=1)
+    (band,) = lay_out(log_budget(10), layout, []).span_bands
+    assert band == pytest.approx((2.94, 3.06))
+
+
+def test_cells_that_hold_nothing_are_told() -> None:
+    """All 55 connections of 10 layers: there is one pattern, and all its distances are 1."""
+    layout = change(FEW, n_distance_bins=1, distance_window=(1.5, 3.0), span_window=(2.0, 4.0), per_cell=2)
+    design = lay_out(Budget(10, total=55), layout, [])
+    assert [one.strategy for one in design.members] == ["optimum"]
+    assert design.lacking == ((0, 0, 2), (0, 1, 2))
+
+
+@pytest.mark.parametrize("budget", [Budget(10, total=10), log_budget(4)], ids=str)
+def test_a_budget_without_room_to_cross_is_refused_with_cause_and_cure(budget: Budget) -> None:
+    with pytest.raises(InputError) as refusal:
+        lay_out(budget, FEW, [])
+    text = str(refusal.value)
+    assert f"cannot be crossed with span at budget {budget} and {budget.depth} layers: spans" in text
+    assert "narrower window of distances, or more layers or connections" in text
+
+
+def test_the_design_can_be_stopped_between_steps() -> None:
+    calls = itertools.count(1)
+
+    class StoppedError(Exception):
+        pass
+
+    def check_stop() -> None:
+        if next(calls) == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        lay_out(Budget(10, total=26), FEW, [], check_stop)
+    assert next(calls) == 4
+
+
+def test_random_draws_end_where_there_are_no_more_patterns() -> None:
+    """9 connections over 4 layers: all but one of six skips, in six ways."""
+    layout = change(FEW, distance_window=(1.0, 1.3), span_window=(1.5, 2.0), uniform=50, optima=0)
+    design = lay_out(Budget(4, total=9), layout, [])
+    assert len(design.members) == math.comb(6, 5)
+    assert members(design, "optimum") == []
+    assert len(members(design, "design")) >= 1  # what is known already is not drawn again
+
+
+def test_controls_have_a_longer_mean_bd_whatever_is_crossed() -> None:
+    layout = change(FEW, distance="from_output", n_distance_bins=4, n_span_bins=3, optima=4, seed=1)
+    design = lay_out(Budget(12, total=28), layout, [])
+    means = {one.pattern.key: backprop_distance(one.pattern).mean for one in design.members}
+    controls = [one for one in design.members if one.strategy == "control"]
+    assert controls
+    for one in controls:
+        assert one.matched is not None
+        assert means[one.pattern.key] >= 1.07 * means[one.matched] - 1e-9
