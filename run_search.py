@@ -788,11 +788,11 @@ def _write_report(run: Path) -> list[Path]:
 def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.comparisons.accuracy import list_exports, measure_final
+    from analysis.data.results import parse_sources
     from nas.export.export import export_folder
     from nas.model.candidate import NetworkConfig
     from nas.records.checked import validate
     from search_spaces.errors import NothingUsableError
-    from search_spaces.pattern import ConnectionPattern
 
     final = measure_final(results)
     chosen = list_exports(results, top, final)
@@ -803,7 +803,6 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     exported = []
     for row, tested in chosen:
         network = validate(NetworkConfig, held).with_pattern_depth(int(row["layers"]))
-        sources = json.loads(row["sources"])
         measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
         provenance = {
             "name": row["template"] if isinstance(row["template"], str) else None,
@@ -814,7 +813,7 @@ def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
             "data": results.data,
             "environment": results.environment,
         }
-        pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+        pattern = parse_sources(row["sources"])
         told = {**measured, "data": results.data}
         weights = None
         if final is not None and tested is not None:
@@ -844,6 +843,7 @@ def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[
 def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
     """Train the best patterns and the named templates of each stratum anew, and measure them on the test images."""
     from analysis.comparisons.accuracy import choose_patterns
+    from analysis.data.results import parse_sources
     from nas.model.candidate import TrainingConfig
     from nas.records.checked import validate
     from nas.records.database import FINAL
@@ -851,7 +851,6 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     from nas.settings.search import SearchConfig
     from nas.settings.study import StudyConfig
     from nas.studies.final import Chosen, run_final, settings_of_final
-    from search_spaces.pattern import ConnectionPattern
 
     run = results.path
     model = SearchConfig if results.plan is None else StudyConfig
@@ -861,10 +860,9 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
     chosen = []
     for row in choose_patterns(results, top).to_dict("records"):
-        sources = tuple(map(tuple, json.loads(row["sources"])))
         template, regime = (row[name] if isinstance(row[name], str) else None for name in ("template", "regime"))
         training = TrainingConfig(**regimes.get(regime, schedule))
-        pattern = ConnectionPattern(len(sources), sources)
+        pattern = parse_sources(row["sources"])
         chosen.append(Chosen(pattern, template, row["strategy"], row["budget"], regime, training))
     headline = f"training {len(chosen)} patterns with {settings.seeds} seeds each on all but the test images of "
     headline += f"{settings.dataset}, {_describe_workers(settings)}; what follows is test accuracy"

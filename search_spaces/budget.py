@@ -142,7 +142,7 @@ class Budget:
             if len(inputs) > 1:
                 del inputs[0]
                 n_surplus -= 1
-        return ConnectionPattern(self.depth, tuple(map(tuple, filled)))
+        return ConnectionPattern.from_sources(filled)
 
     @property
     def n_connections(self) -> int:

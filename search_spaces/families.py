@@ -64,7 +64,7 @@ def fit_family(name: str, budget: Budget) -> ConnectionPattern:
     """
     offsets = FAMILIES[name]
     degrees = enumerate(spread_in_degrees(budget), start=1)
-    return ConnectionPattern(budget.depth, tuple(tuple(i - back for back in offsets(i, n)) for i, n in degrees))
+    return ConnectionPattern.from_sources([i - back for back in offsets(i, n)] for i, n in degrees)
 
 
 def iterate_families(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]:

@@ -52,6 +52,23 @@ class ConnectionPattern:
         object.__setattr__(self, "sources", tuple(tuple(sorted(inputs)) for inputs in self.sources))
 
     @classmethod
+    def from_sources(cls, sources: Iterable[Iterable[int]], depth: int | None = None) -> "ConnectionPattern":
+        """Build a pattern from the inputs of layers 1, 2, ..., as a file or a table lists them.
+
+        Args:
+            sources: inputs of each layer, in any order.
+            depth: number of layers where it is given too; None for as many as there are lists.
+
+        Raises:
+            InputError: what the constructor refuses.
+
+        >>> ConnectionPattern.from_sources([[0], [1, 0]])
+        ConnectionPattern(depth=2, sources=((0,), (0, 1)))
+        """
+        lists = tuple(map(tuple, sources))
+        return cls(len(lists) if depth is None else depth, lists)
+
+    @classmethod
     def from_connections(cls, depth: int, connections: Iterable[tuple[int, int]]) -> "ConnectionPattern":
         """Build a pattern from (source, target) pairs.
 
@@ -66,7 +83,7 @@ class ConnectionPattern:
             if not _is_integer(target) or not 1 <= target <= depth:
                 raise InputError(f"connection {source!r} -> {target!r} ends outside the layers 1..{depth}")
             sources[target - 1].append(source)
-        return cls(depth, tuple(tuple(inputs) for inputs in sources))
+        return cls.from_sources(sources, depth)
 
     @property
     def connections(self) -> Iterator[tuple[int, int]]:

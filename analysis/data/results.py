@@ -252,7 +252,7 @@ def _describe_sources(sources: object, where: str) -> dict[str, Any]:
             f"{where} has no connections (`sources` of user attribute `candidate`), so no search of ours wrote it"
         )
     try:
-        pattern = ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+        pattern = ConnectionPattern.from_sources(sources)
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from None
     rivals = describe_rivals(pattern)
@@ -302,7 +302,7 @@ def parse_sources(text: str) -> ConnectionPattern:
     ((0,), (0, 1))
     """
     sources = json.loads(text)
-    return ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+    return ConnectionPattern.from_sources(sources)
 
 
 def _as_dict(value: object) -> dict[str, Any]:

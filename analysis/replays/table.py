@@ -92,7 +92,7 @@ def _check_patterns(path: Path, complete: pd.DataFrame, budget: Budget) -> None:
 def _parse_sources(path: Path, text: object) -> ConnectionPattern:
     try:
         sources = json.loads(str(text))
-        return ConnectionPattern(len(sources), tuple(map(tuple, sources)))
+        return ConnectionPattern.from_sources(sources)
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: column sources holds {text!s:.80}, no list of each layer's inputs: {error}"

@@ -100,7 +100,7 @@ def predict_training_bytes(network: NetworkConfig, budget: Budget, batch_size: i
         sources.insert(0, (*range(n_own), layer - 1))
     crossing = "log" if network.transition == "rule" else network.transition  # a rule is of a named pattern
     plain = network.model_copy(update={"transition": crossing})
-    candidate = Candidate(ConnectionPattern(budget.depth, tuple(sources)), plain, 0)
+    candidate = Candidate(ConnectionPattern.from_sources(sources), plain, 0)
     weights = 3 * FLOAT_BYTES * predict_cost(candidate).params
     return weights + batch_size * predict_activation_bytes(candidate, is_efficient)
 

@@ -144,7 +144,7 @@ def _check_companions(folder: Path) -> None:
 
 def format_companions(template: TemplateFile) -> dict[str, str]:
     """The texts of the files beside template.json: name -> text."""
-    pattern = ConnectionPattern(template.layers, tuple(map(tuple, template.sources)))
+    pattern = ConnectionPattern.from_sources(template.sources, template.layers)
     graphml = io.BytesIO()
     nx.write_graphml_xml(pattern.graph(), graphml)  # write_graphml's text depends on whether lxml is installed
     return {
@@ -233,7 +233,7 @@ def _read_checked(path: Path) -> tuple["TemplateFile | _BarePattern", Connection
         problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {describe_problem(model, e)}" for e in told]
         raise InputError(f"{path} is not a template file: {'; '.join(problems)}; {HOW_TO_MAKE_ONE}") from None
     try:
-        return file, ConnectionPattern(file.layers, tuple(map(tuple, file.sources)))
+        return file, ConnectionPattern.from_sources(file.sources, file.layers)
     except InputError as error:
         raise InputError(f"{path}: {error!s:.500}; {HOW_TO_MAKE_ONE}") from None
 

@@ -395,7 +395,7 @@ def _as_entry(trial: FrozenTrial) -> Entry:
     return Entry(
         number=trial.number,
         running=trial.state == TrialState.RUNNING,
-        pattern=ConnectionPattern(len(sources), tuple(map(tuple, sources))),
+        pattern=ConnectionPattern.from_sources(sources),
         template=attributes["template"],
         strategy=attributes["strategy"],
         seed=attributes["seed"],

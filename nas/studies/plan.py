@@ -127,7 +127,7 @@ def _members_of(config: StudyConfig, stratum: dict[str, Any], patterns: list[dic
 
 
 def _pattern(described: Mapping[str, Any]) -> ConnectionPattern:
-    return ConnectionPattern(described["layers"], tuple(map(tuple, described["sources"])))
+    return ConnectionPattern.from_sources(described["sources"], described["layers"])
 
 
 def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> list[Task]:

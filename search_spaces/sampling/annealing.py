@@ -98,8 +98,8 @@ class State:
 
     def pattern(self) -> ConnectionPattern:
         """The pattern that the state is at."""
-        inputs = (self.sources[layer, : self.degrees[layer]].tolist() for layer in range(1, self.budget.depth + 1))
-        return ConnectionPattern(self.budget.depth, tuple(map(tuple, inputs)))
+        layers = range(1, self.budget.depth + 1)
+        return ConnectionPattern.from_sources(self.sources[layer, : self.degrees[layer]].tolist() for layer in layers)
 
     def measure(self) -> tuple[int, int, int, int]:
         """The four measures."""

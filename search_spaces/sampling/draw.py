@@ -44,12 +44,9 @@ def sample_uniform(budget: Budget, generator: np.random.Generator) -> Connection
 
 def _draw_uncapped(budget: Budget, generator: np.random.Generator) -> ConnectionPattern:
     if budget.per_layer is not None:
-        return ConnectionPattern(
-            budget.depth,
-            tuple(
-                (*generator.choice(layer - 1, degree - 1, replace=False).tolist(), layer - 1)
-                for layer, degree in enumerate(budget.per_layer, start=1)
-            ),
+        return ConnectionPattern.from_sources(
+            [*generator.choice(layer - 1, degree - 1, replace=False).tolist(), layer - 1]
+            for layer, degree in enumerate(budget.per_layer, start=1)
         )
     depth = budget.depth
     n_skips = budget.n_connections - depth
@@ -203,8 +200,7 @@ def farthest_pattern(budget: Budget) -> ConnectionPattern:
     ((0,), (0, 1), (0, 2), (0, 1, 3))
     """
     if budget.per_layer is not None and budget.max_out is None:
-        sources = tuple((*range(degree - 1), layer) for layer, degree in enumerate(budget.per_layer))
-        return ConnectionPattern(budget.depth, sources)
+        return ConnectionPattern.from_sources([*range(degree - 1), i] for i, degree in enumerate(budget.per_layer))
     from search_spaces.sampling.annealing import SUM_BD, Bands, State, anneal  # numba: 0.5 s
 
     generator = derive_generator("farthest", str(budget), budget.depth)

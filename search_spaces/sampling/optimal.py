@@ -150,7 +150,7 @@ def _pad(pattern: ConnectionPattern, budget: Budget) -> ConnectionPattern | None
                 inputs[target - 1].add(source)
                 readers[source] += 1
                 n_lacking -= 1
-    padded = ConnectionPattern(budget.depth, tuple(map(tuple, inputs)))
+    padded = ConnectionPattern.from_sources(inputs)
     return padded if budget.is_met_by(padded) else None
 
 
@@ -179,8 +179,8 @@ def row_greedy(budget: Budget) -> ConnectionPattern:
             inputs.append(int(sums.argmin()))
             row = np.minimum(row, rows[inputs[-1]] + 1)
         rows[layer, :layer] = row[:layer]
-        sources.append(tuple(inputs))
-    return ConnectionPattern(budget.depth, tuple(sources))
+        sources.append(inputs)
+    return ConnectionPattern.from_sources(sources)
 
 
 def anneal_template(depth: int) -> ConnectionPattern:

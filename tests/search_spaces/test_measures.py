@@ -23,7 +23,7 @@ def patterns(draw: st.DrawFn) -> ConnectionPattern:
         (*sorted(draw(st.sets(st.integers(0, layer - 2)) if layer > 1 else st.just(set()))), layer - 1)
         for layer in range(1, depth + 1)
     ]
-    return ConnectionPattern(depth, tuple(sources))
+    return ConnectionPattern.from_sources(sources)
 
 
 def walk_depth(pattern: ConnectionPattern) -> float:

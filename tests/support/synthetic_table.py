@@ -21,7 +21,7 @@ def list_patterns(budget: Budget = BUDGET) -> list[ConnectionPattern]:
     """All patterns of a budget by layer, in order of key."""
     skips = [itertools.combinations(range(layer - 1), n - 1) for layer, n in enumerate(budget.per_layer or (), start=1)]
     chosen = itertools.product(*(list(one) for one in skips))
-    found = [ConnectionPattern(budget.depth, tuple((*one, i) for i, one in enumerate(each))) for each in chosen]
+    found = [ConnectionPattern.from_sources((*one, i) for i, one in enumerate(each)) for each in chosen]
     return sorted(found, key=lambda pattern: pattern.key)
 
 

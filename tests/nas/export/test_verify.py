@@ -168,10 +168,10 @@ def test_a_certificate_of_the_total_is_false_at_a_cap_that_proves_more(tmp_path:
 
 
 def test_another_connection_makes_all_that_follows_from_it_false(raw: Raw, tmp_path: Path) -> None:
-    before = ConnectionPattern(12, tuple(map(tuple, raw["sources"])))
+    before = ConnectionPattern.from_sources(raw["sources"])
     assert raw["sources"][11] == [4, 8, 10, 11]
     raw["sources"][11] = [3, 8, 10, 11]
-    after = ConnectionPattern(12, tuple(map(tuple, raw["sources"])))
+    after = ConnectionPattern.from_sources(raw["sources"])
     old, new = describe(before), describe(after)
     expected = {"key", "graph", *(f"distances.{name}" for name in old if old[name] != new[name])}
     assert {"distances.mean_bd", "distances.span"} < expected

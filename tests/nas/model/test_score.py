@@ -113,7 +113,7 @@ def test_what_optimize_prints_is_the_score_of_its_sources(command_line: CommandL
     done = command_line("optimize", "--layers", 12, "--budget", "total:34", "--max-in", 6, "--to", file, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     row = json.loads(done.stdout)
-    pattern = ConnectionPattern(12, tuple(map(tuple, row.pop("sources"))))
+    pattern = ConnectionPattern.from_sources(row.pop("sources"))
     budget = Budget(12, total=34, max_in=6)
     assert budget.is_met_by(pattern)
     assert row == score_candidate(Candidate(pattern, NetworkConfig(layers=12), 0), budget, None)

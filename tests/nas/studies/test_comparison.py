@@ -77,7 +77,7 @@ def test_learned_is_the_strongest_of_the_trained_dense_networks(whole: Path) -> 
         others = sorted(range(target - 1), key=[-shares[source, target] for source in range(target - 1)].__getitem__)
         expected.append(tuple(sorted([target - 1, *others[: degree - 1]])))
     learned = {entry.pattern for entry in entries if entry.regime == "learned"}
-    assert learned == {ConnectionPattern(5, tuple(expected))}
+    assert learned == {ConnectionPattern.from_sources(expected)}
 
 
 @pytest.mark.parametrize("n_before_signal", [3, 11])

@@ -72,7 +72,7 @@ def is_check(plan: dict[str, Any], place: int) -> bool:
 
 
 def pattern_of(described: dict[str, Any]) -> ConnectionPattern:
-    return ConnectionPattern(described["layers"], tuple(map(tuple, described["sources"])))
+    return ConnectionPattern.from_sources(described["sources"], described["layers"])
 
 
 def main_order(plan: dict[str, Any]) -> list[tuple[int, int, int]]:

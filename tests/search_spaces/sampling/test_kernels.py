@@ -145,7 +145,7 @@ class Scored:
         undo(n_saved, self.rows, self.sums, self.saved, self.layers)
 
     def pattern(self) -> ConnectionPattern:
-        return ConnectionPattern(self.depth, tuple(tuple(inputs) for inputs in self.inputs[1:]))
+        return ConnectionPattern.from_sources(self.inputs[1:])
 
     def move(self, generator: np.random.Generator) -> list[int]:
         """Move one skip anywhere, or drop it, or add one; the layers whose inputs changed."""

@@ -254,7 +254,7 @@ def greedy_by_networkx(degrees: Iterable[int]) -> ConnectionPattern:
                 if node not in inputs
             }
             inputs.append(min(tried, key=lambda node: (tried[node], node)))
-    return ConnectionPattern(len(sources) - 1, tuple(map(tuple, sources[1:])))
+    return ConnectionPattern.from_sources(sources[1:])
 
 
 @pytest.mark.parametrize(("depth", "mean"), [(12, 1.538), (24, 1.717)])
