@@ -11,7 +11,7 @@ from search_spaces.budget import Budget, log_budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.patterns import every_pattern
 
 
 @pytest.mark.parametrize(

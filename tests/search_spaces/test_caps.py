@@ -3,7 +3,6 @@
 import itertools
 from collections import defaultdict
 
-import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,54 +12,18 @@ from nas.search.strategies import create_strategy
 from nas.settings.search import SearchConfig
 from search_spaces.budget import Budget, log_budget, parse_budget
 from search_spaces.errors import InputError
-from search_spaces.pattern import ConnectionPattern
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import iterate_templates
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.budgets import assert_spent, is_feasible, most_connections
+from tests.support.patterns import every_pattern
 
 Caps = tuple[int | None, int | None]
-
-
-def most_skips(depth: int, wanted: list[int], max_out: int | None) -> int:
-    """The most skips that layers 1..L can have, layer i at most wanted[i - 1], by maximum flow."""
-    graph: nx.DiGraph[object] = nx.DiGraph()
-    graph.add_nodes_from(["from", "to"])
-    for layer in range(2, depth + 1):
-        graph.add_edge("from", ("layer", layer), capacity=wanted[layer - 1])
-        graph.add_edges_from(((("layer", layer), ("node", node)) for node in range(layer - 1)), capacity=1)
-    for node in range(depth - 1):
-        graph.add_edge(("node", node), "to", capacity=depth if max_out is None else max_out - 1)  # the chain reads too
-    return int(nx.maximum_flow_value(graph, "from", "to"))
-
-
-def most_connections(depth: int, max_in: int | None, max_out: int | None) -> int:
-    return depth + most_skips(depth, [min(i, max_in or i) - 1 for i in range(1, depth + 1)], max_out)
-
-
-def is_feasible(depth: int, per_layer: tuple[int, ...], max_in: int | None, max_out: int | None) -> bool:
-    if max(per_layer) > (max_in or depth):
-        return False
-    return most_skips(depth, [degree - 1 for degree in per_layer], max_out) == sum(per_layer) - depth
 
 
 def refusal_of(**arguments: object) -> str:
     with pytest.raises(InputError) as refusal:
         Budget(**arguments)  # type: ignore[arg-type]
     return str(refusal.value)
-
-
-def assert_spent(pattern: ConnectionPattern, budget: Budget) -> None:
-    """Without the budget's own word for it."""
-    assert pattern.depth == budget.depth
-    readers = [0] * (pattern.depth + 1)
-    for source, _ in pattern.connections:
-        readers[source] += 1
-    assert max(map(len, pattern.sources)) <= (budget.max_in or pattern.depth)
-    assert max(readers) <= (budget.max_out or pattern.depth)
-    if budget.per_layer is None:
-        assert sum(map(len, pattern.sources)) == budget.total
-    else:
-        assert tuple(map(len, pattern.sources)) == budget.per_layer
 
 
 caps = st.none() | st.integers(1, 6)

@@ -9,33 +9,8 @@ import pytest
 
 from search_spaces.distance import backprop_distance, describe, detours
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.seeds import derive_generator
 from search_spaces.templates import TEMPLATES, find_template
-from tests.search_spaces.test_pattern import every_pattern
-
-Pairs = dict[tuple[int, int], int]  # (i, j) -> BD(i, j), i > j
-
-
-def random_pattern(depth: int, seed: int) -> ConnectionPattern:
-    """Every skip kept with a probability of its pattern's own."""
-    generator = derive_generator("test_distance", depth, seed)
-    share = generator.uniform(0, 0.5)
-    kept = generator.random((depth + 1, depth + 1)) < share
-    return ConnectionPattern(
-        depth,
-        tuple((*(s for s in range(t - 1) if kept[t, s]), t - 1) for t in range(1, depth + 1)),
-    )
-
-
-def by_layer_order(pattern: ConnectionPattern) -> Pairs:
-    """D[i] = 1 + elementwise minimum over the inputs u of D[u], D[i][i] = 0."""
-    infinite = pattern.depth + 1
-    rows = [[infinite] * (pattern.depth + 1) for _ in range(pattern.depth + 1)]
-    rows[0][0] = 0
-    for i, inputs in enumerate(pattern.sources, start=1):
-        rows[i] = [1 + min(column) for column in zip(*(rows[u] for u in inputs), strict=True)]
-        rows[i][i] = 0
-    return {(i, j): rows[i][j] for i in range(1, pattern.depth + 1) for j in range(i)}
+from tests.support.patterns import Pairs, by_layer_order, every_pattern, random_pattern
 
 
 def by_floyd_warshall(pattern: ConnectionPattern) -> Pairs:

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import itertools
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import networkx as nx
@@ -12,15 +11,7 @@ import pytest
 
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-
-
-def every_pattern(depth: int) -> Iterator[ConnectionPattern]:
-    """All 2^(L(L-1)/2) patterns of a depth: the chain with every subset of the skips."""
-    chain = [(layer - 1, layer) for layer in range(1, depth + 1)]
-    skips = [(source, target) for target in range(2, depth + 1) for source in range(target - 1)]
-    for chosen in itertools.product((False, True), repeat=len(skips)):
-        yield ConnectionPattern.from_connections(depth, chain + list(itertools.compress(skips, chosen)))
-
+from tests.support.patterns import every_pattern
 
 EXAMPLE = ConnectionPattern(4, ((0,), (0, 1), (2,), (0, 1, 3)))
 

@@ -1,6 +1,5 @@
 """Small tables that hold every pattern of a budget, their accuracies invented."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +12,14 @@ from numpy.typing import NDArray
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
 from search_spaces.pattern import ConnectionPattern
+from tests.support.patterns import patterns_of
 
 BUDGET = log_budget(5)  # 36 patterns
 
 
 def list_patterns(budget: Budget = BUDGET) -> list[ConnectionPattern]:
     """All patterns of a budget by layer, in order of key."""
-    skips = [itertools.combinations(range(layer - 1), n - 1) for layer, n in enumerate(budget.per_layer or (), start=1)]
-    chosen = itertools.product(*(list(one) for one in skips))
-    found = [ConnectionPattern.from_sources((*one, i) for i, one in enumerate(each)) for each in chosen]
-    return sorted(found, key=lambda pattern: pattern.key)
+    return sorted(patterns_of(budget), key=lambda pattern: pattern.key)
 
 
 def make_table(accuracies: NDArray[np.float64], seeds: Sequence[int] | None = None) -> pd.DataFrame:

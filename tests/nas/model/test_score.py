@@ -15,8 +15,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.bounds import bound_sum, certify
 from search_spaces.templates import TEMPLATES, find_template
 from search_spaces.wiring.blocks import transition_inputs
-from tests.search_spaces.test_distance import by_layer_order, random_pattern
-from tests.search_spaces.wiring.test_blocks import by_closed_formula, by_whole_graph
+from tests.support.patterns import by_closed_formula, by_layer_order, by_whole_graph, random_pattern
 from tests.support.small import CommandLine
 
 IMAGE = (1, 32, 32)

@@ -16,7 +16,7 @@ from nas.settings.study import StudyConfig
 from nas.studies.plan import list_tasks, make_plan, name_stratum
 from search_spaces.budget import parse_budget
 from search_spaces.pattern import ConnectionPattern
-from tests.search_spaces.sampling.test_design import measure
+from tests.support.patterns import measure_means
 
 DIGITS = load_data("digits", None)
 # Two depths, two regimes, checks: 4 main strata and 4 of checks.
@@ -128,7 +128,7 @@ def test_patterns_are_described_as_the_design_has_them() -> None:
         assert cells["distance"] == "mean_bd"
         for one in designed:
             low, high = cells["distance_bins"][one["distance_bin"]]
-            assert low - 1e-9 <= measure(pattern_of(one))["mean_bd"] <= high + 1e-9
+            assert low - 1e-9 <= measure_means(pattern_of(one))["mean_bd"] <= high + 1e-9
         assert len(designed) + sum(n for _, _, n in cells["lacking"]) == 4
 
 
@@ -195,10 +195,10 @@ def test_checks_come_last_and_are_spread_evenly_over_mean_bd() -> None:
     for place in (place for place in range(8) if is_check(plan, place)):
         layers = plan["strata"][place]["layers"]
         of_depth = [pattern_of(one) for one in plan["patterns"] if one["layers"] == layers]
-        distances = sorted(measure(pattern)["mean_bd"] for pattern in of_depth)
+        distances = sorted(measure_means(pattern)["mean_bd"] for pattern in of_depth)
         chosen = {number for one, number, _ in plan["order"] if one == place}
         assert len(chosen) == 5
-        held = sorted(measure(pattern_of(plan["patterns"][number]))["mean_bd"] for number in chosen)
+        held = sorted(measure_means(pattern_of(plan["patterns"][number]))["mean_bd"] for number in chosen)
         assert held == pytest.approx([distances[round(k * (len(distances) - 1) / 4)] for k in range(5)])
 
 

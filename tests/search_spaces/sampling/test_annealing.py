@@ -16,22 +16,13 @@ from search_spaces.sampling.annealing import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
-from tests.search_spaces.test_distance import random_pattern
-from tests.search_spaces.test_pattern import every_pattern
-
-Measures = tuple[int, int, int, int]
-
-
-def measure(pattern: ConnectionPattern) -> Measures:
-    """The four measures of a pattern, from networkx and the connections alone."""
-    rows = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
-    sum_bd = sum(rows[i][j] for i in range(1, pattern.depth + 1) for j in range(i))
-    sum_span = sum(target - source for source, target in pattern.connections)
-    return sum_bd, sum_span, sum(rows[pattern.depth].values()), max(pattern.out_degrees)
+from tests.support.patterns import every_pattern, measure_sums, patterns_of, random_pattern
 
 
 def energy_of(pattern: ConnectionPattern, bands: Bands) -> float:
-    outside = (max(low - m, m - high, 0) for m, low, high in zip(measure(pattern), bands.low, bands.high, strict=True))
+    outside = (
+        max(low - m, m - high, 0) for m, low, high in zip(measure_sums(pattern), bands.low, bands.high, strict=True)
+    )
     return sum(weight * distance for weight, distance in zip(bands.weights, outside, strict=True) if distance)
 
 
@@ -50,7 +41,7 @@ def assert_consistent(state: State) -> None:
     for i in range(depth + 1):
         assert state.rows[i, :i].tolist() == [rows[i][j] for j in range(i)]
         assert state.sums[i] == sum(rows[i].values())
-    assert state.measure() == measure(pattern)
+    assert state.measure() == measure_sums(pattern)
 
 
 def start(budget: Budget, seed: int = 0) -> State:
@@ -138,7 +129,7 @@ def test_a_hot_walk_goes_up_as_well_as_down() -> None:
 def test_at_a_fixed_temperature_patterns_are_visited_as_boltzmann_says(temperature: float) -> None:
     budget = log_budget(5)
     bands = Bands().limit(SUM_BD, -math.inf, 10, 1.0)  # below all of them, so it never stops
-    space = [pattern for pattern in every_pattern(5) if budget.is_met_by(pattern)]
+    space = patterns_of(budget)
     weights = np.exp([-energy_of(pattern, bands) / temperature for pattern in space])
     state, generator = start(budget), derive_generator("boltzmann")
     counts: Counter[ConnectionPattern] = Counter()
@@ -158,7 +149,7 @@ def test_annealing_stops_where_nothing_lies_outside() -> None:
     energy, n_tried = anneal(state, bands, 10**6, (0.6, 0.15), derive_generator(0))
     assert energy == 0
     assert n_tried < 10**6
-    assert measure(state.pattern())[SUM_BD] <= 125
+    assert measure_sums(state.pattern())[SUM_BD] <= 125
 
 
 @by_budget
@@ -248,7 +239,7 @@ def test_a_walk_visits_all_that_it_can_get_to_equally_often(
 @by_budget
 def test_a_walk_stays_inside_its_bands_and_counts_what_it_moves(budget: Budget) -> None:
     state, generator = start(budget, 2), derive_generator("stay", str(budget))
-    sum_bd, sum_span, from_output, max_out = measure(state.pattern())
+    sum_bd, sum_span, from_output, max_out = measure_sums(state.pattern())
     bands = Bands().limit(SUM_BD, sum_bd - 8, sum_bd + 8, 1.0).limit(SUM_SPAN, sum_span - 8, sum_span + 8, 1.0)
     bands = bands.limit(FROM_OUTPUT, from_output - 3, from_output + 3, 1.0).limit(MAX_OUT_DEGREE, 0, max_out, 1.0)
     total = 0
@@ -285,7 +276,7 @@ def test_where_nothing_can_move_nothing_does(pattern: ConnectionPattern, budget:
     state = State.of(pattern, budget)
     assert_consistent(state)
     energy, n_tried = anneal(state, SHORT, 500, (1.0, 0.1), derive_generator(0))
-    assert energy == measure(pattern)[SUM_BD]
+    assert energy == measure_sums(pattern)[SUM_BD]
     assert n_tried in (0, 500)
     assert wander(state, Bands(), 500, derive_generator(0)) == 0
     assert state.pattern() == pattern
@@ -325,8 +316,8 @@ def test_no_node_is_left_marked_as_touched(budget: Budget) -> None:
 def test_measures_are_those_of_the_pattern(depth: int) -> None:
     for pattern in (find_template("log").build(depth), *(random_pattern(depth, seed) for seed in range(4))):
         state = State.of(pattern, Budget(depth, total=pattern.n_connections))
-        assert state.measure() == measure(pattern)
-        sum_bd, _, from_output, max_out = measure(pattern)
+        assert state.measure() == measure_sums(pattern)
+        sum_bd, _, from_output, max_out = measure_sums(pattern)
         assert state.measure_distances() == (sum_bd, from_output, max_out)
         assert state.pattern() == pattern
 
@@ -359,7 +350,7 @@ def test_all_measures_pull_at_once() -> None:
     assert energy_of(state.pattern(), bands) > 0
     energy, _ = anneal(state, bands, 10**6, (2.0, 0.2), derive_generator("all"))
     assert energy == 0
-    for m, low, high in zip(measure(state.pattern()), bands.low, bands.high, strict=True):
+    for m, low, high in zip(measure_sums(state.pattern()), bands.low, bands.high, strict=True):
         assert low <= m <= high
 
 

@@ -17,9 +17,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.bounds import SMALLEST_WITHIN_2, bound_max, bound_sum, certify, connections_within_2
 from search_spaces.sampling.kernels import batch_distances
 from search_spaces.templates import TEMPLATES, find_template
-from tests.search_spaces.sampling.test_kernels import patterns_of_log_budget
-from tests.search_spaces.test_distance import random_pattern
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.patterns import every_pattern, patterns_of, random_pattern
 
 # The fewest connections of MBD 2 on n = 1..16 nodes, proven by a solver elsewhere.
 SIZES_WITHIN_2 = (0, 1, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25, 28, 31, 34, 38)
@@ -42,7 +40,7 @@ def sums_and_maxima(patterns: list[ConnectionPattern]) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("depth", [5, 6, 7])
 def test_no_pattern_of_the_log_budget_beats_a_bound(depth: int) -> None:
     budget = log_budget(depth)
-    found = sums_and_maxima(patterns_of_log_budget(depth))
+    found = sums_and_maxima(patterns_of(log_budget(depth)))
     assert min(total for total, _ in found) == bound_sum(budget)  # at these depths some pattern meets both
     assert min(largest for _, largest in found) == bound_max(budget)
 
@@ -51,7 +49,7 @@ def test_no_pattern_of_the_log_budget_beats_a_bound(depth: int) -> None:
 def test_optimal_certificates_of_the_log_budget_are_as_many_as_known(
     depth: int, n_patterns: int, n_optimal: int
 ) -> None:
-    patterns = patterns_of_log_budget(depth)
+    patterns = patterns_of(log_budget(depth))
     certificates = [certify(pattern, log_budget(depth)) for pattern in patterns]
     assert len(certificates) == n_patterns
     assert Counter(certificate.status for certificate in certificates)["optimal"] == n_optimal
@@ -122,10 +120,8 @@ def test_every_pattern_of_six_layers_keeps_the_bounds_of_its_total(
         assert least_max <= largest
 
 
-def test_two_of_the_patterns_of_ten_connections_over_six_layers_are_certified(
-    six_layers: tuple[list[ConnectionPattern], list[tuple[int, int]]],
-) -> None:
-    ten = [pattern for pattern in six_layers[0] if pattern.n_connections == 10]
+def test_two_of_the_patterns_of_ten_connections_over_six_layers_are_certified() -> None:
+    ten = patterns_of(Budget(6, total=10))
     assert len(ten) == 1_365
     assert sum(certify(pattern, Budget(6, total=10)).status == "optimal" for pattern in ten) == 2
 

@@ -19,8 +19,8 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import Cell, sample_cell, sample_distinct, sample_uniform
 from search_spaces.seeds import derive_generator
-from tests.search_spaces.test_caps import assert_spent, is_feasible, most_connections
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.budgets import assert_spent, budgets
+from tests.support.patterns import patterns_of
 
 BANDS = {"mean_bd": "mean_bd", "span": "span", "from_output": "from_output_mean"}
 
@@ -129,7 +129,7 @@ SMALL_CELLS = [
 
 @pytest.mark.parametrize(("budget", "cell"), SMALL_CELLS, ids=str)
 def test_a_small_cell_gives_all_its_patterns_and_no_more(budget: Budget, cell: Cell) -> None:
-    space = {p for p in every_pattern(budget.depth) if budget.is_met_by(p) and lies_in(p, cell)}
+    space = {pattern for pattern in patterns_of(budget) if lies_in(pattern, cell)}
     assert len(space) > 3
     found = sample_distinct(budget, cell, len(space) + 5, 0)
     assert_good(found, budget, cell)
@@ -139,7 +139,7 @@ def test_a_small_cell_gives_all_its_patterns_and_no_more(budget: Budget, cell: C
 
 def test_draws_from_a_cell_are_uniform_where_the_walk_reaches_all_of_it() -> None:
     budget, cell = log_budget(5), Cell(mean_bd=(1.2, 1.27))
-    space = [p for p in every_pattern(5) if budget.is_met_by(p) and lies_in(p, cell)]
+    space = [pattern for pattern in patterns_of(budget) if lies_in(pattern, cell)]
     assert len(space) == 33
     drawn = (sample_cell(budget, cell, derive_generator("cell draws", number)) for number in range(33 * 40))
     counts = Counter(pattern for pattern in drawn if pattern is not None)
@@ -150,13 +150,12 @@ def test_draws_from_a_cell_are_uniform_where_the_walk_reaches_all_of_it() -> Non
 
 def test_a_band_includes_both_its_bounds() -> None:
     budget = log_budget(5)
-    for pattern in every_pattern(5):
-        if budget.is_met_by(pattern):
-            row = describe(pattern)
-            at = {band: (float(row[name]), float(row[name])) for band, name in BANDS.items()}
-            found = sample_cell(budget, Cell(**at), derive_generator("at", pattern.key))
-            assert found is not None
-            assert lies_in(found, Cell(**at))
+    for pattern in patterns_of(budget):
+        row = describe(pattern)
+        at = {band: (float(row[name]), float(row[name])) for band, name in BANDS.items()}
+        found = sample_cell(budget, Cell(**at), derive_generator("at", pattern.key))
+        assert found is not None
+        assert lies_in(found, Cell(**at))
 
 
 # --- nothing there -----------------------------------------------------------------------------------------------
@@ -222,22 +221,6 @@ def test_a_band_without_end_is_open_or_refused_by_name(band: tuple[float, float]
 
 
 # --- every budget ------------------------------------------------------------------------------------------------
-
-caps = st.none() | st.integers(2, 7)
-
-
-@st.composite
-def budgets(draw: st.DrawFn, most: int = 14) -> Budget:
-    """Totals and in-degrees with or without caps, all feasible."""
-    depth = draw(st.integers(1, most))
-    max_in, max_out = draw(caps), draw(caps)
-    if draw(st.booleans()):
-        total = draw(st.integers(depth, most_connections(depth, max_in, max_out)))
-        return Budget(depth, total, None, max_in, max_out)
-    per_layer = [draw(st.integers(1, min(layer, max_in or layer, 5))) for layer in range(1, depth + 1)]
-    while not is_feasible(depth, tuple(per_layer), max_in, max_out):
-        per_layer[per_layer.index(max(per_layer))] -= 1
-    return Budget(depth, None, tuple(per_layer), max_in, max_out)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 
-import networkx as nx
 import numpy as np
 import pytest
 
@@ -20,6 +19,7 @@ from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.optimal import optimize
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import iterate_templates
+from tests.support.patterns import measure_means
 
 MANY = Layout(
     n_distance_bins=4, n_span_bins=3, per_cell=2, optima=3, uniform=5, reversals=True, optimum_seconds=1.0
@@ -43,19 +43,6 @@ def design_of(case: str) -> Design:
     return lay_out(budget, change(MANY, distance=distance or "mean_bd"), list(iterate_templates(budget)))
 
 
-def measure(pattern: ConnectionPattern) -> dict[str, float]:
-    """Mean BD, MBD, mean distance from the output, and span, by networkx and by hand."""
-    hops = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
-    pairs = [hops[i][j] for i in range(pattern.depth + 1) for j in range(i)]
-    steps = [target - source for source, target in pattern.graph().edges]
-    return {
-        "mean_bd": sum(pairs) / len(pairs),
-        "max_bd": max(pairs),
-        "from_output": sum(hops[pattern.depth].values()) / pattern.depth,
-        "span": sum(steps) / len(steps),
-    }
-
-
 def members(design: Design, strategy: str) -> list[Member]:
     return [one for one in design.members if one.strategy == strategy]
 
@@ -65,7 +52,7 @@ def by_key(design: Design) -> dict[str, Member]:
 
 
 def correlate(patterns: list[ConnectionPattern]) -> float:
-    rows = [measure(pattern) for pattern in patterns]
+    rows = [measure_means(pattern) for pattern in patterns]
     return float(np.corrcoef([row["mean_bd"] for row in rows], [row["span"] for row in rows])[0, 1])
 
 
@@ -93,7 +80,7 @@ def test_designed_patterns_lie_in_their_bin_and_band(case: str) -> None:
     design = design_of(case)
     name = case.partition(" ")[2] or "mean_bd"
     for one in members(design, "design"):
-        row = measure(one.pattern)
+        row = measure_means(one.pattern)
         assert one.distance_bin is not None
         assert one.span_bin is not None
         low, high = design.distance_bins[one.distance_bin]
@@ -132,7 +119,7 @@ def test_bins_tile_the_window_and_bands_are_narrow_and_in_equal_ratios(case: str
 @pytest.mark.parametrize("case", [case for case in CASES if "from_output" not in case])
 def test_the_window_starts_just_above_the_least_distance(case: str) -> None:
     design = design_of(case)
-    least = min(measure(one.pattern)["mean_bd"] for one in design.members)
+    least = min(measure_means(one.pattern)["mean_bd"] for one in design.members)
     assert design.distance_bins[0][0] == pytest.approx(NEAREST * least)
     assert any(design.distance_bins[-1][1] == pytest.approx(factor * least) for factor in FARTHEST)
 
@@ -148,8 +135,8 @@ def test_optima_are_certified_where_the_bound_is_met(case: str) -> None:
     assert {one.pattern.key for one in optima} & matched
     for key in {one.pattern.key for one in optima} | {key for key in matched if key is not None}:
         pattern = by_key(design)[key].pattern
-        assert measure(pattern)["max_bd"] == 2
-        assert measure(pattern)["mean_bd"] == pytest.approx(2 - budget.n_connections / 78)
+        assert measure_means(pattern)["max_bd"] == 2
+        assert measure_means(pattern)["mean_bd"] == pytest.approx(2 - budget.n_connections / 78)
         assert certify(pattern, budget).status == "optimal"
 
 
@@ -173,7 +160,7 @@ def test_where_the_bound_is_not_met_each_optimum_is_the_best_of_its_search() -> 
     assert 1 <= len(optima) <= 2
     for one in optima:
         assert certify(one.pattern, budget).gap > 0
-        assert measure(one.pattern)["mean_bd"] < 1.85
+        assert measure_means(one.pattern)["mean_bd"] < 1.85
 
 
 @pytest.mark.parametrize("case", CASES[:3])
@@ -184,7 +171,7 @@ def test_controls_have_their_optimums_span_and_more_distance(case: str) -> None:
     assert len({one.matched for one in controls}) == 3
     for one in controls:
         assert one.matched is not None
-        optimum, row = measure(by_key(design)[one.matched].pattern), measure(one.pattern)
+        optimum, row = measure_means(by_key(design)[one.matched].pattern), measure_means(one.pattern)
         assert row["span"] == pytest.approx(optimum["span"], rel=0.02)
         assert row["mean_bd"] >= design.distance_bins[1][0] - HAIR > optimum["mean_bd"]
 
@@ -200,7 +187,7 @@ def test_reversals_keep_distance_and_span_and_swap_degrees(case: str) -> None:
         original = by_key(design)[one.matched]
         assert original.strategy == "design"
         cells.append((original.distance_bin, original.span_bin))
-        before, after = measure(original.pattern), measure(one.pattern)
+        before, after = measure_means(original.pattern), measure_means(one.pattern)
         for name in ("mean_bd", "max_bd", "span"):
             assert after[name] == pytest.approx(before[name])
         assert one.pattern.n_connections == original.pattern.n_connections

@@ -15,7 +15,7 @@ from search_spaces.sampling.draw import Cell, find_reach, sample_towards, sample
 from search_spaces.sampling.kernels import batch_distances
 from search_spaces.seeds import derive_generator, derive_seed
 from search_spaces.templates import build_named, find_template
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.patterns import patterns_of
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 12, 40])
@@ -57,7 +57,7 @@ def test_the_smallest_and_largest_budgets_leave_no_choice() -> None:
     ids=str,
 )
 def test_draws_are_uniform_over_the_whole_enumeration(budget: Budget) -> None:
-    space = [pattern for pattern in every_pattern(budget.depth) if budget.is_met_by(pattern)]
+    space = patterns_of(budget)
     generator = derive_generator("uniform", str(budget))
     counts = Counter(sample_uniform(budget, generator) for _ in range(50 * len(space)))
     assert set(counts) == set(space)
@@ -135,7 +135,7 @@ def test_a_name_of_nothing_is_refused(name: str, said: str) -> None:
 
 @pytest.mark.parametrize("budget", [log_budget(5), Budget(4, total=6), Budget(5, total=8, max_out=3)], ids=str)
 def test_the_reach_of_a_small_budget_is_that_of_all_its_patterns(budget: Budget) -> None:
-    rows = [describe(pattern) for pattern in every_pattern(budget.depth) if budget.is_met_by(pattern)]
+    rows = [describe(pattern) for pattern in patterns_of(budget)]
     assert len(rows) > 5
     reach = find_reach(budget)
     for name, column in (("mean_bd", "mean_bd"), ("span", "span"), ("from_output", "from_output_mean")):

@@ -1,6 +1,5 @@
 """Compiled distances equal networkx's, pattern by pattern and move by move, and the small exhaustive counts."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,7 @@ from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import MAX_DEPTH, batch_distances, rescore, undo
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import TEMPLATES, find_template
-from tests.search_spaces.test_distance import random_pattern
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.patterns import every_pattern, patterns_of, random_pattern
 
 
 def assert_equals_networkx(patterns: Sequence[ConnectionPattern]) -> None:
@@ -82,17 +80,9 @@ def test_batches_of_nothing_mixed_depths_or_too_deep_patterns_are_refused() -> N
     assert np.iinfo(np.int16).max >= MAX_DEPTH + 1  # row + 1 is formed before the minimum
 
 
-def patterns_of_log_budget(depth: int) -> list[ConnectionPattern]:
-    choices = [
-        [(*skips, layer - 1) for skips in itertools.combinations(range(layer - 1), layer.bit_length() - 1)]
-        for layer in range(1, depth + 1)
-    ]
-    return [ConnectionPattern(depth, sources) for sources in itertools.product(*choices)]
-
-
 @pytest.mark.parametrize(("depth", "n_patterns", "n_optimal"), [(5, 36, 33), (6, 360, 245), (7, 5_400, 1_931)])
 def test_optima_of_the_log_budget_are_as_many_as_known(depth: int, n_patterns: int, n_optimal: int) -> None:
-    batch = batch_distances(patterns_of_log_budget(depth))
+    batch = batch_distances(patterns_of(log_budget(depth)))
     assert batch.mean.shape == (n_patterns,)
     optimal = batch.mean == batch.mean.min()
     assert optimal.sum() == n_optimal
@@ -101,12 +91,7 @@ def test_optima_of_the_log_budget_are_as_many_as_known(depth: int, n_patterns: i
 
 
 def test_six_layers_with_ten_connections_have_two_optima() -> None:
-    skips = [(source, target) for target in range(2, 7) for source in range(target - 1)]
-    chain = [(layer - 1, layer) for layer in range(1, 7)]
-    patterns = [
-        ConnectionPattern.from_connections(6, [*chain, *chosen]) for chosen in itertools.combinations(skips, 10 - 6)
-    ]
-    batch = batch_distances(patterns)
+    batch = batch_distances(patterns_of(Budget(6, total=10)))
     assert batch.mean.shape == (1_365,)
     assert (batch.mean == batch.mean.min()).sum() == 2
 

@@ -21,12 +21,8 @@ from search_spaces.sampling.kernels import batch_distances
 from search_spaces.sampling.optimal import anneal_template, optimize, row_greedy, spanner
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
-from tests.search_spaces.sampling.test_annealing import measure
-from tests.search_spaces.sampling.test_cells import budgets
-from tests.search_spaces.sampling.test_kernels import patterns_of_log_budget
-from tests.search_spaces.test_caps import assert_spent, most_connections
-from tests.search_spaces.test_distance import random_pattern
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.budgets import assert_spent, budgets, most_connections
+from tests.support.patterns import measure_sums, patterns_of, random_pattern
 
 LONG = 3_600.0  # seconds: never what ends a search here
 
@@ -37,7 +33,7 @@ def midpoint_size(depth: int) -> int:
 
 def preferred(pattern: ConnectionPattern) -> tuple[int, int, int]:
     """Summed distance, from the output, largest out-degree: less is better, in this order."""
-    sum_bd, _, from_output, max_out = measure(pattern)
+    sum_bd, _, from_output, max_out = measure_sums(pattern)
     return sum_bd, from_output, max_out
 
 
@@ -86,13 +82,14 @@ def test_totals_below_the_midpoint_s_size_are_spent_exactly(depth: int, monkeypa
         found = optimize(budget, seconds=LONG, max_rounds=1)
         assert_spent(found.pattern, budget)
         assert found.certificate == certify(found.pattern, budget)
-        assert measure(found.pattern)[0] <= min(measure(sample_uniform(budget, derive_generator(s)))[0] for s in "abcd")
+        drawn = [sample_uniform(budget, derive_generator(seed)) for seed in "abcd"]
+        assert measure_sums(found.pattern)[0] <= min(measure_sums(pattern)[0] for pattern in drawn)
 
 
 @pytest.mark.parametrize("total", [7, 8, 9])
 def test_totals_of_five_layers_reach_the_best_of_all_patterns(total: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimal, "FIRST_ROUND", 2**15)
-    space = [pattern for pattern in every_pattern(5) if pattern.n_connections == total]
+    space = patterns_of(Budget(5, total=total))
     found = optimize(Budget(5, total=total), seconds=LONG, max_rounds=1)
     assert preferred(found.pattern) == min(map(preferred, space))
 
@@ -127,7 +124,7 @@ def test_more_rounds_are_never_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimal, "POLISH_MOVES", 20_000)
     budget = log_budget(40)
     found = [optimize(budget, 1, LONG, max_rounds=n) for n in range(4)]
-    sums = [measure(one.pattern)[0] for one in found]
+    sums = [measure_sums(one.pattern)[0] for one in found]
     assert sums == sorted(sums, reverse=True)
     assert [one.n_moves for one in found] == [0, 2**12, 2**12 + 2**13, 2**12 + 2**13 + 2**14]
     assert not any(one.by_clock for one in found)
@@ -139,7 +136,7 @@ def test_time_that_is_up_still_gives_a_pattern_of_the_budget(monkeypatch: pytest
     assert found.by_clock
     assert 0 < found.n_moves <= 2**12
     assert_spent(found.pattern, log_budget(40))
-    assert measure(found.pattern)[0] <= measure(row_greedy(log_budget(40)))[0]
+    assert measure_sums(found.pattern)[0] <= measure_sums(row_greedy(log_budget(40)))[0]
 
 
 def test_a_search_that_counts_its_rounds_needs_no_time_limit() -> None:
@@ -159,7 +156,7 @@ def test_a_search_without_time_or_without_end_is_refused(seconds: float) -> None
 
 @pytest.mark.parametrize("depth", [3, 4, 5, 6, 7])
 def test_among_all_optima_of_the_log_budget_the_preferred_one_is_found(depth: int) -> None:
-    space = patterns_of_log_budget(depth)
+    space = patterns_of(log_budget(depth))
     batch = batch_distances(space)
     shortest = [p for p, mean in zip(space, batch.mean, strict=True) if mean == batch.mean.min()]
     best = min(map(preferred, shortest))
@@ -169,7 +166,7 @@ def test_among_all_optima_of_the_log_budget_the_preferred_one_is_found(depth: in
 
 
 def test_of_both_optima_of_six_layers_with_ten_connections_the_output_is_as_near_as_can_be() -> None:
-    space = [pattern for pattern in every_pattern(6) if pattern.n_connections == 10]
+    space = patterns_of(Budget(6, total=10))
     found = optimize(Budget(6, total=10), seconds=LONG, max_rounds=1)
     assert preferred(found.pattern)[:2] == min(map(preferred, space))[:2]  # no single move leads from one to the other
     assert found.certificate.status == "optimal"
@@ -198,7 +195,7 @@ def test_polishing_that_ends_too_hot_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 def test_polishing_brings_the_output_nearer_on_the_plateau() -> None:
     # MBD 2 and so of least mean, but the output reads two layers only beside the one before it.
-    far = max((p for p in patterns_of_log_budget(6) if measure(p)[0] == bound_sum(log_budget(6))), key=preferred)
+    far = max((p for p in patterns_of(log_budget(6)) if measure_sums(p)[0] == bound_sum(log_budget(6))), key=preferred)
     state = optimal._polish(State.of(far, log_budget(6)), derive_generator(0))
     assert preferred(state.pattern()) < preferred(far)
     assert state.measure_distances() == preferred(state.pattern())
@@ -332,7 +329,7 @@ def test_any_budget_is_spent_and_the_same_for_a_seed(budget: Budget, seed: int) 
     assert_spent(found.pattern, budget)
     assert optimize(budget, seed, LONG, max_rounds=1) == found
     assert found.certificate == certify(found.pattern, budget)
-    assert measure(found.pattern)[0] <= measure(budget.example())[0]
+    assert measure_sums(found.pattern)[0] <= measure_sums(budget.example())[0]
     for hops in (2, 3):
         padded = optimal._pad(spanner(budget.depth, hops), budget) if budget.per_layer is None else None
         if padded is not None and hops == 2:
@@ -358,7 +355,7 @@ def test_caps_hold_at_24_layers_and_shorten_what_they_can(total: bool, caps: tup
     budget = Budget(24, log.n_connections, None, *caps) if total else Budget(24, None, log.per_layer, *caps)
     found = optimize(budget, 0, LONG, max_rounds=2)
     assert_spent(found.pattern, budget)
-    assert measure(found.pattern)[0] < measure(budget.example())[0]
+    assert measure_sums(found.pattern)[0] < measure_sums(budget.example())[0]
 
 
 def test_the_clock_is_looked_at_after_few_moves_where_moves_are_dear() -> None:

@@ -11,7 +11,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.strongest import keep_strongest, relative_strengths
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
-from tests.search_spaces.test_distance import random_pattern
+from tests.support.patterns import random_pattern
 
 DENSE = find_template("dense").build(6)
 

@@ -23,8 +23,7 @@ from search_spaces.wiring.blocks import (
     wire_summaries,
     wire_within,
 )
-from tests.search_spaces.test_distance import by_layer_order, random_pattern
-from tests.search_spaces.test_pattern import every_pattern
+from tests.support.patterns import by_closed_formula, by_whole_graph, every_pattern, random_pattern
 
 DEPTHS = [1, 2, 3, 5, 7, 8, 12, 15, 16, 24, 52]
 # These rules ask for L beside the layer, so a block one layer longer is another pattern.
@@ -117,38 +116,6 @@ def test_refusals_name_what_was_given_and_what_there_is() -> None:
 def through(pattern: ConnectionPattern, n_blocks: int, read: tuple[int, ...]) -> GlobalDistance:
     """What the tool finds for blocks of one pattern whose transitions and classifier read the same nodes."""
     return global_distance(wire_within([pattern] * n_blocks, [read] * n_blocks, Widths(stem=1, growth=1)))
-
-
-def by_whole_graph(pattern: ConnectionPattern, n_blocks: int, read: tuple[int, ...]) -> GlobalDistance:
-    """networkx on one graph of all blocks: node (b, 0) is the stem's output or that of the transition after b - 1."""
-    graph: nx.DiGraph[tuple[int, int]] = nx.DiGraph()
-    for block in range(n_blocks):
-        graph.add_edges_from(((block, target), (block, source)) for source, target in pattern.connections)
-        graph.add_edges_from(((block + 1, 0), (block, node)) for node in read)
-    classifier = (n_blocks, 0)
-    rows = dict(nx.all_pairs_shortest_path_length(graph))
-    nodes = sorted(set(graph) - {classifier})
-    assert len(nodes) == n_blocks * (pattern.depth + 1)
-    distances = [rows[late][early] for early, late in itertools.combinations(nodes, 2)]
-    from_loss = [rows[classifier][node] for node in nodes]
-    return GlobalDistance(sum(distances) / len(distances), max(distances), sum(from_loss) / len(from_loss))
-
-
-def by_closed_formula(pattern: ConnectionPattern, n_blocks: int, read: tuple[int, ...]) -> GlobalDistance:
-    """BD((b,i),(a,j)) = BD(i,0) + sum over a < c < b of out(0) + out(j), pair by pair."""
-    pairs = by_layer_order(pattern)
-    hops = {**pairs, **{(i, i): 0 for i in range(pattern.depth + 1)}}
-
-    def out(j: int) -> int:
-        return 1 + min(hops[t, j] for t in read if t >= j)
-
-    nodes = list(itertools.product(range(n_blocks), range(pattern.depth + 1)))
-    distances = [
-        hops[i, j] if a == b else hops[i, 0] + sum(out(0) for _ in range(a + 1, b)) + out(j)
-        for (a, j), (b, i) in itertools.combinations(nodes, 2)
-    ]
-    from_loss = [sum(out(0) for _ in range(a + 1, n_blocks)) + out(j) for a, j in nodes]
-    return GlobalDistance(sum(distances) / len(distances), max(distances), sum(from_loss) / len(from_loss))
 
 
 def assert_same(found: GlobalDistance, expected: GlobalDistance) -> None:
