@@ -853,7 +853,7 @@ def _measure_finally(console: "Console", results: "Run", top: int, changes: dict
     from nas.studies.final import Chosen, run_final, settings_of_final
 
     run = results.path
-    model = SearchConfig if results.plan is None else StudyConfig
+    model = StudyConfig if results.kind == "study" else SearchConfig
     own = validate(model, mend_older(results.config))
     settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
@@ -953,8 +953,7 @@ def _summarise_networks(results: "Run", summary: dict[str, Any]) -> dict[str, An
 def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
     """What there is to do about a run, as the last line of its status."""
     from analysis.data.averages import summarise_status
-    from nas.records.database import FINAL
-    from nas.settings.resume import command_of
+    from nas.records.database import COMMANDS
 
     console, run = _console(), results.path
     summary = summarise_status(results)
@@ -965,11 +964,10 @@ def _print_how_to_go_on(results: "Run", driver: str | None) -> None:
         _print_next(console, *OURSELVES, "report", "--run", run)
         return
     console.print("no driver is running")
-    command = command_of(results.config)
-    if run.name == FINAL and results.plan is not None and command == "search":
+    if results.kind == "final":
         _print_next(console, *OURSELVES, "export", "--final", "--run", run.parent)
     else:
-        _print_next(console, *OURSELVES, command, "--run", run)
+        _print_next(console, *OURSELVES, COMMANDS[results.kind], "--run", run)
 
 
 def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = None) -> None:
@@ -979,7 +977,7 @@ def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = N
 
     summary = summarise_status(results)
     told = told or {}
-    if "networks" in results.config:
+    if results.kind == "comparison":
         summary = _summarise_networks(results, summary)
     if as_json:
         print(json.dumps({**summary, **told}, allow_nan=False), flush=True)  # noqa: T201
@@ -1070,7 +1068,7 @@ def export(
     console = _console()
     if run is not None:
         results = _read(run)
-        if "networks" in results.config:
+        if results.kind == "comparison":
             raise InputError(
                 f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
             )

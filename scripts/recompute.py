@@ -27,6 +27,7 @@ from analysis.report.sections import build_blocks
 from analysis.stats.guessing import read_guessing
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class
+from nas.records.database import read_kind
 from nas.records.plan import read_plan
 from nas.records.safe_files import format_json, write_atomic
 
@@ -53,7 +54,7 @@ def recompute(folder: Path) -> dict[str, str]:
     held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = (folder / "report.md").read_text(encoding="utf-8") if (folder / "report.md").is_file() else ""
     run = rebuild_run(folder, held, report)
-    if "networks" in run.config:
+    if run.kind == "comparison":
         standings = rank_networks(run)
         learning = learn_lineup(run)
         summary: dict[str, Any] = {
@@ -93,7 +94,8 @@ def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
         groups = {group: _read_provenance(report, group) for group in GROUPS}
     settings, data = groups["setting"], groups["data"]
     path = re.search(r"--run (runs/\S+)", report)
-    is_lineup = "networks" in settings
+    kind = read_kind({"config": settings} if plan is None else {"config": settings, "plan": sha256})
+    is_lineup = kind == "comparison"
     return Run(
         path=Path(path[1]) if path else folder,
         candidates=table[list(columns)].astype(columns),
@@ -107,6 +109,7 @@ def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
         largest_class=_find_largest_class(settings, data),
         # A comparison asks for them; what it says of them is replaced by what it said.
         strengths=dict(enumerate(map(_make_strengths, table["sources"]))) if is_lineup else {},
+        kind=kind,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.data.csv_files import OpenTable, open_csv
-from nas.records.database import STUDY_NAME, read_attributes, reading, storage_url
+from nas.records.database import STUDY_NAME, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.plan import read_plan
 from nas.records.shown import defuse, quote, restore
 from nas.records.trial import RESTORE, check_numbers, check_trial
@@ -96,6 +96,7 @@ class Run:
             candidates without are absent.
         driver_deaths: number -> how often the driver died while the candidate was in training; those of none are
             absent.
+        kind: what the run was made for.
     """
 
     path: Path
@@ -111,6 +112,7 @@ class Run:
     largest_class: float | None = None
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
     driver_deaths: Mapping[int, int] = field(default_factory=dict)
+    kind: Kind = "search"
 
 
 def read_run(run: Path) -> Run:
@@ -144,6 +146,7 @@ def read_run(run: Path) -> Run:
         largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
         strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
         driver_deaths={trial.number: n for trial in trials if (n := _count_driver_deaths(trial)) > 0},
+        kind=read_kind(attributes),
     )
 
 

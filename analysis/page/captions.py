@@ -30,7 +30,7 @@ def describe_data(findings: Findings, view: View | None = None) -> str:
     if run.data.get("name"):
         n_train = run.data.get("n_train")
         parts.append(f"{run.data['name']}" + (f" ({n_train} training images)" if n_train else ""))
-    if run.config.get("epochs") and run.plan is None:
+    if run.config.get("epochs") and run.kind == "search":
         parts.append(f"{run.config['epochs']} epochs")
     if run.environment.get("device"):
         parts.append(str(run.environment["device"]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.data.results import Run
 from analysis.page.document import Block, Code, Link, Paragraph, Table
-from nas.records.database import storage_url
+from nas.records.database import COMMANDS, storage_url
 from nas.records.shown import quote
 
 
@@ -23,7 +23,7 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     yield Table(("", "name", "value"), tuple(rows))
     path = quote(run.path)
     storage = quote(storage_url(run.path / "study.db"))
-    command = "study" if run.plan is not None else "compare-networks" if "networks" in run.config else "search"
+    command = COMMANDS[run.kind]
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
     yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")
     again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"

@@ -17,6 +17,7 @@ from analysis.study.stratum import analyse_candidates
 from analysis.study.verdict import Verdict, summarise_verdicts
 from analysis.study.view import View, _summarise_view, _view
 from analysis.tradeoff.points import Tradeoff, measure_tradeoffs
+from nas.records.database import COMMANDS
 from nas.records.shown import quote
 from search_spaces.errors import NothingUsableError
 
@@ -75,22 +76,21 @@ def find(run: Run) -> Findings:
     places = {(one["layers"], one["regime"]): place for place, one in enumerate(planned)}
     strata = tuple(sorted(strata, key=lambda one: places.get((one.layers, one.regime), len(places))))
     views = tuple(_view(run, stratum, run_seed, len(strata) > 1) for stratum in strata)
-    if run.plan is None:
+    if run.kind == "search":
         views = tuple(sorted(views, key=lambda view: (view.stratum.layers, view.patterns["connections"].min())))
-    adherence = check_adherence(run) if run.plan else None
+    adherence = check_adherence(run) if run.kind == "study" else None
     verdict = summarise_verdicts([view.stratum for view in views])
-    tradeoffs = measure_tradeoffs(run.candidates, guessing) if run.plan is None else ()
+    tradeoffs = measure_tradeoffs(run.candidates, guessing) if run.kind == "search" else ()
     return Findings(run, status, verdict, views, adherence, tuple(fidelity), tradeoffs, measure_final(run))
 
 
 def _explain_nothing(run: Run, status: dict[str, Any]) -> str:
     reasons = run.candidates.loc[run.candidates["state"] == "failed", ["number", "error"]].head(3)
     told = "; ".join(f"trial {n}: {e}" for n, e in zip(reasons["number"], reasons["error"], strict=True))
-    command = "study" if run.plan else "search"
     return (
         f"no candidate of {run.path} is complete ({status['failed']} failed, {status['running']} running, "
         f"{status['pruned']} pruned), so there is nothing to report"
-        + (f"; first reasons: {told}" if told else f"; `{command} --run {quote(run.path)}` goes on with it")
+        + (f"; first reasons: {told}" if told else f"; `{COMMANDS[run.kind]} --run {quote(run.path)}` goes on with it")
     )
 
 

@@ -32,7 +32,7 @@ def write_report(run_dir: Path) -> list[Path]:
         NothingUsableError: no candidate is complete.
     """
     run = read_run(run_dir)
-    heading, blocks, summary = _describe_lineup(run) if "networks" in run.config else _describe_findings(run)
+    heading, blocks, summary = _describe_lineup(run) if run.kind == "comparison" else _describe_findings(run)
     pictures = [block for block in blocks if isinstance(block, Picture)]
     texts = {
         "index.html": format_html(heading, blocks),
@@ -41,7 +41,7 @@ def write_report(run_dir: Path) -> list[Path]:
         "summary.json": format_json(summary),
         **{picture.file: picture.svg for picture in pictures},
     }
-    if run.plan is not None and CHECKLIST.exists():
+    if run.kind == "study" and CHECKLIST.exists():
         texts["checklist.md"] = CHECKLIST.read_text(encoding="utf-8")
     files: dict[str, str | bytes] = {**texts}
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}

@@ -36,7 +36,7 @@ def build_strengths(findings: Findings, view: View) -> Iterator[Block]:
     yield _heat_maps(findings, view, strengths, measured)
     yield _arcs(view, strengths, measured.iloc[0])
     yield _trend_table(strengths)
-    yield Paragraph(_explain(strengths, is_planned=findings.run.plan is not None))
+    yield Paragraph(_explain(strengths, is_planned=findings.run.kind == "study"))
     yield Paragraph(
         "This is about weights alone. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
         "at no loss, and a weak one may matter. Batch normalisation scales each channel before it is weighed, which "

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from nas.records.safe_files import check_utf8
@@ -13,8 +13,32 @@ from nas.records.trial import HASH, RESTORE, hash_plain
 from search_spaces.errors import ConflictError, MachineError
 
 FINAL = "final"  # in a run directory: the chosen few, measured on the test images
-
 STUDY_NAME = "skipsearch"
+Kind = Literal["search", "study", "comparison", "final"]  # of a run
+COMMANDS: Mapping[Kind, str] = {  # that continue a run, by its kind
+    "search": "search",
+    "study": "study",
+    "comparison": "compare-networks",
+    "final": "export --final",
+}
+
+
+def read_kind(attributes: Mapping[str, Any]) -> Kind:
+    """Return the kind of a run by its study's attributes, which in runs of older versions only imply it.
+
+    >>> read_kind({"kind": "study"}), read_kind({"config": {"per_cell": 3}}), read_kind({})
+    ('study', 'study', 'search')
+    """
+    for kind in COMMANDS:
+        if attributes.get("kind") == kind:
+            return kind
+    config = attributes.get("config")
+    settings = config if isinstance(config, Mapping) else {}
+    if "networks" in settings:
+        return "comparison"
+    if "measured_on" in attributes:
+        return "final"
+    return "study" if "plan" in attributes or "per_cell" in settings else "search"
 
 
 def hash_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:

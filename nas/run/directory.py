@@ -140,6 +140,7 @@ def describe_run(
     """
     described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
     return {
+        "kind": config.kind,
         "asked": n_asked,
         "config": config.model_dump(mode="json"),
         "environment": describe_environment(config),

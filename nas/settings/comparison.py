@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator
 
 from nas.records.checked import Conflict
+from nas.records.database import Kind
 from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
 
 DENSE, LOG, LEARNED = "dense", "log", "learned"
@@ -27,7 +28,7 @@ class LineupConfig(SearchConfig):
         networks: what is trained.
     """
 
-    kind: ClassVar[str] = "comparison of networks"
+    kind: ClassVar[Kind] = "comparison"
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
 
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = NETWORKS

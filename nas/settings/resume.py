@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nas.records.checked import validate
-from nas.records.database import read_attributes
+from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
 from nas.records.shown import quote
 from nas.settings.search import RUNNING, SearchConfig
@@ -38,10 +38,13 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         given = run if name == "run" else flags.get(name)
         for path in given if isinstance(given, tuple) else [given]:
             check_utf8(str(path), f"--{name}")
-    record = _read_record(run)
+    attributes = _read_attributes(run)
+    record = attributes.get("config")
+    record = record if isinstance(record, dict) else {}
     held = _read_held(run) or {name: value for name, value in record.items() if value is not None}
     held, record = (mend_older(values) if values else {} for values in (held, record))
-    _check_kind(run, record or held, model)
+    if record or held:
+        _check_kind(run, attributes or {"config": held}, model)
     own = _validate_held(run, held, model, bool(record)) if held else None
     if own is not None:
         _check_edits(run, record, own)
@@ -99,8 +102,8 @@ def _refuse(run: Path, differences: list[str]) -> None:
         )
 
 
-def _read_record(run: Path) -> dict[str, Any]:
-    """The settings that the run's ledger holds, which count; empty where it holds none yet.
+def _read_attributes(run: Path) -> dict[str, Any]:
+    """Return the attributes of the run's study, whose settings count; empty where there is no ledger yet.
 
     Raises:
         InputError, ConflictError, MachineError: see settle_config.
@@ -108,8 +111,7 @@ def _read_record(run: Path) -> dict[str, Any]:
     if run.exists() and not run.is_dir():
         raise InputError(f"--run {run} is a file: give a folder, or a name that is free")
     if (run / "study.db").exists():
-        record = read_attributes(run / "study.db").get("config", {})
-        return dict(record) if isinstance(record, dict) else {}
+        return read_attributes(run / "study.db")
     _check_folder(run)
     return {}
 
@@ -210,23 +212,10 @@ def _check_folder(run: Path) -> None:
         )
 
 
-def command_of(config: Mapping[str, Any]) -> str:
-    """Return the command that goes on with a run of these settings."""
-    return COMMANDS[_kind_of(config)]
-
-
-COMMANDS = {"search": "search", "study": "study", "comparison of networks": "compare-networks"}  # by kind of run
-
-
-def _kind_of(held: Mapping[str, Any]) -> str:
-    """Of settings as any run of that kind writes them."""
-    return "comparison of networks" if "networks" in held else "study" if "per_cell" in held else "search"
-
-
-def _check_kind(run: Path, held: Mapping[str, Any], model: type[SearchConfig]) -> None:
-    """Refuse to go on with a run of another kind: each kind has settings of its own beside those of a search."""
-    kind = _kind_of(held)
-    if held and kind != model.kind:
+def _check_kind(run: Path, attributes: Mapping[str, Any], model: type[SearchConfig]) -> None:
+    """Refuse to continue a run of another kind; a final measurement has the settings of a search."""
+    kind = read_kind(attributes)
+    if kind != model.kind and (kind, model.kind) != ("final", "search"):
         raise ConflictError(
             f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {quote(run)}`, or another --run"
         )

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, validate
+from nas.records.database import Kind
 from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
 
@@ -72,7 +73,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         seed: of the search's own draws; a training's seed is another.
     """
 
-    kind: ClassVar[str] = "search"  # of run
+    kind: ClassVar[Kind] = "search"  # of run
     # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
     changeable: ClassVar[frozenset[str]] = RUNNING | {"trials", "seeds"}
 

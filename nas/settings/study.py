@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from nas.model.candidate import Epochs, Layers, TrainingConfig
 from nas.records.checked import Conflict, validate
+from nas.records.database import Kind
 from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
@@ -49,7 +50,7 @@ class StudyConfig(SearchConfig):
         check_patterns: size of that subset.
     """
 
-    kind: ClassVar[str] = "study"
+    kind: ClassVar[Kind] = "study"
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
 
     budget: str = "log"  # one: other depths are its strata

@@ -109,7 +109,7 @@ def run_final(
         sizes = {"n_train": n_train, "n_test": n_test}
         largest = share_of_largest(data.labels[data.test])
         attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
-        attributes |= {"plan": hash_plan(plan), "measured_on": "test"}
+        attributes |= {"plan": hash_plan(plan), "measured_on": "test", "kind": "final"}
         deepest = max(one.pattern.depth for one in chosen)
         ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, metric="test_accuracy")
         study = Study(_list_tasks(chosen, plan, config, data), ledger, listener, config.attempts)

@@ -139,7 +139,7 @@ def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tm
     refused = command_line("strengths", "--run", run, "--to", tmp_path / "mine")
     assert refused.returncode == 4
     assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
-    for command, said in (("search", "holds a comparison of networks"), ("export", "compares networks of several")):
+    for command, said in (("search", "holds a comparison, not a search"), ("export", "compares networks of several")):
         refused = command_line(command, "--run", run)
         assert refused.returncode in (2, 4)
         assert said in refused.stderr

@@ -18,7 +18,7 @@ import run_search as run_search_commands
 from analysis.data.averages import summarise_status
 from analysis.data.results import read_run
 from nas.data.readers import load_data
-from nas.records.database import STUDY_NAME
+from nas.records.database import STUDY_NAME, read_attributes, read_kind
 from nas.records.trial import HASH, check_trial
 from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
@@ -169,6 +169,28 @@ def test_a_run_without_hashes_is_read_and_gone_on_with(finished: Path, tmp_path:
     for trial in trials:
         check_trial(trial, run / "study.db")
     assert _tell(run)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"config": {"trials": 8}}, "search"),
+        ({"config": {"per_cell": 3}, "plan": "0f"}, "study"),
+        ({"config": {"trials": 8}, "plan": "0f", "measured_on": "test"}, "final"),
+        ({"config": {"networks": ["dense"]}}, "comparison"),
+        ({"config": "damaged"}, "search"),
+    ],
+)
+def test_a_runs_kind_is_recorded_and_that_of_an_older_run_follows_from_its_attributes(
+    attributes: dict[str, Any], kind: str
+) -> None:
+    assert read_kind(attributes) == kind
+    assert read_kind({**attributes, "kind": "study"}) == "study"
+    assert read_kind({**attributes, "kind": "unknown"}) == kind
+
+
+def test_a_new_run_records_its_kind(finished: Path) -> None:
+    assert read_attributes(finished / "study.db")["kind"] == read_run(finished).kind == "search"
 
 
 def _status(run: Path, capsys: pytest.CaptureFixture[str], as_json: bool = False) -> str:

@@ -204,7 +204,7 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
 OPEN_AND_DIE = """
 import os, signal, sys, time
 from pathlib import Path
-from nas.ledger import Ledger
+from nas.run.ledger import Ledger
 for number in range(25):
     path = Path(sys.argv[1]) / str(number) / "study.db"
     path.parent.mkdir()
