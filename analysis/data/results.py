@@ -88,7 +88,7 @@ class Run:
             validation_accuracy (0..1).
         asked: number of candidates asked for; None where the study does not say.
         config, environment, data: the study's attributes of these names; empty where it has none.
-        plan: of a study, as nas.plan lays it out; None for a search.
+        plan: of a study, as nas.studies.plan lays it out; None for a search.
         plan_sha256: of the plan that the trainings were entered by.
         tested_at: when its test images were first looked at, ISO 8601; None where they were not.
         largest_class: share of the validation images that belong to their largest class; None where it is not recorded.

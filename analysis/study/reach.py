@@ -22,7 +22,7 @@ class Reach:
 
     Args:
         low, high: its 1 % and 99 % quantiles.
-        bound: below which no pattern of the budget can be; see search_spaces.bounds.
+        bound: below which no pattern of the budget can be; see search_spaces.sampling.bounds.
         farthest: the largest mean BD at these in-degrees; None for a total budget.
         share: (high - low) / (farthest - bound), 0..1.
     """

@@ -59,7 +59,7 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
 
     Hashes come first, and no file is looked into while one is wrong. Then the template's claims; then the texts, which
     must be what is written for this template, model.py among them; then the networks: model.py, model.onnx and the
-    manifest's logits against what nas.network builds, with the weights in weights.pt or the initial ones.
+    manifest's logits against what nas.model.network builds, with the weights in weights.pt or the initial ones.
 
     Args:
         trust: the folder's author is trusted: model.pt2 is loaded and compared, which can run what it holds, and a

@@ -219,6 +219,6 @@ def test_one_pattern_under_two_budgets_is_two_rows(tmp_path: Path) -> None:
 
 def test_importing_results_leaves_the_heavy_libraries_alone() -> None:
     heavy = "('torch', 'ray', 'optuna', 'scipy.stats', 'sklearn', 'matplotlib')"
-    code = f"import sys, analysis.results; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, analysis.data.results; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

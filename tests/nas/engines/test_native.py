@@ -180,7 +180,7 @@ def test_what_goes_wrong_is_one_line_and_no_error(
 
 WITHOUT = """
 import torch
-from nas.layer_operation import run_layers, run_layers_in_torch
+from nas.engines.layer_operation import run_layers, run_layers_in_torch
 generator = torch.Generator().manual_seed(0)
 x = torch.randn(1, 3, 2, 5, 4, generator=generator)
 weights = [torch.randn(1, 2, n, 3, 3, generator=generator) for n in (2, 4)]

@@ -73,7 +73,7 @@ def test_an_error_leaves_all_as_it_was(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from nas.folders import replace_folder
+from nas.export.folders import replace_folder
 
 left = 0
 

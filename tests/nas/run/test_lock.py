@@ -110,7 +110,7 @@ def test_a_file_is_no_run_directory(inside: str, tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from nas.lock import lock_run
+from nas.run.lock import lock_run
 with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -202,7 +202,7 @@ def test_while_a_search_goes_on_nothing_is_chosen(searched: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from nas.lock import lock_run
+from nas.run.lock import lock_run
 with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

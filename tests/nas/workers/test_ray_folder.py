@@ -18,7 +18,7 @@ from search_spaces.errors import MachineError
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nas.ray_folder import own_ray_folder
+from nas.workers.ray_folder import own_ray_folder
 with own_ray_folder(Path(sys.argv[1])) as folder:
     (folder / "ray/session_1/sockets").mkdir(parents=True)
     (folder / "ray/session_1/logs.txt").write_text("left")
