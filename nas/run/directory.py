@@ -18,6 +18,7 @@ from nas.records.environment import describe_versions
 from nas.records.safe_files import sweep_temporaries, write_atomic
 from nas.run.ledger import SCHEMA, Ledger
 from nas.run.lock import lock_run
+from nas.run.source import LedgerSource
 from nas.settings.machine import measure_memory
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
@@ -147,6 +148,13 @@ def describe_run(
         "data": {**described, **sizes, "sha256": data.sha256},
         "largest_class": largest_class,
     }
+
+
+def train_all(ledger: Ledger, source: LedgerSource, trainer: Trainer, check_stop: StopFlag) -> None:
+    """Write what a run was asked for, report what is finished, and train the rest; for errors see execute."""
+    accept(ledger, trainer.config)
+    source.report_start()
+    execute(source, trainer, check_stop, source.n_asked - source.n_finished)
 
 
 def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int) -> None:

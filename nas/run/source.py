@@ -119,6 +119,10 @@ class LedgerSource:
     def _measured(self, task: Task, outcome: Outcome) -> None:
         """A task has paused, with a measurement, or has ended, with or without one."""
 
+    def report_start(self) -> None:
+        """Tell the listener how many candidates are finished before any is trained."""
+        self._listener(None, None, self.n_finished, self.n_asked)
+
     def ask(self) -> Job | None:
         """See executors.Source."""
         new = None if self._again else self._next_task()

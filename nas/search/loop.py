@@ -7,7 +7,7 @@ from pathlib import Path
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate
 from nas.model.cost import Cost, predict_cost
-from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Entry, Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
@@ -173,6 +173,4 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, n_asked)
         search = Search(config, data, ledger, listener)
-        accept(ledger, config)
-        listener(None, None, search.n_finished, search.n_asked)
-        execute(search, Trainer(data, config, run.resolve()), check_stop, search.n_asked - search.n_finished)
+        train_all(ledger, search, Trainer(data, config, run.resolve()), check_stop)

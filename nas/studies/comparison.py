@@ -8,7 +8,7 @@ from pathlib import Path
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
-from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.settings.comparison import DENSE, LEARNED, LOG, LineupConfig
@@ -193,6 +193,4 @@ def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, len(config.networks) * config.seeds)
         lineup = Lineup(config, data, ledger, listener)
-        accept(ledger, config)
-        listener(None, None, lineup.n_finished, lineup.n_asked)
-        execute(lineup, Trainer(data, config, run.resolve()), check_stop, lineup.n_asked - lineup.n_finished)
+        train_all(ledger, lineup, Trainer(data, config, run.resolve()), check_stop)

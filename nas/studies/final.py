@@ -15,7 +15,7 @@ from nas.model.candidate import Candidate, TrainingConfig
 from nas.records.checked import validate
 from nas.records.database import FINAL
 from nas.records.plan import SCHEMA, VERSION, hash_plan, read_plan, write_plan
-from nas.run.directory import RENEWED, accept, announce, describe_run, execute, hold_run
+from nas.run.directory import RENEWED, announce, describe_run, hold_run, train_all
 from nas.run.ledger import Ledger, check_data, record_test
 from nas.run.lock import lock_run
 from nas.run.source import Listener, Task
@@ -117,10 +117,7 @@ def run_final(
         record_test(run, looked)
         if held is None:
             write_plan(folder, plan)
-        accept(ledger, config)
-        listener(None, None, study.n_finished, study.n_asked)
-        n_left = study.n_asked - study.n_finished
-        execute(study, Trainer(data, config, folder.resolve(), is_final=True), check_stop, n_left)
+        train_all(ledger, study, Trainer(data, config, folder.resolve(), is_final=True), check_stop)
 
 
 def _lay_out(chosen: Sequence[Chosen], config: SearchConfig, changes: Mapping[str, Any]) -> dict[str, Any]:

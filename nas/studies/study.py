@@ -10,7 +10,7 @@ from typing import Any
 from nas.model.cost import Cost, predict_cost
 from nas.records.database import read_attributes
 from nas.records.plan import hash_plan, read_plan, write_plan
-from nas.run.directory import accept, execute, hold_run, open_ledger, prepare_data
+from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.settings.study import StudyConfig
@@ -92,9 +92,7 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         study = Study(tasks, ledger, listener, config.attempts)
         if held is None:
             write_plan(run, plan)
-        accept(ledger, config)
-        listener(None, None, study.n_finished, study.n_asked)
-        execute(study, Trainer(data, config, run.resolve()), check_stop, study.n_asked - study.n_finished)
+        train_all(ledger, study, Trainer(data, config, run.resolve()), check_stop)
 
 
 def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
