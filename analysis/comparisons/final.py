@@ -6,6 +6,7 @@ from analysis.comparisons.accuracy import Final, FinalAccuracy
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import NONE, capitalise, format_interval, format_signed
 from analysis.stats.guessing import describe_guessing, explain_unlearned
+from analysis.stats.intervals import share_error
 
 
 def build_final(final: Final) -> Iterator[Block]:
@@ -58,4 +59,4 @@ def _sampling_error(final: Final) -> float | None:
     if not final.n_test:
         return None
     share = sum(one.test_accuracy for one in final.rows) / len(final.rows)
-    return float(100 * (share * (1 - share) / final.n_test) ** 0.5)
+    return 100 * share_error(share, final.n_test)

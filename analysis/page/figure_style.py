@@ -19,7 +19,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from analysis.page.wording import format_with_error
-from analysis.stats.intervals import Range, clip
+from analysis.stats.intervals import Range, clip, seed_error
 
 SVG_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "skipsearch",  # fixed ids
@@ -114,7 +114,7 @@ def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
         deviation: the column of its standard deviation between seeds.
     """
     name = row["key"][:12] if pd.isna(row["template"]) else row["template"]
-    error = row[deviation] / row["n_seeds"] ** 0.5
+    error = seed_error(row, deviation)
     seeds = f"{row['n_seeds']} seed{'' if row['n_seeds'] == 1 else 's'}"
     value = format_with_error(row[outcome], None if pd.isna(error) else error, 4)
     strategy = "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.stats.intervals import seed_error
+
 NONE = "-"
 MEASURES = {
     "mean_bd": "mean BD",
@@ -119,7 +121,7 @@ def format_p(p_value: float | None, digits: int = 3) -> str:
 
 def format_percent(row: "pd.Series[Any]", column: str) -> str:
     """A mean share over seeds in per cent, with its standard error where there are several."""
-    return format_with_error(100 * row[column], 100 * row[f"{column}_sd"] / row["n_seeds"] ** 0.5, 2)
+    return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 2)
 
 
 def format_with_error(value: float, error: float | None, digits: int) -> str:

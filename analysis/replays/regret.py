@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import fdtrc
 
-from analysis.data.protocol import ALPHA, CONFIDENCE
+from analysis.data.protocol import ALPHA
 from analysis.page.wording import format_interval, format_signed
 from analysis.replays.searches import Searches, judge_picks
+from analysis.stats.intervals import TAILS, percentile_interval
 from analysis.stats.reliability import Reliability
-from analysis.stats.resampling import Vector, interval
+from analysis.stats.resampling import Vector
 from search_spaces.seeds import derive_generator
 
 RANDOM = "random"
@@ -119,23 +120,21 @@ def measure_regret(searches: Searches, reliability: Reliability, run_seed: int =
 
 def _describe(name: str, draws: Vector) -> dict[str, Vector]:
     """A curve and its interval from draws, shape (1 + N_RESAMPLES, patterns proposed)."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(draws[1:], [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(draws[1:], TAILS, axis=0)
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
 
 
 def _compare(name: str, regret: Vector, of_random: Vector, n_visible: int) -> Comparison:
     """By draws of both regrets, shape (1 + N_RESAMPLES, patterns proposed)."""
     difference = (regret - of_random).mean(axis=1)
-    low, high, _ = interval(difference[1:])
+    low, high = percentile_interval(difference[1:])
     is_better, is_worse = high is not None and high < 0, low is not None and low > 0
     verdict = BETTER if is_better else WORSE if is_worse else NOT_TOLD_APART
     if not is_better:
         return Comparison(name, float(difference[0]), low, high, verdict)
     is_down = regret <= of_random[:, -1:]
     first = np.where(is_down.any(axis=1), 1.0 + is_down.argmax(axis=1), np.inf) * n_visible
-    tail = (1 - CONFIDENCE) / 2
-    ends = np.quantile(first[1:], [tail, 1 - tail], method="inverted_cdf")  # no mean of a number and infinity
+    ends = np.quantile(first[1:], TAILS, method="inverted_cdf")  # no mean of a number and infinity
     match, match_low, match_high = (int(count) if np.isfinite(count) else None for count in (first[0], *ends))
     return Comparison(name, float(difference[0]), low, high, verdict, match, match_low, match_high)
 

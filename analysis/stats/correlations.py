@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.data.protocol import N_RESAMPLES
-from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, interval, permute, share_as_far
+from analysis.stats.intervals import percentile_interval
+from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, permute, share_as_far
 
 Method = Literal["spearman", "kendall"]
 METHODS: tuple[Method, Method] = ("spearman", "kendall")
@@ -32,6 +33,11 @@ class Estimate:
     high: float | None
     p_value: float | None
     n_degenerate: int
+
+    @classmethod
+    def from_resamples(cls, value: float, resampled: Vector, p_value: float | None) -> Self:
+        """Return an estimate whose interval comes from its resamples, shape (n,); nan where one is not defined."""
+        return cls(value, *percentile_interval(resampled), p_value, int((~np.isfinite(resampled)).sum()))
 
 
 UNDEFINED = Estimate(None, None, None, None, 0)
@@ -212,7 +218,7 @@ def correlate(
     resampled = bootstrap(statistic, cells, generator)  # (resamples, 2 * tested)
     p_values = _test_all({name: measures[name] for name in tested}, y, bands, generator)
     for column, key in enumerate((name, method) for name in tested for method in METHODS):
-        found[key] = Estimate(float(values[column]), *_with_p(interval(resampled[:, column]), p_values[key]))
+        found[key] = Estimate.from_resamples(float(values[column]), resampled[:, column], p_values[key])
     return found
 
 
@@ -228,12 +234,12 @@ def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, gene
         return UNDEFINED
     ones = np.ones((1, len(x)))
     value = float(pooled_spearman(x, y, groups, ones)[0])
-    bounds = interval(bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator))
+    resampled = bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator)
     ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
     chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
     sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
     permuted = np.concatenate([ranks_y[permute(groups, size, generator)] @ ranks_x for size in sizes])
-    return Estimate(value, *_with_p(bounds, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0)))
+    return Estimate.from_resamples(value, resampled, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0))
 
 
 def adjust_holm(p_values: list[float | None]) -> list[float | None]:
@@ -249,13 +255,6 @@ def adjust_holm(p_values: list[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, p * (len(ordered) - rank)))
         adjusted[position] = largest
     return adjusted
-
-
-def _with_p(
-    bounds: tuple[float | None, float | None, int], p_value: float
-) -> tuple[float | None, float | None, float, int]:
-    low, high, n_degenerate = bounds
-    return low, high, p_value, n_degenerate
 
 
 def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, weights: Vector) -> list[Vector]:

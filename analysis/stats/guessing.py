@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.data.protocol import CONFIDENCE
 from analysis.data.results import STRATUM, Run
-from analysis.stats.intervals import SHARE, clip
+from analysis.stats.intervals import SHARE, clip, share_error
 
 ACCURACY = "validation_accuracy"
 
@@ -108,7 +108,7 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
 
 def _half_width(share: float, n_images: int) -> float:
     """Half of the normal interval of a share of this many images."""
-    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(share * (1 - share) / n_images)
+    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * share_error(share, n_images)
 
 
 def list_unlearned(run: Run, images: str = "validation images") -> list[str]:

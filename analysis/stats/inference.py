@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, N_RESAMPLES, OUTCOMES, TESTS
-from analysis.stats.correlations import Estimate, adjust_holm, weighted_partial, weighted_ranks
+from analysis.stats.correlations import UNDEFINED, Estimate, adjust_holm, weighted_partial, weighted_ranks
 from analysis.stats.resampling import (
     Groups,
     Vector,
@@ -15,7 +15,6 @@ from analysis.stats.resampling import (
     centre_inside,
     design_bands,
     design_cells,
-    interval,
     permute,
     share_as_large,
 )
@@ -243,10 +242,9 @@ def _estimate_partial(
 ) -> Estimate:
     value = _finite(weighted_partial(x, y, span, np.ones((1, len(y))))[0])
     if value is None:
-        return Estimate(None, None, None, None, 0)
+        return UNDEFINED
     resampled = bootstrap(lambda weights: weighted_partial(x, y, span, weights), cells, generator)
-    low, high, n_degenerate = interval(resampled)
-    return Estimate(value, low, high, p_value, n_degenerate)
+    return Estimate.from_resamples(value, resampled, p_value)
 
 
 def _finite(value: float) -> float | None:

@@ -1,6 +1,7 @@
-"""means -> Student's t intervals that stay inside the range where the mean can lie."""
+"""Intervals of means and of resampled values, and standard errors."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ UNBOUNDED: Range = (-math.inf, math.inf)
 SHARE: Range = (0.0, 1.0)  # an accuracy
 SHARES_APART: Range = (-1.0, 1.0)  # one accuracy less another
 RANGES: dict[str, Range] = {"validation_accuracy": SHARE, "validation_loss": (0.0, math.inf)}
+TAILS = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)  # quantiles at which a percentile interval ends
 
 
 def student_interval(
@@ -21,7 +23,7 @@ def student_interval(
 ) -> tuple[float | None, float | None]:
     """Return the CONFIDENCE interval of a mean by Student's t, cut off where the mean cannot lie.
 
-    What is cut off cannot hold the true mean, so the interval covers it as often as before.
+    What is cut off cannot contain the true mean, so the interval covers it as often as before.
 
     Args:
         values: shape (n,).
@@ -43,9 +45,48 @@ def student_interval(
     # Equal outcomes may differ by 1e-17 after averaging or subtracting.
     if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(abs(values).max())):
         return None, None
-    half = widen * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = widen * student_quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
     middle = float(values.mean()) if centre is None else centre
     return clip(middle - half, bounds), clip(middle + half, bounds)
+
+
+def student_quantile(freedom: int) -> float:
+    """Return how many standard errors a CONFIDENCE interval reaches to each side, at these degrees of freedom.
+
+    >>> round(student_quantile(3), 3)
+    3.182
+    """
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def percentile_interval(resampled: Vector) -> tuple[float | None, float | None]:
+    """Return the CONFIDENCE interval of resampled values, those that are not finite left out; None without any.
+
+    >>> percentile_interval(np.array([np.nan, 1.0, 1.0]))
+    (1.0, 1.0)
+    """
+    usable = resampled[np.isfinite(resampled)]
+    low, high = np.quantile(usable, TAILS).tolist() if len(usable) else (None, None)
+    return low, high
+
+
+def share_error(share: float, n: int) -> float:
+    """Return the standard error of a share counted on n independent cases.
+
+    >>> share_error(0.5, 100)
+    0.05
+    """
+    return math.sqrt(share * (1 - share) / n)
+
+
+def seed_error(patterns: "pd.DataFrame | pd.Series[Any]", deviation: str) -> Any:
+    """Return the standard error of a mean over seeds, NaN for one seed.
+
+    Args:
+        patterns: rows of average_patterns, or one of them, which gives one number.
+        deviation: column of the standard deviation between seeds.
+    """
+    return patterns[deviation] / patterns["n_seeds"] ** 0.5
 
 
 def clip(value: float, bounds: Range) -> float:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaln  # scipy.stats would take half a second to import
 
 from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, TOP_LEAST, TOP_SHARE
-from analysis.stats.correlations import Estimate, weighted_spearman
+from analysis.stats.correlations import UNDEFINED, Estimate, weighted_spearman
 from analysis.stats.inference import choose_outcome, outcome_of
-from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, interval
+from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells
 
 PENALTIES = np.logspace(-3, 3, 13)
 
@@ -152,8 +152,6 @@ def _estimate(predicted: Vector, y: Vector, cells: Groups, generator: np.random.
     predicted = predicted.round(12)
     value = float(weighted_spearman(predicted, y, np.ones((1, len(y))))[0])
     if not np.isfinite(value):
-        return Estimate(None, None, None, None, 0)
-    low, high, n_degenerate = interval(
-        bootstrap(lambda weights: weighted_spearman(predicted, y, weights), cells, generator)
-    )
-    return Estimate(value, low, high, None, n_degenerate)
+        return UNDEFINED
+    resampled = bootstrap(lambda weights: weighted_spearman(predicted, y, weights), cells, generator)
+    return Estimate.from_resamples(value, resampled, None)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.data.protocol import CONFIDENCE, MAX_BANDS, MIN_BAND, N_RESAMPLES
+from analysis.data.protocol import MAX_BANDS, MIN_BAND, N_RESAMPLES
 
 Vector = NDArray[np.float64]
 Groups = NDArray[np.int64]  # (n,): a group's number for each row
@@ -106,14 +106,6 @@ def bootstrap(statistic: Callable[[Vector], Vector], groups: Groups, generator: 
     drawn = (draw_weights(groups, size, generator) for size in sizes)
     slices = (weights[begin : begin + rows] for weights in drawn for begin in range(0, len(weights), rows))
     return np.concatenate([statistic(weights) for weights in slices])
-
-
-def interval(resampled: Vector) -> tuple[float | None, float | None, int]:
-    """Percentile interval of resampled values, CONFIDENCE, and how many were not defined."""
-    usable = resampled[np.isfinite(resampled)]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(usable, [tail, 1 - tail]).tolist() if len(usable) else (None, None)
-    return low, high, len(resampled) - len(usable)
 
 
 def permute(groups: Groups, n_draws: int, generator: np.random.Generator) -> NDArray[np.int64]:

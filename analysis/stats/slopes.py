@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
-from analysis.data.protocol import CONFIDENCE, MIN_BAND, OUTCOMES
+from analysis.data.protocol import MIN_BAND, OUTCOMES
 from analysis.stats.inference import outcome_of
+from analysis.stats.intervals import student_quantile
 from analysis.stats.resampling import Groups, Vector, design_bands
 
 UNITS = {"validation_accuracy": (100.0, "points"), "validation_loss": (1.0, "nats")}
@@ -143,5 +143,5 @@ def _fit(x: Vector, y: Vector, bands: Groups) -> tuple[float, float, float] | No
     slope = float(within @ y_within) / scatter
     left_out = (y_within - slope * within) / (1 - leverage)
     error = float(np.sqrt((within * left_out) @ (within * left_out))) / scatter
-    half = error * float(stdtrit(len(x) - levels.shape[1] - 1, (1 + CONFIDENCE) / 2))
+    half = error * student_quantile(len(x) - levels.shape[1] - 1)
     return slope, slope - half, slope + half

@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit  # scipy.stats would take half a second to import
+from scipy.special import ndtri  # scipy.stats would take half a second to import
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import CONFIDENCE, MIN_PATTERNS, SAMPLED
 from analysis.data.results import STRATUM, parse_sources
 from analysis.data.results import Strengths as Recorded
-from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, draw_weights, interval
+from analysis.stats.intervals import percentile_interval, student_quantile
+from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, draw_weights
 from search_spaces.distance import detours
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.strongest import average_relative
@@ -212,12 +213,11 @@ def _judge(sums: Vector, trend: tuple[str, str | None], value: float, resampled:
     place = PLACES[trend[0]]
     n_patterns = int(np.isfinite(_correlate(sums.sum(axis=1), trend)).sum())
     n_layers = int((sums[:, :, STRENGTH, STRENGTH] * sums[:, :, place, place] > 0).any(axis=0).sum())
-    low, high, _ = interval(resampled)
+    low, high = percentile_interval(resampled)
     if n_patterns < MIN_PATTERNS or n_layers < MIN_LAYERS or low is None or high is None:
         low = high = None
     else:
-        tail = (1 + CONFIDENCE) / 2
-        wider = float(stdtrit(min(n_patterns, n_layers) - 1, tail) / ndtri(tail))
+        wider = float(student_quantile(min(n_patterns, n_layers) - 1) / ndtri((1 + CONFIDENCE) / 2))
         low, high = (min(max(value + wider * (end - value), -1.0), 1.0) for end in (low, high))
     return Trend(
         *trend,

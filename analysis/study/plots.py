@@ -29,7 +29,7 @@ from analysis.page.figure_style import (
     new_figure,
     style_axes,
 )
-from analysis.stats.intervals import RANGES
+from analysis.stats.intervals import RANGES, seed_error
 
 # strategy -> marker, size in points, word in the legend; in drawing order, the few over the many
 SHAPES = {
@@ -164,7 +164,7 @@ def _span_norm(rows: pd.DataFrame) -> Normalize:
 def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize, numbers: Iterator[int]) -> None:
     """One artist a pattern, for each carries its own text; `numbers` keep their ids apart in one figure."""
     deviation = f"{outcome}_centred_sd"  # the marks have each seed's own mean taken out
-    errors = (rows[deviation] / rows["n_seeds"] ** 0.5).fillna(0.0)
+    errors = seed_error(rows, deviation).fillna(0.0)
     x, y = floats(rows["mean_bd"]), floats(rows[outcome])
     draw_errors(axes, x, y, floats(errors), FAINT, RANGES[outcome])
     for _, row in rows.iterrows():

@@ -26,7 +26,7 @@ from analysis.page.figure_style import (
     style_axes,
     wrap_text,
 )
-from analysis.stats.intervals import RANGES
+from analysis.stats.intervals import RANGES, seed_error
 
 MAX_LINES = 120  # more of them are a smear, and a large file
 MAX_TOLD = 300  # patterns without a name that carry their text: more hide one another, and each takes a millisecond
@@ -116,7 +116,7 @@ def _draw_patterns(
     single = candidates.dropna(subset=[outcome])
     axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
     rows = patterns.dropna(subset=[outcome])
-    errors = (rows[f"{outcome}_sd"] / rows["n_seeds"] ** 0.5).fillna(0.0)
+    errors = seed_error(rows, f"{outcome}_sd").fillna(0.0)
     draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED, RANGES[outcome])
     is_told = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TOLD)
     if not is_told.all():

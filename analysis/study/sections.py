@@ -20,6 +20,7 @@ from analysis.page.wording import (
     name_pattern,
 )
 from analysis.report.findings import Findings
+from analysis.stats.intervals import seed_error
 from analysis.study.reach import Reach
 from analysis.study.tables import build_statistics
 from analysis.study.view import N_BEST, View
@@ -225,7 +226,7 @@ def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
         f"{row['span']:.2f}",
         str(row["n_seeds"]),
         format_percent(row, "validation_accuracy"),
-        format_with_error(row["validation_loss"], row["validation_loss_sd"] / row["n_seeds"] ** 0.5, 3),
+        format_with_error(row["validation_loss"], seed_error(row, "validation_loss_sd"), 3),
     )
 
 

@@ -20,7 +20,6 @@ from analysis.stats.inference import permute_wald
 from analysis.stats.resampling import (
     bootstrap,
     draw_weights,
-    interval,
     number_groups,
     permute,
     pool_single,
@@ -185,7 +184,8 @@ def test_bootstrap_in_chunks_has_all_resamples(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("analysis.stats.resampling.MAX_CHUNK", 70)
     resampled = bootstrap(lambda weights: weights.sum(axis=1), np.zeros(10, dtype=np.int64), np.random.default_rng(0))
     assert resampled == pytest.approx(np.full(2000, 10.0))
-    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0, 1)
+    estimate = Estimate.from_resamples(2.0, np.array([np.nan, 1.0, 1.0]), None)
+    assert estimate == Estimate(2.0, 1.0, 1.0, None, 1)
 
 
 def test_permutations_stay_inside_groups_and_reach_every_order() -> None:
