@@ -1,11 +1,11 @@
-"""What all figures share: colours, sizes, words, and labels that keep out of each other's way."""
+"""What all figures share: colours, sizes, words, and labels that do not overlap."""
 
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
@@ -27,7 +27,7 @@ SVG_STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; grey for all that is not singled out.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; grey for all that is not singled out.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("s", "D", "^", "v", "P", "X")
 INK, GREY, MUTED, FAINT, GRID = "#22262b", "#646b75", "#868d97", "#b9bec6", "#e6e8eb"
@@ -39,10 +39,23 @@ LABELS = {
     "train_loss": "training loss (nats)",
 }
 DISTANCE = "mean backprop distance (hops)"
+Offset = tuple[float, float]  # from a mark to its name, in points
+OFFSETS: tuple[Offset, ...] = tuple(  # the nearest first
+    (side, height) for height in (0, 10, -10, 20, -20, 32, -32, 44, -44) for side in (8, -8)
+)
+
+
+class Label(NamedTuple):
+    """A name to be written next to its mark: x and y in data units."""
+
+    name: str
+    x: float
+    y: float
+    colour: str
 
 
 def choose_styles(templates: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a marker for each template name, the same in every figure; both repeat only after 30 names.
+    """Return a colour and a marker for each template name, the same in every figure; pairs repeat after 30 names.
 
     >>> choose_styles(["log", "dense", "log"])
     {'dense': ('#d55e00', 's'), 'log': ('#0072b2', 'D')}
@@ -53,14 +66,14 @@ def choose_styles(templates: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure, WIDTH inches wide and `height` inches high."""
+    """Return an empty figure, WIDTH inches wide and `height` inches high."""
     figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # measures text, which placing labels needs
+    FigureCanvasAgg(figure)  # to measure text, which placing labels needs
     return figure
 
 
 def style_axes(axes: Axes) -> None:
-    """Faint grid, two spines, small ticks."""
+    """Give axes a faint grid, two spines and small ticks."""
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9, length=3)
@@ -70,19 +83,19 @@ def style_axes(axes: Axes) -> None:
 
 
 def add_caption(figure: Figure, caption: str) -> None:
-    """Lines at the foot; nothing for an empty text."""
+    """Write a caption at the foot of a figure; an empty one takes no room."""
     if caption:
         lines = wrap_text(caption, CAPTION_WIDTH, 4)
         figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
 def lay_out(figure: Figure) -> None:
-    """Give every axes its final place, so that labels put afterwards know how much room there is."""
+    """Give all axes their final place, so that labels added afterwards know how much room there is."""
     figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
 
 
 def clean_text(text: str) -> str:
-    r"""Text that is shown as it stands: no control characters, which XML forbids, and no formulas between dollars.
+    r"""Return a text without control characters, which XML forbids, and with its dollars escaped.
 
     >>> clean_text("a\x00 $b$")
     'a \\$b\\$'
@@ -91,7 +104,7 @@ def clean_text(text: str) -> str:
 
 
 def wrap_text(text: str, width: int = NAME_WIDTH, max_lines: int = 1) -> list[str]:
-    r"""Clean lines of a text that may be of any length; each is cleaned by itself, for a cut between \ and $ undoes it.
+    r"""Return the clean lines of a text of any length; a cut between \ and $ would undo cleaning before wrapping.
 
     >>> wrap_text("too long for so little room", 15)
     ['too long ...']
@@ -100,18 +113,18 @@ def wrap_text(text: str, width: int = NAME_WIDTH, max_lines: int = 1) -> list[st
 
 
 def name_mark(artist: Artist, name: str, text: str) -> None:
-    """Give a mark the text that an SVG shows under the pointer; `name` is its id, unique in the figure."""
+    """Give a mark the text that an SVG shows under the pointer, and an id that is unique in the figure."""
     artist.set_gid(f"mark-{name}")
     artist.set_label("".join(character for character in text[:400] if character.isprintable()))
 
 
 def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
-    """What the pointer shows on a pattern.
+    """Return what the pointer shows on a pattern.
 
     Args:
-        row: one of average_patterns.
-        outcome: its column drawn; an accuracy is a share of 1.
-        deviation: the column of its standard deviation between seeds.
+        row: one row of average_patterns.
+        outcome: column that is drawn; an accuracy is a share of 1.
+        deviation: column of the standard deviation between seeds.
     """
     name = row["key"][:12] if pd.isna(row["template"]) else row["template"]
     error = seed_error(row, deviation)
@@ -124,7 +137,7 @@ def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
 def draw_errors(
     axes: Axes, x: Sequence[float], y: Sequence[float], errors: Sequence[float], colour: str, bounds: Range
 ) -> None:
-    """Draw vertical bars of y +- error, as one line with gaps: a fifth of the SVG that a line each would take.
+    """Draw vertical bars of y +- error as one line with gaps, which takes a fifth of the SVG of separate lines.
 
     Args:
         bounds: least and greatest possible y, where bars end.
@@ -137,72 +150,61 @@ def draw_errors(
     axes.plot([place for place, _ in bars for _ in range(3)], heights, color=colour, linewidth=0.8, zorder=2)
 
 
-def label_places(
-    axes: Axes, labels: Sequence[tuple[str, float, float, str]], marks: Sequence[tuple[float, float]] = ()
-) -> None:
-    """Name marks beside themselves, where no other name or named mark is covered, and few other marks.
+def label_places(axes: Axes, labels: Sequence[Label], marks: Sequence[tuple[float, float]] = ()) -> None:
+    """Write names next to their marks where they cover no other name or named mark, and few other marks.
 
     Args:
-        axes: laid out.
-        labels: name, x, y in data units, and colour of each.
+        axes: axes after lay_out.
+        labels: names to write.
         marks: x, y of all marks drawn.
     """
     pixels = axes.transData.transform(np.reshape(marks, (-1, 2)))
-    own_boxes = [
-        Bbox.from_bounds(px - 6, py - 6, 12, 12) for px, py in (axes.transData.transform(o[1:3]) for o in labels)
-    ]
+    places = axes.transData.transform(np.reshape([(label.x, label.y) for label in labels], (-1, 2)))
+    own_boxes = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
     taken = list(own_boxes)
-    for (name, x, y, colour), own in zip(labels, own_boxes, strict=True):
-        found: list[tuple[float, tuple[float, float], str, Bbox]] = []
-        for order, (offset, align) in enumerate(_offsets()):
-            box = _measure(_annotate(axes, name, (x, y), offset, align, colour))
+    for label, own in zip(labels, own_boxes, strict=True):
+        choices: list[tuple[float, Offset, Bbox]] = []
+        for order, offset in enumerate(OFFSETS):
+            box = _measure(_annotate(axes, label, offset))
             inside = axes.bbox.y0 <= box.y0 and axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             if inside and not any(box.overlaps(other) for other in taken if other is not own):
                 low, high = box.padded(3).get_points()
                 n_covered = int(((low <= pixels) & (pixels <= high)).all(axis=1).sum())
-                found.append((n_covered + order / 3, offset, align, box))  # three steps away weigh as much as a mark
-        # Too crowded everywhere: an overlapping name is still better than a mark without one.
-        _, offset, align, box = min(found, key=lambda one: one[0], default=(0.0, (8.0, 0.0), "left", own))
-        _annotate(axes, name, (x, y), offset, align, colour)
+                choices.append((n_covered + order / 3, offset, box))  # three steps away weigh as much as a mark
+        # Where all places are crowded, an overlapping name is still better than a mark without one.
+        _, offset, box = min(choices, key=lambda choice: choice[0], default=(0.0, OFFSETS[0], own))
+        _annotate(axes, label, offset)
         taken.append(box)
 
 
 def _measure(text: Annotation) -> Bbox:
-    """The box of the words alone, without the line that leads to them; the text is taken away again."""
+    """Return the box of the words, without the line that leads to them, and remove the text."""
     text.get_window_extent()  # gives the text its place
     box = Text.get_window_extent(text)
     text.remove()
     return box
 
 
-def _annotate(
-    axes: Axes, name: str, place: tuple[float, float], offset: tuple[float, float], align: str, colour: str
-) -> Annotation:
-    leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6} if abs(offset[1]) > 14 else None
+def _annotate(axes: Axes, label: Label, offset: Offset) -> Annotation:
+    leader = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6} if abs(offset[1]) > 14 else None
     # A box rather than an outline around the letters, which would turn the SVG's text into shapes.
     ground = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "boxstyle": "round,pad=0.08"}
     return axes.annotate(
-        "".join(wrap_text(name)), place, xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9,
-        color=colour, bbox=ground, zorder=5, arrowprops=leader,
+        "".join(wrap_text(label.name)), (label.x, label.y), xytext=offset, textcoords="offset points",
+        ha="left" if offset[0] > 0 else "right", va="center", fontsize=9, color=label.colour, bbox=ground, zorder=5,
+        arrowprops=leader,
     )  # fmt: skip
 
 
-def _offsets() -> Iterator[tuple[tuple[float, float], str]]:
-    """Offsets from a mark in points, the nearest first, with the text's alignment."""
-    for dy in (0, 10, -10, 20, -20, 32, -32, 44, -44):
-        yield (8, dy), "left"
-        yield (-8, dy), "right"
-
-
 def floats(column: "pd.Series[float]") -> list[float]:
-    """A column as plain numbers, missing ones as NaN."""
+    """Return a column as plain numbers, with NaN for missing ones."""
     return column.astype("float64").tolist()
 
 
 def draw_svg(figure: Figure) -> str:
-    """The figure as an SVG document; the same figure gives the same text.
+    """Return a figure as an SVG document; the same figure gives the same text.
 
-    Every mark named by name_mark holds its text as a <title>, which browsers show under the pointer.
+    Every mark named by name_mark contains its text as a <title>, which browsers show under the pointer.
     """
     stream = io.StringIO()
     with mpl.rc_context(SVG_STYLE):
@@ -214,13 +216,13 @@ def draw_svg(figure: Figure) -> str:
 
 
 def draw_png(figure: Figure) -> bytes:
-    """The figure as a PNG of 144 dots an inch; the same figure gives the same bytes."""
+    """Return a figure as a PNG of 144 dots an inch; the same figure gives the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=144, metadata={"Software": None})
     return stream.getvalue()
 
 
 def name_marks(figure: Figure) -> dict[str, str]:
-    """Id -> text of every mark that name_mark was given."""
+    """Return the text of every mark that was named, by its id."""
     artists = figure.findobj(lambda artist: (artist.get_gid() or "").startswith("mark-"))
     return {str(artist.get_gid()): str(artist.get_label()) for artist in artists}

@@ -1,24 +1,24 @@
-"""an SVG document -> an element inside an HTML page, where many may stand side by side."""
+"""An SVG document as an element of an HTML page, where many stand side by side."""
 
 import re
 import xml.etree.ElementTree as ET
 
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
-LABELLED = ("aria-labelledby", "aria-describedby")  # hold ids, apart by spaces
-DROPPED = {"metadata", "title", "desc"}  # of the document as a whole; marks keep their titles
+LABELLED = ("aria-labelledby", "aria-describedby")  # contain ids, separated by spaces
+DROPPED = {"metadata", "title", "desc"}  # from the document's top level; marks keep their titles
 
 
 def inline_svg(svg: str, prefix: str, description: str) -> str:
-    """The document's <svg> element as HTML: no declaration, no metadata, and ids that no other picture has.
+    """Return a document's <svg> element as HTML, without metadata and with ids that no other picture has.
 
     Args:
         svg: a drawing of this program.
-        prefix: put before every id and every reference to one.
-        description: what the picture shows, for who cannot see it.
+        prefix: beginning of every id and of every reference to one.
+        description: what the picture shows, for readers who cannot see it.
 
     Raises:
-        ValueError: not an SVG document, or one that would run a script, load something or restyle the page.
+        ValueError: not an SVG document, or one that would run a script, load a file or restyle the page.
 
     >>> inline_svg('<svg xmlns="http://www.w3.org/2000/svg"><g id="a"/></svg>', "p-", "x > y")
     '<svg role="img" aria-label="x &gt; y"><g id="p-a" /></svg>'
@@ -43,26 +43,27 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
 
 
 def _move_style(root: ET.Element) -> None:
-    """Matplotlib's style for all elements becomes the picture's own; inside a page it would style the page too."""
+    """Make Matplotlib's style sheet the root's own style; as a sheet it would style the whole page."""
     for parent in [*root.iter()]:
         for child in [child for child in parent if child.tag.removeprefix(SVG) == "style"]:
-            found = re.fullmatch(r"\s*\*\s*\{([^{}@]*)\}\s*", child.text or "")
-            if not found:
+            rule = re.fullmatch(r"\s*\*\s*\{([^{}@]*)\}\s*", child.text or "")
+            if not rule:
                 raise ValueError(f"this style sheet would reach beyond the picture: {(child.text or '')[:60]!r}")
-            root.set("style", "; ".join(filter(None, (root.get("style"), found[1]))))
+            root.set("style", "; ".join(filter(None, (root.get("style"), rule[1]))))
             parent.remove(child)
 
 
 def _patch(element: ET.Element, prefix: str) -> None:
+    """Turn one element and its attributes into HTML, and refuse what would do more than draw."""
     name = element.tag.removeprefix(SVG)
     if not re.fullmatch(r"[A-Za-z]+", name) or name.lower() in ("script", "foreignobject", "iframe"):
-        raise ValueError(f"a picture holds no <{name}>: the page runs no scripts and takes in drawings alone")
+        raise ValueError(f"a picture may not contain <{name}>: the page runs no scripts and includes only drawings")
     element.tag = name
     if XLINK_HREF in element.attrib:  # SVG 2 writes it plainly
         element.set("href", element.attrib.pop(XLINK_HREF))
     for key, value in element.attrib.items():
         if key.lower().startswith("on"):
-            raise ValueError(f"a picture holds no {key}: the page runs no scripts")
+            raise ValueError(f"a picture may not contain {key}: the page runs no scripts")
         element.set(key, _prefix_value(key, value, prefix))
 
 
@@ -71,10 +72,10 @@ def _prefix_value(key: str, value: str, prefix: str) -> str:
         return prefix + value
     if key == "href":
         if not value.startswith("#"):
-            raise ValueError(f"a picture refers to its own parts alone, not to {value[:60]!r}")
+            raise ValueError(f"a picture may refer only to its own parts, not to {value[:60]!r}")
         return f"#{prefix}{value[1:]}"
     if key in LABELLED:
         return " ".join(prefix + part for part in value.split())
     if re.search(r"url\(\s*['\"]?(?!\s*['\"]?#)", value):
-        raise ValueError(f"a picture refers to its own parts alone: {key} is {value[:60]!r}")
+        raise ValueError(f"a picture may refer only to its own parts, and {key} is {value[:60]!r}")
     return re.sub(r"url\(\s*(['\"]?)#([^)'\"\s]+)\1\s*\)", rf"url(#{prefix}\2)", value)

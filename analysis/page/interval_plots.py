@@ -1,4 +1,4 @@
-"""Estimates with intervals -> matplotlib Figure: effects by stratum, and the named templates."""
+"""Figures of estimates with their intervals: effects by stratum, and named templates."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -30,10 +30,10 @@ class Effect(TypedDict):
     """One estimate of a forest plot.
 
     Args:
-        label, group: its name and the stratum it was estimated in.
+        label, group: name of the effect, and of its stratum.
         value: None where it is not defined.
-        low, high: its interval; None where none was computed.
-        is_primary: printed bold.
+        low, high: interval; None where none was computed.
+        is_primary: whether it is printed in bold.
     """
 
     label: str
@@ -48,10 +48,11 @@ class Level(TypedDict):
     """The mean outcome of a named pattern or of a group of patterns.
 
     Args:
-        label: its name.
-        value: the mean; low, high: its interval, None where none was computed.
-        note: written beside it, such as its mean BD.
-        is_reference: a dashed line marks its value for all others to be compared with.
+        label: name of the pattern or group.
+        value: mean outcome.
+        low, high: interval; None where none was computed.
+        note: text at the right, such as the mean BD.
+        is_reference: whether a dashed line marks the value, for comparison with all others.
     """
 
     label: str
@@ -65,13 +66,13 @@ class Level(TypedDict):
 def plot_forest(
     rows: Sequence[Effect], margin: float | None = None, caption: str = "", axis_label: str = "effect"
 ) -> Figure:
-    """Effects with their intervals against the zero line, by group; higher the more rows there are.
+    """Draw effects with their intervals against the zero line, by group; each row adds to the height.
 
     Args:
-        rows: drawn from the top in this order; rows of one group follow each other.
-        margin: effects within +-margin are too small to matter: a grey band; None for no band.
-        caption: at the foot.
-        axis_label: what the effects are, with their unit.
+        rows: effects from top to bottom; those of one group follow each other.
+        margin: half width of a grey band of effects too small to matter; None for no band.
+        caption: text at the foot.
+        axis_label: name and unit of the effects.
     """
     lines: list[tuple[str, Effect | None]] = []
     for group, members in groupby(rows, key=lambda row: row["group"]):
@@ -102,12 +103,12 @@ def plot_forest(
 
 
 def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "validation_loss") -> Figure:
-    """Mean outcomes with their intervals against the names, the best on top, each with its note at the right.
+    """Draw mean outcomes with their intervals by name, the best on top, each with its note at the right.
 
     Args:
-        rows: in any order.
-        caption: at the foot.
-        outcome: what the values are: validation_loss (lower is better) or validation_accuracy (higher is).
+        rows: levels in any order.
+        caption: text at the foot.
+        outcome: validation_loss (lower is better) or validation_accuracy (higher is better).
     """
     ordered = sorted(rows, key=lambda row: row["value"], reverse=outcome == "validation_accuracy")
     axes, places = _new_list([(row["label"], row) for row in ordered], 0.75)
@@ -127,7 +128,7 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
 
 
 def _new_list(lines: Sequence[tuple[str, Any]], extra: float) -> tuple[Axes, list[float]]:
-    """Axes with a label a line at its left, as high as the labels need; and the lines' places from the top."""
+    """Return axes with a label at the left of each line, as high as the labels need, and each line's place."""
     labels = [wrap_text(text, LABEL_WIDTH, 3) or [""] for text, _ in lines]
     places, top = [], 0.0
     for label in labels:
@@ -161,7 +162,7 @@ def _draw_effect(axes: Axes, row: Effect, place: float, number: int) -> None:
 def _draw_interval(
     axes: Axes, value: float, low: float | None, high: float | None, place: float, colour: str, width: float
 ) -> None:
-    """A dot on its interval, the dot last; hollow without one."""
+    """Draw a dot on its interval, the dot last; a hollow dot where there is no interval."""
     if low is not None and high is not None:
         axes.hlines(place, low, high, colour, linewidth=width, zorder=2)
     face = "white" if low is None or high is None else colour
@@ -173,7 +174,7 @@ def _write_heading(axes: Axes, text: str, place: float) -> None:
         "".join(wrap_text(text, 100)), (0.01, place), xycoords=("figure fraction", "data"), va="center_baseline",
         fontsize=9.5, color=GREY, fontweight="bold", annotation_clip=False,
     )  # fmt: skip
-    heading.set_in_layout(False)  # it begins at the figure's edge, wherever the axes begin
+    heading.set_in_layout(False)  # a heading starts at the figure's edge and must not push the axes
 
 
 def _write_right(axes: Axes, text: str, place: float, weight: str) -> None:
@@ -184,7 +185,7 @@ def _write_right(axes: Axes, text: str, place: float, weight: str) -> None:
 
 
 def _format_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:
-    """Three digits after the point: losses and accuracies differ in the second and third."""
+    """Return a value and its interval with three decimals: losses and accuracies differ in the second and third."""
     value_text, *ends = (
         "" if number is None else format_signed(number, 3) if sign else f"{number:.3f}" for number in (value, low, high)
     )

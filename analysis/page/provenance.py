@@ -1,4 +1,4 @@
-"""Where a report's numbers come from."""
+"""The report's last section: where its numbers come from."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from nas.records.shown import quote
 
 
 def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
-    """What a run's figures were measured with, and the commands that go on with it or do it again."""
+    """List what a run was measured with, and the commands that continue, browse or repeat it."""
     groups = {"run": {**status, "best": None}, "data": run.data, "environment": run.environment}
     groups |= {"setting": run.config}
     rows = [

@@ -1,4 +1,4 @@
-"""Numbers and names as the report words them."""
+"""Numbers and names as the report writes them."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.stats.intervals import seed_error
 
 NONE = "-"
-MEASURES = {
+MEASURE_NAMES = {
     "mean_bd": "mean BD",
     "max_bd": "MBD",
     "from_output_mean": "mean BD from the output",
@@ -25,32 +25,32 @@ MEASURES = {
 
 
 def name_measure(measure: str) -> str:
-    """The words for a measure's column."""
-    return MEASURES.get(measure, measure.replace("_", " "))
+    """Return the words for a measure's column."""
+    return MEASURE_NAMES.get(measure, measure.replace("_", " "))
 
 
 def name_pattern(row: "pd.Series[Any]") -> str:
-    """A pattern's key, after its template's name where it has one."""
+    """Return a pattern's key, after its template's name where it has one."""
     return row["key"][:12] if row["template"] is pd.NA else f"{row['template']} ({row['key'][:12]})"
 
 
 def name_briefly(row: "pd.Series[Any]") -> str:
-    """A pattern's template, or its key."""
+    """Return a pattern's template, or its key where it has none."""
     return str(row["key"][:12] if row["template"] is pd.NA else row["template"])
 
 
 def capitalise(sentence: str) -> str:
-    """The sentence with a capital letter at its start, the rest untouched."""
+    """Return a sentence with a capital at its start and the rest unchanged."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def format_value(value: object) -> str:
-    """Any table entry, NONE where it is missing."""
+    """Return a table entry as text, NONE where it is missing."""
     return NONE if value is None or value is pd.NA else str(value)
 
 
 def enumerate_words(words: Sequence[str]) -> str:
-    """A list in words.
+    """Return a list in words.
 
     >>> enumerate_words(["log"]), enumerate_words(["log", "total:40"]), enumerate_words(["a", "b", "c"])
     ('log', 'log and total:40', 'a, b and c')
@@ -60,7 +60,7 @@ def enumerate_words(words: Sequence[str]) -> str:
 
 
 def name_budgets(budgets: Sequence[str]) -> str:
-    """Budgets in words, each once.
+    """Return budgets in words, each once.
 
     >>> name_budgets(["log", "log"]), name_budgets(["total:36", "log"])
     ('budget log', 'budgets total:36 and log')
@@ -70,7 +70,7 @@ def name_budgets(budgets: Sequence[str]) -> str:
 
 
 def format_count(number: int) -> str:
-    """In full below ten thousand, otherwise three digits and a letter.
+    """Return a number in full below ten thousand, otherwise as three digits and a letter.
 
     >>> format_count(94), format_count(9_999), format_count(12_345), format_count(999_600), format_count(4 * 10**9)
     ('94', '9,999', '12.3k', '1M', '4G')
@@ -85,7 +85,7 @@ def format_count(number: int) -> str:
 
 
 def format_signed(value: float | None, digits: int = 2) -> str:
-    """Return a number with its sign; what rounds to 0 has none.
+    """Return a number with its sign, or without one where it rounds to 0.
 
     >>> format_signed(0.126), format_signed(-0.5, 1), format_signed(-0.001), format_signed(0.001), format_signed(None)
     ('+0.13', '-0.5', '0.00', '0.00', '-')
@@ -97,7 +97,7 @@ def format_signed(value: float | None, digits: int = 2) -> str:
 
 
 def format_interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    """Two signed ends.
+    """Return an interval as its two signed ends.
 
     >>> format_interval(-0.123, 0.4), format_interval(-0.001, 0.4), format_interval(None, None)
     ('-0.12 to +0.40', '0.00 to +0.40', '-')
@@ -108,7 +108,7 @@ def format_interval(low: float | None, high: float | None, digits: int = 2) -> s
 
 
 def format_p(p_value: float | None, digits: int = 3) -> str:
-    """Return a p-value as text; one too small for the digits is a bound, for no p-value is 0.
+    """Return a p-value as text, or its bound where it would round to 0, which no p-value is.
 
     >>> format_p(0.0314), format_p(0.0002), format_p(0.0002, digits=4), format_p(None)
     ('0.031', '<0.001', '0.0002', '-')
@@ -120,12 +120,12 @@ def format_p(p_value: float | None, digits: int = 3) -> str:
 
 
 def format_percent(row: "pd.Series[Any]", column: str) -> str:
-    """A mean share over seeds in per cent, with its standard error where there are several."""
+    """Return a mean share over seeds in per cent, with its standard error where there are several seeds."""
     return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 2)
 
 
 def format_with_error(value: float, error: float | None, digits: int) -> str:
-    """Return a value and its standard error; equal values have shown no spread, and no error of 0 is claimed for them.
+    """Return a value and its standard error; an error of 0 is left out, for it only says that all seeds were equal.
 
     >>> format_with_error(0.5, 0.25, 2), format_with_error(0.5, None, 1), format_with_error(math.nan, None, 1)
     ('0.50 ± 0.25', '0.5', '-')

@@ -18,6 +18,7 @@ from analysis.page.figure_style import (
     GREY,
     INK,
     LABELS,
+    Label,
     add_caption,
     clean_text,
     describe_mark,
@@ -211,5 +212,5 @@ def _add_colour_bar(figure: Figure, axes: Axes, norm: Normalize) -> None:
 
 def _label_templates(axes: Axes, rows: pd.DataFrame, outcome: str) -> None:
     places = list(zip(floats(rows["mean_bd"]), floats(rows[outcome]), strict=True))
-    named = [(name, *place, INK) for name, place in zip(rows["template"], places, strict=True) if not pd.isna(name)]
-    label_places(axes, named, places)
+    named = zip(rows["template"], places, strict=True)
+    label_places(axes, [Label(name, *place, INK) for name, place in named if not pd.isna(name)], places)

@@ -14,6 +14,7 @@ from analysis.page.figure_style import (
     INK,
     LABELS,
     MUTED,
+    Label,
     add_caption,
     choose_styles,
     describe_mark,
@@ -65,7 +66,7 @@ def plot_distance_accuracy(
         rows = patterns.dropna(subset=[outcome])
         places = list(zip(floats(rows["mean_bd"]), floats(rows[outcome]), strict=True))
         named = [(name, *place) for name, place in zip(rows["template"], places, strict=True) if not pd.isna(name)]
-        label_places(axes, [(name, x, y, styles[name][0]) for name, x, y in named], places)
+        label_places(axes, [Label(name, x, y, styles[name][0]) for name, x, y in named], places)
     return figure
 
 

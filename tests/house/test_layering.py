@@ -21,7 +21,7 @@ SHARED_NAMES = {"MAX_BYTES", "SCHEMA", "VERSION", "logger"}
 NOT_YET = {
     *("EAGER", "FLAGS", "Layers", "MARK", "MAX_GROWTH", "N_DIGITS", "N_IMAGES", "SOURCES", "Workers"),
     *("ACCURACY", "CHECKLIST", "COLOURS", "COSTS", "Comparison", "DISTANCES", "Effect", "IN_WORDS", "Level"),
-    *("MAX_COLUMNS", "MEASURES", "METHODS", "OUTCOMES", "Slope", "Status", "Strengths", "Vector", "answer", "title"),
+    *("MAX_COLUMNS", "METHODS", "OUTCOMES", "Slope", "Status", "Strengths", "Vector", "answer", "title"),
 }
 
 

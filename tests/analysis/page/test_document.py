@@ -71,12 +71,12 @@ def test_matplotlibs_style_stays_inside_the_picture() -> None:
     ("inside", "problem"),
     [
         ("<script>1</script>", "runs no scripts"),
-        ("<foreignObject/>", "drawings alone"),
-        ('<g onclick="x()"/>', "holds no onclick"),
-        ('<a xlink:href="https://example.org"/>', "its own parts alone"),
-        ('<image href="data:image/png;base64,AAAA"/>', "its own parts alone"),
-        ('<path fill="url(https://example.org/a#b)"/>', "its own parts alone"),
-        ("<path style='fill: url( \"x.svg#b\")'/>", "its own parts alone"),
+        ("<foreignObject/>", "only drawings"),
+        ('<g onclick="x()"/>', "onclick"),
+        ('<a xlink:href="https://example.org"/>', "its own parts"),
+        ('<image href="data:image/png;base64,AAAA"/>', "its own parts"),
+        ('<path fill="url(https://example.org/a#b)"/>', "its own parts"),
+        ("<path style='fill: url( \"x.svg#b\")'/>", "its own parts"),
         ("<style>body { color: red }</style>", "beyond the picture"),
         ('<style xmlns="">body { color: red }</style>', "beyond the picture"),
         ("<style>* { color: red } p { color: red }</style>", "beyond the picture"),
@@ -119,7 +119,7 @@ def test_relative_links_are_allowed(target: str) -> None:
     ["", "/etc", "//example.org", "https://example.org", "javascript:x", "java\nscript:x", "a b", "\\\\a", 'a"b'],
 )
 def test_links_that_leave_the_run_are_refused(target: str) -> None:
-    with pytest.raises(ValueError, match="no relative link"):
+    with pytest.raises(ValueError, match="not a relative link"):
         Link("x", target)
 
 
