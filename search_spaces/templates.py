@@ -1,98 +1,113 @@
-"""The named rules, each with its source."""
+"""Templates: the named rules, each with its source, and the names that stand for patterns on the command line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 
-from search_spaces.budget import Budget, log_in_degree
+from search_spaces import rules
+from search_spaces.budget import Budget, log_budget, log_in_degree
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES, fit_family
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.rules import (
-    MAX_SEARCHED_DEPTH,
-    Sources,
-    Template,
-    _by_block,
-    _by_layer,
-    _chain,
-    _dense,
-    _evenly,
-    _half,
-    _half_and_log,
-    _harmonic,
-    _log,
-    _log_base,
-    _log_depth,
-    _loglog,
-    _nearest,
-    _odd_even,
-    midpoint,
-)
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
-# --- the number of inputs of a layer -----------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A named rule that gives a pattern for every depth.
+
+    Args:
+        name: name on the command line.
+        origin: where the rule comes from.
+        pattern_at: depth -> the pattern.
+        inputs_after: depth -> what layer depth + 1 would read; the transition policy `rule` reads it.
+        max_depth: largest depth it exists for, or None for no limit.
+    """
+
+    name: str
+    origin: str
+    pattern_at: Callable[[int], ConnectionPattern]
+    inputs_after: Callable[[int], tuple[int, ...]]
+    max_depth: int | None = None
+
+    def build(self, depth: int) -> ConnectionPattern:
+        """Build the template's pattern over `depth` layers.
+
+        Raises:
+            InputError: it does not exist for that depth.
+        """
+        if self.max_depth is not None and depth > self.max_depth:
+            raise InputError(f"template {self.name} exists up to {self.max_depth} layers, not for {depth}")
+        return self.pattern_at(depth)
 
 
-# --- rules that decide layer by layer ----------------------------------------------------------------------------
+def _by_layer(name: str, origin: str, rule: rules.LayerRule) -> Template:
+    def inputs(layer: int, depth: int) -> tuple[int, ...]:
+        return tuple(sorted({layer - 1, *(source for source in rule(layer, depth) if source >= 0)}))
+
+    def pattern_at(depth: int) -> ConnectionPattern:
+        return ConnectionPattern.from_sources((inputs(layer, depth) for layer in range(1, depth + 1)), depth)
+
+    return Template(name, origin, pattern_at, inputs_after=lambda depth: inputs(depth + 1, depth))
 
 
-# --- rules that decide for the whole block -----------------------------------------------------------------------
+def _by_block(
+    name: str, origin: str, rule: Callable[[int], ConnectionPattern], max_depth: int | None = None
+) -> Template:
+    return Template(name, origin, rule, lambda depth: rule(depth + 1).sources[-1], max_depth)
 
 
-def _greedy(depth: int) -> Sources:
-    from search_spaces.budget import log_budget  # both import this module
-    from search_spaces.sampling.optimal import row_greedy
+def _greedy(depth: int) -> ConnectionPattern:
+    from search_spaces.sampling.optimal import row_greedy  # numba: 0.5 s
 
-    return row_greedy(log_budget(depth)).sources
-
-
-def _annealed(depth: int) -> Sources:
-    from search_spaces.sampling.optimal import anneal_template
-
-    return anneal_template(depth).sources
+    return row_greedy(log_budget(depth))
 
 
-# --- the registry ------------------------------------------------------------------------------------------------
+def _annealed(depth: int) -> ConnectionPattern:
+    from search_spaces.sampling.optimal import anneal_template  # numba: 0.5 s
+
+    return anneal_template(depth)
+
 
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
 DENSENET_INTERVIEW = "DenseNet authors' interview"
 
-
 TEMPLATES = {
     template.name: template
     for template in (
-        _by_layer("chain", "plain network", _chain),
-        _by_layer("dense", "DenseNet, arXiv:1608.06993", _dense),
-        _by_layer("log", LOG_DENSENET + " (V1); SparseNet, arXiv:1801.05895", _log),
-        _by_layer("nearest_log_i", LOG_DENSENET, _nearest(lambda layer, depth: log_in_degree(layer))),
-        _by_layer("nearest_log_L", LOG_DENSENET_CODE, _nearest(_log_depth)),
-        _by_layer("nearest_4", DENSENET_INTERVIEW, _nearest(lambda layer, depth: 4)),
-        _by_layer("nearest_half", LOG_DENSENET_CODE, _nearest(_half)),
-        _by_layer("evenly_log_i", LOG_DENSENET, _evenly(lambda layer, depth: log_in_degree(layer))),
-        _by_layer("evenly_log_L", LOG_DENSENET_CODE, _evenly(_log_depth)),
-        _by_layer("odd_even", DENSENET_INTERVIEW, _odd_even),
-        _by_layer("half_and_log", LOG_DENSENET_CODE, _half_and_log),
-        _by_block("loglog", LOG_DENSENET, _loglog),
-        _by_layer("harmonic", "HarDNet, arXiv:1909.00948", _harmonic),
-        _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", midpoint),
-        _by_block("greedy", "ours, at budget log: optimal.row_greedy", _greedy, MAX_SEARCHED_DEPTH),
-        _by_block("annealed", "ours, at budget log: optimal.anneal_template", _annealed, MAX_SEARCHED_DEPTH),
+        _by_layer("chain", "plain network", rules.chain),
+        _by_layer("dense", "DenseNet, arXiv:1608.06993", rules.dense),
+        _by_layer("log", LOG_DENSENET + " (V1); SparseNet, arXiv:1801.05895", rules.log),
+        _by_layer("nearest_log_i", LOG_DENSENET, lambda i, depth: rules.nearest(i, log_in_degree(i))),
+        _by_layer("nearest_log_L", LOG_DENSENET_CODE, lambda i, depth: rules.nearest(i, log_in_degree(depth + 1))),
+        _by_layer("nearest_4", DENSENET_INTERVIEW, lambda i, depth: rules.nearest(i, 4)),
+        _by_layer("nearest_half", LOG_DENSENET_CODE, lambda i, depth: rules.nearest(i, (i + 1) // 2)),
+        _by_layer("evenly_log_i", LOG_DENSENET, lambda i, depth: rules.evenly(i, log_in_degree(i))),
+        _by_layer("evenly_log_L", LOG_DENSENET_CODE, lambda i, depth: rules.evenly(i, log_in_degree(depth + 1))),
+        _by_layer("odd_even", DENSENET_INTERVIEW, rules.odd_even),
+        _by_layer("half_and_log", LOG_DENSENET_CODE, rules.half_and_log),
+        _by_block("loglog", LOG_DENSENET, rules.loglog),
+        _by_layer("harmonic", "HarDNet, arXiv:1909.00948", rules.harmonic),
+        _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", rules.midpoint),
+        _by_block("greedy", "ours, at budget log: optimal.row_greedy", _greedy, rules.MAX_SEARCHED_DEPTH),
+        _by_block("annealed", "ours, at budget log: optimal.anneal_template", _annealed, rules.MAX_SEARCHED_DEPTH),
     )
 }
 
 
 def list_templates(depth: int) -> list[str]:
-    """Names of the templates that exist for that depth."""
+    """Return the names of the templates that exist for that depth."""
     return [name for name, template in TEMPLATES.items() if template.max_depth is None or depth <= template.max_depth]
 
 
 def find_template(name: str) -> Template:
-    """The template of that name; `log:b=B,c=C` gives the authors' log rule with base B and coefficient C.
+    """Return the template of a name; `log:b=B,c=C` is the authors' log rule with base B and coefficient C.
 
     Raises:
-        InputError: no such template, or B or C out of range.
+        InputError: there is no such template, or B or C is out of range.
 
     >>> find_template("log:b=2,c=1").build(24) == find_template("log").build(24)
     True
@@ -101,7 +116,7 @@ def find_template(name: str) -> Template:
         return TEMPLATES[name]
     if name.startswith("log:"):
         base, coefficient = _parse_log(name)
-        return _by_layer(name, LOG_DENSENET_CODE, _log_base(base, coefficient))
+        return _by_layer(name, LOG_DENSENET_CODE, rules.log_base(base, coefficient))
     raise InputError(
         f"no template is named {name!r}; there are {', '.join(TEMPLATES)}, log:b=B,c=C and, where a budget is known, "
         "random:SEED, nearest, evenly and geometric"
@@ -110,9 +125,9 @@ def find_template(name: str) -> Template:
 
 def _parse_log(name: str) -> tuple[Fraction, Fraction]:
     parts = name.removeprefix("log:").replace(" ", "").split(",")
-    found = [re.fullmatch(r"([bc])=(\d{1,4}(?:\.\d{1,6}|/\d{1,4})?)", part) for part in parts]
+    matches = [re.fullmatch(r"([bc])=(\d{1,4}(?:\.\d{1,6}|/\d{1,4})?)", part) for part in parts]
     try:
-        values = {match[1]: Fraction(match[2]) for match in found if match}
+        values = {match[1]: Fraction(match[2]) for match in matches if match}
     except ZeroDivisionError:
         values = {}
     base, coefficient = (values.get(letter, default) for letter, default in (("b", Fraction(2)), ("c", Fraction(1))))
@@ -125,14 +140,14 @@ def _parse_log(name: str) -> tuple[Fraction, Fraction]:
 
 
 def build_named(name: str, budget: Budget) -> ConnectionPattern:
-    """The pattern that a name on the command line stands for, at the budget's depth.
+    """Build the pattern that a name on the command line stands for, at the budget's depth.
 
     Args:
-        name: a template's, a family's, or `random:SEED` for a uniform draw; only the latter two spend the budget.
-        budget: of the draw, and what a family is fitted to.
+        name: name of a template or a family, or `random:SEED` for a uniform draw; a template may not spend the budget.
+        budget: what a family is fitted to and a draw spends.
 
     Raises:
-        InputError: there is nothing of that name.
+        InputError: nothing has that name.
 
     >>> build_named("random:7", Budget(6, total=10)).n_connections
     10
@@ -149,7 +164,7 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
 
 
 def iterate_templates(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]:
-    """The named templates that spend exactly this budget; of two that give one pattern, the first name.
+    """Yield the templates that spend exactly this budget; where two give one pattern, only the first.
 
     >>> [name for name, _ in iterate_templates(Budget(24, total=94))]
     ['log', 'nearest_log_i', 'evenly_log_i', 'greedy', 'annealed']

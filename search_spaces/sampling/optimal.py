@@ -217,8 +217,8 @@ def _span(nodes: list[int], hops: int, connections: set[tuple[int, int]]) -> Non
         connections.update(itertools.combinations(nodes, 2))
         return
     if hops == 2:
-        pattern = ConnectionPattern(len(nodes) - 1, midpoint(len(nodes) - 1))
-        connections.update((nodes[source], nodes[target]) for source, target in pattern.connections)
+        hubs = midpoint(len(nodes) - 1)
+        connections.update((nodes[source], nodes[target]) for source, target in hubs.connections)
         return
     size = max(2, round(math.sqrt(len(nodes)) if hops == 3 else math.log2(len(nodes))))
     places = sorted({*range(0, len(nodes), size), len(nodes) - 1})
