@@ -273,7 +273,7 @@ def run_layers_in_triton(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Every layer of a block: concatenate what it reads, BN-ReLU, 3x3 convolution with zeros around.
 
-    As nas.engines.layer_operation.run_layers, for CUDA devices and CUDA graphs: concatenations are never made, batch statistics
+    As layer_operation.run_layers, for CUDA devices and CUDA graphs: concatenations are never made, batch statistics
     are taken once a channel, whoever reads it, and the backward pass makes activations anew: what a training step keeps
     is one map a channel. Members of a cohort do not touch each other.
 
