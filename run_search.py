@@ -19,9 +19,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import Tensor
 
-    from analysis.comparisons.accuracy import Final, FinalAccuracy
     from analysis.data.results import Run
     from analysis.replays.regret import Regrets
     from nas.bench.benchmark import Row
@@ -788,87 +786,33 @@ def _write_report(run: Path) -> list[Path]:
 def _export_best(results: "Run", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.comparisons.accuracy import list_exports, measure_final
-    from analysis.data.results import parse_sources
-    from nas.export.export import export_folder
-    from nas.model.candidate import NetworkConfig
-    from nas.records.checked import validate
-    from search_spaces.errors import NothingUsableError
+    from nas.export.export import RunPattern, export_run
 
     final = measure_final(results)
-    chosen = list_exports(results, top, final)
-    if not chosen:
-        raise NothingUsableError(f"{results.path} holds no finished training, so there is no template to export")
-    held = {**results.config, **{name: results.data.get(name) for name in ("classes", "image")}}
-    held = {name: held.get(name) for name in NetworkConfig.model_fields}
-    exported = []
-    for row, tested in chosen:
-        network = validate(NetworkConfig, held).with_pattern_depth(int(row["layers"]))
-        measured = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
-        provenance = {
-            "name": row["template"] if isinstance(row["template"], str) else None,
-            "strategy": row["strategy"],
-            "regime": row["regime"] if isinstance(row["regime"], str) else None,
-            "measured": measured,
-            "config": results.config,
-            "data": results.data,
-            "environment": results.environment,
-        }
-        pattern = parse_sources(row["sources"])
-        told = {**measured, "data": results.data}
-        weights = None
-        if final is not None and tested is not None:
-            weights, added = _read_final(results.path, final, tested)
-            told |= added
-        folder = results.path / "templates"
-        has_archives = (folder / pattern.key[:12] / "model.pt2").exists()  # of an earlier export, which stay current
-        exported.append(
-            export_folder(pattern, network, row["budget"], provenance, folder, weights, told, archives or has_archives)
-        )
-    return exported
-
-
-def _read_final(run: Path, final: "Final", one: "FinalAccuracy") -> "tuple[dict[str, Tensor] | None, dict[str, Any]]":
-    """A pattern's trained weights, where they were kept, and what an export tells of its final trainings."""
-    from nas.studies.final import find_weights
-
-    names = ("n_seeds", "test_accuracy", "low", "high", "test_loss")
-    told = {name: getattr(one, name) for name in names} | {"n_train": final.n_train, "n_test": final.n_test}
-    found = find_weights(run, one.number)
-    if found is None:
-        return None, {"test": told}
-    told |= {"weights": "of the first seed, none was picked"}
-    return found[0], {"test": told, "normalisation": found[1]}
+    sizes = {} if final is None else {"n_train": final.n_train, "n_test": final.n_test}
+    chosen = [
+        RunPattern(row, None if tested is None else asdict(tested) | sizes)
+        for row, tested in list_exports(results, top, final)
+    ]
+    described = {"config": results.config, "data": results.data, "environment": results.environment}
+    return export_run(results.path, described, chosen, archives)
 
 
 def _measure_finally(console: "Console", results: "Run", top: int, changes: dict[str, Any]) -> None:
-    """Train the best patterns and the named templates of each stratum anew, and measure them on the test images."""
+    """Train the best patterns and the named templates of each stratum again, and measure them on the test images."""
     from analysis.comparisons.accuracy import choose_patterns
-    from analysis.data.results import parse_sources
-    from nas.model.candidate import TrainingConfig
-    from nas.records.checked import validate
-    from nas.records.database import FINAL
-    from nas.settings.resume import mend_older, settle_config
-    from nas.settings.search import SearchConfig
-    from nas.settings.study import StudyConfig
-    from nas.studies.final import Chosen, run_final, settings_of_final
+    from nas.studies.final import plan_final, run_final
 
     run = results.path
-    model = StudyConfig if results.kind == "study" else SearchConfig
-    own = validate(model, mend_older(results.config))
-    settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
-    schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
-    regimes = {one["regime"]: one["training"] for one in results.plan["strata"]} if results.plan else {}
-    chosen = []
-    for row in choose_patterns(results, top).to_dict("records"):
-        template, regime = (row[name] if isinstance(row[name], str) else None for name in ("template", "regime"))
-        training = TrainingConfig(**regimes.get(regime, schedule))
-        pattern = parse_sources(row["sources"])
-        chosen.append(Chosen(pattern, template, row["strategy"], row["budget"], regime, training))
+    rows = [
+        {str(name): value for name, value in row.items()} for row in choose_patterns(results, top).to_dict("records")
+    ]
+    settings, chosen = plan_final(run, results.config, results.plan, rows, changes)
     headline = f"training {len(chosen)} patterns with {settings.seeds} seeds each on all but the test images of "
     headline += f"{settings.dataset}, {_describe_workers(settings)}; what follows is test accuracy"
     command = f"export --final --top {top}"
     with _resumable(console, command, run), _progress(console, headline) as listener:
-        run_final(run, settings, chosen, changes, listener)
+        run_final(run, settings, chosen, listener)
 
 
 def _annotate(console: "Console", run: Path) -> None:
@@ -977,7 +921,7 @@ def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = N
 
     summary = summarise_status(results)
     told = told or {}
-    if results.kind == "comparison":
+    if "networks" in results.config:
         summary = _summarise_networks(results, summary)
     if as_json:
         print(json.dumps({**summary, **told}, allow_nan=False), flush=True)  # noqa: T201
@@ -1068,7 +1012,7 @@ def export(
     console = _console()
     if run is not None:
         results = _read(run)
-        if results.kind == "comparison":
+        if "networks" in results.config:
             raise InputError(
                 f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
             )

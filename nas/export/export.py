@@ -1,7 +1,7 @@
 """Best candidate -> files that prove themselves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from nas.export.model_source import format_model
 from nas.model.candidate import Candidate, NetworkConfig, check_depth
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
+from nas.records.database import FINAL
 from nas.records.environment import describe_versions
 from nas.records.template import (
     TemplateFile,
@@ -150,6 +151,82 @@ def export_folder(
         manifest = manifest.model_copy(update={"files": describe_files(new, names)})
         (new / MANIFEST).write_text(format_manifest(manifest), encoding="utf-8")
     return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPattern:
+    """A pattern of a run that is exported.
+
+    Args:
+        row: the pattern and what the search measured of it, as a row of average_patterns.
+        tested: what the final trainings measured of it, and the `number` of the one whose weights are exported; None
+            where there were none.
+    """
+
+    row: Mapping[str, Any]
+    tested: Mapping[str, Any] | None
+
+
+def export_run(
+    run: Path, described: Mapping[str, Mapping[str, Any]], patterns: Sequence[RunPattern], archives: bool
+) -> list[Exported]:
+    """Export patterns of a run to RUN/templates, with the run's own network; see export_folder.
+
+    Args:
+        described: the run's `config`, `data` and `environment`, which the template files repeat.
+        archives: whether model.onnx and model.pt2 are written; a folder that has them keeps them up to date anyhow.
+
+    Raises:
+        NothingUsableError: there are no patterns.
+    """
+    if not patterns:
+        raise NothingUsableError(f"{run} holds no finished training, so there is no template to export")
+    known = {**described["config"], **{name: described["data"].get(name) for name in ("classes", "image")}}
+    known = {name: known.get(name) for name in NetworkConfig.model_fields}
+    exported = []
+    for pattern in patterns:
+        row = pattern.row
+        sources = json.loads(row["sources"])
+        searched = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
+        provenance = {
+            "name": row["template"] if isinstance(row["template"], str) else None,
+            "strategy": row["strategy"],
+            "regime": row["regime"] if isinstance(row["regime"], str) else None,
+            "measured": searched,
+            **described,
+        }
+        weights, measured = None, {**searched, "data": described["data"]}
+        if pattern.tested is not None:
+            weights, final = _read_final(run, pattern.tested)
+            measured |= final
+        has_archives = (run / "templates" / row["key"][:12] / "model.pt2").exists()
+        exported.append(
+            export_folder(
+                ConnectionPattern(len(sources), tuple(map(tuple, sources))),
+                validate(NetworkConfig, known).with_pattern_depth(int(row["layers"])),
+                row["budget"],
+                provenance,
+                run / "templates",
+                weights,
+                measured,
+                archives or has_archives,
+            )
+        )
+    return exported
+
+
+def _read_final(run: Path, tested: Mapping[str, Any]) -> "tuple[Mapping[str, Tensor] | None, dict[str, Any]]":
+    """Read a pattern's trained weights, where they were kept, and list what an export says of its final trainings."""
+    from nas.training.checkpoints import read_weights, weights_path
+
+    names = ("n_seeds", "test_accuracy", "low", "high", "test_loss", "n_train", "n_test")
+    test = {name: tested[name] for name in names}
+    kept = read_weights(weights_path(run / FINAL, tested["number"]))
+    if kept is None:
+        return None, {"test": test}
+    weights, normalisation = kept
+    test["weights"] = "of the first seed, none was picked"
+    return weights, {"test": test, "normalisation": normalisation}
 
 
 def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]:

@@ -1,12 +1,11 @@
-"""The chosen few, trained anew on all but the test images and measured on those, once."""
+"""The final measurement: chosen patterns trained again on all but the test images and measured on those, once."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from nas.data.data_set import DataSet
 from nas.data.readers import load_data
@@ -19,10 +18,11 @@ from nas.run.directory import RENEWED, announce, describe_run, hold_run, train_a
 from nas.run.ledger import Ledger, check_data, record_test
 from nas.run.lock import lock_run
 from nas.run.source import Listener, Task
+from nas.settings.resume import mend_older, settle_config
 from nas.settings.search import SearchConfig
+from nas.settings.study import StudyConfig
 from nas.studies.plan import describe_training
 from nas.studies.study import Study
-from nas.training.checkpoints import read_weights, weights_path
 from nas.workers.trainer import Trainer
 from search_spaces.budget import parse_budget
 from search_spaces.errors import ConflictError
@@ -42,7 +42,7 @@ class Chosen:
         strategy: who proposed it, as the run says it.
         budget: in the command line's form.
         regime: of a study, which it was chosen in; None in a search.
-        training: how it was trained in the run, but for what `settings_of_final` changes.
+        training: how it is trained: as in the run, but for the changes that were given.
     """
 
     pattern: ConnectionPattern
@@ -71,9 +71,46 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
     return validate(SearchConfig, own | {name: value for name, value in changes.items() if value is not None})
 
 
-def run_final(
-    run: Path, config: SearchConfig, chosen: Sequence[Chosen], changes: Mapping[str, Any], listener: Listener
-) -> None:
+def plan_final(
+    run: Path,
+    recorded: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    rows: Iterable[Mapping[str, Any]],
+    changes: Mapping[str, Any],
+) -> tuple[SearchConfig, list[Chosen]]:
+    """Return the settings of a run's final trainings, resolved, and the patterns that they measure.
+
+    Args:
+        recorded: the run's settings as its study has them.
+        plan: the run's plan, if it is a study.
+        rows: the patterns, as rows of average_patterns.
+        changes: see settings_of_final; epochs and lr among them hold for every regime.
+
+    Raises:
+        InputError: the settings cannot be used.
+        ConflictError: RUN/final was begun with other settings.
+    """
+    own = validate(SearchConfig if plan is None else StudyConfig, mend_older(dict(recorded)))
+    settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
+    schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
+    regimes = {stratum["regime"]: stratum["training"] for stratum in plan["strata"]} if plan else {}
+    chosen = []
+    for row in rows:
+        sources = tuple(map(tuple, json.loads(row["sources"])))
+        template, regime = (row[name] if isinstance(row[name], str) else None for name in ("template", "regime"))
+        training = change_training(TrainingConfig(**regimes.get(regime, schedule)), changes)
+        pattern = ConnectionPattern(len(sources), sources)
+        chosen.append(Chosen(pattern, template, row["strategy"], row["budget"], regime, training))
+    return settings, chosen
+
+
+def change_training(training: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    """Return a training with those changes that are of a training and not None."""
+    new = {name: value for name, value in changes.items() if name in TrainingConfig.model_fields and value is not None}
+    return validate(TrainingConfig, {**training.model_dump(), **new})
+
+
+def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listener: Listener) -> None:
     """Train the chosen patterns in RUN/final, or go on with that, until each has been measured with every seed.
 
     Which patterns, and how they are trained, is laid down in RUN/final/plan.json before the first training, and the
@@ -81,7 +118,6 @@ def run_final(
 
     Args:
         config: from settings_of_final, resolved.
-        changes: those that settings_of_final was given; epochs and lr among them hold for every regime.
         listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
@@ -94,7 +130,7 @@ def run_final(
     split = split_final(data, FIRST_SEED, config.train_examples, "cpu")
     n_train, n_test = len(split.train_labels), len(split.validation_labels)
     announce(data, f"{n_train:,} training images, {n_test:,} test images")
-    plan = _lay_out(chosen, config, changes)
+    plan = _lay_out(chosen, config)
     folder = run / FINAL
     # A search that went on meanwhile would end with other patterns than those chosen here.
     with lock_run(run), hold_run(folder, config) as check_stop:
@@ -120,10 +156,10 @@ def run_final(
         train_all(ledger, study, Trainer(data, config, folder.resolve(), is_final=True), check_stop)
 
 
-def _lay_out(chosen: Sequence[Chosen], config: SearchConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _lay_out(chosen: Sequence[Chosen], config: SearchConfig) -> dict[str, Any]:
     """The plan of the final trainings: what is trained how, in which order."""
     strata = list(dict.fromkeys((one.pattern.depth, one.budget, one.regime) for one in chosen))
-    trainings = {(one.pattern.depth, one.budget, one.regime): _train_finally(one.training, changes) for one in chosen}
+    trainings = {(one.pattern.depth, one.budget, one.regime): one.training for one in chosen}
     patterns = [
         {
             "layers": one.pattern.depth,
@@ -157,13 +193,6 @@ def _lay_out(chosen: Sequence[Chosen], config: SearchConfig, changes: Mapping[st
     }
 
 
-def _train_finally(training: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
-    given = {
-        name: value for name, value in changes.items() if name in TrainingConfig.model_fields and value is not None
-    }
-    return validate(TrainingConfig, {**training.model_dump(), **given})
-
-
 def _list_tasks(chosen: Sequence[Chosen], plan: Mapping[str, Any], config: SearchConfig, data: DataSet) -> list[Task]:
     tasks = []
     for place, number, seed in plan["order"]:
@@ -173,8 +202,3 @@ def _list_tasks(chosen: Sequence[Chosen], plan: Mapping[str, Any], config: Searc
         budget = parse_budget(one.budget, one.pattern.depth)
         tasks.append(Task(candidate, one.strategy, budget, {"regime": one.regime}))
     return tasks
-
-
-def find_weights(run: Path, number: int) -> tuple[dict[str, Tensor], dict[str, list[float]]] | None:
-    """Trained weights and normalisation by the training's number in RUN/final; None where they were not kept."""
-    return read_weights(weights_path(run / FINAL, number))

@@ -19,7 +19,8 @@ from nas.records.database import FINAL
 from nas.search.loop import run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
-from nas.studies.final import FIRST_SEED, Chosen, find_weights, run_final, settings_of_final
+from nas.studies.final import FIRST_SEED, Chosen, change_training, run_final, settings_of_final
+from nas.training.checkpoints import read_weights, weights_path
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError, Interrupted
@@ -40,7 +41,8 @@ def choose(*names: str) -> list[Chosen]:
 def run(path: Path, chosen: list[Chosen], changes: dict[str, Any] = CHANGES, listener: Any = None) -> None:
     config = settings_of_final(CONFIG, changes)
     settled = settle_config(path / FINAL, None, config.model_dump(), SearchConfig)
-    run_final(path, settled, chosen, changes, listener or (lambda *_: None))
+    trained = [replace(one, training=change_training(one.training, changes)) for one in chosen]
+    run_final(path, settled, trained, listener or (lambda *_: None))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_chosen_patterns_are_measured_once_and_the_run_says_so(searched: Path) -
     # The weights kept are those that gave the accuracy.
     split = split_final(DIGITS, FIRST_SEED, 80, "cpu")
     for one in found[:2]:
-        held = find_weights(searched, one.number)
+        held = read_weights(weights_path(searched / FINAL, one.number))
         assert held is not None
         assert held[1] == {"mean": list(split.mean), "deviation": list(split.deviation)}
         network = CONFIG.network(10, (1, 8, 8))
