@@ -921,7 +921,7 @@ def _print_status(results: "Run", as_json: bool, told: dict[str, Any] | None = N
 
     summary = summarise_status(results)
     told = told or {}
-    if "networks" in results.config:
+    if results.kind == "comparison":
         summary = _summarise_networks(results, summary)
     if as_json:
         print(json.dumps({**summary, **told}, allow_nan=False), flush=True)  # noqa: T201
@@ -1012,7 +1012,7 @@ def export(
     console = _console()
     if run is not None:
         results = _read(run)
-        if "networks" in results.config:
+        if results.kind == "comparison":
             raise InputError(
                 f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
             )
