@@ -37,9 +37,9 @@ CALLS = {
     "nas.workers.ray_executor:start_ray": "Ray's start",
     "nas.workers.ray_executor:_fit": EXECUTOR,
     "ray:shutdown": "Ray's end",
-    "run_search:_read": "report",
-    "run_search:_write_report": "report",
-    "run_search:_export_best": "templates",
+    "analysis.data.results:read_run": "report",
+    "analysis.report.report:write_report": "report",
+    "nas.export.export:export_run": "templates",
 }
 IMPORTS, OTHER, BEFORE, AFTER = "imports", "all else", "start of the interpreter", "end of the interpreter"
 # Of the time inside Ray's executor, with several workers.

@@ -1,4 +1,4 @@
-"""What several tests share: a small run's settings and the command line in a process of its own."""
+"""What several tests share: a small run's settings and the command line."""
 
 import os
 import subprocess
@@ -74,6 +74,14 @@ def small_flags() -> list[str]:
 
 @pytest.fixture
 def command_line() -> CommandLine:
+    """Run the command line in this process and capture what it prints."""
+    from tests.support.command_line import run_command
+
+    return run_command
+
+
+@pytest.fixture
+def command_process() -> CommandLine:
     """Run `python run_search.py ARGUMENTS` and capture what it prints."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
-from nas.records.checked import Conflict, Settings
+from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -20,39 +20,38 @@ Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Channels = Annotated[int, Field(ge=1, le=10_000)]
 Side = Annotated[int, Field(ge=1, le=2**14)]  # of an image, in pixels
 Epochs = Annotated[int, Field(ge=1, le=10**5)]
-MAX_BLOCKS = 15  # of an image's largest side, halved, one pixel is left
+MAX_BLOCKS = 15  # an image of the largest side is one pixel after so many halvings
+
+NETWORK, TRAINING = "Network", "Training"  # headings of flags
 
 
 class ShapeConfig(Settings):
-    """The network around a pattern, but for what the data decides.
+    """The network around a pattern, except for what the data decides."""
 
-    Args:
-        layers: L, layers in a block.
-        blocks: blocks, each at half the resolution of the one before.
-        growth: output channels of a layer.
-        bottleneck: whether a layer is preceded by a 1x1 convolution to 4 x growth channels.
-        transition: what passes between blocks: their pattern is the same, and a transition and the classifier read
-            log, all, last or rule of it; or the pattern is over all blocks' layers (v1); or it is the same in all of
-            them, and node 0 is a summary of the blocks before (v2). See search_spaces/wiring/blocks.py.
-        stem_channels: channels of the first block's node 0; unset: growth.
-        compression: a transition writes floor(compression x channels read); unset: growth.
-        block_layers: layers of each block where they differ, `layers` the most of them; unset: `layers` each.
-        large_stem: whether the stem is ImageNet's: 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
-    """
-
-    layers: Layers = 24
-    blocks: Annotated[int, Field(ge=1, le=MAX_BLOCKS)] = 1
-    growth: Channels = 4
-    bottleneck: bool = False
-    transition: Literal["log", "all", "last", "rule", "v1", "v2"] = "log"
-    stem_channels: Channels | None = None
-    compression: Annotated[float, Field(gt=0, le=1)] | None = None
+    layers: Layers = flag(24, "Number of layers in a block.", NETWORK)
+    blocks: Annotated[int, Field(ge=1, le=MAX_BLOCKS)] = flag(
+        1, "Number of blocks, each at half the resolution of the one before.", NETWORK
+    )
+    growth: Channels = flag(4, "Output channels of a layer.", NETWORK)
+    bottleneck: bool = flag(False, "Put a 1x1 convolution to 4 x growth channels before every layer.", NETWORK)
+    transition: Literal["log", "all", "last", "rule", "v1", "v2"] = flag(
+        "log",
+        "What a transition and the classifier read of a block: as many layers as Log-DenseNet's rule says (log), all, "
+        "the last, or what the template's own rule says (rule). v1: one pattern spans all blocks. v2: each block "
+        "begins with a summary of the blocks before.",
+        NETWORK,
+    )
+    stem_channels: Channels | None = flag(None, "Channels of the stem. [default: growth]", NETWORK)
+    compression: Annotated[float, Field(gt=0, le=1)] | None = flag(
+        None, "Share of the channels it reads that a transition writes. [default: it writes growth channels]", NETWORK
+    )
+    # Without flags, for the papers' networks: layers of each block where they differ (`layers` is the most of them),
+    # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     block_layers: tuple[Layers, ...] | None = None
     large_stem: bool = False
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
@@ -84,19 +83,15 @@ class ShapeConfig(Settings):
 
 
 class NetworkConfig(ShapeConfig):
-    """The network around a pattern, complete.
+    """The whole network around a pattern."""
 
-    Args:
-        classes: outputs of the classifier.
-        image: channels, height, width of one image.
-    """
-
-    classes: Annotated[int, Field(ge=2, le=10**5)] = 10
-    image: tuple[Side, Side, Side] = (1, 8, 8)
+    classes: Annotated[int, Field(ge=2, le=10**5)] = flag(10, "Outputs of the classifier.", NETWORK)
+    image: tuple[Side, Side, Side] = flag(
+        (1, 8, 8), "Channels, height and width of an image.", NETWORK, form="<CxHxW>", separator="x"
+    )
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
         yield from super().conflicts()
         yield {"blocks", "image", "large_stem"}, _check_resolution
 
@@ -108,22 +103,20 @@ class NetworkConfig(ShapeConfig):
 
 
 class TrainingConfig(Settings):
-    """One training, but for its seed and data.
+    """One training, except for its seed and data."""
 
-    Args:
-        epochs: passes over the training set.
-        lr: the largest learning rate.
-        batch_size: images a step.
-        weight_decay: L2 penalty on all weights.
-        lr_drops: shares of the training, ascending, at each of which the learning rate falls to a tenth (SGD as in
-            DenseNet's paper); unset: a linear warm-up, then a cosine descent to 0.
-    """
-
-    epochs: Epochs = 9
-    lr: Annotated[float, Field(gt=0, le=1000)] = 0.15
-    batch_size: Annotated[int, Field(ge=2, le=10**6)] = 16
-    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 1e-4
-    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
+    epochs: Epochs = flag(9, "Passes over the training set.", TRAINING)
+    lr: Annotated[float, Field(gt=0, le=1000)] = flag(0.15, "Largest learning rate.", TRAINING)
+    batch_size: Annotated[int, Field(ge=2, le=10**6)] = flag(16, "Images in a step.", TRAINING)
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = flag(1e-4, "L2 penalty on all weights.", TRAINING)
+    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = flag(
+        None,
+        "Shares of the training at which the learning rate falls to a tenth, such as 0.5,0.75. [default: a linear "
+        "warm-up, then a cosine descent to 0]",
+        TRAINING,
+        form="<float,...>",
+        separator=",",
+    )
 
     @field_validator("lr_drops")
     @classmethod

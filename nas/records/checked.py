@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from search_spaces.errors import InputError
@@ -46,6 +46,19 @@ class Settings(BaseModel):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+def flag(default: Any, text: str, heading: str, **rest: str) -> Any:
+    """Make a field of settings that is a flag of the command line too.
+
+    Args:
+        default: value where none is given.
+        text: help, which says what None means where that is the default.
+        heading: heading under which the help lists the flag.
+        rest: `flag`, the flag's name where it is not the field's; `form`, what the help shows for a value;
+            `separator`, what is between the entries of a list (a flag of a list without one may be repeated).
+    """
+    return Field(default, description=text, json_schema_extra={"heading": heading, **rest})
 
 
 Model = TypeVar("Model", bound=Settings)
@@ -111,7 +124,7 @@ def describe_problem(model: type[BaseModel], problem: Any) -> str | None:
     """
     if problem["type"] == "value_error":
         return None
-    if problem["type"] == "missing":
+    if problem["type"] == "missing" and isinstance(problem["loc"][-1], str):  # a place in a list is a number
         return "is missing"
     field = _find_field(model, problem["loc"])
     return "no such entry" if field is None else f"expected {describe_field(field)}"

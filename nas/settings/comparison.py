@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from nas.records.checked import Conflict
+from nas.model.candidate import NETWORK
+from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
 
@@ -23,15 +24,18 @@ class LineupConfig(SearchConfig):
 
     Layers, blocks, growth and bottleneck are those of `log`, whose FLOPs the others are matched to by their growth;
     what else surrounds a pattern follows from the network's name: see make_contender.
-
-    Args:
-        networks: what is trained.
     """
 
     kind: ClassVar[Kind] = "comparison"
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
+    without_flags: ClassVar[frozenset[str]] = frozenset(
+        {"strategy", "lookahead", "pattern", "halving", "transition", "stem_channels", "compression", "budget"}
+        | {"trials", "templates", "seed"}
+    )
 
-    networks: Annotated[tuple[Name, ...], Field(min_length=1)] = NETWORKS
+    networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
+        NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"
+    )
 
     @field_validator("networks", mode="before")
     @classmethod
@@ -43,7 +47,6 @@ class LineupConfig(SearchConfig):
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
         for needed, check in super().conflicts():
             if check is not check_enough_patterns:  # nothing is proposed
                 yield needed, check

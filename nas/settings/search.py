@@ -1,15 +1,17 @@
-"""The run's settings, validated; TOML + flags."""
+"""Settings of a search."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig
-from nas.records.checked import Conflict, validate
+from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
+from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
+
+SPACE, DATA, MACHINE = "Space and strategy", "Data", "Machine"  # headings of flags
 
 ETA = 3  # one in so many patterns goes on; 3 is the choice of arXiv:1603.06560
 _MAX_RUNGS = 2
@@ -35,77 +37,102 @@ RUNNING = frozenset(
 
 
 class SearchConfig(ShapeConfig, TrainingConfig):
-    """All settings of a search, by flag name with _ for -.
-
-    Args:
-        budget: in the command line's form; or several, each a stratum of its own.
-        dataset: digits, fashion-mnist, cifar-10, cifar-100, svhn or npz.
-        data: the data set's file or folder; digits takes none. A file whose name ends in .npz is of dataset npz.
-        trials: patterns of each budget proposed by the strategy; the named templates of the budget come extra.
-        seeds: trainings of each pattern, seeds 0..seeds-1.
-        train_examples: size of the training set, stratified; unset: all there are.
-        validation_examples: of those set aside for validation, how many are used; unset: all.
-        strategy: random, tpe or evolve, or templates for the named ones alone.
-        lookahead: tpe and evolve propose a pattern without the outcomes of so many, itself included, that came last:
-            so many can be in training at a time.
-        templates: whether the named templates that meet the budget are trained too.
-        pattern: template files whose patterns are trained beside them; each spends a budget of the run.
-        workers: trainings at a time; auto: one a core or GPU.
-        attempts: trainings of a candidate that may be lost, as by a dead worker, before it has failed; the death of the
-            run itself is none, and more attempts take up again what was given up.
-        trial_timeout: seconds that one training may take in its worker, which is ended then, a cohort's as many
-            times as it has members; unset: no limit.
-        checkpoint_seconds: of training, at least, between two checkpoints; they are taken at the end of epochs.
-        halving: whether proposed patterns are halved at rungs: see halving.py.
-        deterministic: torch's deterministic algorithms alone, and an error where it has none.
-        gpus_per_worker: GPUs of one training on cuda, a part of one or whole ones; unset: 1.
-        ray_address: of a Ray cluster to train on; unset: this machine.
-        cohort: candidates of one stratum that are trained together as one network: for a GPU, which one small network
-            leaves idle; the figures are those of each alone but for rounding. auto: as many as `bench` advised for
-            this machine, else 1.
-        memory_efficient: concatenations and BN-ReLU are made anew in the backward pass: less memory, more time, the
-            same figures.
-        engine: eager, torch's own operations; fused, a block's layers as one operation of ours, several times as fast
-            on a CPU and equal but for rounding; graph, torch's own, captured as a CUDA graph, as fused is on cuda;
-            auto: what `bench` advised for this machine, else fused on a CPU, eager on cuda.
-        precision: of convolutions; with bfloat16 weights, statistics and sums stay float32, and so does measuring.
-        device: cpu, cuda, or auto: cuda where there is one.
-        seed: of the search's own draws; a training's seed is another.
-    """
+    """All settings of a search, by the flags' names with _ for -."""
 
     kind: ClassVar[Kind] = "search"  # of run
     # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
     changeable: ClassVar[frozenset[str]] = RUNNING | {"trials", "seeds"}
+    without_flags: ClassVar[frozenset[str]] = frozenset()  # fields that the kind's command does not offer
 
-    budget: str | tuple[str, ...] = "log"
-    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] = "digits"
-    data: str | None = None
-    trials: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = 20
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
-    train_examples: Examples | None = None
-    validation_examples: Examples | None = None
-    strategy: Literal["random", "tpe", "evolve", "templates"] = "random"
-    lookahead: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = 4
-    templates: bool = True
-    pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    workers: Literal["auto"] | Workers = "auto"
-    attempts: Annotated[int, Field(ge=1, le=1000)] = 3
-    trial_timeout: Annotated[float, Field(gt=0, le=10**8)] | None = None
-    checkpoint_seconds: Annotated[float, Field(ge=0, le=10**8)] = 10.0
-    halving: bool = False
-    deterministic: bool = False
-    gpus_per_worker: Annotated[float, Field(ge=0.001, le=1024)] | None = None
-    ray_address: str | None = None
-    cohort: Literal["auto"] | Workers = 1
-    memory_efficient: bool = False
-    engine: Literal["auto", "eager", "fused", "graph"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    budget: str | tuple[str, ...] = flag(
+        "log",
+        "Connections to place: log, total:E or layers:d1,d2,... May be repeated: each budget is a stratum of its own.",
+        SPACE,
+    )
+    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] = flag(
+        "digits", "Data set to train on. A --data file that ends in .npz needs no --dataset.", DATA
+    )
+    data: str | None = flag(None, "File or folder of the data set. Digits takes none.", DATA, form="<path>")
+    trials: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = flag(
+        20, "Patterns of each budget that the strategy proposes. The named templates come on top.", SPACE
+    )
+    seeds: Annotated[int, Field(ge=1, le=1000)] = flag(3, "Trainings of each pattern.", SPACE)
+    train_examples: Examples | None = flag(None, "Size of the training set. [default: all images]", DATA)
+    validation_examples: Examples | None = flag(
+        None, "Number of the images set aside for validation that are used. [default: all]", DATA
+    )
+    strategy: Literal["random", "tpe", "evolve", "templates"] = flag(
+        "random", "How patterns are proposed; templates proposes none and trains the named ones only.", SPACE
+    )
+    lookahead: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] = flag(
+        4,
+        "For tpe and evolve: number of patterns that may be in training at a time. A proposal does not wait for their "
+        "outcomes.",
+        SPACE,
+    )
+    templates: bool = flag(True, "Also train the named templates that meet the budget.", SPACE)
+    pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = flag(
+        None, "Template file to train too; it must meet a budget of the run. May be repeated.", SPACE, form="<path>"
+    )
+    workers: Literal["auto"] | Workers = flag(
+        "auto", "Number of trainings at a time; auto is one for each core or GPU.", MACHINE
+    )
+    attempts: Annotated[int, Field(ge=1, le=1000)] = flag(
+        3,
+        "Number of times that a candidate's worker may die before the candidate has failed. More attempts also resume "
+        "candidates that were given up.",
+        MACHINE,
+    )
+    trial_timeout: Annotated[float, Field(gt=0, le=10**8)] | None = flag(
+        None, "Seconds after which a training's worker is ended. [default: no limit]", MACHINE
+    )
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=10**8)] = flag(
+        10.0, "Least seconds of training between two checkpoints.", MACHINE
+    )
+    halving: bool = flag(
+        False, "Of every nine proposed patterns, train only the best three longer, and of those the best.", SPACE
+    )
+    deterministic: bool = flag(
+        False, "Let torch use deterministic algorithms only; an operation without one is an error.", MACHINE
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0.001, le=1024)] | None = flag(
+        None, "GPUs for one training on cuda, such as 0.25 or 2. [default: 1]", MACHINE
+    )
+    ray_address: str | None = flag(
+        None, "Ray cluster to train on, such as 10.0.0.1:6379. [default: this machine]", MACHINE
+    )
+    cohort: Literal["auto"] | Workers = flag(
+        1,
+        "Number of candidates trained together as one network, to fill a GPU. Results differ by rounding only. auto "
+        "is what bench advised.",
+        MACHINE,
+    )
+    memory_efficient: bool = flag(
+        False,
+        "Recompute concatenations and BN-ReLU in the backward pass: less memory, more time, the same results.",
+        MACHINE,
+    )
+    # graph: what older versions called eager captured as a CUDA graph; their runs and files still say it.
+    engine: Literal["auto", "eager", "fused", "graph"] = flag(
+        "auto",
+        "How layers are computed: eager by torch's operations, fused by our own, which are faster and differ by "
+        "rounding only. auto is what bench advised, else fused on a CPU and eager on a GPU.",
+        MACHINE,
+        form="<auto|eager|fused>",
+    )
+    precision: Literal["float32", "bfloat16"] = flag(
+        "float32", "Precision of convolutions; weights, statistics and sums stay in float32.", TRAINING
+    )
+    device: Literal["auto", "cpu", "cuda"] = flag(
+        "auto", "Device to train on; auto takes a GPU if there is one.", MACHINE
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = flag(
+        0, "Seed of the command's own draws; a training has a seed of its own.", SPACE
+    )
 
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A file of arrays is named by its suffix, where no data set is: see Settings."""
+        """Take a file that ends in .npz for the data set npz where no data set is given."""
         is_npz = str(given.get("data") or "").lower().endswith(".npz")
         return {"dataset": "npz", **given} if is_npz else dict(given)
 
@@ -139,7 +166,6 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
         yield from super().conflicts()
         yield {"budget", "layers", "blocks", "transition", "strategy", "trials"}, check_enough_patterns
         yield {"budget", "trials", "seeds"}, _check_n_trainings

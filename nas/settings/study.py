@@ -1,4 +1,4 @@
-"""A study's settings, validated."""
+"""Settings of a study."""
 
 import re
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.model.candidate import Epochs, Layers, TrainingConfig
-from nas.records.checked import Conflict, validate
+from nas.model.candidate import NETWORK, TRAINING, Epochs, Layers, TrainingConfig
+from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
+from nas.settings.search import RUNNING, SPACE, SearchConfig, check_enough_patterns
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.design import Layout
@@ -35,35 +35,43 @@ class Regime:
 
 
 class StudyConfig(SearchConfig):
-    """All settings of a study: a search's, and what follows.
-
-    Args:
-        trials: patterns drawn uniformly, beside the crossed ones.
-        also_layers: further depths, each a stratum of its own.
-        cross: the two measures crossed.
-        mean_bd_bins: of the first of them: N, or LO:HI:N in hops.
-        span_bins: N, or LO:HI:N in layers.
-        per_cell: patterns of each cell.
-        optima: shortest patterns, each with a control of equal span.
-        regime: NAME=lr:F,epochs:N, each a stratum; unset: lr, and a third of it.
-        check_epochs: a spread subset is trained again for so many epochs, in every regime; unset: none is.
-        check_patterns: size of that subset.
-    """
+    """All settings of a study: those of a search, some of them without a flag, and its design."""
 
     kind: ClassVar[Kind] = "study"
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
+    without_flags: ClassVar[frozenset[str]] = frozenset(
+        {"strategy", "lookahead", "pattern", "halving", "transition", "stem_channels", "compression"}
+    )
 
-    budget: str = "log"  # one: other depths are its strata
-    trials: Annotated[int, Field(ge=0, le=10_000)] = 12
-    also_layers: tuple[Layers, ...] = ()
-    cross: Literal["mean_bd,span", "from_output,span"] = "mean_bd,span"
-    mean_bd_bins: str = "9"
-    span_bins: str = "3"
-    per_cell: Annotated[int, Field(ge=1, le=100)] = 3
-    optima: Annotated[int, Field(ge=0, le=100)] = 6
-    regime: tuple[str, ...] = ()
-    check_epochs: Epochs | None = None
-    check_patterns: Annotated[int, Field(ge=5, le=10_000)] = 12
+    # One budget: a study's strata are depths and regimes.
+    budget: str = flag("log", "Connections to place: log, total:E or layers:d1,d2,...", SPACE)
+    trials: Annotated[int, Field(ge=0, le=10_000)] = flag(
+        12, "Patterns drawn uniformly, in addition to the crossed ones.", SPACE
+    )
+    also_layers: tuple[Layers, ...] = flag(
+        (), "Another depth to study, as a stratum of its own. May be repeated.", NETWORK
+    )
+    cross: Literal["mean_bd,span", "from_output,span"] = flag(
+        "mean_bd,span", "The two measures that the design crosses.", SPACE
+    )
+    mean_bd_bins: str = flag("9", "Bins of the first crossed measure, in hops: N or LO:HI:N.", SPACE)
+    span_bins: str = flag("3", "Bins of span, in layers: N or LO:HI:N.", SPACE)
+    per_cell: Annotated[int, Field(ge=1, le=100)] = flag(3, "Patterns in each cell of the design.", SPACE)
+    optima: Annotated[int, Field(ge=0, le=100)] = flag(
+        6, "Number of shortest patterns, each with a control of equal span.", SPACE
+    )
+    regime: tuple[str, ...] = flag(
+        (),
+        "NAME=lr:F,epochs:N: a way of training, as a stratum of its own. May be repeated. [default: --lr, and a third "
+        "of it]",
+        TRAINING,
+    )
+    check_epochs: Epochs | None = flag(
+        None, "Train a spread of the patterns once more, for this many epochs. [default: none]", TRAINING
+    )
+    check_patterns: Annotated[int, Field(ge=5, le=10_000)] = flag(
+        12, "Number of patterns that --check-epochs trains once more.", TRAINING
+    )
 
     @field_validator("mean_bd_bins", "span_bins")
     @classmethod
@@ -73,7 +81,6 @@ class StudyConfig(SearchConfig):
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """See Settings."""
         for needed, check in super().conflicts():
             if check is not check_enough_patterns:  # a design takes as many patterns as there are
                 yield needed, check

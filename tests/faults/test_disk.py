@@ -80,16 +80,16 @@ def test_on_a_full_disk_it_ends_with_the_path_and_goes_on_when_there_is_room(sma
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_left", "has_begun"), [(64 * KIB, False), (200 * KIB, True), (300 * KIB, True)])
-def test_the_command_line_says_what_is_full_and_how_to_go_on(
+def test_the_command_process_says_what_is_full_and_how_to_go_on(
     n_left: int,
     has_begun: bool,
     small_disk: Path,
-    command_line: Callable[..., subprocess.CompletedProcess[str]],
+    command_process: Callable[..., subprocess.CompletedProcess[str]],
     small_flags: list[str],
 ) -> None:
     run = small_disk / "run"
     ballast = _fill(small_disk, n_left)
-    process = command_line("search", "--run", run, *small_flags)
+    process = command_process("search", "--run", run, *small_flags)
     assert process.returncode == 3
     assert str(run) in process.stderr
     assert "Traceback" not in process.stderr
@@ -116,7 +116,7 @@ def test_a_ray_that_has_no_room_is_told_with_its_folder(
     small_disk: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    command_line: Callable[..., subprocess.CompletedProcess[str]],
+    command_process: Callable[..., subprocess.CompletedProcess[str]],
     small_flags: list[str],
     n_left: int,
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_ray_that_has_no_room_is_told_with_its_folder(
     base.symlink_to(small_disk)
     monkeypatch.setenv("RAY_TMPDIR", str(base))
     ballast = _fill(small_disk, n_left)
-    process = command_line("search", "--run", tmp_path / "run", *small_flags, "--workers", 2)
+    process = command_process("search", "--run", tmp_path / "run", *small_flags, "--workers", 2)
     assert process.returncode == 3, process.stderr
     assert str(base) in process.stderr
     assert "Traceback" not in process.stderr

@@ -1,4 +1,4 @@
-"""A small run's settings and the command line in a process of its own."""
+"""A small run's settings, and the type of a function that runs the command line."""
 
 import subprocess
 from collections.abc import Callable

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import run_search
 from analysis.comparisons.networks import build_lineup, summarise_lineup
 from analysis.comparisons.standing import rank_networks
 from analysis.data.results import read_run
 from analysis.page.document import format_markdown
 from analysis.report.report import write_report
+from commands.runs import status
 from nas.data.readers import load_data
 from nas.records.checked import validate
 from nas.run.ledger import Ledger
@@ -161,11 +161,11 @@ def test_status_names_the_network_that_the_report_has_first(tmp_path: Path, caps
     """`log` and `optimum` are one pattern here, so patterns are fewer than networks."""
     path = make_lineup(tmp_path / "run", score_by_name, layers=3, seeds=2, networks=("dense", "log", "optimum"))
     first = rank_networks(read_run(path))[0]
-    run_search.status(path, as_json=True)
+    status(path, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["networks"] == 3
     assert told["best"] == {
         "network": first.name, "key": first.pattern.key, "mean_bd": first.mean_bd, "value": first.accuracy
     }  # fmt: skip
-    run_search.status(path)
+    status(path)
     assert f"best dense: accuracy {first.accuracy:.4f}" in capsys.readouterr().out

@@ -19,11 +19,12 @@ from analysis.report.sections import build_blocks
 from analysis.stats.guessing import Guessing, explain_unlearned, list_unlearned, measure_learning
 from analysis.tradeoff.points import measure_tradeoffs
 from analysis.tradeoff.section import answer
+from commands.runs import print_end, print_status
+from commands.terminal import make_console
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class, split_data
 from nas.search.loop import run_search as search
 from nas.settings.search import SearchConfig
-from run_search import _console, _print_end, _print_status
 from tests.support.synthetic_run import make_candidates, make_run, propose
 
 DATA = {"name": "digits", "classes": 10, "n_train": 300, "n_validation": 500}
@@ -113,7 +114,7 @@ def test_a_run_at_chance_says_so_first_and_settles_nothing(tmp_path: Path, capsy
     assert summary["verdict"]["status"] == "not_learned"
     assert summary["guessing"] == {"classes": 10, "largest_class": 0.104, "n_images": 500}
     assert [one["is_learned"] for one in summary["strata"]] == [False]
-    _print_status(read_run(run), as_json=False)
+    print_status(read_run(run), as_json=False)
     told = capsys.readouterr().out
     assert told.index("not learned, 8 layers, log: the networks are at chance level") < told.index("best ")
 
@@ -188,7 +189,7 @@ def test_mostly_one_class_is_named_and_no_better_was_learned(
     assert findings.verdict.status == "not_learned"
     assert "the networks are no better than always answering the largest class" in findings.verdict.sentence
     assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in findings.verdict.sentence
-    _print_end(_console(), held, [], tmp_path / "run")
+    print_end(make_console(), held, [], tmp_path / "run")
     assert "no better than always answering the largest class" in capsys.readouterr().out
 
 

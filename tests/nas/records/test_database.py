@@ -14,9 +14,11 @@ from typing import Any
 import optuna
 import pytest
 
-import run_search as run_search_commands
 from analysis.data.averages import summarise_status
 from analysis.data.results import read_run
+from commands.progress import show_progress
+from commands.runs import status
+from commands.terminal import make_console
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME, read_attributes, read_kind
 from nas.records.trial import HASH, check_trial
@@ -194,7 +196,7 @@ def test_a_new_run_records_its_kind(finished: Path) -> None:
 
 
 def _status(run: Path, capsys: pytest.CaptureFixture[str], as_json: bool = False) -> str:
-    run_search_commands.status(run, as_json)
+    status(run, as_json)
     return capsys.readouterr().out
 
 
@@ -235,7 +237,7 @@ def test_status_says_whether_a_run_is_driven_and_how_to_go_on(
 
 def test_what_is_done_already_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
     for n_finished in (0, 3, 5):
-        with run_search_commands._progress(run_search_commands._console(), "training 5 patterns") as listener:
+        with show_progress(make_console(), "training 5 patterns") as listener:
             listener(None, None, n_finished, 5)
     first, resumed, done = capsys.readouterr().out.splitlines()
     assert first == "training 5 patterns"

@@ -13,7 +13,6 @@ import optuna
 import pandas as pd
 import pytest
 
-import run_search
 from analysis.data.results import read_run
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
@@ -507,7 +506,7 @@ def test_a_dry_run_prints_strict_json_and_writes_nothing(command_line: CommandLi
 
 
 def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, real: Path, tmp_path: Path
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, real: Path, tmp_path: Path
 ) -> None:
     """On a run directory it is the plan that is held there."""
     monkeypatch.setattr("nas.studies.study.estimate_seconds", lambda *_: 7200.0)
@@ -516,8 +515,7 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     held = read_plan(run)
     assert held is not None
-    run_search.study(run=run, dry_run=True)
-    said = " ".join(capsys.readouterr().out.split())  # lines may be broken at the terminal's width
+    said = " ".join(command_line("study", "--run", run, "--dry-run").stdout.split())
     assert "20 trainings, about 2.0 h, 1 at a time on cpu with fused layers; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said

@@ -1,0 +1,1 @@
+"""The commands of the command line, their flags, and what they print."""

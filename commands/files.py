@@ -1,0 +1,204 @@
+"""Commands about exported files: export and verify."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.flags import FINAL, SPACE, Budget, Json, Network, flag
+from commands.patterns import surround
+from commands.progress import describe_workers, resumable, show_progress
+from commands.terminal import OURSELVES, make_console, print_next, print_written, show_message
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis.data.results import Run as Results
+    from nas.export.export import Exported
+
+
+def export(
+    ctx: typer.Context,
+    run: Annotated[Path | None, typer.Option(help="Export the best patterns of this run.", show_default=False)] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Number of the run's patterns.")] = 5,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="First train these and the named templates again on all but the test images, and measure on those.",
+        ),
+    ] = False,
+    seeds: Annotated[int | None, flag("Trainings of each pattern. [default: 5]", FINAL)] = None,
+    epochs: Annotated[int | None, flag("Passes over the training set. [default: as the run]", FINAL)] = None,
+    train_examples: Annotated[
+        int | None, flag("Number of images to train on. [default: all but the test images]", FINAL)
+    ] = None,
+    workers: Annotated[str | None, flag("Trainings at a time. [default: as the run]", FINAL, form="<auto|int>")] = None,
+    device: Annotated[
+        str | None, flag("Device to train on. [default: as the run]", FINAL, form="<auto|cpu|cuda>")
+    ] = None,
+    template: Annotated[str | None, flag("Export a template by name instead.", SPACE)] = None,
+    pattern: Annotated[Path | None, flag("Export a template file instead.", SPACE)] = None,
+    to: Annotated[Path | None, flag("Folder to write to; a run's patterns go to RUN/templates.", SPACE)] = None,
+    budget: Budget = None,
+    network: Network = None,
+) -> None:
+    """Write patterns as folders: template files, a program, ONNX, all compared with the network itself."""
+    from search_spaces.errors import InputError
+
+    n_chosen = sum(choice is not None for choice in (run, template, pattern))
+    if n_chosen > 1 or (n_chosen == 0 and network is None):
+        raise InputError(
+            "export takes one of --run DIR, --template NAME and --pattern FILE, or --network NAME for that network"
+        )
+    outside = [name for name, value in (("to", to), ("budget", budget), ("network", network)) if value is not None]
+    outside += ctx.obj
+    if run is not None and outside:
+        raise InputError(
+            "a run's patterns are written into RUN/templates, with the run's own network: leave out "
+            + ", ".join(f"--{name.replace('_', '-')}" for name in outside)
+        )
+    if template is None and budget is not None:
+        raise InputError(f"--budget {budget} places the connections of --template, and none is given: leave it out")
+    changes = {"seeds": seeds, "epochs": epochs, "train_examples": train_examples, "device": device}
+    changes["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
+    if not final and any(value is not None for value in changes.values()):
+        raise InputError("--seeds, --epochs, --train-examples, --workers and --device are of --final: give that too")
+    if final and run is None:
+        raise InputError("--final measures the patterns of a run: give --run DIR")
+    console = make_console()
+    if run is not None:
+        exported = _export_run(console, run, top, changes if final else None)
+    elif to is None:
+        raise InputError("--template, --pattern and --network need --to FOLDER")
+    else:
+        exported = [_export_one(template, pattern, network, budget, to, ctx.obj)]
+    for note in dict.fromkeys(note for folder in exported for note in folder.notes):
+        console.print(note)
+    paths = [path for folder in exported for path in folder.paths]
+    print_written(console, paths, [*OURSELVES, "verify", exported[0].folder])
+
+
+def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any] | None) -> "list[Exported]":
+    """Export a run's best patterns, measured on the test images first if there are changes for that."""
+    from analysis.data.results import read_run
+    from analysis.report.report import write_report
+    from analysis.stats.guessing import list_unlearned
+    from nas.records.database import FINAL
+    from search_spaces.errors import InputError
+
+    results = read_run(run)
+    if results.kind == "comparison":
+        raise InputError(
+            f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
+        )
+    if changes is not None:
+        _measure_finally(console, results, top, changes)
+        results = read_run(run)
+        write_report(run)
+        for sentence in list_unlearned(read_run(run / FINAL), "test images"):
+            console.print(sentence)
+    console.print("writing each network in several forms, reading them back and comparing: this takes a while")
+    return export_best(results, top, archives=True)
+
+
+def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]":
+    """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
+    from analysis.comparisons.accuracy import list_exports, measure_final
+    from nas.export.export import RunPattern, export_run
+
+    final = measure_final(results)
+    sizes = {} if final is None else {"n_train": final.n_train, "n_test": final.n_test}
+    chosen = [
+        RunPattern(row, None if tested is None else asdict(tested) | sizes)
+        for row, tested in list_exports(results, top, final)
+    ]
+    described = {"config": results.config, "data": results.data, "environment": results.environment}
+    return export_run(results.path, described, chosen, archives)
+
+
+def _measure_finally(console: "Console", results: "Results", top: int, changes: dict[str, Any]) -> None:
+    """Train the best patterns and the named templates of each stratum again, and measure them on the test images."""
+    from analysis.comparisons.accuracy import choose_patterns
+    from nas.studies.final import plan_final, run_final
+
+    run = results.path
+    rows = [
+        {str(name): value for name, value in row.items()} for row in choose_patterns(results, top).to_dict("records")
+    ]
+    settings, chosen = plan_final(run, results.config, results.plan, rows, changes)
+    headline = f"training {len(chosen)} patterns with {settings.seeds} seeds each on all but the test images of "
+    headline += f"{settings.dataset}, {describe_workers(settings)}; what follows is test accuracy"
+    with resumable(console, f"export --final --top {top}", run), show_progress(console, headline) as listener:
+        run_final(run, settings, chosen, listener)
+
+
+def _export_one(
+    template: str | None,
+    file: Path | None,
+    network: str | None,
+    budget: str | None,
+    to: Path,
+    values: Mapping[str, Any],
+) -> "Exported":
+    """Export a template, a template file's pattern or a published network."""
+    from nas.export.export import export_folder
+    from nas.model.presets import find_preset
+    from nas.records.template import read_pattern
+    from search_spaces.budget import Budget, log_budget, parse_budget
+    from search_spaces.templates import build_named
+
+    pattern = None if file is None else read_pattern(file)
+    config = surround(pattern, network, values)
+    if pattern is not None and file is not None:
+        provenance = {"name": None, "origin": f"pattern file {file.name}"}
+    elif template is not None:
+        pattern = build_named(template, parse_budget(budget or "log", config.pattern_depth))
+        provenance = {"name": template, "origin": "named template"}
+    else:
+        preset = find_preset(str(network))
+        pattern, provenance = preset.pattern, {"name": preset.template, "origin": f"{preset.name}, {preset.paper}"}
+    log = log_budget(pattern.depth)
+    spent = log if log.is_met_by(pattern) else Budget(pattern.depth, total=pattern.n_connections)
+    return export_folder(pattern, config, str(spent), provenance, to)
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="An exported folder, or a template file.", show_default=False)],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also load what could run code (model.pt2), and networks of any size.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if one is false."""
+    from nas.export.export import verify_template
+    from nas.records.shown import show
+
+    notes: list[str] = []
+    file = path
+    if path.is_dir():
+        from nas.export.apart import find_verifiable, verify_all
+
+        places = find_verifiable(path)
+        checked = verify_all(path, places, trust)
+        false, notes = checked.false, checked.notes
+        file = places[0] / "template.json"
+    else:
+        false = verify_template(path)
+    console = make_console(stderr=as_json or bool(false))
+    for note in notes:
+        console.print(note)
+    if as_json:
+        print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
+    elif not false:
+        console.print(f"{show(path)}: every claim holds")
+        print_next(console, *OURSELVES, "score", "--pattern", file)
+    else:
+        lines = [f"error: {path} makes false claims:", *false.values()]
+        print("\n".join(map(show_message, lines)), file=sys.stderr)  # noqa: T201
+    if false:
+        raise typer.Exit(2)

@@ -1,0 +1,250 @@
+"""Commands about patterns that need no training: score, networks, optimize and sample."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.flags import SPACE, Budget, Json, Layers, Network, Seed, flag
+from commands.terminal import OURSELVES, make_console, print_next, print_table, print_written
+
+if TYPE_CHECKING:
+    from nas.model.candidate import NetworkConfig
+    from search_spaces.budget import Budget as Spent
+    from search_spaces.pattern import ConnectionPattern
+
+
+def score(
+    ctx: typer.Context,
+    template: Annotated[
+        list[str] | None,
+        flag(
+            "Template by name, log:b=B,c=C, random:SEED, or nearest, evenly or geometric, fitted to the budget. May be "
+            "repeated. [default: all]",
+            SPACE,
+        ),
+    ] = None,
+    pattern: Annotated[Path | None, flag("Template file.", SPACE)] = None,
+    budget: Budget = None,
+    network: Network = None,
+    as_json: Json = False,
+) -> None:
+    """Show distances and costs of templates and patterns, without training."""
+    from nas.model.candidate import Candidate, check_depth
+    from nas.model.presets import find_preset
+    from nas.model.score import score_candidate
+    from nas.records.template import read_pattern
+    from search_spaces.budget import parse_budget
+    from search_spaces.templates import build_named, list_templates
+
+    own = None if pattern is None else read_pattern(pattern)
+    config = surround(own, network, ctx.obj)
+    chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
+    if network is not None and own is None and "layers" not in ctx.obj and not template:
+        preset = find_preset(network)
+        check_depth(preset.pattern, config)
+        chosen = [(preset.template or network, preset.template, preset.pattern)]
+        spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
+    else:
+        spent = parse_budget(budget or "log", config.pattern_depth)
+        names = template or (list_templates(spent.depth) if own is None else [])
+        chosen += [(name, name, build_named(name, spent)) for name in names]
+    rows = [score_candidate(Candidate(scored, config, 0, name), spent, label) for label, name, scored in chosen]
+    if as_json:
+        print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
+        return
+    around = "" if network is None else f"in the surroundings of {network}, "
+    title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
+    print_scores(rows, title)
+
+
+def surround(pattern: "ConnectionPattern | None", network: str | None, values: Mapping[str, Any]) -> "NetworkConfig":
+    """Return the network that flags and a published network's name describe, around a pattern if there is one.
+
+    Raises:
+        InputError: there is no such network, or the pattern does not fit it.
+    """
+    from nas.model.candidate import NetworkConfig, check_depth
+    from nas.model.presets import find_preset
+    from nas.records.checked import validate
+
+    if network is not None:
+        published = find_preset(network).network
+        values = {name: getattr(published, name) for name in NetworkConfig.model_fields} | dict(values)
+    elif pattern is not None and "layers" not in values:
+        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
+        values = {**values, "layers": pattern.depth // n_blocks}
+    config = validate(NetworkConfig, values)
+    if pattern is not None:
+        check_depth(pattern, config)
+    return config
+
+
+def print_scores(rows: list[dict[str, Any]], title: str) -> None:
+    """Print the rows of score_candidate as a table."""
+    from nas.records.shown import show
+
+    headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs certificate"
+    cells = []
+    for row in rows:
+        distances = [f"{row[name]:.3f}" for name in ("from_output_mean", "to_input_mean", "span")]
+        sizes = [f"{row[name]:,}" for name in ("max_in_degree", "max_out_degree", "params", "flops")]
+        proven = "" if row["certificate"] is None else f"{row['certificate']}, gap {100 * row['gap']:.1f} %"
+        first = [show(row["template"] or "-"), f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}"]
+        cells.append([*first, *distances, *sizes, proven])
+    names = [heading.replace("_", " ") for heading in headings.split()]
+    print_table(make_console(), title, names, cells, left=["certificate"])
+
+
+def networks(as_json: Json = False) -> None:
+    """List the papers' networks, which --network NAME takes."""
+    from nas.model.cost import predict_cost
+    from nas.model.presets import PRESETS
+
+    rows = [(preset, predict_cost(preset.candidate)) for preset in PRESETS.values()]
+    if as_json:
+        described = [
+            {"name": preset.name, "paper": preset.paper, "params": cost.params, "flops": cost.flops}
+            | {"differs": preset.differs}
+            for preset, cost in rows
+        ]
+        print(json.dumps(described))  # noqa: T201
+        return
+    console = make_console()
+    cells = []
+    differing: dict[str, list[str]] = {}
+    for preset, cost in rows:
+        layers = ", ".join(map(str, preset.network.block_depths))
+        sizes = [str(preset.network.growth), f"{cost.params:,}", f"{cost.flops:,}"]
+        cells.append([preset.name, preset.paper, layers, *sizes])
+        if preset.differs:
+            differing.setdefault(preset.differs, []).append(preset.name)
+    headings = ("name", "paper", "layers of blocks", "growth", "params", "FLOPs")
+    print_table(console, "published networks, as --network NAME", headings, cells, left=["paper"])
+    for differs, names in differing.items():
+        console.print(f"{names[0]} to {names[-1]}: {differs}")
+    print_next(console, *OURSELVES, "score", "--network", "densenet-bc-100-12")
+
+
+def _read_budget(budget: str | None, layers: int | None, **caps: int | None) -> "Spent":
+    from nas.model.candidate import NetworkConfig
+    from nas.records.checked import validate
+    from search_spaces.budget import parse_budget
+
+    depth = validate(NetworkConfig, {} if layers is None else {"layers": layers}).layers
+    capped = [f";{name.replace('_', '-')}:{cap}" for name, cap in caps.items() if cap is not None]
+    return parse_budget((budget or "log") + "".join(capped), depth)
+
+
+def score_alone(pattern: "ConnectionPattern", budget: "Spent") -> dict[str, Any]:
+    """Return a pattern's scores in a network of default sizes, and its sources."""
+    from nas.model.candidate import Candidate, NetworkConfig
+    from nas.model.score import score_candidate
+
+    candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
+    return {**score_candidate(candidate, budget, None), "sources": [list(inputs) for inputs in pattern.sources]}
+
+
+def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", provenance: dict[str, Any]) -> None:
+    """Write a pattern as a template file."""
+    from nas.export.export import describe_export
+    from nas.model.candidate import NetworkConfig
+    from nas.records.safe_files import write_atomic
+    from nas.records.template import format_template
+
+    template = describe_export(pattern, NetworkConfig(layers=pattern.depth), str(budget), {"name": None, **provenance})
+    write_atomic(path, format_template(template))
+
+
+def optimize(
+    budget: Budget = None,
+    layers: Layers = None,
+    max_in: Annotated[int | None, flag("Most inputs of a layer.", SPACE)] = None,
+    max_out: Annotated[int | None, flag("Most readers of a node.", SPACE)] = None,
+    seconds: Annotated[float, typer.Option(help="Time limit.")] = 20.0,
+    seed: Seed = 0,
+    to: Annotated[Path | None, flag("Template file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the pattern of least mean backprop distance for a budget, with a certificate of how good it is."""
+    from nas.records.template import check_replaceable
+    from search_spaces.sampling.optimal import optimize as find_optimum
+
+    if to is not None:
+        check_replaceable(to)
+    spent = _read_budget(budget, layers, max_in=max_in, max_out=max_out)
+    optimum = find_optimum(spent, seed, seconds)
+    row = score_alone(optimum.pattern, spent)
+    if to is not None:
+        write_template(to, optimum.pattern, spent, {"origin": "optimize", "seed": seed, "n_moves": optimum.n_moves})
+    if as_json:
+        print(json.dumps(row))  # noqa: T201
+        return
+    print_scores([row], f"{spent.depth} layers at budget {spent}, {optimum.n_moves:,} moves tried")
+    ended = "time was up" if optimum.by_clock else "the bound is met" if row["gap"] == 0 else "the search ended"
+    console = make_console()
+    console.print(
+        f"{row['certificate']}: mean BD {row['mean_bd']:.4f}, proven bound {row['bound_mean_bd']:.4f}; {ended}"
+    )
+    if to is None:
+        console.print("next: the same with --to FILE keeps it")
+    else:
+        print_written(console, [to], [*OURSELVES, "verify", to])
+
+
+def sample(
+    to: Annotated[Path, flag("Folder for the template files.")],
+    budget: Budget = None,
+    layers: Layers = None,
+    mean_bd: Annotated[str | None, flag("LO:HI, in hops. [default: any]", SPACE)] = None,
+    span: Annotated[str | None, flag("LO:HI, in layers. [default: any]", SPACE)] = None,
+    from_output: Annotated[str | None, flag("LO:HI, mean BD from the output. [default: any]", SPACE)] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Number of patterns.")] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw patterns from a band of distance and a band of span, at an exact budget."""
+    from nas.export.export import export_pattern
+    from nas.model.candidate import NetworkConfig
+    from nas.records.shown import show
+    from search_spaces.distance import backprop_distance
+    from search_spaces.errors import NothingUsableError
+    from search_spaces.sampling.bounds import bound_mean
+    from search_spaces.sampling.draw import Cell, farthest_pattern, sample_distinct
+
+    spent = _read_budget(budget, layers)
+    cell = Cell(_read_band("mean-bd", mean_bd), _read_band("span", span), _read_band("from-output", from_output))
+    patterns = sample_distinct(spent, cell, count, seed)
+    if not patterns:
+        largest = backprop_distance(farthest_pattern(spent)).mean
+        raise NothingUsableError(
+            "not found: no pattern of this budget was met in these bands; widen or move them. Its mean BD lies between "
+            f"{bound_mean(spent):.3f} (proven) and {largest:.3f} (the largest known)"
+        )
+    provenance = {"name": None, "origin": "sample", "seed": seed}
+    network = NetworkConfig(layers=spent.depth)
+    paths = [path for drawn in patterns for path in export_pattern(drawn, network, str(spent), provenance, to)]
+    rows = [score_alone(drawn, spent) for drawn in patterns]
+    console = make_console(stderr=as_json)
+    if len(patterns) < count:
+        console.print(f"found {len(patterns)} of {count}: the cell is small, or hard to get to")
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+        return
+    print_scores(rows, f"{spent.depth} layers at budget {spent}")
+    console.print(f"wrote {len(patterns)} folders in {show(to)}")
+    print_next(console, *OURSELVES, "verify", paths[0])
+
+
+def _read_band(name: str, text: str | None) -> tuple[float, float] | None:
+    from search_spaces.errors import InputError
+
+    if text is None:
+        return None
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(f"--{name} {text}: expected LO:HI, as 1.8:1.9") from None

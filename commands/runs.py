@@ -1,0 +1,193 @@
+"""Commands that read a run: status, report, strengths and pattern-from-strengths."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.flags import SPACE, Budget, Json, Run, flag
+from commands.patterns import print_scores, score_alone, write_template
+from commands.terminal import OURSELVES, make_console, print_next, print_written
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis.data.results import Run as Results
+
+
+def status(run: Run, as_json: Json = False) -> None:
+    """Show how far a run is, whether it is being driven, and its best pattern so far."""
+    from analysis.data.results import read_run
+    from nas.run.lock import find_driver
+
+    driver = find_driver(run)  # first: a driver that ends in between has written all that is read then
+    results = read_run(run)
+    deaths = {str(number): n_deaths for number, n_deaths in results.driver_deaths.items()}
+    print_status(results, as_json, {"driver": driver, "driver_deaths": deaths})
+    if not as_json:
+        for number, n_deaths in deaths.items():
+            times = "once" if n_deaths == 1 else f"{n_deaths} times"
+            make_console().print(f"the driver died {times} while candidate {number} was in training")
+        _print_how_to_continue(results, driver)
+
+
+def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] | None = None) -> None:
+    """Print how far a run is.
+
+    Args:
+        results: the run.
+        as_json: whether one line of JSON is printed.
+        driving: what JSON says besides: the run's driver, None where it has none, and the deaths of its drivers.
+    """
+    from analysis.data.averages import summarise_status
+    from analysis.stats.guessing import list_unlearned
+
+    summary = summarise_status(results)
+    if results.kind == "comparison":
+        summary = _summarise_networks(results, summary)
+    driving = driving or {}
+    if as_json:
+        print(json.dumps({**summary, **driving}, allow_nan=False), flush=True)  # noqa: T201
+        return
+    if driving.get("driver", "") is None and summary["running"]:
+        summary = {"cut short" if name == "running" else name: value for name, value in summary.items()}
+    best = summary.pop("best")
+    console = make_console()
+    console.print(", ".join(f"{name} {value}" for name, value in summary.items()))
+    if best:
+        for sentence in list_unlearned(results):
+            console.print(sentence)
+        name = best.get("network", best["key"][:12])
+        console.print(f"best {name}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+
+
+def _summarise_networks(results: "Results", summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the summary of a comparison of networks, several of which may share a pattern."""
+    from analysis.comparisons.standing import rank_networks
+
+    standings = rank_networks(results)
+    summary = {"networks" if name == "patterns" else name: value for name, value in summary.items()}
+    summary["networks"] = len(standings)
+    best = next((standing for standing in standings if standing.accuracy is not None), None)
+    if best is not None:
+        described = {"network": best.name, "key": best.pattern.key, "mean_bd": best.mean_bd, "value": best.accuracy}
+        summary["best"] = described
+    return summary
+
+
+def _print_how_to_continue(results: "Results", driver: str | None) -> None:
+    from analysis.data.averages import summarise_status
+    from nas.records.database import COMMANDS
+
+    console, run = make_console(), results.path
+    summary = summarise_status(results)
+    is_done = results.asked is None or summary["complete"] + summary["failed"] + summary["pruned"] >= results.asked
+    if driver is not None:
+        console.print(f"driven by {driver}")
+    if driver is not None or is_done:
+        print_next(console, *OURSELVES, "report", "--run", run)
+        return
+    console.print("no driver is running")
+    place = run.parent if results.kind == "final" else run
+    print_next(console, *OURSELVES, *COMMANDS[results.kind].split(), "--run", place)
+
+
+def report(run: Run) -> None:
+    """Write a run's report: a page, Markdown, CSV, figures."""
+    from analysis.report.report import write_report
+
+    paths = write_report(run)
+    print_written(make_console(), paths, ["open", run / "report" / "index.html"])
+
+
+def annotate(console: "Console", run: Path) -> None:
+    """Show the head of the report as the study's note in optuna-dashboard, if that is installed."""
+    from nas.run.ledger import annotate as write_note
+
+    text = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    if not write_note(run, text):
+        console.print("optuna-dashboard is not installed, so the study has no note: pip install -e '.[dashboard]'")
+
+
+def print_end(console: "Console", results: "Results", paths: list[Path], run: Path) -> None:
+    """Print what came out of a run: its best pattern, and the files that were written."""
+    from analysis.data.averages import average_patterns, summarise_status
+    from analysis.stats.guessing import list_unlearned
+
+    for sentence in list_unlearned(results):
+        console.print(sentence)
+    summary = summarise_status(results)
+    best = average_patterns(results.candidates).iloc[0]
+    name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
+    console.print(
+        f"{summary['complete']} of {summary['asked']} candidates complete, {summary['failed']} failed; "
+        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds "
+        f"at mean BD {best['mean_bd']:.3f}"
+    )
+    print_written(console, paths, ["open", run / "report" / "index.html"])
+
+
+def strengths(
+    run: Run,
+    to: Annotated[Path, flag("Folder for the table and the pictures.")],
+    pattern: Annotated[
+        str, typer.Option("--of", help="Trained pattern: a template's name, or the first digits of its key.")
+    ] = "dense",
+    seed: Annotated[int | None, flag("Seed of one training. [default: the mean over all]", SPACE)] = None,
+) -> None:
+    """Write a trained pattern's connection strengths: a table, DenseNet's heat map and the arc diagram."""
+    from analysis.data.results import read_run
+    from analysis.page.figure_style import draw_png, draw_svg
+    from analysis.strengths.learning import select_trained
+    from analysis.strengths.plot import plot_strengths
+    from nas.records.written import write_files
+    from search_spaces.wiring.arcs import draw_arcs
+
+    trained = select_trained(read_run(run), pattern, seed)
+    relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
+    of = f"{len(trained.numbers)} training{'s' if len(trained.numbers) > 1 else ''}"
+    figure = plot_strengths([(pattern, trained.pattern.depth, relative)], f"mean over blocks of {of} in {run.name}")
+    rows = [f"{source},{target},{strength:.6g}" for (source, target), strength in relative.items()]
+    files: dict[str, str | bytes] = {
+        "strengths.csv": "\n".join(["source,target,relative_strength", *rows]) + "\n",
+        "heat_map.svg": draw_svg(figure),
+        "heat_map.png": draw_png(figure),
+        "arcs.svg": draw_arcs(trained.pattern, pattern, strengths=relative),
+    }
+    write_files(to, files, "strengths")
+    print_written(make_console(), [to / name for name in files], ["open", to / "heat_map.svg"])
+
+
+def pattern_from_strengths(
+    run: Run,
+    teacher: Annotated[
+        str, typer.Option("--from", help="Trained pattern: a template's name, or the first digits of its key.")
+    ] = "dense",
+    budget: Budget = None,
+    to: Annotated[Path | None, flag("Template file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the chain and the strongest connections of a trained pattern: learned sparsity at a budget."""
+    from analysis.data.results import read_run
+    from analysis.strengths.learning import learn_from_run
+    from nas.records.template import check_replaceable
+    from search_spaces.budget import parse_budget
+
+    if to is not None:
+        check_replaceable(to)
+    learned = learn_from_run(read_run(run), teacher, budget or "log")
+    spent = parse_budget(budget or "log", learned.pattern.depth)
+    if to is not None:
+        origin = {"origin": "pattern-from-strengths", "taught_by": learned.taught_by}
+        write_template(to, learned.pattern, spent, {**origin, "trainings": str(learned.n_trainings)})
+    row = score_alone(learned.pattern, spent)
+    if as_json:
+        print(json.dumps(row))  # noqa: T201
+        return
+    print_scores([row], f"the strongest connections of {teacher}, {learned.n_trainings} trainings, at budget {spent}")
+    if to is None:
+        make_console().print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
+    else:
+        print_written(make_console(), [to], [*OURSELVES, "export", "--pattern", to, "--to", "FOLDER"])

@@ -1,0 +1,90 @@
+"""The command that measures this machine: bench."""
+
+import json
+import os
+import statistics
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.flags import Json
+from commands.terminal import make_console, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from nas.bench.benchmark import Row
+    from nas.bench.workers import Ceilings
+
+
+def bench(
+    ctx: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Only digits, 24 layers, growth 8, batch 64.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast this machine trains, our engine against what PyTorch offers; --engine auto follows its advice.
+
+    Takes a quarter of an hour or more, with --quick less than a minute. Nothing else should run meanwhile.
+    """
+    console = make_console(stderr=as_json)
+    with console.status("loading"):
+        from nas.bench.benchmark import advise, compare_engines, list_contests
+        from nas.bench.workers import measure_ceilings, start_workers
+        from nas.engines.native import write_advice
+        from nas.records.checked import validate
+        from nas.settings.machine import resolve_device, resolve_workers
+        from nas.settings.search import SearchConfig
+    device = resolve_device(validate(SearchConfig, ctx.obj).device)
+    n_workers = 1 if device == "cuda" else resolve_workers("auto", device)
+    shapes, engines = list_contests(device, quick)
+    rows = []
+    with start_workers(n_workers, device) as workers:
+        ceilings = measure_ceilings(workers)
+        _print_machine(console, device, n_workers, ceilings)
+        for shape in shapes:
+            with console.status(f"{shape}: {len(engines)} engines in turn"):
+                measured = compare_engines(workers, shape, engines, device)
+            rows += measured
+            _print_engines(console, measured, ceilings)
+    engine, cohort = advise(rows)
+    write_advice(device, engine, cohort)
+    console.print(
+        f"advice for this machine: --engine {engine} --cohort {cohort} --workers {n_workers}, which auto now means"
+    )
+    if as_json:
+        print(json.dumps([row.to_dict() for row in rows]))  # noqa: T201
+
+
+def _print_machine(console: "Console", device: str, n_workers: int, ceilings: "Ceilings") -> None:
+    from nas.records.environment import describe_versions
+    from nas.run.directory import name_device
+
+    versions = describe_versions(("torch",))
+    console.print(
+        f"{name_device(device)}, {n_workers} at a time; Python {versions['python']}, torch {versions['torch']}, "
+        f"skipsearch {versions['skipsearch']} at {versions['commit']}; load before {os.getloadavg()[0]:.2f}; ceilings "
+        f"of all together: matrix product {ceilings.matrix_flops / 1e9:.0f} GFLOP/s, copy "
+        f"{ceilings.copy_bytes / 1e9:.1f} GB/s"
+    )
+
+
+def _print_engines(console: "Console", rows: "Sequence[Row]", ceilings: "Ceilings") -> None:
+    def ratio(values: tuple[float, ...]) -> str:
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    cells = []
+    for row in rows:
+        speed = row.steps_per_second
+        if speed is None:
+            cells.append([row.engine, "other losses than eager: no speed"])
+            continue
+        flops = speed * row.flops
+        share = f"{100 * flops / ceilings.matrix_flops:.0f} %"
+        per_hour = f"{statistics.median(row.candidates):,.0f}" if row.candidates else ""
+        ratios = [ratio(row.to_one_process), ratio(row.to_strongest)]
+        cells.append([row.engine, f"{speed:.1f}", *ratios, f"{flops / 1e9:.1f}", share, per_hour])
+    headings = ["engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's"]
+    headings += ["GFLOP/s", "of matrix product", "candidates/h"]
+    print_table(console, f"{rows[0].shape}; medians of {len(rows[0].rates)} rounds, ranges", headings, cells)

@@ -1,0 +1,204 @@
+"""Commands that train: search, study and compare-networks."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.files import export_best
+from commands.flags import Config, Json, Network, Run, flag
+from commands.progress import describe_workers, resumable, show_progress
+from commands.runs import annotate, print_end, print_status
+from commands.terminal import log_to, make_console, print_table, print_written
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas.run.source import Listener
+    from nas.settings.search import SearchConfig
+    from nas.settings.study import StudyConfig
+
+Recipe = Annotated[
+    str | None,
+    flag("Training schedule by name: densenet, log-densenet or short. Other flags win. [default: short]", "Training"),
+]
+
+
+def search(
+    ctx: typer.Context,
+    run: Run,
+    config: Config = None,
+    network: Network = None,
+    recipe: Recipe = None,
+    as_json: Json = False,
+) -> None:
+    """Train patterns under a budget, then write the report and the best templates.
+
+    The same command again continues an interrupted run; on a run directory, --run is enough.
+    """
+    from nas.run.lock import lock_run
+
+    with lock_run(run):  # before the libraries are loaded, so that a second driver leaves at once
+        from nas.settings.resume import settle_config
+        from nas.settings.search import SearchConfig
+
+        flags = {**ctx.obj, "network": network, "recipe": recipe}
+        settings = settle_config(run, config, flags, SearchConfig)
+
+        from nas.search.loop import run_search
+
+        headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
+        _drive("search", run, settings, headline, as_json, lambda listener: run_search(run, settings, listener))
+
+
+def study(
+    ctx: typer.Context,
+    run: Run,
+    config: Config = None,
+    recipe: Recipe = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a crossed design of distance and span with controls, then report what distance explains.
+
+    The plan is laid out and hashed before the first training. The same command again continues an interrupted study;
+    on its run directory, --run is enough.
+    """
+    from analysis.data.protocol import describe_protocol
+    from nas.run.lock import lock_run
+
+    with nullcontext() if dry_run else lock_run(run):  # see search
+        from nas.settings.resume import settle_config
+        from nas.settings.study import StudyConfig
+
+        settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, StudyConfig)
+
+        from nas.studies.study import run_study
+
+        protocol = describe_protocol(settings.distance)
+        if dry_run:
+            print_plan(run, settings, protocol, as_json)
+            return
+        headline = f"studying patterns of {' and '.join(map(str, settings.depths))} layers"
+        _drive("study", run, settings, headline, as_json, lambda listener: run_study(run, settings, protocol, listener))
+
+
+def compare_networks(
+    ctx: typer.Context, run: Run, config: Config = None, recipe: Recipe = None, as_json: Json = False
+) -> None:
+    """Train the papers' networks, a shortest pattern and learned sparsity side by side at matched FLOPs.
+
+    Growth is that of `log`; the others get the growth that brings their FLOPs nearest to it. `learned` keeps the
+    strongest connections of the trained dense networks. The same command again continues an interrupted run.
+    """
+    from nas.run.lock import lock_run
+
+    with lock_run(run):  # see search
+        from nas.settings.comparison import LineupConfig
+        from nas.settings.resume import settle_config
+
+        settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, LineupConfig)
+
+        from analysis.report.report import write_report
+        from nas.records.shown import show
+        from nas.studies.comparison import run_lineup
+
+        headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
+        console = make_console(stderr=as_json)
+        headline += f" on {settings.dataset}: {describe_workers(settings)}, into {show(run)}"
+        with resumable(console, "compare-networks", run):
+            with show_progress(console, headline) as listener:
+                run_lineup(run, settings, listener)
+            paths = write_report(run)
+        _print_lineup(console, run, as_json)
+        print_written(console, paths, ["open", run / "report" / "index.html"])
+
+
+def _drive(
+    command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
+) -> None:
+    """Train all that a run asks for, then write its report and templates."""
+    from analysis.data.results import read_run
+    from analysis.report.report import write_report
+    from nas.records.shown import show
+
+    console = make_console(stderr=as_json)
+    headline += f" at budget {' and '.join(settings.budgets)} on {settings.dataset}: {describe_workers(settings)}"
+    with resumable(console, command, run):
+        with show_progress(console, f"{headline}, into {show(run)}") as listener:
+            train(listener)
+        results = read_run(run)
+        paths = write_report(run)
+        for exported in export_best(results, 5, archives=False):
+            paths += exported.paths
+        annotate(console, run)
+    print_end(console, results, paths, run)
+    if as_json:
+        print_status(results, as_json=True)
+
+
+def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
+    """Print a study's plan, the time that it takes and its power."""
+    from analysis.stats.reliability import describe_power
+    from nas.records.plan import hash_plan, read_plan
+    from nas.studies.plan import make_plan
+    from nas.studies.study import estimate_seconds
+
+    console = make_console(stderr=as_json)
+    console.print("laying the design out and timing one training of each stratum")
+    recorded = read_plan(run)
+    plan = recorded[0] if recorded else make_plan(settings, protocol)
+    power = describe_power(plan)
+    with log_to(console):
+        hours = estimate_seconds(plan, settings) / 3600
+    sha256, n_trainings = hash_plan(plan), len(plan["order"])
+    if as_json:
+        summary = {"sha256": sha256, "trainings": n_trainings, "hours": hours, "strata": power}
+        print(json.dumps(summary))  # noqa: T201
+        return
+    for cells in plan["cells"]:
+        lacking = sum(n for _, _, n in cells["lacking"])
+        bins = cells["distance_bins"]
+        console.print(
+            f"{cells['layers']} layers: {cells['distance']} in {len(bins)} bins from {bins[0][0]:.3f} to "
+            f"{bins[-1][1]:.3f}, span in bands about "
+            + ", ".join(f"{sum(band) / 2:.2f}" for band in cells["span_bands"])
+            + (f"; {lacking} patterns not found" if lacking else "")
+        )
+    for stratum in power:
+        parts = ", ".join(f"{n} {name}" for name, n in stratum["patterns"].items())
+        console.print(f"{stratum['stratum']}: {stratum['trainings']} trainings; {parts}; {stratum['sentence']}")
+    console.print(
+        f"{n_trainings:,} trainings, about {hours:.1f} h, {describe_workers(settings)}; plan {sha256[:12]}; nothing "
+        "was written\nnext: the same without --dry-run"
+    )
+
+
+def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
+    from analysis.comparisons.networks import (
+        COSTS,
+        RESULTS,
+        describe_lineup,
+        format_cost,
+        format_result,
+        learn_lineup,
+        summarise_lineup,
+    )
+    from analysis.comparisons.standing import rank_networks
+    from analysis.data.results import read_run
+
+    results = read_run(run)
+    standings = rank_networks(results)
+    if as_json:
+        rows = [asdict(standing) | {"pattern": list(map(list, standing.pattern.sources))} for standing in standings]
+        print(json.dumps(rows, allow_nan=False), flush=True)  # noqa: T201
+        return
+    print_table(console, describe_lineup(results), RESULTS, map(format_result, standings), left=["network"])
+    print_table(console, "what they cost", COSTS, map(format_cost, standings), left=["network"])
+    console.print(summarise_lineup(standings, learn_lineup(results)))

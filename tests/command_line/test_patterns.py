@@ -1,0 +1,171 @@
+"""Commands about patterns and tables: what scripts rely on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.export.export import Exported
+from nas.export.manifest import FILES
+from nas.model.candidate import NetworkConfig
+from nas.model.presets import PRESETS
+from search_spaces.pattern import ConnectionPattern
+from search_spaces.templates import TEMPLATES, find_template
+from tests.support.small import ROOT, CommandLine
+
+SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
+SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops", "activation_bytes", "activation_bytes_efficient"]
+SCORE_KEYS += ["global_mean_bd", "global_max_bd", "from_loss_mean", "bound_mean_bd", "certificate", "gap"]
+# connections, MBD, mean BD at 12 layers
+EXPECTED = {
+    "chain": (12, 12, 4.667),
+    "dense": (78, 1, 1.000),
+    "log": (37, 3, 1.628),
+    "nearest_log_i": (37, 4, 1.769),
+    "nearest_log_L": (42, 3, 1.590),
+    "nearest_4": (42, 3, 1.590),
+    "nearest_half": (42, 4, 1.718),
+    "evenly_log_i": (37, 3, 1.577),
+    "evenly_log_L": (42, 3, 1.500),
+    "odd_even": (42, 2, 1.462),
+    "half_and_log": (60, 2, 1.231),
+    "loglog": (30, 3, 1.769),
+    "harmonic": (22, 5, 2.179),
+    "midpoint": (28, 2, 1.641),
+    "greedy": (37, 3, 1.538),
+    "annealed": (37, 2, 1.526),
+}
+
+
+def test_score_prints_one_array_with_every_template(command_line: CommandLine) -> None:
+    done = command_line("score", "--layers", 12, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert [row["template"] for row in rows] == list(TEMPLATES) == list(EXPECTED)
+    assert all(list(row) == SCORE_KEYS for row in rows)
+    found = {row["template"]: (row["connections"], row["max_bd"], round(row["mean_bd"], 3)) for row in rows}
+    assert found == EXPECTED
+
+
+def test_score_takes_templates_sizes_and_files(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"layers": 3, "sources": [[0], [1], [0, 2]]}')
+    arguments = ["--template", "log:b=2,c=1", "--template", "random:7", "--pattern", file, "--budget", "total:5"]
+    sizes = ["--blocks", 2, "--growth", 8, "--bottleneck", "--image", "3x32x32", "--classes", 100, "--json"]
+    rows = json.loads(command_line("score", *arguments, *sizes).stdout)
+    assert [(row["template"], row["connections"]) for row in rows] == [
+        (str(file), 4),
+        ("log:b=2,c=1", 5),
+        ("random:7", 5),
+    ]
+    table = command_line("score", "--layers", 4, "--template", "dense").stdout
+    assert "1.0000" in table
+    assert "dense" in table
+
+
+def test_networks_lists_the_papers_networks(command_line: CommandLine) -> None:
+    done = command_line("networks", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert all({"name", "paper", "params", "differs"} <= set(row) for row in rows)
+    params = {row["name"]: row["params"] for row in rows}
+    assert (params["densenet-121"], params["densenet-bc-100-12"]) == (7_978_856, 769_162)
+    assert "log-densenet-v2-52-32" in command_line("networks").stdout
+
+
+def test_score_takes_a_published_network(command_line: CommandLine) -> None:
+    (row,) = json.loads(command_line("score", "--network", "densenet-121", "--json").stdout)
+    assert (row["network"], row["params"], row["template"]) == ("densenet-121", 7_978_856, "dense")
+    surrounded = command_line("score", "--network", "densenet-bc-100-12", "--template", "log", "--json")
+    (row,) = json.loads(surrounded.stdout)
+    assert (row["network"], row["template"], row["connections"], row["layers"]) == ("densenet-bc-100-12", "log", 54, 16)
+    wrong = command_line("score", "--network", "densenet-122")
+    assert wrong.returncode == 2
+    assert "no network 'densenet-122'" in wrong.stderr
+
+
+def test_score_of_a_network_loads_no_torch() -> None:
+    code = (
+        "import sys, run_search; sys.argv[1:] = ['score', '--network', 'log-densenet-v1-12-16', '--json']\n"
+        "try:\n    run_search.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", ["years of work", '{"layers": 2, "sources": [[0], [0, 1]]}', "edited"])
+def test_optimize_replaces_a_template_file_of_its_own_and_nothing_else(
+    text: str, command_line: CommandLine, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.json"
+    for _ in range(2):
+        assert command_line("optimize", "--layers", 4, "--to", path).returncode == 0
+    content = path.read_text().replace('"seed": 0', '"seed": 1').replace('"connections": ', '"connections": 1')
+    path.write_text(content if text == "edited" else text)
+    held = path.read_text()
+    done = command_line("optimize", "--layers", 4, "--to", path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert str(path) in done.stderr
+    assert path.read_text() == held
+
+
+@pytest.mark.slow
+def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("export", "--template", "midpoint", "--layers", 6, "--to", tmp_path)
+    assert done.returncode == 0
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt", "network.svg"}
+    template = json.loads((folder / "template.json").read_text())
+    assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (6, "total:10", 2)
+
+
+def test_export_takes_a_template_a_file_or_a_published_network(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[tuple[ConnectionPattern, NetworkConfig, str, dict[str, Any]]] = []
+
+    def export_folder(
+        pattern: ConnectionPattern, network: NetworkConfig, budget: str, provenance: dict[str, Any], folder: Path
+    ) -> Exported:
+        exported.append((pattern, network, budget, provenance))
+        return Exported(folder / "midpoint", [folder / "midpoint" / "template.json"], ["a note"])
+
+    monkeypatch.setattr("nas.export.export.export_folder", export_folder)
+    file = tmp_path / "mine.json"
+    file.write_text('{"layers": 3, "sources": [[0], [1], [0, 2]]}')
+    sizes = ["--growth", 6, "--image", "3x32x16", "--classes", 7]
+    for flags in (
+        ["--template", "midpoint", "--layers", 6, *sizes],
+        ["--template", "nearest", "--layers", 4, "--budget", "total:6"],
+        ["--pattern", file, "--bottleneck"],
+        ["--network", "densenet-bc-100-12"],
+    ):
+        done = command_line("export", *flags, "--to", tmp_path / "out")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "a note" in done.stdout
+        assert f"verify {tmp_path / 'out' / 'midpoint'}" in done.stdout.replace("\n", "")
+    named, fitted, own, published = exported
+    assert (named[0], named[2]) == (find_template("midpoint").build(6), "total:10")
+    assert named[1] == NetworkConfig(layers=6, growth=6, image=(3, 32, 16), classes=7)
+    assert named[3] == {"name": "midpoint", "origin": "named template"}
+    assert (fitted[0].depth, fitted[0].n_connections, fitted[3]["name"]) == (4, 6, "nearest")
+    assert (own[0].sources, own[1].bottleneck, own[1].layers) == (((0,), (1,), (0, 2)), True, 3)
+    assert own[3] == {"name": None, "origin": "pattern file mine.json"}
+    assert published[:2] == (PRESETS["densenet-bc-100-12"].pattern, PRESETS["densenet-bc-100-12"].network)
+
+
+def test_correlate_says_what_splits_a_table_and_prints_no_p_of_0(command_line: CommandLine, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{i},{2 * i + 40 * (i % 2)},3,{'ab'[i % 2]},{24 + i // 12}" for i in range(24)]
+    table.write_text("\n".join(["x,y,flat,regime,layers", *rows]))
+    done = command_line("correlate", table, "--measure", "x,flat", "--outcome", "y", "--group", "regime")
+    assert done.returncode == 0
+    assert "--group regime,layers" in done.stderr
+    assert "1.000" in done.stdout
+    assert "<0.001" in done.stdout
+    assert "0.000" not in done.stdout
+    assert "flat is constant" in done.stdout
