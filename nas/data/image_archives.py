@@ -1,16 +1,16 @@
-"""CIFAR-10, CIFAR-100 and SVHN as their authors publish them -> arrays, checked."""
+"""Readers of CIFAR-10, CIFAR-100 and SVHN as their authors publish them, checked."""
 
+import io
 import math
 import os
-import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.io import loadmat, whosmat
 
 from nas.records.safe_files import open_regular
 from search_spaces.errors import InputError
@@ -18,36 +18,21 @@ from search_spaces.errors import InputError
 IMAGE = (3, 32, 32)  # channels, height, width
 N_DIGITS = 10
 
-# Of MATLAB's format of version 5 what numbers need ("MAT-File Format", The MathWorks, chapter 1). scipy's loadmat
-# reads more, and where a file gives a type that is none, it ends the process: https://github.com/scipy/scipy/pull/25349
-BYTE_ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}  # by the last bytes of the file's header
-N_HEADER = 128
-INT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 5, 6, 14, 15  # types of elements
-NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-CLASSES = (
-    "none", "cell", "struct", "object", "char", "sparse", "double", "single", "int8", "uint8", "int16", "uint16",
-    "int32", "uint32", "int64", "uint64",
-)  # fmt: skip
-NUMERIC = CLASSES[CLASSES.index("double") :]
-FLAGS = {"logical": 0x200, "complex": 0x800}
-MAX_HEAD = 1000  # bytes of a variable before its numbers; MATLAB writes about 60
-MAX_VARIABLES = 100
-
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels of one file
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a data set is published as.
+    """Files and labels of a published data set.
 
     Args:
-        files: names of its files, that of the test examples last.
-        labels: what a row's labels are called, the one that is used last -> number of classes; none in SVHN's files.
-        n_classes: of the label that is used.
+        files: names of its files, the test examples' last.
+        labels: names of a row's labels, the one that is used last -> number of classes; empty for SVHN.
+        n_classes: number of classes of the label that is used.
         augment: see DataSet.
-        how_to_get_it: for a person.
-        subfolder: where its archive puts the files.
-        mistaken: what may lie there instead -> what to say of it.
+        how_to_get_it: instructions for a person.
+        subfolder: folder that its archive unpacks to.
+        mistaken: files that may lie there instead -> what to say about them.
     """
 
     files: tuple[str, ...]
@@ -96,7 +81,7 @@ PUBLISHED = {
         files=("train_32x32.mat", "test_32x32.mat"),
         labels={},
         n_classes=N_DIGITS,
-        augment=False,  # DenseNets are trained on it as it is (arXiv:1608.06993, section 4.1)
+        augment=False,  # DenseNets are trained on it without (arXiv:1608.06993, section 4.1)
         how_to_get_it="get train_32x32.mat and test_32x32.mat (format 2, cropped digits) from "
         "http://ufldl.stanford.edu/housenumbers and give their folder by --data FOLDER",
         subfolder="",
@@ -112,14 +97,14 @@ def read_published(
 
     Args:
         name: as on the command line.
-        folder: where the files lie, or the folder that CIFAR's archive unpacks to.
-        max_bytes: of all files, and of all images; each file may have an equal share.
+        folder: folder of the files, or the one that contains the folder of CIFAR's archive.
+        max_bytes: most bytes of all files, and of all images; each file may have an equal share.
 
     Returns:
         Images (n, 3, 32, 32), labels (n,) in 0..classes-1, and the indices (n_test,) of those from the test file.
 
     Raises:
-        InputError: no folder, or a file is missing, truncated, too large or of another form: which, and what was found.
+        InputError: there is no folder, or a file is missing, truncated, too large or of another form.
     """
     published = PUBLISHED[name]
     try:
@@ -139,7 +124,7 @@ def read_published(
 
 
 def _find_files(published: Published, folder: Path) -> list[Path]:
-    """The files in the folder, or in its subfolder where that holds more of them."""
+    """Return the files in the folder, or in its subfolder if that has more of them."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder")
     missing, place = min(
@@ -147,7 +132,7 @@ def _find_files(published: Published, folder: Path) -> list[Path]:
             ([name for name in published.files if not (place / name).exists()], place)
             for place in (folder, folder / published.subfolder)
         ),
-        key=lambda found: len(found[0]),
+        key=lambda choice: len(choice[0]),
     )
     if len(missing) == len(published.files):
         for name, what in published.mistaken.items():
@@ -160,11 +145,11 @@ def _find_files(published: Published, folder: Path) -> list[Path]:
 
 def _read_file(path: Path, max_bytes: int) -> bytes:
     with open_regular(path, max_bytes) as stream:
-        return stream.read(os.fstat(stream.fileno()).st_size)  # asked for more, it allocates more
+        return stream.read(os.fstat(stream.fileno()).st_size)  # a larger request would allocate more
 
 
 def _read_rows(path: Path, max_bytes: int, labels: Mapping[str, int]) -> Part:
-    """A file of rows: one byte a label, then the planes of an image."""
+    """Read a file of rows: one byte a label, then the planes of an image."""
     content = _read_file(path, max_bytes)
     n_row = len(labels) + math.prod(IMAGE)
     if not content or len(content) % n_row:
@@ -181,129 +166,38 @@ def _read_rows(path: Path, max_bytes: int, labels: Mapping[str, int]) -> Part:
 def _check_labels(path: Path, name: str, labels: NDArray[Any], allowed: range) -> None:
     wrong = np.flatnonzero(~np.isin(labels, allowed))
     if len(wrong):
-        said = f"{path}: the {name} of image {wrong[0]} is {labels[wrong[0]]}"
-        raise InputError(f"{said}, expected {allowed.start}..{allowed.stop - 1}")
+        expected = f"{allowed.start}..{allowed.stop - 1}"
+        raise InputError(f"{path}: the {name} of image {wrong[0]} is {labels[wrong[0]]}, expected {expected}")
 
 
 def _read_mat(path: Path, max_bytes: int) -> Part:
-    """A MATLAB file of X (height, width, channels, n) and y (n, 1)."""
-    content = memoryview(_read_file(path, max_bytes))
-    order = BYTE_ORDERS.get(bytes(content[N_HEADER - 4 : N_HEADER]))
-    if order is None:
-        raise InputError(f"{path} is no MATLAB file of version 5 to 7.2")
+    """Read a MATLAB file of X (height, width, channels, n) and y (n, 1)."""
+    content: Any = io.BytesIO(_read_file(path, max_bytes))  # scipy-stubs knows only paths
     try:
-        x, y = _find_variables(content, order)
-        n = x.shape[-1] if x.shape else 0
-        if x.shape != (*IMAGE[::-1], n) or n < 1 or x.kind != "uint8":
-            raise ValueError(f"X has shape {x.shape} and type {x.kind}, expected (32, 32, 3, n) and uint8")
-        if y.shape != (n, 1) or y.kind not in NUMERIC:
-            raise ValueError(f"y has shape {y.shape} and type {y.kind}, expected ({n}, 1) and numbers, one an image")
-        pixels, labels = (_read_numbers(content, order, one, max_bytes) for one in (x, y))
-        if pixels.dtype != np.uint8:
-            raise ValueError(f"X is stored as {pixels.dtype}, expected uint8")
-    except (ValueError, struct.error, zlib.error) as error:
-        raise InputError(f"{path} is damaged, or holds other data: {error!s:.300}") from None
-    _check_labels(path, "label", labels, range(1, N_DIGITS + 1))
-    # MATLAB's first index runs fastest, so that numpy sees an image's columns before its rows.
-    return pixels.reshape(n, *IMAGE).swapaxes(2, 3), labels.astype(np.int64) % N_DIGITS  # 10 stands for the digit 0
+        _check_variables(path, whosmat(content), max_bytes)
+        variables = loadmat(content, variable_names=["X", "y"])
+    except InputError:
+        raise
+    except Exception as error:  # loadmat raises nearly anything for a damaged file
+        raise InputError(f"{path} is damaged, or no MATLAB file of version 4 to 7.2 ({error!s:.200})") from None
+    pixels, labels = variables["X"], variables["y"]
+    if pixels.dtype != np.uint8 or labels.dtype.kind not in "uif":
+        raise InputError(f"{path}: X is of type {pixels.dtype} and y of {labels.dtype}, expected uint8 and numbers")
+    _check_labels(path, "label", labels[:, 0], range(1, N_DIGITS + 1))
+    return pixels.transpose(3, 2, 0, 1), labels[:, 0].astype(np.int64) % N_DIGITS  # 10 stands for the digit 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Variable:
-    """A variable of a MATLAB file, but for its numbers.
-
-    Args:
-        name, shape: as in MATLAB.
-        kind: one of CLASSES, after the FLAGS that are set.
-        place: where in the file its element begins.
-        n_bytes: of that element, unpacked.
-        numbers: where in the unpacked element that of the numbers begins.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    place: int
-    n_bytes: int
-    numbers: int
-
-
-def _find_variables(content: memoryview, order: str) -> tuple[_Variable, _Variable]:
-    held = list(_iterate_variables(content, order))
-    names = [one.name for one in held]
+def _check_variables(path: Path, variables: Sequence[tuple[str, tuple[int, ...], str]], max_bytes: int) -> None:
+    """Check names, shapes and size by the file's own list, before anything is unpacked."""
+    names = [name for name, _, _ in variables]
     if (names.count("X"), names.count("y")) != (1, 1):
-        raise ValueError(f"expected one X and one y, found {', '.join(map(ascii, names)) or 'nothing':.200}")
-    return held[names.index("X")], held[names.index("y")]
-
-
-def _iterate_variables(content: memoryview, order: str) -> Iterator[_Variable]:
-    place = N_HEADER
-    for _ in range(MAX_VARIABLES):
-        if place == len(content):
-            return
-        _, n_bytes, start, _ = _read_tag(content, place, order)
-        end = start + n_bytes  # a variable is not padded as its own elements are
-        if end > len(content):
-            raise ValueError(f"it ends {end - len(content):,} bytes too early")
-        head, _ = _unpack(content, place, order, MAX_HEAD)
-        yield _read_head(head, place, order)
-        place = end
-    raise ValueError(f"it holds {MAX_VARIABLES} variables or more")
-
-
-def _read_tag(content: memoryview, place: int, order: str) -> tuple[int, int, int, int]:
-    """Of the element at a place: its type, its bytes, where they begin, and where the next element does."""
-    kind, n_bytes = struct.unpack_from(f"{order}II", content, place)
-    if not kind >> 16:
-        return kind, n_bytes, place + 8, place + 8 + n_bytes + -n_bytes % 8
-    if kind >> 16 > 4:
-        raise ValueError(f"{kind >> 16} bytes are said to lie in 4")
-    return kind & 0xFFFF, kind >> 16, place + 4, place + 8  # so few that they lie in the tag
-
-
-def _unpack(content: memoryview, place: int, order: str, n_bytes: int) -> tuple[memoryview, bool]:
-    """The first bytes of the element at a place, its tag among them, and whether that is all of it, checksum passed."""
-    kind, n_packed, start, _ = _read_tag(content, place, order)
-    end = start + n_packed
-    if kind != COMPRESSED:
-        return content[place : min(place + n_bytes, end)], place + n_bytes >= end
-    unpacker = zlib.decompressobj()
-    return memoryview(unpacker.decompress(content[start:end], n_bytes)), unpacker.eof
-
-
-def _read_head(element: memoryview, place: int, order: str) -> _Variable:
-    kind, n_bytes, following, _ = _read_tag(element, 0, order)
-    if kind != MATRIX:
-        raise ValueError(f"an element of type {kind} is in the place of a variable")
-    parts = []
-    for expected in (UINT32, INT32, INT8):
-        kind, n_part, start, following = _read_tag(element, following, order)
-        if kind != expected:
-            raise ValueError("a variable lacks its flags, shape or name")
-        parts.append(element[start : start + n_part])
-    flags, shape, name = parts
-    (bits,) = struct.unpack_from(f"{order}I", flags)
-    code = bits & 0xFF
-    marks = [mark for mark, bit in FLAGS.items() if bits & bit]
-    return _Variable(
-        name=bytes(name).decode("latin-1"),
-        shape=struct.unpack(f"{order}{len(shape) // 4}i", shape),
-        kind=" ".join([*marks, CLASSES[code] if code < len(CLASSES) else str(code)]),
-        place=place,
-        n_bytes=8 + n_bytes,
-        numbers=following,
-    )
-
-
-def _read_numbers(content: memoryview, order: str, variable: _Variable, max_bytes: int) -> NDArray[Any]:
-    """A variable's numbers, flat, of the type they are stored as: MATLAB takes the smallest that holds them."""
-    if variable.n_bytes > max_bytes + MAX_HEAD:
-        raise ValueError(f"{variable.name} unpacks to {variable.n_bytes:,} bytes, and at most {max_bytes:,} are read")
-    element, is_all = _unpack(content, variable.place, order, variable.n_bytes + 1)  # one more: up to the checksum
-    kind, n_bytes, start, _ = _read_tag(element, variable.numbers, order)
-    if not is_all or kind not in NUMBERS:
-        raise ValueError(f"{variable.name} does not hold the numbers that its head says")
-    numbers = np.frombuffer(element[start : start + n_bytes], dtype=order + NUMBERS[kind])
-    if len(numbers) != math.prod(variable.shape):
-        raise ValueError(f"{variable.name} has shape {variable.shape}, and {len(numbers)} numbers")
-    return numbers
+        raise InputError(f"{path}: expected one X and one y, found {', '.join(map(ascii, names)) or 'nothing':.200}")
+    shapes = {name: shape for name, shape, _ in variables}
+    n = shapes["X"][-1] if shapes["X"] else 0
+    if n < 1 or shapes["X"] != (*IMAGE[::-1], n) or shapes["y"] != (n, 1):
+        raise InputError(
+            f"{path}: X has shape {shapes['X']} and y {shapes['y']}, expected (32, 32, 3, n) and (n, 1), a label for "
+            "each image"
+        )
+    if math.prod(shapes["X"]) > max_bytes:
+        raise InputError(f"{path}: X unpacks to {math.prod(shapes['X']):,} bytes, and at most {max_bytes:,} are read")

@@ -3,10 +3,6 @@
 import hashlib
 import io
 import os
-import re
-import struct
-import tracemalloc
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from nas.data.data_set import DataSet
-from nas.data.image_archives import MAX_VARIABLES
 from nas.data.readers import load_data
 from nas.data.splits import split_final
 from nas.model.candidate import Candidate
@@ -43,7 +38,7 @@ HOW_TO_GET_IT = {
 
 
 def refuse(name: str, folder: Path | str | None) -> str:
-    """What is said of a folder that is refused; how to get a good one is part of it."""
+    """Return the refusal of a folder, which says how to get a good one."""
     with pytest.raises(InputError) as caught:
         load_data(name, None if folder is None else str(folder))
     said = str(caught.value)
@@ -343,54 +338,13 @@ def test_a_label_of_no_class_is_refused(
     read(name, tmp_path)
 
 
-# --- MATLAB files by hand ----------------------------------------------------------------------------------------
-
-UINT8, DOUBLE = 2, 9  # as elements' types; as variables' classes:
-DOUBLES, UINT8S = 6, 9
-LOGICAL, GLOBAL, COMPLEX = 2, 4, 8
-
-
-def element(kind: int, content: bytes, order: str = "<", *, small: bool = False) -> bytes:
-    if small:
-        return struct.pack(f"{order}I", len(content) << 16 | kind) + content.ljust(4, b"\0")
-    return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8)
-
-
-def variable(
-    name: str,
-    shape: tuple[int, ...],
-    numbers: bytes,
-    kind: int = UINT8,
-    of: int = UINT8S,
-    flags: int = 0,
-    order: str = "<",
-) -> bytes:
-    """One variable as MATLAB writes it: short names, and at most 4 bytes of numbers, within the tag."""
-    content = element(6, struct.pack(f"{order}II", flags << 8 | of, 0), order)
-    content += element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
-    content += element(1, name.encode(), order, small=len(name) <= 4)
-    content += element(kind, numbers, order, small=len(numbers) <= 4)
-    return element(14, content, order)
-
-
-def compress(content: bytes, order: str = "<") -> bytes:
-    packed = zlib.compress(content)
-    return struct.pack(f"{order}II", 15, len(packed)) + packed
-
-
-def mat(*variables: bytes, order: str = "<") -> bytes:
-    text = b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(124)
-    return text + struct.pack(f"{order}HH", 0x0100, 0x4D49) + b"".join(variables)
-
-
-ZEROS = variable("X", (32, 32, 3, 2), bytes(6144))
-ONES = variable("y", (2, 1), b"\1\1")
+# --- MATLAB files ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """SVHN's test file; that for training is the tests' own."""
-    (tmp_path / "test_32x32.mat").write_bytes(mat(ZEROS, ONES))
+    """SVHN's test file; the training file is the tests' own."""
+    (tmp_path / "test_32x32.mat").write_bytes(pack_mat(draw_pixels(2, 0), [1, 1]))
     return tmp_path
 
 
@@ -401,229 +355,69 @@ def read_mat(folder: Path, content: bytes) -> DataSet:
 
 def refuse_mat(folder: Path, content: bytes) -> str:
     (folder / "train_32x32.mat").write_bytes(content)
-    said = refuse("svhn", folder)
-    assert said.startswith(f"{folder / 'train_32x32.mat'}")
-    assert "test_32x32.mat " not in said.partition("; get ")[0]
-    return said
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("n", [1, 3, 6])
-def test_both_byte_orders_packed_or_not_are_read_with_doubles_stored_as_bytes(
-    order: str, compressed: bool, n: int, digits: Path
-) -> None:
-    pixels = draw_pixels(n, 1)
-    labels = [10, 3, 9, 1, 2, 3][:n]
-    variables = [
-        variable("note", (1, 1), b"\7", of=DOUBLES, order=order),
-        variable("y", (n, 1), bytes(labels), of=DOUBLES, flags=GLOBAL, order=order),  # as in the published files
-        variable("X", (32, 32, 3, n), pixels.tobytes(order="F"), order=order),
-    ]
-    data = read_mat(
-        digits, mat(*([compress(one, order) for one in variables] if compressed else variables), order=order)
-    )
-    assert data.labels[:n].tolist() == [label % 10 for label in labels]
-    assert (data.images[:n] == pixels.transpose(3, 2, 0, 1)).all()
+    refusal = refuse("svhn", folder)
+    assert refusal.startswith(f"{folder / 'train_32x32.mat'}")
+    return refusal
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f8"])
 def test_labels_of_any_type_are_read(dtype: str, compressed: bool, digits: Path) -> None:
-    for n in (1, 5, 10):
+    for n in (1, 10):
         labels = np.arange(10, 10 - n, -1)
         data = read_mat(digits, pack_mat(draw_pixels(n, 2), labels.astype(dtype), compressed, z=np.zeros(3)))
         assert data.labels.tolist() == [*(labels % 10), 1, 1]
 
 
+X, Y = np.zeros((32, 32, 3, 2), np.uint8), np.ones((2, 1))
+
+
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("arrays", "value"),
     [
-        ([ZEROS], "expected one X and one y, found 'X'"),
-        ([ONES], "expected one X and one y, found 'y'"),
-        ([], "expected one X and one y, found nothing"),
-        ([ZEROS, ZEROS, ONES], "found 'X', 'X', 'y'"),
-        ([ZEROS, ONES, ONES], "found 'X', 'y', 'y'"),
-        (
-            [variable("x", (32, 32, 3, 2), bytes(6144)), variable("\x1b[31m" * 99, (0,), b""), ONES],
-            r"'x', '\x1b[31m\x1b",
-        ),
-        (
-            [variable("X", (2, 32, 32, 3), bytes(6144)), ONES],
-            "X has shape (2, 32, 32, 3) and type uint8, expected (32, 32",
-        ),
-        ([variable("X", (32, 32, 3), bytes(3072)), ONES], "X has shape (32, 32, 3) and"),
-        ([variable("X", (32, 32, 3, 2, 1), bytes(6144)), ONES], "X has shape (32, 32, 3, 2, 1)"),
-        ([variable("X", (), b""), ONES], "X has shape ()"),
-        ([variable("X", (32, 32, 3, 0), b""), variable("y", (0, 1), b"")], "X has shape (32, 32, 3, 0)"),
-        ([variable("X", (32, 32, 3, -2), b""), variable("y", (-2, 1), b"")], "X has shape (32, 32, 3, -2)"),
-        (
-            [variable("X", (32, 32, 3, 2), bytes(6144), of=DOUBLES), ONES],
-            "and type double, expected (32, 32, 3, n) and uint8",
-        ),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), of=8), ONES], "and type int8, expected"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), of=2), ONES], "and type struct, expected"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), of=99), ONES], "and type 99, expected"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), flags=LOGICAL), ONES], "and type logical uint8, expected"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), flags=COMPLEX), ONES], "and type complex uint8, expected"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144), kind=1), ONES], "X is stored as int8, expected uint8"),
-        ([variable("X", (32, 32, 3, 2), bytes(6144 * 8), kind=DOUBLE), ONES], "X is stored as float64, expected uint8"),
-        ([variable("X", (32, 32, 3, 2), bytes(6143)), ONES], "X has shape (32, 32, 3, 2), and 6143 numbers"),
-        ([variable("X", (32, 32, 3, 2), bytes(6145)), ONES], "X has shape (32, 32, 3, 2), and 6145 numbers"),
-        ([ZEROS, variable("y", (3, 1), b"\1\1\1")], "y has shape (3, 1) and type uint8, expected (2, 1) and numbers"),
-        ([ZEROS, variable("y", (1, 2), b"\1\1")], "y has shape (1, 2) and"),
-        ([ZEROS, variable("y", (2,), b"\1\1")], "y has shape (2,) and"),
-        ([ZEROS, variable("y", (2, 1), b"\1\1", of=4)], "y has shape (2, 1) and type char, expected"),
-        ([ZEROS, variable("y", (2, 1), b"\1\1", flags=LOGICAL)], "and type logical uint8, expected (2, 1)"),
-        ([ZEROS, variable("y", (2, 1), b"\1\1", flags=COMPLEX)], "and type complex uint8, expected (2, 1)"),
-        ([ZEROS, variable("y", (2, 1), b"\1\1\1")], "y has shape (2, 1), and 3 numbers"),
-        ([ZEROS, variable("y", (2, 1), bytes(15), kind=DOUBLE)], "buffer size must be a multiple of element size"),
-        ([ZEROS, variable("y", (2, 1), b"")], "y has shape (2, 1), and 0 numbers"),
-        ([element(9, bytes(16)), ZEROS, ONES], "an element of type 9 is in the place of a variable"),
-        ([element(14, b""), ZEROS, ONES], "is damaged"),
-        (
-            [element(14, element(6, bytes(8)) + element(5, bytes(8)) + element(2, b"X")), ONES],
-            "lacks its flags, shape or name",
-        ),
-        ([ZEROS, ONES[:8]], "it ends 48 bytes too early"),
-        ([ZEROS, struct.pack("<II", 5 << 16 | 14, 0)], "5 bytes are said to lie in 4"),
-        ([struct.pack("<II", 15, 9) + b"no stream", ONES], "Error -3 while decompressing"),
-        ([ZEROS, ONES, bytes(8)], "an element of type 0"),
-        ([ZEROS, ONES, b"\0\0\0"], "is damaged"),
+        ({"X": X}, "'X'"),
+        ({"y": Y}, "'y'"),
+        ({}, "nothing"),
+        ({"X": X.transpose(3, 0, 1, 2), "y": Y}, "(2, 32, 32, 3)"),
+        ({"X": X[..., 0], "y": Y}, "(32, 32, 3)"),
+        ({"X": X[..., :0], "y": Y[:0]}, "(32, 32, 3, 0)"),
+        ({"X": X, "y": np.ones((3, 1))}, "(3, 1)"),
+        ({"X": X, "y": np.ones((1, 2))}, "(1, 2)"),
+        ({"X": X.astype(float), "y": Y}, "float64"),
+        ({"X": X.astype(np.int8), "y": Y}, "int8"),
+        ({"X": X, "y": Y * 1j}, "complex"),
+        ({"X": X, "y": np.array(["a", "b"])[:, None]}, "<U1"),
+        ({"X": X, "y": np.array([{"a": 1}, {"a": 2}])[:, None]}, "object"),
     ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_mat_file_of_other_things_says_what_is_wrong(
-    variables: list[bytes], said: str, compressed: bool, digits: Path
-) -> None:
-    if compressed:  # those that are whole variables
-        variables = [compress(one) if one[:4] == b"\x0e\0\0\0" and len(one) > 8 else one for one in variables]
-    told = refuse_mat(digits, mat(*variables))
-    assert "is damaged, or holds other data: " in told
-    assert said in told
+def test_a_mat_file_of_other_things_says_what_is_wrong(arrays: dict[str, Any], value: str, digits: Path) -> None:
+    stream = io.BytesIO()
+    savemat(stream, arrays)  # type: ignore[arg-type]  # scipy-stubs knows only paths
+    assert value in refuse_mat(digits, stream.getvalue())
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("kind", [0, 3, 8, 10, 11, 14, 15, 16, 18, 19, 20, 99, 5000, 60000])
-def test_a_type_that_is_none_of_numbers_is_refused_where_scipy_would_end_the_process(
-    kind: int, compressed: bool, digits: Path
-) -> None:
-    for variables in (
-        [variable("X", (32, 32, 3, 2), bytes(6144), kind=kind), ONES],
-        [ZEROS, variable("y", (2, 1), b"\1\1", kind=kind)],
-    ):
-        said = refuse_mat(digits, mat(*(compress(one) if compressed else one for one in variables)))
-        assert "is damaged, or holds other data: " in said
-
-
-@pytest.mark.parametrize("labels", [[0, 1], [1, 11], [1, -1], [1, 1.5], [1, np.nan], [1, np.inf], [1, -1e300]])
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_label_that_is_no_digit_is_refused(labels: list[float], compressed: bool, digits: Path) -> None:
-    said = refuse_mat(digits, pack_mat(draw_pixels(2, 0), labels, compressed))
+@pytest.mark.parametrize("labels", [[0, 1], [1, 11], [1, -1], [1, 1.5], [1, np.nan]])
+def test_a_label_that_is_no_digit_is_refused(labels: list[float], digits: Path) -> None:
     wrong = 0 if labels[0] == 0 else 1
-    assert f": the label of image {wrong} is {np.array(labels)[wrong]}, expected 1..10; get " in said
+    refusal = refuse_mat(digits, pack_mat(draw_pixels(2, 0), labels))
+    assert f"the label of image {wrong} is {np.array(labels)[wrong]}, expected 1..10" in refusal
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"no such file",
-        bytes(200),
-        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n",
-        b"MATLAB".ljust(124) + b"\x01\x00IM",
-        mat(ZEROS, ONES)[:127],
-    ],
+    [b"", b"no such file", bytes(200), b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n"],
 )
-def test_what_is_no_matlab_file_of_version_5_is_refused(content: bytes, digits: Path) -> None:
-    assert "train_32x32.mat is no MATLAB file of version 5 to 7.2; get " in refuse_mat(digits, content)
-
-
-def test_so_many_variables_are_read_and_no_more(digits: Path) -> None:
-    other = variable("z", (1, 1), b"\1")
-    assert len(read_mat(digits, mat(*[other] * (MAX_VARIABLES - 3), ZEROS, ONES)).images) == 4
-    said = refuse_mat(digits, mat(*[other] * 10**5, ZEROS, ONES))
-    assert f"it holds {MAX_VARIABLES} variables or more" in said
-
-
-# --- damage ------------------------------------------------------------------------------------------------------
-
-
-def test_a_changed_byte_anywhere_in_a_packed_file_is_found(digits: Path) -> None:
-    pixels = np.zeros((32, 32, 3, 3), np.uint8)
-    pixels[4:9, :, 1] = np.arange(32)[:, None]
-    content = pack_mat(pixels, [1, 2, 3])
-    assert len(content) < 500
-    whole = read_mat(digits, content).sha256
-    n_refused = 0
-    for place in range(124, len(content)):
-        changed = content[place] ^ (0x01, 0xFF, 0x10)[place % 3]
-        try:
-            data = read_mat(digits, content[:place] + bytes([changed]) + content[place + 1 :])
-        except InputError:
-            n_refused += 1
-        else:
-            assert data.sha256 == whole  # zlib leaves a few bits unused
-    assert len(content) - 124 - 5 < n_refused < len(content) - 124
-
-
-def test_a_packed_variable_without_its_end_or_its_checksum_is_refused(digits: Path) -> None:
-    for one, name in ((ZEROS, "X"), (ONES, "y")):
-        packer = zlib.compressobj()
-        endless = packer.compress(one) + packer.flush(zlib.Z_SYNC_FLUSH)
-        assert zlib.decompressobj().decompress(endless) == one
-        longer = zlib.compress(one + bytes(1000))
-        for packed in (endless, zlib.compress(one)[:-4], zlib.compress(one)[:-1], longer):
-            parts = {"X": compress(ZEROS), "y": compress(ONES), name: struct.pack("<II", 15, len(packed)) + packed}
-            assert f"{name} does not hold the numbers that its head says" in refuse_mat(digits, mat(*parts.values()))
+def test_what_is_no_matlab_file_is_refused(content: bytes, digits: Path) -> None:
+    refuse_mat(digits, content)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_file_cut_short_anywhere_is_found(compressed: bool, digits: Path) -> None:
+def test_a_file_cut_short_is_found(compressed: bool, digits: Path) -> None:
     content = pack_mat(np.zeros((32, 32, 3, 3), np.uint8), [1, 2, 3], compressed)
     read_mat(digits, content)
-    for n_bytes in [*range(0, 400, 7), *range(400, len(content), 499), *range(len(content) - 40, len(content), 3)]:
-        if n_bytes < len(content):
-            refuse_mat(digits, content[:n_bytes])
-
-
-def test_whatever_a_variable_holds_it_is_refused_or_gives_digits(digits: Path) -> None:
-    """Heads made up, with checksums that are right."""
-    generator = np.random.default_rng(5)
-    n_refused = 0
-    for _ in range(600):
-        parts = [bytearray(ZEROS), bytearray(ONES)]
-        for _ in range(generator.integers(1, 4)):
-            part = parts[generator.integers(2)]
-            part[generator.integers(80 if len(part) > 80 else len(part))] = generator.choice([0, 1, 4, 255, 128, 14])
-        try:
-            data = read_mat(digits, mat(*(compress(bytes(part)) for part in parts)))
-        except InputError as refusal:
-            assert 40 < len(str(refusal)) < 1000
-            n_refused += 1
-        else:
-            assert data.images.shape == (4, 3, 32, 32)
-            assert set(data.labels.tolist()) <= set(range(10))
-    assert 300 < n_refused < 600
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_head_is_not_believed(compressed: bool, digits: Path) -> None:
-    n = 300_000
-    lying = bytearray(variable("X", (32, 32, 3, n), bytes(6144)))
-    assert lying[-6144 - 8 : -6144] == struct.pack("<II", 2, 6144)
-    lying[-6144 - 8 : -6144] = struct.pack("<II", 2, 3072 * n)
-    lying[4:8] = struct.pack("<I", len(lying) - 8 + 3072 * n - 6144)
-    tracemalloc.start()
-    try:
-        said = refuse_mat(
-            digits, mat(compress(bytes(lying)) if compressed else bytes(lying), variable("y", (n, 1), bytes(n)))
-        )
-        assert ("(32, 32, 3, 300000), and 6144 numbers" if compressed else "bytes too early") in said
-        assert tracemalloc.get_traced_memory()[1] < 5e6
-    finally:
-        tracemalloc.stop()
+    for share in (0.1, 0.4, 0.7, 0.95):
+        refuse_mat(digits, content[: int(share * len(content))])
 
 
 def test_numbers_that_unpack_to_too_much_are_refused(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -633,12 +427,7 @@ def test_numbers_that_unpack_to_too_much_are_refused(digits: Path, monkeypatch: 
     monkeypatch.setattr("nas.data.readers.MAX_BYTES", 2 * 3072 * n)
     assert len(read_mat(digits, content).images) == n + 2
     monkeypatch.setattr("nas.data.readers.MAX_BYTES", 2 * 3072 * n - 2_000)
-    tracemalloc.start()
-    try:
-        assert re.search(r"X unpacks to 6,144,\d{3} bytes, and at most 6,143,000 are read", refuse_mat(digits, content))
-        assert tracemalloc.get_traced_memory()[1] < 1e6
-    finally:
-        tracemalloc.stop()
+    assert "X unpacks to 6,144,000 bytes, and at most 6,143,000 are read" in refuse_mat(digits, content)
 
 
 # --- training ----------------------------------------------------------------------------------------------------
