@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import Gather, Reader, SkipNetwork, build_network
+from nas.model.network import Block, SkipNetwork, build_network
 from nas.training.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
 
@@ -118,27 +118,22 @@ class GroupedNetworks(nn.Module):
     def __init__(self, networks: list[SkipNetwork]) -> None:
         super().__init__()
         self.n_members = len(networks)
-        self.stem = _group_convolutions([cast(nn.Conv2d, one.stem) for one in networks])
-        layers = [[cast(Reader, layer) for layer in one.blocks[0].layers] for one in networks]  # type: ignore[union-attr]
-        self.reads = [cast(Gather, layer[0]).nodes for layer in layers[0]]
-        by_layer = list(zip(*layers, strict=True))
-        self.normalisations = nn.ModuleList(_join_normalisations([one[1] for one in layer]) for layer in by_layer)
-        self.convolutions = nn.ModuleList(
-            _group_convolutions([cast(nn.Conv2d, one[3]) for one in layer]) for layer in by_layer
-        )
-        self.read = cast(Gather, networks[0].head[0]).nodes
-        self.head = _join_normalisations([one.head[1] for one in networks])
-        self.weight = nn.Parameter(torch.stack([one.classifier.weight.detach() for one in networks]))
-        self.bias = nn.Parameter(torch.stack([one.classifier.bias.detach() for one in networks]))
+        self.stem = _group_convs([cast(nn.Conv2d, network.stem) for network in networks])
+        by_layer = list(zip(*(cast(Block, network.blocks[0]).readers for network in networks), strict=True))
+        self.reads = [readers[0].nodes for readers in by_layer]
+        self.norms = nn.ModuleList(_join_norms([reader.norm for reader in readers]) for readers in by_layer)
+        self.convs = nn.ModuleList(_group_convs([reader.conv for reader in readers]) for readers in by_layer)
+        self.read = networks[0].head.nodes
+        self.head_norm = _join_norms([network.head.norm for network in networks])
+        self.weight = nn.Parameter(torch.stack([network.classifier.weight.detach() for network in networks]))
+        self.bias = nn.Parameter(torch.stack([network.classifier.bias.detach() for network in networks]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, channels, height, width) -> logits (candidates * batch, classes), candidate by candidate."""
         nodes = [self.stem(images.repeat(1, self.n_members, 1, 1))]  # (batch, candidates * growth, height, width)
-        for nodes_read, normalisation, convolution in zip(
-            self.reads, self.normalisations, self.convolutions, strict=True
-        ):
-            nodes.append(convolution(F.relu(normalisation(self._gather(nodes, nodes_read)))))
-        features = F.relu(self.head(self._gather(nodes, self.read))).mean(dim=(2, 3))
+        for nodes_read, norm, conv in zip(self.reads, self.norms, self.convs, strict=True):
+            nodes.append(conv(F.relu(norm(self._gather(nodes, nodes_read)))))
+        features = F.relu(self.head_norm(self._gather(nodes, self.read))).mean(dim=(2, 3))
         by_member = features.reshape(len(images), self.n_members, -1).transpose(0, 1)
         return torch.baddbmm(self.bias[:, None], by_member, self.weight.transpose(1, 2)).flatten(0, 1)
 
@@ -149,16 +144,15 @@ class GroupedNetworks(nn.Module):
         return torch.cat([nodes[node].reshape(shape) for node in read], dim=2).flatten(1, 2)
 
 
-def _group_convolutions(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
-    n, first = len(convolutions), convolutions[0]
+def _group_convs(convs: list[nn.Conv2d]) -> nn.Conv2d:
+    n, first = len(convs), convs[0]
     joined = nn.Conv2d(n * first.in_channels, n * first.out_channels, 3, padding=1, groups=n, bias=False)
-    joined.weight = nn.Parameter(torch.cat([one.weight.detach() for one in convolutions]))
+    joined.weight = nn.Parameter(torch.cat([conv.weight.detach() for conv in convs]))
     return joined
 
 
-def _join_normalisations(normalisations: list[nn.Module]) -> nn.BatchNorm2d:
-    parts = [cast(nn.BatchNorm2d, one) for one in normalisations]
-    joined = nn.BatchNorm2d(sum(one.num_features for one in parts))
-    joined.weight = nn.Parameter(torch.cat([one.weight.detach() for one in parts]))
-    joined.bias = nn.Parameter(torch.cat([one.bias.detach() for one in parts]))
+def _join_norms(norms: list[nn.BatchNorm2d]) -> nn.BatchNorm2d:
+    joined = nn.BatchNorm2d(sum(norm.num_features for norm in norms))
+    joined.weight = nn.Parameter(torch.cat([norm.weight.detach() for norm in norms]))
+    joined.bias = nn.Parameter(torch.cat([norm.bias.detach() for norm in norms]))
     return joined

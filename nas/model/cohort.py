@@ -1,4 +1,4 @@
-"""Candidates -> one fused torch.nn.Module."""
+"""Candidates trained together as one fused torch module, or one candidate in the same form."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -15,31 +15,31 @@ State = dict[str, Tensor]
 
 
 def describe_structure(candidate: Candidate) -> Hashable:
-    """What candidates of one cohort must share: all but the patterns, as far as they leave no mark on widths."""
+    """Return what candidates of one cohort must share: the network around the pattern and the widths of its parts."""
     blocks = candidate.wiring.blocks
-    return candidate.network, tuple((one.inputs, tuple(t.channels for t in one.transitions)) for one in blocks)
+    return candidate.network, tuple((block.inputs, tuple(t.channels for t in block.transitions)) for block in blocks)
 
 
 class Trainee(Protocol):
-    """What the training loop trains: some candidates, of which each can be taken out and put back."""
+    """What the training loop trains: candidates, each of which can be taken out and put back."""
 
     def predict(self, images: Tensor) -> Tensor:
         """Images (cohort, batch, channels, height, width) -> logits (cohort, batch, classes)."""
 
     def module(self) -> nn.Module:
-        """All that is trained."""
+        """Return all that is trained."""
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:
-        """The state_dict of a member's network, and of its optimiser, as if it were trained alone."""
+        """Return the state_dicts of a member's network and optimiser, as if it were trained separately."""
 
     def put_back(self, states: Sequence[tuple[State, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
-        """The inverse of take_out, of all members."""
+        """Load the states of all members; the inverse of take_out."""
 
     def take_on(self, candidates: Sequence[Candidate]) -> bool:
-        """Become other candidates in the same tensors, as a captured graph asks for; whether it could."""
+        """Become other candidates in the same tensors, as a captured graph requires; return whether it could."""
 
     def network_of(self, member: int) -> SkipNetwork:
-        """A member's network as it stands."""
+        """Return a member's network with its current weights."""
 
 
 class Single:
@@ -47,7 +47,7 @@ class Single:
 
     Args:
         candidate: what to train.
-        device: where.
+        device: where to train it.
         is_fused: see SkipNetwork.fuse_layers.
         memory_efficient: see SkipNetwork.recompute_activations.
     """
@@ -61,44 +61,38 @@ class Single:
             self._network.fuse_layers()
 
     def predict(self, images: Tensor) -> Tensor:
-        """See Trainee."""
         return cast(Tensor, self._network(images[0]))[None]
 
     def module(self) -> nn.Module:
-        """See Trainee."""
         return self._network
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:  # noqa: ARG002
-        """See Trainee."""
         return self._network.state_dict(), optimizer.state_dict()
 
     def put_back(self, states: Sequence[tuple[State, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
-        """See Trainee."""
-        ((network, own),) = states
+        ((network, optimizer_state),) = states
         self._network.load_state_dict(network)
-        optimizer.load_state_dict(own)
+        optimizer.load_state_dict(optimizer_state)
 
     def take_on(self, candidates: Sequence[Candidate]) -> bool:  # noqa: ARG002
-        """See Trainee: its pattern is in its modules."""
-        return False
+        return False  # its pattern is in its modules
 
-    def network_of(self, member: int) -> SkipNetwork:  # noqa: ARG002  Trainee's form
-        """See Trainee."""
+    def network_of(self, member: int) -> SkipNetwork:  # noqa: ARG002
         return self._network
 
 
 class CohortNetwork(nn.Module):
-    """Several candidates of one stratum as one network (HFTA, MLSys 2021), which patterns of their own tell apart.
+    """Several candidates of one stratum as one network (HFTA, MLSys 2021); only their patterns differ.
 
     Every parameter and statistic has a leading cohort axis; convolutions run in groups, or whole blocks as one
-    operation. A member that reads fewer channels than another is filled up by weights of zero, which stay zero: what
-    they read is scaled by 0, and ReLU passes no gradient at 0. Members share no number, so that what is not finite in
-    one leaves the others as they are.
+    operation. A member that reads fewer channels than another is padded with weights of zero, which stay zero: their
+    input is scaled by 0, and ReLU passes no gradient at 0. Members share no number, so a value that is not finite in
+    one leaves the others unchanged.
 
     Args:
-        candidates: of equal structure: see describe_structure.
+        candidates: candidates of equal structure; see describe_structure.
         device: where they are trained.
-        is_fused: whether blocks without bottlenecks run as one operation: see FusedLayers.
+        is_fused: whether blocks without bottlenecks run as one operation; see FusedLayers.
 
     Raises:
         ValueError: their structures differ.
@@ -106,10 +100,10 @@ class CohortNetwork(nn.Module):
 
     def __init__(self, candidates: Sequence[Candidate], device: torch.device, is_fused: bool = False) -> None:
         super().__init__()
-        if len({describe_structure(one) for one in candidates}) != 1:
+        if len({describe_structure(candidate) for candidate in candidates}) != 1:
             raise ValueError("candidates of a cohort must share the network around their patterns, and its widths")
         self.n_members = len(candidates)
-        networks = [build_network(one) for one in candidates]
+        networks = [build_network(candidate) for candidate in candidates]
         self._note(candidates, networks)
         self._names = [name for name, _ in networks[0].named_parameters()]
         self.network = _stack_networks(networks).to(device)
@@ -118,153 +112,151 @@ class CohortNetwork(nn.Module):
         ]
 
     def _note(self, candidates: Sequence[Candidate], networks: Sequence[SkipNetwork]) -> None:
-        """Keep what tells the members apart."""
+        """Keep what distinguishes the members."""
         self._candidates = list(candidates)
-        self._shapes = [{name: one.shape for name, one in network.state_dict().items()} for network in networks]
-        wirings = [one.wiring for one in candidates]
-        self._sources = [[one.blocks[b].sources for one in wirings] for b in range(len(wirings[0].blocks))]
+        self._shapes = [{name: x.shape for name, x in network.state_dict().items()} for network in networks]
+        wirings = [candidate.wiring for candidate in candidates]
+        self._sources = [[wiring.blocks[b].sources for wiring in wirings] for b in range(len(wirings[0].blocks))]
         self._transition_reads = [
-            list(zip(*([t.reads for t in one.blocks[b].transitions] for one in wirings), strict=True))
+            list(zip(*([t.reads for t in wiring.blocks[b].transitions] for wiring in wirings), strict=True))
             for b in range(len(self._sources))
         ]
-        self._read = [one.read for one in wirings]
+        self._head_reads = [wiring.read for wiring in wirings]
+
+    def _block(self, number: int) -> Block:
+        return cast(Block, self.network.blocks[number])
 
     def _fuse(self, number: int) -> FusedLayers | None:
-        """A block's layers as one operation, where they are of a form that it takes."""
-        layers = [cast(Reader, one) for one in cast(Block, self.network.blocks[number]).layers]
-        wirings = [one.wiring for one in self._candidates]
-        if len(layers[0]) > Reader.N_RECOMPUTED:
+        """Return a block's layers as one operation, or None if they are not of a form that it takes."""
+        readers, sources = self._block(number).readers, self._sources[number]
+        if not readers[0].is_plain or not self._can_fuse(number, sources):
             return None
-        if not self._can_fuse(number, self._sources[number]):
-            return None
-        wanted = sorted(set().union(*(one.read_after(number) for one in wirings)))
-        normalisations = [cast(nn.BatchNorm2d, layer[1]) for layer in layers]
-        convolutions = [cast(nn.Conv2d, layer[3]) for layer in layers]
-        return FusedLayers(
-            wirings[0].blocks[number].inputs, self._sources[number], wanted, normalisations, convolutions
-        )
+        wirings = [candidate.wiring for candidate in self._candidates]
+        read_later = sorted(set().union(*(wiring.read_after(number) for wiring in wirings)))
+        norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
+        return FusedLayers(wirings[0].blocks[number].inputs, sources, read_later, norms, convs)
 
     def _can_fuse(self, number: int, sources: Sequence[Sequence[tuple[int, ...]]]) -> bool:
-        """Whether a block's layers of one convolution each can run as one operation, reading these nodes."""
+        """Return whether a block's plain layers can run as one operation with these sources."""
         first = self._candidates[0]
         widths, map_width = first.wiring.blocks[number].inputs, first.network.resolution[1] >> number
         return can_fuse(sources, widths, first.network.growth, map_width, self.network.classifier.weight.device)
 
     def module(self) -> nn.Module:
-        """See Trainee."""
         return self.network
 
     def predict(self, images: Tensor) -> Tensor:
-        """See Trainee."""
         return cast(Tensor, self(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        """See predict. On the way members lie side by side: (batch, cohort * channels, height, width)."""
+        """Compute `predict`; in between, members lie next to each other: (batch, cohort * channels, height, width)."""
         x = images.transpose(0, 1).flatten(1, 2)
         inputs = [self._run(self.network.stem, x)]
         transitions = iter(self.network.transitions)
-        for number, block in enumerate(self.network.blocks):
-            features = self._run_layers(number, cast(Block, block), inputs)
+        for number in range(len(self.network.blocks)):
+            features = self._run_layers(number, inputs)
             inputs = [
                 self._run_reader(features, reads, cast(Reader, next(transitions)))
                 for reads in self._transition_reads[number]
             ]
-        features_read = self._run_reader(features, self._read, self.network.head).mean(dim=(2, 3))
+        head = self._run_reader(features, self._head_reads, self.network.head).mean(dim=(2, 3))
         classifier = self.network.classifier
-        by_member = self._part(features_read).transpose(0, 1)  # (cohort, batch, channels)
+        by_member = self._part(head).transpose(0, 1)  # (cohort, batch, channels)
         return torch.baddbmm(classifier.bias[:, None], by_member, classifier.weight.transpose(1, 2))
 
     def _part(self, x: Tensor) -> Tensor:
         """(batch, cohort * channels, ...) -> (batch, cohort, channels, ...)."""
         return x.reshape(len(x), self.n_members, -1, *x.shape[2:])
 
-    def _run_layers(self, number: int, block: Block, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+    def _run_layers(self, number: int, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
         """A block's inputs -> its nodes, or those of them that are read later."""
         fused = self._fused[number]
         if fused is not None:
-            apart = [self._part(x).transpose(0, 1) for x in inputs]
-            return {node: x.transpose(0, 1).flatten(1, 2) for node, x in fused(apart, self.network.training).items()}
+            by_member = [self._part(x).transpose(0, 1) for x in inputs]
+            nodes = fused(by_member, self.network.training)
+            return {node: x.transpose(0, 1).flatten(1, 2) for node, x in nodes.items()}
         features = dict(enumerate(inputs))
-        for k, layer in enumerate(block.layers):
-            reads = [own[k] for own in self._sources[number]]
-            features[len(features)] = self._run_reader(features, reads, cast(Reader, layer))
+        for k, reader in enumerate(self._block(number).readers):
+            reads = [sources[k] for sources in self._sources[number]]
+            features[len(features)] = self._run_reader(features, reads, reader)
         return features
 
     def _run_reader(self, features: Mapping[int, Tensor], reads: Sequence[tuple[int, ...]], reader: Reader) -> Tensor:
-        """Concatenate what each member reads, filled up to equal channels, and run what follows."""
-        # unbind: the gradient of a slice by itself would be as large as all members' together.
-        apart = {node: self._part(features[node]).unbind(1) for node in set().union(*reads)}
-        n_read = cast(nn.BatchNorm2d, reader[1]).weight.shape[1]
+        """Concatenate what each member reads, padded to equal channels, and run what follows."""
+        # unbind: the gradient of a single slice would be as large as that of all members together.
+        by_node = {node: self._part(features[node]).unbind(1) for node in set().union(*reads)}
+        n_read = reader.norm.weight.shape[1]
         parts = []
         for member, nodes in enumerate(reads):
-            own = [apart[node][member] for node in nodes]
+            own = [by_node[node][member] for node in nodes]
             n_missing = n_read - sum(part.shape[1] for part in own)
             parts += [*own, own[0].new_zeros(len(own[0]), n_missing, *own[0].shape[2:])] if n_missing else own
         x = torch.cat(parts, dim=1)
-        for module in list(reader)[1:]:
-            x = self._run(module, x)
+        for part in reader:
+            x = self._run(part, x)
         return x
 
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        """A module of the network on all members side by side."""
+        """Run a module of the network on all members next to each other."""
         if isinstance(module, nn.Sequential):
-            for one in module:
-                x = self._run(one, x)
+            for part in module:
+                x = self._run(part, x)
             return x
         if isinstance(module, nn.Conv2d):
             weight = module.weight.flatten(0, 1)
             return F.conv2d(x, weight, None, module.stride, cast(Any, module.padding), groups=self.n_members)
         if isinstance(module, nn.BatchNorm2d):
             return self._normalise(module, x)
-        return cast(Tensor, module(x))  # ReLU and pooling take each channel by itself
+        return cast(Tensor, module(x))  # ReLU and pooling treat each channel separately
 
-    def _normalise(self, module: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """As nn.BatchNorm2d does, its running statistics included."""
+    def _normalise(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise as nn.BatchNorm2d does, running statistics included."""
         mean, variance, count = (
-            cast(Tensor, one) for one in (module.running_mean, module.running_var, module.num_batches_tracked)
+            cast(Tensor, buffer) for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked)
         )
-        factor = module.momentum or 0.0
-        if module.training:
+        factor = norm.momentum or 0.0
+        if norm.training:
             count.add_(1)
-            factor = 1 / float(count) if module.momentum is None else module.momentum
-        weight, bias = module.weight.flatten(), module.bias.flatten()
-        return F.batch_norm(x, mean.view(-1), variance.view(-1), weight, bias, module.training, factor, module.eps)
+            factor = 1 / float(count) if norm.momentum is None else norm.momentum
+        weight, bias = norm.weight.flatten(), norm.bias.flatten()
+        return F.batch_norm(x, mean.view(-1), variance.view(-1), weight, bias, norm.training, factor, norm.eps)
+
+    def _take_out_network(self, member: int) -> State:
+        shapes = self._shapes[member]
+        return {name: _cut(x, member, shapes[name]) for name, x in self.network.state_dict().items()}
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:
-        """See Trainee."""
-        shapes = self._shapes[member]
-        network = {name: _cut(one, member, shapes[name]) for name, one in self.network.state_dict().items()}
-        held = optimizer.state_dict()
+        shapes = [self._shapes[member][name] for name in self._names]
+        joined = optimizer.state_dict()
         states = {
-            k: {name: None if one is None else _cut(one, member, shapes[self._names[k]]) for name, one in own.items()}
-            for k, own in held["state"].items()
+            k: {name: None if x is None else _cut(x, member, shapes[k]) for name, x in state.items()}
+            for k, state in joined["state"].items()
         }
-        return network, {**held, "state": states}
+        return self._take_out_network(member), {**joined, "state": states}
 
     def put_back(self, states: Sequence[tuple[State, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
-        """See Trainee."""
-        self.network.load_state_dict({name: _stack([own[name] for own, _ in states]) for name in states[0][0]})
-        held = [own for _, own in states]
+        networks, optimizers = zip(*states, strict=True)
+        self.network.load_state_dict({name: _stack([network[name] for network in networks]) for name in networks[0]})
         joined = {
             k: {
-                name: None if one is None else _stack([other["state"][k][name] for other in held])
-                for name, one in own.items()
+                name: None if x is None else _stack([other["state"][k][name] for other in optimizers])
+                for name, x in state.items()
             }
-            for k, own in held[0]["state"].items()
+            for k, state in optimizers[0]["state"].items()
         }
         if not optimizer.state:
-            optimizer.load_state_dict({**held[0], "state": joined})
+            optimizer.load_state_dict({**optimizers[0], "state": joined})
             return
-        for parameter, own in zip(self.network.parameters(), joined.values(), strict=True):
-            for name, one in own.items():
-                if one is not None:
-                    optimizer.state[parameter][name].copy_(one)
+        for parameter, state in zip(self.network.parameters(), joined.values(), strict=True):
+            for name, x in state.items():
+                if x is not None:
+                    optimizer.state[parameter][name].copy_(x)
 
     def take_on(self, candidates: Sequence[Candidate]) -> bool:
-        """See Trainee. It can where fused blocks alone change, and each of their layers reads as much as before."""
+        """Become other candidates, if only fused blocks change and each of their layers reads as much as before."""
         if len(candidates) != self.n_members or self._describe(candidates) != self._describe(self._candidates):
             return False
-        networks = [build_network(one) for one in candidates]
+        networks = [build_network(candidate) for candidate in candidates]
         self._note(candidates, networks)
         self.network.load_state_dict(_stack_networks(networks).state_dict())
         for fused, sources in zip(self._fused, self._sources, strict=True):
@@ -273,11 +265,11 @@ class CohortNetwork(nn.Module):
         return True
 
     def _describe(self, candidates: Sequence[Candidate]) -> object:
-        """What a network of candidates computes, but for what lies in its tensors."""
-        wirings = [one.wiring for one in candidates]
+        """Return what a network of candidates computes, except for the content of its tensors."""
+        wirings = [candidate.wiring for candidate in candidates]
         layers: list[object] = []
         for number, fused in enumerate(self._fused):
-            sources = [one.blocks[number].sources for one in wirings]
+            sources = [wiring.blocks[number].sources for wiring in wirings]
             if fused is None:
                 layers.append(sources)
             else:
@@ -285,44 +277,43 @@ class CohortNetwork(nn.Module):
                 degrees = [max(map(len, reads)) for reads in by_layer]
                 n_read = [max(wirings[0].channels(number, nodes) for nodes in reads) for reads in by_layer]
                 layers.append((self._can_fuse(number, sources), degrees, n_read))
-        behind = [(one.read, [[t.reads for t in block.transitions] for block in one.blocks]) for one in wirings]
-        return [describe_structure(one) for one in candidates], layers, behind
+        behind = [
+            (wiring.read, [[t.reads for t in block.transitions] for block in wiring.blocks]) for wiring in wirings
+        ]
+        return [describe_structure(candidate) for candidate in candidates], layers, behind
 
     def network_of(self, member: int) -> SkipNetwork:
-        """See Trainee."""
         network = build_network(self._candidates[member])
-        shapes = self._shapes[member]
-        held = self.network.state_dict()
-        network.load_state_dict({name: _cut(one, member, shapes[name]) for name, one in held.items()})
+        network.load_state_dict(self._take_out_network(member))
         return network.to(self.network.classifier.weight.device)
 
 
 def _stack_networks(networks: Sequence[SkipNetwork]) -> SkipNetwork:
-    """The first network, its parameters and statistics in the place of its own all networks' together."""
+    """Return the first network with the parameters and statistics of all networks, stacked, in place of its own."""
     for modules in zip(*(network.modules() for network in networks), strict=True):
         first = modules[0]
         for name in first._parameters:
             if first._parameters[name] is not None:
-                first._parameters[name] = nn.Parameter(_stack([one._parameters[name] for one in modules]))
+                first._parameters[name] = nn.Parameter(_stack([module._parameters[name] for module in modules]))
         for name in first._buffers:
-            first._buffers[name] = _stack([cast(Tensor, one._buffers[name]) for one in modules])
+            first._buffers[name] = _stack([cast(Tensor, module._buffers[name]) for module in modules])
     return networks[0]
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor:
-    """Side by side along a new first axis, each filled up by zeros to the largest; a count that all share as it is."""
-    given = [cast(Tensor, one).detach() for one in tensors]
-    if given[0].dim() == 0:
-        return given[0].clone()
-    shape = [max(sizes) for sizes in zip(*(one.shape for one in given), strict=True)]
-    stacked = given[0].new_zeros(len(given), *shape)
-    for place, one in zip(stacked, given, strict=True):
-        place[tuple(slice(size) for size in one.shape)] = one
+    """Stack along a new first axis, each padded with zeros to the largest; a count shared by all stays a scalar."""
+    parts = [cast(Tensor, tensor).detach() for tensor in tensors]
+    if parts[0].dim() == 0:
+        return parts[0].clone()
+    shape = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
+    stacked = parts[0].new_zeros(len(parts), *shape)
+    for place, part in zip(stacked, parts, strict=True):
+        place[tuple(slice(size) for size in part.shape)] = part
     return stacked
 
 
 def _cut(stacked: Tensor, member: int, shape: torch.Size) -> Tensor:
-    """The inverse of _stack, a copy."""
+    """Return a copy of one member's part; the inverse of _stack."""
     if stacked.dim() == 0:
         return stacked.clone()
     return stacked[member][tuple(slice(size) for size in shape)].clone()

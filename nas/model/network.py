@@ -1,5 +1,6 @@
-"""Candidate -> torch.nn.Module."""
+"""The network of a candidate as a torch module."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
@@ -14,69 +15,76 @@ from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
 from search_spaces.seeds import derive_seed
 from search_spaces.wiring import blocks
 
-
-class Gather(nn.Module):
-    """Concatenate some of a block's nodes along the channels."""
-
-    def __init__(self, nodes: Sequence[int]) -> None:
-        super().__init__()
-        self.nodes = tuple(nodes)
-
-    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
-        return torch.cat([features[node] for node in self.nodes], dim=1)
+N_RECOMPUTED = 3  # operations of a reader that a backward pass may repeat: BN, ReLU and the one that follows
 
 
 class Reader(nn.Sequential):
-    """What reads some of a block's nodes: their concatenation, BN and ReLU, then whatever operations follow.
+    """Concatenation of some of a block's nodes, BN and ReLU, then further operations.
 
-    Where `recompute` is set, training keeps the nodes alone and makes concatenation and BN-ReLU anew in the backward
-    pass (arXiv:1707.06990): the same numbers, less memory.
+    With `recompute` set, training keeps only the nodes and repeats concatenation and BN-ReLU in the backward pass
+    (arXiv:1707.06990): the same numbers, less memory. The operation that follows is inside the checkpoint, since it
+    would otherwise keep its input; it does not run again.
     """
 
-    N_RECOMPUTED = 4  # with the operation that follows, which else would keep its input; it is not run again itself
-
     def __init__(self, nodes: Sequence[int], n_channels: int, *operations: nn.Module) -> None:
-        super().__init__(Gather(nodes), nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
+        parts = (nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
+        # Names in every state_dict, and so in checkpoints and exported weights; 0 is the concatenation there.
+        super().__init__(OrderedDict((str(place), part) for place, part in enumerate(parts, start=1)))
+        self.nodes = tuple(nodes)
         self.recompute = False
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """BN of the concatenation."""
+        return next(part for part in self if isinstance(part, nn.BatchNorm2d))
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The convolution that reads the nodes: the only one, or a bottleneck's first."""
+        return next(part for part in self if isinstance(part, nn.Conv2d))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only one operation follows BN and ReLU."""
+        return len(self) == N_RECOMPUTED
 
     def forward(self, features: Mapping[int, Tensor]) -> Tensor:
         """Nodes of the block, each (batch, channels, height, width) -> (batch, channels written, height, width)."""
-        sources = [features[node] for node in cast(Gather, self[0]).nodes]
+        sources = [features[node] for node in self.nodes]
         if self.recompute and self.training and torch.is_grad_enabled():
             x = checkpoint(
                 self._begin, *sources, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
             )
         else:
             x = self._begin(*sources)
-        for module in list(self)[self.N_RECOMPUTED :]:
-            x = module(x)
+        for part in list(self)[N_RECOMPUTED:]:
+            x = part(x)
         return cast(Tensor, x)
 
     def _begin(self, *sources: Tensor) -> Tensor:
         x = torch.cat(sources, dim=1)
-        for module in list(self)[1 : self.N_RECOMPUTED]:
-            x = module(x)
+        for part in list(self)[:N_RECOMPUTED]:
+            x = part(x)
         return x
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Of the forward pass, and of its repetition, which must not update the running statistics again."""
-        return nullcontext(), self._statistics_held()
+        """Contexts of the forward pass and of its repetition, which must not update the running statistics again."""
+        return nullcontext(), self._frozen_statistics()
 
     @contextmanager
-    def _statistics_held(self) -> Iterator[None]:
-        normalisation = cast(nn.BatchNorm2d, self[1])
-        held = dict(normalisation.named_buffers())
+    def _frozen_statistics(self) -> Iterator[None]:
+        buffers = dict(self.norm.named_buffers())
         try:
-            for name, buffer in held.items():
-                setattr(normalisation, name, buffer.clone())
+            for name, buffer in buffers.items():
+                setattr(self.norm, name, buffer.clone())
             yield
         finally:
-            for name, buffer in held.items():
-                setattr(normalisation, name, buffer)
+            for name, buffer in buffers.items():
+                setattr(self.norm, name, buffer)
 
 
 class Block(nn.Module):
-    """One block: layers that read its inputs and earlier layers, all of one resolution."""
+    """Layers that read a block's inputs and its earlier layers, all of one resolution."""
 
     def __init__(self, network: NetworkConfig, wiring: blocks.Wiring, number: int) -> None:
         super().__init__()
@@ -85,20 +93,24 @@ class Block(nn.Module):
         )
         self._widths, self._growth = wiring.blocks[number].inputs, wiring.growth
         self._map_width = network.resolution[1] >> number
-        self._wanted = wiring.read_after(number)
+        self._read_later = wiring.read_after(number)
         self._fused: FusedLayers | None = None
 
+    @property
+    def readers(self) -> list[Reader]:
+        """The layers."""
+        return [cast(Reader, layer) for layer in self.layers]
+
     def fuse_layers(self) -> None:
-        """Run the layers as one operation from now on, where they have no bottlenecks: see FusedLayers."""
-        readers = [cast(Reader, layer) for layer in self.layers]
-        sources = [cast(Gather, reader[0]).nodes for reader in readers]
-        device = cast(nn.Conv2d, readers[0][-1]).weight.device
-        if all(len(reader) == Reader.N_RECOMPUTED for reader in readers) and can_fuse(
+        """Run the layers as one operation from now on, if they have no bottlenecks; see FusedLayers."""
+        readers = self.readers
+        sources = [reader.nodes for reader in readers]
+        device = readers[0].conv.weight.device
+        if all(reader.is_plain for reader in readers) and can_fuse(
             [sources], self._widths, self._growth, self._map_width, device
         ):
-            normalisations = [cast(nn.BatchNorm2d, reader[1]) for reader in readers]
-            convolutions = [cast(nn.Conv2d, reader[3]) for reader in readers]
-            self._fused = FusedLayers(self._widths, [sources], self._wanted, normalisations, convolutions)
+            norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
+            self._fused = FusedLayers(self._widths, [sources], self._read_later, norms, convs)
 
     def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
         """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
@@ -126,23 +138,23 @@ class SkipNetwork(nn.Module):
         self.transitions = nn.ModuleList()  # those after the first block, then those after the second, and so on
         self._first_transitions = [0]  # of each block
         for number, block in enumerate(wiring.blocks):
-            for one in block.transitions:
-                n_read = wiring.channels(number, one.reads)
-                convolution = nn.Conv2d(n_read, one.channels, 1, bias=False)
-                self.transitions.append(Reader(one.reads, n_read, convolution, nn.AvgPool2d(2)))
+            for transition in block.transitions:
+                n_read = wiring.channels(number, transition.reads)
+                conv = nn.Conv2d(n_read, transition.channels, 1, bias=False)
+                self.transitions.append(Reader(transition.reads, n_read, conv, nn.AvgPool2d(2)))
             self._first_transitions.append(len(self.transitions))
         n_read = wiring.channels(-1, wiring.read)
         self.head = Reader(wiring.read, n_read)
         self.classifier = nn.Linear(n_read, network.classes)
 
     def recompute_activations(self, recompute: bool = True) -> None:
-        """Whether training makes concatenation and BN-ReLU anew in its backward pass: see Reader."""
+        """Choose whether training repeats concatenation and BN-ReLU in its backward pass; see Reader."""
         for module in self.modules():
             if isinstance(module, Reader):
                 module.recompute = recompute
 
     def fuse_layers(self) -> None:
-        """Run each block's layers as one operation, where they have no bottlenecks; to be called on the device."""
+        """Run each block's layers as one operation, if they have no bottlenecks; call it on the final device."""
         for block in self.blocks:
             cast(Block, block).fuse_layers()
 
@@ -160,9 +172,9 @@ def _stem(network: NetworkConfig) -> nn.Module:
     n_channels, n_written = network.image[0], network.stem
     if not network.large_stem:
         return nn.Conv2d(n_channels, n_written, KERNEL, padding=KERNEL // 2, bias=False)
-    convolution = nn.Conv2d(n_channels, n_written, LARGE_KERNEL, 2, LARGE_KERNEL // 2, bias=False)
+    conv = nn.Conv2d(n_channels, n_written, LARGE_KERNEL, 2, LARGE_KERNEL // 2, bias=False)
     pooling = nn.MaxPool2d(KERNEL, 2, KERNEL // 2)
-    return nn.Sequential(convolution, nn.BatchNorm2d(n_written), nn.ReLU(inplace=True), pooling)
+    return nn.Sequential(conv, nn.BatchNorm2d(n_written), nn.ReLU(inplace=True), pooling)
 
 
 def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> Reader:
@@ -177,13 +189,13 @@ def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> R
 
 
 def build_network(candidate: Candidate) -> SkipNetwork:
-    """The candidate's network on the CPU, with the initial weights that its seed fixes.
+    """Build the candidate's network on the CPU, with the initial weights that its seed fixes.
 
-    Every module draws from a stream of its own, named by its place. So two patterns of one seed start from the same
+    Every module draws from its own random stream, named by its place. So two patterns of one seed start from the same
     weights wherever their shapes agree: a paired design. Convolutions: normal with standard deviation
     sqrt(2 / fan_in) (arXiv:1502.01852); classifier: sqrt(1 / fan_in), bias 0.
     """
-    with torch.device("meta"):  # no draws from the global generator, and none that are thrown away
+    with torch.device("meta"):  # no draws from the global generator
         network = SkipNetwork(candidate)
     network.to_empty(device="cpu")
     for name, module in network.named_modules():

@@ -1,24 +1,24 @@
-"""Trained network -> how strongly each connection is used: the mean absolute weight that reads it."""
+"""How strongly a trained network uses each connection: the mean absolute weight that reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.model.candidate import Candidate
-from nas.model.network import Gather, Reader, SkipNetwork
-from search_spaces.wiring.blocks import Block
+from nas.model.network import Block, Reader, SkipNetwork
+from search_spaces.wiring import blocks
 
-MAX_CONNECTIONS = 20_000  # of all blocks together; of larger networks none are measured, to keep the ledger small
-N_DIGITS = 5
+MAX_CONNECTIONS = 20_000  # of all blocks together; larger networks are not measured, to keep the ledger small
+N_SIGNIFICANT = 5
 
 
 def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
-    """Mean absolute weight of each connection in the convolution that reads it (DenseNet, arXiv:1608.06993, figure 5).
+    """Return the mean absolute weight by which each connection is read (DenseNet, arXiv:1608.06993, figure 5).
 
     Args:
-        network: of the candidate.
+        network: trained network of the candidate.
 
     Returns:
         For each block of the whole pattern, or once where the pattern spans all blocks (transitions v1), one number a
@@ -26,32 +26,30 @@ def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple
         connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS.
     """
     pattern = candidate.pattern
-    if sum(one.n_connections for one in candidate.patterns) > MAX_CONNECTIONS:
+    if sum(pattern.n_connections for pattern in candidate.patterns) > MAX_CONNECTIONS:
         return ()
     by_block = [
-        list(_measure_layers(cast(nn.ModuleList, module.layers), block))
-        for module, block in zip(network.blocks, candidate.wiring.blocks, strict=True)
+        list(_measure_layers(cast(Block, module).readers, wiring, candidate.network.growth))
+        for module, wiring in zip(network.blocks, candidate.wiring.blocks, strict=True)
     ]
     if candidate.network.transition == "v1":
         by_block = [[layer for layers in by_block for layer in layers]]
     return tuple(
-        tuple(float(f"{layers[target - 1][source]:.{N_DIGITS}g}") for source, target in pattern.connections)
+        tuple(float(f"{layers[target - 1][source]:.{N_SIGNIFICANT}g}") for source, target in pattern.connections)
         for layers in by_block
         if len(layers) == pattern.depth
     )
 
 
-def _measure_layers(layers: nn.ModuleList, block: Block) -> Iterator[dict[int, float]]:
-    """For each layer of a block the mean absolute weight by the node of the pattern that is read."""
-    for layer, nodes in zip(layers, block.sources, strict=True):
-        reader = cast(Reader, layer)
-        assert cast(Gather, reader[0]).nodes == nodes, "network.py and blocks.py disagree"
-        by_channel = cast(nn.Conv2d, reader[3]).weight.detach().abs().mean(dim=(0, 2, 3))  # (channels read,)
-        n_growth = cast(nn.Conv2d, reader[-1]).out_channels
-        widths = [block.inputs[node] if node < len(block.inputs) else n_growth for node in nodes]
+def _measure_layers(readers: Sequence[Reader], wiring: blocks.Block, growth: int) -> Iterator[dict[int, float]]:
+    """Yield for each layer of a block the mean absolute weight by the node of the pattern that is read."""
+    for reader, nodes in zip(readers, wiring.sources, strict=True):
+        assert reader.nodes == nodes, "network.py and blocks.py disagree"
+        by_channel = reader.conv.weight.detach().abs().mean(dim=(0, 2, 3))  # (channels read,)
+        widths = [wiring.inputs[node] if node < len(wiring.inputs) else growth for node in nodes]
         by_place: dict[int, list[Tensor]] = {}
         for node, weights in zip(nodes, torch.split(by_channel, widths), strict=True):
-            by_place.setdefault(block.places[node], []).append(weights)
+            by_place.setdefault(wiring.places[node], []).append(weights)
         # Channels of several inputs that stand for one node count alike.
         yield {
             place: float(sum(weights.sum() for weights in parts)) / sum(map(len, parts))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import Block, Gather, SkipNetwork, build_network
+from nas.model.network import Block, SkipNetwork, build_network
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.draw import sample_uniform
@@ -240,12 +240,6 @@ def test_cutting_a_nodes_readers_cuts_its_gradient(number: int) -> None:
             (features[layer] ** 2).sum(), features[node], retain_graph=True, allow_unused=True
         )
         assert (gradient is not None and bool((gradient != 0).any())) == ((node, layer) in connected)
-
-
-def test_gather_keeps_the_order_of_the_nodes() -> None:
-    nodes = [torch.full((2, n, 3, 3), float(n)) for n in (1, 2, 3)]
-    assert Gather((0, 2))(nodes)[0, :, 0, 0].tolist() == [1, 3, 3, 3]
-    assert Gather((1,))(nodes).shape == (2, 2, 3, 3)
 
 
 def test_every_block_but_the_last_halves_the_image_and_writes_growth() -> None:
