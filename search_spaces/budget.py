@@ -1,4 +1,4 @@
-"""Budget: total or per layer, degree caps, feasibility."""
+"""Budgets: a total or an in-degree for every layer, with caps on degrees; which of them are feasible."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from search_spaces.pattern import ConnectionPattern
 
 
 def log_in_degree(layer: int) -> int:
-    """floor(log2 layer) + 1: how many sources i - 2^k >= 0 a layer i has.
+    """Return floor(log2 i) + 1 for layer i: the number of sources i - 2^k that are at least 0.
 
     >>> [log_in_degree(i) for i in (1, 2, 3, 4, 8)]
     [1, 2, 2, 3, 4]
@@ -18,8 +18,7 @@ def log_in_degree(layer: int) -> int:
 
 
 FORMS = "log, total:E (as total:94) or layers:d1,d2,... (one in-degree a layer); ;max-in:K and ;max-out:K may follow"
-MAX_DIGITS = 9  # of a cap; Python reads none of more than 4300
-_CAPS = {"max-in": "max_in", "max-out": "max_out"}
+MAX_DIGITS = 9  # of a cap; Python refuses to read more than 4300
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,12 @@ class Budget:
     Args:
         depth: number of layers L.
         total: number of connections E, the chain's L included; or
-        per_layer: the in-degrees of layers 1..L, the chain connection included.
-        max_in: most inputs of a layer, or None.
-        max_out: most readers of a node, or None.
+        per_layer: in-degrees of layers 1..L, the chain connection included.
+        max_in: largest number of inputs of a layer, or None.
+        max_out: largest number of readers of a node, or None.
 
     Raises:
-        InputError: both or neither given, or no pattern of that depth can meet it.
+        InputError: total and per_layer are both given or both missing, or no pattern of that depth meets the budget.
 
     >>> Budget(4, total=6).n_patterns
     15
@@ -57,7 +56,7 @@ class Budget:
             raise InputError(f"a budget counts layers and connections in whole numbers, not {counts}")
         if self.depth < 1:
             raise InputError(f"a budget needs at least 1 layer, not {self.depth}")
-        if min(self.max_in or 1, self.max_out or 1) < 1 or 0 in (self.max_in, self.max_out):
+        if any(cap < 1 for cap in self._caps.values()):
             raise InputError("a cap below 1 leaves no room for the chain: give --max-in and --max-out of 1 or more")
         if self.total is not None:
             self._check_total(self.total)
@@ -69,7 +68,7 @@ class Budget:
         most = sum(map(len, self._fill())) if self.is_capped else self.depth * (self.depth + 1) // 2
         if not self.depth <= total <= most:
             raise InputError(
-                f"budget total:{total} cannot be met with {self.depth} layers{self._describe_caps()}: the chain alone "
+                f"budget total:{total} cannot be met with {self.depth} layers{self._describe_caps()}: the chain "
                 f"takes {self.depth} connections and there is room for {most}; give total:{self.depth} to total:{most}"
             )
 
@@ -85,16 +84,13 @@ class Budget:
                 f"layer {layer} cannot have {degree} inputs: it reads at least the layer before it and at most the "
                 f"{layer} nodes below it" + (f" ({len(wrong)} layers are out of range)" if len(wrong) > 1 else "")
             )
-
-        if self.max_in is not None and max(per_layer) > self.max_in:
-            layer = next(layer for layer, degree in enumerate(per_layer, start=1) if degree > self.max_in)
-            degree = per_layer[layer - 1]
-            raise InputError(
-                f"layer {layer} cannot have {degree} inputs under max-in:{self.max_in}: give it 1 to {self.max_in}"
-            )
-        if self.max_out is None:
-            return
-        for layer, inputs in enumerate(self._fill(), start=1):
+        for layer, degree in enumerate(per_layer, start=1):
+            if degree > self.most_in:
+                raise InputError(
+                    f"layer {layer} cannot have {degree} inputs under max-in:{self.max_in}: give it 1 to {self.max_in}"
+                )
+        filled = [] if self.max_out is None else self._fill()  # without that cap all are feasible
+        for layer, inputs in enumerate(filled, start=1):
             if len(inputs) < per_layer[layer - 1]:
                 raise InputError(
                     f"layer {layer} cannot have {per_layer[layer - 1]} inputs{self._describe_caps()}, where the layers "
@@ -102,25 +98,38 @@ class Budget:
                 )
 
     @property
+    def _caps(self) -> dict[str, int]:
+        caps = {"max-in": self.max_in, "max-out": self.max_out}
+        return {name: cap for name, cap in caps.items() if cap is not None}
+
+    @property
     def is_capped(self) -> bool:
-        """Whether inputs or readers are capped beyond what the depth does."""
-        return self.max_in is not None or self.max_out is not None
+        """Whether inputs or readers are capped further than the depth caps them."""
+        return bool(self._caps)
+
+    @property
+    def most_in(self) -> int:
+        """Largest number of inputs of a layer: the cap, or L."""
+        return self.depth if self.max_in is None else self.max_in
+
+    @property
+    def most_out(self) -> int:
+        """Largest number of readers of a node: the cap, or L."""
+        return self.depth if self.max_out is None else self.max_out
 
     def _describe_caps(self) -> str:
-        caps = [f"max-{name}:{cap}" for name, cap in (("in", self.max_in), ("out", self.max_out)) if cap is not None]
-        return f" under {' and '.join(caps)}" if caps else ""
+        return " under " + " and ".join(f"{name}:{cap}" for name, cap in self._caps.items()) if self.is_capped else ""
 
     def _fill(self) -> list[list[int]]:
-        """The inputs of layers 1..L, as many as the in-degrees and caps allow.
+        """Return the inputs of layers 1..L, as many as the in-degrees and caps allow.
 
-        Layer by layer, the nodes with most readers to spare: whatever a layer can read, all later layers can read too,
+        Each layer takes the nodes with most readers to spare. Whatever a layer can read, all later layers can read too,
         so nothing is gained by sparing one node rather than another, and an even use wastes no distinct choice.
         """
-        most_out = self.depth if self.max_out is None else self.max_out
-        spare = [most_out - 1] * self.depth  # beyond the chain's reader
+        spare = [self.most_out - 1] * self.depth  # besides the chain's reader
         filled = []
         for layer in range(1, self.depth + 1):
-            wanted = self.per_layer[layer - 1] if self.per_layer else min(layer, self.max_in or layer)
+            wanted = self.per_layer[layer - 1] if self.per_layer else min(layer, self.most_in)
             open_nodes = sorted((node for node in range(layer - 1) if spare[node]), key=lambda node: -spare[node])
             chosen = open_nodes[: wanted - 1]
             for node in chosen:
@@ -129,7 +138,7 @@ class Budget:
         return filled
 
     def example(self) -> ConnectionPattern:
-        """Some pattern that spends this budget: where a search may start.
+        """Return a pattern that spends this budget, from which a search may start.
 
         >>> Budget(4, total=6, max_out=2).example().out_degrees
         (2, 2, 1, 1, 0)
@@ -150,37 +159,32 @@ class Budget:
         return self.total if self.total is not None else sum(self.per_layer or ())
 
     @property
+    def _choices(self) -> list[tuple[int, int]]:
+        """Numbers of (skips possible, skips chosen), for each layer or for all of them together."""
+        if self.per_layer is not None:
+            return [(layer, degree - 1) for layer, degree in enumerate(self.per_layer)]
+        return [(self.depth * (self.depth - 1) // 2, self.n_connections - self.depth)]
+
+    @property
     def n_patterns(self) -> int:
-        """How many patterns meet this budget: each chooses its skips freely, the chain is given.
+        """Number of patterns that meet this budget: each chooses its skips freely, the chain is given.
 
         Raises:
             InputError: with caps there is no closed form.
         """
         if self.is_capped:
             raise InputError(f"the patterns of budget {self} are not counted: caps leave no closed form")
-        return self.n_patterns_at_most
-
-    @property
-    def n_patterns_at_most(self) -> int:
-        """How many patterns meet this budget if its caps, where it has any, are left out."""
-        if self.per_layer is not None:
-            return math.prod(math.comb(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1))
-        n_skips_possible = self.depth * (self.depth - 1) // 2
-        return math.comb(n_skips_possible, self.n_connections - self.depth)
+        return math.prod(math.comb(n_possible, n_chosen) for n_possible, n_chosen in self._choices)
 
     def count_up_to(self, most: int) -> int:
-        """Return n_patterns_at_most, or `most` if that is less: the former may have millions of digits.
+        """Return the number of patterns without caps, or `most` if less: the number may have millions of digits.
 
         >>> Budget(4, total=6).count_up_to(10), Budget(4, total=6).count_up_to(100)
         (10, 15)
         """
-        if self.per_layer is not None:
-            choices = [(layer - 1, degree - 1) for layer, degree in enumerate(self.per_layer, start=1)]
-        else:
-            choices = [(self.depth * (self.depth - 1) // 2, self.n_connections - self.depth)]
         count = 1
-        for n_possible, n_chosen in choices:
-            # Up to half of what is possible, the number of choices grows with every one that is added.
+        for n_possible, n_chosen in self._choices:
+            # Up to half of what is possible, each skip that is chosen makes more choices.
             ways = 1
             for number in range(min(n_chosen, n_possible - n_chosen)):
                 ways = ways * (n_possible - number) // (number + 1)
@@ -190,7 +194,7 @@ class Budget:
         return min(count, most)
 
     def is_met_by(self, pattern: ConnectionPattern) -> bool:
-        """Whether the pattern spends exactly this budget."""
+        """Return whether the pattern spends exactly this budget."""
         if pattern.depth != self.depth:
             return False
         if self.max_in is not None and max(pattern.in_degrees) > self.max_in:
@@ -200,14 +204,12 @@ class Budget:
         return pattern.in_degrees == self.per_layer if self.per_layer else pattern.n_connections == self.total
 
     def __str__(self) -> str:
-        """The command line's form: one text for one budget.
+        """Return the form of the command line: one text for one budget.
 
         >>> str(Budget(3, per_layer=(1, 2, 2))), str(Budget(3, per_layer=(1, 1, 2))), str(Budget(3, total=4))
         ('log', 'layers:1,1,2', 'total:4')
         """
-        caps = "".join(
-            f";max-{name}:{cap}" for name, cap in (("in", self.max_in), ("out", self.max_out)) if cap is not None
-        )
+        caps = "".join(f";{name}:{cap}" for name, cap in self._caps.items())
         if self.total is not None:
             return f"total:{self.total}{caps}"
         if self.per_layer == log_budget(self.depth).per_layer:
@@ -216,15 +218,15 @@ class Budget:
 
 
 def log_budget(depth: int) -> Budget:
-    """In-degree floor(log2 i) + 1 for each layer i: Log-DenseNet's."""
+    """Return Log-DenseNet's budget: in-degree floor(log2 i) + 1 for each layer i."""
     return Budget(depth, per_layer=tuple(log_in_degree(layer) for layer in range(1, depth + 1)))
 
 
 def parse_budget(text: str, depth: int) -> Budget:
-    """Read the command line's form of a budget.
+    """Read a budget from its form on the command line.
 
     Raises:
-        InputError: not one of the forms, or one that no pattern of that depth can meet.
+        InputError: the text has none of the forms, or no pattern of that depth can meet the budget.
 
     >>> parse_budget("log", 4).per_layer
     (1, 2, 2, 3)
@@ -234,30 +236,27 @@ def parse_budget(text: str, depth: int) -> Budget:
     first, *rest = text.strip().split(";")
     form, colon, numbers = first.partition(":")
     caps = _parse_caps(text, rest)
+    if form not in ("total", "layers") and (form, colon) != ("log", ""):
+        raise InputError(f"budget {text!r} is not of a known form: {FORMS}")
     try:
-        if form == "log" and not colon:
-            return Budget(depth, None, log_budget(depth).per_layer, caps.get("max_in"), caps.get("max_out"))
-        if form == "total":
-            return Budget(depth, int(numbers), None, caps.get("max_in"), caps.get("max_out"))
-        if form == "layers":
-            return Budget(
-                depth, None, tuple(int(part) for part in numbers.split(",")), caps.get("max_in"), caps.get("max_out")
-            )
-    except InputError:
-        raise
+        total = int(numbers) if form == "total" else None
+        per_layer = tuple(map(int, numbers.split(","))) if form == "layers" else None
     except ValueError:
         raise InputError(f"budget {text!r}: {numbers!r} is not made of whole numbers; the forms are {FORMS}") from None
-    raise InputError(f"budget {text!r} is not of a known form: {FORMS}")
+    if form == "log":
+        per_layer = log_budget(depth).per_layer
+    return Budget(depth, total, per_layer, caps.get("max_in"), caps.get("max_out"))
 
 
 def _parse_caps(text: str, parts: list[str]) -> dict[str, int]:
     caps: dict[str, int] = {}
     for part in parts:
         name, _, number = part.strip().partition(":")
+        field = {"max-in": "max_in", "max-out": "max_out"}.get(name)
         is_number = number.removeprefix("-").isdecimal() and len(number) <= MAX_DIGITS
-        if name not in _CAPS or _CAPS[name] in caps or not is_number:
+        if field is None or field in caps or not is_number:
             raise InputError(
                 f"budget {text!r}: {part!r} is not max-in:K or max-out:K, each once; the forms are {FORMS}"
             )
-        caps[_CAPS[name]] = int(number)
+        caps[field] = int(number)
     return caps

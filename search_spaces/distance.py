@@ -1,4 +1,4 @@
-"""BackpropDistance of a pattern, by networkx: the definition."""
+"""Backprop distance of a pattern by networkx, which is its definition."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +16,8 @@ class BackpropDistance:
     its inputs (Log-DenseNet, arXiv:1711.00002, section 3).
 
     Args:
-        mean: mean of BD over all L(L+1)/2 pairs i > j, in [1, (L+2)/3].
-        max: the largest BD (MBD), in [1, L].
+        mean: mean BD over all L(L+1)/2 pairs i > j, in [1, (L+2)/3].
+        max: largest BD (MBD), in [1, L].
         from_output_mean: mean over j < L of BD(L, j).
         to_input_mean: mean over i >= 1 of BD(i, 0).
         histogram: histogram[k] pairs have BD k; histogram[0] is 0.
@@ -30,9 +30,9 @@ class BackpropDistance:
     histogram: tuple[int, ...]
 
 
-@lru_cache(maxsize=1024)  # a row, a file and a certificate ask for the same pattern's
+@lru_cache(maxsize=1024)  # a row, a file and a certificate each ask for it
 def backprop_distance(pattern: ConnectionPattern) -> BackpropDistance:
-    """The pattern's backprop distances, from networkx's shortest paths on the gradient's graph.
+    """Return the backprop distances of a pattern: networkx's shortest paths in its gradient graph.
 
     >>> from search_spaces.templates import find_template
     >>> backprop_distance(find_template("log").build(4))
@@ -55,16 +55,16 @@ def backprop_distance(pattern: ConnectionPattern) -> BackpropDistance:
 
 
 def detours(pattern: ConnectionPattern) -> dict[tuple[int, int], int]:
-    """For each skip (source, target) the shortest path from target back to source without that skip, in hops, >= 2.
+    """Return for each skip (source, target) the shortest path back without that skip, in hops, at least 2.
 
-    BD(target, source) is 1 for every connection, so it tells no two of them apart; the detour is what it would be
-    without the connection: how much that one shortens.
+    BD(target, source) is 1 for every connection. The detour is what it would be without the connection, and so tells
+    how much the connection shortens.
 
     >>> detours(ConnectionPattern(4, ((0,), (1,), (0, 2), (0, 3))))
     {(0, 3): 3, (0, 4): 2}
     """
     rows = dict(nx.all_pairs_shortest_path_length(pattern.gradient_graph()))
-    # Such a path begins with another input and never comes back to the target; inputs before the source lead elsewhere.
+    # Such a path starts with another input and never returns to the target; from below the source it cannot get there.
     return {
         (source, target): 1 + min(rows[other][source] for other in pattern.sources[target - 1] if other > source)
         for source, target in pattern.connections
@@ -73,9 +73,9 @@ def detours(pattern: ConnectionPattern) -> dict[tuple[int, int], int]:
 
 
 def describe(pattern: ConnectionPattern) -> dict[str, int | float]:
-    """The pattern's size and descriptors under the names that every table and file uses.
+    """Return the size and the descriptors of a pattern under the names that every table and file uses.
 
-    Distances, degrees and span are within a block, the chain included; distances and span in hops and layers.
+    All are of one block, the chain included; distances are in hops, the span in layers.
 
     >>> from search_spaces.templates import find_template
     >>> row = describe(find_template("dense").build(4))

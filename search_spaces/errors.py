@@ -1,4 +1,4 @@
-"""The errors a caller can cause or meet, each with its exit code."""
+"""The errors that a caller can cause or meet, each with its exit code."""
 
 
 class InputError(ValueError):
@@ -14,7 +14,7 @@ class MachineError(RuntimeError):
 
 
 class ConflictError(RuntimeError):
-    """What the run directory holds, or who holds it, contradicts the call."""
+    """The content or the state of the run directory contradicts the call."""
 
     exit_code = 4
 
@@ -29,7 +29,7 @@ class Interrupted(BaseException):
     """The user or the system asked the command to end.
 
     Args:
-        signal_number: SIGINT's or SIGTERM's.
+        signal_number: SIGINT or SIGTERM.
     """
 
     def __init__(self, signal_number: int) -> None:

@@ -1,18 +1,18 @@
-"""What else a pattern's placement may act through: the rivals of mean backprop distance."""
+"""Measures that rival mean backprop distance: what else a placement may act through."""
 
 from search_spaces.distance import backprop_distance
 from search_spaces.pattern import ConnectionPattern
 
 
 def describe_rivals(pattern: ConnectionPattern) -> dict[str, float]:
-    """Measures of a pattern beside those of `describe`, under the names that every table uses.
+    """Return the measures of a pattern that `describe` leaves out, under the names that every table uses.
 
-    - random_walk_depth: mean number of hops of a walk from the last layer to node 0 that takes, at each layer, one of
-      its inputs with equal chance;
+    - random_walk_depth: mean number of hops of a walk from the last layer to node 0 that takes one of each layer's
+      inputs with equal chance;
     - out_degree_sd: standard deviation of the out-degrees of nodes 0..L-1 (node L has no reader in the block);
     - mean_inverse_bd: mean of 1/BD over all pairs, in (0, 1]: the efficiency of the directed graph;
-    - skip_density: used over possible skips, the density of NN-Mass (Bhardwaj et al., CVPR 2021); 0 where none is
-      possible.
+    - skip_density: skips used over skips possible, the density of NN-Mass (Bhardwaj et al., CVPR 2021); 0 where none
+      is possible.
 
     >>> from search_spaces.templates import find_template
     >>> row = describe_rivals(find_template("dense").build(4))
@@ -20,7 +20,7 @@ def describe_rivals(pattern: ConnectionPattern) -> dict[str, float]:
     (1.0, 1.0, 2.083)
     """
     depth = pattern.depth
-    walks = [0.0]  # walks[i]: mean hops from node i down to node 0
+    walks = [0.0]  # walks[i]: mean number of hops from node i to node 0
     for inputs in pattern.sources:
         walks.append(1 + sum(walks[source] for source in inputs) / len(inputs))
     readers = pattern.out_degrees[:depth]

@@ -1,4 +1,4 @@
-"""ConnectionPattern: immutable value, checks, key, networkx graph."""
+"""The set of connections over the layers of a block, as a value that cannot be wrong."""
 
 import hashlib
 import json
@@ -22,12 +22,11 @@ class ConnectionPattern:
 
     Args:
         depth: number of layers L, at least 1.
-        sources: depth entries; sources[i - 1] holds the inputs of layer i, each in 0..i-1, in any order.
-            Kept sorted ascending.
+        sources: depth entries; sources[i - 1] are the inputs of layer i, each in 0..i-1, stored in ascending order.
 
     Raises:
-        InputError: a missing chain connection, a forward or repeated connection, a source out of range, or a number
-            of entries other than depth. The first offenders are named.
+        InputError: a chain connection is missing, a connection is repeated or leads forward, a source is out of range,
+            or the number of entries is not depth. The first offenders are named.
 
     >>> pattern = ConnectionPattern(3, ((0,), (1,), (2, 0)))
     >>> pattern.sources
@@ -53,14 +52,14 @@ class ConnectionPattern:
 
     @classmethod
     def from_sources(cls, sources: Iterable[Iterable[int]], depth: int | None = None) -> "ConnectionPattern":
-        """Build a pattern from the inputs of layers 1, 2, ..., as a file or a table lists them.
+        """Build a pattern from lists of inputs of layers 1, 2, ..., as a file or a table has them.
 
         Args:
             sources: inputs of each layer, in any order.
-            depth: number of layers where it is given too; None for as many as there are lists.
+            depth: number of layers where the file states it too; None for the number of lists.
 
         Raises:
-            InputError: what the constructor refuses.
+            InputError: the constructor refuses them.
 
         >>> ConnectionPattern.from_sources([[0], [1, 0]])
         ConnectionPattern(depth=2, sources=((0,), (0, 1)))
@@ -73,7 +72,7 @@ class ConnectionPattern:
         """Build a pattern from (source, target) pairs.
 
         Raises:
-            InputError: a target outside 1..depth, or what the constructor refuses.
+            InputError: a target is outside 1..depth, or the constructor refuses the result.
 
         >>> ConnectionPattern.from_connections(2, [(0, 1), (1, 2), (0, 2)]).sources
         ((0,), (0, 1))
@@ -87,7 +86,7 @@ class ConnectionPattern:
 
     @property
     def connections(self) -> Iterator[tuple[int, int]]:
-        """All connections as (source, target), sorted by target, then source."""
+        """Connections as (source, target), sorted by target, then source."""
         return ((source, target) for target, inputs in enumerate(self.sources, start=1) for source in inputs)
 
     @property
@@ -126,37 +125,38 @@ class ConnectionPattern:
         return _hash(self)
 
     def reversed(self) -> "ConnectionPattern":
-        """Node i in the place of node L - i: E, mean BD, MBD and span stay, in- and out-degrees are swapped.
+        """Return the pattern read from its end: E, mean BD, MBD and span stay, in- and out-degrees are swapped.
 
         >>> ConnectionPattern(3, ((0,), (0, 1), (2,))).reversed().sources
         ((0,), (1,), (1, 2))
         """
-        turned = ((self.depth - target, self.depth - source) for source, target in self.connections)
-        return ConnectionPattern.from_connections(self.depth, turned)
+        mirrored = ((self.depth - target, self.depth - source) for source, target in self.connections)
+        return ConnectionPattern.from_connections(self.depth, mirrored)
 
     def graph(self) -> "nx.DiGraph[int]":
-        """Nodes 0..L and edges source -> target, the direction in which data flows."""
-        graph: nx.DiGraph[int] = nx.DiGraph()
-        graph.add_nodes_from(range(self.depth + 1))
-        graph.add_edges_from(self.connections)
-        return graph
+        """Return nodes 0..L and edges source -> target, the direction in which data flows."""
+        return _as_graph(self.depth, self.connections)
 
     def gradient_graph(self) -> "nx.DiGraph[int]":
-        """Nodes 0..L and edges target -> source, the direction in which the gradient flows."""
-        graph: nx.DiGraph[int] = nx.DiGraph()
-        graph.add_nodes_from(range(self.depth + 1))
-        graph.add_edges_from((target, source) for source, target in self.connections)
-        return graph
+        """Return nodes 0..L and edges target -> source, the direction in which the gradient flows."""
+        return _as_graph(self.depth, ((target, source) for source, target in self.connections))
 
 
-@lru_cache(maxsize=1024)  # a search asks for the same one's ten times
+def _as_graph(depth: int, edges: Iterable[tuple[int, int]]) -> "nx.DiGraph[int]":
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(depth + 1))
+    graph.add_edges_from(edges)
+    return graph
+
+
+@lru_cache(maxsize=1024)  # a search asks for a pattern's key ten times
 def _hash(pattern: ConnectionPattern) -> str:
     canonical = json.dumps([pattern.depth, sorted(pattern.connections)], separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _find_offenders(depth: int, sources: Sequence[Sequence[int]]) -> list[str]:
-    """What keeps sources from being a pattern, one clause an offender, in layer order."""
+    """Return what keeps sources from being a pattern, one clause for each offender, in layer order."""
     if not _is_integer(depth) or depth < 1:
         return [f"depth is {depth!r}, expected an integer of at least 1"]
     if len(sources) != depth:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from SHA-256 of the parts: independent streams that stay the same on every machine.
+    """Return a 63-bit seed from the SHA-256 of the parts: different parts give independent streams.
 
     >>> derive_seed(0, "proposal", 1)
     1344296799587626321
@@ -16,5 +16,5 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def derive_generator(*parts: int | str) -> np.random.Generator:
-    """A numpy generator seeded by derive_seed(parts)."""
+    """Return a numpy generator seeded by derive_seed of the parts."""
     return np.random.default_rng(derive_seed(*parts))
