@@ -1,4 +1,4 @@
-"""The Ray that a run trains on: started on this machine or joined, and what it can hold."""
+"""The Ray that a run trains on: started here or joined, how many workers fit, whether it is alive."""
 
 import logging
 import math
@@ -15,23 +15,23 @@ from nas.settings.search import SearchConfig
 from nas.workers.identity import check_worker, describe_worker
 from search_spaces.errors import MachineError
 
-ANSWERS_WITHIN = 10.0  # seconds
-# Ray's servers speak gRPC: whoever greets them by HTTP/2 (RFC 9113, section 3.4) is sent their settings first.
+CONNECT_SECONDS = 10.0
+# Ray's servers speak gRPC: greeted as HTTP/2 says (RFC 9113, section 3.4), they first send their settings.
 SETTINGS_FRAME = b"\x04"
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS_FRAME + b"\0\0\0\0\0"
-TELLS_WITHIN = 120.0  # seconds: a worker starts, and imports torch
-PULSE_SECONDS = 1.0  # from one look whether Ray is alive to the next
+DESCRIBE_SECONDS = 120.0  # a worker has to start and to import torch
+PULSE_SECONDS = 1.0  # between two checks that Ray is alive
 logger = logging.getLogger(__name__)
 
 
 class LostRayError(MachineError):
-    """The Ray that a run trains on has ended under it."""
+    """The Ray that a run trains on has ended during the run."""
 
 
 class Pulse:
-    """Whether the Ray that this process has started or joined is still alive.
+    """Checks that the Ray that this process has started or joined is alive.
 
-    Ray itself waits for a minute for processes of its own that are gone, and then ends this process without a word.
+    Ray itself waits a minute for its own dead processes, and then ends this process without a message.
     """
 
     def __init__(self, config: SearchConfig) -> None:
@@ -43,21 +43,21 @@ class Pulse:
             "head process (GCS)": context.gcs_address,
             "node process (raylet)": _address(own),
         }
-        self._looked = time.monotonic()
-        self._gone = {name for name, node in nodes.items() if not node["Alive"]}
-        self._slots = {name: _count_slots_of(config, node) for name, node in nodes.items()}
-        self._excused: dict[str, int] = {}  # dead node -> how many workers may have gone down with it, unseen so far
+        self._checked_at = time.monotonic()
+        self._dead_before = {name for name, node in nodes.items() if not node["Alive"]}
+        self._slots = {name: _count_slots(config, node) for name, node in nodes.items()}
+        self._excused: dict[str, int] = {}  # dead node -> how many lost workers can still be explained by its death
 
     def check(self, at_once: bool = False) -> None:
-        """Knock at both processes, unless that was done a moment ago.
+        """Connect to Ray's two processes, unless that was done less than PULSE_SECONDS ago.
 
         Args:
-            at_once: knock in any case.
+            at_once: connect in any case.
 
         Raises:
-            LostRayError: one of them does not answer, twice.
+            LostRayError: one of them refused twice.
         """
-        if not at_once and time.monotonic() - self._looked < PULSE_SECONDS:
+        if not at_once and time.monotonic() - self._checked_at < PULSE_SECONDS:
             return
         for name, address in self._addresses.items():
             try:
@@ -69,14 +69,14 @@ class Pulse:
                 except OSError as error:
                     raise LostRayError(
                         f"Ray's {name} at {address} has ended ({error.strerror or error}), killed or out of memory: "
-                        "the same command goes on, and no candidate was charged an attempt for it"
+                        "the same command continues the run, and no candidate lost an attempt"
                     ) from None
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def find_dead_node(self) -> str | None:
-        """The name of a node that died a moment ago, if one did and a worker that was lost can have been on it.
+        """Return the name of a node that has just died and can have held a worker that was lost, or None.
 
-        Ray itself knows so only seconds later, when it has told of the worker.
+        Ray reports the lost worker seconds before it knows that the node is dead.
 
         Raises:
             LostRayError: no node is left that can hold a worker.
@@ -84,18 +84,18 @@ class Pulse:
         nodes = {node["NodeID"]: node for node in _list_nodes()}
         for name, node in nodes.items():
             if node["Alive"] and name not in self._excused:
-                self._slots[name] = _count_slots_of(self._config, node)
-        dead = {name for name, node in nodes.items() if name not in self._gone and not _answers(node)}
+                self._slots[name] = _count_slots(self._config, node)
+        dead = {name for name, node in nodes.items() if name not in self._dead_before and not _answers(node)}
         for name in dead - self._excused.keys():
             self._excused[name] = self._slots.get(name, 1)
             logger.warning(
-                "warning: node %s of the cluster died: what it trained goes on elsewhere, and it costs no attempt",
+                "warning: node %s of the cluster died: what it trained continues on other nodes and loses no attempt",
                 _name(nodes[name]),
             )
-        if not any(self._slots.get(name, 0) for name in nodes.keys() - dead - self._gone):
+        if not any(self._slots.get(name, 0) for name in nodes.keys() - dead - self._dead_before):
             raise LostRayError(
                 f"the last node of the cluster at {self._config.ray_address} that can hold a worker has died: start "
-                "one, and give the same command again; no candidate was charged an attempt for it"
+                "one, and give the same command again; no candidate lost an attempt"
             )
         for name in dead:
             if self._excused[name]:
@@ -127,16 +127,16 @@ def _answers(node: dict[str, Any]) -> bool:
 
 
 def start_ray(config: SearchConfig, n_workers: int | Literal["auto"]) -> int:
-    """Start a Ray of this run's own on this machine, or join the cluster at the address given.
+    """Start a Ray for this run on this machine, or join the cluster at the given address.
 
     Returns:
-        How many workers train at a time: n_workers, or for auto as many as the cluster can hold.
+        Number of workers that train at a time: n_workers, or for auto as many as the cluster can hold.
 
     Raises:
-        MachineError: the cluster does not answer, or can never hold so many workers.
+        MachineError: the cluster does not answer, or cannot hold so many workers.
     """
     _connect(config, n_workers)
-    capacity = _count_slots(config)
+    capacity = sum(_count_slots(config, node) for node in _list_nodes())
     if capacity == 0 or (n_workers != "auto" and n_workers > capacity):
         raise MachineError(_describe_shortage(config, n_workers, capacity))
     return capacity if n_workers == "auto" else n_workers
@@ -150,14 +150,14 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
         assert n_workers != "auto", "workers of this machine are resolved"
         n_gpus = torch.cuda.device_count() if config.device == "cuda" else 0
         try:
-            # "local": never join a cluster that somebody else runs on this machine.
+            # "local" never joins a cluster that somebody else runs on this machine.
             ray.init(address="local", num_cpus=n_workers, num_gpus=n_gpus, include_dashboard=False, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             if isinstance(error, OSError) and error.filename:
                 raise
             raise MachineError(
                 f"Ray does not start on this machine, its files in {os.environ.get('RAY_TMPDIR', 'its own folder')} "
-                f"({error}): --workers 1 does without it"
+                f"({error}): --workers 1 trains without Ray"
             ) from None
         return
     try:
@@ -170,28 +170,28 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
         ) from None
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         logger.warning(
-            "warning: the Ray cluster at %s runs without token authentication: whoever reaches its ports can run "
+            "warning: the Ray cluster at %s runs without token authentication: anybody who reaches its ports can run "
             "code on it. Set RAY_AUTH_MODE=token on all of its nodes; see the README",
             address,
         )
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody answers.
+    """Connect once, and fail at once if nobody answers.
 
     Raises:
         OSError: no connection.
-        ValueError: no HOST:PORT.
+        ValueError: the address is not HOST:PORT.
     """
     _open(address).close()
 
 
 def _greet(address: str) -> None:
-    """Fail at once where something else than a Ray answers: ray.init would try for minutes.
+    """Fail at once if there is no Ray at the address: ray.init would try for minutes.
 
     Raises:
         OSError: no connection, or no answer.
-        ValueError: no HOST:PORT, or no Ray.
+        ValueError: the address is not HOST:PORT, or something else answers.
     """
     with _open(address) as connection:
         if os.environ.get("RAY_USE_TLS", "0").lower() not in ("", "0", "false"):
@@ -206,25 +206,25 @@ def _open(address: str) -> socket.socket:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or len(port) > 5 or int(port) >= 2**16:
         raise ValueError("it is not of the form HOST:PORT")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS)
 
 
 def check_nodes(config: SearchConfig) -> None:
-    """Ask every node of a cluster that can hold a worker what it computes with, before anything is trained.
+    """Check that every node that can hold a worker computes with what this driver has.
 
     Raises:
-        MachineError: it is not what this driver has, or the node does not answer.
+        MachineError: a node differs, or does not answer.
     """
     device = config.device
 
-    def describe() -> dict[str, str] | str:  # within a function, so that Ray sends its code and looks for no module
+    def describe() -> dict[str, str] | str:  # a local function: Ray then sends its code
         try:
             from nas.workers.identity import describe_worker
         except ImportError as error:
             return str(error)
         return describe_worker(device)
 
-    nodes = {node["NodeID"]: node for node in _list_nodes() if _count_slots_of(config, node)}
+    nodes = {node["NodeID"]: node for node in _list_nodes() if _count_slots(config, node)}
     asked = {}
     for name in nodes:
         there = NodeAffinitySchedulingStrategy(name, soft=False)
@@ -232,31 +232,28 @@ def check_nodes(config: SearchConfig) -> None:
     for name, answer in asked.items():
         node = _name(nodes[name])
         try:
-            found = ray.get(answer, timeout=TELLS_WITHIN)
+            theirs = ray.get(answer, timeout=DESCRIBE_SECONDS)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
-            raise MachineError(f"node {node} does not say which skipsearch it has ({reason}): look at it") from None
-        if isinstance(found, str):
             raise MachineError(
-                f"node {node} has no skipsearch of this version ({found}): install the same version on all nodes, "
-                "and start Ray on them anew"
+                f"node {node} does not say which skipsearch it has ({reason}): check that node"
+            ) from None
+        if isinstance(theirs, str):
+            raise MachineError(
+                f"node {node} has no skipsearch of this version ({theirs}): install the same version on all nodes, "
+                "and restart Ray on them"
             )
-        for told in check_worker(node, found, describe_worker(device), device):
-            logger.warning("warning: %s", told)
+        for difference in check_worker(node, theirs, describe_worker(device), device):
+            logger.warning("warning: %s", difference)
 
 
 def share_gpus(config: SearchConfig) -> float:
-    """GPUs of one worker."""
+    """Return the number of GPUs that one worker takes, maybe a fraction."""
     return (config.gpus_per_worker or 1.0) if config.device == "cuda" else 0.0
 
 
-def _count_slots(config: SearchConfig) -> int:
-    """How many workers the nodes that are alive can hold at a time."""
-    return sum(_count_slots_of(config, node) for node in _list_nodes())
-
-
-def _count_slots_of(config: SearchConfig, node: dict[str, Any]) -> int:
-    """How many workers a node can hold at a time; none if it is dead."""
+def _count_slots(config: SearchConfig, node: dict[str, Any]) -> int:
+    """Return how many workers a node can hold at a time; 0 if it is dead."""
     share = share_gpus(config)
     resources = node["Resources"] if node["Alive"] else {}
     n_gpus = resources.get("GPU", 0)

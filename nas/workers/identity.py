@@ -1,4 +1,4 @@
-"""What a worker computes with, and whether a run may take its outcomes: one run, one version everywhere."""
+"""The software and hardware of a worker, and whether a run may take its outcomes."""
 
 import hashlib
 import platform
@@ -12,18 +12,18 @@ import torch
 import search_spaces
 from search_spaces.errors import MachineError
 
-SOURCES = (".py", ".cpp", ".h")  # alone: Python and numba write caches beside them while a run goes on
-# In all workers of a run, by what they are called.
-SAME = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}
-TOLD = {"build": "torch", "processor": "processor", "gpu": "GPU"}  # figures then differ by rounding alone
+_SUFFIXES = (".py", ".cpp", ".h")  # no others: Python and numba write caches next to them during a run
+# The key in describe_worker -> its name in messages. All workers of a run must have the same of the first.
+_REQUIRED = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}
+_REPORTED = {"build": "torch", "processor": "processor", "gpu": "GPU"}  # figures differ by rounding only
 
 
 @cache
 def describe_worker(device: str) -> dict[str, str]:
-    """What this process computes with, as far as a run's figures hang on it; as it is at the first call.
+    """Return what this process computes with, as far as a run's figures depend on it, as of the first call.
 
     Args:
-        device: that trainings are asked for on.
+        device: the device that the run trains on.
     """
     try:
         own_version = version("skipsearch")
@@ -42,57 +42,57 @@ def describe_worker(device: str) -> dict[str, str]:
     }
 
 
-def check_worker(node: str, found: Mapping[str, str] | None, own: Mapping[str, str], device: str) -> list[str]:
-    """Compare what a worker computes with and what the driver has.
+def check_worker(node: str, theirs: Mapping[str, str] | None, own: Mapping[str, str], device: str) -> list[str]:
+    """Compare what a worker computes with to what the driver has.
 
     Args:
-        node: that the worker is on, as the user knows it.
-        found: the worker's describe_worker; None: it has none to give, so it is another version.
-        own: the driver's.
-        device: that trainings are asked for on.
+        node: the worker's node, as the user knows it.
+        theirs: the worker's describe_worker; None if it returned none, so it is of another version.
+        own: the driver's describe_worker.
+        device: the device that the run trains on.
 
     Returns:
-        What differs and moves no figure but by rounding, in words.
+        Sentences about differences that change figures by rounding only.
 
     Raises:
-        MachineError: it would train another thing than what is asked for.
+        MachineError: the worker would not train what the run asks for.
     """
-    if found is None:
+    if theirs is None:
         wrong = [f"a skipsearch that does not say its version, and this driver has {own['skipsearch']}"]
     else:
         wrong = [
-            f"{name} {found.get(key)}, and this driver has {own[key]}"
-            for key, name in SAME.items()
-            if found.get(key) != own[key]
+            f"{name} {theirs.get(key)}, and this driver has {own[key]}"
+            for key, name in _REQUIRED.items()
+            if theirs.get(key) != own[key]
         ]
     if wrong:
         raise MachineError(
             f"node {node} has {'; it has '.join(wrong)}: install the same version of skipsearch and its libraries on "
-            "all nodes, change none of its files while a run goes on, start Ray on the nodes anew, and give the same "
-            "command again. No outcome of that worker was recorded"
+            "all nodes, change none of its files during a run, restart Ray on the nodes, and give the same command "
+            "again. No outcome of that worker was recorded"
         )
-    assert found is not None
-    if device == "cuda" and found["device"] != "cuda":
+    assert theirs is not None
+    if device == "cuda" and theirs["device"] != "cuda":
         raise MachineError(
-            f"node {node} is asked for --device cuda, and its torch {found['build']} finds no CUDA device: install a "
+            f"node {node} is asked for --device cuda, and its torch {theirs['build']} finds no CUDA device: install a "
             "CUDA build of torch there, or take the node out of the cluster"
         )
-    told = TOLD if device == "cuda" else {key: name for key, name in TOLD.items() if key != "gpu"}
+    reported = {key: name for key, name in _REPORTED.items() if key != "gpu" or device == "cuda"}
     if own["device"] != device:  # the driver trains nothing itself, and has another build
-        told = {"processor": told["processor"]}
+        reported = {"processor": reported["processor"]}
     return [
-        f"node {node} has {name} {found[key]}, and the driver has {own[key]}: their figures differ by rounding"
-        for key, name in told.items()
-        if found[key] != own[key]
+        f"node {node} has {name} {theirs[key]}, and the driver has {own[key]}: their figures differ by rounding"
+        for key, name in reported.items()
+        if theirs[key] != own[key]
     ]
 
 
 def _hash_sources() -> str:
-    """Of all source files of the two packages that a training runs through, as they are imported here."""
+    """Hash the source files of the two packages that train, as this process imports them."""
     digest = hashlib.sha256()
     for package in (Path(__file__).parents[1], Path(search_spaces.__file__).parent):
         for path in sorted(package.rglob("*")):
-            if path.suffix in SOURCES:
+            if path.suffix in _SUFFIXES:
                 content = path.read_bytes()
                 digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]

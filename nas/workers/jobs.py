@@ -1,4 +1,4 @@
-"""Jobs and where an executor gets them."""
+"""The jobs of an executor and the source that it gets them from."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from search_spaces.errors import MachineError
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training as an executor is handed it.
+    """One training for an executor.
 
     Args:
-        number: the candidate's in the ledger.
-        candidate: what to train.
-        pause_after: the epoch to stop at and be measured, to go on later or never; None: the last.
-        is_alone: whether it is in no cohort: an earlier training was lost, or drivers died with it, which may be this
-            candidate's fault.
+        number: the candidate's number in the ledger.
+        candidate: the network to train.
+        pause_after: epoch after which it is measured and may end; None: it trains to its last.
+        is_alone: whether it joins no cohort, because it may have killed an earlier worker or driver.
     """
 
     number: int
@@ -29,30 +28,29 @@ class Job:
 
 
 class Source(Protocol):
-    """Where an executor gets jobs and brings outcomes."""
+    """Gives jobs to an executor and takes the outcomes."""
 
     def ask(self) -> Job | None:
-        """The next job, or None when there is none to hand out, for now or for good."""
+        """Return the next job, or None if there is none, for now or for good."""
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """The outcome of the candidate of that number."""
+        """Take a candidate's outcome."""
 
     def lose(self, number: int, reason: str) -> None:
-        """The candidate's training ended without an outcome, by no fault that it tells of: it may be asked again."""
+        """Take note that a training ended without an outcome, maybe through its own fault: it may be tried again."""
 
     def put_back(self, number: int) -> None:
-        """The candidate's training ended without an outcome, and not by its fault: it is asked again."""
+        """Take note that a training ended without an outcome through no fault of its own: it is tried again."""
 
     def give_back(self) -> None:
-        """The executor ends at the user's wish, with candidates that have no outcome yet."""
+        """Take note that the user ended the run while candidates had no outcome yet."""
 
 
 class Cohorts:
-    """A source's jobs, put together to cohorts: those of equal structure, training and next pause.
+    """Groups a source's jobs into cohorts of equal structure, training and next pause.
 
     Args:
-        source: gives the jobs.
-        size: of a cohort at most.
+        size: largest number of jobs in a cohort.
     """
 
     def __init__(self, source: Source, size: int) -> None:
@@ -61,10 +59,10 @@ class Cohorts:
         self._pools: dict[Hashable, list[Job]] = {}
 
     def ask(self) -> list[Job]:
-        """The next cohort, full if the source has as many that fit among twice as many; none: as Source.ask."""
+        """Return the next cohort, full if enough of 2 x size jobs fit together; empty if there is none for now."""
         while not any(len(pool) >= self._size for pool in self._pools.values()):
             if sum(map(len, self._pools.values())) >= 2 * self._size:
-                break  # of many strata in turn: what is handed out and not in training must stay little
+                break  # jobs of many strata come in turn, and few may wait here untrained
             job = self._source.ask()
             if job is None:
                 break
@@ -77,13 +75,21 @@ class Cohorts:
 
 
 class LostError(Exception):
-    """A training ended without an outcome and may be tried again; its text says why."""
+    """A training ended without an outcome, for the reason in the text, and may be tried again."""
 
 
 class LostDeviceError(MachineError):
-    """CUDA takes no call of this process any more; another process may have more luck."""
+    """CUDA refuses all further calls of this process; another process may still train."""
 
 
 def failed(reason: str) -> Outcome:
-    """The outcome of a training that gave no value."""
+    """Return the outcome of a training that gave no value."""
     return Outcome(None, None, 0, 0.0, (), reason)
+
+
+def report(source: Source, number: int, result: Outcome | LostError) -> None:
+    """Bring a candidate's outcome to its source, or the reason why it has none."""
+    if isinstance(result, LostError):
+        source.lose(number, str(result))
+    else:
+        source.tell(number, result)

@@ -1,4 +1,4 @@
-"""Trainings through Ray Tune, several at a time."""
+"""Several trainings at a time, by Ray Tune."""
 
 import faulthandler
 import json
@@ -16,18 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-# Read by Ray, some when it is imported: no files of Tune's own, the older of its two printers, which can be silenced,
-# no SIGINT handler of Tune's, which would make an interrupted run look finished, and any number of trials that wait for
-# their workers: the searcher has a limit of its own, and Tune's, which is 1, would start workers one after the other.
-os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
-# A Ray that a run starts listens on the loopback interface alone, as Ray does where it allows no cluster. A cluster
-# that a run joins keeps its own addresses.
+# Ray reads these when it is imported or later.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's handler makes an interrupted run look finished
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no files of Tune's
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the older of Tune's printers can be silenced
+os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the default of 1 starts workers one after the other
+# A Ray that a run starts then listens on the loopback interface only; a cluster keeps its own addresses.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-# What a process of Ray's says when another one dies goes to standard output; we say it in our own words.
-os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."
+os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."  # deaths of workers are reported in our own words
 
 import ray
 from ray import tune
@@ -39,7 +35,7 @@ from nas.training.stepping import KeptStepper
 from nas.training.train import Outcome
 from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
 from nas.workers.identity import check_worker, describe_worker
-from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source
+from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, report
 from nas.workers.ray_folder import own_ray_folder
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer
@@ -47,14 +43,13 @@ from search_spaces.errors import Interrupted, MachineError
 
 
 class LedgerSearcher(Searcher):
-    """Hands a source's jobs to Tune and Tune's results to the source.
+    """Gives a source's jobs to Tune and Tune's results to the source.
 
     Args:
-        source: gives jobs and takes outcomes, in this process.
-        n_workers: cohorts handed out at a time.
-        size: of a cohort at most.
-        check_stop: set once a signal came; what ends then has no outcome.
-        device: that trainings are asked for on.
+        n_workers: number of cohorts in training at a time.
+        size: largest number of jobs in a cohort.
+        check_stop: flag of a signal, after which trainings that end have no outcome.
+        device: the device that the run trains on.
     """
 
     def __init__(self, source: Source, n_workers: int, size: int, check_stop: StopFlag, device: str) -> None:
@@ -69,48 +64,44 @@ class LedgerSearcher(Searcher):
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next cohort as a Tune config, None while all workers are busy, FINISHED when none is left."""
+        """Return the next cohort as a Tune config, None while all workers are busy, FINISHED when none is left."""
         if len(self._numbers) >= self._n_workers:
             return None
         with self._keep_error():
             jobs = self._cohorts.ask()
         if not jobs:
-            return None if self._numbers else Searcher.FINISHED  # what is running may be lost, and asked again
+            return None if self._numbers else Searcher.FINISHED  # a running cohort may be lost, and then comes again
         self._numbers[trial_id] = [job.number for job in jobs]
         return {"jobs": jobs, "sources": self._own["sources"]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Bring the outcomes home. Of an error Tune says here that there was one; `lose` is told why."""
+        """Give a trial's outcomes to the source; an error comes through `lose` instead, with its reason."""
         if error or self._check_stop.signal_number is not None:
-            # A signal ends workers too: their candidates stay running and are trained again on resume.
-            return
+            return  # a signal ends workers too: their candidates stay running and are trained again on resume
         numbers = self._numbers.pop(trial_id)
         with self._keep_error():
             if result is None:
                 results: list[Outcome | LostError] = [LostError("worker ended without a result")] * len(numbers)
             else:
-                found = json.loads(result["worker"]) if "worker" in result else None
-                check_worker(f"{result['hostname']} ({result['node_ip']})", found, self._own, self._device)
+                theirs = json.loads(result["worker"]) if "worker" in result else None
+                check_worker(f"{result['hostname']} ({result['node_ip']})", theirs, self._own, self._device)
                 results = _read_results(result)
-            for number, one in zip(numbers, results, strict=True):
-                if isinstance(one, LostError):
-                    self._source.lose(number, str(one))
-                else:
-                    self._source.tell(number, one)
+            for number, outcome in zip(numbers, results, strict=True):
+                report(self._source, number, outcome)
 
     def numbers_of(self, trial_id: str) -> list[int]:
-        """Its candidates' numbers, while Tune has no result of it."""
+        """Return the numbers of a trial's candidates; empty once Tune has its result."""
         return self._numbers.get(trial_id, [])
 
     def put_back(self, trial_id: str) -> None:
-        """The trial's node died."""
+        """Have a trial's candidates trained again at no cost: its node died."""
         if self._check_stop.signal_number is None:
             with self._keep_error():
                 for number in self._numbers.pop(trial_id):
                     self._source.put_back(number)
 
     def lose(self, trial_id: str, reason: str) -> None:
-        """The trial's worker died."""
+        """Charge a trial's candidates an attempt: their worker died."""
         if self._check_stop.signal_number is None:
             with self._keep_error():
                 for number in self._numbers.pop(trial_id):
@@ -118,7 +109,7 @@ class LedgerSearcher(Searcher):
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
-        """Keep what goes wrong on our side: Tune would take it for the trial's failure and go on."""
+        """Keep an error of ours: Tune would take it for the trial's failure and continue."""
         try:
             yield
         except Exception as error:
@@ -130,11 +121,11 @@ class LedgerSearcher(Searcher):
 
 
 class _EndedError(BaseException):
-    """No Exception: for one Tune cleans up first, which takes a minute where Ray has ended, and then the process."""
+    """Ray has ended. Not an Exception: after one Tune cleans up, which takes a minute and then ends the process."""
 
 
 class _Watch(tune.Callback):
-    """Ends Tune's loop on a signal, an error of ours or Ray's end, between two turns; tells the searcher of deaths."""
+    """Ends Tune's loop on a signal, an error of ours or Ray's end, and reports dead workers to the searcher."""
 
     def __init__(self, searcher: LedgerSearcher, trainer: Trainer, check_stop: StopFlag, pulse: Pulse) -> None:
         self._searcher = searcher
@@ -143,13 +134,13 @@ class _Watch(tune.Callback):
         self._pulse = pulse
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002  Tune's form
-        self._check_stop()  # a safe point, with no write under way
+        self._check_stop()  # a safe point: nothing is being written
         if self._searcher.error is not None:
             raise self._searcher.error
         self._look()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._look(at_once=True)  # where Ray itself has ended, no candidate is to blame
+        self._look(at_once=True)  # no candidate is to blame if Ray itself has ended
         numbers = self._searcher.numbers_of(trial.trial_id)
         if not numbers:
             return
@@ -164,7 +155,7 @@ class _Watch(tune.Callback):
 
     def _look(self, at_once: bool = False) -> None:
         if self._check_stop.signal_number is not None:
-            return  # it may have gone to Ray's processes too
+            return  # the signal may have ended Ray's processes too
         try:
             self._pulse.check(at_once)
         except LostRayError as error:
@@ -175,7 +166,7 @@ class _Watch(tune.Callback):
 
 
 def _read_error(trial: Any) -> str:
-    """What Ray says of a trial's end; Tune's own get_error does not find it until the trial is put away."""
+    """Return Ray's text about a trial's end; Tune's get_error does not find it yet."""
     try:
         return Path(trial.error_file).read_text(errors="replace")
     except OSError:
@@ -183,11 +174,11 @@ def _read_error(trial: Any) -> str:
 
 
 def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
-    """Why a worker died, in a line, from what it left behind and from what Ray says of it."""
+    """Return in a line why a worker died, from the stack that it left and from Ray's text."""
     stack = _stack_path(trainer, numbers[0])
     if stack is not None and stack.exists() and (frames := stack.read_text()):
         stack.unlink()
-        ours = re.search(r'/nas/(\w+\.py)", line (\d+) in (\w+)', frames)
+        ours = re.search(r'/nas/(?:\w+/)*(\w+\.py)", line (\d+) in (\w+)', frames)
         where = f" at {ours[1]}:{ours[2]}, {ours[3]}" if ours else ""
         times = f" x {len(numbers)}" if len(numbers) > 1 else ""
         return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
@@ -197,26 +188,25 @@ def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
 
 
 def _stack_path(trainer: Trainer, number: int) -> Path | None:
-    """Where a worker over its time limit leaves its stack; None on a node that does not share the run directory."""
+    """Return where a worker over its time limit leaves its stack; None on a node without the run directory."""
     if trainer.run is None or not trainer.run.is_dir():
         return None
     return trainer.run / FOLDER / f".{number:06d}.stack{TEMPORARY}"
 
 
-_KEPT = KeptStepper()  # Tune brings every cohort a trainer of its own
+_KEPT = KeptStepper()  # of this worker: Tune brings a new trainer with every cohort
 
 
 def _train(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What a worker runs for one cohort."""
+    """Train one cohort in a worker."""
     own = describe_worker(trainer.config.device)
-    told = {"worker": json.dumps(own)}  # text: Tune flattens a dict
-    if own["sources"] != config["sources"]:
-        return told  # the driver refuses it, so nothing is trained
-    return {**told, **_train_cohort(config["jobs"], trainer)}
+    result = {"worker": json.dumps(own)}  # text: Tune flattens a dict
+    if own["sources"] == config["sources"]:  # else the driver refuses this worker
+        result |= _train_cohort(config["jobs"], trainer)
+    return result
 
 
 def _train_cohort(jobs: list[Job], trainer: Trainer) -> dict[str, str]:
-    """See _train."""
     try:
         with _time_limit(trainer, jobs):
             results = replace(trainer, kept=_KEPT).train_cohort(jobs)
@@ -227,7 +217,7 @@ def _train_cohort(jobs: list[Job], trainer: Trainer) -> dict[str, str]:
         os._exit(error.exit_code)
     except MachineError as error:
         return {"machine": str(error)}
-    except Exception:  # Tune would tell the searcher that there was an error, but not which
+    except Exception:  # Tune would not tell the searcher which error it was
         return {"crash": traceback.format_exc()}
     values = [{"lost": str(one)} if isinstance(one, LostError) else one.to_dict() for one in results]
     return {"results": json.dumps(values, allow_nan=False)}
@@ -235,7 +225,7 @@ def _train_cohort(jobs: list[Job], trainer: Trainer) -> dict[str, str]:
 
 @contextmanager
 def _time_limit(trainer: Trainer, jobs: Sequence[Job]) -> Iterator[None]:
-    """End this process, its stack left for the driver, if the block takes longer than its trainings may.
+    """Write this process's stack and end it if the block takes longer than its trainings may.
 
     faulthandler's watchdog needs neither the interpreter's lock nor a working interpreter.
     """
@@ -265,14 +255,14 @@ def _read_results(result: dict[str, Any]) -> list[Outcome | LostError]:
 
 
 def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int | Literal["auto"]) -> None:
-    """Train the source's candidates, each cohort in a process of its own, n_workers at a time, on a Ray of this run's.
+    """Train the source's candidates on Ray, n_workers cohorts at a time, each in its own process.
 
     Args:
-        n_workers: auto: as many as a cluster can hold.
+        n_workers: number of workers; auto: as many as a cluster can hold.
 
     Raises:
-        MachineError: the cluster does not answer, can never hold so many workers, has nodes of another version, or
-            ends; LostRayError: Ray ended, whose candidates were given back.
+        MachineError: the cluster does not answer, cannot hold so many workers, or has nodes of another version.
+        LostRayError: Ray ended, and its candidates were given back.
         Interrupted: a signal came; the candidates being trained have no outcome.
     """
     try:
@@ -283,7 +273,7 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
                 with check_stop.overheard():
                     n_at_a_time = start_ray(trainer.config, n_workers)
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-                # Once more: ray.init put a SIGTERM handler of its own in the place of ours.
+                # Again: ray.init replaced our SIGTERM handler by its own.
                 with check_stop.installed():
                     if not is_own:
                         with check_stop.at_once():
@@ -295,7 +285,7 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
     except LostRayError:
         source.give_back()
         raise
-    except SystemExit:  # raised by that handler
+    except SystemExit:  # raised by Ray's handler
         raise Interrupted(signal.SIGTERM) from None
 
 
@@ -311,13 +301,13 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,  # until the searcher says FINISHED
-                reuse_actors=True,  # 0.07 s a candidate where a new process takes seconds to import torch
+                reuse_actors=True,  # 0.07 s a candidate; a new process takes seconds to import torch
             ),
             run_config=tune.RunConfig(
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[_Watch(searcher, trainer, check_stop, pulse)],
-                failure_config=tune.FailureConfig(max_failures=0),  # a retry of Tune's would be invisible to the ledger
+                failure_config=tune.FailureConfig(max_failures=0),  # the ledger would not see a retry by Tune
             ),
         )
         try:
@@ -325,19 +315,19 @@ def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int)
         except _EndedError as ended:
             assert isinstance(ended.__cause__, LostRayError)
             raise ended.__cause__ from None
-        except Exception:  # of a Ray that has ended, nearly anything
+        except Exception:  # a Ray that has ended raises nearly anything
             if searcher.error is None:
                 pulse.check(at_once=True)
                 raise
     if searcher.error is not None:
         raise searcher.error
     check_stop()
-    pulse.check(at_once=True)  # where Ray has ended, Tune may think that all is done
+    pulse.check(at_once=True)  # Tune may take the end of Ray for the end of the run
 
 
 @contextmanager
 def _scratch_folder(run: Path | None) -> Iterator[Path]:
-    """Where Tune writes for itself: in the run directory, whose next start sweeps it if this process is killed."""
+    """Make a folder for Tune in the run directory, whose next start removes it if this process is killed."""
     folder = Path(tempfile.mkdtemp(prefix="skipsearch-tune-")) if run is None else run / SCRATCH
     try:
         yield folder

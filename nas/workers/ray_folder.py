@@ -1,4 +1,4 @@
-"""The folder that a run's own Ray writes in: private, noted in the run directory, removed when the run ends."""
+"""The private folder of the Ray that a run starts: noted in the run directory, removed when the run ends."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from pathlib import Path
 from nas.records.safe_files import write_atomic
 from search_spaces.errors import MachineError
 
-PREFIX = "ss-"  # short: see LONGEST_BASE
-MARK = "skipsearch"  # the file in the folder that holds what the note in the run directory says
-# Ray's sockets lie in the folder, and the operating system takes no longer path for one.
+PREFIX = "ss-"  # short, because of LONGEST_BASE
+_KEY_FILE = "skipsearch"  # in the folder; its content is also in the note in the run directory
+# Ray's sockets lie in the folder, and the operating system refuses longer paths for them.
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 _BELOW = f"/{PREFIX}01234567/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 LONGEST_BASE = LONGEST_SOCKET - len(_BELOW)  # bytes
@@ -24,13 +24,13 @@ LONGEST_BASE = LONGEST_SOCKET - len(_BELOW)  # bytes
 
 @contextmanager
 def own_ray_folder(run: Path | None) -> Iterator[Path]:
-    """Have the Ray that is started within the block write in a folder of this run's own, and give it a token.
+    """Give the Ray that is started inside the block a token and a folder that nobody else can read.
 
-    Nobody else can read the folder. The token is in this process's environment, which Ray's processes inherit: Ray
-    itself would write one into the home directory, for everybody on the machine to read.
+    Ray's processes inherit the token from this process's environment: Ray itself would write one into the home
+    directory, for everybody on the machine to read.
 
     Args:
-        run: the run directory, whose next start removes the folder if this process is killed; None: nobody does.
+        run: the run directory, whose next start removes the folder if this process is killed; or None.
 
     Raises:
         MachineError: the path is too long for sockets.
@@ -42,14 +42,14 @@ def own_ray_folder(run: Path | None) -> Iterator[Path]:
     note = None if run is None else run / f".{folder.name}.ray"
     if note is not None:
         write_atomic(note, f"{folder}\n{key}\n")
-    given = {"RAY_TMPDIR": str(folder)}
+    variables = {"RAY_TMPDIR": str(folder)}
     if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        given["RAY_AUTH_TOKEN"] = _token()
-    before = {name: os.environ.get(name) for name in given}
+        variables["RAY_AUTH_TOKEN"] = _token()
+    before = {name: os.environ.get(name) for name in variables}
     try:
         folder.mkdir(mode=0o700)
-        write_atomic(folder / MARK, key)
-        os.environ.update(given)
+        write_atomic(folder / _KEY_FILE, key)
+        os.environ.update(variables)
         yield folder
     finally:
         for name, value in before.items():
@@ -57,35 +57,35 @@ def own_ray_folder(run: Path | None) -> Iterator[Path]:
             if value is not None:
                 os.environ[name] = value
         shutil.rmtree(folder, ignore_errors=True)
-        if note is not None and not folder.exists():  # else a process that just ends has written into it meanwhile
+        if note is not None and not folder.exists():  # a process that is just ending may have written into it again
             note.unlink(missing_ok=True)
 
 
 def sweep_ray_folders(run: Path) -> None:
-    """Remove the folders of killed drivers of this run, as far as no Ray lives in them."""
+    """Remove the folders that killed drivers of this run left, except where a Ray still runs in them."""
     for note in run.glob(f".{PREFIX}*.ray"):
-        said = re.fullmatch(rf"(/.*/({PREFIX}[0-9a-f]{{8}}))\n([0-9a-f]{{32}})\n", note.read_text(errors="replace"))
-        if said is None or note.name != f".{said[2]}.ray":
-            continue  # it is no note of ours
-        folder = Path(said[1])
-        if _is_ours(folder, said[3]):
-            if _has_life(folder):
+        match = re.fullmatch(rf"(/.*/({PREFIX}[0-9a-f]{{8}}))\n([0-9a-f]{{32}})\n", note.read_text(errors="replace"))
+        if match is None or note.name != f".{match[2]}.ray":
+            continue  # not written by own_ray_folder
+        folder = Path(match[1])
+        if _is_ours(folder, match[3]):
+            if _has_ray(folder):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
-            if folder.exists():  # as above
+            if folder.exists():  # see own_ray_folder
                 continue
         note.unlink(missing_ok=True)
 
 
 def _find_base() -> Path:
-    """Where Ray would put its folder."""
+    """Return the folder in which Ray would put its own."""
     names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
     name = next((name for name in names if os.environ.get(name)), None)
     base = Path(os.environ[name] if name else "/tmp").absolute()  # noqa: S108  as Ray does
     n_bytes = len(os.fsencode(base))
     if n_bytes > LONGEST_BASE:
         raise MachineError(
-            f"{name} is {base}, of {n_bytes} bytes, and Ray's sockets lie below it, whose paths cannot be so long: set "
+            f"{name} is {base}, {n_bytes} bytes long, too long for the paths of Ray's sockets below it: set "
             f"RAY_TMPDIR to a folder of at most {LONGEST_BASE} bytes, as RAY_TMPDIR=/tmp, or give --workers 1"
         )
     return base
@@ -93,21 +93,21 @@ def _find_base() -> Path:
 
 @cache
 def _token() -> str:
-    """One a process: Ray reads it once."""
+    """Draw a token, the same for the whole process: Ray reads it once."""
     return secrets.token_hex(32)
 
 
 def _is_ours(folder: Path, key: str) -> bool:
-    """Whether the folder is there and holds the note's key: a note alone may be a stranger's, and name anything."""
+    """Return whether the folder holds the note's key: a stranger's note could name any folder."""
     try:
         is_own = folder.lstat().st_uid == os.geteuid() and not folder.is_symlink()
-        return is_own and (folder / MARK).read_text() == key
+        return is_own and (folder / _KEY_FILE).read_text() == key
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def _has_life(folder: Path) -> bool:
-    """Whether a Ray answers on one of the sockets in the folder."""
+def _has_ray(folder: Path) -> bool:
+    """Return whether a Ray answers on one of the sockets in the folder."""
     for path in folder.glob("ray/session_*/sockets/*"):
         with socket.socket(socket.AF_UNIX) as client:
             try:

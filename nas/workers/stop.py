@@ -11,7 +11,7 @@ from search_spaces.errors import Interrupted
 
 
 class StopFlag:
-    """Set by the first SIGINT or SIGTERM and looked at between steps; the second signal ends the process at once."""
+    """Set by the first SIGINT or SIGTERM and checked between steps; the second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -30,36 +30,36 @@ class StopFlag:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Receive the two signals within the block."""
+        """Receive the two signals inside the block."""
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in previous.items():
-                # Inside another block of this flag's, the second signal still ends the process.
+                # Where blocks are nested, the second signal must still end the process.
                 is_spent = handler == self._receive and number == self.signal_number
                 signal.signal(number, signal.SIG_DFL if is_spent else handler)
 
     @contextmanager
     def overheard(self) -> Iterator[None]:
-        """Note a signal within the block whatever its handler does: Ray's raises, and C code may drop that."""
-        ear, mouth = socket.socketpair()
-        ear.setblocking(False)
-        mouth.setblocking(False)
-        previous = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+        """Notice a signal inside the block even if its handler is Ray's, whose exception C code may drop."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(previous)
             with contextlib.suppress(BlockingIOError):
-                heard = {signal.SIGINT, signal.SIGTERM}.intersection(ear.recv(100))
-                self.signal_number = self.signal_number or next(iter(heard), None)
-            ear.close()
-            mouth.close()
+                received = {signal.SIGINT, signal.SIGTERM}.intersection(reader.recv(100))
+                self.signal_number = self.signal_number or next(iter(received), None)
+            reader.close()
+            writer.close()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within the block a signal raises Interrupted there and then: for what takes long and writes nothing."""
+        """Raise Interrupted at once on a signal inside the block: for long work that writes nothing."""
         self()
         self._at_once = True
         try:

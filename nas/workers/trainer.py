@@ -1,4 +1,4 @@
-"""Where trainings run: what every executor shares, and the serial one."""
+"""A training in this process, which every executor uses, and the serial executor."""
 
 import gc
 import hashlib
@@ -19,24 +19,24 @@ from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Slot, slot_path, weights_path, write_weights
 from nas.training.stepping import Engine, KeptStepper
 from nas.training.train import Member, Outcome, train_cohort
-from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, failed
+from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, failed, report
 from nas.workers.stop import StopFlag
 from search_spaces.errors import MachineError
 
-# As torch says it of a CPU, of a GPU, and as cuBLAS and Triton do; in small letters.
+# Parts of the messages of torch on a CPU and a GPU, of cuBLAS and of Triton, in small letters.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """All that a worker needs beside the job.
+    """All that a worker needs in addition to a job.
 
     Args:
         data: the whole data set.
         config: the run's settings, device resolved.
-        run: the run directory, for checkpoints; None for none.
+        run: the run directory, for checkpoints; None: none are written.
         is_final: whether candidates are trained on all but the test images, measured on those, and their weights kept.
-        kept: what this process may use again of the cohort before.
+        kept: parts of the previous cohort that this process may use again.
     """
 
     data: DataSet
@@ -46,12 +46,13 @@ class Trainer:
     kept: KeptStepper = field(default_factory=KeptStepper, compare=False)
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
-        """Train a candidate on this process's device, one thread on a CPU; what goes wrong is in the outcome.
+        """Train a candidate on this process's device, one thread on a CPU; its own errors are in the outcome.
 
         Raises:
-            LostError: the memory was full, which may be others' fault.
+            LostError: the memory was full, which may be the fault of others.
             OSError: a checkpoint cannot be written.
-            MachineError: this process cannot use the GPU, for this candidate or any other; LostDeviceError: any more.
+            MachineError: this process cannot use the GPU for any candidate.
+            LostDeviceError: this process could use the GPU until now.
         """
         (outcome,) = self._train([job], check_stop)
         return outcome
@@ -59,10 +60,10 @@ class Trainer:
     def train_cohort(
         self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None
     ) -> list[Outcome | LostError]:
-        """Train candidates together, as `train` does one, or by halves where the memory does not hold them all.
+        """Train candidates together, as `train` does one, or in halves if they do not fit into the memory.
 
         Returns:
-            Of each its outcome, or why it has none.
+            For each its outcome, or why it has none.
 
         Raises:
             OSError, MachineError: see train.
@@ -70,7 +71,7 @@ class Trainer:
         try:
             return [self.train(jobs[0], check_stop)] if len(jobs) == 1 else [*self._train(jobs, check_stop)]
         except LostError as error:
-            reason = LostError(str(error))  # that one's traceback holds what filled the memory
+            reason = LostError(str(error))  # the traceback of the error itself keeps what filled the memory
         gc.collect()
         if self.config.device == "cuda":
             torch.cuda.empty_cache()
@@ -80,14 +81,12 @@ class Trainer:
         return [*self.train_cohort(jobs[:half], check_stop), *self.train_cohort(jobs[half:], check_stop)]
 
     def _train(self, jobs: Sequence[Job], check_stop: Callable[[], None]) -> list[Outcome]:
-        """See train."""
         torch.set_num_threads(1)
         share = self.config.gpus_per_worker or 1.0
         if self.config.device == "cuda" and share < 1:
-            torch.cuda.set_per_process_memory_fraction(share)  # others have the rest of the card
+            torch.cuda.set_per_process_memory_fraction(share)  # other workers have the rest of the card
         if self.config.deterministic:
-            # Read by cuBLAS when it is first used.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
             torch.use_deterministic_algorithms(True)
         try:
             splits = {seed: self._split(seed) for seed in dict.fromkeys(job.candidate.seed for job in jobs)}
@@ -99,14 +98,15 @@ class Trainer:
                 self._engine,
                 self.kept,
             )
-        except (RuntimeError, MemoryError) as error:  # torch's own among them
+        except (RuntimeError, MemoryError) as error:  # torch's own are RuntimeErrors
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
                 raise LostError(f"out of memory: {reason}") from None
             if isinstance(error, torch.AcceleratorError):
-                told = f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process goes on"
-                raise LostDeviceError(told) from None
-            if len(jobs) > 1:  # whose fault it is shows when each is trained by itself
+                raise LostDeviceError(
+                    f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process continues the run"
+                ) from None
+            if len(jobs) > 1:  # training each one separately shows whose fault it is
                 raise LostError(reason) from None
             return [failed(reason)]
         except Exception as error:
@@ -117,7 +117,7 @@ class Trainer:
 
     @property
     def cohort(self) -> int:
-        """Candidates that are trained together at most."""
+        """Largest number of candidates that are trained together."""
         return resolve_cohort(self.config.cohort, self.config.device, self.config.memory_efficient)
 
     @property
@@ -134,7 +134,7 @@ class Trainer:
         slot = self._slot(job)
 
         def keep(network: nn.Module) -> None:
-            if self.is_final and slot is not None:  # a slot: the run directory is there to write to
+            if self.is_final and slot is not None:  # without a slot there is no run directory to write to
                 normalisation = {"mean": split.mean, "deviation": split.deviation}
                 write_weights(weights_path(slot.path.parents[1], job.number), network, normalisation)
 
@@ -147,7 +147,7 @@ class Trainer:
         return split_data(self.data, seed, config.train_examples, config.device, config.validation_examples)
 
     def _slot(self, job: Job) -> Slot | None:
-        """Where a job's checkpoints go; nowhere on a node of a cluster that does not share the run directory."""
+        """Return where a job's checkpoints go; None on a node of a cluster that does not share the run directory."""
         if self.run is None or not self.run.is_dir():
             return None
         candidate = job.candidate
@@ -166,7 +166,7 @@ class Trainer:
 
 
 def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
-    """Train the source's candidates one after the other in this process.
+    """Train the source's candidates in this process, one cohort after the other.
 
     Raises:
         Interrupted: a signal came; the candidate being trained has no outcome.
@@ -174,8 +174,5 @@ def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:
     cohorts = Cohorts(source, trainer.cohort)
     while jobs := cohorts.ask():
         for job, result in zip(jobs, trainer.train_cohort(jobs, check_stop), strict=True):
-            if isinstance(result, LostError):
-                source.lose(job.number, str(result))
-            else:
-                source.tell(job.number, result)
+            report(source, job.number, result)
         check_stop()

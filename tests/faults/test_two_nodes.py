@@ -111,7 +111,7 @@ def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, sa
     assert process.returncode == 0, error
     assert "token authentication" not in out + error
     assert "as many at a time as fit on cpu with fused layers at" in out
-    assert (out + error).count("of the cluster died: what it trained goes on elsewhere") == 1
+    assert (out + error).count("of the cluster died: what it trained continues on other nodes") == 1
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     taken_up = [trial for trial in trials if "attempts" in trial.user_attrs]

@@ -86,6 +86,8 @@ def _without_time(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in outcome.to_dict().items() if name != "seconds"}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     small_config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ class CrashingTrainer(Trainer):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_dead_worker_is_told_and_the_others_go_on(small_config: SearchConfig) -> None:
     source = ListSource(_candidates(small_config)[:4])
     ray_executor.run_ray(source, DyingTrainer(load_data("digits", None), small_config), StopFlag(), 2)
@@ -193,6 +196,17 @@ def test_an_outcome_of_a_worker_of_another_version_is_not_recorded(small_config:
     with pytest.raises(MachineError, match="b7"):
         searcher.on_trial_complete("silent", result)  # of a version that told nothing of itself
     assert list(source.outcomes) == [0]
+
+
+def test_a_timeout_is_explained_by_the_line_that_hung(small_config: SearchConfig, tmp_path: Path) -> None:
+    trainer = Trainer(load_data("digits", None), small_config.model_copy(update={"trial_timeout": 9.0}), tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    stack = '  File "/x/torch/nn.py", line 3 in f\n  File "/x/nas/training/train.py", line 45 in _step\n'
+    ray_executor._stack_path(trainer, 7).write_text(stack)
+    explained = ray_executor._explain_death(trainer, [7], "")
+    assert explained == "over the trial timeout of 9 s at train.py:45, _step"
+    assert not list(tmp_path.glob("checkpoints/.*"))
+    assert ray_executor._explain_death(trainer, [7], "") == "worker died"
 
 
 def test_a_worker_that_is_not_what_the_driver_has_trains_nothing(small_config: SearchConfig) -> None:
