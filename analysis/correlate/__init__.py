@@ -1,1 +1,1 @@
-"""The study's statistics on any table."""
+"""The statistics of a study, for any table."""

@@ -1,4 +1,4 @@
-"""Numbers as a table writes them: what depends on their order, means and squares, without rounding."""
+"""Numbers as a table writes them: their order, means and squares without rounding."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,10 +16,10 @@ MAX_DIGITS = 1000  # characters of one number: exact sums of longer ones would t
 
 
 def parse_numbers(texts: Sequence[str], where: str) -> list[Fraction | None]:
-    """Read numbers exactly, None where one is missing.
+    """Read numbers exactly, with None where one is missing.
 
     Args:
-        where: what the texts are, for the error.
+        where: name of the texts, for errors.
 
     Raises:
         InputError: text among numbers, or one that is infinite, too near 0 for a float, or longer than MAX_DIGITS.
@@ -51,7 +51,7 @@ def _parse(text: str, what: str) -> Fraction | None:
 
 
 def average_exactly(values: Sequence[Fraction], rows: NDArray[np.int64]) -> list[Fraction]:
-    """Average the values of equal row numbers, 0..; equal repeats give equal means in any order.
+    """Average the values that share a row number, 0..; equal repeats give equal means in any order.
 
     >>> average_exactly(parse_numbers(["0.1", "0.2", "0.3", "0.2"], "x"), np.array([0, 0, 0, 1]))
     [Fraction(1, 5), Fraction(1, 5)]
@@ -63,7 +63,7 @@ def average_exactly(values: Sequence[Fraction], rows: NDArray[np.int64]) -> list
 
 
 def order_exactly(values: Iterable[Fraction]) -> NDArray[np.float64]:
-    """Number distinct values from 0 in their order: what ranks need, where floats would make ties.
+    """Number distinct values from 0 in their order, where floats would make ties.
 
     >>> order_exactly([Fraction(2**53 + 1), Fraction(2**53), Fraction(2**53 + 1)]).tolist()
     [1.0, 0.0, 1.0]
@@ -75,7 +75,7 @@ def order_exactly(values: Iterable[Fraction]) -> NDArray[np.float64]:
 
 
 def scale_exactly(values: Sequence[Fraction]) -> NDArray[np.float64]:
-    """Shift and stretch values to 0..1, so that no size is too large or too small to be squared; equal ones to 0.
+    """Scale values to 0..1, so that their squares are floats; equal ones become 0.
 
     >>> scale_exactly([Fraction(10**300), Fraction(10**300 + 1), Fraction(10**300 + 4)]).tolist()
     [0.0, 0.25, 1.0]
@@ -86,10 +86,10 @@ def scale_exactly(values: Sequence[Fraction]) -> NDArray[np.float64]:
 
 
 def explain_exactly(x: Sequence[Fraction], y: Sequence[Fraction], groups: NDArray[np.int64]) -> float | None:
-    """Share of the variance of y inside groups that a parabola explains, least squares; 0..1.
+    """Return the share of the variance of y inside groups that a parabola explains by least squares, 0..1.
 
-    One parabola, in x less its group's mean, fits all groups, each with its own level. Sums are whole numbers: beside
-    an x of 1e300 floats would take all other x for one.
+    One parabola, in x less its group's mean, fits all groups, each with its own level. Sums are whole numbers: next to
+    an x of 1e300, floats would make all other x equal.
 
     Returns:
         None where x or y is constant in every group, or no row would be left over.
