@@ -1,1 +1,1 @@
-"""Strategies replayed on a table of all patterns."""
+"""Search strategies, replayed on a table of all patterns."""

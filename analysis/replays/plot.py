@@ -1,4 +1,4 @@
-"""regret of search strategies -> matplotlib Figure: against trainings, and the difference to random search."""
+"""The figure of search strategies' regret."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,11 +9,11 @@ from analysis.replays.regret import RANDOM
 
 
 def plot_regret(curves: pd.DataFrame, caption: str = "") -> Figure:
-    """Regret against trainings, a line a strategy with its 95 % band, and beside it the difference to random search.
+    """Draw regret against trainings, and next to it the difference to random search, each with its 95 % band.
 
     Args:
-        curves: of measure_regret.
-        caption: at the foot.
+        curves: curves of measure_regret.
+        caption: text at the foot.
     """
     figure = new_figure(3.6)
     regret, difference = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""replayed searches -> regret against trainings with intervals, beside random search, and what noise leaves to see."""
+"""The regret of replayed searches with its intervals, the verdict on each strategy, and the table's noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +16,20 @@ from analysis.stats.resampling import Vector
 from search_spaces.seeds import derive_generator
 
 RANDOM = "random"
-GRID = (10, 20, 30, 60, 90, 120, 180, 240, 300)  # patterns at which a table of numbers stops; and the last
+GRID = (10, 20, 30, 60, 90, 120, 180, 240, 300)  # numbers of patterns in a printed table, before the last
 BETTER, WORSE, NOT_TOLD_APART = "better than random", "worse than random", "not told apart from random"
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class StrategyComparison:
     """A strategy against random search, over its whole curve.
 
     Args:
-        difference: of its mean regret over all numbers of patterns to random's; below 0 it is better.
-        low, high: its interval; None where it is not defined.
-        verdict: by the interval: BETTER, WORSE or NOT_TOLD_APART.
-        match: trainings after which its mean regret is down to random's at the end; None unless it is better.
-        match_low, match_high: its interval; None for an end that is never reached.
+        difference: its mean regret over all numbers of patterns less random's; below 0 it is better.
+        low, high: interval of the difference; None where it is not defined.
+        verdict: BETTER, WORSE or NOT_TOLD_APART, by the interval.
+        match: number of trainings after which its mean regret is down to random's last; None unless it is better.
+        match_low, match_high: interval of match; None for an end that is never reached.
     """
 
     strategy: str
@@ -44,13 +44,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How much there is to find in a table, by two-way analysis of variance; a seed's own level is no noise.
+    """How much there is to find in a table, by two-way analysis of variance; a seed's own level is not noise.
 
     Args:
-        pattern_sd: of the patterns' true accuracies; 0 where seeds account for all that their means differ by.
-        training_sd: of one training about its pattern's accuracy.
+        pattern_sd: standard deviation of the patterns' true accuracies; 0 where seeds explain all differences.
+        training_sd: standard deviation of one training about its pattern's accuracy.
         visible, judges: reliability of the mean over the seeds that a search sees, and over those that judge it.
-        p_value: of the F test that all patterns are equally accurate.
+        p_value: p of the F test that all patterns are equally accurate.
     """
 
     pattern_sd: float
@@ -61,7 +61,7 @@ class Noise:
 
     @property
     def is_all(self) -> bool:
-        """Whether the seeds do not tell the patterns apart, so that no search can be seen to do well."""
+        """Whether the seeds cannot distinguish the patterns, so that no search can be seen to do well."""
         return self.p_value > ALPHA
 
 
@@ -70,41 +70,41 @@ class Regrets:
     """Regret and gain of strategies.
 
     Args:
-        curves: a row a strategy and number of patterns: strategy, patterns, trainings (patterns x visible seeds), and
-            regret, gain and difference_to_random, each with _low and _high; shares of 1, missing for random's
-            difference.
-        comparisons: of every strategy but random.
-        noise: None where no pattern's mean differs from another's.
+        curves: one row for each strategy and number of patterns: strategy, patterns, trainings (patterns x visible
+            seeds), and regret, gain and difference_to_random, each with _low and _high; shares of 1, missing for
+            random's difference.
+        comparisons: one for every strategy but random.
+        noise: None where all patterns have the same mean.
     """
 
     curves: pd.DataFrame
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[StrategyComparison, ...]
     noise: Noise | None
 
 
 def measure_regret(searches: Searches, reliability: Reliability, run_seed: int = 0) -> Regrets:
-    """Regret, gain and the difference to random search after every number of patterns, with a verdict a strategy.
+    """Measure regret, gain and the difference to random search after every number of patterns, and judge strategies.
 
-    After n patterns a search picks the one of the best visible mean. *Regret* is the accuracy of the table's best
-    pattern less the pick's, *gain* the pick's less the mean of all patterns, all by the seeds that judge, which the
-    search has not seen. The table's best is the best of noisy means, which flatters it: every regret is too large by
-    one offset that all strategies share. Gain and differences between strategies are free of it.
+    After n patterns a search picks the one with the best visible mean. *Regret* is the accuracy of the table's best
+    pattern less the pick's, *gain* the pick's less the mean of all patterns, all by the judging seeds, which the search
+    has not seen. The table's best is the best of noisy means, which flatters it: every regret is too large by the same
+    offset. Gain and differences between strategies are free of it.
 
-    Intervals (CONFIDENCE) come from drawing replays and judging seeds again, as judge_picks does: replays alone can be
-    had without end, and would call a chance of the table's few seeds a fact. They speak of this table's patterns,
-    data and training, no others.
+    Intervals (CONFIDENCE) come from drawing both replays and judging seeds again, as judge_picks does: replays are
+    unlimited, and drawing only them would take a chance of the table's few seeds for a fact. They hold for this table's
+    patterns, data and training only.
 
-    Verdict: BETTER or WORSE than random where the interval of the difference in mean regret over the whole curve, every
-    number of patterns counted alike, leaves out 0; NOT_TOLD_APART elsewhere.
+    Verdict: BETTER or WORSE than random where the interval of the difference in mean regret over the whole curve, with
+    equal weights, excludes 0; otherwise NOT_TOLD_APART.
 
     Args:
-        reliability: of the table's accuracies over all its seeds.
-        run_seed: of the resamples.
+        reliability: reliability of the table's accuracies over all its seeds.
+        run_seed: seed of the resamples.
     """
-    n_patterns, n_visible = searches.proposed.shape[2], int(searches.is_visible[0].sum())
+    n_visible = int(searches.is_visible[0].sum())
     picked, best, average = judge_picks(searches, derive_generator(run_seed, "regret"))
     of_random = picked[searches.strategies.index(RANDOM)]
-    counts = np.arange(1, n_patterns + 1)
+    counts = np.arange(1, searches.proposed.shape[2] + 1)
     curves, comparisons = [], []
     for name, of_strategy in zip(searches.strategies, picked, strict=True):
         columns: dict[str, Any] = {"strategy": name, "patterns": counts, "trainings": counts * n_visible}
@@ -119,32 +119,32 @@ def measure_regret(searches: Searches, reliability: Reliability, run_seed: int =
 
 
 def _describe(name: str, draws: Vector) -> dict[str, Vector]:
-    """A curve and its interval from draws, shape (1 + N_RESAMPLES, patterns proposed)."""
+    """Return a curve and its interval, from draws of shape (1 + N_RESAMPLES, patterns proposed)."""
     low, high = np.nanquantile(draws[1:], TAILS, axis=0)
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
 
 
-def _compare(name: str, regret: Vector, of_random: Vector, n_visible: int) -> Comparison:
-    """By draws of both regrets, shape (1 + N_RESAMPLES, patterns proposed)."""
+def _compare(name: str, regret: Vector, of_random: Vector, n_visible: int) -> StrategyComparison:
+    """Compare a strategy with random search by draws of their regrets, shape (1 + N_RESAMPLES, patterns proposed)."""
     difference = (regret - of_random).mean(axis=1)
     low, high = percentile_interval(difference[1:])
     is_better, is_worse = high is not None and high < 0, low is not None and low > 0
     verdict = BETTER if is_better else WORSE if is_worse else NOT_TOLD_APART
     if not is_better:
-        return Comparison(name, float(difference[0]), low, high, verdict)
+        return StrategyComparison(name, float(difference[0]), low, high, verdict)
     is_down = regret <= of_random[:, -1:]
     first = np.where(is_down.any(axis=1), 1.0 + is_down.argmax(axis=1), np.inf) * n_visible
     ends = np.quantile(first[1:], TAILS, method="inverted_cdf")  # no mean of a number and infinity
     match, match_low, match_high = (int(count) if np.isfinite(count) else None for count in (first[0], *ends))
-    return Comparison(name, float(difference[0]), low, high, verdict, match, match_low, match_high)
+    return StrategyComparison(name, float(difference[0]), low, high, verdict, match, match_low, match_high)
 
 
 def measure_noise(accuracies: Vector, reliability: Reliability, n_visible: int) -> Noise | None:
-    """How much of a table's spread is its patterns'; the reliability of other numbers of seeds by Spearman and Brown.
+    """Measure how much of a table's spread comes from its patterns; by Spearman and Brown for fewer seeds.
 
     Args:
         accuracies: shape (patterns, seeds).
-        reliability: of the same.
+        reliability: reliability of these accuracies.
     """
     n, k = accuracies.shape
     of_mean = reliability.paired_mean
@@ -160,7 +160,7 @@ def measure_noise(accuracies: Vector, reliability: Reliability, n_visible: int) 
 
 
 def choose_grid(n_patterns: int) -> tuple[int, ...]:
-    """Numbers of patterns at which a table of numbers stops.
+    """Return the numbers of patterns that a printed table shows.
 
     >>> choose_grid(100), choose_grid(7)
     ((10, 20, 30, 60, 90, 100), (7,))
@@ -169,21 +169,21 @@ def choose_grid(n_patterns: int) -> tuple[int, ...]:
 
 
 def tabulate_regret(regrets: Regrets) -> list[dict[str, Any]]:
-    """Rows of the curves at the grid, each with its strategy's verdict and the table's noise; None where missing."""
-    found = {comparison.strategy: comparison for comparison in regrets.comparisons}
+    """Return the curves' rows at choose_grid, with each strategy's verdict and the noise; None where missing."""
+    comparisons = {comparison.strategy: comparison for comparison in regrets.comparisons}
     noise = regrets.noise
     rows = []
     grid = choose_grid(int(regrets.curves["patterns"].max()))
     for row in regrets.curves[regrets.curves["patterns"].isin(grid)].to_dict("records"):
-        one = found.get(row["strategy"])
+        comparison = comparisons.get(row["strategy"])
         rows.append(
             {str(name): None if pd.isna(value) else value for name, value in row.items()}
             | {
-                "verdict": one and one.verdict,
-                "mean_difference": one and one.difference,
-                "mean_difference_low": one and one.low,
-                "mean_difference_high": one and one.high,
-                "trainings_to_match_random": one and one.match,
+                "verdict": comparison and comparison.verdict,
+                "mean_difference": comparison and comparison.difference,
+                "mean_difference_low": comparison and comparison.low,
+                "mean_difference_high": comparison and comparison.high,
+                "trainings_to_match_random": comparison and comparison.match,
                 "reliability_visible": noise and noise.visible,
                 "reliability_judges": noise and noise.judges,
                 "p_value_patterns": noise and noise.p_value,
@@ -193,7 +193,7 @@ def tabulate_regret(regrets: Regrets) -> list[dict[str, Any]]:
 
 
 def describe_noise(noise: Noise | None, n_visible: int, n_judges: int) -> str:
-    """What the seeds let see of the patterns, in a sentence without full stop."""
+    """Say how well the seeds distinguish the patterns, in a sentence without its full stop."""
     if noise is None:
         return "all patterns have the same mean accuracy: no search can do better than another"
     if noise.is_all:
@@ -202,19 +202,19 @@ def describe_noise(noise: Noise | None, n_visible: int, n_judges: int) -> str:
             "do well on this table"
         )
     return (
-        f"the patterns' accuracies differ by {noise.pattern_sd:.4f} (standard deviation, noise taken out), one "
+        f"the patterns' accuracies differ by {noise.pattern_sd:.4f} (standard deviation without noise), and one "
         f"training is off by {noise.training_sd:.4f}; a mean over visible seeds ({n_visible}) has reliability "
         f"{noise.visible:.2f}, over judging seeds ({n_judges}) {noise.judges:.2f}"
     )
 
 
-def describe_comparison(comparison: Comparison, n_trainings: int) -> str:
-    """A strategy's verdict, in a sentence without full stop.
+def describe_comparison(comparison: StrategyComparison, n_trainings: int) -> str:
+    """Return a strategy's verdict as a sentence without its full stop.
 
     Args:
-        n_trainings: of a whole search.
+        n_trainings: number of trainings of a whole search.
 
-    >>> describe_comparison(Comparison("tpe", 0.002, -0.001, 0.004, NOT_TOLD_APART), 360)
+    >>> describe_comparison(StrategyComparison("tpe", 0.002, -0.001, 0.004, NOT_TOLD_APART), 360)
     "tpe: not told apart from random, mean regret less random's +0.0020 (-0.0010 to +0.0040)"
     """
     ends = "" if comparison.low is None else f" ({format_interval(comparison.low, comparison.high, 4)})"
@@ -225,4 +225,4 @@ def describe_comparison(comparison: Comparison, n_trainings: int) -> str:
     low, high = (
         f"over {n_trainings}" if end is None else str(end) for end in (comparison.match_low, comparison.match_high)
     )
-    return f"{text}; {comparison.match} trainings ({low} to {high}) do for random's {n_trainings}"
+    return f"{text}; {comparison.match} trainings ({low} to {high}) do as well as random's {n_trainings}"

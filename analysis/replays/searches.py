@@ -1,6 +1,7 @@
-"""replayed searches -> what each would pick, and how accurate that is by seeds that it did not see, resampled."""
+"""What replayed searches would pick, and how accurate that is by the seeds they did not see."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,13 @@ from analysis.stats.resampling import Vector, draw_weights
 
 @dataclass(frozen=True, slots=True)
 class Searches:
-    """What replayed searches proposed and saw, strategies in pairs: replay r of each saw the same seeds.
+    """What replayed searches proposed and saw; replay r saw the same seeds with every strategy.
 
     Args:
-        strategies: RANDOM among them.
+        strategies: names, RANDOM among them.
         accuracies: shape (patterns of the table, seeds).
-        is_visible: shape (replays, seeds): the seeds whose mean a search was told; the others judge.
-        proposed: shape (strategies, replays, patterns proposed): rows of accuracies, below 0 where nothing was left.
+        is_visible: shape (replays, seeds): seeds whose mean a search saw; the others judge it.
+        proposed: rows of accuracies, shape (strategies, replays, patterns proposed); below 0 where none was left.
     """
 
     strategies: tuple[str, ...]
@@ -26,35 +27,45 @@ class Searches:
     proposed: NDArray[np.int64]
 
 
-def judge_picks(searches: Searches, generator: np.random.Generator) -> tuple[Vector, Vector, Vector]:
-    """Accuracies by the judging seeds, averaged over replays: once as they are, then in N_RESAMPLES resamples.
+class Judged(NamedTuple):
+    """Accuracies by the judging seeds: first the sample's own, then those of N_RESAMPLES resamples.
+
+    Args:
+        picked: accuracies of the picks, shape (strategies, 1 + N_RESAMPLES, patterns proposed).
+        best: accuracy of the table's best pattern, shape (1 + N_RESAMPLES, 1).
+        average: mean accuracy of all patterns, shape (1 + N_RESAMPLES, 1).
+    """
+
+    picked: Vector
+    best: Vector
+    average: Vector
+
+
+def judge_picks(searches: Searches, generator: np.random.Generator) -> Judged:
+    """Return how accurate picks are by the judging seeds, averaged over replays, and resamples of that.
 
     A resample deviates by what drawing the replays again changes, and by what drawing the judging seeds again changes,
-    independently of each other. What is particular to a replay and a seed together is in both, so that the spread is
-    too wide rather than too narrow, by a factor of 1.4 at most, and by none with many replays.
-
-    Returns:
-        picked: shape (strategies, 1 + N_RESAMPLES, patterns proposed), of the picks;
-        best, average: shape (1 + N_RESAMPLES, 1), of the table's best pattern and of the mean of all.
+    independently of each other. What is particular to a replay and a seed together is in both, so the spread may be too
+    wide, by a factor of 1.4 at most and by none with many replays, but not too narrow.
     """
     accuracies, judges = searches.accuracies, ~searches.is_visible
     judged = judges @ accuracies.T / judges.sum(axis=1, keepdims=True)  # (replays, patterns)
-    # (replays, seeds, what is judged): a search's picks after every number of patterns; the best beside the mean of all
+    # (replays, seeds, what is judged): picks after every number of patterns; then the best, and the mean of all
     values = [np.swapaxes(accuracies[rows], 1, 2) for rows in find_picks(searches)]
     ends = np.stack([accuracies[judged.argmax(axis=1)], np.broadcast_to(accuracies.mean(axis=0), judges.shape)], axis=2)
     of_replays, of_seeds = (
         draw_weights(np.zeros(size, dtype=np.int64), N_RESAMPLES, generator) for size in judges.shape
     )
-    *picked, both = (_resample(one, judges, of_replays, of_seeds) for one in (*values, ends))
-    return np.stack(picked), both[:, :1], both[:, 1:]
+    *picked, both = (_resample(array, judges, of_replays, of_seeds) for array in (*values, ends))
+    return Judged(np.stack(picked), both[:, :1], both[:, 1:])
 
 
 def _resample(values: Vector, judges: NDArray[np.bool_], of_replays: Vector, of_seeds: Vector) -> Vector:
-    """The mean of values over replays and their judges, and resamples of it.
+    """Return the mean of values over replays and their judges, and resamples of it.
 
     Args:
         values: shape (replays, seeds, n).
-        judges: shape (replays, seeds), as many in each replay.
+        judges: whether a seed judges, shape (replays, seeds); equally many in each replay.
         of_replays, of_seeds: weights, shapes (draws, replays) and (draws, seeds).
 
     Returns:
@@ -63,13 +74,13 @@ def _resample(values: Vector, judges: NDArray[np.bool_], of_replays: Vector, of_
     judged = values * judges[:, :, None]
     mean = judged.sum(axis=(0, 1)) / judges.sum()
     replays = of_replays @ judged.sum(axis=1) / (of_replays @ judges.sum(axis=1))[:, None]
-    with np.errstate(invalid="ignore"):  # of very few replays all judges may be left out
+    with np.errstate(invalid="ignore"):  # with very few replays a resample may leave out all judges
         seeds = of_seeds @ judged.sum(axis=0) / (of_seeds @ judges.sum(axis=0))[:, None]
     return np.vstack([mean, replays + seeds - mean])
 
 
 def find_picks(searches: Searches) -> NDArray[np.int64]:
-    """The row that each search would pick after each number of patterns: of the best visible mean, the first of equals.
+    """Return the row of the best visible mean after each number of patterns, the first of equal ones.
 
     Returns:
         Shape (strategies, replays, patterns proposed).

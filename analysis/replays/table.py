@@ -1,4 +1,4 @@
-"""a table of every pattern of a budget, each trained with the same seeds -> accuracies by pattern and seed, checked."""
+"""Reads a table of every pattern of a budget, each trained with the same seeds, and checks that it is complete."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from search_spaces.pattern import ConnectionPattern
 
 OUTCOME = "validation_accuracy"
 MAX_BYTES = 100 * 10**6
-REMEDY = "the table holds every pattern of one budget, each trained once with every seed"
+REMEDY = "the table must contain every pattern of one budget, each trained once with every seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class ExhaustiveTable:
     """The validation accuracy of every pattern of a budget.
 
     Args:
-        keys: of all patterns, ascending.
-        seeds: ascending.
+        keys: keys of all patterns, ascending.
+        seeds: seeds, ascending.
         accuracies: shape (patterns, seeds), shares of 1.
-        complete: the rows of read_table behind it.
-        provenance: what the file beside the table says of it; None without one.
+        complete: rows of read_table that they come from.
+        provenance: content of the JSON file next to the table; None without one.
     """
 
     budget: Budget
@@ -42,20 +42,20 @@ class ExhaustiveTable:
 
 
 def read_exhaustive(path: Path) -> ExhaustiveTable:
-    """Read a tidy CSV that must hold all there is to know of a budget's patterns, and its provenance beside it.
+    """Read a tidy CSV of all patterns of a budget, and the provenance next to it.
 
     Raises:
-        InputError: not a table of read_table, several budgets or regimes, connections that are no pattern of the budget
-            or not those of the key, a pattern or a seed of a pattern lacking or twice, or a CSV whose sha256 is not the
-            one that its provenance tells.
+        InputError: not a table of read_table, several budgets or regimes, connections that are not a pattern of the
+            budget or do not match the key, a pattern or a pattern's seed missing or there twice, or a CSV whose sha256
+            differs from that of its provenance.
     """
     provenance = _read_provenance(path)
     table = read_table(path)
     complete = table[table["state"] == "complete"]
     if complete.empty:
-        raise InputError(f"{path} holds no complete training; {REMEDY}")
+        raise InputError(f"{path} has no complete training; {REMEDY}")
     if not complete[OUTCOME].between(0, 1).all():
-        raise InputError(f"{path}: column {OUTCOME} should hold a share of 1 for every complete training")
+        raise InputError(f"{path}: column {OUTCOME} should be a share of 1 for every complete training")
     budget = _read_budget(path, complete)
     _check_patterns(path, complete, budget)
     _check_seeds(path, complete, len(table))
@@ -68,18 +68,18 @@ def _read_budget(path: Path, complete: pd.DataFrame) -> Budget:
     for name in STRATUM:
         values = complete[name].unique().tolist()
         if len(values) > 1:
-            raise InputError(f"{path} holds several values of {name} ({', '.join(map(str, values))}); {REMEDY}")
+            raise InputError(f"{path} has several values of {name} ({', '.join(map(str, values))}); {REMEDY}")
     if complete[["budget", "layers"]].isna().any(axis=None):
         raise InputError(f"{path} does not say the budget and the layers of its patterns; {REMEDY}")
     return parse_budget(complete["budget"].iloc[0], int(complete["layers"].iloc[0]))
 
 
 def _check_patterns(path: Path, complete: pd.DataFrame, budget: Budget) -> None:
-    """Distinct patterns that all meet the budget, and as many as there are, are all of them."""
+    """Check that all patterns meet the budget and match their keys, and that none is missing."""
     for key, sources in complete[["key", "sources"]].drop_duplicates().itertuples(index=False):
         pattern = _parse_sources(path, sources)
         if pattern.key != key or not budget.is_met_by(pattern):
-            what = f"is no pattern of budget {budget}" if pattern.key == key else f"has the key {pattern.key:.12}"
+            what = f"is not a pattern of budget {budget}" if pattern.key == key else f"has the key {pattern.key:.12}"
             raise InputError(f"{path}: the pattern of key {key!s:.12} with sources {sources:.200} {what}")
     n_found = complete["key"].nunique()
     if n_found < budget.n_patterns:
@@ -95,16 +95,16 @@ def _parse_sources(path: Path, text: object) -> ConnectionPattern:
         return ConnectionPattern.from_sources(sources)
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path}: column sources holds {text!s:.80}, no list of each layer's inputs: {error}"
+            f"{path}: column sources has {text!s:.80}, which is not a list of each layer's inputs: {error}"
         ) from None
 
 
 def _check_seeds(path: Path, complete: pd.DataFrame, n_rows: int) -> None:
     if complete["seed"].isna().any():
-        raise InputError(f"{path} holds trainings without a seed; {REMEDY}")
+        raise InputError(f"{path} has trainings without a seed; {REMEDY}")
     n_twice = int(complete.duplicated(["key", "seed"]).sum())
     if n_twice:
-        raise InputError(f"{path} holds {n_twice} trainings of a pattern and seed that it holds already; {REMEDY}")
+        raise InputError(f"{path} has {n_twice} trainings of a pattern and seed that it has already; {REMEDY}")
     n_seeds = complete["seed"].nunique()
     n_short = int((complete.groupby("key").size() < n_seeds).sum())
     if n_short:
@@ -117,25 +117,25 @@ def _check_seeds(path: Path, complete: pd.DataFrame, n_rows: int) -> None:
 
 def _read_provenance(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path.with_suffix(".json"), MAX_BYTES)
+        provenance = read_json(path.with_suffix(".json"), MAX_BYTES)
     except OSError:
         return None
-    if not isinstance(found, dict):
-        raise InputError(f"{path.with_suffix('.json')} is no JSON object, as the provenance of a table is")
-    expected = found.get("sha256")
+    if not isinstance(provenance, dict):
+        raise InputError(f"{path.with_suffix('.json')} is not a JSON object, as a table's provenance must be")
+    expected = provenance.get("sha256")
     if expected is not None and path.is_file():
         with open_regular(path, MAX_BYTES) as stream:
             actual = hashlib.sha256(stream.read(MAX_BYTES)).hexdigest()
         if actual != expected:
             raise InputError(
-                f"{path} has the sha256 {actual:.12}, and {path.with_suffix('.json')} is about a table of "
-                f"{expected!s:.12}: restore the one, or take the other away"
+                f"{path} has the sha256 {actual:.12}, and {path.with_suffix('.json')} describes a table of "
+                f"{expected!s:.12}: restore the table, or remove its provenance"
             )
-    return found
+    return provenance
 
 
 def describe_provenance(provenance: dict[str, Any]) -> str:
-    """Where a table's figures come from, in a line; what is not told is left out.
+    """Return where a table's numbers come from, as one line of what its provenance says.
 
     >>> describe_provenance({"config": {"dataset": "digits", "epochs": 9}, "environment": {"device": "cpu"}})
     'digits, epochs 9, on cpu'

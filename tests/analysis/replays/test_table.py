@@ -37,26 +37,26 @@ OTHER = json.dumps([list(inputs) for inputs in list_patterns()[5].sources])
     ("damage", "words"),
     [
         (lambda t: t.drop(columns="state"), "lacks the columns state"),
-        (lambda t: t.drop(columns="sources"), "no list of each layer's inputs"),
+        (lambda t: t.drop(columns="sources"), "not a list of each layer's inputs"),
         (lambda t: t.drop(columns="validation_accuracy"), "share of 1"),
         (lambda t: t.iloc[6:], "lacks 2 of the 36 patterns of budget log at 5 layers"),
         (lambda t: t.iloc[1:], "1 of 36 patterns lack some of the 3 seeds;"),
         (lambda t: _change(t, "state", slice(0, 4), "failed"), "lacks 1 of the 36"),
         (lambda t: _change(t, "state", slice(2, 4), "failed"), r"2 of 36 patterns .* 3 seeds \(2 rows are not"),
-        (lambda t: _change(t, "state", slice(None), "failed"), "holds no complete training"),
+        (lambda t: _change(t, "state", slice(None), "failed"), "no complete training"),
         (lambda t: _change(t, "seed", FIRST, 7), "lack some of the 4 seeds"),
         (lambda t: _change(t, "seed", FIRST, ""), "without a seed"),
-        (lambda t: pd.concat([t, t.iloc[:5]]), "holds 5 trainings of a pattern and seed that it holds already"),
+        (lambda t: pd.concat([t, t.iloc[:5]]), "5 trainings of a pattern and seed"),
         (lambda t: _change(t, "budget", FIRST, "total:9"), "several values of budget"),
-        (lambda t: _change(t, "budget", slice(None), "total:9"), "is no pattern of budget total:9"),
+        (lambda t: _change(t, "budget", slice(None), "total:9"), "is not a pattern of budget total:9"),
         (lambda t: _change(t, "budget", slice(None), ""), "does not say the budget"),
-        (lambda t: _change(t, "budget", slice(None), "log;max-out:4"), "caps leave no closed form|is no pattern"),
+        (lambda t: _change(t, "budget", slice(None), "log;max-out:4"), "caps leave no closed form|is not a pattern"),
         (lambda t: _change(t, "layers", FIRST, 6), "several values of layers"),
         (lambda t: t.assign(regime=["a", "b"] * 54), "several values of regime"),
         (lambda t: _change(t, "sources", slice(0, 3), OTHER), "has the key"),
         (lambda t: _change(t, "sources", slice(0, 3), "[[0],[0]]"), "not a connection pattern"),
-        (lambda t: _change(t, "sources", slice(0, 3), "7"), "no list of each layer's inputs"),
-        (lambda t: _change(t, "sources", slice(0, 3), "[" * 9000), "no list of each layer's inputs"),
+        (lambda t: _change(t, "sources", slice(0, 3), "7"), "not a list of each layer's inputs"),
+        (lambda t: _change(t, "sources", slice(0, 3), "[" * 9000), "not a list of each layer's inputs"),
         (lambda t: _change(t, "validation_accuracy", FIRST, 60.0), "share of 1"),
         (lambda t: _change(t, "validation_accuracy", FIRST, ""), "share of 1"),
     ],
@@ -84,10 +84,10 @@ def test_provenance_is_read_and_its_hash_checked(tmp_path: Path) -> None:
     assert found is not None
     assert describe_provenance(found) == f"digits, epochs 9, commit {'a' * 12}"
     beside.write_text(json.dumps(told | {"sha256": "0" * 64}))
-    with pytest.raises(InputError, match="is about a table of 000000000000"):
+    with pytest.raises(InputError, match="a table of 000000000000"):
         read_exhaustive(path)
     beside.write_text("[]")
-    with pytest.raises(InputError, match="no JSON object"):
+    with pytest.raises(InputError, match="not a JSON object"):
         read_exhaustive(path)
     beside.write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
