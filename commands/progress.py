@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nas.model.candidate import Candidate
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
-    from nas.training.train import Outcome
+    from nas.records.trial import Outcome
 
 
 def describe_workers(settings: "SearchConfig") -> str:

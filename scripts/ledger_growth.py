@@ -24,10 +24,10 @@ import numpy as np
 from nas.data.readers import load_data
 from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
+from nas.records.trial import Outcome
 from nas.run.directory import execute, hold_run, open_ledger
 from nas.search.loop import Search, count_asked
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.seeds import derive_generator

@@ -10,8 +10,8 @@ import torch
 
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
+from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.ray_executor import run_ray
 from nas.workers.stop import StopFlag

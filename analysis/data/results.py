@@ -4,28 +4,23 @@ import csv
 import json
 import logging
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from analysis.data.csv_files import OpenTable, open_csv
-from nas.records.database import STUDY_NAME, Kind, read_attributes, read_kind, reading, storage_url
+from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.plan import read_plan
 from nas.records.shown import defuse, quote, restore
-from nas.records.trial import RESTORE, check_numbers, check_trial
+from nas.records.trial import RESTORE, STATES, Strengths, Trial, check_trials
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-STATES = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
 # Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
 COLUMNS = {
     "number": "Int64",
@@ -73,8 +68,8 @@ DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
 FIXED_BY_PATTERN = (
     "connections", *DISTANCES, "max_in_degree", "max_out_degree", *RIVALS, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
-Strengths = tuple[tuple[float, ...], ...]  # for each block that repeats the pattern, one number a connection
-COPIED = ("template", "strategy", "regime", *DESIGN, "seed", "budget", "params", "flops", "nn_mass")
+RECORDED = ("regime", *DESIGN, "params", "flops", "nn_mass")
+MEASURED = ("validation_loss", "epochs", "seconds", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,7 @@ def read_run(run: Path) -> Run:
     trials, attributes = _load_study(ledger)
     asked = attributes.get("asked")
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
-    tested_at = _as_dict(attributes.get("test_looked_at")).get("at")
+    tested_at = _as_dict(attributes.get(TESTED)).get("at")
     largest = attributes.get("largest_class")
     return Run(
         path=run,
@@ -144,16 +139,10 @@ def read_run(run: Path) -> Run:
         plan_sha256=sha256,
         tested_at=tested_at if isinstance(tested_at, str) else None,
         largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
-        strengths={trial.number: held for trial in trials if (held := _read_strengths(trial, ledger))},
-        driver_deaths={trial.number: n for trial in trials if (n := _count_driver_deaths(trial)) > 0},
+        strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
+        driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=read_kind(attributes),
     )
-
-
-def _count_driver_deaths(trial: "FrozenTrial") -> int:
-    """Those that were recorded when the candidate was handed out again."""
-    held = _as_dict(trial.user_attrs.get("attempts")).get("driver_deaths")
-    return held if isinstance(held, int) else 0
 
 
 def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, str | None]:
@@ -181,7 +170,14 @@ def _check_ledger(run: Path, ledger: Path) -> None:
     read_attributes(ledger)
 
 
-def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
+def _read_trial(trial: object, ledger: Path) -> Trial:
+    try:
+        return Trial.from_optuna(trial)
+    except InputError as error:
+        raise InputError(f"{ledger}: {error}") from None
+
+
+def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
     import optuna  # half a second, so not at the top
 
     level = optuna.logging.get_verbosity()
@@ -192,10 +188,9 @@ def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
             storage = optuna.storages.RDBStorage(storage_url(ledger))
             study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
             trials = study.get_trials(deepcopy=False)
-            check_numbers(trials, ledger)
-            for trial in trials:
-                check_trial(trial, ledger)
-            return trials, study.user_attrs
+            check_trials(trials, ledger)
+            attributes = study.user_attrs
+        return [_read_trial(trial, ledger) for trial in trials], attributes
     except optuna.exceptions.OptunaError as error:
         raise ConflictError(
             f"{ledger} cannot be read by optuna {optuna.__version__} ({error!s:.300}): {RESTORE}"
@@ -207,59 +202,41 @@ def _load_study(ledger: Path) -> tuple[list["FrozenTrial"], dict[str, Any]]:
         optuna.logging.set_verbosity(level)
 
 
-def _tabulate_candidates(trials: list["FrozenTrial"], ledger: Path) -> pd.DataFrame:
-    described: dict[str, dict[str, Any]] = {}  # sources as text -> descriptors: networkx once a pattern, not a seed
-    rows = [_candidate_row(trial, described, ledger) for trial in trials]
-    recorded = {name for trial in trials for name in _read_attributes(trial)}
+def _tabulate_candidates(trials: list[Trial], ledger: Path) -> pd.DataFrame:
+    described: dict[ConnectionPattern, dict[str, Any]] = {}  # networkx once a pattern, not a seed
+    for trial in trials:
+        if trial.pattern not in described:
+            rivals = describe_rivals(trial.pattern)
+            own = {**describe(trial.pattern), **{name: rivals[name] for name in RIVALS}, "key": trial.pattern.key}
+            described[trial.pattern] = own
+    rows = [_candidate_row(trial, described[trial.pattern], ledger) for trial in trials]
+    recorded = {name for trial in trials for name in trial.facts}
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _candidate_row(trial: "FrozenTrial", described: dict[str, dict[str, Any]], ledger: Path) -> dict[str, Any]:
-    attributes = _read_attributes(trial)
-    text = json.dumps(attributes.get("sources"), separators=(",", ":"))
-    if text not in described:
-        described[text] = _describe_sources(attributes.get("sources"), f"trial {trial.number} of {ledger}")
-    descriptors = described[text]
-    recorded = {**trial.params, "key": attributes.get("key"), "max_bd": attributes.get("max_bd")}
-    for name, value in recorded.items():
+def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> dict[str, Any]:
+    for name, value in {**trial.facts, **trial.descriptors}.items():
         if value is not None and name in descriptors and not _agree(value, descriptors[name]):
             raise InputError(
                 f"{ledger} contradicts itself: trial {trial.number} records {name} {value}, but its connections give "
                 f"{descriptors[name]} by networkx; the file was edited or written by another program"
             )
-    outcome = _as_dict(attributes.get("outcome"))
-    measured = {name: outcome.get(name) for name in ("validation_loss", "epochs", "seconds", "error")}
-    copied = {name: attributes.get(name) for name in (*COPIED, *NETWORK_COLUMNS)}
-    # FAIL and PRUNED trials may carry an intermediate value; only a finished training has an accuracy.
-    accuracy = trial.value if trial.state.name == "COMPLETE" else None
+    outcome = trial.outcome
+    measured = {} if outcome is None else {name: getattr(outcome, name) for name in MEASURED}
     return {
-        **copied,
+        **{name: trial.facts.get(name) for name in (*RECORDED, *NETWORK_COLUMNS)},
         **descriptors,
         **measured,
         "number": trial.number,
-        "state": STATES.get(trial.state.name, "running"),  # WAITING: queued by another program
-        "validation_accuracy": accuracy,
-        "sources": text,
+        "state": trial.state,
+        "template": trial.template,
+        "strategy": trial.strategy,
+        "seed": trial.seed,
+        "budget": trial.budget,
+        "validation_accuracy": trial.validation_accuracy,  # a trial that paused has one in its outcome too
+        "sources": json.dumps([list(inputs) for inputs in trial.pattern.sources], separators=(",", ":")),
     }
-
-
-def _read_attributes(trial: "FrozenTrial") -> dict[str, Any]:
-    """Of a trial, those of its candidate among them, which were attributes of their own in runs of schema 1."""
-    return {**trial.user_attrs, **_as_dict(trial.user_attrs.get("candidate"))}
-
-
-def _describe_sources(sources: object, where: str) -> dict[str, Any]:
-    if not isinstance(sources, list):
-        raise InputError(
-            f"{where} has no connections (`sources` of user attribute `candidate`), so no search of ours wrote it"
-        )
-    try:
-        pattern = ConnectionPattern.from_sources(sources)
-    except (InputError, TypeError) as error:
-        raise InputError(f"{where}: {error}") from None
-    rivals = describe_rivals(pattern)
-    return {**describe(pattern), **{name: rivals[name] for name in RIVALS}, "key": pattern.key}
 
 
 def _agree(recorded: object, computed: object) -> bool:
@@ -268,34 +245,11 @@ def _agree(recorded: object, computed: object) -> bool:
     return recorded == computed
 
 
-def _curve_rows(trial: "FrozenTrial") -> Iterator[dict[str, Any]]:
-    for point in _as_dict(trial.user_attrs.get("outcome")).get("curve") or []:
+def _curve_rows(trial: Trial) -> Iterator[dict[str, Any]]:
+    for point in () if trial.outcome is None else trial.outcome.curve:
         for metric, value in point.items():
             if metric != "epoch" and value is not None:
                 yield {"number": trial.number, "epoch": point.get("epoch"), "metric": metric, "value": value}
-
-
-def _read_strengths(trial: "FrozenTrial", ledger: Path) -> Strengths:
-    """Of a checked pattern; empty where none were measured."""
-    held = _as_dict(trial.user_attrs.get("outcome")).get("strengths")
-    n_connections = sum(map(len, _read_attributes(trial)["sources"]))
-    if held is None:
-        return ()
-    if not isinstance(held, list) or not all(_are_strengths(block, n_connections) for block in held):
-        raise InputError(
-            f"{ledger}: trial {trial.number} records strengths {json.dumps(held):.80}, but its pattern has "
-            f"{n_connections} connections: each block has one number for each, finite and not negative; the file was "
-            "edited or written by another program"
-        )
-    return tuple(tuple(map(float, block)) for block in held)
-
-
-def _are_strengths(block: object, n_connections: int) -> bool:
-    return (
-        isinstance(block, list)
-        and len(block) == n_connections
-        and all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in block)
-    )
 
 
 def parse_sources(text: str) -> ConnectionPattern:

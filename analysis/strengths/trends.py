@@ -11,9 +11,9 @@ from scipy.special import ndtri  # scipy.stats would take half a second to impor
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import CONFIDENCE, MIN_PATTERNS, SAMPLED
 from analysis.data.results import STRATUM, parse_sources
-from analysis.data.results import Strengths as Recorded
 from analysis.stats.intervals import percentile_interval, student_quantile
 from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, draw_weights
+from nas.records.trial import Strengths as Recorded
 from search_spaces.distance import detours
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.strongest import average_relative

@@ -14,6 +14,8 @@ from search_spaces.errors import ConflictError, MachineError
 
 FINAL = "final"  # in a run directory: the chosen few, measured on the test images
 STUDY_NAME = "skipsearch"
+METRIC = "validation_accuracy"  # what a trial's value is called
+TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
 Kind = Literal["search", "study", "comparison", "final"]  # of a run
 COMMANDS: Mapping[Kind, str] = {  # that continue a run, by its kind
     "search": "search",
@@ -58,6 +60,18 @@ def check_attributes(attributes: Mapping[str, Any], path: Path) -> None:
     for name, digest in hashes.items():
         if name not in attributes or hash_plain(attributes[name]) != digest:
             raise ConflictError(f"{path} is damaged: the study's {name!r:.40} is not what was written; {RESTORE}")
+
+
+def check_data(run: Path, data_sha256: str) -> None:
+    """Check that a run was trained on a data set.
+
+    Raises:
+        ConflictError: it was trained on another, or its ledger is damaged.
+    """
+    if read_attributes(run / "study.db")["data"]["sha256"] != data_sha256:
+        raise ConflictError(
+            f"{run} was trained on data that are not those of now, so its test images are others: restore the data"
+        )
 
 
 @contextlib.contextmanager

@@ -2,16 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from search_spaces.errors import ConflictError
+from search_spaces.errors import ConflictError, InputError
+from search_spaces.pattern import ConnectionPattern
 
+# Of the study's and the trials' attributes. 2 has no hashes: a version that writes it would break those of 3, so it
+# must refuse them. 1 has what a candidate is in many attributes of its trial.
+SCHEMA = 3
+OLDER_SCHEMAS = (1, 2)  # read and continued
 HASH = "sha256"  # in a record: of that record and of what it belongs to; of a study: of each of its attributes by name
-
-
 RESTORE = "restore it from a copy, or give another --run"
+DRIVER_ENDED = "the run ended while it was training"  # a reason in older runs, where a driver's death cost an attempt
+_GIVEN_UP = re.compile(r"(.*); given up after (\d+) attempts?", re.DOTALL)  # how an outcome of ours ends in this case
+
+_State = Literal["running", "complete", "failed", "pruned"]
+STATES: Mapping[str, _State] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
+Strengths = tuple[tuple[float, ...], ...]  # for each block that repeats the pattern, one number a connection
 
 
 def seal(values: Mapping[str, Any], *covered: object) -> dict[str, Any]:
@@ -35,45 +47,268 @@ def hash_plain(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def covered_by_outcome(
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one training gave.
+
+    Args:
+        validation_accuracy: share of validation images classified right, or None if the training failed.
+        validation_loss: mean cross-entropy on validation images, in nats, or None.
+        epochs: number of finished passes.
+        seconds: wall-clock time of the training and its evaluation, including that of lost attempts up to their
+            checkpoint; of a cohort an equal share.
+        curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
+            in the last, and where the training paused.
+        error: why there is no value, or None.
+        paused: whether it was measured before its last epoch, and can continue.
+        resumed_epoch: the epoch from whose checkpoint this training continued, 0 for none.
+        checkpoint_error: why an existing checkpoint was not used, or None.
+        strengths: strengths of the connections, block by block, once the training is done: see strengths.py.
+    """
+
+    validation_accuracy: float | None
+    validation_loss: float | None
+    epochs: int
+    seconds: float
+    curve: tuple[dict[str, float], ...] = ()
+    error: str | None = None
+    paused: bool = False
+    resumed_epoch: int = 0
+    checkpoint_error: str | None = None
+    strengths: Strengths = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON and for other processes."""
+        return {**asdict(self), "curve": list(self.curve), "strengths": [list(block) for block in self.strengths]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Outcome":
+        """Return the outcome that to_dict was called on."""
+        strengths = tuple(map(tuple, values.get("strengths", ())))
+        return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What became of a candidate's trainings that gave no outcome.
+
+    Args:
+        lost: why each was lost that was lost by no fault of the driver's, as by a worker's death.
+        driver_deaths: how often the driver died while the candidate was in training.
+        n_stuck: number of drivers that died since its checkpoint last changed.
+        checkpoint: hash of its checkpoint when it was last handed out; None: there was none.
+        given_up_after: number of attempts after which it was given up; 0: it was not.
+    """
+
+    lost: tuple[str, ...] = ()
+    driver_deaths: int = 0
+    n_stuck: int = 0
+    checkpoint: str | None = None
+    given_up_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate as the ledger stores it.
+
+    Args:
+        number: the trial's number in the study.
+        template, strategy, seed, budget: what was entered with the pattern.
+        facts: all else that was recorded with it, by name: its key, costs, training regime, cell of a design.
+        descriptors: the pattern's distances, and its stratum where there are several: Optuna's parameters.
+        outcome: what its training gave at the end, or at the last rung that it reached; None: nothing yet.
+        rungs: validation accuracy by epoch, where it paused.
+        attempts: its trainings that gave no outcome.
+        returned: whether the last of them was given back by a run that was asked to end.
+        pause_after: the epoch that it was last handed out to be trained to; None: the last; 0: handed out only once.
+        schema: the schema that it was entered by.
+    """
+
+    number: int
+    pattern: ConnectionPattern
+    template: str | None
+    strategy: str
+    seed: int
+    budget: str
+    facts: Mapping[str, Any]
+    descriptors: Mapping[str, Any]
+    state: _State = "running"
+    outcome: Outcome | None = None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    attempts: Attempts = Attempts()
+    returned: bool = False
+    pause_after: int | None = 0
+    schema: int = field(default=SCHEMA, compare=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has no final outcome yet."""
+        return self.state == "running"
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """The trial's value: only a finished training has one."""
+        return self.outcome.validation_accuracy if self.outcome is not None and self.state == "complete" else None
+
+    @property
+    def strengths(self) -> Strengths:
+        """Strengths of the connections, as in its outcome; empty where there are none."""
+        return () if self.outcome is None else self.outcome.strengths
+
+    @property
+    def regime(self) -> str | None:
+        """The name of its training regime in a study, or of its network in a comparison."""
+        return self.facts.get("regime")
+
+    def to_attributes(self) -> dict[str, Any]:
+        """Return the trial's attributes by name, each sealed together with what it must stay with."""
+        own = {"template": self.template, "strategy": self.strategy, "seed": self.seed, "budget": self.budget}
+        record = {**self.facts, **own, "sources": [list(inputs) for inputs in self.pattern.sources]}
+        candidate = seal(record, self.number, dict(self.descriptors)) if self.schema == SCHEMA else record
+        attributes = record if self.schema == 1 else {"candidate": candidate}
+        if (self.attempts, self.returned, self.pause_after) != (Attempts(), False, 0):
+            attempts = {**asdict(self.attempts), "lost": list(self.attempts.lost)}
+            later = {"returned": self.returned, "pause_after": self.pause_after}
+            attributes["attempts"] = seal(attempts | later, self.number)
+        if self.outcome is not None:
+            values = self.outcome.to_dict()
+            del values["validation_accuracy"]  # the trial's value, or its last measurement at a rung
+            entered = None if self.schema == 1 else candidate
+            covered = _cover(self.number, entered, self.descriptors, self.validation_accuracy, self.rungs)
+            attributes["outcome"] = seal(values, *covered)
+        return attributes
+
+    @classmethod
+    def from_optuna(cls, trial: Any) -> "Trial":
+        """Return what a trial stores, as Optuna loads it, whatever the schema.
+
+        Raises:
+            InputError: no search of ours wrote it.
+        """
+        where = f"trial {trial.number}"
+        attributes = trial.user_attrs
+        candidate = attributes.get("candidate")
+        schema = 1 if not isinstance(candidate, dict) else SCHEMA if HASH in candidate else 2
+        record = dict(attributes if schema == 1 else candidate)
+        facts = {name: value for name, value in record.items() if name not in ("outcome", "attempts", HASH)}
+        pattern = _read_pattern(facts.pop("sources", None), where)
+        state = STATES.get(trial.state.name, "running")  # WAITING: queued by another program
+        rungs = dict(sorted(trial.intermediate_values.items()))
+        accuracy = rungs[max(rungs)] if rungs and state in ("running", "pruned") else None
+        try:
+            own = {name: facts.pop(name) for name in ("template", "strategy", "seed", "budget")}
+            outcome = _read_outcome(
+                attributes.get("outcome"), trial.value if state == "complete" else accuracy, pattern, where
+            )
+            attempts = _as_dict(attributes.get("attempts"))
+            return cls(
+                number=trial.number,
+                pattern=pattern,
+                **own,
+                facts=facts,
+                descriptors=dict(trial.params),
+                state=state,
+                outcome=outcome,
+                rungs=rungs,
+                attempts=_read_attempts(attempts, None if outcome is None else outcome.error),
+                returned=attempts.get("returned", False),
+                pause_after=attempts.get("pause_after", 0),
+                schema=schema,
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{where} is not what a search of ours writes ({error!r:.200})") from None
+
+
+def _read_pattern(sources: object, where: str) -> ConnectionPattern:
+    if not isinstance(sources, list):
+        raise InputError(
+            f"{where} has no connections (`sources` of user attribute `candidate`), so no search of ours wrote it"
+        )
+    try:
+        return ConnectionPattern.from_sources(sources)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _read_outcome(record: object, accuracy: float | None, pattern: ConnectionPattern, where: str) -> Outcome | None:
+    if not isinstance(record, dict):
+        return None
+    strengths = record.get("strengths")
+    strengths = [] if strengths is None else strengths
+    if not isinstance(strengths, list) or not all(_are_strengths(block, pattern.n_connections) for block in strengths):
+        raise InputError(
+            f"{where} records strengths {json.dumps(strengths):.80}, but its pattern has {pattern.n_connections} "
+            "connections: each block has one number for each, finite and not negative; the file was edited or written "
+            "by another program"
+        )
+    known = {name: record[name] for name in (one.name for one in fields(Outcome)) if name in record}
+    blocks = [tuple(map(float, block)) for block in strengths]
+    return Outcome.from_dict({"curve": [], **known, "strengths": blocks, "validation_accuracy": accuracy})
+
+
+def _are_strengths(block: object, n_connections: int) -> bool:
+    return (
+        isinstance(block, list)
+        and len(block) == n_connections
+        and all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in block)
+    )
+
+
+def _read_attempts(record: Mapping[str, Any], error: str | None) -> Attempts:
+    """Read a trial's attempts; in older runs a driver's death was one, and only the error says who was given up."""
+    reasons = list(record.get("lost", ()))
+    after = record.get("given_up_after", 0)
+    if "given_up_after" not in record and error is not None and (match := _GIVEN_UP.fullmatch(error)):
+        reasons, after = [*reasons, match[1]], int(match[2])
+    return Attempts(
+        lost=tuple(reason for reason in reasons if reason != DRIVER_ENDED),
+        driver_deaths=record.get("driver_deaths", 0) + reasons.count(DRIVER_ENDED),
+        n_stuck=record.get("n_stuck", 0),
+        checkpoint=record.get("checkpoint"),
+        given_up_after=after,
+    )
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _cover(
     number: int,
-    candidate: Mapping[str, Any] | None,
-    params: Mapping[str, Any],
+    candidate: object,
+    descriptors: Mapping[str, Any],
     value: float | None,
     rungs: Mapping[int, float],
 ) -> tuple[object, ...]:
     """Return what an outcome must stay together with: what was trained, its value, and its measurements at rungs."""
-    return number, candidate, dict(params), value, {str(epoch): rungs[epoch] for epoch in sorted(rungs)}
+    return number, candidate, dict(descriptors), value, {str(epoch): rungs[epoch] for epoch in sorted(rungs)}
 
 
-def check_trial(trial: Any, path: Path) -> None:
-    """Check a trial, as Optuna loads it, against its hashes; those of older runs have none.
+def check_trials(trials: Iterable[Any], path: Path) -> None:
+    """Check trials, as Optuna loads them: none is missing, and each is as its hashes say; older runs have none.
 
     Raises:
-        ConflictError: it is not what was written.
+        ConflictError: one is not what was written.
     """
-    attributes = trial.user_attrs
-    candidate, outcome, attempts = (attributes.get(name) for name in ("candidate", "outcome", "attempts"))
+    for place, trial in enumerate(trials):
+        if trial.number != place:
+            raise ConflictError(f"{path} is damaged: trial {place} is missing; {RESTORE}")
+        _check_seals(trial, path)
+
+
+def _check_seals(trial: Any, path: Path) -> None:
+    candidate, outcome, attempts = (trial.user_attrs.get(name) for name in ("candidate", "outcome", "attempts"))
     has_hash = isinstance(candidate, dict) and HASH in candidate
-    is_complete = trial.state.name == "COMPLETE"
-    value = trial.value if is_complete else None
-    covered = covered_by_outcome(trial.number, candidate, trial.params, value, trial.intermediate_values)
-    parts = {"what was trained": (candidate, covered[0], covered[2]), "its outcome": (outcome, *covered)}
-    parts["its attempts"] = (attempts, trial.number)
+    value = trial.value if trial.state.name == "COMPLETE" else None
+    covered = _cover(trial.number, candidate, trial.params, value, trial.intermediate_values)
+    parts = {
+        "what was trained": (candidate, trial.number, dict(trial.params)),
+        "its outcome": (outcome, *covered),
+        "its attempts": (attempts, trial.number),
+    }
     for name, (values, *rest) in parts.items():
         must_be_sealed = has_hash or (isinstance(values, dict) and HASH in values)
         if must_be_sealed and values is not None and not (isinstance(values, dict) and is_sealed(values, *rest)):
             raise ConflictError(f"{path} is damaged: trial {trial.number} is not what was written ({name}); {RESTORE}")
     if has_hash and outcome is None and (trial.state.is_finished() or trial.intermediate_values):
         raise ConflictError(f"{path} is damaged: trial {trial.number} has lost its outcome; {RESTORE}")
-
-
-def check_numbers(trials: list[Any], path: Path) -> None:
-    """Check that no trial is missing, nor there twice.
-
-    Raises:
-        ConflictError: one is.
-    """
-    for place, trial in enumerate(trials):
-        if trial.number != place:
-            raise ConflictError(f"{path} is damaged: trial {place} is missing; {RESTORE}")

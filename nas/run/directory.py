@@ -16,7 +16,8 @@ from nas.data.splits import check_split, find_largest_class
 from nas.model.cost import predict_training_bytes
 from nas.records.environment import describe_versions
 from nas.records.safe_files import sweep_temporaries, write_atomic
-from nas.run.ledger import SCHEMA, Ledger
+from nas.records.trial import SCHEMA
+from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
 from nas.run.source import LedgerSource
 from nas.settings.machine import measure_memory

@@ -8,9 +8,9 @@ from typing import Any
 
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
-from nas.run.ledger import Attempts, Entry, Ledger
+from nas.records.trial import Attempts, Outcome, Trial
+from nas.run.ledger import Ledger
 from nas.training.checkpoints import read_digest, slot_path
-from nas.training.train import Outcome
 from nas.workers.jobs import Job, failed
 from search_spaces.budget import Budget
 
@@ -68,18 +68,18 @@ class LedgerSource:
         self.n_asked = n_asked
         self.n_finished = 0
 
-    def _read_entries(self) -> list[Entry]:
+    def _read_entries(self) -> list[Trial]:
         """What the ledger holds; who was given up after fewer attempts than there may be now is running again."""
         entries = []
         for entry in self._ledger.entries():
             if entry.attempts.given_up_after:
                 self._given_up.add(entry.number)
                 if entry.attempts.given_up_after < self._max_attempts:
-                    entry = replace(entry, running=True, returned=True)
+                    entry = replace(entry, state="running", returned=True)
             entries.append(entry)
         return entries
 
-    def _resume(self, entered: Iterable[tuple[Entry, Task]]) -> None:
+    def _resume(self, entered: Iterable[tuple[Trial, Task]]) -> None:
         """Take over what the ledger holds: entries from _read_entries, each with its task."""
         left = []
         for entry, task in entered:
@@ -92,16 +92,16 @@ class LedgerSource:
             self._attempts[entry.number] = entry.attempts
             left.append(entry)
         for entry in left:
-            reached = max(entry.rungs, default=0)
-            if entry.paused is not None and entry.pause_after is not None and reached >= entry.pause_after:
-                self._waiting[entry.number] = entry.paused
+            outcome, pause_after = entry.outcome, entry.pause_after
+            if outcome is not None and entry.rungs and pause_after is not None and max(entry.rungs) >= pause_after:
+                self._waiting[entry.number] = outcome
             else:
                 self._take_up(entry)
         # What is trained alone comes later, so that it does not cut cohorts short.
         self._again = deque(sorted(self._again, key=lambda number: bool(self._attempts[number].lost)))
         self._suspects = deque(sorted(self._suspects, key=lambda number: (self._attempts[number].n_stuck, number)))
 
-    def _take_up(self, entry: Entry) -> None:
+    def _take_up(self, entry: Trial) -> None:
         """Put a candidate in its place in the order: it was in training when the run ended."""
         held = entry.attempts
         n_deaths = 0 if entry.returned else 1  # returned: the run was asked to end

@@ -7,12 +7,12 @@ from pathlib import Path
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate
 from nas.model.cost import Cost, predict_cost
+from nas.records.trial import Outcome, Trial
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
-from nas.run.ledger import Entry, Ledger
+from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError
 from search_spaces.pattern import ConnectionPattern
@@ -56,13 +56,13 @@ class Search(LedgerSource):
         )
         self._advance()
 
-    def _is_asked_for(self, entry: Entry) -> bool:
+    def _is_asked_for(self, entry: Trial) -> bool:
         stratum = self._strata.get(entry.budget)
         return (
             stratum is not None and entry.seed < self._config.seeds and stratum.asks_for(entry.pattern, entry.strategy)
         )
 
-    def _check_given_up(self, entries: list[Entry]) -> None:
+    def _check_given_up(self, entries: list[Trial]) -> None:
         """Refuse more attempts where rungs were decided without the candidate that they would bring back."""
         for entry in entries:
             is_taken_up = entry.running and entry.attempts.given_up_after > 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.records.template import read_pattern
-from nas.run.ledger import Entry
+from nas.records.trial import Trial
 from nas.search.halving import Halving
 from nas.search.strategies import create_strategy
 from nas.settings.search import SearchConfig
@@ -59,7 +59,7 @@ class Stratum:
         self._n_told = 0
         self._outcomes: dict[str, dict[int, float | None]] = {}  # key -> seed -> accuracy; None: failed
 
-    def load(self, entries: Iterable[Entry]) -> None:
+    def load(self, entries: Iterable[Trial]) -> None:
         """Lead the stratum to where the run was: what was proposed stays, and halving decides again what it decided."""
         entries = list(entries)
         proposals = [entry for entry in entries if entry.strategy != TEMPLATES]
@@ -155,12 +155,11 @@ class Stratum:
             halving.fail(key, seed)
 
 
-def _measured_accuracy(entry: Entry) -> float | None:
-    was_dropped = entry.validation_accuracy is None and entry.paused is not None and entry.paused.error is None
-    return entry.paused.validation_accuracy if was_dropped and entry.paused else entry.validation_accuracy
+def _measured_accuracy(entry: Trial) -> float | None:
+    return None if entry.outcome is None else entry.outcome.validation_accuracy
 
 
-def _replay_rungs(halving: Halving, entries: list[Entry]) -> None:
+def _replay_rungs(halving: Halving, entries: list[Trial]) -> None:
     for entry in entries:
         halving.place(entry.pattern.key)
     for rung in halving.rungs:

@@ -8,11 +8,11 @@ from pathlib import Path
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
+from nas.records.trial import Outcome
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.settings.comparison import DENSE, LEARNED, LOG, LineupConfig
-from nas.training.train import Outcome
 from nas.workers.trainer import Trainer
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import ConflictError, NothingUsableError

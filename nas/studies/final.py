@@ -12,10 +12,10 @@ from nas.data.readers import load_data
 from nas.data.splits import share_of_largest, split_final
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.records.checked import validate
-from nas.records.database import FINAL
+from nas.records.database import FINAL, check_data
 from nas.records.plan import SCHEMA, VERSION, hash_plan, read_plan, write_plan
 from nas.run.directory import RENEWED, announce, describe_run, hold_run, train_all
-from nas.run.ledger import Ledger, check_data, record_test
+from nas.run.ledger import Ledger, record_test
 from nas.run.lock import lock_run
 from nas.run.source import Listener, Task
 from nas.settings.resume import mend_older, settle_config

@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from nas.data.splits import Split, augment_images
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.strengths import measure_strengths
+from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
 from nas.training.evaluation import NonFiniteLossError, predict, score, take_statistics
 from nas.training.stepping import Engine, KeptStepper, Stepper
@@ -21,47 +21,6 @@ from search_spaces.seeds import derive_seed
 EAGER = Engine()
 DROP = 0.1  # of the learning rate, in the schedules of the papers
 WARM_UP_SHARE = 0.1  # of all steps: the learning rate rises linearly, then falls as a cosine to 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one training gave.
-
-    Args:
-        validation_accuracy: share of validation images classified right, or None if the training failed.
-        validation_loss: mean cross-entropy on validation images, in nats, or None.
-        epochs: passes finished.
-        seconds: wall-clock time of the training and its evaluation, that of lost attempts up to their checkpoint
-            included; of a cohort an equal share.
-        curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
-            in the last, and where the training paused.
-        error: why there is no value, or None.
-        paused: whether it was measured before its last epoch, and can go on.
-        resumed_epoch: the epoch whose checkpoint this training went on from, 0 for none.
-        checkpoint_error: why there was a checkpoint and it was not used, or None.
-        strengths: of connections, block by block, once the training is done: see strengths.py.
-    """
-
-    validation_accuracy: float | None
-    validation_loss: float | None
-    epochs: int
-    seconds: float
-    curve: tuple[dict[str, float], ...] = ()
-    error: str | None = None
-    paused: bool = False
-    resumed_epoch: int = 0
-    checkpoint_error: str | None = None
-    strengths: tuple[tuple[float, ...], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and for other processes."""
-        return {**asdict(self), "curve": list(self.curve), "strengths": [list(one) for one in self.strengths]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """The inverse of to_dict."""
-        strengths = tuple(map(tuple, values.get("strengths", ())))
-        return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nas.model.candidate import Candidate
 from nas.model.cohort import describe_structure
-from nas.training.train import Outcome
+from nas.records.trial import Outcome
 from search_spaces.errors import MachineError
 
 

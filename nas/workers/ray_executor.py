@@ -30,9 +30,9 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from nas.records.safe_files import TEMPORARY
+from nas.records.trial import Outcome
 from nas.training.checkpoints import FOLDER, SCRATCH
 from nas.training.stepping import KeptStepper
-from nas.training.train import Outcome
 from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
 from nas.workers.identity import check_worker, describe_worker
 from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, report

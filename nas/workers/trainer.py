@@ -14,11 +14,12 @@ from torch import nn
 from nas.data.data_set import DataSet
 from nas.data.splits import Split, split_data, split_final
 from nas.model.candidate import TrainingConfig
+from nas.records.trial import Outcome
 from nas.settings.machine import resolve_cohort
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Slot, slot_path, weights_path, write_weights
 from nas.training.stepping import Engine, KeptStepper
-from nas.training.train import Member, Outcome, train_cohort
+from nas.training.train import Member, train_cohort
 from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, failed, report
 from nas.workers.stop import StopFlag
 from search_spaces.errors import MachineError

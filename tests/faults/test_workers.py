@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from nas.records.trial import Outcome
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.jobs import Job, LostDeviceError
 from nas.workers.trainer import Trainer
 from search_spaces.errors import MachineError

@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy
 
 from nas.data.readers import load_data
+from nas.records.trial import Outcome
 from nas.run.directory import execute, hold_run, open_ledger
 from nas.search.loop import Search
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from tests.support.small import ROOT

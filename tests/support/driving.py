@@ -22,10 +22,10 @@ import sqlalchemy
 import nas.search.loop
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME, check_database
+from nas.records.trial import Outcome
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.errors import MachineError

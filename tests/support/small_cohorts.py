@@ -9,8 +9,8 @@ import torch
 
 from nas.data.splits import Split
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
-from nas.training.train import Outcome
 from search_spaces.budget import log_budget, parse_budget
 from search_spaces.errors import Interrupted
 from search_spaces.sampling.draw import sample_uniform

@@ -10,11 +10,11 @@ from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.checked import validate
 from nas.records.plan import write_plan
+from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.settings.study import StudyConfig
 from nas.studies.plan import list_tasks, make_plan
 from nas.studies.study import Study
-from nas.training.train import Outcome
 from search_spaces.distance import backprop_distance
 from search_spaces.seeds import derive_generator
 from tests.support.synthetic_run import Weigh

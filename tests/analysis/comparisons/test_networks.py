@@ -18,10 +18,10 @@ from analysis.report.report import write_report
 from commands.runs import status
 from nas.data.readers import load_data
 from nas.records.checked import validate
+from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.settings.comparison import NETWORKS, LineupConfig
 from nas.studies.comparison import Lineup
-from nas.training.train import Outcome
 from nas.workers.jobs import failed
 
 DIGITS = load_data("digits", None)

@@ -1,7 +1,5 @@
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -215,10 +213,3 @@ def test_one_pattern_under_two_budgets_is_two_rows(tmp_path: Path) -> None:
     patterns = average_patterns(pd.concat([table, other], ignore_index=True))
     assert patterns["validation_accuracy"].tolist() == pytest.approx([0.9, 0.9, 0.5, 0.5])
     assert patterns["validation_accuracy_centred"].tolist() == pytest.approx([0.0] * 4)
-
-
-def test_importing_results_leaves_the_heavy_libraries_alone() -> None:
-    heavy = "('torch', 'ray', 'optuna', 'scipy.stats', 'sklearn', 'matplotlib')"
-    code = f"import sys, analysis.data.results; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

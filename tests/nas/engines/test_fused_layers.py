@@ -22,8 +22,9 @@ from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.network import Block, SkipNetwork, build_network
+from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
-from nas.training.train import Outcome, train_candidate
+from nas.training.train import train_candidate
 from search_spaces.budget import log_budget
 from search_spaces.errors import Interrupted
 from search_spaces.sampling.draw import sample_uniform

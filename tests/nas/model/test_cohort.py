@@ -16,9 +16,10 @@ from nas.data.splits import Split
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cohort import CohortNetwork
 from nas.model.network import build_network
+from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.stepping import N_WARM_UP, Engine
-from nas.training.train import Member, Outcome, train_candidate, train_cohort
+from nas.training.train import Member, train_candidate, train_cohort
 from nas.workers.jobs import Cohorts, Job
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer, run_serial

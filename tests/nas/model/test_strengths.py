@@ -11,7 +11,8 @@ from nas.data.splits import split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.network import build_network
 from nas.model.strengths import MAX_CONNECTIONS, measure_strengths
-from nas.training.train import Outcome, train_candidate
+from nas.records.trial import Outcome
+from nas.training.train import train_candidate
 from search_spaces.budget import Budget
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator

@@ -21,13 +21,12 @@ from commands.runs import status
 from commands.terminal import make_console
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME, read_attributes, read_kind
-from nas.records.trial import HASH, check_trial
+from nas.records.trial import HASH, Outcome, check_trials
 from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
 from nas.search.loop import run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError, MachineError
@@ -168,8 +167,7 @@ def test_a_run_without_hashes_is_read_and_gone_on_with(finished: Path, tmp_path:
     assert after.candidates.equals(before.candidates)
     trials = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}").trials
     assert [HASH in trial.user_attrs["outcome"] for trial in trials] == [False] * (len(trials) - 1) + [True]
-    for trial in trials:
-        check_trial(trial, run / "study.db")
+    check_trials(trials, run / "study.db")
     assert _tell(run)
 
 

@@ -13,11 +13,10 @@ import sqlalchemy
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.records.database import STUDY_NAME, check_database
-from nas.records.trial import HASH, is_sealed
+from nas.records.database import METRIC, STUDY_NAME, check_database
+from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, is_sealed
 from nas.run.directory import sweep
-from nas.run.ledger import DRIVER_ENDED, METRIC, SCHEMA, Attempts, Ledger
-from nas.training.train import Outcome
+from nas.run.ledger import Ledger
 from nas.workers.jobs import failed
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, MachineError
@@ -310,14 +309,14 @@ def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_pat
     path = tmp_path / "study.db"
     ledger = _open(path)
     number = _enter(ledger)
-    assert (ledger.entries()[0].paused, dict(ledger.entries()[0].rungs)) == (None, {})
+    assert (ledger.entries()[0].outcome, dict(ledger.entries()[0].rungs)) == (None, {})
     ledger.pause(number, _paused(0.5, 1))
     (entry,) = _open(path).entries()
-    assert (entry.running, entry.validation_accuracy, entry.paused) == (True, None, _paused(0.5, 1))
+    assert (entry.running, entry.validation_accuracy, entry.outcome) == (True, None, _paused(0.5, 1))
     ledger.restart(number, Attempts(), 3)
     ledger.pause(number, _paused(0.25, 3))
     (entry,) = _open(path).entries()
-    assert (entry.running, entry.pause_after, entry.paused) == (True, 3, _paused(0.25, 3))
+    assert (entry.running, entry.pause_after, entry.outcome) == (True, 3, _paused(0.25, 3))
     assert dict(entry.rungs) == {1: 0.5, 3: 0.25}
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert study.trials[0].state == optuna.trial.TrialState.RUNNING

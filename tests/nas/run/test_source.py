@@ -8,12 +8,12 @@ import pytest
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
+from nas.records.trial import Outcome
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
 from nas.search.loop import Search
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
-from nas.training.train import Outcome
 from nas.workers.jobs import Job, failed
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer

@@ -18,6 +18,7 @@ from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
+from nas.records.trial import Outcome
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
 from nas.run.source import Listener
@@ -26,7 +27,6 @@ from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.toml import format_toml
 from nas.training.checkpoints import slot_path
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer
@@ -176,9 +176,7 @@ class MemoryLedger(Ledger):
     def __init__(self, storage: InMemoryStorage, run: Path) -> None:
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nas.run.ledger, "_create_database", lambda *_: None)
-            patch.setattr(nas.run.ledger, "RDBStorage", lambda _: storage)
-            patch.setattr(optuna, "load_study", lambda **_: study)
+            patch.setattr(nas.run.ledger, "open_study", lambda *_: (storage, study))
             super().__init__(run / "study.db", {}, frozenset())
 
     def _one_commit(self) -> AbstractContextManager[None]:

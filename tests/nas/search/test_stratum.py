@@ -12,13 +12,13 @@ import pytest
 
 import nas.search.stratum
 from nas.records.checked import validate
+from nas.records.trial import Outcome
 from nas.search.loop import count_asked
 from nas.search.strategy import RandomStrategy
 from nas.search.stratum import check_patterns, count_arrivals, iterate_named, list_budgets
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
-from nas.training.train import Outcome
 from nas.workers.jobs import Job
 from search_spaces.budget import log_budget, parse_budget
 from search_spaces.errors import InputError

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nas.data.readers import load_data
+from nas.records.trial import Outcome
 from nas.run.directory import accept, hold_run, open_ledger
 from nas.search.loop import Search, count_asked, run_search
 from nas.settings.comparison import LineupConfig
@@ -14,7 +15,6 @@ from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.toml import format_toml
 from nas.studies.comparison import Lineup
-from nas.training.train import Outcome
 from search_spaces.errors import ConflictError, InputError
 from tests.support.small import SMALL, CommandLine
 

@@ -9,12 +9,12 @@ from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
+from nas.records.trial import Outcome, Trial
 from nas.run.directory import RENEWED
-from nas.run.ledger import Entry, Ledger
+from nas.run.ledger import Ledger
 from nas.settings.comparison import NETWORKS, LineupConfig
 from nas.settings.resume import settle_config
 from nas.studies.comparison import Contender, learn_pattern, make_contender, match_growth, run_lineup
-from nas.training.train import Outcome
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, InputError, Interrupted, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
@@ -40,7 +40,7 @@ def run(folder: Path, n_before_signal: int | None = None, **changes: Any) -> lis
     return told
 
 
-def entries_of(folder: Path) -> list[Entry]:
+def entries_of(folder: Path) -> list[Trial]:
     return Ledger(folder / "study.db", {}, RENEWED).entries()
 
 

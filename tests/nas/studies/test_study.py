@@ -17,6 +17,7 @@ from analysis.data.results import read_run
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
 from nas.records.plan import PLAN_FILE, read_plan, write_plan
+from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.run.source import Task
 from nas.settings.resume import settle_config
@@ -25,7 +26,6 @@ from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
 from nas.studies.plan import list_tasks, name_stratum
 from nas.studies.study import Study, estimate_seconds, run_study
-from nas.training.train import Outcome
 from nas.workers.jobs import Job, failed
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
+from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.stepping import N_WARM_UP, Engine, KeptStepper, Stepper
-from nas.training.train import Member, Outcome, train_candidate, train_cohort
+from nas.training.train import Member, train_candidate, train_cohort
 from nas.workers.trainer import Trainer
 from search_spaces.errors import Interrupted
 from tests.support.small import SMALL

@@ -18,10 +18,11 @@ from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.network import build_network
+from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
 from nas.training.evaluation import EVALUATION_BATCH, NonFiniteLossError
-from nas.training.train import Outcome, _batches, _rate, train_candidate
+from nas.training.train import _batches, _rate, train_candidate
 from nas.workers.jobs import Job, LostDeviceError, LostError, failed
 from nas.workers.trainer import Trainer
 from search_spaces.errors import Interrupted, MachineError

@@ -14,8 +14,8 @@ import pytest
 
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
+from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
-from nas.training.train import Outcome
 from nas.workers.identity import describe_worker
 from nas.workers.jobs import Job, failed
 from nas.workers.stop import StopFlag
