@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.results import DESIGN, FIXED_BY_PATTERN, OUTCOMES, STRATUM, Run
+from analysis.data.protocol import OUTCOMES
+from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run
 
 
 def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:

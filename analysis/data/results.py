@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.csv_files import OpenTable, open_csv
+from analysis.data.protocol import OUTCOMES
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.plan import read_plan
 from nas.records.shown import defuse, quote, restore
@@ -59,14 +60,13 @@ COLUMNS = {
 NETWORK_COLUMNS = {"growth": "Int64", "global_mean_bd": "float64"}  # only where the networks of a run differ in them
 CURVE_COLUMNS = {"number": "Int64", "epoch": "Int64", "metric": "string", "value": "float64"}
 REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections", "mean_bd", "span", "max_out_degree")
-OUTCOMES = ("validation_accuracy", "validation_loss")
 MAX_TABLE_BYTES = 10**9
 STRATUM = ["budget", "layers", "regime"]  # only patterns that share these compare fairly
-DISTANCES = ("mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean")
 RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed from the connections, as the distances
 DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
 FIXED_BY_PATTERN = (
-    "connections", *DISTANCES, "max_in_degree", "max_out_degree", *RIVALS, "params", "flops", "nn_mass", "sources",
+    "connections", "mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean", "max_in_degree", "max_out_degree",
+    *RIVALS, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
 RECORDED = ("regime", *DESIGN, "params", "flops", "nn_mass")
 MEASURED = ("validation_loss", "epochs", "seconds", "error")

@@ -150,7 +150,7 @@ def test_a_table_without_what_statistics_need_is_refused(tmp_path: Path) -> None
     path = tmp_path / "table.csv"
     for absent, message in [
         (["mean_bd", "seed"], "seed, mean_bd"),
-        (["validation_loss", "validation_accuracy"], "validation_accuracy or"),
+        (["validation_loss", "validation_accuracy"], "validation_loss or"),
     ]:
         table.drop(columns=absent).to_csv(path, index=False)
         with pytest.raises(InputError, match=message):
