@@ -28,7 +28,6 @@ from analysis.stats.reliability import Reliability, measure_reliability
 from nas.records.written import RECORD
 from nas.search.replay import ReplayPlan, replay
 from search_spaces.errors import InputError
-from tests.support.small import CommandLine
 from tests.support.synthetic_table import BUDGET, deterministic_accuracies, list_patterns, make_table, write_table
 
 Array = NDArray[np.float64]
@@ -193,15 +192,15 @@ def test_the_grid_ends_with_the_search() -> None:
     assert choose_grid(30) == (10, 20, 30)
 
 
-def test_compare_strategies_on_the_command_line(command_line: CommandLine, tmp_path: Path) -> None:
+def test_compare_strategies_on_the_command_line(tmp_path: Path) -> None:
     generator = np.random.default_rng(9)
     accuracies = (deterministic_accuracies(4) + 0.05 * generator.normal(size=(36, 4))).clip(0, 1)
     path = write_table(tmp_path / "table.csv", make_table(accuracies))
     path.with_suffix(".json").write_text(json.dumps({"config": {"dataset": "digits", "epochs": 9}}))
     arguments = ["compare-strategies", "--table", str(path), "--replays", "4", "--trials", "12", "--workers", "1"]
-    arguments += ["--strategy", "evolve", "--to", str(tmp_path / "regret")]
-    done = command_line(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    arguments += ["--strategy", "evolve"]
+    done = CliRunner().invoke(run_search.app, [*arguments, "--json", "--to", str(tmp_path / "regret")])
+    assert done.exit_code == 0, done.output
     assert "digits, epochs 9" in done.stderr
     rows = json.loads(done.stdout)
     assert [(row["strategy"], row["patterns"], row["trainings"]) for row in rows] == [

@@ -26,6 +26,7 @@ from analysis.stats.resampling import (
     quantile_bands,
     share_as_far,
 )
+from tests.support.resamples import use_resamples
 
 
 def _draw(seed: int, n: int, slope: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +93,11 @@ def test_p_value_agrees_with_a_plain_permutation_test_by_scipy(method: Method) -
         return float(found.statistic)
 
     generator = np.random.default_rng(1)
-    permuted = [abs(statistic(generator.permutation(x))) for _ in range(2000)]
+    permuted = [abs(statistic(generator.permutation(x))) for _ in range(600)]
     found = _one(x, y, method, generator)
     assert found.value == pytest.approx(statistic(x))
     expected = np.mean(np.array(permuted) >= abs(statistic(x)) - 1e-9)
-    assert found.p_value == pytest.approx(expected, abs=0.05)  # both are estimates, with standard error 0.01 each
+    assert found.p_value == pytest.approx(expected, abs=0.05)  # both are estimates, with standard errors below 0.02
 
 
 def test_permutations_inside_groups_do_not_take_the_groups_for_an_effect() -> None:
@@ -124,7 +125,10 @@ def test_one_measure_alone_is_as_all_together() -> None:
     assert together["z", "kendall"].value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
 
 
-def test_bootstrap_intervals_hold_the_true_correlation_about_as_often_as_they_say() -> None:
+def test_bootstrap_intervals_hold_the_true_correlation_about_as_often_as_they_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_resamples(monkeypatch, 499)
     rho, n_trials, covered = 0.5, 120, 0
     true = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's rho of a bivariate normal
     generator = np.random.default_rng(11)

@@ -1,38 +1,46 @@
 """Networks that learned nothing: said first, next to what always answering the largest class reaches."""
 
-from functools import partial
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+import run_search
 from analysis.comparisons.networks import build_lineup
 from analysis.comparisons.standing import rank_networks
-from analysis.data.results import read_run
+from analysis.data.results import CURVE_COLUMNS, Run, read_run
 from analysis.page.document import Heading, format_markdown
 from analysis.report.findings import Findings, find, summarise
 from analysis.report.sections import build_blocks
-from analysis.stats.guessing import Guessing, explain_unlearned, list_unlearned, measure_learning
+from analysis.stats.guessing import Guessing, Learning, explain_unlearned, list_unlearned, measure_learning
 from analysis.tradeoff.points import measure_tradeoffs
 from analysis.tradeoff.section import answer
-from commands.runs import print_end, print_status
-from commands.terminal import make_console
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class, split_data
 from nas.search.loop import run_search as search
 from nas.settings.search import SearchConfig
+from tests.support.resamples import use_resamples
 from tests.support.synthetic_run import make_candidates, make_run, propose
 
 DATA = {"name": "digits", "classes": 10, "n_train": 300, "n_validation": 500}
+NO_CURVES = pd.DataFrame(columns=list(CURVE_COLUMNS)).astype(CURVE_COLUMNS)
 
 
 def guess(place: int, seed: int) -> float:
     """Chance level of ten classes, as 500 images show it."""
     return float(np.random.default_rng((place, seed)).binomial(500, 0.1)) / 500
+
+
+def _run(n: int, score: Callable[[int, int], float], data: dict[str, object], largest_class: float) -> Run:
+    """What read_run would give of a search with n random patterns and two seeds."""
+    table = make_candidates(propose(n), score, ["log"] * n)
+    return Run(Path("run"), table, NO_CURVES, 2 * n, {}, {}, dict(data), largest_class=largest_class)
 
 
 def _head(findings: Findings) -> str:
@@ -41,20 +49,20 @@ def _head(findings: Findings) -> str:
     return format_markdown([*takewhile(is_head, build_blocks(findings))])
 
 
-def _look_up(accuracies: tuple[float, ...], place: int, _seed: int) -> float:
-    return accuracies[place]
-
-
-def _learning(accuracies: list[float], guessing: Guessing) -> Any:
-    table = make_candidates(propose(len(accuracies)), lambda place, _seed: accuracies[place], ["log"] * len(accuracies))
-    return measure_learning(table, guessing)
+def _learning(accuracies: list[float], guessing: Guessing) -> Learning:
+    """Of as many patterns as there are accuracies, each trained with two seeds that gave the same."""
+    keys = [f"{place:064x}" for place in range(len(accuracies))]
+    columns = {"seed": [0, 1] * len(keys), "key": np.repeat(keys, 2), "validation_accuracy": np.repeat(accuracies, 2)}
+    learning = measure_learning(pd.DataFrame(columns), guessing)
+    assert learning is not None
+    return learning
 
 
 def test_the_interval_is_that_of_a_share_of_the_images_of_all_seeds() -> None:
-    found = _learning([0.12, 0.16, 0.14], Guessing(10, 0.104, 500))
-    assert found.accuracy == pytest.approx(0.14)
-    assert found.low == pytest.approx(0.14 - stats.norm.ppf(0.975) * np.sqrt(0.14 * 0.86 / 1000))
-    assert found.n_patterns == 3
+    learning = _learning([0.12, 0.16, 0.14], Guessing(10, 0.104, 500))
+    assert learning.accuracy == pytest.approx(0.14)
+    assert learning.low == pytest.approx(0.14 - stats.norm.ppf(0.975) * np.sqrt(0.14 * 0.86 / 1000))
+    assert learning.n_patterns == 3
 
 
 @pytest.mark.parametrize(
@@ -97,13 +105,13 @@ def test_networks_that_do_worse_than_guessing_are_not_said_to_guess(
 def test_guessing_networks_are_hardly_ever_taken_for_learned() -> None:
     generator = np.random.default_rng(0)
     hits = generator.binomial(500, 0.1, (400, 2)) / 500  # each draw: the mean of two seeds whose networks all agree
-    wrong = [_learning(list(one), Guessing(10, 0.1, 250)).is_better for one in hits[:100]]
+    wrong = [_learning([*pair], Guessing(10, 0.1, 250)).is_better for pair in hits]
     assert np.mean(wrong) < 0.1
 
 
-def test_a_run_at_chance_says_so_first_and_settles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = make_run(tmp_path / "run", propose(20), guess, (0, 1), data=DATA, largest_class=0.104, asked=40)
-    findings = find(read_run(run))
+def test_a_run_at_chance_says_so_first_and_settles_nothing() -> None:
+    run = _run(20, guess, DATA, largest_class=0.104)
+    findings = find(run)
     text = _head(findings)
     first = text.split("\n\n")[1]
     assert first.startswith("> **Not learned: the networks are at chance level: their mean accuracy is ")
@@ -113,18 +121,24 @@ def test_a_run_at_chance_says_so_first_and_settles_nothing(tmp_path: Path, capsy
     summary = summarise(findings)
     assert summary["verdict"]["status"] == "not_learned"
     assert summary["guessing"] == {"classes": 10, "largest_class": 0.104, "n_images": 500}
-    assert [one["is_learned"] for one in summary["strata"]] == [False]
-    print_status(read_run(run), as_json=False)
-    told = capsys.readouterr().out
-    assert told.index("not learned, 8 layers, log: the networks are at chance level") < told.index("best ")
+    assert [stratum["is_learned"] for stratum in summary["strata"]] == [False]
 
 
-def test_networks_that_learned_have_what_guessing_reaches_beside_them(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", propose(12), lambda p, s: 0.9 + guess(p, s) / 10, data=DATA, largest_class=0.104)
-    findings = find(read_run(run))
+def test_the_status_of_a_run_at_chance_says_so_before_its_best_pattern(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(2), guess, (0, 1), data=DATA, largest_class=0.104, asked=4)
+    shown = CliRunner().invoke(run_search.app, ["status", "--run", str(run)])
+    assert shown.exit_code == 0
+    text = " ".join(shown.output.split())
+    assert text.index("not learned, 8 layers, log: the networks are at chance level") < text.index("best ")
+
+
+def test_networks_that_learned_have_what_guessing_reaches_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_resamples(monkeypatch, 99)
+    run = _run(12, lambda place, seed: 0.9 + guess(place, seed) / 10, DATA, largest_class=0.104)
+    findings = find(run)
     assert "Always answering the largest class gets 10.4 % of" in _head(findings)
     assert findings.verdict.status == "inconclusive"
-    assert list_unlearned(read_run(run)) == []
+    assert list_unlearned(run) == []
 
 
 def test_a_tradeoff_of_networks_that_learned_nothing_has_no_answer() -> None:
@@ -136,30 +150,22 @@ def test_a_tradeoff_of_networks_that_learned_nothing_has_no_answer() -> None:
     assert not answer(older).startswith("Not learned")
 
 
-def test_a_comparison_of_networks_names_those_that_learned_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_any_better", [False, True])
+def test_a_comparison_of_networks_names_those_that_learned_nothing(is_any_better: bool) -> None:
     """All of them in the answer; some of them in a notice."""
     names = ["log", "optimum", "learned"]
-    for folder, good in (("none", 0.1), ("some", 0.9)):
-        run = tmp_path / folder
-        proposals = propose(2, ["log"])
-        accuracies = (good, 0.1, 0.1)
-        make_run(run, proposals, partial(_look_up, accuracies), data=DATA, largest_class=0.1)
-        study = optuna.load_study(study_name="skipsearch", storage=f"sqlite:///{run}/study.db")
-        study.set_user_attr("config", {"networks": names})
-        held = read_run(run)
-        regimes = [names[number // 2] for number in held.candidates["number"]]
-        table = held.candidates.assign(regime=regimes, growth=4, global_mean_bd=2.0).astype({"regime": "string"})
-        object.__setattr__(held, "candidates", table)
-        text = format_markdown(
-            [*build_lineup(held, tuple(one for one in rank_networks(held) if one.name != "learned"))]
-        )
-        if folder == "none":
-            assert "> **Not learned: the networks are at chance level" in text
-            assert "is the most accurate" not in text
-        else:
-            assert "> optimum has not learned: the networks are at chance level" in text
-            assert "> log has not learned" not in text
-        assert "Always answering the largest class gets 10.0 % of the validation images right" in text
+    accuracies = (0.9 if is_any_better else 0.1, 0.1, 0.1)
+    table = make_candidates(propose(2, ["log"]), lambda place, _seed: accuracies[place], ["log"] * 3)
+    regimes = [names[number // 2] for number in table["number"]]
+    table = table.assign(regime=regimes, growth=4, global_mean_bd=2.0).astype({"regime": "string"})
+    run = Run(Path("run"), table, NO_CURVES, 6, {"networks": names}, {}, dict(DATA), largest_class=0.1)
+    standings = tuple(standing for standing in rank_networks(run) if standing.name != "learned")
+    text = format_markdown([*build_lineup(run, standings)])
+    assert ("> **Not learned: the networks are at chance level" in text) != is_any_better
+    assert ("is the most accurate" in text) == is_any_better
+    assert ("> optimum has not learned: the networks are at chance level" in text) == is_any_better
+    assert "> log has not learned" not in text
+    assert "Always answering the largest class gets 10.0 % of the validation images right" in text
 
 
 def test_the_largest_class_is_that_of_every_seeds_validation_images() -> None:
@@ -172,25 +178,19 @@ def test_the_largest_class_is_that_of_every_seeds_validation_images() -> None:
     assert find_largest_class(digits, 300, None) == 49 / 479
 
 
-def test_mostly_one_class_is_named_and_no_better_was_learned(
-    tmp_path: Path, small_config: SearchConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mostly_one_class_is_named_and_no_better_was_learned(tmp_path: Path) -> None:
     """2,988 and 12 images that say nothing of their class: 99.6 % are right by answering the larger one."""
-    generator = np.random.default_rng(0)
     labels = np.zeros(3000, np.int64)
     labels[:12] = 1
-    images = generator.integers(0, 255, (3000, 4, 4), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (3000, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "most.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
-    changes = {"dataset": "npz", "data": str(tmp_path / "most.npz"), "train_examples": 256, "seeds": 1, "growth": 4}
-    search(tmp_path / "run", small_config.model_copy(update=changes), lambda *_: None)
-    held = read_run(tmp_path / "run")
-    findings = find(held)
-    assert findings.run.largest_class == pytest.approx(0.996)
-    assert findings.verdict.status == "not_learned"
-    assert "the networks are no better than always answering the largest class" in findings.verdict.sentence
-    assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in findings.verdict.sentence
-    print_end(make_console(), held, [], tmp_path / "run")
-    assert "no better than always answering the largest class" in capsys.readouterr().out
+    largest_class = find_largest_class(load_data("npz", str(tmp_path / "most.npz")), 256, None)
+    assert largest_class == pytest.approx(0.996)
+    data = {"name": "npz", "classes": 2, "n_train": 256, "n_validation": 600}
+    verdict = find(_run(3, lambda _place, _seed: 0.996, data, largest_class)).verdict
+    assert verdict.status == "not_learned"
+    assert "the networks are no better than always answering the largest class" in verdict.sentence
+    assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in verdict.sentence
 
 
 def test_a_run_of_an_older_version_is_gone_on_with(tmp_path: Path, small_config: SearchConfig) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from analysis.stats.correlations import METHODS, correlate, correlate_spearman, weighted_ranks
 from analysis.stats.inference import permute_wald
 from analysis.stats.resampling import share_as_far, share_as_large
+from tests.support.resamples import use_resamples
 
 ALPHA, SLOPE = 0.05, 0.5
 GROUPS = np.repeat([0, 1, 2, 3], 15)
@@ -71,12 +72,7 @@ def _draw_columns(slope: float, generator: np.random.Generator) -> tuple[np.ndar
 
 def _count_found(slope: float, n_draws: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many of the draws each test finds at level ALPHA."""
-    for module in (
-        "correlations",
-        "inference",
-        "resampling",
-    ):  # 199 are enough: (1 + k) / 200 <= ALPHA has exactly the level
-        monkeypatch.setattr(f"analysis.stats.{module}.N_RESAMPLES", 199)
+    use_resamples(monkeypatch, 199)  # enough: (1 + k) / 200 <= ALPHA has exactly the level
     found: dict[str, int] = dict.fromkeys((*METHODS, "alone", "primary"), 0)
     for draw in range(n_draws):
         generator = np.random.default_rng([draw, int(10 * slope) + 10])

@@ -14,6 +14,7 @@ from analysis.correlate.exact import explain_exactly
 from analysis.correlate.table import correlate_table
 from analysis.stats.correlations import pooled_kendall, pooled_spearman
 from analysis.stats.reliability import measure_mean_reliability
+from tests.support.resamples import use_resamples
 
 by_luck = settings(max_examples=40, deadline=None)  # compiling takes a second
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -143,8 +144,7 @@ def test_a_table_of_any_scale_with_repeats_and_groups(
     path = tmp_path / "table.csv"
     path.write_text("\n".join(["x,y,name,g", *np.random.default_rng(seed).permutation(rows).tolist()]))
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("correlations", "resampling"):
-            patch.setattr(f"analysis.stats.{module}.N_RESAMPLES", 19)
+        use_resamples(patch, 19)
         (found,) = correlate_table(path, ["x"], "y", group="g", pattern="name")
     means = y.sum(axis=1).astype(float)
     parts = _split(x, means, groups)

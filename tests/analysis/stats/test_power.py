@@ -21,16 +21,15 @@ def share_detected(n_patterns: int, n_tests: int, rank_correlation: float, seed:
     distance, noise, span = generator.standard_normal((3, N_STUDIES, n_patterns))
     outcome = pearson * distance + math.sqrt(1 - pearson**2) * noise
     ranks = [stats.rankdata(values, axis=1) - (n_patterns + 1) / 2 for values in (distance, outcome, span)]
-    n_detected = 0
+    of_distance, of_outcome, of_span = ranks
+    held, _ = np.linalg.qr(np.stack([np.ones_like(of_span), of_span, of_span**2], axis=2))  # (studies, patterns, 3)
+    both = np.stack([of_distance, of_outcome], axis=2)
+    left = both - held @ (held.transpose(0, 2, 1) @ both)
+    products = left.transpose(0, 2, 1) @ left
+    partial = products[:, 0, 1] / np.sqrt(products[:, 0, 0] * products[:, 1, 1])
     n_free = n_patterns - 2 - 2
-    for of_distance, of_outcome, of_span in zip(*ranks, strict=True):
-        held = np.stack([np.ones(n_patterns), of_span, of_span**2], axis=1)
-        both = np.stack([of_distance, of_outcome], axis=1)
-        left = both - held @ np.linalg.lstsq(held, both, rcond=None)[0]
-        partial = float(np.corrcoef(left.T)[0, 1])
-        statistic = abs(partial) * math.sqrt(n_free / (1 - partial**2))
-        n_detected += 2 * stats.t.sf(statistic, n_free) <= 0.05 / n_tests
-    return n_detected / N_STUDIES
+    p_values = 2 * stats.t.sf(abs(partial) * np.sqrt(n_free / (1 - partial**2)), n_free)
+    return float((p_values <= 0.05 / n_tests).mean())
 
 
 @pytest.mark.parametrize(("n_patterns", "n_tests"), [(20, 1), (40, 1), (40, 6), (100, 12)])
