@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas.model.candidate import Candidate
+    from nas.records.trial import Outcome
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
-    from nas.records.trial import Outcome
 
 
 def describe_workers(settings: "SearchConfig") -> str:
