@@ -27,7 +27,7 @@ class Searches:
     proposed: NDArray[np.int64]
 
 
-class Judged(NamedTuple):
+class JudgedSearch(NamedTuple):
     """Accuracies by the judging seeds: first the sample's own, then those of N_RESAMPLES resamples.
 
     Args:
@@ -41,7 +41,7 @@ class Judged(NamedTuple):
     average: Vector
 
 
-def judge_picks(searches: Searches, generator: np.random.Generator) -> Judged:
+def judge_picks(searches: Searches, generator: np.random.Generator) -> JudgedSearch:
     """Return how accurate picks are by the judging seeds, averaged over replays, and resamples of that.
 
     A resample deviates by what drawing the replays again changes, and by what drawing the judging seeds again changes,
@@ -57,7 +57,7 @@ def judge_picks(searches: Searches, generator: np.random.Generator) -> Judged:
         draw_weights(np.zeros(size, dtype=np.int64), N_RESAMPLES, generator) for size in judges.shape
     )
     *picked, both = (_resample(array, judges, of_replays, of_seeds) for array in (*values, ends))
-    return Judged(np.stack(picked), both[:, :1], both[:, 1:])
+    return JudgedSearch(np.stack(picked), both[:, :1], both[:, 1:])
 
 
 def _resample(values: Vector, judges: NDArray[np.bool_], of_replays: Vector, of_seeds: Vector) -> Vector:
