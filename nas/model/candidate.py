@@ -1,4 +1,4 @@
-"""One thing to train: a pattern, the network around it, a seed, and how it is trained."""
+"""A candidate: a pattern, the network around it, a seed, and how it is trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import TEMPLATES, find_template
 from search_spaces.wiring.blocks import Widths, Wiring, transition_inputs, wire_across, wire_summaries, wire_within
 
-# Limits beyond all use, and short of what would fill the memory, or never end, before anything is said.
+# Limits beyond all use, but below what would fill the memory or never end.
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Channels = Annotated[int, Field(ge=1, le=10_000)]
 Side = Annotated[int, Field(ge=1, le=2**14)]  # of an image, in pixels
@@ -58,26 +58,26 @@ class ShapeConfig(Settings):
 
     @property
     def block_depths(self) -> tuple[int, ...]:
-        """Layers of each block."""
+        """Return the number of layers of each block."""
         return self.block_layers or (self.layers,) * self.blocks
 
     @property
     def pattern_depth(self) -> int:
-        """Layers of the pattern: those of the deepest block, or with transitions v1 those of all blocks together."""
+        """Return the layers of the pattern: those of the deepest block, with transitions v1 those of all blocks."""
         return sum(self.block_depths) if self.transition == "v1" else self.layers
 
     def with_pattern_depth(self, depth: int) -> Self:
-        """The same around patterns of that depth: a study may have several."""
+        """Return the same settings for patterns of another depth: a study may have several."""
         return self if depth == self.pattern_depth else self.model_copy(update={"layers": depth})
 
     @property
     def stem(self) -> int:
-        """Channels of the first block's node 0."""
+        """Return the channels of the first block's node 0."""
         return self.stem_channels or self.growth
 
     @property
     def has_equal_cost(self) -> bool:
-        """Whether params and FLOPs depend on the number of connections alone: every node has `growth` channels."""
+        """Return whether params and FLOPs depend on the number of connections only: all nodes have growth channels."""
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
         return is_plain and self.stem == self.growth and self.compression is None
 
@@ -97,7 +97,7 @@ class NetworkConfig(ShapeConfig):
 
     @property
     def resolution(self) -> tuple[int, int]:
-        """Height and width of the first block's nodes."""
+        """Return height and width of the first block's nodes."""
         height, width = self.image[1:]
         return (-(-height // 4), -(-width // 4)) if self.large_stem else (height, width)
 
@@ -160,11 +160,11 @@ class Candidate:
     """One thing to train: a pattern, the network around it and the seed of its training.
 
     Args:
-        pattern: of every block.
+        pattern: the pattern of every block.
         network: the rest of the network.
-        seed: fixes split, initial weights and data order.
-        template: the name of the rule that gave the pattern, or None.
-        training: how, where that differs from the run's own settings; None: as the run says.
+        seed: seed of the split, the initial weights and the order of data.
+        template: name of the rule that gave the pattern, or None.
+        training: settings of the training; None for the run's own.
     """
 
     pattern: ConnectionPattern
@@ -175,7 +175,7 @@ class Candidate:
 
     @property
     def patterns(self) -> tuple[ConnectionPattern, ...]:
-        """The pattern of each block; with transitions v1 the one of them all."""
+        """Return the pattern of each block, or with transitions v1 the one over all blocks."""
         network = self.network
         if network.transition == "v1":
             return (self.pattern,)
@@ -183,10 +183,10 @@ class Candidate:
 
     @property
     def wiring(self) -> Wiring:
-        """What every layer, transition and the classifier read and write.
+        """Return what every layer, every transition and the classifier read and write.
 
         Raises:
-            InputError: the pattern is of another depth than the network, or has no rule where one is needed.
+            InputError: the pattern has another depth than the network, or no rule where one is needed.
         """
         return _wire(self.pattern, self.network, self.template)
 
@@ -205,7 +205,7 @@ def check_depth(pattern: ConnectionPattern, network: NetworkConfig) -> None:
 
 
 def _fit(pattern: ConnectionPattern, depth: int, template: str | None) -> ConnectionPattern:
-    """A pattern in a block of fewer layers: what its named rule gives there, or its first layers."""
+    """Return the pattern of a block with fewer layers: what its rule gives there, or its first layers."""
     if depth == pattern.depth:
         return pattern
     if template is not None and (template in TEMPLATES or template.startswith("log:")):
@@ -213,7 +213,7 @@ def _fit(pattern: ConnectionPattern, depth: int, template: str | None) -> Connec
     return ConnectionPattern(depth, pattern.sources[:depth])
 
 
-@lru_cache(maxsize=256)  # cost, network and distances ask for the same one
+@lru_cache(maxsize=256)  # cost, network and distances ask for the same wiring
 def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Wiring:
     check_depth(pattern, network)
     compression = None if network.compression is None else Fraction(str(network.compression))  # 0.29 of 100 is 29

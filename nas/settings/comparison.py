@@ -11,19 +11,15 @@ from nas.records.database import Kind
 from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
 
 DENSE, LOG, LEARNED = "dense", "log", "learned"
-
-
 Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
-
-
-NETWORKS: tuple[Name, ...] = get_args(Name)  # in the order of training: what is learned from dense waits for it
+NETWORKS: tuple[Name, ...] = get_args(Name)  # in the order of training: learned needs dense first
 
 
 class LineupConfig(SearchConfig):
     """All settings of a comparison of networks.
 
-    Layers, blocks, growth and bottleneck are those of `log`, whose FLOPs the others are matched to by their growth;
-    what else surrounds a pattern follows from the network's name: see make_contender.
+    Layers, blocks, growth and bottleneck are those of `log`, and the others' growth is chosen to match its FLOPs. All
+    else follows from the network's name: see make_contender.
     """
 
     kind: ClassVar[Kind] = "comparison"
@@ -40,7 +36,7 @@ class LineupConfig(SearchConfig):
     @field_validator("networks", mode="before")
     @classmethod
     def _read_networks(cls, given: Any) -> Any:
-        """In the order of training, whatever was given; what is no network comes last, to be refused."""
+        """Sort networks in the order of training; a name that is none comes last and is refused."""
         if not isinstance(given, list | tuple):
             return given
         return tuple(sorted(dict.fromkeys(map(str, given)), key=lambda name: [*NETWORKS, name].index(name)))
@@ -55,13 +51,13 @@ class LineupConfig(SearchConfig):
 
     @property
     def deepest(self) -> int:
-        """Layers of all blocks, which V1's pattern spans."""
+        """Return the number of layers of all blocks, which V1's pattern spans."""
         return self.layers * self.blocks
 
 
 def _check_learned(config: LineupConfig) -> str | None:
     lacks = LEARNED in config.networks and DENSE not in config.networks
-    return "learned keeps the strongest connections of dense: compare that too" if lacks else None
+    return "learned keeps the strongest connections of dense: give network dense too" if lacks else None
 
 
 def _check_surroundings(config: LineupConfig) -> str | None:

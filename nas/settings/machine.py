@@ -1,4 +1,4 @@
-"""What device, engine, cohort and workers of a run's settings mean on this machine."""
+"""What the settings of device, engine, cohort and workers mean on this machine."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from search_spaces.errors import InputError, MachineError
 
 
 def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"]:
-    """The device that a setting means on this machine; on a cluster cuda is taken at its word.
+    """Return the device that a setting means on this machine; a cluster is trusted to have cuda.
 
     Raises:
         MachineError: cuda where there is none.
@@ -25,19 +25,22 @@ def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"
 def resolve_engine(
     engine: str, device: str, bottleneck: bool, precision: str = "float32"
 ) -> Literal["eager", "fused", "graph"]:
-    """The engine that a setting means on this machine: what `bench` advised there, else fused where it is compiled.
+    """Return the engine that a setting means on this machine; auto is what `bench` advised, else fused on a CPU.
 
     Args:
-        bottleneck: whether layers have bottlenecks: those run eagerly whatever the engine.
+        engine: as in the settings.
+        device: cpu or cuda.
+        bottleneck: whether layers have bottlenecks, which run eagerly whatever the engine is.
+        precision: of convolutions.
 
     Raises:
-        InputError: fused in bfloat16 on a CPU, graph anywhere but on cuda.
+        InputError: fused in bfloat16 on a CPU, or graph without cuda.
         MachineError: fused on a GPU of this machine that has no Triton, or no C compiler for it.
     """
     advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
         chosen = (advised or "eager") if engine == "auto" else engine
-        # A cluster may have what its driver lacks, and layers with bottlenecks need none of it.
+        # A cluster's workers may have what this machine lacks, and layers with bottlenecks need no kernels.
         if chosen == "fused" and not bottleneck and torch.cuda.is_available():
             _check_triton()
         return cast(Literal["eager", "fused", "graph"], chosen)
@@ -46,16 +49,15 @@ def resolve_engine(
             "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
         )
     if engine == "graph":
-        raise InputError("--engine graph is a CUDA graph: give --device cuda, or another engine")
+        raise InputError("--engine graph is a CUDA graph and needs --device cuda: use --engine eager or auto")
     is_plain = bottleneck or precision == "bfloat16"
     if engine == "eager" or (engine == "auto" and (is_plain or advised == "eager")):
         return "eager"
-    # Here, so that it is built once, and not by every worker in its first training.
+    # Built here, once, rather than by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"
 
 
 def _check_triton() -> None:
-    """See resolve_engine."""
     compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")  # as Triton looks for one
     if not find_spec("triton"):
         missing = "torch came without it"
@@ -63,11 +65,11 @@ def _check_triton() -> None:
         missing = "it needs a C compiler: apt-get install gcc, or set CC"
     else:
         return
-    raise MachineError(f"--engine fused on a GPU is made of Triton's kernels, and {missing}; or use --engine graph")
+    raise MachineError(f"--engine fused on a GPU needs Triton, and {missing}; or use --engine eager")
 
 
 def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient: bool) -> int:
-    """How many candidates are trained together on this machine: the number given, or what `bench` advised there."""
+    """Return the number of candidates trained together; auto is what `bench` advised on this machine."""
     if cohort != "auto":
         return cohort
     _, advised = read_advice(device) or (None, 1)
@@ -75,7 +77,7 @@ def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient:
 
 
 def measure_memory(device: str) -> int | None:
-    """Return the bytes of memory that trainings on this machine can have in all; None where it is not known."""
+    """Return the bytes of memory that this machine has for trainings; None where that is not known."""
     if device == "cuda":
         return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
     try:
@@ -85,13 +87,12 @@ def measure_memory(device: str) -> int | None:
 
 
 def resolve_workers(workers: int | Literal["auto"], device: str, gpus_per_worker: float | None = None) -> int:
-    """How many trainings run at a time on this machine: the number given, or as many as its GPUs or cores hold."""
+    """Return the number of trainings at a time; auto is as many as this machine's GPUs or cores hold."""
     if workers != "auto":
         return workers
     if device == "cuda":
-        # Ray gives a worker a part of one GPU, or whole ones.
-        share = gpus_per_worker or 1
+        share = gpus_per_worker or 1  # a part of one GPU, or whole ones, as Ray gives a worker
         n_gpus = torch.cuda.device_count()
         return max(1, n_gpus * int(1 / share) if share < 1 else int(n_gpus / share))
-    # macOS has no affinity to ask for.
+    # macOS has no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

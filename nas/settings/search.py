@@ -13,26 +13,18 @@ from search_spaces.errors import InputError
 
 SPACE, DATA, MACHINE = "Space and strategy", "Data", "Machine"  # headings of flags
 
-ETA = 3  # one in so many patterns goes on; 3 is the choice of arXiv:1603.06560
+ETA = 3  # one pattern in three is trained longer, the choice of arXiv:1603.06560
 _MAX_RUNGS = 2
 
-# Limits beyond all use: see candidate.py.
+# Limits beyond all use, as in nas/model/candidate.py.
 MAX_SEED = 2**63 - 1  # the largest whole number that TOML holds
 MAX_TRAININGS = 10**6  # of a run
 Examples = Annotated[int, Field(ge=1, le=10**9)]
 Workers = Annotated[int, Field(ge=1, le=4096)]
-# Settings of how a run is run, which change no figure of it, a cohort but for rounding.
+# How a run is run: another value changes none of its results, a cohort only by rounding.
 RUNNING = frozenset(
-    {
-        "workers",
-        "attempts",
-        "trial_timeout",
-        "checkpoint_seconds",
-        "gpus_per_worker",
-        "ray_address",
-        "memory_efficient",
-        "cohort",
-    }
+    {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
+    | {"memory_efficient", "cohort"}
 )
 
 
@@ -139,7 +131,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     @field_validator("budget", mode="before")
     @classmethod
     def _read_budgets(cls, given: Any) -> Any:
-        """One budget is its text, whether it came in a list or not."""
+        """Take a list of one budget for that budget."""
         if isinstance(given, list | tuple):
             return given[0] if len(given) == 1 else tuple(given)
         return given
@@ -156,12 +148,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     @property
     def budgets(self) -> tuple[str, ...]:
-        """All budgets, in the order given."""
+        """Return all budgets, in the order given."""
         return (self.budget,) if isinstance(self.budget, str) else self.budget
 
     @property
     def deepest(self) -> int:
-        """The largest number of layers that the run has."""
+        """Return the number of layers of the run's largest patterns."""
         return self.pattern_depth
 
     @classmethod
@@ -177,7 +169,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"cohort", "memory_efficient"}, _check_cohort
 
     def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
-        """The candidates' network on data of that many classes and that image shape.
+        """Return the candidates' network for data of so many classes and images of this shape.
 
         Raises:
             InputError: more blocks than the image can be halved.
@@ -187,7 +179,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
 
 def check_enough_patterns(config: SearchConfig) -> str | None:
-    """What is wrong where a budget has fewer patterns than trials, or cannot be met; None where nothing is."""
+    """Say what is wrong if a budget cannot be met or has fewer patterns than trials, else None."""
     seen: set[Budget] = set()
     for text in config.budgets:
         try:
@@ -195,7 +187,7 @@ def check_enough_patterns(config: SearchConfig) -> str | None:
         except InputError as error:
             return str(error)
         if budget in seen:
-            return f"budget {text} is given twice, in whatever form: give each budget once"
+            return f"budget {text} is given twice, perhaps in two forms: give each budget once"
         seen.add(budget)
         n_patterns = budget.count_up_to(config.trials)
         if config.strategy != "templates" and n_patterns < config.trials:
@@ -248,10 +240,10 @@ def _check_resources(config: SearchConfig) -> str | None:
     if share is not None and config.device == "cpu":
         return "gpus-per-worker is for cuda: drop it, or give device cuda"
     if share is not None and share > 1 and share != int(share):
-        return f"gpus-per-worker {share:g}: a part of one GPU, or whole ones"
+        return f"gpus-per-worker {share:g}: give a part of one GPU, or whole ones"
     if config.ray_address in ("", "auto", "local"):
         return (
-            f"ray-address {config.ray_address!r}: give the address itself, as 10.0.0.1:6379; without it trainings run "
+            f"ray-address {config.ray_address!r}: give an address such as 10.0.0.1:6379; without one, trainings run "
             "on a Ray of their own on this machine"
         )
     return None
@@ -268,7 +260,7 @@ def _check_something_to_train(config: SearchConfig) -> str | None:
 
 
 def list_rungs(epochs: int) -> tuple[int, ...]:
-    """The epochs at whose end patterns are measured and the worse dropped.
+    """Return the epochs at whose end patterns are measured and the worse ones dropped.
 
     >>> list_rungs(9), list_rungs(4), list_rungs(2)
     ((1, 3), (1,), ())

@@ -24,9 +24,9 @@ class Regime:
     """A way of training that all patterns of a stratum share.
 
     Args:
-        name: of letters, digits, spaces, dots, dashes and underscores.
+        name: letters, digits, spaces, dots, dashes and underscores.
         training: the run's settings with the regime's own learning rate and epochs.
-        checks: the regime whose patterns it trains for longer, or None.
+        checks: name of the regime whose patterns this one trains for longer, or None.
     """
 
     name: str
@@ -92,21 +92,21 @@ class StudyConfig(SearchConfig):
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """All numbers of layers, in the order given."""
+        """Return all numbers of layers, in the order given."""
         return tuple(dict.fromkeys((self.layers, *self.also_layers)))
 
     @property
     def deepest(self) -> int:
-        """The largest of them."""
+        """Return the largest number of layers."""
         return max(self.depths)
 
     @property
     def distance(self) -> str:
-        """The column of the crossed distance, as tables name it."""
+        """Return the name of the crossed distance in tables."""
         return "mean_bd" if self.cross == "mean_bd,span" else "from_output_mean"
 
     def regimes(self) -> tuple[Regime, ...]:
-        """The regimes, and after them those that check them."""
+        """Return the regimes, and after them those that check them."""
         texts = self.regime or (f"high-lr=lr:{self.lr:g}", f"low-lr=lr:{self.lr / 3:.3g}")
         own = TrainingConfig(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, weight_decay=self.weight_decay)
         main = tuple(_parse_regime(text, own) for text in texts)
@@ -114,12 +114,12 @@ class StudyConfig(SearchConfig):
             return main
         longer = {"epochs": self.check_epochs}
         return main + tuple(
-            Regime(f"{one.name} {self.check_epochs} epochs", one.training.model_copy(update=longer), one.name)
-            for one in main
+            Regime(f"{regime.name} {self.check_epochs} epochs", regime.training.model_copy(update=longer), regime.name)
+            for regime in main
         )
 
     def layout(self, depth: int) -> Layout:
-        """What the design of one depth is to hold."""
+        """Return what the design of one number of layers contains."""
         n_distances, distances = _parse_bins(self.mean_bd_bins)
         n_spans, spans = _parse_bins(self.span_bins)
         return Layout(
@@ -149,10 +149,10 @@ def _parse_bins(text: str) -> tuple[int, tuple[float, float] | None]:
 
 
 def _parse_regime(text: str, own: TrainingConfig) -> Regime:
-    """A regime in the command line's form; what it does not give is the run's own.
+    """Read a regime in the command line's form; what it leaves out is as in the run.
 
     Raises:
-        InputError: not of that form, or with values that cannot be.
+        InputError: the text is not of that form, or a value is out of range.
     """
     name, equals, rest = text.partition("=")
     values: dict[str, Any] = {}
@@ -178,11 +178,11 @@ def _check_regimes(config: StudyConfig) -> str | None:
         regimes = config.regimes()
     except InputError as error:
         return str(error)
-    names = [one.name for one in regimes]
+    names = [regime.name for regime in regimes]
     if len(set(names)) < len(names):
         return "two regimes have one name: name each differently"
-    too_short = [one for one in regimes if one.checks is None and config.check_epochs is not None]
-    if any(one.training.epochs >= (config.check_epochs or 0) for one in too_short):
+    longest = max(regime.training.epochs for regime in regimes if regime.checks is None)
+    if config.check_epochs is not None and config.check_epochs <= longest:
         return f"check-epochs {config.check_epochs} is not longer than every regime: give more epochs"
     return None
 
@@ -209,12 +209,12 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
         return None
     return (
         "stem-channels, compression, block-layers or transitions rule, v1 and v2 would give patterns of one budget "
-        "different costs, and a study compares equal ones alone: drop them"
+        "different costs, and a study compares patterns of equal cost only: drop them"
     )
 
 
 def _check_windows(config: StudyConfig) -> str | None:
     explicit = ":" in config.mean_bd_bins + config.span_bins
     if explicit and config.also_layers:
-        return "bins LO:HI:N fit one depth: give numbers of bins alone with also-layers"
+        return "bins LO:HI:N fit one number of layers: give only numbers of bins with also-layers"
     return None

@@ -1,4 +1,4 @@
-"""Settings from TOML files and flags."""
+"""Settings in TOML files, and flags that win over them."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from search_spaces.errors import InputError
 
 
 def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A TOML file's settings and flags as one, by name with _; flags win, None means not given.
+    """Return the settings of a TOML file and of flags, by name with _. Flags win; None means not given.
 
-    `network` and `recipe`, of either, are replaced by the settings that they stand for.
+    `network` and `recipe` are replaced by the settings that they stand for.
 
     Raises:
         InputError: the file cannot be read, or there is no such network or recipe.
@@ -26,16 +26,14 @@ def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any
 
 
 MAX_TOML_BYTES = 10**5  # a hundred times any real config file
-
-
-MAX_DOTS = 100  # in a line: tomllib takes the square of a name's parts, hours for a line of such a file
+MAX_DOTS = 100  # in a line: tomllib's time is quadratic in the parts of a name, hours for a file of one line
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """A TOML file's settings, by name with _.
+    """Read a TOML file's settings, by name with _.
 
     Raises:
-        InputError: no such file, not TOML, a setting twice, or one that no config file of ours would hold.
+        InputError: there is no such file, it is not TOML, or it has a setting twice or beyond all limits.
     """
     try:
         with open_regular(file, MAX_TOML_BYTES) as stream:
@@ -46,7 +44,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
     try:
         return _parse_toml(content)
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, numbers or nesting without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or endless numbers or nesting
         raise InputError(
             f"{file} is not TOML: {error!s:.200}; give lines such as layers = 24, named as the flags are"
         ) from None
@@ -55,16 +53,16 @@ def read_toml(file: Path) -> dict[str, Any]:
 def _parse_toml(content: bytes) -> dict[str, Any]:
     if any(line.count(b".") > MAX_DOTS for line in content.splitlines()):
         raise ValueError(f"a line has more than {MAX_DOTS} dots; begin a new line in a long list")
-    held = tomllib.loads(content.decode())
-    if any(isinstance(leaf, int) and not -(2**63) <= leaf < 2**63 for leaf in list_leaves(held)):
+    table = tomllib.loads(content.decode())
+    if any(isinstance(leaf, int) and not -(2**63) <= leaf < 2**63 for leaf in list_leaves(table)):
         raise ValueError("a whole number is beyond TOML's 64 bits")
-    values = {name.replace("-", "_"): value for name, value in held.items()}
-    if len(values) < len(held):
+    values = {name.replace("-", "_"): value for name, value in table.items()}
+    if len(values) < len(table):
         raise ValueError("a setting is given twice, once with - and once with _")
     return values
 
 
 def format_toml(config: SearchConfig) -> str:
-    """The settings as TOML, keys as the flags' names; what is unset is left out."""
+    """Return settings as TOML, with the flags' names as keys and without what is unset."""
     values = config.model_dump(exclude_none=True)
     return tomli_w.dumps({name.replace("_", "-"): value for name, value in values.items()})

@@ -67,12 +67,12 @@ def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch:
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
     assert resolve_engine("fused", "cuda", bottleneck=False) == "fused"
     monkeypatch.setenv("CC", "no-such-compiler")
-    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+    with pytest.raises(MachineError, match=r"C compiler.*--engine eager"):
         resolve_engine("fused", "cuda", bottleneck=False)
     assert resolve_engine("fused", "cuda", bottleneck=True) == "fused"  # runs eagerly
     monkeypatch.delenv("CC")
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "cc" else None)
-    with pytest.raises(MachineError, match=r"C compiler.*--engine graph"):
+    with pytest.raises(MachineError, match=r"C compiler.*--engine eager"):
         resolve_engine("fused", "cuda", bottleneck=False)
     assert resolve_engine("graph", "cuda", bottleneck=False) == "graph"
     monkeypatch.setattr("nas.settings.machine.find_spec", lambda _: None)

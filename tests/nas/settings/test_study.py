@@ -157,7 +157,7 @@ def test_bins_of_another_form_are_refused(name: str, text: str) -> None:
 
 
 def test_windows_fit_one_depth() -> None:
-    said = ["bins LO:HI:N fit one depth: give numbers of bins alone with also-layers"]
+    said = ["bins LO:HI:N fit one number of layers: give only numbers of bins with also-layers"]
     assert lines_of(mean_bd_bins="1.8:2.7:9", also_layers=(12,)) == said
     assert lines_of(span_bins="3:6:3", also_layers=(12,)) == said
     assert settle(mean_bd_bins="9", span_bins="3", also_layers=(12, 24, 52, 12)).depths == (24, 12, 52)
@@ -169,7 +169,7 @@ def test_windows_fit_one_depth() -> None:
 )
 def test_settings_of_unequal_cost_are_refused(values: dict[str, Any]) -> None:
     (line,) = [line for line in lines_of(**values) if "different costs" in line]
-    assert line.endswith("a study compares equal ones alone: drop them")
+    assert line.endswith("drop them")
     assert settle(transition="all", stem_channels=4, blocks=2)
 
 
