@@ -44,11 +44,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take [default: 24] for a style, and boxes leave no room at 80 columns
 )
-NETWORK_FLAGS = with_flags_of("nas.model.candidate", "NetworkConfig")
+NETWORK_FLAGS = with_flags_of("nas.model.candidate:NetworkConfig")
 for name, function, kind in (
-    ("search", training.search, with_flags_of("nas.settings.search", "SearchConfig")),
-    ("study", training.study, with_flags_of("nas.settings.study", "StudyConfig")),
-    ("compare-networks", training.compare_networks, with_flags_of("nas.settings.comparison", "LineupConfig")),
+    ("search", training.search, with_flags_of("nas.settings.search:SearchConfig")),
+    ("study", training.study, with_flags_of("nas.settings.study:StudyConfig")),
+    ("compare-networks", training.compare_networks, with_flags_of("nas.settings.comparison:LineupConfig")),
     ("status", runs.status, Command),
     ("report", runs.report, Command),
     ("export", files.export, NETWORK_FLAGS),
@@ -61,7 +61,7 @@ for name, function, kind in (
     ("pattern-from-strengths", runs.pattern_from_strengths, Command),
     ("correlate", tables.correlate, Command),
     ("compare-strategies", tables.compare_strategies, Command),
-    ("bench", speed.bench, with_flags_of("nas.settings.search", "SearchConfig", frozenset({"device"}))),
+    ("bench", speed.bench, with_flags_of("nas.settings.search:SearchConfig", frozenset({"device"}))),
 ):
     app.command(name, cls=kind)(function)
 

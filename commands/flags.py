@@ -1,7 +1,7 @@
-"""Flags of commands: those that are made from the fields of settings, and those that several commands share."""
+"""Flags of commands: those made from the fields of settings, and those that several commands share."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,20 +20,16 @@ NETWORK, SPACE = "Network", "Space and strategy"  # as nas.model.candidate and n
 FINAL = "With --final"
 HEADINGS = ("Arguments", "Options", FINAL, NETWORK, SPACE, "Data", "Training", "Machine")  # in the order of help
 
-Run = Annotated[Path, typer.Option("--run", help="The run directory.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(help="TOML file of settings, with keys named as these flags. Flags win.", show_default=False),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")]
-
 
 def flag(text: str, heading: str | None = None, *names: str, form: str | None = None) -> Any:
     """Return a flag whose help says itself what the default is."""
     return typer.Option(*names, help=text, rich_help_panel=heading, show_default=False, metavar=form)
 
 
+Run = Annotated[Path, flag("The run directory.", None, "--run")]
+Config = Annotated[Path | None, flag("TOML file of settings, with keys named as these flags. Flags win.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")]
 Network = Annotated[
     str | None, flag("Published network whose surroundings are used; `networks` lists them. Other flags win.", NETWORK)
 ]
@@ -49,66 +45,62 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             is_argument = parameter.param_type_name == "argument"
             heading = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Options"
-            lines[heading].append((_name(parameter, ctx), _explain(parameter)))
-        for heading, records in lines.items():
-            if records:
+            lines[heading].append(_describe(parameter, ctx))
+        for heading, described in lines.items():
+            if described:
                 with formatter.section(heading):
-                    formatter.write_dl(records)
+                    formatter.write_dl(described)
 
 
-def _name(parameter: Any, ctx: Any) -> str:
-    """Return a parameter as it is given, and the form of its value."""
+def _describe(parameter: Any, ctx: Any) -> tuple[str, str]:
+    """Return a parameter with the form of its value, and its help with the default."""
     names, _ = parameter.get_help_record(ctx)
     if parameter.metavar is not None:
-        return f"{', '.join(parameter.opts)} {parameter.metavar}"
-    return str(names).replace(" range>", ">")
-
-
-def _explain(parameter: Any) -> str:
-    """Return a parameter's help, and its default unless the help says that itself."""
+        names = f"{', '.join(parameter.opts)} {parameter.metavar}"
+    default, said = parameter.default, ""
     if parameter.required:
-        return f"{parameter.help} [required]"
-    default = parameter.default
-    if default is None or default is False or not parameter.show_default:
-        return str(parameter.help)
-    return (
-        f"{parameter.help} [default: {default:g}]"
-        if isinstance(default, float)
-        else f"{parameter.help} [default: {default}]"
-    )
+        said = " [required]"
+    elif parameter.show_default and default is not None and default is not False:
+        said = _format_default(default)
+    return names.replace(" range>", ">"), f"{parameter.help}{said}"
 
 
-def with_flags_of(module: str, model: str, only: frozenset[str] | None = None) -> type[Command]:
+def with_flags_of(place: str, only: frozenset[str] | None = None) -> type[Command]:
     """Return a class of commands that have a flag for each field of a model of settings.
 
-    The model is imported when the flags are first needed: the list of commands does not need them. The command's
-    function finds the values of the flags that were given in its context's `obj`, by the field's name.
+    The model is imported when its flags are first needed: the list of commands does not need them. The command's
+    function finds the values that were given in its context's `obj`, by the fields' names.
 
     Args:
-        module: module of the model.
-        model: name of the model.
-        only: fields to take; None for all that have a flag.
+        place: the model, as module:name.
+        only: fields to take; None for all that are flags.
     """
 
     class FieldsCommand(Command):
         def get_params(self, ctx: Any) -> list[Any]:
-            return [*super().get_params(ctx), *_options(module, model, only)]
+            return [*super().get_params(ctx), *_make_options(place, only)]
 
         def invoke(self, ctx: Any) -> Any:
-            values = {option.name: ctx.params.pop(option.name) for option in _options(module, model, only)}
-            ctx.obj = read_flags(getattr(import_module(module), model), values)
+            values = {option.name: ctx.params.pop(option.name) for option in _make_options(place, only)}
+            ctx.obj = read_flags(_load(place), values)
             return super().invoke(ctx)
 
     return FieldsCommand
 
 
 @cache
-def _options(module: str, model: str, only: frozenset[str] | None) -> tuple[Any, ...]:
-    """Return typer's options for a model's fields: those of a function with one argument for each."""
-    fields = dict(list_flags(getattr(import_module(module), model)))
+def _load(place: str) -> "type[Settings]":
+    module, _, name = place.partition(":")
+    model: type[Settings] = getattr(import_module(module), name)
+    return model
+
+
+@cache
+def _make_options(place: str, only: frozenset[str] | None) -> tuple[Any, ...]:
+    """Return typer's options for a model's fields: those of a function with an argument for each."""
     arguments = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_describe(name, field))
-        for name, field in fields.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotate(name, field))
+        for name, field in list_flags(_load(place))
         if only is None or name in only
     ]
 
@@ -126,57 +118,49 @@ def list_flags(model: "type[Settings]") -> Iterator[tuple[str, "FieldInfo"]]:
     """Yield the fields of a model that are flags, by name."""
     without: frozenset[str] = getattr(model, "without_flags", frozenset())
     for name, field in model.model_fields.items():
-        if isinstance(field.json_schema_extra, dict) and name not in without:
+        if field.json_schema_extra is not None and name not in without:
             yield name, field
 
 
-def _extra(field: "FieldInfo", name: str) -> str | None:
-    extra = field.json_schema_extra
-    return str(extra[name]) if isinstance(extra, dict) and name in extra else None
-
-
-def _describe(name: str, field: "FieldInfo") -> Any:
+def _annotate(name: str, field: "FieldInfo") -> Any:
     """Return the annotation from which typer makes a field's flag."""
-    dashed = (_extra(field, "flag") or name).replace("_", "-")
-    text, heading = f"{field.description}{_format_default(field)}", _extra(field, "heading")
+    extra: Any = field.json_schema_extra
+    dashed = extra.get("flag", name).replace("_", "-")
+    text = f"{field.description}"
+    if field.default not in (None, ()) and "[default:" not in text:
+        text += _format_default(field.default, extra.get("separator"))
     if field.annotation is bool:
-        return Annotated[bool | None, flag(text, heading, f"--{dashed}/--no-{dashed}")]
-    kind: Any = list[str] if _is_repeated(field) else str
-    form = _extra(field, "form") or f"<{_name_form(field.annotation)}>"
-    return Annotated[kind | None, flag(text, heading, f"--{dashed}", form=form)]
+        return Annotated[bool | None, flag(text, extra["heading"], f"--{dashed}/--no-{dashed}")]
+    parts = [*_take_apart(field.annotation)]
+    names = [part if isinstance(part, str) else part.__name__ for part in parts if part not in (tuple, NoneType, ...)]
+    form = extra.get("form", f"<{'|'.join(dict.fromkeys(names))}>")
+    kind: Any = list[str] if tuple in parts and "separator" not in extra else str
+    return Annotated[kind | None, flag(text, extra["heading"], f"--{dashed}", form=form)]
 
 
-def _format_default(field: "FieldInfo") -> str:
-    default = field.default
-    if default is None or "[default:" in (field.description or "") or default == ():
-        return ""
-    shown = ("no", "yes")[default] if isinstance(default, bool) else default
+def _format_default(default: Any, separator: str | None = None) -> str:
     if isinstance(default, tuple):
-        shown = (_extra(field, "separator") or ",").join(map(str, default))
+        default = str(separator).join(map(str, default))
+    shown = ("no", "yes")[default] if isinstance(default, bool) else default
     return f" [default: {shown:g}]" if isinstance(shown, float) else f" [default: {shown}]"
 
 
-def _name_form(kind: Any) -> str:
-    """Return what help shows for a value of a type.
+def _take_apart(kind: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of, and the values that it may have as texts.
 
-    >>> _name_form(Literal["auto"] | int), _name_form(tuple[float, ...] | None)
-    ('auto|int', 'float')
+    >>> [*_take_apart(Literal["auto", "cpu"] | tuple[int, ...] | None)]
+    ['auto', 'cpu', <class 'tuple'>, <class 'int'>, Ellipsis, <class 'NoneType'>]
     """
-    if get_origin(kind) is Annotated:
-        return _name_form(get_args(kind)[0])
-    if get_origin(kind) is Literal:
-        return "|".join(map(str, get_args(kind)))
-    parts = [part for part in get_args(kind) if part not in (NoneType, ...)]
-    return "|".join(dict.fromkeys(map(_name_form, parts))) if parts else str(kind.__name__)
-
-
-def _is_repeated(field: "FieldInfo") -> bool:
-    kinds = (field.annotation, *get_args(field.annotation))
-    return any(get_origin(kind) is tuple for kind in map(_strip, kinds)) and _extra(field, "separator") is None
-
-
-def _strip(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        yield from map(str, parts)
+    elif origin is None:
+        yield kind
+    else:
+        if origin is tuple:
+            yield tuple
+        for part in parts[:1] if origin is Annotated else parts:
+            yield from _take_apart(part)
 
 
 def read_flags(model: "type[Settings]", values: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,30 +172,25 @@ def read_flags(model: "type[Settings]", values: Mapping[str, Any]) -> dict[str, 
     >>> read_flags(SearchConfig, {"layers": "x", "workers": "2", "lr_drops": "0.5,0.75", "pattern": ["a"], "lr": None})
     {'layers': 'x', 'workers': 2, 'lr_drops': (0.5, 0.75), 'pattern': ('a',)}
     """
-    read = {}
+    read: dict[str, Any] = {}
     for name, value in values.items():
-        if value is None or value in ((), []):
-            continue
         field = model.model_fields[name]
-        separator = _extra(field, "separator")
-        numbers = [kind for kind in (int, float) if kind in _leaves(field.annotation)]
-        if isinstance(value, list) or separator is not None:
-            parts = value if isinstance(value, list) else value.split(separator)
-            read[name] = tuple(_read_number(part, numbers) for part in parts)
-        else:
-            read[name] = _read_number(value, numbers)
+        extra: Any = field.json_schema_extra
+        parts = {*_take_apart(field.annotation)}
+        if isinstance(value, str) and "separator" in extra:
+            value = value.split(extra["separator"])
+        if isinstance(value, list) and value:
+            read[name] = tuple(_read_number(text, parts) for text in value)
+        elif isinstance(value, str | bool):
+            read[name] = _read_number(value, parts)
     return read
 
 
-def _leaves(kind: Any) -> set[Any]:
-    parts = get_args(kind)
-    return {kind}.union(*map(_leaves, parts)) if parts and get_origin(kind) is not Literal else {kind}
-
-
-def _read_number(text: Any, kinds: Sequence[Callable[[str], Any]]) -> Any:
-    for kind in kinds:
+def _read_number(text: str | bool, kinds: set[Any]) -> Any:
+    for kind in (int, float):
         try:
-            return kind(text)
+            if kind in kinds:
+                return kind(text)
         except ValueError:
             continue
     return text

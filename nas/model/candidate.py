@@ -16,7 +16,7 @@ from search_spaces.templates import TEMPLATES, find_template
 from search_spaces.wiring.blocks import Widths, Wiring, transition_inputs, wire_across, wire_summaries, wire_within
 
 # Limits beyond all use, but below what would fill the memory or never end.
-Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Depth = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Channels = Annotated[int, Field(ge=1, le=10_000)]
 Side = Annotated[int, Field(ge=1, le=2**14)]  # of an image, in pixels
 Epochs = Annotated[int, Field(ge=1, le=10**5)]
@@ -28,7 +28,7 @@ NETWORK, TRAINING = "Network", "Training"  # headings of flags
 class ShapeConfig(Settings):
     """The network around a pattern, except for what the data decides."""
 
-    layers: Layers = flag(24, "Number of layers in a block.", NETWORK)
+    layers: Depth = flag(24, "Number of layers in a block.", NETWORK)
     blocks: Annotated[int, Field(ge=1, le=MAX_BLOCKS)] = flag(
         1, "Number of blocks, each at half the resolution of the one before.", NETWORK
     )
@@ -47,7 +47,7 @@ class ShapeConfig(Settings):
     )
     # Without flags, for the papers' networks: layers of each block where they differ (`layers` is the most of them),
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
-    block_layers: tuple[Layers, ...] | None = None
+    block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
 
     @classmethod

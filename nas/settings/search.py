@@ -20,7 +20,7 @@ _MAX_RUNGS = 2
 MAX_SEED = 2**63 - 1  # the largest whole number that TOML holds
 MAX_TRAININGS = 10**6  # of a run
 Examples = Annotated[int, Field(ge=1, le=10**9)]
-Workers = Annotated[int, Field(ge=1, le=4096)]
+Count = Annotated[int, Field(ge=1, le=4096)]
 # How a run is run: another value changes none of its results, a cohort only by rounding.
 RUNNING = frozenset(
     {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
@@ -66,7 +66,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = flag(
         None, "Template file to train too; it must meet a budget of the run. May be repeated.", SPACE, form="<path>"
     )
-    workers: Literal["auto"] | Workers = flag(
+    workers: Literal["auto"] | Count = flag(
         "auto", "Number of trainings at a time; auto is one for each core or GPU.", MACHINE
     )
     attempts: Annotated[int, Field(ge=1, le=1000)] = flag(
@@ -93,7 +93,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     ray_address: str | None = flag(
         None, "Ray cluster to train on, such as 10.0.0.1:6379. [default: this machine]", MACHINE
     )
-    cohort: Literal["auto"] | Workers = flag(
+    cohort: Literal["auto"] | Count = flag(
         1,
         "Number of candidates trained together as one network, to fill a GPU. Results differ by rounding only. auto "
         "is what bench advised.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from nas.model.candidate import NETWORK, TRAINING, Epochs, Layers, TrainingConfig
+from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SPACE, SearchConfig, check_enough_patterns
@@ -48,7 +48,7 @@ class StudyConfig(SearchConfig):
     trials: Annotated[int, Field(ge=0, le=10_000)] = flag(
         12, "Patterns drawn uniformly, in addition to the crossed ones.", SPACE
     )
-    also_layers: tuple[Layers, ...] = flag(
+    also_layers: tuple[Depth, ...] = flag(
         (), "Another depth to study, as a stratum of its own. May be repeated.", NETWORK
     )
     cross: Literal["mean_bd,span", "from_output,span"] = flag(
