@@ -24,6 +24,7 @@ def score(
             "Template by name, log:b=B,c=C, random:SEED, or nearest, evenly or geometric, fitted to the budget. May be "
             "repeated. [default: all]",
             SPACE,
+            form="<str>",
         ),
     ] = None,
     pattern: Annotated[Path | None, flag("Template file.", SPACE)] = None,
