@@ -213,7 +213,7 @@ def sample(
     from search_spaces.distance import backprop_distance
     from search_spaces.errors import NothingUsableError
     from search_spaces.sampling.bounds import bound_mean
-    from search_spaces.sampling.draw import Cell, farthest_pattern, sample_distinct
+    from search_spaces.sampling.cells import Cell, farthest_pattern, sample_distinct
 
     spent = _read_budget(budget, layers)
     cell = Cell(_read_band("mean-bd", mean_bd), _read_band("span", span), _read_band("from-output", from_output))

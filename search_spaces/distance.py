@@ -14,20 +14,13 @@ class BackpropDistance:
 
     BD(i, j), i > j, is the length of the shortest path from layer i back to node j, stepping from a layer to one of
     its inputs (Log-DenseNet, arXiv:1711.00002, section 3).
-
-    Args:
-        mean: mean BD over all L(L+1)/2 pairs i > j, in [1, (L+2)/3].
-        max: largest BD (MBD), in [1, L].
-        from_output_mean: mean over j < L of BD(L, j).
-        to_input_mean: mean over i >= 1 of BD(i, 0).
-        histogram: histogram[k] pairs have BD k; histogram[0] is 0.
     """
 
-    mean: float
-    max: int
-    from_output_mean: float
-    to_input_mean: float
-    histogram: tuple[int, ...]
+    mean: float  # over all L(L+1)/2 pairs i > j, in [1, (L+2)/3]
+    max: int  # MBD, in [1, L]
+    from_output_mean: float  # over j < L of BD(L, j)
+    to_input_mean: float  # over i >= 1 of BD(i, 0)
+    histogram: tuple[int, ...]  # histogram[k] pairs have BD k; histogram[0] is 0
 
 
 @lru_cache(maxsize=1024)  # a row, a file and a certificate each ask for it

@@ -16,21 +16,13 @@ from search_spaces.seeds import derive_generator
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A named rule that gives a pattern for every depth.
+    """A named rule that gives a pattern for every depth."""
 
-    Args:
-        name: name on the command line.
-        origin: where the rule comes from.
-        pattern_at: depth -> the pattern.
-        inputs_after: depth -> what layer depth + 1 would read; the transition policy `rule` reads it.
-        max_depth: largest depth it exists for, or None for no limit.
-    """
-
-    name: str
-    origin: str
-    pattern_at: Callable[[int], ConnectionPattern]
-    inputs_after: Callable[[int], tuple[int, ...]]
-    max_depth: int | None = None
+    name: str  # on the command line
+    origin: str  # where the rule comes from
+    pattern_at: Callable[[int], ConnectionPattern]  # by depth
+    inputs_after: Callable[[int], tuple[int, ...]]  # by depth, what layer depth + 1 would read; policy `rule` reads it
+    max_depth: int | None = None  # largest depth it exists for
 
     def build(self, depth: int) -> ConnectionPattern:
         """Build the template's pattern over `depth` layers.

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
 from search_spaces.sampling.bounds import bound_mean
-from search_spaces.sampling.draw import farthest_pattern, sample_uniform
+from search_spaces.sampling.cells import farthest_pattern
+from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import batch_distances
 from search_spaces.seeds import derive_generator
 

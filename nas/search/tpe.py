@@ -11,7 +11,7 @@ from nas.search.strategy import draw_unknown, walk_to_unknown
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.draw import Cell, find_reach, sample_towards
+from search_spaces.sampling.cells import Cell, find_reach, sample_towards
 from search_spaces.seeds import derive_generator, derive_seed
 
 TARGETS = {"mean_bd": "mean_bd", "span": "span", "from_output": "from_output_mean"}  # Cell's name -> describe's

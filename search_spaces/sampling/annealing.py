@@ -2,64 +2,62 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.budget import Budget
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, SUM_SPAN, rescore, walk
 
 __all__ = ["FROM_OUTPUT", "MAX_OUT_DEGREE", "SUM_BD", "SUM_SPAN", "Bands", "State", "anneal", "wander"]
 
 
+class Measures(NamedTuple):
+    """What annealing measures a state by, in the order of SUM_BD, SUM_SPAN, FROM_OUTPUT and MAX_OUT_DEGREE."""
+
+    sum_bd: int  # sum of BD over all pairs
+    sum_span: int  # sum of spans over connections
+    from_output: int  # sum of BD from the output over the nodes below it
+    max_out_degree: int  # largest out-degree
+
+
+def count_summed(budget: Budget) -> dict[int, int]:
+    """Return how many numbers each summed measure adds up: the sum over this count is a mean."""
+    return {SUM_BD: budget.depth * (budget.depth + 1) // 2, SUM_SPAN: budget.n_connections, FROM_OUTPUT: budget.depth}
+
+
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Where a state's measures are wanted: its energy is the weighted sum of how far they lie outside.
+    """Where a state's measures are wanted: its energy is the weighted sum of how far they lie outside."""
 
-    Args:
-        low, high: bounds of the four measures, both included; infinite where all is allowed.
-        weights: of one unit outside.
-    """
-
-    low: tuple[float, float, float, float] = (-math.inf,) * 4
-    high: tuple[float, float, float, float] = (math.inf,) * 4
-    weights: tuple[float, float, float, float] = (1.0,) * 4
+    low: tuple[float, ...] = (-math.inf,) * 4  # bounds of the four measures, both included
+    high: tuple[float, ...] = (math.inf,) * 4
+    weights: tuple[float, ...] = (1.0,) * 4  # energy of one unit outside
 
     def limit(self, measure: int, low: float, high: float, weight: float) -> "Bands":
-        """The same with one measure's band and weight set."""
+        """Return these bands with one measure's band and weight set."""
 
-        def put(values: tuple[float, float, float, float], value: float) -> tuple[float, float, float, float]:
-            a, b, c, d = (value if index == measure else old for index, old in enumerate(values))
-            return a, b, c, d
+        def put(values: tuple[float, ...], value: float) -> tuple[float, ...]:
+            return (*values[:measure], value, *values[measure + 1 :])
 
         return replace(self, low=put(self.low, low), high=put(self.high, high), weights=put(self.weights, weight))
 
 
 @dataclass(slots=True)
 class State:
-    """A pattern on its way, with all distances: changed in place by the functions below.
+    """A pattern on its way, with all distances, which the functions below change in place."""
 
-    Args:
-        budget: what every move keeps.
-        sources: (L + 1, L) int16; sources[i, :degrees[i]] are layer i's inputs, the chain's first.
-        degrees: (L + 1,) int64.
-        members: (L + 1, L + 1) bool; members[i, j]: layer i reads node j.
-        readers: (L + 1,) int64, out-degrees.
-        skips: (E - L, 2) int16, the movable connections as (target, source).
-        rows: (L + 1, L + 1); rows[i, j] = BD(i, j).
-        sums: (L + 1,) int64; sums[i] is the sum over j < i of rows[i, j].
-    """
-
-    budget: Budget
-    sources: NDArray[np.int16]
-    degrees: NDArray[np.int64]
-    members: NDArray[np.bool_]
-    readers: NDArray[np.int64]
-    skips: NDArray[np.int16]
-    rows: NDArray[np.integer]
-    sums: NDArray[np.int64]
+    budget: Budget  # what every move spends
+    sources: NDArray[np.int16]  # (L + 1, L) int16; sources[i, :degrees[i]] are layer i's inputs, the chain's first
+    degrees: NDArray[np.int64]  # (L + 1,) int64
+    members: NDArray[np.bool_]  # (L + 1, L + 1) bool; members[i, j]: layer i reads node j
+    readers: NDArray[np.int64]  # (L + 1,) int64; out-degrees
+    skips: NDArray[np.int16]  # (E - L, 2) int16; the movable connections as (target, source)
+    rows: NDArray[np.integer]  # (L + 1, L + 1); rows[i, j] = BD(i, j)
+    sums: NDArray[np.int64]  # (L + 1,) int64; sums[i] is the sum over j < i of rows[i, j]
     scratch: tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.bool_]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +70,7 @@ class State:
 
     @classmethod
     def of(cls, pattern: ConnectionPattern, budget: Budget) -> "State":
-        """The state of a pattern that spends the budget."""
+        """Return the state of a pattern that spends the budget."""
         assert budget.is_met_by(pattern), "a state spends its budget from the start"
         n_nodes = pattern.depth + 1
         sources = np.zeros((n_nodes, pattern.depth), np.int16)
@@ -96,21 +94,27 @@ class State:
         rescore(1, state.sources, state.degrees, state.rows, state.sums, *state.scratch)
         return state
 
+    @classmethod
+    def draw(cls, budget: Budget, generator: np.random.Generator) -> "State":
+        """Return the state of a uniform draw or, under caps, which may refuse every draw, of the budget's example."""
+        return cls.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
+
     def pattern(self) -> ConnectionPattern:
-        """The pattern that the state is at."""
+        """Return the pattern that the state is at."""
         layers = range(1, self.budget.depth + 1)
         return ConnectionPattern.from_sources(self.sources[layer, : self.degrees[layer]].tolist() for layer in layers)
 
-    def measure(self) -> tuple[int, int, int, int]:
-        """The four measures."""
-        spans = np.arange(self.budget.depth + 1) * self.degrees
+    def measure(self) -> Measures:
+        """Return the four measures."""
+        targets = np.arange(self.budget.depth + 1) * self.degrees
         reached = sum(int(self.sources[i, : self.degrees[i]].sum()) for i in range(1, self.budget.depth + 1))
-        return int(self.sums.sum()), int(spans.sum()) - reached, int(self.sums[-1]), int(self.readers.max())
+        sum_span = int(targets.sum()) - reached
+        return Measures(int(self.sums.sum()), sum_span, int(self.sums[-1]), int(self.readers.max()))
 
     def measure_distances(self) -> tuple[int, int, int]:
-        """What patterns are preferred by, in this order, less first."""
-        sum_bd, _, from_output, max_out_degree = self.measure()
-        return sum_bd, from_output, max_out_degree
+        """Return what patterns are preferred by, in this order, less first."""
+        measures = self.measure()
+        return measures.sum_bd, measures.from_output, measures.max_out_degree
 
 
 def anneal(
@@ -123,10 +127,10 @@ def anneal(
 
     Args:
         state: left at its last place, not its best.
-        bands: what the energy is measured by.
-        n_moves: tried at most.
+        bands: bands that the energy is measured by.
+        n_moves: largest number of moves tried.
         temperatures: first and last, in units of energy.
-        generator: of the draws.
+        generator: source of the draws.
 
     Returns:
         The energy at the end and the number of moves tried.
@@ -137,10 +141,10 @@ def anneal(
 
 
 def wander(state: State, bands: Bands, n_moves: int, generator: np.random.Generator) -> int:
-    """Walk inside the bands: every symmetric move that stays inside is made, so all patterns there are as likely.
+    """Walk inside the bands: every symmetric move that stays inside is made, so all patterns there are equally likely.
 
     Returns:
-        Number of moves made, of n_moves tried.
+        The number of moves made, of n_moves tried.
     """
     seed = generator.integers(1, 2**63, dtype=np.uint64)
     energy, _, n_made = walk(_arguments(state, bands), n_moves, 0.0, 0.0, False, seed)
@@ -150,13 +154,12 @@ def wander(state: State, bands: Bands, n_moves: int, generator: np.random.Genera
 
 def _arguments(state: State, bands: Bands) -> tuple[Any, ...]:
     budget = state.budget
-    depth = budget.depth
     return (
         (state.sources, state.degrees, state.members, state.readers, state.skips),
         (state.rows, state.sums, *state.scratch),
         (np.array(bands.low), np.array(bands.high), np.array(bands.weights)),
         np.array(state.measure(), np.int64),
         budget.per_layer is not None,
-        budget.max_in or depth,
-        budget.max_out or depth,
+        budget.most_in,
+        budget.most_out,
     )

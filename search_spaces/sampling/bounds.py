@@ -1,4 +1,4 @@
-"""Proven lower bounds and the optimality certificate."""
+"""Proven lower bounds on distance, and the certificate of a pattern that they give."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +17,12 @@ SMALLEST_WITHIN_2 = (0, 1, 2, 4, 6, 8, 10, 13)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is proven of a pattern's distances against all patterns that spend the same budget.
+    """What is proven of a pattern's distances, compared with all patterns that spend the same budget.
 
     Args:
         status: `optimal`, no pattern of the budget has a lower mean BD; `max-optimal`, none has a lower MBD, and the
             mean is within the gap; `bounded`, the mean is within the gap.
-        bound: no pattern of the budget has a mean BD below it, in hops.
+        bound: mean BD, in hops, that no pattern of the budget is below.
         gap: share by which the pattern's mean BD lies above the bound, at least 0.
     """
 
@@ -32,7 +32,7 @@ class Certificate:
 
 
 def certify(pattern: ConnectionPattern, budget: Budget) -> Certificate:
-    """The certificate of a pattern, from its connections and the bounds below alone.
+    """Return the certificate of a pattern, from nothing but its connections and the bounds below.
 
     Raises:
         InputError: the pattern does not spend this budget.
@@ -57,12 +57,12 @@ def certify(pattern: ConnectionPattern, budget: Budget) -> Certificate:
 
 
 def bound_sum(budget: Budget) -> int:
-    """A lower bound on the sum of BD over all P = L(L+1)/2 pairs: the best of the bounds proven here."""
+    """Return a lower bound on the sum of BD over all P = L(L+1)/2 pairs: the best of those proven here."""
     return max(_bound_by_count(budget), _bound_by_reach(budget))
 
 
 def bound_mean(budget: Budget) -> float:
-    """A lower bound on the mean BD: bound_sum over the number of pairs.
+    """Return a lower bound on the mean BD: bound_sum over the number of pairs.
 
     >>> bound_mean(Budget(2, total=2))
     1.3333333333333333
@@ -71,10 +71,10 @@ def bound_mean(budget: Budget) -> float:
 
 
 def bound_max(budget: Budget) -> int:
-    """A lower bound on the largest BD (MBD).
+    """Return a lower bound on the largest BD (MBD).
 
-    1 needs every pair connected; 2 needs at least `connections_within_2`; and k hops must suffice for every layer to
-    reach all that lies below it, by `_reaches`.
+    An MBD of 1 needs every pair connected; 2 needs at least `connections_within_2`; and k hops must suffice for every
+    layer to reach all nodes below it, by `_reaches`.
     """
     n_nodes = budget.depth + 1
     if budget.n_connections == n_nodes * budget.depth // 2:
@@ -84,7 +84,7 @@ def bound_max(budget: Budget) -> int:
 
 
 def _bound_by_count(budget: Budget) -> int:
-    """At least 2P - E, and more where E connections are too few for 2 hops.
+    """Return 2P - E, and more where E connections are too few for 2 hops.
 
     Proof. E pairs have BD 1, all others at least 2: the sum is at least E + 2(P - E) = 2P - E, with equality iff MBD
     <= 2. Let x pairs have BD of 3 or more. Connecting each of them directly gives a pattern of E + x connections and
@@ -97,25 +97,22 @@ def _bound_by_count(budget: Budget) -> int:
 
 @cache
 def connections_within_2(n_nodes: int) -> int:
-    """A lower bound S(n) on the connections of any pattern of n nodes with MBD <= 2.
+    """Return a lower bound S(n) on the connections of any pattern of n nodes with MBD <= 2.
 
     Proof. Up to 8 nodes: all patterns were tried. Beyond: cut the nodes into the lower m and the upper n - m. Paths go
-    through nodes in between only, so each part is a pattern of MBD <= 2 by itself, with S(m) and S(n - m) connections.
+    only through nodes in between, so each part is a pattern of MBD <= 2 too, with S(m) and S(n - m) connections.
     If some lower node a has no connection across the cut, a path of 2 hops between a and an upper node b passes a
     lower node that b reads: every upper node has a connection across. So at least min(m, n - m) connections cross.
     """
     if n_nodes <= len(SMALLEST_WITHIN_2):
         return SMALLEST_WITHIN_2[n_nodes - 1]
-    return max(connections_within_2(m) + connections_within_2(n_nodes - m) + m for m in _cuts(n_nodes))
-
-
-def _cuts(n_nodes: int) -> range:
     # Every cut is sound; the best are in the middle, and trying all would cost n^2 for nothing.
-    return range(max(1, n_nodes // 2 - 4), n_nodes // 2 + 1)
+    cuts = range(max(1, n_nodes // 2 - 4), n_nodes // 2 + 1)
+    return max(connections_within_2(m) + connections_within_2(n_nodes - m) + m for m in cuts)
 
 
 def _bound_by_reach(budget: Budget) -> int:
-    """A Moore bound: sum of BD >= sum over k >= 0 and layers i of i - M_k(i).
+    """Return a Moore bound: sum of BD >= sum over k >= 0 and layers i of i - M_k(i).
 
     Proof. BD(i, j) is the number of k >= 0 with BD(i, j) > k. For one k, at least i - M_k(i) of layer i's pairs have
     BD > k, with M_k(i) of `_reaches`.
@@ -124,20 +121,19 @@ def _bound_by_reach(budget: Budget) -> int:
 
 
 def _reaches(budget: Budget) -> list[list[int]]:
-    """M_k(i), k = 0, 1, ...: at most so many nodes lie within k hops of layer i; the last k has M_k(i) = i for all i.
+    """Return M_k(i), k = 0, 1, ..., the most nodes within k hops of layer i, until M_k(i) = i for all i.
 
-    Proof by induction on k. Within 0 hops lies nothing but i itself: M_0 = 0. Within k hops of i lie its at most d_i
+    Proof by induction on k. Within 0 hops there is no node but i: M_0 = 0. Within k hops of i lie its at most d_i
     inputs and what lies within k - 1 hops of them. One input is i - 1, the others are d_i - 1 at most of the nodes
     below: M_k(i) = min(i, d_i + M_(k-1)(i-1) + the d_i - 1 largest M_(k-1)(u), u < i-1). Overlaps only lower the true
     number. Where only a cap on inputs is known, d_i = min(i, cap): M grows with d.
     """
-    cap = budget.max_in if budget.max_in is not None else budget.depth
-    degrees = budget.per_layer or tuple(min(layer, cap) for layer in range(1, budget.depth + 1))
+    degrees = budget.per_layer or tuple(min(layer, budget.most_in) for layer in range(1, budget.depth + 1))
     reaches = [[0] * (budget.depth + 1)]
     while reaches[-1] != list(range(budget.depth + 1)):
         last, reach, largest = reaches[-1], [0], list[int]()
         for layer, degree in enumerate(degrees, start=1):
-            # largest holds M_(k-1)(u), u < layer - 1, descending; more than the degrees need are never looked at.
+            # largest: M_(k-1)(u) of u < layer - 1, descending; no degree needs more of them than max(degrees).
             reach.append(min(layer, degree + last[layer - 1] + sum(largest[: degree - 1])))
             largest = sorted([*largest, last[layer - 1]], reverse=True)[: max(degrees)]
         reaches.append(reach)

@@ -1,7 +1,7 @@
-"""The same numbers for many patterns at once, compiled: for inner loops only."""
+"""Compiled distances and moves, for inner loops."""
 
-# All compiled functions live in this file: numba's cache looks at no other file for changes, and would go on with a
-# stale copy of what a function calls there.
+# All compiled functions are in this file: numba's cache does not notice changes in another one, and would run a stale
+# copy of what a function calls there.
 
 import math
 from collections.abc import Sequence
@@ -17,16 +17,13 @@ from search_spaces.pattern import ConnectionPattern
 
 MAX_DEPTH = 2**15 - 2  # distances are int16
 
-# What annealing measures a state by, in this order: sums over pairs, connections, nodes below the output; a maximum.
+# Places of the measures of a state: sums over pairs, connections and nodes below the output, and a maximum.
 SUM_BD, SUM_SPAN, FROM_OUTPUT, MAX_OUT_DEGREE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class DistanceBatch:
-    """Backprop distances of n patterns, one entry a pattern: see BackpropDistance.
-
-    Shapes: all (n,); mean, from_output_mean and to_input_mean float64, max int64.
-    """
+    """Backprop distances of n patterns, as in BackpropDistance; all shapes are (n,)."""
 
     mean: NDArray[np.float64]
     max: NDArray[np.int64]
@@ -36,24 +33,18 @@ class DistanceBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedPatterns:
-    """Patterns of one depth as the kernels read them: packing takes longer than scoring, so do it once.
+    """Patterns of one depth as the kernels read them: packing takes longer than scoring, so it is done once."""
 
-    Args:
-        depth: number of layers L.
-        offsets: (n * L + 1,) int64; layer i of pattern p reads sources[offsets[p*L + i-1] : offsets[p*L + i]].
-        sources: all inputs of all layers of all patterns, int16.
-    """
-
-    depth: int
-    offsets: NDArray[np.int64]
-    sources: NDArray[np.int16]
+    depth: int  # number of layers L
+    offsets: NDArray[np.int64]  # (n L + 1,); layer i of pattern p reads sources[offsets[p L + i-1] : offsets[p L + i]]
+    sources: NDArray[np.int16]  # inputs of all layers of all patterns, int16
 
 
 def batch_distances(patterns: Sequence[ConnectionPattern] | PackedPatterns) -> DistanceBatch:
-    """Backprop distances of patterns of one depth, hundreds of times as fast as networkx.
+    """Compute the backprop distances of patterns of one depth, hundreds of times as fast as networkx.
 
     Raises:
-        InputError: no pattern, patterns of different depths, or deeper than MAX_DEPTH layers.
+        InputError: there is no pattern, their depths differ, or they are deeper than MAX_DEPTH layers.
 
     >>> from search_spaces.templates import find_template
     >>> batch_distances([find_template("chain").build(4), find_template("log").build(4)]).mean.tolist()
@@ -71,11 +62,7 @@ def batch_distances(patterns: Sequence[ConnectionPattern] | PackedPatterns) -> D
 
 
 def pack_patterns(patterns: Sequence[ConnectionPattern]) -> PackedPatterns:
-    """Pack patterns of one depth.
-
-    Raises:
-        InputError: no pattern, patterns of different depths, or deeper than MAX_DEPTH layers.
-    """
+    """Pack patterns of one depth; batch_distances says what is refused."""
     depths = {pattern.depth for pattern in patterns}
     if len(depths) != 1 or max(depths) > MAX_DEPTH:
         raise InputError(f"a batch takes patterns of one depth up to {MAX_DEPTH}, not of depths {sorted(depths)}")
@@ -118,20 +105,20 @@ def _distance_sums(
 
 @njit(cache=True, nogil=True)
 def rescore(first, sources, degrees, rows, sums, saved, layers, touched):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Bring rows and sums up to date after the inputs of some layers changed; only rows that can change are made anew.
+    """Bring rows and sums up to date after the inputs of some layers changed; compute only rows that can change.
 
     Args:
-        first: the lowest layer whose inputs changed, 1..L.
+        first: lowest layer whose inputs changed, 1..L.
         sources: (L + 1, L); sources[i, :degrees[i]] are layer i's inputs.
         degrees: (L + 1,).
         rows: (L + 1, L + 1); rows[i, j] = BD(i, j), changed in place.
         sums: (L + 1,); sums[i] is the sum of rows[i, :i], changed in place.
-        saved: (at least L + 2, L + 1); gets the former rows, in order; its last row is scratch.
-        layers: (2 L + 2,); gets pairs (layer, former sum) of the rows saved.
+        saved: (at least L + 2, L + 1); receives the former rows, in order; its last row is scratch.
+        layers: (2 L + 2,); receives pairs (layer, former sum) of the rows saved.
         touched: (L + 1,); True where inputs changed on entry, all False on return.
 
     Returns:
-        Number of rows saved: what `undo` takes.
+        The number of rows saved, which `undo` takes.
     """
     depth = degrees.shape[0] - 1
     fresh = saved[depth + 1]
@@ -175,7 +162,7 @@ def rescore(first, sources, degrees, rows, sums, saved, layers, touched):  # typ
 
 @njit(cache=True, nogil=True)
 def undo(n_saved, rows, sums, saved, layers):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    """Take back what `rescore` changed, from what it saved."""
+    """Undo what `rescore` changed, from what it saved."""
     for k in range(n_saved):
         i = layers[2 * k]
         rows[i, :i] = saved[k, :i]
@@ -184,7 +171,7 @@ def undo(n_saved, rows, sums, saved, layers):  # type: ignore[no-untyped-def]  #
 
 @njit(cache=True, nogil=True)
 def _next(seed: np.uint64) -> Any:  # pragma: no cover, compiled
-    """Marsaglia's xorshift64: a generator that lives in one register."""
+    """Return the next number of Marsaglia's xorshift64, a generator that needs one register."""
     seed ^= seed << np.uint64(13)
     seed ^= seed >> np.uint64(7)
     return seed ^ (seed << np.uint64(17))
@@ -192,7 +179,7 @@ def _next(seed: np.uint64) -> Any:  # pragma: no cover, compiled
 
 @njit(cache=True, nogil=True)
 def _below(n: Any, seed: np.uint64) -> Any:  # pragma: no cover, compiled
-    """The upper 32 bits as a number in 0..n-1; the bias is below n / 2^32."""
+    """Return the upper 32 bits as a number in 0..n-1; the bias is below n / 2^32."""
     return np.int64(((seed >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
@@ -209,31 +196,27 @@ def _energy(measures, bands):  # type: ignore[no-untyped-def]  # pragma: no cove
 
 
 @njit(cache=True, nogil=True)
-def _replace(layer, old, new, sources, degrees, members, readers):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Take input `old` from a layer and give it `new`; -1 for none."""
-    if old >= 0:
-        place = 1
-        while sources[layer, place] != old:
-            place += 1
-        degrees[layer] -= 1
-        sources[layer, place] = sources[layer, degrees[layer]]
-        members[layer, old] = False
-        readers[old] -= 1
-    if new >= 0:
-        sources[layer, degrees[layer]] = new
-        degrees[layer] += 1
-        members[layer, new] = True
-        readers[new] += 1
+def _move(old_layer, old, new_layer, new, sources, degrees, members, readers):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Take input `old` from a layer and give input `new` to the same or another."""
+    place = 1
+    while sources[old_layer, place] != old:
+        place += 1
+    degrees[old_layer] -= 1
+    sources[old_layer, place] = sources[old_layer, degrees[old_layer]]
+    members[old_layer, old] = False
+    readers[old] -= 1
+    sources[new_layer, degrees[new_layer]] = new
+    degrees[new_layer] += 1
+    members[new_layer, new] = True
+    readers[new] += 1
 
 
 @njit(cache=True, nogil=True)
-def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    arguments, n_moves, first, last, stops, seed
-):
-    """The loop of annealing.anneal and annealing.wander; its arguments are annealing._arguments'.
+def walk(arguments, n_moves, first, last, stops, seed):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Run the loop of annealing.anneal and annealing.wander on the arguments of annealing._arguments.
 
     Returns:
-        The energy, the moves tried, the moves made.
+        The energy, the number of moves tried and the number of moves made.
     """
     connections, distances, bands, measures, by_layer, max_in, max_out = arguments
     sources, degrees, members, readers, skips = connections
@@ -260,7 +243,7 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
         if by_layer:
             new_source = _below(target - 1, seed)
         else:
-            # Uniform over all pairs at 2 layers or more: target and source drawn alone, impossible ones refused.
+            # Uniform over all pairs at least 2 layers apart: drawn independently, impossible ones refused.
             new_target = 2 + _below(depth - 1, seed)
             seed = _next(seed)
             new_source = _below(depth - 1, seed)
@@ -271,8 +254,8 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
         if new_target != target and degrees[new_target] >= max_in:
             continue
         span = measures[SUM_SPAN] + (new_target - new_source) - (target - source)
-        least = weight * max(span - high, low - span, 0.0)  # of the energy after the move, whatever its distances
-        luck = -1.0  # below which it is accepted at a higher energy; drawn only where that matters
+        least = weight * max(span - high, low - span, 0.0)  # bound of the energy after the move, whatever its distances
+        luck = -1.0  # uniform in [0, 1), drawn only where the move needs it
         if least > energy:
             if temperature == 0.0:
                 continue
@@ -281,11 +264,7 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
             if luck >= math.exp((energy - least) / temperature):
                 continue
         before[:] = measures
-        if new_target == target:
-            _replace(target, source, new_source, sources, degrees, members, readers)
-        else:
-            _replace(target, source, -1, sources, degrees, members, readers)
-            _replace(new_target, -1, new_source, sources, degrees, members, readers)
+        _move(target, source, new_target, new_source, sources, degrees, members, readers)
         touched[target] = True
         touched[new_target] = True
         n_saved = rescore(min(target, new_target), sources, degrees, rows, sums, saved, layers, touched)
@@ -309,9 +288,5 @@ def walk(  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
             continue
         measures[:] = before
         undo(n_saved, rows, sums, saved, layers)
-        if new_target == target:
-            _replace(target, new_source, source, sources, degrees, members, readers)
-        else:
-            _replace(new_target, new_source, -1, sources, degrees, members, readers)
-            _replace(target, -1, source, sources, degrees, members, readers)
+        _move(new_target, new_source, target, source, sources, degrees, members, readers)
     return energy, n_moves, n_made

@@ -1,4 +1,4 @@
-"""Constructions, greedy and annealing towards minimal distance."""
+"""Shortest patterns of a budget: constructions, a greedy rule and annealing until a proven bound is met."""
 
 import itertools
 import math
@@ -14,13 +14,12 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.rules import MAX_SEARCHED_DEPTH, midpoint
 from search_spaces.sampling.annealing import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, Bands, State, anneal
 from search_spaces.sampling.bounds import Certificate, bound_sum, certify
-from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
 TEMPERATURES = (0.6, 0.15)  # in hops of the summed distance: at L = 12 to 100 hotter or colder starts ended higher
-FIRST_ROUND = 2**21  # moves; each round is twice as long, up to
+FIRST_ROUND = 2**21  # moves; each round is twice as long as the last, up to
 LONGEST_ROUND = 2**25
-N_SEGMENTS = 32  # of a round at least, between which the clock is looked at
+N_SEGMENTS = 32  # of a round at least; the clock is read after each
 MAX_SECONDS = 10**6  # eleven days
 POLISH_MOVES = 500_000
 MAX_POLISHED_DEPTH = 254
@@ -29,35 +28,28 @@ TEMPLATE_MOVES = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """The shortest pattern found for a budget, and what is proven of it.
+    """The shortest pattern found for a budget, and what is proven of it."""
 
-    Args:
-        pattern: spends the budget.
-        certificate: see bounds.certify.
-        n_moves: tried by the annealing; 0 where a construction meets the bound.
-        by_clock: whether the time limit ended the search; if not, the same call gives the same pattern.
-    """
-
-    pattern: ConnectionPattern
-    certificate: Certificate
-    n_moves: int
-    by_clock: bool
+    pattern: ConnectionPattern  # spends the budget
+    certificate: Certificate  # by bounds.certify
+    n_moves: int  # tried by annealing; 0 where a construction meets the bound
+    by_clock: bool  # whether the time limit ended the search; if not, the same call gives the same pattern
 
 
 def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: int | None = None) -> Optimum:
     """Search for the pattern of least mean BD that spends a budget, until a proven bound is met or time is up.
 
-    Constructions first, then annealing from random patterns in rounds of growing length. Among patterns of equal mean
-    BD it prefers a smaller distance from the output, then a smaller largest out-degree.
+    Constructions come first, then annealing from random patterns in rounds of growing length. Among patterns of equal
+    mean BD it prefers a smaller distance from the output, then a smaller largest out-degree.
 
     Args:
-        budget: caps included.
-        seed: of the draws.
-        seconds: time limit, looked at about every second; may be infinite where max_rounds is given.
-        max_rounds: of annealing; None for no limit but time.
+        budget: budget to spend, within its caps.
+        seed: seed of the draws.
+        seconds: time limit, checked about every second; may be infinite where max_rounds is given.
+        max_rounds: largest number of rounds of annealing; None for no limit but time.
 
     Raises:
-        InputError: seconds is not above 0, or is beyond MAX_SECONDS and nothing else ends the search.
+        InputError: seconds is not above 0, or is above MAX_SECONDS and nothing else ends the search.
     """
     if not 0 < seconds <= (MAX_SECONDS if max_rounds is None else math.inf):
         raise InputError(f"a search of {seconds} seconds cannot be: give more than 0, and at most {MAX_SECONDS:,}")
@@ -68,9 +60,9 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
     has_moves = len(best.skips) > 0
     rounds = itertools.count() if max_rounds is None and has_moves else range(max_rounds or 0)
     for number in rounds:
-        if best.measure()[SUM_BD] == bound or by_clock:
+        if best.measure().sum_bd == bound or by_clock:
             break
-        start = State.of(_draw_start(budget, derive_generator(seed, "anneal", number)), budget)
+        start = State.draw(budget, derive_generator(seed, "anneal", number))
         length = min(FIRST_ROUND * 2**number, LONGEST_ROUND)
         n_tried, by_clock = _anneal_round(start, bound, length, deadline, seed, number)
         n_moves += n_tried
@@ -82,7 +74,7 @@ def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: i
 
 
 def _anneal_round(state: State, bound: int, n_moves: int, deadline: float, seed: int, number: int) -> tuple[int, bool]:
-    """One fall of the temperature; gives the moves tried and whether the clock ended it."""
+    """Let the temperature fall once; return the number of moves tried and whether the clock ended it."""
     bands = Bands().limit(SUM_BD, -math.inf, bound, 1.0)
     n_segments = max(N_SEGMENTS, math.ceil(n_moves / _moves_a_look(state.budget.depth)))
     steps = np.geomspace(*TEMPERATURES, n_segments + 1)
@@ -94,37 +86,28 @@ def _anneal_round(state: State, bound: int, n_moves: int, deadline: float, seed:
         if energy == 0:
             return n_tried, False
         if time.monotonic() > deadline:
-            # What is hot still is worth little: go down at once.
+            # A state that is still hot is worth little: go down at once.
             anneal(state, bands, n_moves // n_segments, (0.0, 0.0), generator)
             return n_tried, True
     return n_tried, False
 
 
 def _moves_a_look(depth: int) -> int:
-    """Moves that take about a second at most: a move's cost grows as the depth to the power 1.5."""
+    """Return the number of moves that take about a second: a move's cost grows as the depth to the power 1.5."""
     return int(2e8 / depth**1.5)
 
 
 def _polish(state: State, generator: np.random.Generator) -> State:
-    """The declared tie-breakers, mean BD held: distance from the output first, then the largest out-degree."""
-    sum_bd = state.measure()[SUM_BD]
-    bands = (
-        Bands()
-        .limit(SUM_BD, -math.inf, sum_bd, 1e6)
-        .limit(FROM_OUTPUT, -math.inf, state.budget.depth, 1.0)
-        .limit(MAX_OUT_DEGREE, -math.inf, 1, 1e-3)
-    )
+    """Lower the distance from the output, then the largest out-degree, at the same mean BD."""
+    bands = Bands().limit(SUM_BD, -math.inf, state.measure().sum_bd, 1e6)
+    bands = bands.limit(FROM_OUTPUT, -math.inf, state.budget.depth, 1.0).limit(MAX_OUT_DEGREE, -math.inf, 1, 1e-3)
     polished = State.of(state.pattern(), state.budget)
     anneal(polished, bands, min(POLISH_MOVES, _moves_a_look(state.budget.depth)), (0.5, 1e-4), generator)
     return min(state, polished, key=State.measure_distances)
 
 
-def _draw_start(budget: Budget, generator: np.random.Generator) -> ConnectionPattern:
-    return budget.example() if budget.is_capped else sample_uniform(budget, generator)
-
-
 def _starts(budget: Budget) -> Iterator[ConnectionPattern]:
-    """Patterns that spend the budget, from constructions where they fit."""
+    """Yield patterns that spend the budget, from constructions where they fit."""
     yield budget.example()
     if budget.per_layer is not None:
         if budget.max_out is None and budget.depth <= MAX_SEARCHED_DEPTH:
@@ -139,14 +122,13 @@ def _starts(budget: Budget) -> Iterator[ConnectionPattern]:
 
 
 def _pad(pattern: ConnectionPattern, budget: Budget) -> ConnectionPattern | None:
-    """The pattern with connections added up to a total budget, the output's first; None where caps forbid it."""
+    """Add connections up to a total budget, those of the last layers first; return None where caps forbid it."""
     inputs = [set(sources) for sources in pattern.sources]
     readers = list(pattern.out_degrees)
-    most_in, most_out = budget.max_in or budget.depth, budget.max_out or budget.depth
     n_lacking = budget.n_connections - pattern.n_connections
     for target in range(budget.depth, 0, -1):
         for source in sorted(set(range(target)) - inputs[target - 1], key=lambda node: readers[node]):
-            if n_lacking and len(inputs[target - 1]) < most_in and readers[source] < most_out:
+            if n_lacking and len(inputs[target - 1]) < budget.most_in and readers[source] < budget.most_out:
                 inputs[target - 1].add(source)
                 readers[source] += 1
                 n_lacking -= 1
@@ -155,10 +137,10 @@ def _pad(pattern: ConnectionPattern, budget: Budget) -> ConnectionPattern | None
 
 
 def row_greedy(budget: Budget) -> ConnectionPattern:
-    """Layer by layer, the inputs that bring the layer's summed distance down most, one after the other.
+    """Give each layer, one after the other, the inputs that lower its summed distance most.
 
     Args:
-        budget: by layer, without a cap on readers.
+        budget: budget by layer, without a cap on readers.
 
     >>> from search_spaces.distance import backprop_distance
     >>> round(backprop_distance(row_greedy(log_budget(12))).mean, 3)
@@ -167,7 +149,7 @@ def row_greedy(budget: Budget) -> ConnectionPattern:
     assert budget.per_layer is not None
     assert budget.max_out is None
     n_nodes = budget.depth + 1
-    rows = np.full((n_nodes, n_nodes), n_nodes, np.int64)  # rows[i, j] = BD(i, j); out of reach: more than any path
+    rows = np.full((n_nodes, n_nodes), n_nodes, np.int64)  # rows[i, j] = BD(i, j); unreached: above any path
     np.fill_diagonal(rows, 0)
     sources = []
     for layer, degree in enumerate(budget.per_layer, start=1):
@@ -184,16 +166,16 @@ def row_greedy(budget: Budget) -> ConnectionPattern:
 
 
 def anneal_template(depth: int) -> ConnectionPattern:
-    """The template `annealed`: budget log, a fixed seed and number of moves."""
+    """Build the template `annealed`: budget log, a fixed seed and number of moves."""
     budget = log_budget(depth)
     generator = derive_generator("annealed", depth)
-    state = State.of(sample_uniform(budget, generator), budget)
+    state = State.draw(budget, generator)
     anneal(state, Bands().limit(SUM_BD, -math.inf, bound_sum(budget), 1.0), TEMPLATE_MOVES, TEMPERATURES, generator)
     return state.pattern()
 
 
 def spanner(depth: int, hops: int) -> ConnectionPattern:
-    """A pattern of MBD at most `hops` with few connections, by recursion over blocks.
+    """Build a pattern of MBD at most `hops` with few connections, by recursion over blocks.
 
     2 hops: the midpoint template. More: border nodes every so often; each node reads the border below it, each border
     reads all nodes since the last one, and the borders are brought within hops - 2 of each other by the same means;
@@ -209,7 +191,7 @@ def spanner(depth: int, hops: int) -> ConnectionPattern:
 
 
 def _span(nodes: list[int], hops: int, connections: set[tuple[int, int]]) -> None:
-    """Bring some nodes, ascending, within `hops` of each other; neighbours among them need not be connected before."""
+    """Bring some nodes, ascending, within `hops` of each other; not even neighbours need be connected before."""
     connections.update(itertools.pairwise(nodes))
     if len(nodes) <= hops + 1:
         return

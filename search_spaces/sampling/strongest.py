@@ -1,6 +1,7 @@
-"""Connection strengths of a trained pattern -> the pattern of its strongest connections under a budget."""
+"""The strongest connections of a trained pattern, as a pattern that spends a budget."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from search_spaces.budget import Budget
 from search_spaces.errors import InputError
@@ -8,26 +9,26 @@ from search_spaces.pattern import ConnectionPattern
 
 
 def relative_strengths(pattern: ConnectionPattern, strengths: Sequence[float]) -> dict[tuple[int, int], float]:
-    """Each connection's strength over the mean of its layer's: 1 is as strong as that layer's others.
+    """Return each connection's strength over the mean of its layer's: 1 is as strong as the layer's others.
 
-    Layers with many inputs have smaller weights from the start, so that only inside a layer weights compare.
+    Layers with many inputs have smaller weights from the start, so weights compare only within a layer.
 
     Args:
-        strengths: one a connection, in the order of `pattern.connections`, not negative.
+        pattern: pattern that was trained.
+        strengths: strength of each connection, in the order of `pattern.connections`, not negative.
 
     Returns:
-        By connection (source, target).
+        Relative strengths by (source, target).
 
     Raises:
-        InputError: another number of strengths than connections, or one that is negative or not finite.
+        InputError: the numbers of strengths and connections differ, or a strength is negative or not finite.
 
     >>> relative_strengths(ConnectionPattern(2, ((0,), (0, 1))), [5.0, 1.0, 3.0])
     {(0, 1): 1.0, (0, 2): 0.5, (1, 2): 1.5}
     """
     if len(strengths) != pattern.n_connections:
         raise InputError(f"{len(strengths)} strengths for a pattern of {pattern.n_connections} connections: one each")
-    if not all(0 <= strength < float("inf") for strength in strengths):
-        raise InputError("strengths must be finite and not negative: they are means of absolute weights")
+    check_strengths(strengths)
     by_connection = dict(zip(pattern.connections, strengths, strict=True))
     relative = {}
     for target, inputs in enumerate(pattern.sources, start=1):
@@ -37,32 +38,39 @@ def relative_strengths(pattern: ConnectionPattern, strengths: Sequence[float]) -
     return relative
 
 
+def check_strengths(strengths: Iterable[float]) -> None:
+    """Raise InputError where a strength is negative or not finite."""
+    if not all(0 <= strength < math.inf for strength in strengths):
+        raise InputError("strengths must be finite and not negative: they are means of absolute weights")
+
+
 def average_relative(pattern: ConnectionPattern, strengths: Sequence[Sequence[float]]) -> list[float]:
-    """Means of relative_strengths over several trainings or blocks, in the order of `pattern.connections`.
+    """Average relative_strengths over several trainings or blocks, in the order of `pattern.connections`.
 
     Args:
-        strengths: at least one list, each as relative_strengths takes it.
+        pattern: pattern that was trained.
+        strengths: at least one list of strengths, each as relative_strengths takes it.
 
     >>> average_relative(ConnectionPattern(2, ((0,), (0, 1))), [[1, 1, 3], [1, 1, 1]])
     [1.0, 0.75, 1.25]
     """
-    relative = [relative_strengths(pattern, one) for one in strengths]
-    return [sum(one[connection] for one in relative) / len(relative) for connection in pattern.connections]
+    relative = [relative_strengths(pattern, training) for training in strengths]
+    return [sum(training[connection] for training in relative) / len(relative) for connection in pattern.connections]
 
 
 def keep_strongest(pattern: ConnectionPattern, strengths: Sequence[float], budget: Budget) -> ConnectionPattern:
-    """The chain and the strongest other connections, as many as a budget has (after CondenseNet, arXiv:1711.09224).
+    """Keep the chain and the strongest other connections, up to a budget (after CondenseNet, arXiv:1711.09224).
 
-    With a budget of each layer its strongest inputs stay; with a total the strongest of all by relative_strengths. Of
-    two that are equally strong the one of the shorter span stays. The budget's caps hold.
+    Under a budget by layer each layer's strongest inputs stay; under a total the strongest of all, by
+    relative_strengths, stay. Of two that are equally strong the one of the shorter span stays. Caps are kept.
 
     Args:
-        pattern: what was trained; the result is a part of it.
-        strengths: see relative_strengths.
-        budget: of the same depth.
+        pattern: pattern that was trained; the result is a part of it.
+        strengths: strength of each connection, as relative_strengths takes them.
+        budget: budget of the same depth.
 
     Raises:
-        InputError: the pattern has no part that meets the budget this way, or see relative_strengths.
+        InputError: the pattern has no part that meets the budget this way, or relative_strengths refuses the strengths.
 
     >>> dense = ConnectionPattern(3, ((0,), (0, 1), (0, 1, 2)))
     >>> keep_strongest(dense, [1, 1, 1, 1, 9, 1], Budget(3, total=4)).sources
@@ -71,16 +79,15 @@ def keep_strongest(pattern: ConnectionPattern, strengths: Sequence[float], budge
     if budget.depth != pattern.depth:
         raise InputError(f"a budget of {budget.depth} layers for a pattern of {pattern.depth}: they must be the same")
     relative = relative_strengths(pattern, strengths)
-    kept = {(layer - 1, layer) for layer in range(1, pattern.depth + 1)}
+    chosen = {(layer - 1, layer) for layer in range(1, pattern.depth + 1)}
     n_in, n_out = [0] + [1] * pattern.depth, [1] * pattern.depth + [0]
-    for source, target in sorted(set(relative) - kept, key=lambda pair: (-relative[pair], pair[1] - pair[0], pair)):
-        most_in = budget.per_layer[target - 1] if budget.per_layer is not None else budget.max_in or budget.depth
-        most_out = budget.max_out or budget.depth
-        if len(kept) < budget.n_connections and n_in[target] < most_in and n_out[source] < most_out:
-            kept.add((source, target))
+    for source, target in sorted(set(relative) - chosen, key=lambda pair: (-relative[pair], pair[1] - pair[0], pair)):
+        most_in = budget.per_layer[target - 1] if budget.per_layer is not None else budget.most_in
+        if len(chosen) < budget.n_connections and n_in[target] < most_in and n_out[source] < budget.most_out:
+            chosen.add((source, target))
             n_in[target] += 1
             n_out[source] += 1
-    strongest = ConnectionPattern.from_connections(pattern.depth, kept)
+    strongest = ConnectionPattern.from_connections(pattern.depth, chosen)
     if not budget.is_met_by(strongest):
         raise InputError(
             f"the strongest connections of a pattern with {pattern.n_connections} do not add up to budget {budget}: it "

@@ -1,4 +1,4 @@
-"""Several blocks, what passes between them and what each layer reads of it; distances through transitions."""
+"""Several blocks and what passes between them: what every layer and transition reads, and distances through it."""
 
 import itertools
 import math
@@ -13,21 +13,20 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
 
-WITHIN = ("log", "all", "last", "rule")  # policies under which a transition hands a block's nodes on as one
-POLICIES = (*WITHIN, "v1", "v2")
+WITHIN = ("log", "all", "last", "rule")  # policies with one transition between two blocks
 
 
 def transition_inputs(policy: str, depth: int, template: str | None = None) -> tuple[int, ...]:
-    """The nodes of a block of `depth` layers that its transition, or the classifier after the last block, reads.
+    """Return the nodes of a block that its transition, or the classifier after the last block, reads.
 
     Args:
         policy: `log`, the layers L+1-2^k, equally many for every pattern; `all`, nodes 0..L (DenseNet); `last`, layer
             L; `rule`, what layer L+1 of the named template would read.
         depth: number of layers L.
-        template: the name of the pattern's template, needed by `rule` alone.
+        template: name of the pattern's template, which only `rule` needs.
 
     Raises:
-        InputError: an unknown policy, or `rule` for a pattern that no named rule gave.
+        InputError: the policy is unknown, or is `rule` for a pattern without a named template.
 
     >>> transition_inputs("log", 12)
     (5, 9, 11, 12)
@@ -52,83 +51,60 @@ def transition_inputs(policy: str, depth: int, template: str | None = None) -> t
 
 
 class Node(NamedTuple):
-    """A node of a whole network: an input of a block, or a layer's output.
+    """A node of a whole network: an input of a block, or a layer's output."""
 
-    Args:
-        block: 0 for the first.
-        place: within the block, inputs first.
-    """
-
-    block: int
-    place: int
+    block: int  # number of the block, from 0
+    place: int  # number of the node in the block, inputs first
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What gives the next block one of its inputs: BN-ReLU-conv1x1 and 2x2 average pooling.
+    """What gives the next block one of its inputs: BN-ReLU-conv1x1 and 2x2 average pooling."""
 
-    Args:
-        reads: nodes of the block before it, ascending.
-        channels: that it writes.
-    """
-
-    reads: tuple[int, ...]
-    channels: int
+    reads: tuple[int, ...]  # nodes of the block before it, ascending
+    channels: int  # number of channels that it writes
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block: its inputs are nodes 0, 1, ..., its layers the nodes after them.
+    """One block: its inputs are nodes 0, 1, ..., its layers the nodes after them."""
 
-    Args:
-        inputs: channels of each input: of the stem in the first block, else of the transition before it.
-        sources: the nodes that each layer reads, ascending.
-        places: for each node, which node of the pattern it stands for.
-        transitions: one for each input of the next block; none after the last block.
-    """
-
-    inputs: tuple[int, ...]
-    sources: tuple[tuple[int, ...], ...]
-    places: tuple[int, ...]
-    transitions: tuple[Transition, ...] = ()
+    inputs: tuple[int, ...]  # channels of each input, which the stem or a transition writes
+    sources: tuple[tuple[int, ...], ...]  # nodes that each layer reads, ascending
+    places: tuple[int, ...]  # node of the pattern that each node stands for
+    transitions: tuple[Transition, ...] = ()  # one for each input of the next block; none after the last block
 
     @property
     def n_nodes(self) -> int:
-        """Inputs and layers."""
+        """Number of inputs and layers."""
         return len(self.inputs) + len(self.sources)
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """A whole network between stem and classifier: what every layer, transition and the classifier read and write.
+    """A whole network between stem and classifier: what every layer, transition and the classifier read and write."""
 
-    Args:
-        blocks: at least one; each at half the resolution of the one before.
-        growth: channels that a layer writes.
-        read: nodes of the last block that the classifier reads, ascending.
-    """
-
-    blocks: tuple[Block, ...]
-    growth: int
-    read: tuple[int, ...]
+    blocks: tuple[Block, ...]  # at least one block, each at half the resolution of the one before
+    growth: int  # number of channels that a layer writes
+    read: tuple[int, ...]  # nodes of the last block that the classifier reads, ascending
 
     def channels(self, block: int, nodes: Sequence[int]) -> int:
-        """Channels of some nodes of a block together."""
+        """Return the number of channels of some nodes of a block together."""
         inputs = self.blocks[block].inputs
         return sum(inputs[node] if node < len(inputs) else self.growth for node in nodes)
 
     def read_after(self, block: int) -> tuple[int, ...]:
-        """Nodes of a block that are read after its layers, ascending: by its transitions, or by the classifier."""
+        """Return the nodes of a block that its transitions or the classifier read, ascending."""
         reads = [transition.reads for transition in self.blocks[block].transitions] or [self.read]
         return tuple(sorted(set().union(*reads)))
 
     @property
     def stem(self) -> int:
-        """Channels that the stem writes."""
+        """Number of channels that the stem writes."""
         return self.blocks[0].inputs[0]
 
     def graph(self) -> "nx.DiGraph[Node]":
-        """All nodes, and the classifier as node 0 of one block more; edges lead the gradient's way, a hop each."""
+        """Return all nodes, the classifier as node 0 of one block more, and an edge for each hop of the gradient."""
         graph: nx.DiGraph[Node] = nx.DiGraph()
         for number, block in enumerate(self.blocks):
             graph.add_nodes_from(Node(number, index) for index in range(block.n_nodes))
@@ -136,16 +112,16 @@ class Wiring:
                 graph.add_edges_from((Node(number, index), Node(number, source)) for source in reads)
             for index, transition in enumerate(block.transitions):
                 graph.add_edges_from((Node(number + 1, index), Node(number, source)) for source in transition.reads)
-        last = len(self.blocks) - 1
-        graph.add_node(Node(last + 1, 0))
-        graph.add_edges_from((Node(last + 1, 0), Node(last, source)) for source in self.read)
+        classifier = Node(len(self.blocks), 0)
+        graph.add_node(classifier)
+        graph.add_edges_from((classifier, Node(classifier.block - 1, source)) for source in self.read)
         return graph
 
     def ranked_nodes(self) -> Iterator[Node]:
-        """The nodes that each reach back to all before them: distances are taken over their pairs.
+        """Yield the nodes that each reach back to all before them: distances are taken over their pairs.
 
-        Layers, the stem's output, and a block's only input, which all of the network passes. Where a block has several
-        inputs, they are copies or summaries of nodes that count themselves.
+        They are layers, the stem's output, and a block's input where it has one, which everything before it passes.
+        Several inputs of a block are copies or summaries of nodes that are counted already.
         """
         for number, block in enumerate(self.blocks):
             n_inputs = len(block.inputs)
@@ -157,29 +133,25 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """How many channels are written beside the layers'.
+    """How many channels stem, layers and transitions write."""
 
-    Args:
-        stem: by the stem.
-        growth: by a layer.
-        compression: share of the channels it reads that a transition within WITHIN writes, exactly; None: growth.
-    """
-
-    stem: int
-    growth: int
+    stem: int  # number of channels that the stem writes
+    growth: int  # number of channels that a layer writes
+    # Share of the channels it reads that a transition under a policy of WITHIN writes, exactly; None for growth.
     compression: Fraction | None = None
 
     def written(self, n_read: int) -> int:
-        """Channels that a transition writes when it reads n_read."""
+        """Return the number of channels that a transition writes when it reads n_read."""
         return self.growth if self.compression is None else max(1, math.floor(self.compression * n_read))
 
 
 def wire_within(patterns: Sequence[ConnectionPattern], reads: Sequence[tuple[int, ...]], widths: Widths) -> Wiring:
-    """Blocks joined by one transition each, whose output is the next block's node 0.
+    """Join blocks by one transition each, whose output is the next block's node 0.
 
     Args:
-        patterns: of each block.
-        reads: for each block, the nodes that its transition, or after the last the classifier, reads.
+        patterns: pattern of each block.
+        reads: nodes of each block that its transition, or after the last block the classifier, reads.
+        widths: numbers of channels.
 
     >>> chain = ConnectionPattern(2, ((0,), (1,)))
     >>> wiring = wire_within([chain, chain], [(0, 2), (2,)], Widths(stem=5, growth=3))
@@ -198,19 +170,24 @@ def wire_within(patterns: Sequence[ConnectionPattern], reads: Sequence[tuple[int
 
 
 def wire_across(pattern: ConnectionPattern, depths: Sequence[int], widths: Widths) -> Wiring:
-    """Policy `v1` (Log-DenseNet V1, arXiv:1711.00002): the pattern's connections cross the borders of blocks.
+    """Let the pattern's connections cross the borders of blocks: policy `v1` (Log-DenseNet V1, arXiv:1711.00002).
 
-    At a border every earlier node that is still read further on is brought over by a transition of its own, of as many
-    channels. The classifier reads the last layer and that layer's inputs.
+    At a border every earlier node that is still read further on is brought over by a transition of its own, with as
+    many channels as the node. The classifier reads the last layer and that layer's inputs.
 
     Args:
-        pattern: over the layers of all blocks, node 0 the stem's output.
-        depths: layers of each block; they sum up to the pattern's.
+        pattern: pattern over the layers of all blocks; node 0 is the stem's output.
+        depths: number of layers of each block, which add up to the pattern's.
+        widths: numbers of channels.
 
     >>> wiring = wire_across(ConnectionPattern(3, ((0,), (1,), (0, 2))), [2, 1], Widths(stem=6, growth=3))
     >>> wiring.blocks[1].inputs, wiring.blocks[1].sources, wiring.blocks[1].places, wiring.read
     ((6, 3), ((0, 1),), (0, 2, 3), (0, 1, 2))
     """
+
+    def width(place: int) -> int:
+        return widths.stem if place == 0 else widths.growth
+
     last_reader = dict(sorted(pattern.connections, key=lambda pair: pair[1]))
     blocks = []
     places: tuple[int, ...] = (0,)  # of the block's inputs
@@ -221,28 +198,24 @@ def wire_across(pattern: ConnectionPattern, depths: Sequence[int], widths: Width
         index = {place: node for node, place in enumerate(own)}
         sources = tuple(tuple(index[source] for source in reads) for reads in pattern.sources[start:end])
         carried = tuple(place for place in own if last_reader.get(place, 0) > end)
-        transitions = tuple(Transition((index[place],), _carried_channels(place, widths)) for place in carried)
-        inputs = tuple(_carried_channels(place, widths) for place in places)
+        transitions = tuple(Transition((index[place],), width(place)) for place in carried)
+        inputs = tuple(map(width, places))
         blocks.append(Block(inputs, sources, own, transitions))
         places = carried
     read = (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1)
     return Wiring(tuple(blocks), widths.growth, read)
 
 
-def _carried_channels(place: int, widths: Widths) -> int:
-    return widths.stem if place == 0 else widths.growth
-
-
 def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wiring:
-    """Policy `v2` (Log-DenseNet V2, arXiv:1711.00002): connections inside a block, and a summary of all before it.
+    """Let layers read their block and a summary of all before it: policy `v2` (Log-DenseNet V2, arXiv:1711.00002).
 
-    Node 0 of a block's pattern is the summary of all finished blocks, and every layer reads it: of the first block the
-    stem's output. At a block's end its layers are compressed to growth (floor(log2(L+1)) + 1) channels, L the layers of
-    all blocks, or to all of theirs where these are fewer; the old summary is brought over at its own width; both are
-    the next one. The classifier reads the last layer and that layer's inputs.
+    Node 0 of a block's pattern is the summary of all finished blocks, and every layer reads it; in the first block it
+    is the stem's output. At a block's end its layers are compressed to growth (floor(log2(L+1)) + 1) channels, where L
+    counts the layers of all blocks, or to as many as they have if fewer. The old summary is brought over at its own
+    width, and the two together are the next summary. The classifier reads the last layer and that layer's inputs.
 
-    >>> one = ConnectionPattern(1, ((0,),))
-    >>> wiring = wire_summaries([one, one, one], Widths(stem=6, growth=3))
+    >>> chain = ConnectionPattern(1, ((0,),))
+    >>> wiring = wire_summaries([chain, chain, chain], Widths(stem=6, growth=3))
     >>> [block.inputs for block in wiring.blocks], wiring.blocks[2].sources, wiring.read
     ([(6,), (6, 3), (9, 3)], ((0, 1),), (0, 1, 2))
     """
@@ -266,28 +239,23 @@ def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wir
 
 @dataclass(frozen=True, slots=True)
 class GlobalDistance:
-    """Backprop distances through a whole network of blocks, in hops.
+    """Backprop distances through a whole network of blocks, in hops."""
 
-    Args:
-        mean, max: over all pairs of ranked nodes, the later one first.
-        from_loss_mean: mean over all these nodes of the distance from the classifier.
-    """
-
-    mean: float
+    mean: float  # over all pairs of ranked nodes, the later one first
     max: int
-    from_loss_mean: float
+    from_loss_mean: float  # over all ranked nodes, from the classifier
 
 
 def global_distance(wiring: Wiring) -> GlobalDistance:
-    """Distances through a whole network, by networkx: a transition is one hop, and so is the classifier.
+    """Measure distances through a whole network by networkx: a transition is one hop, and so is the classifier.
 
     A transition's output is an input of the next block, with no further hop.
 
     Raises:
         InputError: some node does not reach back to an earlier one, as where a transition leaves out the last layer.
 
-    >>> one = ConnectionPattern(1, ((0,),))
-    >>> global_distance(wire_within([one, one], [(1,), (1,)], Widths(1, 1)))
+    >>> chain = ConnectionPattern(1, ((0,),))
+    >>> global_distance(wire_within([chain, chain], [(1,), (1,)], Widths(1, 1)))
     GlobalDistance(mean=1.6666666666666667, max=3, from_loss_mean=2.5)
     """
     graph = wiring.graph()

@@ -33,37 +33,28 @@ def test_each_form_is_read(text: str, depth: int, expected: Budget) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "'' is not of a known form: log, total:E"),
-        ("LOG", "'LOG' is not of a known form"),
-        ("log:2", "'log:2' is not of a known form"),
-        ("94", "'94' is not of a known form"),
-        ("per_layer:1,2,2", "is not of a known form"),
+        *((text, f"'{text}' is not of a known form") for text in ("", "LOG", "log:", "log:2", "94", "per_layer:1,2,2")),
         ("total", "'' is not made of whole numbers"),
         ("total:", "'' is not made of whole numbers"),
-        ("total:x", "'x' is not made of whole numbers; the forms are log"),
+        ("total:x", "'x' is not made of whole numbers"),
         ("total:4.0", "'4.0' is not made of whole numbers"),
         ("total:4:4", "'4:4' is not made of whole numbers"),
         ("layers:", "'' is not made of whole numbers"),
         ("layers:1,2,", "'1,2,' is not made of whole numbers"),
         ("layers:1,2,b", "'1,2,b' is not made of whole numbers"),
-        ("layers:1,2", "3 layers needs 3 in-degrees, not 2"),
-        ("layers:1,2,2,2", "3 layers needs 3 in-degrees, not 4"),
+        ("layers:1,2", "3 in-degrees, not 2"),
+        ("layers:1,2,2,2", "3 in-degrees, not 4"),
         ("layers:1,2,4", "layer 3 cannot have 4 inputs"),
         ("layers:1,0,2", "layer 2 cannot have 0 inputs"),
-        ("layers:2,3,-1", r"layer 1 cannot have 2 inputs: .* \(3 layers are out of range\)"),
-        ("total:2", "total:2 cannot be met with 3 layers: .* give total:3 to total:6"),
-        ("total:7", "total:7 cannot be met with 3 layers: .* give total:3 to total:6"),
-        ("total:-4", "total:-4 cannot be met"),
+        ("layers:2,3,-1", r"layer 1 cannot have 2 inputs: .* \(3 layers"),
+        ("total:2", "total:2 .* 3 layers: .* total:3 to total:6"),
+        ("total:7", "total:7 .* 3 layers: .* total:3 to total:6"),
+        ("total:-4", "total:-4 "),
     ],
 )
 def test_a_text_that_no_pattern_of_three_layers_meets_is_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_budget(text, 3)
-
-
-def test_log_takes_no_colon() -> None:
-    with pytest.raises(InputError, match="is not of a known form"):
-        parse_budget("log:", 3)
 
 
 def test_one_layer_out_of_range_is_not_counted() -> None:
@@ -85,10 +76,7 @@ def test_one_layer_out_of_range_is_not_counted() -> None:
 def test_a_budget_is_one_of_two_things_for_at_least_one_layer(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Budget(**arguments)
-
-
-def test_a_log_budget_needs_a_layer() -> None:
-    with pytest.raises(InputError, match="at least 1 layer, not 0"):
+    with pytest.raises(InputError, match="not 0"):
         parse_budget("log", 0)
 
 
@@ -153,16 +141,9 @@ def test_texts_read_back_as_the_same_budget_and_differ_between_budgets(depth: in
     assert len({str(budget) for budget in budgets}) == len(budgets)
 
 
-@pytest.mark.parametrize(
-    ("budget", "text"),
-    [
-        (Budget(24, total=94), "total:94"),
-        (Budget(4, per_layer=(1, 2, 2, 3)), "log"),
-        (Budget(4, per_layer=(1, 2, 2, 4)), "layers:1,2,2,4"),
-    ],
-)
-def test_a_budget_prints_as_on_the_command_line(budget: Budget, text: str) -> None:
-    assert str(budget) == text
+def test_a_budget_prints_as_on_the_command_line() -> None:
+    budgets = (Budget(24, total=94), Budget(4, per_layer=(1, 2, 2, 3)), Budget(4, per_layer=(1, 2, 2, 4)))
+    assert [str(budget) for budget in budgets] == ["total:94", "log", "layers:1,2,2,4"]
 
 
 @pytest.mark.parametrize("text", ["log", "total:9", "total:15", "total:20", "total:21", "layers:1,2,3,3,2,1"])

@@ -153,20 +153,12 @@ def test_different_caps_are_different_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "total:8;",
-        "total:8;max-in",
-        "total:8;max-in:",
-        "total:8;max-in:x",
-        "total:8;max_in:3",
-        "total:8;most:3",
-        "log;3",
-    ],
+    "cap", ["", "max-in", "max-in:", "max-in:x", "max_in:3", "max-on:3", "most:3", "3", "max-in:3;max-in:4"]
 )
-def test_caps_of_another_form_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="the forms are log"):
-        parse_budget(text, 6)
+def test_a_cap_of_another_form_or_given_twice_is_refused_by_name(cap: str) -> None:
+    for budget in ("total:8", "log"):
+        with pytest.raises(InputError, match=f"{cap.split(';')[-1]!r} is not max-in:K or max-out:K"):
+            parse_budget(f"{budget};{cap}", 6)
 
 
 @pytest.mark.parametrize("cap", [0, -1])
@@ -183,7 +175,7 @@ def test_caps_are_whole_numbers() -> None:
 
 def test_a_budget_by_layer_above_max_in_is_refused_with_both_numbers() -> None:
     said = refusal_of(depth=24, per_layer=log_budget(24).per_layer, max_in=4)
-    assert "layer 16 cannot have 5 inputs under max-in:4: give it 1 to 4" in said
+    assert "layer 16 cannot have 5 inputs under max-in:4" in said
 
 
 def test_a_refusal_by_layer_says_how_many_inputs_there_is_room_for() -> None:
@@ -191,14 +183,6 @@ def test_a_refusal_by_layer_says_how_many_inputs_there_is_room_for() -> None:
     assert "layer 3 cannot have 3 inputs under max-out:2" in said
     assert "give it 1 to 2" in said
     Budget(4, per_layer=(1, 2, 2, 1), max_out=2)
-
-
-@pytest.mark.parametrize(
-    "text", ["total:8;max-in:x", "total:8;max-in:3;max-in:4", "log;max-on:3", "log;", "log;max-in"]
-)
-def test_a_cap_of_another_form_or_given_twice_is_refused_by_name(text: str) -> None:
-    with pytest.raises(InputError, match="is not max-in:K or max-out:K, each once"):
-        parse_budget(text, 5)
 
 
 def test_a_search_takes_a_capped_budget() -> None:

@@ -19,46 +19,47 @@ EXAMPLE = ConnectionPattern(4, ((0,), (0, 1), (2,), (0, 1, 3)))
 @pytest.mark.parametrize(
     ("depth", "sources", "named"),
     [
-        (3, ((0,), (0,), (2,)), "layer 2 does not read 1: the chain is mandatory"),
-        (1, ((),), "layer 1 does not read 0: the chain is mandatory"),
-        (3, ((0,), (1, 2), (2,)), "layer 2 reads 2, a forward connection: sources are below 2"),
-        (3, ((0, 3), (1,), (2,)), "layer 1 reads 3, a forward connection: sources are below 1"),
+        (3, ((0,), (0,), (2,)), "layer 2 does not read 1"),
+        (1, ((),), "layer 1 does not read 0"),
+        (3, ((0,), (1, 2), (2,)), "layer 2 reads 2, a forward"),
+        (3, ((0, 3), (1,), (2,)), "layer 1 reads 3, a forward"),
         (3, ((0,), (1, 0, 0), (2,)), "layer 2 reads 0 more than once"),
         (3, ((0,), (1, 1), (2,)), "layer 2 reads 1 more than once"),
         (3, ((0,), (1, 4), (2,)), "layer 2 reads 4, out of range 0..1"),
         (3, ((0,), (1,), (2, -1)), "layer 3 reads -1, out of range 0..2"),
-        (3, ((False,), (1,), (2,)), "layer 1 reads False, expected an integer"),
-        (3, ((0,), (1,), (2, True)), "layer 3 reads True, expected an integer"),
-        (3, ((0,), (1,), (2, 1.0)), "layer 3 reads 1.0, expected an integer"),
-        (3, ((0,), (1,), (2, "1")), "layer 3 reads '1', expected an integer"),
-        (3, ((0,), (1,), (2, None)), "layer 3 reads None, expected an integer"),
+        (3, ((False,), (1,), (2,)), "layer 1 reads False"),
+        (3, ((0,), (1,), (2, True)), "layer 3 reads True"),
+        (3, ((0,), (1,), (2, 1.0)), "layer 3 reads 1.0"),
+        (3, ((0,), (1,), (2, "1")), "layer 3 reads '1'"),
+        (3, ((0,), (1,), (2, None)), "layer 3 reads None"),
         (3, ((0,), (1,)), "2 lists of sources given, expected 3"),
         (3, ((0,), (1,), (2,), (3,)), "4 lists of sources given, expected 3"),
-        (0, (), "depth is 0, expected an integer of at least 1"),
-        (-2, (), "depth is -2, expected an integer of at least 1"),
-        (True, ((0,),), "depth is True, expected an integer of at least 1"),
-        (2.0, ((0,), (1,)), "depth is 2.0, expected an integer of at least 1"),
-        ("2", ((0,), (1,)), "depth is '2', expected an integer of at least 1"),
+        (0, (), "depth is 0"),
+        (-2, (), "depth is -2"),
+        (True, ((0,),), "depth is True"),
+        (2.0, ((0,), (1,)), "depth is 2.0"),
+        ("2", ((0,), (1,)), "depth is '2'"),
     ],
 )
 def test_what_is_no_pattern_is_refused_by_name(depth: Any, sources: Any, named: str) -> None:
-    with pytest.raises(InputError) as refusal:
-        ConnectionPattern(depth, sources)
-    first, _, others = str(refusal.value).partition("; ")
-    assert first.startswith(f"not a connection pattern of {depth} layers: {named}")
-    if "does not read" not in named:
-        # A wrong source may also leave its layer without the chain connection; nothing else may be blamed.
-        assert not others or "does not read" in others
+    for build in (ConnectionPattern, lambda depth, sources: ConnectionPattern.from_sources(sources, depth)):
+        with pytest.raises(InputError) as refusal:
+            build(depth, sources)
+        first, _, others = str(refusal.value).partition("; ")
+        assert first.startswith(f"not a connection pattern of {depth} layers: {named}")
+        if "does not read" not in named:
+            # A wrong source may also leave its layer without the chain connection; nothing else may be blamed.
+            assert not others or "does not read" in others
 
 
 def test_three_offenders_are_named_in_layer_order_and_the_others_counted() -> None:
     sources = ((0,), (0,), (2, 3, 9), (3,), (), (5, 5), (7, True))
     with pytest.raises(InputError) as refusal:
         ConnectionPattern(7, sources)
-    assert str(refusal.value) == (
-        "not a connection pattern of 7 layers: layer 2 does not read 1: the chain is mandatory; "
-        "layer 3 reads 3, a forward connection: sources are below 3; layer 3 reads 9, out of range 0..2; and 5 more"
-    )
+    *offenders, rest = str(refusal.value).partition(": ")[2].split("; ")
+    starts = ("layer 2 does not read 1", "layer 3 reads 3", "layer 3 reads 9")
+    assert [offender.startswith(start) for offender, start in zip(offenders, starts, strict=True)] == [True] * 3
+    assert "5 more" in rest
 
 
 def test_exactly_three_offenders_leave_none_to_count() -> None:
@@ -93,20 +94,12 @@ def test_a_target_that_is_no_integer_is_refused(target: Any) -> None:
         ConnectionPattern.from_connections(2, [(0, target), (1, 2)])
 
 
-def test_sources_given_as_iterators_are_kept_or_refused() -> None:
-    sources: Any = (iter([0]), iter([1, 0]))
-    try:
-        pattern = ConnectionPattern(2, sources)
-    except InputError:
-        return
-    assert pattern.sources == ((0,), (0, 1))
-
-
 def test_order_and_container_of_sources_do_not_matter() -> None:
     lists: Any = [[0], [1, 0], {2}, [3, 0, 1]]
-    shuffled = ConnectionPattern(4, lists)
     backwards = ConnectionPattern.from_connections(4, reversed(list(EXAMPLE.connections)))
-    for pattern in (shuffled, backwards):
+    from_lists = ConnectionPattern.from_sources(lists)
+    from_iterators = ConnectionPattern.from_sources(map(iter, lists))
+    for pattern in (ConnectionPattern(4, lists), backwards, from_lists, from_iterators):
         assert pattern.sources == ((0,), (0, 1), (2,), (0, 1, 3))
         assert (pattern, hash(pattern), pattern.key) == (EXAMPLE, hash(EXAMPLE), EXAMPLE.key)
 
@@ -141,12 +134,6 @@ def test_every_pattern_up_to_five_layers_has_its_own_key() -> None:
     counts = [len({pattern.key for pattern in every_pattern(depth)}) for depth in range(1, 6)]
     assert counts == [1, 2, 8, 64, 1024]
     assert len({pattern.key for depth in range(1, 6) for pattern in every_pattern(depth)}) == sum(counts)
-
-
-def test_equal_patterns_have_equal_keys_and_only_those() -> None:
-    patterns = list(every_pattern(4))
-    for a, b in itertools.product(patterns, patterns):
-        assert (a.key == b.key) == (a == b) == (a.sources == b.sources)
 
 
 def test_no_two_different_patterns_are_isomorphic() -> None:

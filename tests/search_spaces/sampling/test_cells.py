@@ -17,7 +17,8 @@ from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.draw import Cell, sample_cell, sample_distinct, sample_uniform
+from search_spaces.sampling.cells import Cell, sample_cell, sample_distinct
+from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from tests.support.budgets import assert_spent, budgets
 from tests.support.patterns import patterns_of

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -31,16 +32,12 @@ CASES = ["total:37", "log", "total:28", "total:37 from_output", "total:37;max-in
 HAIR = 1e-9
 
 
-def change(layout: Layout, **fields: object) -> Layout:
-    return Layout(**{**{name: getattr(layout, name) for name in Layout.__slots__}, **fields})
-
-
 @cache
 def design_of(case: str) -> Design:
     """At 12 layers, with the named templates."""
     text, _, distance = case.partition(" ")
     budget = parse_budget(text, 12)
-    return lay_out(budget, change(MANY, distance=distance or "mean_bd"), list(iterate_templates(budget)))
+    return lay_out(budget, replace(MANY, distance=distance or "mean_bd"), list(iterate_templates(budget)))
 
 
 def members(design: Design, strategy: str) -> list[Member]:
@@ -54,6 +51,14 @@ def by_key(design: Design) -> dict[str, Member]:
 def correlate(patterns: list[ConnectionPattern]) -> float:
     rows = [measure_means(pattern) for pattern in patterns]
     return float(np.corrcoef([row["mean_bd"] for row in rows], [row["span"] for row in rows])[0, 1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_moves() -> Iterator[None]:
+    """Look for the ends of what a budget reaches by fewer moves than in a study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search_spaces.sampling.design.REACH_MOVES", 60_000)
+        yield
 
 
 each_case = pytest.mark.parametrize("case", CASES)
@@ -148,14 +153,14 @@ def test_where_the_bound_is_met_longer_patterns_are_no_optima(monkeypatch: pytes
     found = iter([shortest, longer])
     monkeypatch.setattr("search_spaces.sampling.design.optimize", lambda *_: next(found))
     monkeypatch.setattr("search_spaces.sampling.design._draw_certified", lambda *_: None)
-    design = lay_out(budget, change(FEW, distance_window=(1.6, 2.0), span_window=(3.0, 4.0)), [])
+    design = lay_out(budget, replace(FEW, distance_window=(1.6, 2.0), span_window=(3.0, 4.0)), [])
     assert certify(longer.pattern, budget).gap > 0
     assert [one.pattern for one in members(design, "optimum")] == [shortest.pattern]
 
 
 def test_where_the_bound_is_not_met_each_optimum_is_the_best_of_its_search() -> None:
     budget = Budget(12, total=24)
-    design = lay_out(budget, change(FEW, distance_window=(1.9, 2.8), span_window=(2.0, 4.0)), [])
+    design = lay_out(budget, replace(FEW, distance_window=(1.9, 2.8), span_window=(2.0, 4.0)), [])
     optima = members(design, "optimum")
     assert 1 <= len(optima) <= 2
     for one in optima:
@@ -198,7 +203,7 @@ def test_reversals_keep_distance_and_span_and_swap_degrees(case: str) -> None:
 
 
 def test_no_reversals_unless_asked_for() -> None:
-    layout = change(FEW, reversals=False, optima=1)
+    layout = replace(FEW, reversals=False, optima=1)
     assert not members(lay_out(Budget(10, total=26), layout, []), "reversal")
 
 
@@ -227,7 +232,7 @@ def test_as_many_uniform_patterns_as_asked_for(case: str) -> None:
 
 def test_a_seed_fixes_the_design_and_another_gives_another() -> None:
     budget = Budget(10, total=26)
-    one, again, other = (lay_out(budget, change(FEW, seed=seed), []) for seed in (1, 1, 2))
+    one, again, other = (lay_out(budget, replace(FEW, seed=seed), []) for seed in (1, 1, 2))
     assert one == again
     assert not {m.pattern for m in one.members if m.strategy == "design"} & {m.pattern for m in other.members}
 
@@ -243,7 +248,7 @@ def test_crossing_parts_distance_from_span_where_a_uniform_sample_does_not() -> 
 
 
 def test_windows_given_are_used_as_they_are() -> None:
-    layout = change(FEW, distance_window=(1.6, 2.0), span_window=(2.5, 4.0), optima=1)
+    layout = replace(FEW, distance_window=(1.6, 2.0), span_window=(2.5, 4.0), optima=1)
     design = lay_out(log_budget(10), layout, [])
     assert design.distance_bins == ((1.6, 1.8), (1.8, 2.0))
     assert np.array(design.span_bands) == pytest.approx(np.array([(2.45, 2.55), (3.92, 4.08)]))
@@ -251,14 +256,14 @@ def test_windows_given_are_used_as_they_are() -> None:
 
 
 def test_one_span_band_lies_in_the_middle() -> None:
-    layout = change(FEW, distance_window=(1.6, 2.0), span_window=(2.0, 4.5), n_span_bins=1, optima=1)
+    layout = replace(FEW, distance_window=(1.6, 2.0), span_window=(2.0, 4.5), n_span_bins=1, optima=1)
     (band,) = lay_out(log_budget(10), layout, []).span_bands
     assert band == pytest.approx((2.94, 3.06))
 
 
 def test_cells_that_hold_nothing_are_told() -> None:
     """All 55 connections of 10 layers: there is one pattern, and all its distances are 1."""
-    layout = change(FEW, n_distance_bins=1, distance_window=(1.5, 3.0), span_window=(2.0, 4.0), per_cell=2)
+    layout = replace(FEW, n_distance_bins=1, distance_window=(1.5, 3.0), span_window=(2.0, 4.0), per_cell=2)
     design = lay_out(Budget(10, total=55), layout, [])
     assert [one.strategy for one in design.members] == ["optimum"]
     assert design.lacking == ((0, 0, 2), (0, 1, 2))
@@ -266,11 +271,8 @@ def test_cells_that_hold_nothing_are_told() -> None:
 
 @pytest.mark.parametrize("budget", [Budget(10, total=10), log_budget(4)], ids=str)
 def test_a_budget_without_room_to_cross_is_refused_with_cause_and_cure(budget: Budget) -> None:
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=f"cannot be crossed with span at budget {budget} and {budget.depth} layers"):
         lay_out(budget, FEW, [])
-    text = str(refusal.value)
-    assert f"cannot be crossed with span at budget {budget} and {budget.depth} layers: spans" in text
-    assert "narrower window of distances, or more layers or connections" in text
 
 
 def test_the_design_can_be_stopped_between_steps() -> None:
@@ -290,7 +292,7 @@ def test_the_design_can_be_stopped_between_steps() -> None:
 
 def test_random_draws_end_where_there_are_no_more_patterns() -> None:
     """9 connections over 4 layers: all but one of six skips, in six ways."""
-    layout = change(FEW, distance_window=(1.0, 1.3), span_window=(1.5, 2.0), uniform=50, optima=0)
+    layout = replace(FEW, distance_window=(1.0, 1.3), span_window=(1.5, 2.0), uniform=50, optima=0)
     design = lay_out(Budget(4, total=9), layout, [])
     assert len(design.members) == math.comb(6, 5)
     assert members(design, "optimum") == []
@@ -298,7 +300,7 @@ def test_random_draws_end_where_there_are_no_more_patterns() -> None:
 
 
 def test_controls_have_a_longer_mean_bd_whatever_is_crossed() -> None:
-    layout = change(FEW, distance="from_output", n_distance_bins=4, n_span_bins=3, optima=4, seed=1)
+    layout = replace(FEW, distance="from_output", n_distance_bins=4, n_span_bins=3, optima=4, seed=1)
     design = lay_out(Budget(12, total=28), layout, [])
     means = {one.pattern.key: backprop_distance(one.pattern).mean for one in design.members}
     controls = [one for one in design.members if one.strategy == "control"]

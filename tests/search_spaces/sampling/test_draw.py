@@ -11,7 +11,8 @@ from scipy import stats
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
-from search_spaces.sampling.draw import Cell, find_reach, sample_towards, sample_uniform
+from search_spaces.sampling.cells import Cell, find_reach, sample_towards
+from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import batch_distances
 from search_spaces.seeds import derive_generator, derive_seed
 from search_spaces.templates import build_named, find_template

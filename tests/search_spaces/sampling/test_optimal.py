@@ -77,6 +77,7 @@ def test_totals_from_the_midpoint_s_size_on_are_optimal_without_a_move(
 @pytest.mark.parametrize("depth", [5, 12, 24])
 def test_totals_below_the_midpoint_s_size_are_spent_exactly(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimal, "FIRST_ROUND", 2**14)
+    monkeypatch.setattr(optimal, "POLISH_MOVES", 2_000)
     for total in {depth, depth + 1, (depth + midpoint_size(depth)) // 2, midpoint_size(depth) - 1}:
         budget = Budget(depth, total=total)
         found = optimize(budget, seconds=LONG, max_rounds=1)
@@ -114,6 +115,7 @@ def test_a_space_of_one_pattern_needs_no_time(budget: Budget) -> None:
 @pytest.mark.parametrize("budget", [log_budget(24), Budget(24, total=60), Budget(16, total=44, max_out=5)], ids=str)
 def test_a_seed_fixes_the_pattern(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimal, "FIRST_ROUND", 2**15)
+    monkeypatch.setattr(optimal, "POLISH_MOVES", 20_000)
     one, again, other = (optimize(budget, seed, LONG, max_rounds=2) for seed in (3, 3, 4))
     assert one == again
     assert one.pattern != other.pattern
@@ -173,7 +175,8 @@ def test_of_both_optima_of_six_layers_with_ten_connections_the_output_is_as_near
 
 
 @pytest.mark.parametrize("budget", [log_budget(12), log_budget(24), Budget(24, total=60)], ids=str)
-def test_polishing_never_makes_anything_worse(budget: Budget) -> None:
+def test_polishing_never_makes_anything_worse(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimal, "POLISH_MOVES", 50_000)
     best = optimize(budget, 0, LONG, max_rounds=0).pattern
     for seed, pattern in enumerate([best, budget.example(), sample_uniform(budget, derive_generator("polish"))]):
         state = State.of(pattern, budget)

@@ -102,11 +102,11 @@ def test_every_policy_reads_distinct_nodes_of_the_block_in_order(policy: str, de
 
 
 def test_refusals_name_what_was_given_and_what_there_is() -> None:
-    with pytest.raises(InputError, match="no transition policy 'first' within a block; there are log, all, last, rule"):
+    with pytest.raises(InputError, match=r"'first'.*log, all, last, rule"):
         transition_inputs("first", 12)
-    with pytest.raises(InputError, match="no named template; use log, all or last"):
+    with pytest.raises(InputError, match="no named template"):
         transition_inputs("rule", 12)
-    with pytest.raises(InputError, match="no template is named 'lag'"):
+    with pytest.raises(InputError, match="'lag'"):
         transition_inputs("rule", 12, "lag")
 
 
@@ -288,8 +288,8 @@ def test_blocks_of_fewer_layers_have_the_rule_s_own_pattern_or_the_first_layers(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"layers": 6}, "pattern of 7 layers does not fit a network of 6 layers a block"),
-        ({"layers": 7, "blocks": 2, "transition": "v1"}, "does not fit a network of 14 layers in all its blocks"),
+        ({"layers": 6}, "7 layers .* 6 layers"),
+        ({"layers": 7, "blocks": 2, "transition": "v1"}, "7 layers .* 14 layers"),
     ],
 )
 def test_a_pattern_of_another_depth_is_refused(values: dict[str, Any], said: str) -> None:
