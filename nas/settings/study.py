@@ -11,7 +11,7 @@ from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SPACE, SearchConfig, check_enough_patterns
-from search_spaces.budget import parse_budget
+from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.design import Layout
 
@@ -118,6 +118,10 @@ class StudyConfig(SearchConfig):
             for regime in main
         )
 
+    def budget_at(self, depth: int) -> Budget:
+        """Return the budget of one depth."""
+        return parse_budget(self.budget, depth)
+
     def layout(self, depth: int) -> Layout:
         """Return what the design of one number of layers contains."""
         n_distances, distances = _parse_bins(self.mean_bd_bins)
@@ -131,7 +135,7 @@ class StudyConfig(SearchConfig):
             per_cell=self.per_cell,
             optima=self.optima,
             uniform=self.trials,
-            reversals=parse_budget(self.budget, depth).per_layer is None,
+            reversals=self.budget_at(depth).per_layer is None,
             seed=self.seed,
         )
 
@@ -190,7 +194,7 @@ def _check_regimes(config: StudyConfig) -> str | None:
 def _check_budgets(config: StudyConfig) -> str | None:
     for depth in config.depths:
         try:
-            parse_budget(config.budget, depth)
+            config.budget_at(depth)
         except InputError as error:
             return str(error)
     return None

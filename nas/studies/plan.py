@@ -8,7 +8,6 @@ from nas.model.candidate import Candidate, TrainingConfig
 from nas.records.plan import SCHEMA, VERSION
 from nas.run.source import Task
 from nas.settings.study import Regime, StudyConfig
-from search_spaces.budget import parse_budget
 from search_spaces.distance import backprop_distance
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.design import Design, lay_out
@@ -55,7 +54,7 @@ def describe_settings(config: StudyConfig) -> dict[str, Any]:
 
 
 def _lay_out_depth(config: StudyConfig, depth: int, check_stop: Callable[[], None]) -> Design:
-    budget = parse_budget(config.budget, depth)
+    budget = config.budget_at(depth)
     named = list(iterate_templates(budget)) if config.templates else []
     return lay_out(budget, config.layout(depth), named, check_stop)
 
@@ -79,7 +78,7 @@ def _list_patterns(design: Design) -> list[dict[str, Any]]:
 def _describe_stratum(depth: int, config: StudyConfig, regime: Regime) -> dict[str, Any]:
     return {
         "layers": depth,
-        "budget": str(parse_budget(config.budget, depth)),
+        "budget": str(config.budget_at(depth)),
         "regime": regime.name,
         "checks": regime.checks,
         "training": describe_training(regime.training),
@@ -134,7 +133,7 @@ def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> l
     """A plan's trainings in their order."""
     networks = {depth: config.with_pattern_depth(depth).network(data.n_classes, data.image) for depth in config.depths}
     patterns = [_pattern(one) for one in plan["patterns"]]
-    budgets = {depth: parse_budget(config.budget, depth) for depth in config.depths}
+    budgets = {depth: config.budget_at(depth) for depth in config.depths}
     trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]
     names = [name_stratum(stratum) for stratum in plan["strata"]]
     tasks = []
