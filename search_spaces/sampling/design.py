@@ -20,7 +20,7 @@ from search_spaces.seeds import derive_generator, derive_seed
 NEAREST = 1.07  # the window of distances starts at this multiple of the least: nearer, few patterns are left
 FARTHEST = (1.6, 1.5, 1.4, 1.3)  # and ends at the first of these multiples where spans can be crossed with it
 MIN_SPAN_RATIO = 1.25  # of the widest to the narrowest span, from which crossing is worth it
-TRIMMED = 0.1  # of the range of spans at each end: the last patterns there are odd ones
+TRIMMED = 0.1  # of the range of spans at each end, where only odd patterns are left
 BAND_HALF_WIDTH = 0.02  # of a span band, as a share of its centre
 REACH_MOVES = 400_000
 MAX_DRAWS = 10_000  # uniform draws in a row that give a known pattern

@@ -108,7 +108,7 @@ def test_exactly_the_patterns_within_the_caps_meet_a_budget(max_in: int | None, 
     wider = [Budget(4, total, None, max_in, max_out) for total in range(5, most_connections(4, max_in, max_out) + 1)]
     for pattern in every_pattern(4):
         within = max(pattern.in_degrees) <= (max_in or 4) and max(pattern.out_degrees) <= (max_out or 4)
-        assert any(one.is_met_by(pattern) for one in [budget, *wider]) == within
+        assert any(each.is_met_by(pattern) for each in [budget, *wider]) == within
         if within:
             by_layer = Budget(4, None, pattern.in_degrees, max_in, max_out)
             assert by_layer.is_met_by(pattern)

@@ -134,7 +134,7 @@ def test_describe_gives_every_descriptor_under_its_own_name() -> None:
 
 
 def without(pattern: ConnectionPattern, skip: tuple[int, int]) -> ConnectionPattern:
-    return ConnectionPattern.from_connections(pattern.depth, [one for one in pattern.connections if one != skip])
+    return ConnectionPattern.from_connections(pattern.depth, [other for other in pattern.connections if other != skip])
 
 
 def assert_detours_agree(pattern: ConnectionPattern) -> None:

@@ -49,7 +49,7 @@ def test_geometric_is_log_densenet_where_a_layer_is_a_power_of_two() -> None:
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 def test_geometric_offsets_are_the_least_distinct_whole_numbers_above_equal_ratios(budget: Budget) -> None:
-    """By floats, with a hair's width for their rounding, where the code takes whole numbers alone."""
+    """By floats, with a hair's width for their rounding, where the code takes only whole numbers."""
     for layer, sources in enumerate(fit_family("geometric", budget).sources, start=1):
         offsets = sorted(layer - source for source in sources)
         n = len(offsets)

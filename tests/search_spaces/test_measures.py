@@ -105,5 +105,5 @@ def test_nn_mass_by_hand() -> None:
 @given(patterns())
 def test_nn_mass_is_blind_to_placement(pattern: ConnectionPattern) -> None:
     network = NetworkConfig(layers=pattern.depth)
-    masses = {predict_nn_mass(Candidate(one, network, 0)) for one in (pattern, pattern.reversed())}
+    masses = {predict_nn_mass(Candidate(each, network, 0)) for each in (pattern, pattern.reversed())}
     assert max(masses) == pytest.approx(min(masses))

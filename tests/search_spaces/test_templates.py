@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from search_spaces.budget import log_in_degree
+from search_spaces.budget import Budget, log_budget, log_in_degree
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
-from search_spaces.templates import TEMPLATES, find_template
+from search_spaces.templates import TEMPLATES, build_named, find_template
 
 # template, depth, connections, maximum and mean BD, decimals of the mean that are known
 KNOWN = [
@@ -250,3 +250,24 @@ def test_names_lead_to_their_templates_and_each_has_an_origin() -> None:
         template = find_template(name)
         assert template.name == name
         assert template.origin
+
+
+@pytest.mark.parametrize("budget", [log_budget(24), Budget(24, total=60)], ids=str)
+def test_random_names_spend_the_budget_and_differ_by_seed(budget: Budget) -> None:
+    patterns = [build_named(f"random:{seed}", budget) for seed in range(20)]
+    assert all(budget.is_met_by(pattern) for pattern in patterns)
+    assert len(set(patterns)) == 20
+    assert build_named("random:7", budget) == patterns[7]
+
+
+def test_other_names_are_templates_at_the_depth_of_the_budget() -> None:
+    for name in ("dense", "log:b=3,c=2"):
+        assert build_named(name, Budget(9, total=12)) == find_template(name).build(9)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("random:", "as in random:7"), ("random:x", "'random:x'"), ("rand", "rand")]
+)
+def test_a_name_of_nothing_is_refused(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        build_named(name, log_budget(4))

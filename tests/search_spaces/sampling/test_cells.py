@@ -17,7 +17,7 @@ from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.cells import Cell, sample_cell, sample_distinct
+from search_spaces.sampling.cells import Cell, find_reach, sample_cell, sample_distinct, sample_towards
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from tests.support.budgets import assert_spent, budgets
@@ -57,25 +57,17 @@ def assert_good(patterns: list[ConnectionPattern], budget: Budget, cell: Cell) -
 
 NINE = [(round(1.8 + 0.1 * k, 1), round(1.9 + 0.1 * k, 1)) for k in range(9)]
 SPANS = [(3.4, 3.6), (4.5, 4.7), (5.9, 6.1)]
-by_span = pytest.mark.parametrize("span", SPANS, ids=str)
 
 
+@pytest.mark.parametrize(("count", "seed"), [(3, 0), pytest.param(40, 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mean_bd", NINE, ids=str)
-@by_span
-def test_every_cell_of_the_crossed_window_is_filled(mean_bd: tuple[float, float], span: tuple[float, float]) -> None:
+@pytest.mark.parametrize("span", SPANS, ids=str)
+def test_every_cell_of_the_crossed_window_is_filled(
+    mean_bd: tuple[float, float], span: tuple[float, float], count: int, seed: int
+) -> None:
     cell = Cell(mean_bd, span)
-    patterns = sample_distinct(log_budget(24), cell, 3, 0)
-    assert len(patterns) == 3
-    assert_good(patterns, log_budget(24), cell)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mean_bd", NINE, ids=str)
-@by_span
-def test_every_cell_of_the_crossed_window_gives_forty(mean_bd: tuple[float, float], span: tuple[float, float]) -> None:
-    cell = Cell(mean_bd, span)
-    patterns = sample_distinct(log_budget(24), cell, 40, 1)
-    assert len(patterns) == 40
+    patterns = sample_distinct(log_budget(24), cell, count, seed)
+    assert len(patterns) == count
     assert_good(patterns, log_budget(24), cell)
 
 
@@ -257,3 +249,32 @@ def test_paths_from_the_output_are_what_from_output_bands_are_of() -> None:
     assert pattern is not None
     hops = nx.single_source_shortest_path_length(pattern.gradient_graph(), 24)
     assert 2.5 <= sum(hops.values()) / 24 <= 2.6
+
+
+@pytest.mark.parametrize("budget", [log_budget(5), Budget(4, total=6), Budget(5, total=8, max_out=3)], ids=str)
+def test_the_reach_of_a_small_budget_is_that_of_all_its_patterns(budget: Budget) -> None:
+    rows = [describe(pattern) for pattern in patterns_of(budget)]
+    assert len(rows) > 5
+    reach = find_reach(budget)
+    for name, column in (("mean_bd", "mean_bd"), ("span", "span"), ("from_output", "from_output_mean")):
+        values = [row[column] for row in rows]
+        assert getattr(reach, name) == pytest.approx((min(values), max(values)))
+
+
+def test_towards_a_cell_that_exists_a_pattern_in_it_is_found() -> None:
+    cell = Cell(mean_bd=(1.95, 2.05), span=(5.0, 5.4), from_output=(1.9, 2.3))
+    for seed in range(5):
+        row = describe(sample_towards(log_budget(24), cell, derive_generator(seed)))
+        assert 1.95 <= row["mean_bd"] <= 2.05
+        assert 5.0 <= row["span"] <= 5.4
+        assert 1.9 <= row["from_output_mean"] <= 2.3
+
+
+def test_towards_a_cell_beyond_all_patterns_the_nearest_is_found() -> None:
+    """No mean BD is as low as 1: of all patterns of six layers the shortest is the nearest."""
+    least = find_reach(log_budget(6)).mean_bd
+    assert least is not None
+    for seed in range(5):
+        pattern = sample_towards(log_budget(6), Cell(mean_bd=(1.0, 1.0)), derive_generator(seed))
+        assert log_budget(6).is_met_by(pattern)
+        assert describe(pattern)["mean_bd"] == pytest.approx(least[0])

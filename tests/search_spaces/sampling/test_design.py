@@ -41,11 +41,11 @@ def design_of(case: str) -> Design:
 
 
 def members(design: Design, strategy: str) -> list[Member]:
-    return [one for one in design.members if one.strategy == strategy]
+    return [member for member in design.members if member.strategy == strategy]
 
 
 def by_key(design: Design) -> dict[str, Member]:
-    return {one.pattern.key: one for one in design.members}
+    return {member.pattern.key: member for member in design.members}
 
 
 def correlate(patterns: list[ConnectionPattern]) -> float:
@@ -67,53 +67,53 @@ each_case = pytest.mark.parametrize("case", CASES)
 @each_case
 def test_every_pattern_spends_the_budget_and_is_there_once(case: str) -> None:
     design = design_of(case)
-    assert len({one.pattern for one in design.members}) == len(design.members)
-    for one in design.members:
-        assert one.pattern.depth == 12
-        assert design.budget.is_met_by(one.pattern)
+    assert len({member.pattern for member in design.members}) == len(design.members)
+    for member in design.members:
+        assert member.pattern.depth == 12
+        assert design.budget.is_met_by(member.pattern)
         if case.startswith("total"):
-            assert one.pattern.n_connections == int(case[6:8])
+            assert member.pattern.n_connections == int(case[6:8])
         if "max" in case:
-            assert max(one.pattern.in_degrees) <= 5
-            assert max(one.pattern.out_degrees) <= 6
+            assert max(member.pattern.in_degrees) <= 5
+            assert max(member.pattern.out_degrees) <= 6
     if case == "log":
-        assert {one.pattern.in_degrees for one in design.members} == {(1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4)}
+        assert {member.pattern.in_degrees for member in design.members} == {(1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4)}
 
 
 @each_case
 def test_designed_patterns_lie_in_their_bin_and_band(case: str) -> None:
     design = design_of(case)
     name = case.partition(" ")[2] or "mean_bd"
-    for one in members(design, "design"):
-        row = measure_means(one.pattern)
-        assert one.distance_bin is not None
-        assert one.span_bin is not None
-        low, high = design.distance_bins[one.distance_bin]
+    for member in members(design, "design"):
+        row = measure_means(member.pattern)
+        assert member.distance_bin is not None
+        assert member.span_bin is not None
+        low, high = design.distance_bins[member.distance_bin]
         assert low - HAIR <= row[name] <= high + HAIR
-        low, high = design.span_bands[one.span_bin]
+        low, high = design.span_bands[member.span_bin]
         assert low - HAIR <= row["span"] <= high + HAIR
-    others = [one for one in design.members if one.strategy != "design"]
-    assert {(one.distance_bin, one.span_bin) for one in others} == {(None, None)}
+    others = [member for member in design.members if member.strategy != "design"]
+    assert {(member.distance_bin, member.span_bin) for member in others} == {(None, None)}
 
 
 @each_case
-def test_each_cell_holds_what_was_asked_or_is_told_as_lacking(case: str) -> None:
+def test_each_cell_has_what_was_asked_or_is_listed_as_lacking(case: str) -> None:
     design = design_of(case)
-    held = Counter((one.distance_bin, one.span_bin) for one in members(design, "design"))
+    counts = Counter((member.distance_bin, member.span_bin) for member in members(design, "design"))
     lacking = {(distance, span): n for distance, span, n in design.lacking}
     assert 0 not in lacking.values()
     for place in itertools.product(range(4), range(3)):
-        assert held[place] + lacking.get(place, 0) == 2
-    assert sum(held.values()) >= 18
+        assert counts[place] + lacking.get(place, 0) == 2
+    assert sum(counts.values()) >= 18
 
 
 @each_case
 def test_bins_tile_the_window_and_bands_are_narrow_and_in_equal_ratios(case: str) -> None:
     design = design_of(case)
     assert len(design.distance_bins) == 4
-    for one, other in itertools.pairwise(design.distance_bins):
-        assert one[1] == other[0]
-        assert other[1] - other[0] == pytest.approx(one[1] - one[0])
+    for lower, upper in itertools.pairwise(design.distance_bins):
+        assert lower[1] == upper[0]
+        assert upper[1] - upper[0] == pytest.approx(lower[1] - lower[0])
     centres = [(low + high) / 2 for low, high in design.span_bands]
     assert centres[1] / centres[0] == pytest.approx(centres[2] / centres[1])
     assert centres[2] >= 1.2 * centres[0]
@@ -124,7 +124,7 @@ def test_bins_tile_the_window_and_bands_are_narrow_and_in_equal_ratios(case: str
 @pytest.mark.parametrize("case", [case for case in CASES if "from_output" not in case])
 def test_the_window_starts_just_above_the_least_distance(case: str) -> None:
     design = design_of(case)
-    least = min(measure_means(one.pattern)["mean_bd"] for one in design.members)
+    least = min(measure_means(member.pattern)["mean_bd"] for member in design.members)
     assert design.distance_bins[0][0] == pytest.approx(NEAREST * least)
     assert any(design.distance_bins[-1][1] == pytest.approx(factor * least) for factor in FARTHEST)
 
@@ -135,10 +135,10 @@ def test_optima_are_certified_where_the_bound_is_met(case: str) -> None:
     design = design_of(case)
     budget = design.budget
     optima = members(design, "optimum")
-    matched = {one.matched for one in members(design, "control")}
+    matched = {member.matched for member in members(design, "control")}
     assert len(optima) >= 2
-    assert {one.pattern.key for one in optima} & matched
-    for key in {one.pattern.key for one in optima} | {key for key in matched if key is not None}:
+    assert {member.pattern.key for member in optima} & matched
+    for key in {member.pattern.key for member in optima} | {key for key in matched if key is not None}:
         pattern = by_key(design)[key].pattern
         assert measure_means(pattern)["max_bd"] == 2
         assert measure_means(pattern)["mean_bd"] == pytest.approx(2 - budget.n_connections / 78)
@@ -155,7 +155,7 @@ def test_where_the_bound_is_met_longer_patterns_are_no_optima(monkeypatch: pytes
     monkeypatch.setattr("search_spaces.sampling.design._draw_certified", lambda *_: None)
     design = lay_out(budget, replace(FEW, distance_window=(1.6, 2.0), span_window=(3.0, 4.0)), [])
     assert certify(longer.pattern, budget).gap > 0
-    assert [one.pattern for one in members(design, "optimum")] == [shortest.pattern]
+    assert [member.pattern for member in members(design, "optimum")] == [shortest.pattern]
 
 
 def test_where_the_bound_is_not_met_each_optimum_is_the_best_of_its_search() -> None:
@@ -163,9 +163,9 @@ def test_where_the_bound_is_not_met_each_optimum_is_the_best_of_its_search() -> 
     design = lay_out(budget, replace(FEW, distance_window=(1.9, 2.8), span_window=(2.0, 4.0)), [])
     optima = members(design, "optimum")
     assert 1 <= len(optima) <= 2
-    for one in optima:
-        assert certify(one.pattern, budget).gap > 0
-        assert measure_means(one.pattern)["mean_bd"] < 1.85
+    for member in optima:
+        assert certify(member.pattern, budget).gap > 0
+        assert measure_means(member.pattern)["mean_bd"] < 1.85
 
 
 @pytest.mark.parametrize("case", CASES[:3])
@@ -173,10 +173,10 @@ def test_controls_have_their_optimums_span_and_more_distance(case: str) -> None:
     design = design_of(case)
     controls = members(design, "control")
     assert len(controls) == 3
-    assert len({one.matched for one in controls}) == 3
-    for one in controls:
-        assert one.matched is not None
-        optimum, row = measure_means(by_key(design)[one.matched].pattern), measure_means(one.pattern)
+    assert len({member.matched for member in controls}) == 3
+    for member in controls:
+        assert member.matched is not None
+        optimum, row = measure_means(by_key(design)[member.matched].pattern), measure_means(member.pattern)
         assert row["span"] == pytest.approx(optimum["span"], rel=0.02)
         assert row["mean_bd"] >= design.distance_bins[1][0] - HAIR > optimum["mean_bd"]
 
@@ -187,18 +187,18 @@ def test_reversals_keep_distance_and_span_and_swap_degrees(case: str) -> None:
     turned = members(design, "reversal")
     assert bool(turned) == (case != "log")
     cells = []
-    for one in turned:
-        assert one.matched is not None
-        original = by_key(design)[one.matched]
+    for member in turned:
+        assert member.matched is not None
+        original = by_key(design)[member.matched]
         assert original.strategy == "design"
         cells.append((original.distance_bin, original.span_bin))
-        before, after = measure_means(original.pattern), measure_means(one.pattern)
+        before, after = measure_means(original.pattern), measure_means(member.pattern)
         for name in ("mean_bd", "max_bd", "span"):
             assert after[name] == pytest.approx(before[name])
-        assert one.pattern.n_connections == original.pattern.n_connections
+        assert member.pattern.n_connections == original.pattern.n_connections
         in_degrees, out_degrees = (0, *original.pattern.in_degrees), original.pattern.out_degrees
-        assert (0, *one.pattern.in_degrees) == out_degrees[::-1]
-        assert one.pattern.out_degrees == in_degrees[::-1]
+        assert (0, *member.pattern.in_degrees) == out_degrees[::-1]
+        assert member.pattern.out_degrees == in_degrees[::-1]
     assert len(set(cells)) == len(cells)
 
 
@@ -211,18 +211,18 @@ def test_named_templates_come_first_under_their_names() -> None:
     design = design_of("total:37")
     named = list(iterate_templates(design.budget))
     assert len(named) == 5
-    assert [(one.template, one.pattern) for one in design.members[:5]] == named
-    assert {one.strategy for one in design.members[:5]} == {"templates"}
-    assert {one.template for one in design.members[5:]} == {None}
+    assert [(member.template, member.pattern) for member in design.members[:5]] == named
+    assert {member.strategy for member in design.members[:5]} == {"templates"}
+    assert {member.template for member in design.members[5:]} == {None}
     order = ["templates", "optimum", "control", "design", "reversal", "random"]
-    assert [name for name, _ in itertools.groupby(one.strategy for one in design.members)] == order
+    assert [name for name, _ in itertools.groupby(member.strategy for member in design.members)] == order
 
 
 def test_a_template_that_is_an_optimum_stays_a_template() -> None:
     design = design_of("total:28")
     (midpoint,) = members(design, "templates")
     assert midpoint.template == "midpoint"
-    assert midpoint.pattern.key in {one.matched for one in members(design, "control")}
+    assert midpoint.pattern.key in {member.matched for member in members(design, "control")}
 
 
 @each_case
@@ -238,7 +238,7 @@ def test_a_seed_fixes_the_design_and_another_gives_another() -> None:
 
 
 def test_crossing_parts_distance_from_span_where_a_uniform_sample_does_not() -> None:
-    designed = [one.pattern for one in members(design_of("log"), "design")]
+    designed = [member.pattern for member in members(design_of("log"), "design")]
     uniform = [sample_uniform(log_budget(12), derive_generator("crossing", number)) for number in range(300)]
     assert abs(correlate(designed)) < 0.2
     assert correlate(uniform) > 0.5
@@ -261,11 +261,11 @@ def test_one_span_band_lies_in_the_middle() -> None:
     assert band == pytest.approx((2.94, 3.06))
 
 
-def test_cells_that_hold_nothing_are_told() -> None:
+def test_cells_without_patterns_are_listed() -> None:
     """All 55 connections of 10 layers: there is one pattern, and all its distances are 1."""
     layout = replace(FEW, n_distance_bins=1, distance_window=(1.5, 3.0), span_window=(2.0, 4.0), per_cell=2)
     design = lay_out(Budget(10, total=55), layout, [])
-    assert [one.strategy for one in design.members] == ["optimum"]
+    assert [member.strategy for member in design.members] == ["optimum"]
     assert design.lacking == ((0, 0, 2), (0, 1, 2))
 
 
@@ -302,9 +302,9 @@ def test_random_draws_end_where_there_are_no_more_patterns() -> None:
 def test_controls_have_a_longer_mean_bd_whatever_is_crossed() -> None:
     layout = replace(FEW, distance="from_output", n_distance_bins=4, n_span_bins=3, optima=4, seed=1)
     design = lay_out(Budget(12, total=28), layout, [])
-    means = {one.pattern.key: backprop_distance(one.pattern).mean for one in design.members}
-    controls = [one for one in design.members if one.strategy == "control"]
+    means = {member.pattern.key: backprop_distance(member.pattern).mean for member in design.members}
+    controls = [member for member in design.members if member.strategy == "control"]
     assert controls
-    for one in controls:
-        assert one.matched is not None
-        assert means[one.pattern.key] >= 1.07 * means[one.matched] - 1e-9
+    for member in controls:
+        assert member.matched is not None
+        assert means[member.pattern.key] >= 1.07 * means[member.matched] - 1e-9

@@ -57,7 +57,7 @@ def test_entries_do_not_depend_on_what_else_is_in_the_batch() -> None:
     patterns = [find_template(name).build(20) for name in ("dense", "chain", "dense", "log", "chain")]
     together = batch_distances(patterns)
     alone = [batch_distances([pattern]) for pattern in patterns]
-    assert together.mean.tolist() == [one.mean[0] for one in alone]
+    assert together.mean.tolist() == [batch.mean[0] for batch in alone]
     assert together.max.tolist() == [1, 20, 1, 4, 20]
     assert together.mean.shape == together.max.shape == together.from_output_mean.shape == (5,)
     assert (str(together.mean.dtype), str(together.max.dtype)) == ("float64", "int64")

@@ -125,11 +125,11 @@ def test_more_rounds_are_never_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimal, "FIRST_ROUND", 2**12)
     monkeypatch.setattr(optimal, "POLISH_MOVES", 20_000)
     budget = log_budget(40)
-    found = [optimize(budget, 1, LONG, max_rounds=n) for n in range(4)]
-    sums = [measure_sums(one.pattern)[0] for one in found]
+    results = [optimize(budget, 1, LONG, max_rounds=n) for n in range(4)]
+    sums = [measure_sums(result.pattern)[0] for result in results]
     assert sums == sorted(sums, reverse=True)
-    assert [one.n_moves for one in found] == [0, 2**12, 2**12 + 2**13, 2**12 + 2**13 + 2**14]
-    assert not any(one.by_clock for one in found)
+    assert [result.n_moves for result in results] == [0, 2**12, 2**12 + 2**13, 2**12 + 2**13 + 2**14]
+    assert not any(result.by_clock for result in results)
 
 
 def test_time_that_is_up_still_gives_a_pattern_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

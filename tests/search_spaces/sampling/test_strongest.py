@@ -1,4 +1,4 @@
-"""The strongest connections: against enumeration on small patterns, budgets and caps held."""
+"""The strongest connections: against enumeration on small patterns, budgets and caps kept."""
 
 import itertools
 
@@ -40,9 +40,9 @@ def test_relative_strengths_average_to_one_in_every_layer(number: int) -> None:
 def test_no_part_of_the_pattern_that_meets_the_budget_is_stronger(number: int, budget: Budget) -> None:
     strengths = draw_strengths(DENSE, number)
     relative = relative_strengths(DENSE, strengths)
-    kept = keep_strongest(DENSE, strengths, budget)
-    assert budget.is_met_by(kept)
-    assert set(kept.connections) <= set(DENSE.connections)
+    strongest = keep_strongest(DENSE, strengths, budget)
+    assert budget.is_met_by(strongest)
+    assert set(strongest.connections) <= set(DENSE.connections)
 
     def strength(pattern: ConnectionPattern) -> float:
         return sum(relative[connection] for connection in pattern.connections)
@@ -54,27 +54,27 @@ def test_no_part_of_the_pattern_that_meets_the_budget_is_stronger(number: int, b
         for chosen in itertools.combinations(skips, budget.n_connections - 6)
     )
     best = max((part for part in parts if budget.is_met_by(part)), key=strength)
-    assert strength(kept) == pytest.approx(strength(best), rel=1e-12)
+    assert strength(strongest) == pytest.approx(strength(best), rel=1e-12)
 
 
 def test_the_chain_stays_however_weak() -> None:
     strengths = [0.0 if target - source == 1 else 1.0 for source, target in DENSE.connections]
-    kept = keep_strongest(DENSE, strengths, Budget(6, total=8))
-    assert {(layer - 1, layer) for layer in range(1, 7)} < set(kept.connections)
+    strongest = keep_strongest(DENSE, strengths, Budget(6, total=8))
+    assert {(layer - 1, layer) for layer in range(1, 7)} < set(strongest.connections)
 
 
 def test_of_equals_the_shorter_stays() -> None:
-    kept = keep_strongest(DENSE, [1.0] * 21, Budget(6, total=11))
-    assert {target - source for source, target in kept.connections} == {1, 2}
+    strongest = keep_strongest(DENSE, [1.0] * 21, Budget(6, total=11))
+    assert {target - source for source, target in strongest.connections} == {1, 2}
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_caps_hold(number: int) -> None:
     budget = Budget(6, total=9, max_in=2, max_out=2)
-    kept = keep_strongest(DENSE, draw_strengths(DENSE, number), budget)
-    assert max(kept.in_degrees) <= 2
-    assert max(kept.out_degrees) <= 2
-    assert kept.n_connections == 9
+    strongest = keep_strongest(DENSE, draw_strengths(DENSE, number), budget)
+    assert max(strongest.in_degrees) <= 2
+    assert max(strongest.out_degrees) <= 2
+    assert strongest.n_connections == 9
 
 
 @pytest.mark.parametrize(

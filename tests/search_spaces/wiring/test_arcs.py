@@ -178,7 +178,7 @@ def test_lines_are_the_wider_and_darker_the_stronger_their_connection(pattern: C
     lines = lines_of(parse(draw_arcs(pattern, strengths=strengths)), pattern.depth)
     assert set(lines) == set(pattern.connections)
     order = sorted(lines, key=strengths.__getitem__)
-    for ordered in ([lines[one][0] for one in order], [lines[one][1] for one in order]):
+    for ordered in ([lines[connection][0] for connection in order], [lines[connection][1] for connection in order]):
         assert ordered == sorted(ordered)
         assert ordered[0] > 0
         assert len(ordered) == 1 or ordered[-1] > 2 * ordered[0]

@@ -255,9 +255,9 @@ def test_v1_brings_over_just_what_is_read_further_on(depths: list[int], number: 
     ends = list(itertools.accumulate(depths))
     for block, end in zip(wiring.blocks[:-1], ends, strict=False):
         needed = {j for i in range(end + 1, 10) for j in pattern.sources[i - 1] if j <= end}
-        assert [block.places[one.reads[0]] for one in block.transitions] == sorted(needed)
-        assert [one.channels for one in block.transitions] == [5 if j == 0 else 2 for j in sorted(needed)]
-        assert all(len(one.reads) == 1 for one in block.transitions)
+        assert [block.places[transition.reads[0]] for transition in block.transitions] == sorted(needed)
+        assert [transition.channels for transition in block.transitions] == [5 if j == 0 else 2 for j in sorted(needed)]
+        assert all(len(transition.reads) == 1 for transition in block.transitions)
     for block, start in zip(wiring.blocks, [0, *ends], strict=False):
         for layer, nodes in enumerate(block.sources, start=start + 1):
             assert tuple(block.places[node] for node in nodes) == pattern.sources[layer - 1]

@@ -24,7 +24,7 @@ def test_every_read_is_an_arc_and_every_node_a_mark(name: str) -> None:
     root = ET.fromstring(draw_wiring(wiring, name))  # noqa: S314  our own text
     arcs = Counter(path.get("stroke") for path in root.iter(f"{SVG}path"))
     assert arcs[READ_COLOUR] == sum(len(nodes) for block in wiring.blocks for nodes in block.sources)
-    n_passed = sum(len(one.reads) for block in wiring.blocks for one in block.transitions)
+    n_passed = sum(len(transition.reads) for block in wiring.blocks for transition in block.transitions)
     assert arcs[TRANSITION_COLOUR] == n_passed + len(wiring.read)
     assert len(list(root.iter(f"{SVG}circle"))) == sum(len(block.sources) for block in wiring.blocks)
     squares = [mark for mark in root.iter(f"{SVG}rect") if mark.get("stroke") == TRANSITION_COLOUR]
