@@ -202,7 +202,7 @@ def export_run(
         has_archives = (run / "templates" / row["key"][:12] / "model.pt2").exists()
         exported.append(
             export_folder(
-                ConnectionPattern(len(sources), tuple(map(tuple, sources))),
+                ConnectionPattern.from_sources(sources),
                 validate(NetworkConfig, known).with_pattern_depth(int(row["layers"])),
                 row["budget"],
                 provenance,

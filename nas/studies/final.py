@@ -96,10 +96,9 @@ def plan_final(
     regimes = {stratum["regime"]: stratum["training"] for stratum in plan["strata"]} if plan else {}
     chosen = []
     for row in rows:
-        sources = tuple(map(tuple, json.loads(row["sources"])))
         template, regime = (row[name] if isinstance(row[name], str) else None for name in ("template", "regime"))
         training = change_training(TrainingConfig(**regimes.get(regime, schedule)), changes)
-        pattern = ConnectionPattern(len(sources), sources)
+        pattern = ConnectionPattern.from_sources(json.loads(row["sources"]))
         chosen.append(Chosen(pattern, template, row["strategy"], row["budget"], regime, training))
     return settings, chosen
 
