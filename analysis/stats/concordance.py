@@ -1,4 +1,4 @@
-"""Concordant less discordant pairs of two columns, compiled: n log n a draw."""
+"""Concordant less discordant pairs of two columns, counted by compiled code in n log n steps a draw."""
 
 # The compiled functions here call no other: numba's cache would not see changes there.
 
@@ -9,14 +9,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from analysis.stats.resampling import Vector
+
 Places = NDArray[np.int64]
 
-LANES = 16  # draws counted at once: as many as a processor's vector instructions take in two steps
+LANES = 16  # draws counted at once: what a processor's vector instructions take in two steps
 
 
 def sum_concordances(x: Vector, y: Vector, weights: Vector) -> Vector:
-    """Sum of w_i w_j sign(x_i - x_j) sign(y_i - y_j) over ordered pairs of rows: Kendall's numerator, twice.
+    """Return twice Kendall's numerator: the sum of w_i w_j sign(x_i - x_j) sign(y_i - y_j) over ordered pairs of rows.
 
     Args:
         x, y: shape (n,).
@@ -37,7 +38,7 @@ def sum_concordances(x: Vector, y: Vector, weights: Vector) -> Vector:
 
 
 def permute_concordances(x: Vector, y: Vector, orders: Places) -> Vector:
-    """The same of x and y[order] without weights, for orders of shape (draws, n)."""
+    """Return the same sum for x and y[order] without weights, for orders of shape (draws, n)."""
     distinct, ranks = np.unique(y, return_inverse=True)
     totals: Vector = _sum_permuted(*_find_ties(x), ranks, len(distinct), orders)
     return totals
@@ -62,16 +63,16 @@ def expect_concordances(x: Vector, y: Vector, groups: Places) -> float:
 
 
 def _sum_signs(first: Vector, second: Vector) -> float:
-    """Sum of sign(a - b) over all pairs of a value of one and a value of the other."""
+    """Return the sum of sign(a - b) over all pairs of a in `first` and b in `second`."""
     ordered = np.sort(second)
     below, above = np.searchsorted(ordered, first, "left"), len(second) - np.searchsorted(ordered, first, "right")
     return float((below - above).sum())
 
 
 def sum_untied(x: Vector, weights: Vector) -> Vector:
-    """Sum of w_i w_j over ordered pairs of rows whose x differ; shapes (n,) and (draws, n) -> (draws,).
+    """Return the sum of w_i w_j over ordered pairs of rows whose x differ; shapes (n,) and (draws, n) -> (draws,).
 
-    Sums of products alone, so that it is 0, not nearly 0, where the rows that occur share one x.
+    It only adds products, so that it is 0, not nearly 0, where the rows that occur share one x.
 
     >>> sum_untied(np.array([1.0, 1, 3]), np.ones((1, 3))).tolist()
     [4.0]
@@ -84,7 +85,7 @@ def sum_untied(x: Vector, weights: Vector) -> Vector:
 
 
 def _find_ties(x: Vector) -> tuple[Places, Places]:
-    """The order of x, and where in it another value begins, the end included."""
+    """Return the order of x, and the places in it where another value begins, with the end."""
     order = np.argsort(x, kind="stable")
     starts = np.flatnonzero(np.diff(x[order], prepend=np.nan) != 0)
     return order, np.append(starts, len(x))
@@ -94,19 +95,19 @@ def _find_ties(x: Vector) -> tuple[Places, Places]:
 def _sum_permuted(
     order: Places, bounds: Places, ranks: Places, n_ranks: int, orders: Places
 ) -> Any:  # pragma: no cover, compiled
-    """Knight's counting (JASA 61, 1966) by a Fenwick tree over y's ranks, filled in the order of x."""
+    """Count as Knight does (JASA 61, 1966), by a Fenwick tree over y's ranks, filled in the order of x."""
     totals = np.zeros(orders.shape[0])
-    tree = np.zeros(n_ranks + 1, np.int64)  # tree[k]: rows of the ranks k - (k & -k) .. k - 1
-    tied = np.zeros(n_ranks, np.int64)  # rows of each rank
+    tree = np.zeros(n_ranks + 1, np.int64)  # tree[k]: number of rows with ranks k - (k & -k) .. k - 1
+    tied = np.zeros(n_ranks, np.int64)  # number of rows with each rank
     for draw in range(orders.shape[0]):
         tree[:], tied[:] = 0, 0
         total = 0
         for group in range(bounds.shape[0] - 1):  # rows of one x
             for place in range(bounds[group], bounds[group + 1]):
                 k = ranks[orders[draw, order[place]]]
-                total += tied[k] - bounds[group]  # less all before, but the equal ones
+                total += tied[k] - bounds[group]  # subtract all rows before, except equal ones
                 while k > 0:
-                    total += 2 * tree[k]  # and twice those below, which makes them count for it
+                    total += 2 * tree[k]  # add those below twice, so that they count as concordant
                     k -= k & -k
             for place in range(bounds[group], bounds[group + 1]):
                 k = ranks[orders[draw, order[place]]]
@@ -123,25 +124,25 @@ def _sum_permuted(
 def _sum_weighted(
     order: Places, bounds: Places, ranks: Places, n_ranks: int, weights: Vector
 ) -> Any:  # pragma: no cover, compiled
-    """The same of weighted rows, for weights of shape (blocks, n, LANES), giving (blocks, LANES)."""
+    """Count weighted rows in the same way; weights of shape (blocks, n, LANES) -> (blocks, LANES)."""
     totals = np.zeros((weights.shape[0], LANES))
     for block in range(weights.shape[0]):
         weight, total = weights[block], totals[block]
         tree = np.zeros((n_ranks + 1, LANES))  # tree[k]: weight of the ranks k - (k & -k) .. k - 1
-        tied = np.zeros((n_ranks, LANES))  # of each rank
-        entered, found = np.zeros(LANES), np.zeros(LANES)
+        tied = np.zeros((n_ranks, LANES))  # weight of each rank
+        entered, own = np.zeros(LANES), np.zeros(LANES)
         for group in range(bounds.shape[0] - 1):
             for place in range(bounds[group], bounds[group + 1]):
                 row = order[place]
                 k = ranks[row]
                 for lane in range(LANES):
-                    found[lane] = tied[k, lane] - entered[lane]
+                    own[lane] = tied[k, lane] - entered[lane]
                 while k > 0:
                     for lane in range(LANES):
-                        found[lane] += 2.0 * tree[k, lane]
+                        own[lane] += 2.0 * tree[k, lane]
                     k -= k & -k
                 for lane in range(LANES):
-                    total[lane] += 2.0 * weight[row, lane] * found[lane]
+                    total[lane] += 2.0 * weight[row, lane] * own[lane]
             for place in range(bounds[group], bounds[group + 1]):
                 row = order[place]
                 k = ranks[row]

@@ -1,4 +1,4 @@
-"""rank correlations of columns, with bootstrap intervals and permutation p-values."""
+"""Rank correlations of columns, with bootstrap intervals and permutation p-values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from analysis.data.protocol import N_RESAMPLES
 from analysis.stats.intervals import percentile_interval
-from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, permute, share_as_far
+from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, permute, share_as_far, split_resamples
 
 Method = Literal["spearman", "kendall"]
 METHODS: tuple[Method, Method] = ("spearman", "kendall")
-ONE_PERMUTATION_CHUNK = 2**22  # elements of the permuted pair signs held at once
-FLAT = 1e-12  # sum of squared ranks below which a column is constant but for rounding
+FLAT = 1e-12  # sum of squared ranks below which a column is constant, apart from rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,10 @@ class Estimate:
     """A rank correlation with its uncertainty; None where it is not defined.
 
     Args:
-        value: in -1..1; None if a column is constant.
+        value: in -1..1; None where a column is constant.
         low, high: percentile bootstrap interval over patterns.
         p_value: two-sided, from permutations; None where none were made.
-        n_degenerate: resamples left out of the interval because a column came out constant.
+        n_degenerate: number of resamples left out of the interval because a column came out constant.
     """
 
     value: float | None
@@ -36,7 +35,7 @@ class Estimate:
 
     @classmethod
     def from_resamples(cls, value: float, resampled: Vector, p_value: float | None) -> Self:
-        """Return an estimate whose interval comes from its resamples, shape (n,); nan where one is not defined."""
+        """Return an estimate with the interval of its resamples, shape (n,), nan where undefined."""
         return cls(value, *percentile_interval(resampled), p_value, int((~np.isfinite(resampled)).sum()))
 
 
@@ -44,7 +43,7 @@ UNDEFINED = Estimate(None, None, None, None, 0)
 
 
 def weighted_ranks(x: Vector, weights: Vector) -> Vector:
-    """Mid-ranks less their mean, of rows that occur `weights` times; shapes (n,) and (draws, n) -> (draws, n).
+    """Return mid-ranks less their mean, of rows that occur `weights` times; shapes (n,) and (draws, n) -> (draws, n).
 
     >>> weighted_ranks(np.array([5.0, 1, 5]), np.ones((1, 3))).tolist()
     [[0.5, -1.0, 0.5]]
@@ -59,7 +58,7 @@ def weighted_ranks(x: Vector, weights: Vector) -> Vector:
 
 
 def rank_inside(x: Vector, weights: Vector, groups: Groups) -> Vector:
-    """Rank rows inside their groups as weighted_ranks does, over the weight of the group: each group spans -1/2..1/2.
+    """Rank rows inside their groups as weighted_ranks does, divided by the group's weight: each spans -1/2..1/2.
 
     >>> rank_inside(np.array([5.0, 1, 5, 7, 9]), np.ones((1, 5)), np.array([0, 0, 1, 1, 1])).round(3).tolist()
     [[0.25, -0.25, -0.333, 0.0, 0.333]]
@@ -75,7 +74,7 @@ def rank_inside(x: Vector, weights: Vector, groups: Groups) -> Vector:
 
 
 def order_inside(x: Vector, groups: Groups) -> Vector:
-    """Number distinct pairs of group and value, the groups in turn: ranks of these are ranks inside groups, shifted.
+    """Number distinct pairs of group and value, group by group: their ranks are ranks inside groups, shifted.
 
     >>> order_inside(np.array([5.0, 1, 5, 1]), np.array([0, 0, 1, 1])).tolist()
     [1.0, 0.0, 3.0, 2.0]
@@ -88,7 +87,7 @@ def order_inside(x: Vector, groups: Groups) -> Vector:
 
 
 def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
-    """Spearman's rho of rows that occur `weights` times: ones give the sample's own, bootstrap weights a resample's.
+    """Return Spearman's rho of rows that occur `weights` times: ones for the sample, bootstrap weights for a resample.
 
     Args:
         x, y: shape (n,).
@@ -104,14 +103,13 @@ def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
 
 
 def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Vector:
-    """Spearman's rho inside groups, pooled: the correlation of ranks taken inside each group and centred there.
+    """Return Spearman's rho inside groups, pooled: the correlation of ranks centred inside each group.
 
     Ranks are divided by the group's size, so that a group counts by its number of rows. A group in which x or y is
     constant adds nothing. With one group it is weighted_spearman.
 
     Args:
-        x, y: shape (n,).
-        groups: shape (n,).
+        x, y, groups: shape (n,).
         weights: shape (draws, n), at least 0.
 
     Returns:
@@ -127,14 +125,14 @@ def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Ve
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     products = (weights * ranks_x * ranks_y, weights * ranks_x**2, weights * ranks_y**2)
-    sums = np.stack([np.add.reduceat(one[:, order], starts, axis=1) for one in products])  # (3, draws, groups)
+    sums = np.stack([np.add.reduceat(product[:, order], starts, axis=1) for product in products])  # (3, draws, groups)
     sums *= (sums[1:] > FLAT).all(axis=0)
     both, square_x, square_y = sums.sum(axis=2)
     return np.clip(_divide(both, square_x * square_y), -1, 1)
 
 
 def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
-    """Kendall's tau-b over the pairs inside groups; None where x or y is constant in every group.
+    """Return Kendall's tau-b over the pairs inside groups; None where x or y is constant in every group.
 
     A group in which x or y is constant adds nothing.
 
@@ -148,7 +146,7 @@ def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
         return None
     keys_x, keys_y, sizes = order_inside(x[rows], groups[rows]), order_inside(y[rows], groups[rows]), groups[rows]
     ones = np.ones((1, int(rows.sum())))
-    # The keys rise from group to group, so that every pair across two groups is concordant and can be subtracted.
+    # The keys rise from group to group, so every pair across two groups is concordant and can be subtracted.
     across = float(rows.sum()) ** 2 - float((np.bincount(np.unique(sizes, return_inverse=True)[1]) ** 2).sum())
     both = float(sum_concordances(keys_x, keys_y, ones)[0]) - across
     untied = [float(sum_untied(keys, ones)[0]) - across for keys in (keys_x, keys_y)]
@@ -156,7 +154,7 @@ def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
 
 
 def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
-    """Whether x takes more than one value in the group of each row, shape (n,).
+    """Return whether x takes more than one value in each row's group, shape (n,).
 
     >>> varies_inside(np.array([1.0, 2, 1, 1]), np.array([0, 0, 1, 1])).tolist()
     [True, True, False, False]
@@ -170,9 +168,13 @@ def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
 
 
 def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
-    """Correlation of the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2]; weights as above.
+    """Correlate the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2], of weighted rows.
 
-    Where `given` is constant it is Spearman's rho.
+    Where `given` is constant, the result is Spearman's rho.
+
+    Args:
+        x, y, given: shape (n,).
+        weights: shape (draws, n), at least 0.
 
     Returns:
         Shape (draws,); nan where a residual is 0 throughout.
@@ -182,10 +184,10 @@ def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Ve
     total = weights.sum(axis=1)[:, None, None]
     columns -= (columns * weights[:, None]).sum(axis=2, keepdims=True) / total
     cross = (columns * weights[:, None]) @ columns.transpose(0, 2, 1) / total  # (draws, 4, 4)
-    held, both, tied = cross[:, :2, :2], cross[:, 2:, :2], cross[:, 2:, 2:]
-    left = tied - both @ np.linalg.pinv(held, rcond=1e-9, hermitian=True) @ both.transpose(0, 2, 1)
+    of_given, across, own = cross[:, :2, :2], cross[:, 2:, :2], cross[:, 2:, 2:]
+    left = own - across @ np.linalg.pinv(of_given, rcond=1e-9, hermitian=True) @ across.transpose(0, 2, 1)
     # A residual variance of 1e-9 of the rank's own is rounding: x or y is then a quadratic in the rank of `given`.
-    is_flat = (left[:, [0, 1], [0, 1]] <= 1e-9 * tied[:, [0, 1], [0, 1]] + 1e-15).any(axis=1)
+    is_flat = (left[:, [0, 1], [0, 1]] <= 1e-9 * own[:, [0, 1], [0, 1]] + 1e-15).any(axis=1)
     squared = np.where(is_flat, 0.0, left[:, 0, 0] * left[:, 1, 1])
     return np.clip(_divide(left[:, 0, 1], squared), -1, 1)
 
@@ -197,19 +199,17 @@ def correlate(
     bands: Mapping[str, Groups],
     generator: np.random.Generator,
 ) -> dict[tuple[str, Method], Estimate]:
-    """Rank correlations of several columns with y, by both methods, each with its interval and p-value.
+    """Correlate several columns with y by both methods, each with its interval and p-value.
 
     Args:
-        measures, y: columns of shape (n,); a constant one is not defined.
-        cells: inside which the bootstrap draws; see draw_weights.
-        bands: by measure: inside which the permutations stay.
+        measures, y: columns of shape (n,); the correlation with a constant one is not defined.
+        cells: groups inside which the bootstrap draws, as draw_weights.
+        bands: by measure, groups inside which the permutations stay.
     """
-    names = list(measures)
-    is_constant = {name: np.ptp(measures[name]) == 0 or np.ptp(y) == 0 for name in names}
-    tested = [name for name in names if not is_constant[name]]
-    found = {(name, method): UNDEFINED for name in names for method in METHODS}
+    tested = [name for name, x in measures.items() if np.ptp(x) != 0 and np.ptp(y) != 0]
+    estimates = {(name, method): UNDEFINED for name in measures for method in METHODS}
     if not tested:
-        return found
+        return estimates
 
     def statistic(weights: Vector) -> Vector:
         return np.stack(_statistics(measures, tested, y, weights), axis=1)
@@ -218,17 +218,17 @@ def correlate(
     resampled = bootstrap(statistic, cells, generator)  # (resamples, 2 * tested)
     p_values = _test_all({name: measures[name] for name in tested}, y, bands, generator)
     for column, key in enumerate((name, method) for name in tested for method in METHODS):
-        found[key] = Estimate.from_resamples(float(values[column]), resampled[:, column], p_values[key])
-    return found
+        estimates[key] = Estimate.from_resamples(float(values[column]), resampled[:, column], p_values[key])
+    return estimates
 
 
 def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, generator: np.random.Generator) -> Estimate:
-    """Spearman's rho of x and y inside groups, pooled, for any number of rows: nothing here grows with its square.
+    """Estimate Spearman's rho of x and y inside groups, pooled; nothing here grows with the square of n.
 
     Args:
         x, y: shape (n,).
-        cells: inside which the bootstrap draws; see draw_weights.
-        groups: inside which rows are ranked and permuted; see pooled_spearman.
+        cells: groups inside which the bootstrap draws, as draw_weights.
+        groups: groups inside which rows are ranked and permuted, as pooled_spearman.
     """
     if not (varies_inside(x, groups) & varies_inside(y, groups)).any():
         return UNDEFINED
@@ -236,14 +236,12 @@ def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, gene
     value = float(pooled_spearman(x, y, groups, ones)[0])
     resampled = bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator)
     ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
-    chunk = max(1, min(N_RESAMPLES, ONE_PERMUTATION_CHUNK // len(x)))
-    sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
-    permuted = np.concatenate([ranks_y[permute(groups, size, generator)] @ ranks_x for size in sizes])
+    permuted = np.concatenate([ranks_y[permute(groups, n, generator)] @ ranks_x for n in split_resamples(len(x))])
     return Estimate.from_resamples(value, resampled, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0))
 
 
 def adjust_holm(p_values: list[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment for testing all of them; None stays None.
+    """Adjust p-values for testing all of them, by Holm's step-down method; None stays None.
 
     >>> adjust_holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
@@ -258,7 +256,7 @@ def adjust_holm(p_values: list[float | None]) -> list[float | None]:
 
 
 def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, weights: Vector) -> list[Vector]:
-    """Spearman's rho and Kendall's tau-b of every measure in turn; what depends on y alone is computed once."""
+    """Return Spearman's rho and Kendall's tau-b of each measure in turn; what depends only on y is computed once."""
     from analysis.stats.concordance import sum_concordances, sum_untied  # numba: 0.5 s
 
     ranks_y, pairs_y = weighted_ranks(y, weights), sum_untied(y, weights)
@@ -273,29 +271,28 @@ def _statistics(measures: Mapping[str, Vector], names: list[str], y: Vector, wei
 def _test_all(
     measures: Mapping[str, Vector], y: Vector, bands: Mapping[str, Groups], generator: np.random.Generator
 ) -> dict[tuple[str, Method], float]:
-    """Permutation p-values; measures with the same bands share the permutations."""
+    """Return permutation p-values; measures with the same bands share the permutations."""
     by_bands: dict[bytes, list[str]] = {}
     for name in measures:
         by_bands.setdefault(bands[name].tobytes(), []).append(name)
-    found: dict[tuple[str, Method], float] = {}
+    p_values: dict[tuple[str, Method], float] = {}
     for names in by_bands.values():
         orders = permute(bands[names[0]], N_RESAMPLES, generator)
         columns = np.stack([measures[name] for name in names])
         for method, test in zip(METHODS, (_permute_spearman, _permute_kendall), strict=True):
             observed, permuted, centres = test(columns, y, bands[names[0]], orders)
-            found |= {
-                (name, method): share_as_far(observed[i], permuted[:, i], centres[i]) for i, name in enumerate(names)
-            }
-    return found
+            for i, name in enumerate(names):
+                p_values[name, method] = share_as_far(observed[i], permuted[:, i], centres[i])
+    return p_values
 
 
 def _permute_spearman(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
-    """Return covariances of ranks, which permuting rescales by nothing, as the sample and each permutation have them.
+    """Return covariances of ranks of the sample and of each permutation: what permuting scales does not change.
 
-    Ranks are centred inside bands: what goes along with the bands is in every permutation, and so the centre is 0.
+    Ranks are centred inside bands, so the centre is 0: what goes along with the bands is in every permutation.
 
     Returns:
-        Shapes (measures,) and (resamples, measures), and their centres (measures,).
+        Shapes (measures,) and (resamples, measures), and their centres, shape (measures,).
     """
     ones = np.ones((1, len(y)))
     ranks = np.stack([centre_inside(weighted_ranks(x, ones)[0], bands) for x in columns], axis=1)  # (n, measures)
@@ -322,7 +319,7 @@ def _correlate_ranks(ranks_x: Vector, ranks_y: Vector, weights: Vector) -> Vecto
 
 
 def _divide(numerator: Vector, squared_denominator: Vector) -> Vector:
-    """numerator / sqrt(squared_denominator), nan where the latter is 0."""
+    """Return numerator / sqrt(squared_denominator), nan where the latter is 0."""
     result: Vector = np.full(len(numerator), np.nan)
     np.divide(numerator, np.sqrt(squared_denominator), out=result, where=squared_denominator > 1e-18)
     return result

@@ -1,4 +1,4 @@
-"""Accuracies -> whether the networks learned anything: better than always answering the largest class, or not."""
+"""Whether networks learned anything, that is, do better than always answering the largest class."""
 
 import math
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ ACCURACY = "validation_accuracy"
 
 @dataclass(frozen=True, slots=True)
 class Guessing:
-    """The accuracy that answers without a look at the image reach.
+    """The accuracy of answers given without looking at the image.
 
     Args:
-        classes: number of classes; None where the run does not say.
-        largest_class: share of the measured images that belong to their largest class, which is the accuracy of always
-            answering it; None in runs that do not record it.
-        n_images: number of images that one training is measured on; None where the run does not say.
+        classes: number of classes; None where the run does not record it.
+        largest_class: share of the largest class among the measured images, which is the accuracy of always answering
+            it; None where the run does not record it.
+        n_images: number of images that one training is measured on; None where the run does not record it.
     """
 
     classes: int | None
@@ -44,13 +44,13 @@ UNKNOWN = Guessing(None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """The mean accuracy of a group of networks, next to what guessing reaches.
+    """The mean accuracy of a group of networks, next to that of guessing.
 
     Args:
         accuracy: mean over seeds of the mean over the networks of each seed.
-        low: lower end of its interval.
+        low: lower end of the interval.
         n_patterns: number of different patterns among the networks.
-        guessing: what `accuracy` is compared with.
+        guessing: accuracy that it is compared with.
     """
 
     accuracy: float
@@ -60,7 +60,7 @@ class Learning:
 
     @property
     def is_better(self) -> bool:
-        """Whether the networks learned something: the interval lies above the best that guessing reaches."""
+        """Whether the networks learned something: the interval lies above the best guessing."""
         return self.guessing.best is None or self.low > self.guessing.best
 
     @property
@@ -70,13 +70,13 @@ class Learning:
 
     @property
     def is_below_chance(self) -> bool:
-        """Whether guessing each class equally often would hardly ever do as badly on one training's images."""
+        """Whether guessing each class equally often would hardly ever do so badly on one training's images."""
         chance, n_images = self.guessing.chance, self.guessing.n_images
         return chance is not None and n_images is not None and self.accuracy < chance - _half_width(chance, n_images)
 
 
 def read_guessing(run: Run) -> Guessing:
-    """Return what guessing reaches on a run's validation images, or on the test images of its final trainings."""
+    """Return the accuracy of guessing on a run's validation images, or on a final run's test images."""
     classes, n_images = run.data.get("classes"), run.data.get("n_test", run.data.get("n_validation"))
     return Guessing(
         classes if isinstance(classes, int) and classes > 0 else None,
@@ -88,12 +88,12 @@ def read_guessing(run: Run) -> Guessing:
 def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | None:
     """Compare the mean accuracy of a group of networks with guessing; None without any accuracy.
 
-    The interval is the normal one of a share, CONFIDENCE, on one seed's images times the number of seeds. More networks
+    The CONFIDENCE interval is the normal one of a share, on one seed's images times the number of seeds. More networks
     of one seed do not narrow it, for they are measured on the same images. Few networks do not widen it either: the
     question is whether these networks learned, not whether others would.
 
     Args:
-        complete: complete candidates.
+        complete: rows of read_run, complete candidates only.
     """
     by_seed = complete.dropna(subset=[ACCURACY]).groupby("seed")[ACCURACY].mean()
     if by_seed.empty:
@@ -102,20 +102,20 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
     half = 0.0
     if guessing.n_images is not None:
         half = _half_width(mean, guessing.n_images * len(by_seed))
-    # A mean of shares that all equal the largest class's may come out 1e-17 above it.
+    # The mean of shares that all equal the largest class's may come out 1e-17 above it.
     return Learning(mean, clip(mean - half - 1e-12, SHARE), int(complete["key"].nunique()), guessing)
 
 
 def _half_width(share: float, n_images: int) -> float:
-    """Half of the normal interval of a share of this many images."""
+    """Return half the width of the normal interval of a share of this many images."""
     return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * share_error(share, n_images)
 
 
 def list_unlearned(run: Run, images: str = "validation images") -> list[str]:
-    """Say of each stratum of a run whose networks learned nothing that it is so; sentences without their full stop.
+    """Return one sentence, without its full stop, for each stratum whose networks learned nothing.
 
     Args:
-        images: what the run measures on.
+        images: name of the images that the run measures on.
     """
     complete = run.candidates[(run.candidates["state"] == "complete").fillna(False)]
     sentences = []
@@ -129,7 +129,7 @@ def list_unlearned(run: Run, images: str = "validation images") -> list[str]:
 
 
 def describe_guessing(guessing: Guessing, images: str = "validation images") -> str | None:
-    """Say in a clause what guessing reaches; None where nothing is known.
+    """Say in a clause how accurate guessing is; None where nothing is known.
 
     >>> describe_guessing(Guessing(2, 0.996, 500))
     'always answering the largest class gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)'
@@ -146,7 +146,7 @@ def describe_guessing(guessing: Guessing, images: str = "validation images") -> 
 
 
 def explain_unlearned(learning: Learning, images: str = "validation images") -> str:
-    """Say that networks learned nothing, and next to what; a clause without its full stop."""
+    """Say that networks learned nothing, and how accurate guessing is; a clause without its full stop."""
     how = "below chance level" if learning.is_below_chance else "at chance level"
     if learning.is_better_than_chance:
         how = "no better than always answering the largest class"
@@ -158,7 +158,7 @@ def explain_unlearned(learning: Learning, images: str = "validation images") -> 
 
 
 def format_share(share: float) -> str:
-    """Return a share in per cent with one digit after the point, or with more where that would round it to 100 %.
+    """Return a share in per cent with one decimal, or with more where it would round to 100 %.
 
     >>> format_share(0.996), format_share(0.99996), format_share(1.0)
     ('99.6 %', '99.996 %', '100.0 %')

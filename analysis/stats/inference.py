@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,10 @@ class PrimaryTest:
     """One declared test.
 
     Args:
-        name: of protocol.TESTS.
-        statistic: Wald statistic with HC3 covariance; with p_value None where the test is not defined.
-        p_value: two-sided, by permutation; p_holm: adjusted over all tests of all strata.
+        name: one of protocol.TESTS.
+        statistic: Wald statistic with HC3 covariance; None, as is p_value, where the test is not defined.
+        p_value: two-sided, by permutation.
+        p_holm: p_value adjusted over all tests of all strata.
     """
 
     name: str
@@ -44,14 +46,14 @@ class Primary:
 
     Args:
         outcome, distance: columns of average_patterns.
-        tests: in the order of protocol.TESTS.
+        tests: tests in the order of protocol.TESTS.
         partial: rank correlation of distance with outcome given span and span squared; positive: more distance, more
             outcome. Its p-value is that of the test `distance`.
-        span_partial: the same with span and distance exchanged.
-        turning_point: of the quadratic in the rank of distance, in hops; None where there is none in the sample.
-        is_inside: it lies between the 10 % and 90 % quantiles of distance.
-        middle_is_best: the quadratic's sign: True where its middle is the better one.
-        span_turning_point, span_is_inside, middle_span_is_best: the same of the quadratic in the rank of span, given
+        span_partial: rank correlation of span with outcome given distance and distance squared.
+        turning_point: where the quadratic in the rank of distance turns, in hops; None if outside the sample.
+        is_inside: whether it lies between the 10 % and 90 % quantiles of distance.
+        middle_is_best: whether the middle of the quadratic is better than its ends; None for a straight line.
+        span_turning_point, span_is_inside, middle_span_is_best: the same for the quadratic in the rank of span, given
             distance and its square.
     """
 
@@ -69,16 +71,16 @@ class Primary:
     middle_span_is_best: bool | None = None
 
     def test(self, name: str) -> PrimaryTest:
-        """The test of that name."""
+        """Return the test of that name."""
         return self.tests[TESTS.index(name)]
 
 
 def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.Generator) -> Primary | None:
-    """The primary tests, not yet adjusted for one another; None below MIN_PATTERNS.
+    """Run the primary tests, not yet adjusted for one another; None below MIN_PATTERNS.
 
     Args:
-        patterns: rows of average_patterns, one stratum, sampled patterns alone.
-        distance: the primary distance's column.
+        patterns: rows of average_patterns, the sampled patterns of one stratum.
+        distance: column of the primary distance.
     """
     outcome, rows = choose_outcome(patterns, distance)
     if len(rows) < MIN_PATTERNS:
@@ -90,18 +92,18 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
     constant, square_x, square_span = ones[0], rank_x**2, rank_span**2
     bands = design_bands(rows, "span", "span_bin")
     distance_bands = design_bands(rows, distance, "distance_bin")
-    designs: dict[str, tuple[list[Vector], list[Vector], Groups]] = {  # tested, held, permuted inside
+    designs: dict[str, tuple[list[Vector], list[Vector], Groups]] = {  # tested, nuisance, permuted inside
         "distance": ([rank_x], [constant, rank_span, square_span], bands),
         "curvature": ([square_x], [constant, rank_span, square_span, rank_x], bands),
         "span": ([rank_span, square_span], [constant, rank_x, square_x], distance_bands),
     }
     tests = []
     for name in TESTS:
-        tested, held, groups = designs[name]
-        statistic, p_value = permute_wald(np.stack(tested, 1), np.stack(held, 1), rank_y, groups, generator)
+        tested, nuisance, groups = designs[name]
+        statistic, p_value = permute_wald(np.stack(tested, 1), np.stack(nuisance, 1), rank_y, groups, generator)
         tests.append(PrimaryTest(name, statistic, p_value, None))
-    turning_point, is_inside, curvature = _turn(x, [constant, rank_span, square_span, rank_x, square_x], rank_y)
-    in_span = _turn(span, [constant, rank_x, square_x, rank_span, square_span], rank_y)
+    turn = _find_turn(x, [constant, rank_span, square_span, rank_x, square_x], rank_y)
+    span_turn = _find_turn(span, [constant, rank_x, square_x, rank_span, square_span], rank_y)
     return Primary(
         outcome=outcome,
         distance=distance,
@@ -109,33 +111,27 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         tests=tuple(tests),
         partial=_estimate_partial(x, y, span, design_cells(rows), tests[0].p_value, generator),
         span_partial=_finite(weighted_partial(span, y, x, ones)[0]),
-        turning_point=turning_point,
-        is_inside=is_inside,
-        middle_is_best=_is_middle_best(curvature, outcome),
-        span_turning_point=in_span[0],
-        span_is_inside=in_span[1],
-        middle_span_is_best=_is_middle_best(in_span[2], outcome),
+        turning_point=turn.point,
+        is_inside=turn.is_inside,
+        middle_is_best=_is_middle_best(turn.curvature, outcome),
+        span_turning_point=span_turn.point,
+        span_is_inside=span_turn.is_inside,
+        middle_span_is_best=_is_middle_best(span_turn.curvature, outcome),
     )
 
 
 def adjust_primary(primaries: Sequence[Primary | None]) -> list[Primary | None]:
-    """Holm over all tests of all strata; a test that is not defined counts as one with p = 1."""
-    tests = [one for primary in primaries if primary for one in primary.tests]
-    p_values: list[float | None] = [1.0 if one.p_value is None else one.p_value for one in tests]
+    """Adjust by Holm over all tests of all strata; a test that is not defined counts as one with p = 1."""
+    tests = [test for primary in primaries if primary for test in primary.tests]
+    p_values: list[float | None] = [1.0 if test.p_value is None else test.p_value for test in tests]
     p_values += [1.0] * (len(TESTS) * len(primaries) - len(tests))
-    adjusted = iter(adjust_holm(p_values))
-    return [
-        primary and replace(primary, tests=tuple(_with_holm(one, next(adjusted)) for one in primary.tests))
-        for primary in primaries
-    ]
-
-
-def _with_holm(test: PrimaryTest, p_holm: float | None) -> PrimaryTest:
-    return replace(test, p_holm=None if test.p_value is None else p_holm)
+    p_holm = adjust_holm(p_values)
+    adjusted = (replace(test, p_holm=test.p_value and p) for test, p in zip(tests, p_holm, strict=False))
+    return [primary and replace(primary, tests=tuple(next(adjusted) for _ in primary.tests)) for primary in primaries]
 
 
 def choose_outcome(patterns: pd.DataFrame, distance: str) -> tuple[str, pd.DataFrame]:
-    """The primary outcome, and the patterns that have it; the other outcome where a table lacks the primary one."""
+    """Return the primary outcome, or the other one where no pattern has it, and the patterns that have it."""
     for outcome in OUTCOMES:
         rows = patterns.dropna(subset=[f"{outcome}_centred", distance, "span"])
         if len(rows):
@@ -144,33 +140,33 @@ def choose_outcome(patterns: pd.DataFrame, distance: str) -> tuple[str, pd.DataF
 
 
 def outcome_of(rows: pd.DataFrame, outcome: str) -> Vector:
-    """The outcome centred by seed, shape (n,); equal ones stay ties though averaging left 1e-17 between them."""
+    """Return the outcome centred by seed, shape (n,), rounded so that averaging does not separate ties by 1e-17."""
     return rows[f"{outcome}_centred"].to_numpy(np.float64).round(12)
 
 
 def permute_wald(
-    tested: Vector, held: Vector, y: Vector, groups: Groups, generator: np.random.Generator
+    tested: Vector, nuisance: Vector, y: Vector, groups: Groups, generator: np.random.Generator
 ) -> tuple[float | None, float | None]:
-    """Do the tested columns explain y beyond the held ones?  Wald statistic and its p-value by permutation.
+    """Test whether the tested columns explain y beyond the nuisance columns: Wald statistic and permutation p-value.
 
-    Residuals of y on the held columns are permuted (Freedman and Lane, J. Bus. Econ. Stat. 1, 1983) and the statistic
-    is studentised by a heteroscedasticity-robust covariance (DiCiccio and Romano, J. Am. Stat. Assoc. 112, 2017): a
-    plain coefficient would take patterns whose outcomes are noisier at one end for an effect. What is left between
-    the groups stays in every permutation: with it the null's centre would not be 0, and slopes of one sign would hardly
-    be found. So the residuals' group means are taken out first; in a single group they are 0 already.
+    Residuals of y on the nuisance columns are permuted (Freedman and Lane, J. Bus. Econ. Stat. 1, 1983) and the
+    statistic is studentised by a heteroscedasticity-robust covariance (DiCiccio and Romano, J. Am. Stat. Assoc. 112,
+    2017): a plain coefficient would take patterns whose outcomes are noisier at one end for an effect. What is left
+    between the groups stays in every permutation: the null's centre would not be 0, and slopes of one sign would hardly
+    be found. So the residuals' group means are subtracted first; in a single group they are 0 already.
 
     Args:
-        tested, held: shapes (n, k) and (n, m); columns that follow from the others drop out.
+        tested, nuisance: shapes (n, k) and (n, m); columns that follow from the others drop out.
         y: shape (n,).
-        groups: shape (n,): permutations stay inside.
+        groups: groups inside which permutations stay, shape (n,).
 
     Returns:
-        (None, None) where nothing of the tested columns is left beyond the held ones, or nothing of y inside groups.
+        (None, None) where nothing is left of the tested columns beyond the nuisance, or of y inside groups.
     """
-    held = _basis(held, 1e-9)
-    residual = y - held @ (held.T @ y)
+    nuisance = _basis(nuisance, 1e-9)
+    residual = y - nuisance @ (nuisance.T @ y)
     left = tested / np.linalg.norm(tested, axis=0).clip(1e-300)
-    left = _basis(left - held @ (held.T @ left), 1e-6)
+    left = _basis(left - nuisance @ (nuisance.T @ left), 1e-6)
     if left.shape[1] == 0:
         return None, None
     residual = centre_inside(residual, groups)
@@ -178,62 +174,67 @@ def permute_wald(
         return None, None
     residual /= np.linalg.norm(residual)
     orders = permute(groups, N_RESAMPLES, generator)
-    observed = float(_wald(residual[None], left, held)[0])
-    return observed, share_as_large(observed, _wald(residual[orders], left, held))
+    observed = float(_wald(residual[None], left, nuisance)[0])
+    return observed, share_as_large(observed, _wald(residual[orders], left, nuisance))
 
 
-def _wald(y: Vector, left: Vector, held: Vector) -> Vector:
-    """b' V^-1 b of the tested columns' coefficients, V of kind HC3 (MacKinnon and White, J. Econom. 29, 1985).
+def _wald(y: Vector, left: Vector, nuisance: Vector) -> Vector:
+    """Return b' V^-1 b of the tested columns' coefficients b, V of kind HC3 (MacKinnon and White, J. Econom. 29, 1985).
 
     By Frisch, Waugh and Lovell the coefficients are those on `left`, the tested columns' orthonormal residuals.
 
     Args:
         y: shape (draws, n).
-        left, held: orthonormal columns, orthogonal to each other; shapes (n, k) and (n, m).
+        left, nuisance: orthonormal columns, orthogonal to each other; shapes (n, k) and (n, m).
     """
-    full = np.concatenate([held, left], axis=1)
+    full = np.concatenate([nuisance, left], axis=1)
     leverage = (full**2).sum(axis=1)
     errors = (y - (y @ full) @ full.T) / (1 - leverage).clip(1e-6)
     products = left[:, :, None] * left[:, None, :]  # (n, k, k)
     k = left.shape[1]
     meat = (errors**2 @ products.reshape(len(left), k * k)).reshape(-1, k, k)
-    meat += 1e-12 * np.eye(k)  # a perfect fit leaves no error; y has length 1
+    meat += 1e-12 * np.eye(k)  # a perfect fit leaves no error, where y has length 1
     score = y @ left  # (draws, k)
     value: Vector = (score * np.linalg.solve(meat, score[:, :, None])[:, :, 0]).sum(axis=1)
     return value
 
 
 def _basis(columns: Vector, tolerance: float) -> Vector:
-    """Orthonormal columns that span the given ones."""
+    """Return orthonormal columns that span the given ones."""
     left, sizes, _ = np.linalg.svd(columns, full_matrices=False)
-    kept: Vector = left[:, sizes > tolerance * max(1.0, float(sizes.max(initial=0.0)))]
-    return kept
+    basis: Vector = left[:, sizes > tolerance * max(1.0, float(sizes.max(initial=0.0)))]
+    return basis
 
 
-def _turn(x: Vector, columns: list[Vector], y: Vector) -> tuple[float | None, bool, float]:
-    """Where the quadratic in the rank of x turns, whether between the INNER quantiles of x, and its sign.
+class _Turn(NamedTuple):
+    """Where a quadratic turns: in the unit of x, None outside the sample, and whether between the INNER quantiles."""
+
+    point: float | None
+    is_inside: bool
+    curvature: float
+
+
+def _find_turn(x: Vector, columns: list[Vector], y: Vector) -> _Turn:
+    """Find where the quadratic in the rank of x turns.
 
     Args:
         x: shape (n,).
-        columns: what y is fitted to, each of shape (n,); the last but one is the rank of x, the last its square.
-
-    Returns:
-        The turning point in x's own unit is None where it is outside the sample.
+        columns: columns that y is fitted to, each of shape (n,), last the rank of x and its square.
     """
     coefficients = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
     linear, square = float(coefficients[-2]), float(coefficients[-1])
     if abs(square) < 1e-9:
-        return None, False, 0.0
+        return _Turn(None, False, 0.0)
     rank, turning_rank = columns[-2], -linear / (2 * square)
     if not rank.min() <= turning_rank <= rank.max():
-        return None, False, square
-    turning_point = float(np.interp(turning_rank, np.sort(rank), np.sort(x)))
+        return _Turn(None, False, square)
+    point = float(np.interp(turning_rank, np.sort(rank), np.sort(x)))
     low, high = np.quantile(x, INNER)
-    return turning_point, bool(low <= turning_point <= high), square
+    return _Turn(point, bool(low <= point <= high), square)
 
 
 def _is_middle_best(curvature: float, outcome: str) -> bool | None:
-    """Whether the middle of a quadratic is better than its ends; None where it is straight."""
+    """Return whether the middle of a quadratic is better than its ends; None for a straight line."""
     return None if curvature == 0 else (curvature > 0) == LOWER_IS_BETTER[outcome]
 
 

@@ -1,4 +1,4 @@
-"""how well measures choose and predict: precision at the top, and a learned baseline."""
+"""How well measures choose and predict patterns: precision at the top, and a learned baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ PENALTIES = np.logspace(-3, 3, 13)
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Of the n_top patterns that a measure calls best (the shortest), those among the n_top best by outcome.
+    """How many of the n_top patterns that a measure calls best (the lowest) are among the n_top best by outcome.
 
     Args:
-        n_hits, share: how many, and their share of n_top.
-        chance: the share that a blind choice would have on average.
-        p_value: one-sided, hypergeometric: of as many hits or more by a blind choice.
+        n_hits, share: their number, and their share of n_top.
+        chance: mean share of a blind choice.
+        p_value: one-sided hypergeometric probability of as many hits or more by a blind choice.
     """
 
     measure: str
@@ -39,11 +39,12 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Rank correlation of an outcome with what a ridge regression learned from all other patterns predicts.
+    """The rank correlation of an outcome with its prediction by a ridge regression on all other patterns.
 
     Args:
-        name: distances or all measures; measures: the columns it learned from.
-        estimate: without p_value; its interval takes the predictions as given.
+        name: name of the set of measures.
+        measures: columns that it learned from.
+        estimate: correlation without p_value; its interval takes the predictions as fixed.
     """
 
     name: str
@@ -56,46 +57,46 @@ class Baseline:
 def measure_precision(
     patterns: pd.DataFrame, measures: Sequence[str], outcomes: Sequence[str], generator: np.random.Generator
 ) -> tuple[Precision, ...]:
-    """Precision at the top of every measure, less being better, for every outcome.
+    """Measure every measure's precision at the top, less being better, for every outcome.
 
     Args:
         patterns: rows of average_patterns, one stratum.
-        generator: orders equal values, which would otherwise stand in the table's order: the best first.
+        generator: source of the order of equal values, which are otherwise in the table's order, the best first.
     """
-    found = []
+    precisions: list[Precision] = []
     for outcome in outcomes:
         rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
         if len(rows) < MIN_PATTERNS:
             continue
         y = outcome_of(rows, outcome) * (1 if LOWER_IS_BETTER[outcome] else -1)
         columns = {name: rows[name].to_numpy(np.float64) for name in measures}
-        found += [_precision(name, outcome, x, y, generator) for name, x in columns.items()]
-    return tuple(found)
+        precisions += [_measure_precision(name, outcome, x, y, generator) for name, x in columns.items()]
+    return tuple(precisions)
 
 
 def predict_left_out(features: Vector, y: Vector) -> Vector:
-    """Ridge prediction of each row from all others, less the mean of those others; shapes (n, k), (n,) -> (n,).
+    """Predict each row from all others by ridge, less the mean of the others; shapes (n, k), (n,) -> (n,).
 
-    The mean of the others falls as the left-out value rises: (sum - y_i) / (n - 1).  Predicting it, as ridge does
-    where features say nothing, would show a rank correlation of -1 with the outcome; what is left after subtracting it
-    is what the features add.
+    The mean of the others falls as the left-out value rises: (sum - y_i) / (n - 1). Predicting it, as ridge does where
+    features say nothing, would show a rank correlation of -1 with the outcome. Subtracting it leaves what the features
+    add.
     """
     predicted = np.empty(len(y))
     for row in range(len(y)):
         others, y_others = np.delete(features, row, axis=0), np.delete(y, row)
         mean, scale = others.mean(axis=0), others.std(axis=0)
-        scale[scale <= len(others) * np.finfo(float).eps * abs(mean)] = 1.0  # constant but for rounding
+        scale[scale <= len(others) * np.finfo(float).eps * abs(mean)] = 1.0  # constant, apart from rounding
         slopes = _fit_ridge((others - mean) / scale, y_others - y_others.mean())
         predicted[row] = (features[row] - mean) / scale @ slopes
     return predicted
 
 
 def _fit_ridge(x: Vector, y: Vector) -> Vector:
-    """Slopes (k,) of centred y on centred columns x, at the penalty of PENALTIES that predicts left-out rows best.
+    """Return the slopes (k,) of centred y on centred columns x, at the penalty that predicts left-out rows best.
 
-    That is the least mean square of residual / (1 - leverage), the intercept's share of the leverage included (Golub,
-    Heath and Wahba, Technometrics 21, 1979); the first of equal ones. scikit-learn's RidgeCV finds the same, and its
-    checks take 30 times as long.
+    It has the least mean square of residual / (1 - leverage), with the intercept's share of the leverage (Golub, Heath
+    and Wahba, Technometrics 21, 1979); the first of equal ones. scikit-learn's RidgeCV finds the same, and its checks
+    take 30 times as long.
     """
     eigenvalues, axes = np.linalg.eigh(x.T @ x)
     turned = x @ axes  # (n, k)
@@ -110,28 +111,28 @@ def _fit_ridge(x: Vector, y: Vector) -> Vector:
 def learn_baselines(
     patterns: pd.DataFrame, distance: str, sets: Mapping[str, Sequence[str]], generator: np.random.Generator
 ) -> tuple[Baseline, ...]:
-    """A leave-one-pattern-out ridge from each set of measures to the primary outcome.
+    """Fit a leave-one-pattern-out ridge from each set of measures to the primary outcome.
 
     Args:
         patterns: rows of average_patterns, one stratum.
-        sets: by name: columns without missing values, none constant; an empty set is left out.
+        sets: columns by name of the set, without missing values and not constant; an empty set is left out.
     """
     outcome, rows = choose_outcome(patterns, distance)
     y = outcome_of(rows, outcome)
     if len(rows) < MIN_PATTERNS or np.ptp(y) == 0:
         return ()
     cells = design_cells(rows)
-    found = []
+    baselines = []
     for name, measures in sets.items():
         if measures:
-            # Scaled to 1 so that the penalties mean the same whatever the outcome's unit.
+            # y is scaled to 1 so that a penalty means the same for every unit of the outcome.
             predicted = predict_left_out(rows[list(measures)].to_numpy(np.float64), (y - y.mean()) / y.std())
             estimate = _estimate(predicted, y, cells, generator)
-            found.append(Baseline(name, outcome, tuple(measures), len(rows), estimate))
-    return tuple(found)
+            baselines.append(Baseline(name, outcome, tuple(measures), len(rows), estimate))
+    return tuple(baselines)
 
 
-def _precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.random.Generator) -> Precision:
+def _measure_precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.random.Generator) -> Precision:
     n = len(x)
     n_top = min(n, max(TOP_LEAST, math.ceil(TOP_SHARE * n)))
     tops = [set(np.lexsort((generator.random(n), values))[:n_top].tolist()) for values in (x, y)]
@@ -143,7 +144,7 @@ def _precision(measure: str, outcome: str, x: Vector, y: Vector, generator: np.r
 
 
 def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
-    """Logarithm of the number of ways to choose k of n; minus infinity where there is none."""
+    """Return the logarithm of the number of ways to choose k of n; minus infinity where there is none."""
     ways: Vector = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return ways
 

@@ -1,4 +1,4 @@
-"""How much of an outcome is the pattern and not the seed, and of a long run in a short one."""
+"""How reliable outcomes are: between seeds, between short and long trainings, and what a study can detect."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri  # scipy.stats would take half a second to import
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import ALPHA, OUTCOMES, SAMPLED, TESTS
@@ -18,17 +18,17 @@ from search_spaces.seeds import derive_generator
 
 POWER = 0.80
 RANK_VARIANCE = 1.06  # of atanh(Spearman's rho) times n - 3 (Fieller, Hartley and Pearson, Biometrika 44, 1957)
-N_HELD = 2  # span and its square: each takes a pattern
-RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, as short trainings have shown
+N_NUISANCE = 2  # span and its square, each of which costs one pattern
+RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, seen in short trainings
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How much of an outcome's variance lies between patterns, over the patterns complete at every seed.
+    """How much of an outcome's variance lies between the patterns that are complete at every seed.
 
     Args:
-        single_seed: ICC(1), one-way: of one training, the seeds' own level counted as noise; may come out below 0.
-        paired_mean: ICC(3, k), two-way: of the mean over the k seeds, which shift all patterns together.
+        single_seed: ICC(1), one-way, of one training, with the seeds' own levels as noise; may come out below 0.
+        paired_mean: ICC(3, k), two-way, of the mean over the k seeds, which shift all patterns together.
         ceiling: sqrt(paired_mean), the largest correlation that a perfect predictor would show on average.
     """
 
@@ -42,10 +42,11 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Spearman correlation, over patterns trained in both regimes, of their means in the one with those in the other.
+    """The Spearman correlation of patterns' means in a short regime with those in a long one.
 
     Args:
-        estimate: its p-value is from permutations of all patterns.
+        n_patterns: number of patterns trained in both regimes.
+        estimate: correlation; its p-value is from permutations of all patterns.
     """
 
     budget: str
@@ -58,11 +59,11 @@ class Fidelity:
 
 
 def measure_reliability(complete: pd.DataFrame, outcome: str) -> Reliability:
-    """Share of an outcome's variance that lies between patterns (Shrout and Fleiss, Psychol. Bull. 86, 1979).
+    """Measure the share of an outcome's variance between patterns (Shrout and Fleiss, Psychol. Bull. 86, 1979).
 
     Args:
         complete: complete candidates of one stratum.
-        outcome: the column to judge; patterns that lack it at a seed are left out.
+        outcome: column to judge; patterns that lack it at a seed are left out.
     """
     table = complete.pivot_table(index="key", columns="seed", values=outcome).dropna().to_numpy(np.float64)
     n, k = table.shape  # (patterns, seeds)
@@ -80,16 +81,17 @@ def measure_reliability(complete: pd.DataFrame, outcome: str) -> Reliability:
 
 
 def measure_mean_reliability(values: Vector, rows: Groups, groups: Groups | None = None) -> float | None:
-    """Reliability of a pattern's mean over its repeats, one-way random effects, unequal numbers of repeats allowed.
+    """Measure the reliability of a pattern's mean over its repeats, whose numbers may differ; one-way random effects.
 
-    Between-pattern variance by the analysis of variance (Searle, Casella and McCulloch, Variance Components, 1992,
-    section 3.6); the error of a mean is averaged over patterns. With k repeats each it is 1 - MS_within / MS_between.
-    With groups both mean squares are inside groups, pooled: a difference between groups is none between patterns.
+    The variance between patterns comes from the analysis of variance (Searle, Casella and McCulloch, Variance
+    Components, 1992, section 3.6); the error of a mean is averaged over patterns. With k repeats each, the result is
+    1 - MS_within / MS_between. With groups, both mean squares are inside groups, pooled: a difference between groups is
+    not one between patterns.
 
     Args:
-        values: shape (n,), one a repeat.
-        rows: shape (n,), the pattern's number of each.
-        groups: shape (n,), the group's number of each; a pattern lies in one group.
+        values: one value a repeat, shape (n,).
+        rows: each repeat's pattern by number, shape (n,).
+        groups: each repeat's group by number, shape (n,); a pattern lies in one group.
 
     Returns:
         At most 1, below 0 where repeats differ more than patterns do; None without repeats or without variance.
@@ -115,20 +117,20 @@ def measure_mean_reliability(values: Vector, rows: Groups, groups: Groups | None
 def measure_fidelity(
     candidates: pd.DataFrame, short_regime: str, long_regime: str, run_seed: int = 0
 ) -> tuple[Fidelity, ...]:
-    """Whether short trainings rank patterns as long ones do: of every strategy, for every budget, depth and outcome.
+    """Measure whether short trainings rank patterns as long ones do, for every budget, depth and outcome.
 
-    Fewer than 3 patterns trained in both regimes give nothing.
+    Fewer than 3 patterns trained in both regimes give nothing. Patterns of every strategy count.
 
     Args:
         candidates: rows of read_run or read_table.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False)]
-    found = []
+    fidelities = []
     for _, rows in complete.groupby(["budget", "layers"]):
         budget, layers = str(rows["budget"].iloc[0]), int(rows["layers"].iloc[0])
         keys_of = {name: set(rows.loc[_is_in(rows, name), "key"]) for name in (short_regime, long_regime)}
         keys = keys_of[short_regime] & keys_of[long_regime]
-        # Over the same patterns in both, for a seed's mean is taken out over those that are there.
+        # Both average over the same patterns, for each seed's mean over them is subtracted.
         short, long = (_average(rows, name, keys) for name in (short_regime, long_regime))
         for outcome in OUTCOMES:
             column = f"{outcome}_centred"
@@ -139,8 +141,8 @@ def measure_fidelity(
             generator = derive_generator(run_seed, "fidelity", budget, layers, outcome)
             first, second = (column.to_numpy(np.float64).round(12) for column in (x, y))
             estimate = correlate_spearman(first, second, cells, np.zeros_like(cells), generator)
-            found.append(Fidelity(budget, layers, short_regime, long_regime, outcome, len(x), estimate))
-    return tuple(found)
+            fidelities.append(Fidelity(budget, layers, short_regime, long_regime, outcome, len(x), estimate))
+    return tuple(fidelities)
 
 
 def _average(rows: pd.DataFrame, regime: str, keys: set[str]) -> pd.DataFrame:
@@ -153,29 +155,29 @@ def _is_in(rows: pd.DataFrame, regime: str) -> "pd.Series[bool]":
 
 
 def detectable_correlation(n_patterns: int, n_tests: int = 1) -> float | None:
-    """The smallest |rank correlation| of pattern means found with POWER, two-sided at ALPHA over n_tests, or None.
+    """Return the smallest |rank correlation| of pattern means that is found with POWER, two-sided at ALPHA.
 
-    None: no correlation can be found with so few patterns.
+    None where so few patterns cannot show any correlation.
 
     >>> round(detectable_correlation(93), 2), detectable_correlation(5)
     (0.3, None)
     """
-    n_free = n_patterns - 3 - N_HELD
+    n_free = n_patterns - 3 - N_NUISANCE
     if n_free < 1:
         return None
-    wanted = float(norm.ppf(1 - ALPHA / (2 * n_tests)) + norm.ppf(POWER))  # Holm's first step is Bonferroni's
+    wanted = float(ndtri(1 - ALPHA / (2 * n_tests)) + ndtri(POWER))  # Holm's first step is Bonferroni's
     return math.tanh(wanted * math.sqrt(RANK_VARIANCE / n_free))
 
 
 def correct_attenuation(correlation: float, reliability: float, n_seeds: int) -> float | None:
-    """The true correlation that noise brings down to this one (Spearman-Brown, then Spearman's attenuation).
+    """Return the true correlation that noise reduces to this one (Spearman-Brown, then Spearman's attenuation).
 
     Args:
-        correlation: with means over n_seeds.
+        correlation: correlation with means over n_seeds.
         reliability: share of one training's variance that lies between patterns, in (0, 1].
 
     Returns:
-        In [0, 1], or None where not even a true correlation of 1 would show so much.
+        In [0, 1]; None where not even a true correlation of 1 would show so much.
 
     >>> round(correct_attenuation(0.25, 0.1, 3), 2), correct_attenuation(0.9, 0.1, 3)
     (0.5, None)
@@ -186,17 +188,17 @@ def correct_attenuation(correlation: float, reliability: float, n_seeds: int) ->
 
 
 def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each stratum of a study's plan trains and can detect.
+    """Describe what each stratum of a study's plan trains and can detect.
 
     Returns:
-        One dict a stratum, in the plan's order: stratum, trainings, patterns by strategy, and but for checks n_sampled,
-        detectable (see detectable_correlation, Holm over all main strata's primary tests) and a sentence.
+        One dict for each stratum, in the plan's order: stratum, trainings, patterns by strategy, a sentence, and except
+        for checks n_sampled and detectable (by detectable_correlation, over all main strata's primary tests).
     """
     n_tests = len(TESTS) * sum(stratum["checks"] is None for stratum in plan["strata"])
     n_seeds = plan["settings"]["seeds"]
     described = []
     for place, stratum in enumerate(plan["strata"]):
-        numbers = [number for one, number, _ in plan["order"] if one == place]
+        numbers = [number for stratum_place, number, _ in plan["order"] if stratum_place == place]
         strategies = Counter(plan["patterns"][number]["strategy"] for number in sorted(set(numbers)))
         row = {
             "stratum": f"{stratum['layers']} layers, {stratum['regime']}",

@@ -1,4 +1,4 @@
-"""groups of patterns, and how they are drawn again and permuted inside them."""
+"""Groups of patterns, and how patterns are resampled and permuted inside them."""
 
 from collections.abc import Callable, Hashable, Iterable
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from analysis.data.protocol import MAX_BANDS, MIN_BAND, N_RESAMPLES
 
 Vector = NDArray[np.float64]
-Groups = NDArray[np.int64]  # (n,): a group's number for each row
+Groups = NDArray[np.int64]  # (n,): each row's group by number
 
 MAX_CHUNK = 2**22  # elements of one array of weights
-MAX_SLICE = 2**18  # of them that a statistic is given at once: larger arrays leave the processor's cache
+MAX_SLICE = 2**18  # elements that a statistic gets at once: larger arrays leave the processor's cache
 
 
 def number_groups(labels: Iterable[Hashable]) -> Groups:
@@ -26,9 +26,9 @@ def number_groups(labels: Iterable[Hashable]) -> Groups:
 
 
 def pool_single(groups: Groups) -> Groups:
-    """Put the groups of one row together; if that is one row still, into the largest group.
+    """Unite the groups of a single row; where there is only one such row, put it into the largest group.
 
-    A row alone in its group could not be drawn again.
+    A row that is alone in its group could not be resampled.
 
     >>> pool_single(np.array([0, 0, 1, 2])).tolist(), pool_single(np.array([0, 0, 1])).tolist()
     ([0, 0, 1, 1], [0, 0, 0])
@@ -42,7 +42,7 @@ def pool_single(groups: Groups) -> Groups:
 
 
 def design_cells(patterns: pd.DataFrame) -> Groups:
-    """Groups for the bootstrap: cells of the crossed design; patterns without a cell by strategy."""
+    """Return groups for the bootstrap: cells of the crossed design, and strategies of patterns without a cell."""
     columns = (patterns["distance_bin"], patterns["span_bin"], patterns["strategy"].fillna("unknown"))
     labels: list[Hashable] = []
     for distance, span, strategy in zip(*(column.tolist() for column in columns), strict=True):
@@ -52,9 +52,9 @@ def design_cells(patterns: pd.DataFrame) -> Groups:
 
 
 def design_bands(patterns: pd.DataFrame, column: str, bin_column: str) -> Groups:
-    """Groups for permutations: the design's bands of a column; without any design, quantile bands of it.
+    """Return groups for permutations: the design's bands of a column, or quantile bands without a design.
 
-    Patterns without a band, beside some that have one, are a band of their own.
+    Where only some patterns have a band, the others are a band of their own.
     """
     if patterns[bin_column].isna().all():
         return quantile_bands(patterns[column].to_numpy(np.float64))
@@ -62,7 +62,7 @@ def design_bands(patterns: pd.DataFrame, column: str, bin_column: str) -> Groups
 
 
 def quantile_bands(values: Vector) -> Groups:
-    """Up to MAX_BANDS bands of about equal size and at least MIN_BAND rows; equal values share a band.
+    """Form up to MAX_BANDS bands of about equal size and at least MIN_BAND rows; equal values share a band.
 
     >>> np.bincount(quantile_bands(np.arange(12.0))).tolist(), quantile_bands(np.ones(3)).tolist()
     ([6, 6], [0, 0, 0])
@@ -76,10 +76,10 @@ def quantile_bands(values: Vector) -> Groups:
 
 
 def draw_weights(groups: Groups, n_draws: int, generator: np.random.Generator) -> Vector:
-    """Bootstrap weights of rows inside groups, shape (n_draws, n); each group's sum to its size.
+    """Draw bootstrap weights of rows inside groups, shape (n_draws, n); each group's sum to its size.
 
     A plain bootstrap inside a group of n_h understates the variance of a mean by (n_h - 1) / n_h, a third at the three
-    patterns that a design's cell holds. Drawing n_h - 1 and scaling the counts by n_h / (n_h - 1) makes it right (Rao,
+    patterns of a design's cell. Drawing n_h - 1 and scaling the counts by n_h / (n_h - 1) makes it right (Rao,
     Wu and Yue, Survey Methodology 18, 1992). A group of one row keeps weight 1.
     """
     weights = np.ones((n_draws, len(groups)))
@@ -95,21 +95,25 @@ def draw_weights(groups: Groups, n_draws: int, generator: np.random.Generator) -
 
 
 def bootstrap(statistic: Callable[[Vector], Vector], groups: Groups, generator: np.random.Generator) -> Vector:
-    """A statistic in N_RESAMPLES resamples.
+    """Compute a statistic in N_RESAMPLES resamples.
 
     Args:
-        statistic: weights, shape (draws, n) -> shape (draws, ...).
+        statistic: function from weights, shape (draws, n), to values, shape (draws, ...).
     """
-    chunk = max(1, min(N_RESAMPLES, MAX_CHUNK // max(1, len(groups))))
-    sizes = [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
     rows = max(1, MAX_SLICE // max(1, len(groups)))
-    drawn = (draw_weights(groups, size, generator) for size in sizes)
+    drawn = (draw_weights(groups, size, generator) for size in split_resamples(len(groups)))
     slices = (weights[begin : begin + rows] for weights in drawn for begin in range(0, len(weights), rows))
     return np.concatenate([statistic(weights) for weights in slices])
 
 
+def split_resamples(n: int) -> list[int]:
+    """Split N_RESAMPLES draws of n rows into chunks of at most MAX_CHUNK elements."""
+    chunk = max(1, min(N_RESAMPLES, MAX_CHUNK // max(1, n)))
+    return [min(chunk, N_RESAMPLES - begin) for begin in range(0, N_RESAMPLES, chunk)]
+
+
 def permute(groups: Groups, n_draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Orders of the rows, shape (n_draws, n), that move each row inside its group alone."""
+    """Draw orders of the rows, shape (n_draws, n), that move each row only inside its group."""
     orders = np.tile(np.arange(len(groups)), (n_draws, 1))
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
@@ -134,11 +138,11 @@ def share_as_far(observed: float, permuted: Vector, centre: float) -> float:
     """Return the two-sided p-value: the share of permutations at least as far from the centre of their null.
 
     The sample itself counts as one permutation, so that p is never 0. Distances that differ by less than 1e-9 of the
-    largest are ties: rounding would keep them apart.
+    largest are ties, which rounding would separate.
 
     Args:
-        centre: exact mean of the statistic over all permutations. Permutations inside groups keep what goes along with
-            the groups, so it need not be 0; the mean of the drawn ones would decide mirrored ties by chance.
+        centre: exact mean of the statistic over all permutations. It need not be 0, for permutations inside groups keep
+            what goes along with the groups; the mean of the drawn ones would decide mirrored ties by chance.
 
     >>> share_as_far(2.0, np.array([-2.0, 1.0, 0.0]), centre=0.0)
     0.5
@@ -153,7 +157,7 @@ def share_as_far(observed: float, permuted: Vector, centre: float) -> float:
 def share_as_large(observed: float, permuted: Vector) -> float:
     """Return the p-value of a statistic that is itself a squared distance: the share of permutations as large.
 
-    The sample itself counts as one permutation; 1e-9 of it keeps ties from rounding apart.
+    The sample itself counts as one permutation; 1e-9 of it are ties, which rounding would separate.
 
     >>> share_as_large(2.0, np.array([3.0, 1.0, 0.0]))
     0.5

@@ -1,4 +1,4 @@
-"""Slopes of the outcome on distance in each span band, and how much a parabola explains."""
+"""Slopes of the outcome on distance in each span band, and how much a line or a parabola explains."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ UNITS = {"validation_accuracy": (100.0, "points"), "validation_loss": (1.0, "nat
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Least squares slope of an outcome on distance.
+    """The least squares slope of an outcome on distance.
 
     Args:
-        band: its span_bin, or None for the pooled slope and for patterns without a bin.
-        span_low, span_high: of the band's patterns.
-        x_low, x_mean, x_high: their distances.
-        is_pooled: over all bands, each with its own level.
-        unit: of value, low, high and excluded: points or nats a hop.
-        low, high: CONFIDENCE interval, HC3 covariance, Student's t.
-        excluded: slopes beyond +- this are excluded.
+        band: span_bin of its patterns; None for the pooled slope and for patterns without a bin.
+        span_low, span_high: range of their spans.
+        x_low, x_mean, x_high: range and mean of their distances.
+        is_pooled: whether it is over all bands, each with its own level.
+        unit: unit of value, low, high and excluded: points or nats a hop.
+        low, high: CONFIDENCE interval, from HC3 covariance and Student's t.
+        excluded: steepest slope that the interval does not exclude, in either direction.
     """
 
     outcome: str
@@ -46,7 +46,7 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Shares of an outcome's variance that a line and a parabola in one measure explain, 0..1; least squares."""
+    """The shares of an outcome's variance, 0..1, that a line and a parabola in one measure explain."""
 
     measure: str
     outcome: str
@@ -56,7 +56,7 @@ class Fit:
 
 
 def fit_slopes(patterns: pd.DataFrame, distance: str) -> tuple[Slope, ...]:
-    """Slopes in each span band and pooled, of every outcome; bands where it is not defined are left out.
+    """Fit slopes in each span band and pooled, for every outcome; bands where they are not defined are left out.
 
     Args:
         patterns: rows of average_patterns, one stratum.
@@ -65,7 +65,7 @@ def fit_slopes(patterns: pd.DataFrame, distance: str) -> tuple[Slope, ...]:
 
 
 def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fit, ...]:
-    """R2 of every outcome on every measure."""
+    """Fit a line and a parabola in every measure to every outcome."""
     fits = []
     for outcome in OUTCOMES:
         rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
@@ -77,7 +77,7 @@ def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fi
 
 
 def explain(x: Vector, y: Vector) -> tuple[float | None, float | None]:
-    """R2 of y on x, and on x and its square; None where x or y is constant or no row would be left over.
+    """Return R2 of y on x, and on x and its square; None where x or y is constant or no row would be left over.
 
     >>> x = np.arange(5.0)
     >>> [round(share, 6) for share in explain(x, (x - 2) ** 2)]
@@ -93,7 +93,7 @@ def explain(x: Vector, y: Vector) -> tuple[float | None, float | None]:
 
 
 def _standardise(x: Vector) -> Vector:
-    """Centre and divide by the standard deviation; sizes come first, for floats cannot hold the square of 1e200."""
+    """Centre and divide by the standard deviation, scaling first, for the square of 1e200 is not a float."""
     scaled = x / np.abs(x).max()
     scaled = (scaled - scaled.mean()) / np.ptp(scaled)
     standard: Vector = scaled / scaled.std()
@@ -111,24 +111,26 @@ def _slopes_of(patterns: pd.DataFrame, outcome: str, distance: str) -> Iterator[
     by_span = sorted(np.unique(bands).tolist(), key=lambda band: float(span[bands == band].mean()))
     sizes = np.bincount(bands)
     chosen = [(bands == band, len(by_span) == 1) for band in by_span]
-    chosen += [(sizes[bands] > 1, True)] if len(by_span) > 1 else []  # a pattern alone in its band tells no slope
+    chosen += [(sizes[bands] > 1, True)] if len(by_span) > 1 else []  # a single pattern in its band has no slope
     for members, is_pooled in chosen:
-        found = _fit(x[members], y[members], bands[members])
-        if found is not None:
-            value, low, high = found
+        fit = _fit(x[members], y[members], bands[members])
+        if fit is not None:
+            slope, half = fit
             bins = rows.loc[members, "span_bin"]
             band = None if is_pooled or bins.isna().any() else int(bins.iloc[0])
             spans = float(span[members].min()), float(span[members].max())
             reach = float(x[members].min()), float(x[members].mean()), float(x[members].max())
+            low, high = slope - half, slope + half
             excluded = max(abs(low), abs(high))
             n = int(members.sum())
-            yield Slope(outcome, band, *spans, *reach, is_pooled, n, unit, value, low, high, excluded)
+            yield Slope(outcome, band, *spans, *reach, is_pooled, n, unit, slope, low, high, excluded)
 
 
-def _fit(x: Vector, y: Vector, bands: Groups) -> tuple[float, float, float] | None:
-    """Slope of y on x with a level for each band, and its HC3 interval (MacKinnon and White, J. Econometrics 29, 1985).
+def _fit(x: Vector, y: Vector, bands: Groups) -> tuple[float, float] | None:
+    """Return the slope of y on x with a level for each band, and half its interval's width.
 
-    None where x hardly varies or one pattern alone decides it.
+    The covariance is HC3 (MacKinnon and White, J. Econometrics 29, 1985). None where x hardly varies or one pattern
+    decides the slope.
     """
     levels = (bands[:, None] == np.unique(bands)).astype(np.float64)  # (n, bands)
     if len(x) < levels.shape[1] + MIN_BAND - 1:
@@ -143,5 +145,4 @@ def _fit(x: Vector, y: Vector, bands: Groups) -> tuple[float, float, float] | No
     slope = float(within @ y_within) / scatter
     left_out = (y_within - slope * within) / (1 - leverage)
     error = float(np.sqrt((within * left_out) @ (within * left_out))) / scatter
-    half = error * student_quantile(len(x) - levels.shape[1] - 1)
-    return slope, slope - half, slope + half
+    return slope, error * student_quantile(len(x) - levels.shape[1] - 1)

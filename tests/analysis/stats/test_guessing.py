@@ -104,7 +104,7 @@ def test_networks_that_do_worse_than_guessing_are_not_said_to_guess(
 
 def test_guessing_networks_are_hardly_ever_taken_for_learned() -> None:
     generator = np.random.default_rng(0)
-    hits = generator.binomial(500, 0.1, (400, 2)) / 500  # each draw: the mean of two seeds whose networks all agree
+    hits = generator.binomial(500, 0.1, (150, 2)) / 500  # each draw: the mean of two seeds whose networks all agree
     wrong = [_learning([*pair], Guessing(10, 0.1, 250)).is_better for pair in hits]
     assert np.mean(wrong) < 0.1
 
