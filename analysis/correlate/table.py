@@ -30,46 +30,29 @@ Key = tuple[tuple[str, ...], str]  # of a pattern: its group and its name
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The columns that were asked for, row by row.
-
-    Args:
-        numbers: exact values by column, None where one is missing.
-        keys: each row's group and pattern; a row is its own pattern where no column names patterns.
-        is_grouped, is_repeated: whether columns name groups, and patterns.
-        strata: columns of STRATA that split the table, or its groups, and are not used.
-    """
+    """The columns that were asked for, row by row; a row is its own pattern where no column names patterns."""
 
     path: Path
     outcome: str
-    numbers: dict[str, list[Fraction | None]]
+    numbers: dict[str, list[Fraction | None]]  # by column; None where one is missing
     keys: list[Key]
     is_grouped: bool
-    is_repeated: bool
-    strata: list[str]
+    is_repeated: bool  # a column names patterns
+    strata: list[str]  # unused columns of STRATA that split the table, or its groups
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The rows that one measure can use.
-
-    Args:
-        measure, outcome: columns.
-        n_rows: number of rows used.
-        x, y: exact values of measure and outcome, one a pattern; y is the mean over its repeats.
-        groups: each pattern's group by number, shape (patterns,).
-        names: each group's name; empty where there are no groups.
-        outcomes, repeats: every row's outcome, and its pattern by number.
-    """
+    """The rows that one measure can use: x and y by pattern, y the mean over its repeats, and each row's outcome."""
 
     measure: str
     outcome: str
-    n_rows: int
     x: Values
     y: Values
-    groups: Groups
-    names: list[str]
+    groups: Groups  # (patterns,): each pattern's group by number
+    names: list[str]  # of the groups
     outcomes: Values
-    repeats: Groups
+    repeats: Groups  # (rows,): each row's pattern by number
 
     def find_varying(self) -> dict[str, NDArray[np.bool_]]:
         """Return by column the patterns in whose group it takes more than one value, shape (patterns,)."""
@@ -165,7 +148,6 @@ def _choose_rows(rows: _Rows, measure: str) -> _Sample:
     return _Sample(
         measure=measure,
         outcome=rows.outcome,
-        n_rows=len(chosen),
         x=[xs[i] for i in firsts],
         y=average_exactly(ys, repeats) if rows.is_repeated else ys,
         groups=number_groups(group for group, _ in keys)[firsts],
@@ -193,7 +175,7 @@ def _describe(sample: _Sample, rows: _Rows, generator: np.random.Generator) -> d
     estimate = correlate_spearman(x, y, groups, groups, generator)
     used_x, used_y = ([column[i] for i in np.flatnonzero(is_used)] for column in (sample.x, sample.y))
     return {
-        "n": sample.n_rows,
+        "n": len(sample.outcomes),
         "patterns": len(sample.x),
         "spearman": estimate.value,
         "spearman_low": estimate.low,

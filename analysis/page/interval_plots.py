@@ -96,10 +96,7 @@ def plot_forest(
     axes.set_xlabel(clean_text(axis_label), fontsize=10)
     for tick, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
         tick.set_fontweight("bold" if row is not None and row["is_primary"] else "normal")
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    add_caption(figure, caption)
-    return figure
+    return _finish(axes, caption)
 
 
 def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "validation_loss") -> Figure:
@@ -121,6 +118,10 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
         if row.get("is_reference"):
             axes.axvline(row["value"], color=GREY, linewidth=1, linestyle="--", zorder=1)
     axes.set_xlabel(LABELS[outcome], fontsize=10)
+    return _finish(axes, caption)
+
+
+def _finish(axes: Axes, caption: str) -> Figure:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     add_caption(figure, caption)

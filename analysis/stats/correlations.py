@@ -1,7 +1,8 @@
 """Rank correlations of columns, with bootstrap intervals and permutation p-values."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Self
 
 import numpy as np
@@ -232,12 +233,21 @@ def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, gene
     """
     if not (varies_inside(x, groups) & varies_inside(y, groups)).any():
         return UNDEFINED
+    estimated = estimate(partial(pooled_spearman, x, y, groups), cells, generator)
     ones = np.ones((1, len(x)))
-    value = float(pooled_spearman(x, y, groups, ones)[0])
-    resampled = bootstrap(lambda weights: pooled_spearman(x, y, groups, weights), cells, generator)
     ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
     permuted = np.concatenate([ranks_y[permute(groups, n, generator)] @ ranks_x for n in split_resamples(len(x))])
-    return Estimate.from_resamples(value, resampled, share_as_far(float(ranks_x @ ranks_y), permuted, 0.0))
+    return replace(estimated, p_value=share_as_far(float(ranks_x @ ranks_y), permuted, 0.0))
+
+
+def estimate(
+    statistic: Callable[[Vector], Vector], cells: Groups, generator: np.random.Generator, p_value: float | None = None
+) -> Estimate:
+    """Return a statistic of weighted rows with its bootstrap interval; UNDEFINED where it is nan."""
+    value = float(statistic(np.ones((1, len(cells))))[0])
+    if not np.isfinite(value):
+        return UNDEFINED
+    return Estimate.from_resamples(value, bootstrap(statistic, cells, generator), p_value)
 
 
 def adjust_holm(p_values: list[float | None]) -> list[float | None]:
@@ -277,37 +287,37 @@ def _test_all(
         by_bands.setdefault(bands[name].tobytes(), []).append(name)
     p_values: dict[tuple[str, Method], float] = {}
     for names in by_bands.values():
-        orders = permute(bands[names[0]], N_RESAMPLES, generator)
-        columns = np.stack([measures[name] for name in names])
-        for method, test in zip(METHODS, (_permute_spearman, _permute_kendall), strict=True):
-            observed, permuted, centres = test(columns, y, bands[names[0]], orders)
-            for i, name in enumerate(names):
-                p_values[name, method] = share_as_far(observed[i], permuted[:, i], centres[i])
+        groups, columns = bands[names[0]], [measures[name] for name in names]
+        orders = permute(groups, N_RESAMPLES, generator)
+        for method, test in zip(METHODS, (_test_spearman, _test_kendall), strict=True):
+            tested = test(columns, y, groups, orders)
+            p_values |= {(name, method): p_value for name, p_value in zip(names, tested, strict=True)}
     return p_values
 
 
-def _permute_spearman(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
-    """Return covariances of ranks of the sample and of each permutation: what permuting scales does not change.
+def _test_spearman(columns: list[Vector], y: Vector, bands: Groups, orders: Groups) -> list[float]:
+    """Return p-values by the covariance of ranks, for permuting does not change their variance.
 
     Ranks are centred inside bands, so the centre is 0: what goes along with the bands is in every permutation.
-
-    Returns:
-        Shapes (measures,) and (resamples, measures), and their centres, shape (measures,).
     """
     ones = np.ones((1, len(y)))
     ranks = np.stack([centre_inside(weighted_ranks(x, ones)[0], bands) for x in columns], axis=1)  # (n, measures)
     ranks_y = centre_inside(weighted_ranks(y, ones)[0], bands)
-    return ranks_y @ ranks, ranks_y[orders] @ ranks, np.zeros(len(columns))
+    observed, permuted = ranks_y @ ranks, ranks_y[orders] @ ranks
+    return [share_as_far(own, drawn, 0.0) for own, drawn in zip(observed, permuted.T, strict=True)]
 
 
-def _permute_kendall(columns: Vector, y: Vector, bands: Groups, orders: Groups) -> tuple[Vector, Vector, Vector]:
-    """Return concordant less discordant pairs, in the shapes of _permute_spearman."""
+def _test_kendall(columns: list[Vector], y: Vector, bands: Groups, orders: Groups) -> list[float]:
+    """Return p-values by the number of concordant less discordant pairs."""
     from analysis.stats.concordance import expect_concordances, permute_concordances  # numba: 0.5 s
 
     own = np.arange(len(y))[None]
-    observed = np.concatenate([permute_concordances(x, y, own) for x in columns])
-    permuted = np.stack([permute_concordances(x, y, orders) for x in columns], axis=1)
-    return observed, permuted, np.array([expect_concordances(x, y, bands) for x in columns])
+    return [
+        share_as_far(
+            permute_concordances(x, y, own)[0], permute_concordances(x, y, orders), expect_concordances(x, y, bands)
+        )
+        for x in columns
+    ]
 
 
 def _correlate_ranks(ranks_x: Vector, ranks_y: Vector, weights: Vector) -> Vector:

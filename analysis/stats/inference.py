@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, N_RESAMPLES, OUTCOMES, TESTS
-from analysis.stats.correlations import UNDEFINED, Estimate, adjust_holm, weighted_partial, weighted_ranks
+from analysis.stats.correlations import Estimate, adjust_holm, estimate, weighted_partial, weighted_ranks
 from analysis.stats.resampling import (
     Groups,
     Vector,
-    bootstrap,
     centre_inside,
     design_bands,
     design_cells,
@@ -109,7 +109,7 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         distance=distance,
         n_patterns=len(rows),
         tests=tuple(tests),
-        partial=_estimate_partial(x, y, span, design_cells(rows), tests[0].p_value, generator),
+        partial=estimate(partial(weighted_partial, x, y, span), design_cells(rows), generator, tests[0].p_value),
         span_partial=_finite(weighted_partial(span, y, x, ones)[0]),
         turning_point=turn.point,
         is_inside=turn.is_inside,
@@ -236,16 +236,6 @@ def _find_turn(x: Vector, columns: list[Vector], y: Vector) -> _Turn:
 def _is_middle_best(curvature: float, outcome: str) -> bool | None:
     """Return whether the middle of a quadratic is better than its ends; None for a straight line."""
     return None if curvature == 0 else (curvature > 0) == LOWER_IS_BETTER[outcome]
-
-
-def _estimate_partial(
-    x: Vector, y: Vector, span: Vector, cells: Groups, p_value: float | None, generator: np.random.Generator
-) -> Estimate:
-    value = _finite(weighted_partial(x, y, span, np.ones((1, len(y))))[0])
-    if value is None:
-        return UNDEFINED
-    resampled = bootstrap(lambda weights: weighted_partial(x, y, span, weights), cells, generator)
-    return Estimate.from_resamples(value, resampled, p_value)
 
 
 def _finite(value: float) -> float | None:

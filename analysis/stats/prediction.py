@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaln  # scipy.stats would take half a second to import
 
 from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, TOP_LEAST, TOP_SHARE
-from analysis.stats.correlations import UNDEFINED, Estimate, weighted_spearman
+from analysis.stats.correlations import Estimate, estimate, weighted_spearman
 from analysis.stats.inference import choose_outcome, outcome_of
-from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells
+from analysis.stats.resampling import Vector, design_cells
 
 PENALTIES = np.logspace(-3, 3, 13)
 
@@ -127,8 +128,8 @@ def learn_baselines(
         if measures:
             # y is scaled to 1 so that a penalty means the same for every unit of the outcome.
             predicted = predict_left_out(rows[list(measures)].to_numpy(np.float64), (y - y.mean()) / y.std())
-            estimate = _estimate(predicted, y, cells, generator)
-            baselines.append(Baseline(name, outcome, tuple(measures), len(rows), estimate))
+            correlation = estimate(partial(weighted_spearman, predicted.round(12), y), cells, generator)
+            baselines.append(Baseline(name, outcome, tuple(measures), len(rows), correlation))
     return tuple(baselines)
 
 
@@ -147,12 +148,3 @@ def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
     """Return the logarithm of the number of ways to choose k of n; minus infinity where there is none."""
     ways: Vector = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return ways
-
-
-def _estimate(predicted: Vector, y: Vector, cells: Groups, generator: np.random.Generator) -> Estimate:
-    predicted = predicted.round(12)
-    value = float(weighted_spearman(predicted, y, np.ones((1, len(y))))[0])
-    if not np.isfinite(value):
-        return UNDEFINED
-    resampled = bootstrap(lambda weights: weighted_spearman(predicted, y, weights), cells, generator)
-    return Estimate.from_resamples(value, resampled, None)

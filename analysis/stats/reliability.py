@@ -128,10 +128,11 @@ def measure_fidelity(
     fidelities = []
     for _, rows in complete.groupby(["budget", "layers"]):
         budget, layers = str(rows["budget"].iloc[0]), int(rows["layers"].iloc[0])
-        keys_of = {name: set(rows.loc[_is_in(rows, name), "key"]) for name in (short_regime, long_regime)}
-        keys = keys_of[short_regime] & keys_of[long_regime]
+        parts = [rows[rows["regime"].isin([name])] for name in (short_regime, long_regime)]
+        keys = set(parts[0]["key"]) & set(parts[1]["key"])
         # Both average over the same patterns, for each seed's mean over them is subtracted.
-        short, long = (_average(rows, name, keys) for name in (short_regime, long_regime))
+        averages = (average_patterns(part[part["key"].isin(list(keys))]) for part in parts)
+        short, long = (patterns.set_index("key").sort_index() for patterns in averages)
         for outcome in OUTCOMES:
             column = f"{outcome}_centred"
             x, y = short[column].dropna().align(long[column].dropna(), join="inner")
@@ -143,15 +144,6 @@ def measure_fidelity(
             estimate = correlate_spearman(first, second, cells, np.zeros_like(cells), generator)
             fidelities.append(Fidelity(budget, layers, short_regime, long_regime, outcome, len(x), estimate))
     return tuple(fidelities)
-
-
-def _average(rows: pd.DataFrame, regime: str, keys: set[str]) -> pd.DataFrame:
-    chosen = rows[_is_in(rows, regime) & rows["key"].isin(list(keys))]
-    return average_patterns(chosen).set_index("key").sort_index()
-
-
-def _is_in(rows: pd.DataFrame, regime: str) -> "pd.Series[bool]":
-    return (rows["regime"] == regime).fillna(False).astype(bool)
 
 
 def detectable_correlation(n_patterns: int, n_tests: int = 1) -> float | None:
