@@ -139,7 +139,7 @@ def _read_budget(budget: str | None, layers: int | None, **caps: int | None) -> 
     return parse_budget((budget or "log") + "".join(capped), depth)
 
 
-def score_alone(pattern: "ConnectionPattern", budget: "Spent") -> dict[str, Any]:
+def score_pattern(pattern: "ConnectionPattern", budget: "Spent") -> dict[str, Any]:
     """Return a pattern's scores in a network of default sizes, and its sources."""
     from nas.model.candidate import Candidate, NetworkConfig
     from nas.model.score import score_candidate
@@ -177,7 +177,7 @@ def optimize(
         check_replaceable(to)
     spent = _read_budget(budget, layers, max_in=max_in, max_out=max_out)
     optimum = find_optimum(spent, seed, seconds)
-    row = score_alone(optimum.pattern, spent)
+    row = score_pattern(optimum.pattern, spent)
     if to is not None:
         write_template(to, optimum.pattern, spent, {"origin": "optimize", "seed": seed, "n_moves": optimum.n_moves})
     if as_json:
@@ -227,7 +227,7 @@ def sample(
     provenance = {"name": None, "origin": "sample", "seed": seed}
     network = NetworkConfig(layers=spent.depth)
     paths = [path for drawn in patterns for path in export_pattern(drawn, network, str(spent), provenance, to)]
-    rows = [score_alone(drawn, spent) for drawn in patterns]
+    rows = [score_pattern(drawn, spent) for drawn in patterns]
     console = make_console(stderr=as_json)
     if len(patterns) < count:
         console.print(f"found {len(patterns)} of {count}: the cell is small, or hard to get to")

@@ -40,7 +40,7 @@ def resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
         is_final = isinstance(error, InputError | ConflictError | NothingUsableError)
         # Before the settings are written there is no run to continue.
         if not is_final and (run / "config.toml").exists():
-            console.print(f"what is finished is kept; to go on: python run_search.py {command} --run {quote(run)}")
+            console.print(f"what is finished is kept; to continue: python run_search.py {command} --run {quote(run)}")
         raise
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import SPACE, Budget, Json, Run, flag
-from commands.patterns import print_scores, score_alone, write_template
+from commands.patterns import print_scores, score_pattern, write_template
 from commands.terminal import OURSELVES, make_console, print_next, print_written
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def pattern_from_strengths(
     if to is not None:
         origin = {"origin": "pattern-from-strengths", "taught_by": learned.taught_by}
         write_template(to, learned.pattern, spent, {**origin, "trainings": str(learned.n_trainings)})
-    row = score_alone(learned.pattern, spent)
+    row = score_pattern(learned.pattern, spent)
     if as_json:
         print(json.dumps(row))  # noqa: T201
         return

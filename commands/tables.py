@@ -27,7 +27,7 @@ class Proposing(StrEnum):
 
 
 def correlate(
-    file: Annotated[Path, typer.Argument(help="CSV table, one row a measurement.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="CSV table with one row for each measurement.", show_default=False)],
     measure: Annotated[str, flag("COL[,COL...]: the columns to correlate.")],
     outcome: Annotated[str, flag("COL: the column to correlate them with.")],
     group: Annotated[
@@ -98,7 +98,7 @@ def compare_strategies(
     seed: Seed = 0,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, help="Replays at a time. [default: one a core]", show_default=False),
+        typer.Option(min=1, max=4096, help="Replays at a time. [default: one for each core]", show_default=False),
     ] = None,
     to: Annotated[Path | None, flag("Folder for regret.csv, regret.svg and regret.png.")] = None,
     as_json: Json = False,

@@ -108,7 +108,7 @@ def test_networks_are_compared_and_teach_a_pattern(command_line: CommandLine, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_search_says_how_to_go_on_and_does(
+def test_an_interrupted_search_says_how_to_continue_and_does(
     command_line: CommandLine, small_flags: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
@@ -122,7 +122,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
     process.send_signal(number)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"to go on: python run_search.py search --run {run}" in rest
+    assert f"to continue: python run_search.py search --run {run}" in rest
     status = json.loads(command_line("status", "--run", run, "--json").stdout)
     assert 2 <= status["complete"] < 26
     assert status["running"] <= 1
@@ -132,7 +132,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
+def test_a_killed_search_continues(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(run), *small_flags, "--trials", "8"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

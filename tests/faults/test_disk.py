@@ -95,7 +95,7 @@ def test_the_command_process_says_what_is_full_and_how_to_go_on(
     assert "Traceback" not in process.stderr
     # Before the settings are kept, --run by itself would start another run.
     assert (run / "config.toml").exists() == has_begun
-    assert ("to go on: python run_search.py search --run" in process.stdout) == has_begun
+    assert ("to continue: python run_search.py search --run" in process.stdout) == has_begun
     ballast.unlink()
 
 
@@ -129,6 +129,6 @@ def test_a_ray_that_has_no_room_is_told_with_its_folder(
     assert process.returncode == 3, process.stderr
     assert str(base) in process.stderr
     assert "Traceback" not in process.stderr
-    assert "to go on: " in process.stdout
+    assert "to continue: " in process.stdout
     assert [path for path in small_disk.iterdir() if path != ballast] == []
     shutil.rmtree(base.parent)

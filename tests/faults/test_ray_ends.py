@@ -131,7 +131,7 @@ def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Pa
     started.kill(name)
     code, out, error = started.end()
     assert code == 3, error
-    assert "to go on: python run_search.py search --run" in out
+    assert "to continue: python run_search.py search --run" in out
     assert error.startswith("error: Ray's ")
     assert name.removesuffix("_server") in error.lower()
     assert "Traceback" not in out + error
@@ -178,5 +178,5 @@ def test_a_long_tmpdir_is_refused_in_our_words(tmp_path: Path) -> None:
     assert process.returncode == 3
     assert f"TMPDIR is {long}" in process.stderr
     assert "RAY_TMPDIR=" in process.stderr
-    assert "to go on: " in process.stdout
+    assert "to continue: " in process.stdout
     assert not list(long.iterdir())

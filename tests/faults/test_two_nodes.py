@@ -178,7 +178,7 @@ def test_a_node_of_another_version_is_refused_before_anything_is_trained(tmp_pat
         assert re.search(
             "sources of hash [0-9a-f]{12}, .* has [0-9a-f]{12}" if kind == "changed" else "no skipsearch", told
         )
-        assert "to go on" in out
+        assert "to continue" in out
         assert not load_trials(tmp_path / "run")
     finally:
         cluster.end()
