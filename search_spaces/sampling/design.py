@@ -30,7 +30,7 @@ Band = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a design shall contain."""
+    """What a design contains."""
 
     distance: str = "mean_bd"  # crossed with span: mean_bd or from_output
     n_distance_bins: int = 9
@@ -86,7 +86,7 @@ def lay_out(
 
     Args:
         budget: budget to spend.
-        layout: what the design shall contain.
+        layout: what the design contains.
         named: templates that spend the budget, with their names.
         check_stop: function called between steps, which raises to end at once.
 

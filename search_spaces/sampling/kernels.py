@@ -196,8 +196,9 @@ def _energy(measures, bands):  # type: ignore[no-untyped-def]  # pragma: no cove
 
 
 @njit(cache=True, nogil=True)
-def _move(old_layer, old, new_layer, new, sources, degrees, members, readers):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _move(old_layer, old, new_layer, new, connections):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     """Take input `old` from a layer and give input `new` to the same or another."""
+    sources, degrees, members, readers, _ = connections
     place = 1
     while sources[old_layer, place] != old:
         place += 1
@@ -264,7 +265,7 @@ def walk(arguments, n_moves, first, last, stops, seed):  # type: ignore[no-untyp
             if luck >= math.exp((energy - least) / temperature):
                 continue
         before[:] = measures
-        _move(target, source, new_target, new_source, sources, degrees, members, readers)
+        _move(target, source, new_target, new_source, connections)
         touched[target] = True
         touched[new_target] = True
         n_saved = rescore(min(target, new_target), sources, degrees, rows, sums, saved, layers, touched)
@@ -288,5 +289,5 @@ def walk(arguments, n_moves, first, last, stops, seed):  # type: ignore[no-untyp
             continue
         measures[:] = before
         undo(n_saved, rows, sums, saved, layers)
-        _move(new_target, new_source, target, source, sources, degrees, members, readers)
+        _move(new_target, new_source, target, source, connections)
     return energy, n_moves, n_made

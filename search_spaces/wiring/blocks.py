@@ -53,7 +53,7 @@ def transition_inputs(policy: str, depth: int, template: str | None = None) -> t
 class Node(NamedTuple):
     """A node of a whole network: an input of a block, or a layer's output."""
 
-    block: int  # number of the block, from 0
+    block: int  # counted from 0
     place: int  # number of the node in the block, inputs first
 
 
@@ -62,7 +62,7 @@ class Transition:
     """What gives the next block one of its inputs: BN-ReLU-conv1x1 and 2x2 average pooling."""
 
     reads: tuple[int, ...]  # nodes of the block before it, ascending
-    channels: int  # number of channels that it writes
+    channels: int  # channels that it writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Wiring:
     """A whole network between stem and classifier: what every layer, transition and the classifier read and write."""
 
     blocks: tuple[Block, ...]  # at least one block, each at half the resolution of the one before
-    growth: int  # number of channels that a layer writes
+    growth: int  # channels that a layer writes
     read: tuple[int, ...]  # nodes of the last block that the classifier reads, ascending
 
     def channels(self, block: int, nodes: Sequence[int]) -> int:
@@ -135,8 +135,8 @@ class Wiring:
 class Widths:
     """How many channels stem, layers and transitions write."""
 
-    stem: int  # number of channels that the stem writes
-    growth: int  # number of channels that a layer writes
+    stem: int  # channels that the stem writes
+    growth: int  # channels that a layer writes
     # Share of the channels it reads that a transition under a policy of WITHIN writes, exactly; None for growth.
     compression: Fraction | None = None
 
