@@ -1,4 +1,4 @@
-"""a study's plan against what was done: kept or not, and what is missing."""
+"""Compares a study's plan with what was done: whether it was kept, and what is missing."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,10 @@ class Progress:
 
     Args:
         checks: the regime that it checks, or None.
-        planned, complete, failed: trainings; planned_patterns, complete_patterns: patterns, complete at every seed.
+        planned, complete, failed: numbers of trainings.
+        planned_patterns, complete_patterns: numbers of patterns, complete at every seed.
         missing_cells: (distance_bin, span_bin) of designed cells without any complete training.
-        lacking_cells: cells that fewer patterns were found for than asked, when the study was planned.
+        lacking_cells: cells for which the plan found fewer patterns than asked, with the number that it lacks.
     """
 
     layers: int
@@ -36,9 +37,9 @@ class Adherence:
     """Whether a study kept to its plan.
 
     Args:
-        sha256: of the plan, recorded in the ledger before the first training.
-        deviations: what was done otherwise, in words; empty where the plan was kept so far.
-        n_missing: planned trainings without an outcome.
+        sha256: hash of the plan, recorded in the ledger before the first training.
+        deviations: differences from the plan, in words; empty where the plan was kept so far.
+        n_missing: number of planned trainings without an outcome.
     """
 
     sha256: str
@@ -71,7 +72,7 @@ def check_adherence(run: Run) -> Adherence:
 
 
 def _tabulate_plan(run: Run) -> pd.DataFrame:
-    """One row a planned training."""
+    """Return a table with one row a planned training."""
     assert run.plan is not None
     strata, patterns = run.plan["strata"], run.plan["patterns"]
     rows = [
@@ -96,7 +97,7 @@ def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]
     by_pattern = is_complete.groupby(rows["key"]).all()
     cells = rows.dropna(subset=["distance_bin", "span_bin"])
     by_cell = is_complete.loc[cells.index].groupby([cells["distance_bin"], cells["span_bin"]]).any()
-    described = next(one for one in run.plan["cells"] if one["layers"] == stratum["layers"])
+    design = next(design for design in run.plan["cells"] if design["layers"] == stratum["layers"])
     layers, checks = stratum["layers"], stratum["checks"]
     assert isinstance(layers, int)
     return Progress(
@@ -109,5 +110,5 @@ def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]
         planned_patterns=len(by_pattern),
         complete_patterns=int(by_pattern.sum()),
         missing_cells=tuple((int(d), int(s)) for d, s in by_cell.index[~by_cell]),
-        lacking_cells=tuple((d, s, n) for d, s, n in described["lacking"]),
+        lacking_cells=tuple((d, s, n) for d, s, n in design["lacking"]),
     )

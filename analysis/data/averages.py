@@ -1,4 +1,4 @@
-"""candidates -> patterns: outcomes and curves averaged over seeds, and how far a run is."""
+"""Outcomes and learning curves of patterns, averaged over seeds, and how far a run is."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run
 
 
 def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
-    """One row a pattern: its outcomes averaged over its complete candidates, the best pattern first.
+    """Return one row a pattern, with its outcomes averaged over its complete candidates, the best pattern first.
 
-    A seed fixes split, initial weights and data order for every pattern, so it shifts all patterns together. The
-    `*_centred` columns have each seed's mean, over the patterns of that budget that are complete at every seed,
-    subtracted before averaging; missing where no pattern is complete at every seed. Of a candidate that was trained
-    twice the first counts.
+    A seed fixes split, initial weights and data order for every pattern, so it shifts all patterns together. For the
+    `*_centred` columns each seed's mean, over the patterns of that budget that are complete at every seed, is
+    subtracted before averaging; they are missing where no pattern is complete at every seed. Of a candidate that was
+    trained twice only the first training counts.
 
     Order: first the patterns complete at every seed that any pattern of their budget is complete at, so that one lucky
     seed cannot outrank an average; then higher mean accuracy; then lower mean loss; then key.
@@ -48,14 +48,14 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def average_curves(candidates: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean over a pattern's complete candidates of every metric at every epoch: columns key, epoch, metric, value."""
+    """Return each pattern's mean of every metric at every epoch: columns key, epoch, metric, value."""
     complete = candidates.loc[candidates["state"] == "complete", ["number", "key"]]
     joined = curves.merge(complete, on="number")
     return joined.groupby(["key", "epoch", "metric"])["value"].mean().reset_index()
 
 
 def summarise_status(run: Run) -> dict[str, Any]:
-    """The run's state in plain numbers: how many candidates are in which state, and the best pattern so far."""
+    """Return how many candidates of a run are in which state, and the best pattern so far, as plain numbers."""
     states = run.candidates["state"].value_counts()
     patterns = average_patterns(run.candidates)
     best = None

@@ -1,4 +1,4 @@
-"""A CSV file that may be a stranger's: opened at its header, its separator found."""
+"""Opens CSV files that may be a stranger's at their header, and finds the separator."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ BLANK = "".join(SEPARATORS) + " \r\n\v\f"  # a spreadsheet writes an empty row a
 
 @dataclass(frozen=True, slots=True)
 class OpenTable:
-    """A CSV file that is open.
+    """An open CSV file.
 
     Args:
         lines: the file, from its header on.
-        separator: what stands between the fields of a line.
+        separator: character between the fields of a line.
         n_blank: number of blank lines before the header.
     """
 

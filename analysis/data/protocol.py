@@ -1,4 +1,4 @@
-"""the hypotheses, tests and rules that a study declares before it trains anything, as data."""
+"""The hypotheses, tests and rules that a study declares before it trains anything, as data."""
 
 from typing import Any
 
@@ -34,13 +34,13 @@ STATUSES = ("supported", "reversed", "explained_by_span", "u_shaped", "negligibl
 
 
 def describe_protocol(distance: str = "mean_bd") -> dict[str, Any]:
-    """All that is fixed before training, as plain JSON values: the same call gives the same value.
+    """Return all that is fixed before training, as plain JSON values; the same call gives the same value.
 
     Args:
         distance: the primary distance, one of PRIMARY_DISTANCES.
 
     Raises:
-        InputError: another name.
+        InputError: the distance is another.
 
     >>> sorted(describe_protocol())
     ['alpha', 'hypotheses', 'primary', 'resampling', 'sample', 'secondary', 'verdict']
@@ -63,7 +63,7 @@ def describe_protocol(distance: str = "mean_bd") -> dict[str, Any]:
 
 
 def name_distance(distance: str) -> str:
-    """The words for a primary distance.
+    """Return the words for a primary distance.
 
     Raises:
         InputError: it is not one of PRIMARY_DISTANCES.

@@ -1,4 +1,4 @@
-"""run directory -> tidy DataFrame, one row a candidate."""
+"""Reads a run directory, or a CSV file, into tidy tables of candidates and learning curves."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ MEASURED = ("validation_loss", "epochs", "seconds", "error")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run directory holds.
+    """The content of a run directory.
 
     Args:
         path: the run directory.
@@ -83,14 +83,13 @@ class Run:
             validation_accuracy (0..1).
         asked: number of candidates asked for; None where the study does not say.
         config, environment, data: the study's attributes of these names; empty where it has none.
-        plan: of a study, as nas.studies.plan lays it out; None for a search.
-        plan_sha256: of the plan that the trainings were entered by.
+        plan: the plan of a study or a final measurement, as nas.studies lays it out; None for others.
+        plan_sha256: hash of the plan that the trainings were entered by.
         tested_at: when its test images were first looked at, ISO 8601; None where they were not.
         largest_class: share of the validation images that belong to their largest class; None where it is not recorded.
-        strengths: number -> mean absolute weight of each connection, in the order of `ConnectionPattern.connections`;
-            candidates without are absent.
-        driver_deaths: number -> how often the driver died while the candidate was in training; those of none are
-            absent.
+        strengths: mean absolute weight of each connection, in the order of `ConnectionPattern.connections`, by number
+            of the candidate, where there are any.
+        driver_deaths: how often the driver died while a candidate was in training, by its number, where it did.
         kind: what the run was made for.
     """
 
@@ -111,10 +110,10 @@ class Run:
 
 
 def read_run(run: Path) -> Run:
-    """Read a run directory; adds nothing to it, and may be called while a search is running.
+    """Read a run directory, which may be in use, without changing it.
 
     Raises:
-        InputError: no folder, no ledger, or one whose records contradict themselves.
+        InputError: there is no folder or no ledger, or its records contradict themselves.
         ConflictError: the ledger is lost, empty, damaged or foreign, or its plan is not its own.
         MachineError: the ledger cannot be opened.
     """
@@ -148,25 +147,23 @@ def read_run(run: Path) -> Run:
 def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, str | None]:
     if not isinstance(sha256, str):
         return None, None
-    held = read_plan(run)
-    if held is None or held[1] != sha256:
-        found = "is missing" if held is None else f"is another one ({held[1][:12]})"
+    existing = read_plan(run)
+    if existing is None or existing[1] != sha256:
+        problem = "is missing" if existing is None else f"is another one ({existing[1][:12]})"
         raise ConflictError(
-            f"the trainings of {run} were planned by plan.json {sha256[:12]}, and it {found}: restore it from a copy"
+            f"the trainings of {run} were planned by plan.json {sha256[:12]}, and it {problem}: restore it from a copy"
         )
-    return held
+    return existing
 
 
 def _check_ledger(run: Path, ledger: Path) -> None:
-    """Refuse what Optuna would create, extend or misread: it makes its tables in whatever file it is given."""
+    """Check that there is a ledger: Optuna makes its tables in whatever file it is given."""
     if not run.is_dir():
         raise InputError(f"no run directory at {run}; `search --run {quote(run)}` makes one")
     if not ledger.is_file():
         if (run / "config.toml").is_file():
-            raise ConflictError(f"{run} has lost its study.db, which held all of its results: {RESTORE}")
-        raise InputError(
-            f"{run} holds no study.db, so it is not a run directory; `search --run {quote(run)}` makes one"
-        )
+            raise ConflictError(f"{run} has lost its study.db, which contained all of its results: {RESTORE}")
+        raise InputError(f"{run} has no study.db, so it is not a run directory; `search --run {quote(run)}` makes one")
     read_attributes(ledger)
 
 
@@ -253,7 +250,7 @@ def _curve_rows(trial: Trial) -> Iterator[dict[str, Any]]:
 
 
 def parse_sources(text: str) -> ConnectionPattern:
-    """The pattern behind a row's `sources`.
+    """Return the pattern of a row's `sources`.
 
     >>> parse_sources("[[0], [0, 1]]").sources
     ((0,), (0, 1))
@@ -267,7 +264,7 @@ def _as_dict(value: object) -> dict[str, Any]:
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Return a table as CSV whose texts no spreadsheet takes for formulas; read_table gives them back."""
+    """Return a table as CSV whose texts no spreadsheet takes for formulas; read_table undoes it."""
     texts = {name: column.map(defuse, na_action="ignore") for name, column in table.items() if _is_text(column)}
     return table.assign(**{str(name): column for name, column in texts.items()}).to_csv(index=False)
 
@@ -277,7 +274,7 @@ def _is_text(column: "pd.Series[Any]") -> bool:
 
 
 def _check_header(path: Path, opened: OpenTable) -> None:
-    """Refuse a header that has one of our columns twice: pandas would read the first."""
+    """Check that a header has each of our columns only once: pandas would read the first."""
     start = opened.lines.tell()
     header = next(csv.reader(opened.lines, delimiter=opened.separator), [])
     opened.lines.seek(start)
@@ -287,12 +284,13 @@ def _check_header(path: Path, opened: OpenTable) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a tidy CSV with read_run's columns; columns that the statistics can do without may be absent.
+    """Read a tidy CSV with read_run's columns; columns that the statistics do not need may be absent.
 
     An empty field is missing; "None" and "NA" are names like any other.
 
     Raises:
-        InputError: no such file, not a CSV, a column of REQUIRED or both of OUTCOMES absent, or text among numbers.
+        InputError: the file is missing or no CSV, lacks a column of REQUIRED or both of OUTCOMES, or has text among
+            numbers.
     """
     try:
         with open_csv(path, MAX_TABLE_BYTES, COLUMNS) as opened:
@@ -310,8 +308,10 @@ def read_table(path: Path) -> pd.DataFrame:
     absent = [name for name in REQUIRED if name not in table]
     if absent or not any(name in table for name in OUTCOMES):
         absent = absent or [" or ".join(OUTCOMES)]
-        held = f"it has {', '.join(map(str, table.columns)):.300}"
-        raise InputError(f"{path} lacks the columns {', '.join(absent)}; {held}; report/candidates.csv shows the form")
+        present = f"it has {', '.join(map(str, table.columns)):.300}"
+        raise InputError(
+            f"{path} lacks the columns {', '.join(absent)}; {present}; report/candidates.csv shows the form"
+        )
     for name, dtype in COLUMNS.items():
         if name not in table:
             table[name] = pd.Series(pd.NA, index=table.index, dtype="string")
@@ -319,9 +319,9 @@ def read_table(path: Path) -> pd.DataFrame:
             if dtype != "string":
                 table[name] = pd.to_numeric(table[name])
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: column {name} should hold numbers alone: {error}") from None
+            raise InputError(f"{path}: column {name} should have only numbers: {error}") from None
         if dtype == "float64" and table[name].isin([math.inf, -math.inf]).any():
-            raise InputError(f"{path}: column {name} holds an infinite number; leave the field empty if it is missing")
+            raise InputError(f"{path}: column {name} has an infinite number; leave the field empty if it is missing")
     unknown = set(table["state"].fillna("nothing")) - set(STATES.values())
     if unknown:
         raise InputError(f"{path}: state is {', '.join(sorted(unknown))}; it is one of {', '.join(STATES.values())}")

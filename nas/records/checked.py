@@ -1,4 +1,4 @@
-"""Settings as checked values: every problem told at once, under the flag's name."""
+"""Settings as checked values, whose problems are all reported at once, by the flag's name."""
 
 import difflib
 import types
@@ -16,7 +16,7 @@ Conflict = tuple[set[str], Callable[[Any], str | None]]  # the fields a check ne
 
 
 class Settings(BaseModel):
-    """Values that are checked, all problems told at once, and never changed."""
+    """Immutable values that are checked, with all problems reported at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -32,12 +32,12 @@ class Settings(BaseModel):
 
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values given, and those that follow from them."""
+        """Return the given values, and those that follow from them."""
         return dict(given)
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
-        """Checks of several fields together; each gives what is wrong, or None."""
+        """Yield checks of several fields together, each of which returns what is wrong, or None."""
         yield from ()
 
     @model_validator(mode="after")
@@ -65,17 +65,17 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """The model of these values.
+    """Return the model of these values.
 
     Raises:
-        InputError: every problem at once, one a line, each under the flag's name.
+        InputError: the values cannot be used; each problem has a line with the flag's name.
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         problems = error.errors()
     wrong = {str(problem["loc"][0]) for problem in problems if problem["loc"]}
-    # Each type that a setting may have complains for itself, and so does each entry of a list: one line covers them.
+    # pydantic has a problem for each type that a setting may have and each entry of a list: one line covers them.
     first: dict[object, Any] = {}
     for number, problem in enumerate(problems):
         first.setdefault(problem["loc"][:1] or number, problem)
@@ -105,7 +105,7 @@ def _describe_problem(problem: Any, model: type[Model]) -> str:
 
 
 def describe_field(field: FieldInfo) -> str:
-    """Say what a model's field takes.
+    """Return what a model's field takes, in words.
 
     >>> from pydantic import Field, create_model
     >>> model = create_model("M", workers=(Literal["auto"] | Annotated[int, Field(ge=1, le=8)], "auto"))
@@ -116,11 +116,11 @@ def describe_field(field: FieldInfo) -> str:
 
 
 def describe_problem(model: type[BaseModel], problem: Any) -> str | None:
-    """Say what is wrong with one field, by pydantic's description of it; None where a check of ours has said it.
+    """Return what is wrong with one field, in words; None where a check of ours has its own words.
 
     Args:
         model: the model that refused the values.
-        problem: an entry of ValidationError.errors().
+        problem: an entry of pydantic's ValidationError.errors().
     """
     if problem["type"] == "value_error":
         return None
@@ -131,10 +131,10 @@ def describe_problem(model: type[BaseModel], problem: Any) -> str | None:
 
 
 def describe_argument(problem: Any) -> str:
-    """Say what is wrong with one argument of the command line, by pydantic's description of it.
+    """Return what is wrong with one argument of the command line, in words.
 
     Args:
-        problem: an entry of ValidationError.errors(), of a number with limits or of a check with words of its own.
+        problem: an entry of pydantic's ValidationError.errors(), of a number with limits or a check with its own words.
     """
     if problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
@@ -146,19 +146,19 @@ def describe_argument(problem: Any) -> str:
 
 
 def _find_field(model: type[BaseModel], place: tuple[int | str, ...]) -> FieldInfo | None:
-    """The innermost field of models inside models that a place leads to."""
-    found = None
+    """Return the innermost field that a place leads to, through models inside models."""
+    field = None
     for name in place:
         by_name = {field.alias or name: field for name, field in model.model_fields.items()}
         if name not in by_name:
             # A key or a number inside a field's value; or, of the outermost value, an entry that no field takes.
             continue
-        found = by_name[str(name)]
-        inner = [kind for kind in (found.annotation, *get_args(found.annotation)) if _is_model(kind)]
+        field = by_name[str(name)]
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
         if not inner:
             break
         model = inner[0]
-    return found
+    return field
 
 
 def _is_model(kind: Any) -> bool:

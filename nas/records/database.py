@@ -1,4 +1,4 @@
-"""A run's database as it lies on the disk: whole pages, and every record under a hash of its own."""
+"""A run's database as a file: its pages and hashes checked, its study's attributes read without Optuna."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from nas.records.safe_files import check_utf8
 from nas.records.trial import HASH, RESTORE, hash_plain
 from search_spaces.errors import ConflictError, MachineError
 
-FINAL = "final"  # in a run directory: the chosen few, measured on the test images
+FINAL = "final"  # folder of a run directory with the final measurement on the test images
 STUDY_NAME = "skipsearch"
 METRIC = "validation_accuracy"  # what a trial's value is called
 TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
@@ -56,7 +56,7 @@ def check_attributes(attributes: Mapping[str, Any], path: Path) -> None:
     """
     hashes = attributes.get(HASH, {})
     if not isinstance(hashes, dict):
-        raise ConflictError(f"{path} is damaged: the hashes of the study's attributes are none; {RESTORE}")
+        raise ConflictError(f"{path} is damaged: the hashes of the study's attributes are missing; {RESTORE}")
     for name, digest in hashes.items():
         if name not in attributes or hash_plain(attributes[name]) != digest:
             raise ConflictError(f"{path} is damaged: the study's {name!r:.40} is not what was written; {RESTORE}")
@@ -76,9 +76,9 @@ def check_data(run: Path, data_sha256: str) -> None:
 
 @contextlib.contextmanager
 def _open_database(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that is there; what is wrong with its pages raises as check_database does."""
+    """Open an existing database; damaged pages raise as in check_database."""
     try:
-        # rw makes no file; ro could not roll back what a killed run left half written, and would fail.
+        # Mode rw makes no file; ro could not roll back what a killed run left half written, and would fail.
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
             yield connection
     except sqlite3.OperationalError as error:
@@ -91,8 +91,8 @@ def check_database(path: Path) -> None:
     """Check an SQLite file's pages, indexes and links: SQLite itself would load some damaged ones silently.
 
     Raises:
-        ConflictError: with what is wrong and what to do.
-        MachineError: it is not damaged, and cannot be opened all the same.
+        ConflictError: the file is damaged.
+        MachineError: it is not damaged, but cannot be opened.
     """
     with _open_database(path) as connection:
         verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -105,7 +105,7 @@ def check_database(path: Path) -> None:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Return the attributes of the study in a run's database, checked, without Optuna, which takes half a second.
+    """Return the checked attributes of a run's study, without loading Optuna, which takes half a second.
 
     Raises:
         ConflictError: the file is damaged, empty, or holds no study of a run.
@@ -134,7 +134,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def check_not_empty(path: Path) -> None:
-    """Check that a database has content: no run ever leaves an empty one.
+    """Check that a database is not empty: no run ever leaves an empty one.
 
     Raises:
         ConflictError: it is empty.
@@ -145,10 +145,10 @@ def check_not_empty(path: Path) -> None:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say of whatever Optuna raises over content that it cannot decode that the file is damaged, and which trial.
+    """Report what Optuna raises over content that it cannot decode as damage of the file, and name the trial.
 
     Raises:
-        ConflictError: something else was raised within the block than an error that says already what to do.
+        ConflictError: the block raised anything but an error that says what to do.
     """
     try:
         yield
@@ -160,7 +160,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _name_undecodable(path: Path) -> str:
-    """Return the first trial with an attribute that is no JSON, as a message begins; empty where there is none."""
+    """Return a message's beginning that names the first trial with an attribute that is no JSON, if any."""
     query = (
         "SELECT number, key, CAST(value_json AS BLOB) FROM trial_user_attributes JOIN trials USING (trial_id) "
         "ORDER BY number"
@@ -175,7 +175,7 @@ def _name_undecodable(path: Path) -> str:
 
 
 def storage_url(ledger: Path) -> str:
-    """What Optuna calls an SQLite file; SQLAlchemy would take ?, # and % of a name for parts of the address.
+    """Return the address of an SQLite file for Optuna, with ?, # and % of its name escaped.
 
     >>> storage_url(Path("runs/a b?/study.db"))
     'sqlite:///runs/a%20b%3F/study.db'

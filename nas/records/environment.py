@@ -1,4 +1,4 @@
-"""Which software figures were measured with: versions and commit."""
+"""The software that figures are measured with: versions and commit."""
 
 import platform
 import subprocess
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def describe_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python, of these packages as far as they are installed, and of skipsearch with its commit."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python, of those packages that are installed, and of skipsearch with its commit."""
+    versions = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {**found, "skipsearch": _own_version(), "commit": _own_commit()}
+    return {**versions, "skipsearch": _own_version(), "commit": _own_commit()}
 
 
 def _own_version() -> str:
@@ -28,7 +28,7 @@ def _own_version() -> str:
 
 @cache
 def _own_commit() -> str:
-    """The commit of the checkout that this file lies in, `-dirty` with changes; `unknown` outside a checkout."""
+    """Return the commit of this file's checkout, with `-dirty` if changed; `unknown` outside a checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607

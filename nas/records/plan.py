@@ -1,4 +1,4 @@
-"""A study's plan file: hashed, written once, checked when read back."""
+"""A study's plan file, which is hashed, written once and checked when it is read."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ PARTS = {"protocol": dict, "settings": dict, "strata": list, "cells": list, "pat
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hex digits) of the plan as JSON with sorted keys and no white space.
+    """Return the SHA-256 (64 hex digits) of a plan as JSON with sorted keys and no white space.
 
     >>> hash_plan({"b": 1, "a": [2]})[:12]
     '63c9663de90e'
@@ -27,36 +27,36 @@ def hash_plan(plan: Mapping[str, Any]) -> str:
 
 
 def write_plan(run: Path, plan: Mapping[str, Any]) -> str:
-    """Write RUN/plan.json: the plan and its hash; gives the hash."""
+    """Write RUN/plan.json, which contains the plan and its hash, and return the hash."""
     sha256 = hash_plan(plan)
     write_atomic(run / PLAN_FILE, format_json({"sha256": sha256, "plan": dict(plan)}))
     return sha256
 
 
 def read_plan(run: Path) -> tuple[dict[str, Any], str] | None:
-    """The plan in a run directory and its hash, or None where there is none.
+    """Return the plan in a run directory and its hash, or None where there is no plan.
 
     Raises:
         ConflictError: the file is damaged, was changed after it was hashed, or is no plan of this version.
     """
     path = run / PLAN_FILE
     try:
-        held = read_json(path, MAX_BYTES)
-        plan, sha256 = held["plan"], held["sha256"]
+        content = read_json(path, MAX_BYTES)
+        plan, sha256 = content["plan"], content["sha256"]
         if (plan["schema"], plan["version"]) != (SCHEMA, VERSION):
             raise ValueError(f"schema {plan['schema']!r} version {plan['version']!r}, expected {SCHEMA!r} {VERSION}")
         if any(not isinstance(plan[name], kind) for name, kind in PARTS.items()):
             raise ValueError(f"it lacks one of {', '.join(PARTS)}")
-        found = hash_plan(plan)
+        actual = hash_plan(plan)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise ConflictError(
             f"{path} is no plan of a study: {error!s:.200}; restore it, or give another --run"
         ) from None
-    if found != sha256:
+    if actual != sha256:
         raise ConflictError(
-            f"{path} was changed after it was hashed ({found[:12]} now, {sha256!s:.12} recorded): restore it, or give "
+            f"{path} was changed after it was hashed ({actual[:12]} now, {sha256!s:.12} recorded): restore it, or give "
             "another --run"
         )
     return plan, sha256

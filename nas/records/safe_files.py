@@ -1,4 +1,4 @@
-"""Files that may be a stranger's are read with limits; every write is atomic."""
+"""Reading of files that may be a stranger's, with limits, and atomic writing."""
 
 import json
 import math
@@ -13,17 +13,13 @@ from typing import Any, BinaryIO
 
 from search_spaces.errors import ConflictError, InputError
 
-MAX_NESTING = 100  # far beyond our files, and far below what Python's own recursion bears
-
-
+MAX_NESTING = 100  # far beyond our files, and far below Python's limit of recursion
 MAX_DIGITS = 40  # of a number; Python prints none of more than 4300, and products of these are longer
-
-
 TEMPORARY = ".skipsearch-tmp"  # in the name of every file that is half-made: no user's file has it
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a folder that cannot be made, or written into, because something else has its name or one above it.
+    """Check that no file or broken link has the name of a folder to be made, or of one above it.
 
     Raises:
         ConflictError: a file, or a link that leads nowhere, is in the way.
@@ -37,10 +33,11 @@ def check_place(folder: Path) -> None:
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """The value in a JSON file that may be a stranger's: no key twice, no NaN or infinity, no nesting without end.
+    """Return the value in a JSON file that may be a stranger's.
 
     Raises:
-        InputError: not such JSON, or see open_regular.
+        InputError: it is no JSON, or has a key twice, NaN or infinity, numbers or nesting without end; or see
+            open_regular.
         OSError: see open_regular.
     """
     with open_regular(path, max_bytes) as stream:
@@ -54,7 +51,7 @@ def read_json(path: Path, max_bytes: int) -> Any:
             parse_int=_parse_whole,
         )
         list_leaves(value)
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error!s:.200}") from None
     return value
 
@@ -64,8 +61,8 @@ def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
     """Open a file that may be a stranger's, without reading any of it.
 
     Raises:
-        InputError: larger than max_bytes, or a device or a pipe, which would go on for ever.
-        OSError: missing, a folder, or not allowed.
+        InputError: it is larger than max_bytes, or a device or a pipe, which may never end.
+        OSError: it is missing, a folder, or not allowed.
     """
     # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
@@ -80,30 +77,32 @@ def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 
 def list_leaves(value: object) -> list[object]:
-    """All that nested lists and dicts hold, those themselves left out.
+    """Return the values inside nested lists and dicts.
 
     Raises:
-        ValueError: more than MAX_NESTING of them inside one another.
+        ValueError: they are nested more than MAX_NESTING deep.
 
     >>> list_leaves({"a": [1, [2]], "b": 3})
     [3, 1, 2]
     """
     leaves, level = list[object](), [value]
     for _ in range(MAX_NESTING + 1):
-        leaves += [one for one in level if not isinstance(one, dict | list)]
-        nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [inner for one in nested for inner in one]
+        leaves += [value for value in level if not isinstance(value, dict | list)]
+        nested = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = [inner for values in nested for inner in values]
         if not level:
             return leaves
     raise ValueError(f"it nests lists and tables more than {MAX_NESTING} deep")
 
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         ((name, n_times),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"key {name!r:.80} comes {n_times} times in one object")
-    return found
+    return table
 
 
 def _parse_whole(text: str) -> int:
@@ -120,7 +119,7 @@ def _parse_finite(text: str) -> float:
 
 
 def format_json(value: object) -> str:
-    """JSON with two spaces an indent, what fits in 100 columns and nests nothing on one line, newline at the end.
+    """Return JSON with an indent of two spaces; lists and tables without nesting stay on one line if it is short.
 
     >>> print(format_json({"layers": 2, "sources": [[0], [0, 1]]}), end="")
     {
@@ -133,7 +132,7 @@ def format_json(value: object) -> str:
     """
 
     def join_lines(match: re.Match[str]) -> str:
-        line = re.sub(r"\n\s*", " ", match[2])  # a string in JSON holds no newline, so none is touched
+        line = re.sub(r"\n\s*", " ", match[2])  # a string in JSON has no newline, so none is changed
         return f"{match[1]}{line}{match[3]}" if len(line) <= 100 else match[0]
 
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
@@ -141,10 +140,10 @@ def format_json(value: object) -> str:
 
 
 def check_utf8(name: str, what: str) -> None:
-    """Refuse a name that no file of settings and no address of a database can hold.
+    """Check that a name can be stored in a file of settings and in the address of a database.
 
     Raises:
-        InputError: it holds bytes that are not UTF-8.
+        InputError: it has bytes that are not UTF-8.
     """
     try:
         name.encode()
@@ -153,19 +152,19 @@ def check_utf8(name: str, what: str) -> None:
 
 
 def name_temporary(path: Path) -> Path:
-    """Return where this process half-makes a file: beside it, under a name by which sweep_temporaries knows it."""
+    """Return the temporary path next to a file, by whose name sweep_temporaries knows it."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
 
 
 def sweep_temporaries(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left half-made of the files of that name in a folder that nobody writes into."""
+    """Remove temporary files that killed processes left, of files of that name, in a folder that nobody writes into."""
     for leftover in folder.glob(f".{name}.*{TEMPORARY}*"):
         leftover.unlink(missing_ok=True)  # a worker that outlived its driver may be faster
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name this path in an error of the operating system's that names none, as that of a full disk does.
+    """Name this path in an operating system's error that names none, as that of a full disk.
 
     >>> with naming(Path("runs/a")):
     ...     raise OSError(28, "No space left on device")
@@ -181,12 +180,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
-    """Write bytes, or text as UTF-8, so that path holds the old content or the new, never a part of it.
+    """Write bytes, or text as UTF-8, so that the file has the old content or the new, never a part of it.
 
-    Temporary file beside it, flushed, fsynced, renamed over it, the folder's entry fsynced. Missing folders are made.
+    A temporary file is written, fsynced and renamed, and the folder's entry fsynced. Missing folders are made.
 
     Args:
-        synced: False leaves the two fsyncs out: a kill still leaves a whole file, a power cut may not.
+        synced: whether to fsync; without, a kill still leaves a whole file, but a power cut may not.
 
     Raises:
         OSError: it cannot be written; names the path.
@@ -201,7 +200,7 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's error names no file
     finally:
         temporary.unlink(missing_ok=True)
     if not synced:

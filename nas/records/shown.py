@@ -1,4 +1,4 @@
-"""Text from outside as it is shown: what a terminal, a shell or a spreadsheet would act on is escaped."""
+"""Text from outside made harmless: what a terminal, a shell or a spreadsheet would act on is escaped."""
 
 import io
 import os
@@ -10,7 +10,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a sp
 
 
 def show(text: object) -> str:
-    r"""Return text in one line: control characters, direction marks and bytes that are no UTF-8 as escapes.
+    r"""Return text in one line, with control characters, direction marks and bytes that are no UTF-8 escaped.
 
     >>> show("a\x1b[31m\nb\udcff é")
     'a\\x1b[31m\\nb\\xff é'
@@ -19,12 +19,12 @@ def show(text: object) -> str:
 
 
 def show_lines(text: str) -> str:
-    """Return text of several lines, each as `show` gives it."""
+    """Return text of several lines, each escaped as by `show`."""
     return "\n".join(map(show, text.split("\n")))
 
 
 def _escape(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file name that is no UTF-8
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file name that is no UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
@@ -48,7 +48,7 @@ def quote(text: object) -> str:
 
 
 def defuse(cell: str) -> str:
-    """Return a text cell of a CSV so that no spreadsheet takes it for a formula; `restore` gives it back.
+    """Return a text cell of a CSV that no spreadsheet takes for a formula; `restore` undoes it.
 
     >>> defuse("=1+1"), defuse("'=1"), defuse("log")
     ("'=1+1", "''=1", 'log')
@@ -57,7 +57,7 @@ def defuse(cell: str) -> str:
 
 
 def restore(cell: str) -> str:
-    """Return what `defuse` was given.
+    """Return the text that `defuse` changed.
 
     >>> [restore(defuse(cell)) for cell in ("=1+1", "'=1", "'quoted'", "log")]
     ['=1+1', "'=1", "'quoted'", 'log']
@@ -66,7 +66,7 @@ def restore(cell: str) -> str:
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output or standard error whose reader may go: what is written after that is let go.
+    """Standard output or standard error that drops what is written after its reader has gone.
 
     Attributes:
         error: why it cannot be written for another reason, as on a full disk; None where it can.
@@ -96,9 +96,9 @@ class _Output(io.TextIOWrapper):
 
 
 def guard_outputs() -> None:
-    """Make standard output and standard error go on when they are closed, broken or of a small encoding.
+    """Make standard output and standard error work when they are closed, broken or of a small encoding.
 
-    Numbers 0 to 2 that are closed are opened first: the next file, a run's database, would else get one of them.
+    Closed descriptors 0 to 2 are opened first: the next file, a run's database, would otherwise get one of them.
     """
     for number in range(3):
         try:
@@ -118,6 +118,6 @@ def guard_outputs() -> None:
 
 
 def find_output_error() -> OSError | None:
-    """Return why standard output could not be written, where that was no reader that went."""
+    """Return why standard output could not be written, unless its reader has gone."""
     sys.stdout.flush()
     return getattr(sys.stdout, "error", None)

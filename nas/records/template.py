@@ -1,4 +1,4 @@
-"""Pattern <-> template JSON, checked; GraphML and DOT out; every write atomic."""
+"""Template files: patterns as checked JSON, with GraphML, DOT and a diagram for other programs."""
 
 import io
 import math
@@ -25,11 +25,11 @@ MAX_BYTES = 10**6  # of a template file
 MAX_LAYERS = 4096  # beyond all use, and short of what would fill the memory before anything is said
 N_PROBLEMS_NAMED = 5
 COMPANIONS = ("template.graphml", "template.dot", "template.svg")
-HOW_TO_MAKE_ONE = '`export` writes template files; {"layers": 2, "sources": [[0], [0, 1]]} alone is one too'
+HOW_TO_MAKE_ONE = '`export` writes template files; {"layers": 2, "sources": [[0], [0, 1]]} is enough for one'
 
 
 class TemplateFile(BaseModel):
-    """A connection template as JSON, with what is needed to check it.
+    """A connection template as JSON, with all that is needed to check it.
 
     Args:
         schema: SCHEMA; version: VERSION.
@@ -37,11 +37,11 @@ class TemplateFile(BaseModel):
         layers: number of layers L.
         sources: the sorted inputs of layers 1..L.
         budget: in the command line's form.
-        network: the size flags of the network that costs are of, by flag name with _.
-        distances: connections, distances, span and degrees within a block, under describe's names.
-        costs: params, and flops of one image's forward pass, of the whole network.
+        network: the size flags of the network that costs are for, by flag name with _.
+        distances: connections, distances, span and degrees within a block, by describe's names.
+        costs: params of the whole network, and flops of its forward pass for one image.
         certificate: status, bound_mean_bd and gap at that budget; see bounds.Certificate.
-        provenance: where the template comes from: a rule, a file, or a run with its measurements.
+        provenance: origin of the template: a rule, a file, or a run with its measurements.
         graph: networkx node-link data, nodes 0..L, edges source -> target.
     """
 
@@ -62,7 +62,7 @@ class TemplateFile(BaseModel):
 
 
 class _BarePattern(BaseModel):
-    """The least a pattern file may hold: what a person writes by hand."""
+    """The least that a pattern file may contain: what a person writes by hand."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ def describe_template(
     costs: dict[str, int],
     provenance: dict[str, Any],
 ) -> TemplateFile:
-    """The template file of a pattern: see TemplateFile for the parts."""
+    """Return the template file of a pattern; see TemplateFile for the parts."""
     distances = describe(pattern)
     return TemplateFile(
         schema=SCHEMA,
@@ -95,12 +95,12 @@ def describe_template(
 
 
 def _claim_certificate(pattern: ConnectionPattern, budget: Budget) -> dict[str, str | float]:
-    found = certify(pattern, budget)
-    return {"status": found.status, "bound_mean_bd": found.bound, "gap": found.gap}
+    proven = certify(pattern, budget)
+    return {"status": proven.status, "bound_mean_bd": proven.bound, "gap": proven.gap}
 
 
 def describe_certificate(pattern: ConnectionPattern, budget: Budget) -> dict[str, Any]:
-    """What bounds.certify proves of a pattern, under the names that files and tables use; None where not its budget.
+    """Return what is proven of a pattern, by the names of files and tables; None where it spends another budget.
 
     >>> describe_certificate(ConnectionPattern(1, ((0,),)), Budget(1, total=1))
     {'bound_mean_bd': 1.0, 'certificate': 'optimal', 'gap': 0.0}
@@ -115,11 +115,11 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
     """Write template.json and its companions .graphml, .dot and .svg into the folder, made if missing.
 
     Returns:
-        The four paths, the JSON first. The companions are for other programs and for eyes: only JSON is read back.
+        The four paths, the JSON first. The companions are for other programs and for people: only JSON is read back.
 
     Raises:
         InputError: see format_template.
-        ConflictError: a file is in the way that is not as it is written for a template of this pattern.
+        ConflictError: a file in the way differs from what is written for a template of this pattern.
     """
     check_place(folder)
     _check_companions(folder)
@@ -130,12 +130,12 @@ def write_template(template: TemplateFile, folder: Path) -> list[Path]:
 
 
 def _check_companions(folder: Path) -> None:
-    """Refuse a folder whose files write_template would overwrite and did not write."""
+    """Check that write_template overwrites only files that it wrote."""
     path = folder / "template.json"
     check_replaceable(path)
-    held = [folder / name for name in COMPANIONS if os.path.lexists(folder / name)]
-    expected = format_companions(read_claims(path)[0]) if held and path.exists() else {}
-    for path in held:
+    existing = [folder / name for name in COMPANIONS if os.path.lexists(folder / name)]
+    expected = format_companions(read_claims(path)[0]) if existing and path.exists() else {}
+    for path in existing:
         if path.is_symlink() or not path.is_file() or path.read_bytes() != expected.get(path.name, "").encode():
             raise ConflictError(
                 f"{path} is in the way, and it was not written here: move it away, or give another --to"
@@ -143,7 +143,7 @@ def _check_companions(folder: Path) -> None:
 
 
 def format_companions(template: TemplateFile) -> dict[str, str]:
-    """The texts of the files beside template.json: name -> text."""
+    """Return the texts of the files next to template.json by name."""
     pattern = ConnectionPattern.from_sources(template.sources, template.layers)
     graphml = io.BytesIO()
     nx.write_graphml_xml(pattern.graph(), graphml)  # write_graphml's text depends on whether lxml is installed
@@ -155,7 +155,7 @@ def format_companions(template: TemplateFile) -> dict[str, str]:
 
 
 def format_template(template: TemplateFile) -> str:
-    """The JSON text of a template file.
+    """Return the JSON text of a template file.
 
     Raises:
         InputError: it would be larger than what is read back.
@@ -171,10 +171,10 @@ def format_template(template: TemplateFile) -> str:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse to write a template file over anything but a true template file.
+    """Check that only a true template file is overwritten.
 
     Raises:
-        ConflictError: the path holds something else, or see check_place.
+        ConflictError: something else has the path, or see check_place.
     """
     check_place(path.parent)
     if not os.path.lexists(path):
@@ -190,35 +190,35 @@ def check_replaceable(path: Path) -> None:
 
 
 def read_pattern(path: Path) -> ConnectionPattern:
-    """The pattern in a template file, or in one that holds `layers` and `sources` alone.
+    """Return the pattern in a template file, or in one with only `layers` and `sources`.
 
     Whatever else the file says of the pattern (key, graph, distances) is recomputed and must agree.
 
     Raises:
-        InputError: no such file, not JSON, not of a known form, no pattern, or one that contradicts itself.
+        InputError: the file is missing, no JSON, of no known form, contains no pattern, or contradicts itself.
     """
     file, pattern = _read_checked(path)
     if isinstance(file, TemplateFile):
         false = list(find_false_claims(file, pattern).values())
         if false:
-            told = "; ".join(false[:N_PROBLEMS_NAMED])
+            problems = "; ".join(false[:N_PROBLEMS_NAMED])
             raise InputError(
-                f"{path} contradicts itself, so it was edited or damaged: {told}; if its sources are right, leave them "
-                "and layers alone in it"
+                f"{path} contradicts itself, so it was edited or damaged: {problems}; if its sources are right, "
+                "remove all but them and layers"
             )
     return pattern
 
 
 def read_claims(path: Path) -> tuple[TemplateFile, ConnectionPattern, dict[str, str]]:
-    """A template file, its pattern, and its false claims: see find_false_claims.
+    """Return a template file, its pattern, and its false claims; see find_false_claims.
 
     Raises:
-        InputError: no such file, not a template file, or no pattern.
+        InputError: the file is missing, no template file, or contains no pattern.
     """
     file, pattern = _read_checked(path)
     if not isinstance(file, TemplateFile):
         raise InputError(
-            f"{path} holds a pattern and claims nothing of it; `export --pattern` makes it a template file"
+            f"{path} contains a pattern and claims nothing of it; `export --pattern` makes it a template file"
         )
     return file, pattern, find_false_claims(file, pattern)
 
@@ -229,8 +229,8 @@ def _read_checked(path: Path) -> tuple["TemplateFile | _BarePattern", Connection
     try:
         file = model.model_validate(raw, strict=True)
     except ValidationError as error:
-        told = error.errors(include_url=False, include_input=False)[:N_PROBLEMS_NAMED]
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {describe_problem(model, e)}" for e in told]
+        named = error.errors(include_url=False, include_input=False)[:N_PROBLEMS_NAMED]
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'file':.80}: {describe_problem(model, e)}" for e in named]
         raise InputError(f"{path} is not a template file: {'; '.join(problems)}; {HOW_TO_MAKE_ONE}") from None
     try:
         return file, ConnectionPattern.from_sources(file.sources, file.layers)
@@ -248,13 +248,15 @@ def _read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(raw, dict):
-        found = type(raw).__name__
-        raise InputError(f"{path} holds a JSON {found}, expected an object with layers and sources; {HOW_TO_MAKE_ONE}")
+        kind = type(raw).__name__
+        raise InputError(
+            f"{path} contains a JSON {kind}, expected an object with layers and sources; {HOW_TO_MAKE_ONE}"
+        )
     return raw
 
 
 def find_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> dict[str, str]:
-    """Claims of a file that its connections do not bear out: name -> what is wrong. Costs are not looked at here."""
+    """Return by name what is wrong with claims that a file's connections do not confirm, its costs excepted."""
     return dict(_iterate_false_claims(file, pattern))
 
 
@@ -290,7 +292,7 @@ def _agrees(value: str | float, expected: str | float) -> bool:
 
 
 def _simplify_graph(data: dict[str, Any]) -> object:
-    """What node-link data says, whatever the order; None where it is of another form."""
+    """Return the content of node-link data, whatever its order; None where it has another form."""
     try:
         nodes = sorted(node["id"] for node in data["nodes"])
         edges = sorted((edge["source"], edge["target"]) for edge in data["edges"])
@@ -300,7 +302,7 @@ def _simplify_graph(data: dict[str, Any]) -> object:
 
 
 def format_dot(pattern: ConnectionPattern) -> str:
-    """The pattern in Graphviz's language, nodes 0..L, edges in the direction of the data.
+    """Return the pattern in Graphviz's language, nodes 0..L, edges in the direction of the data.
 
     >>> print(format_dot(ConnectionPattern(2, ((0,), (0, 1)))), end="")
     digraph pattern {

@@ -241,7 +241,7 @@ def _read_outcome(record: object, accuracy: float | None, pattern: ConnectionPat
             "connections: each block has one number for each, finite and not negative; the file was edited or written "
             "by another program"
         )
-    known = {name: record[name] for name in (one.name for one in fields(Outcome)) if name in record}
+    known = {name: record[name] for name in (known.name for known in fields(Outcome)) if name in record}
     blocks = [tuple(map(float, block)) for block in strengths]
     return Outcome.from_dict({"curve": [], **known, "strengths": blocks, "validation_accuracy": accuracy})
 

@@ -1,4 +1,4 @@
-"""A run directory in use: held by one driver, its ledger open, its trainings executed."""
+"""A run directory in use: locked by one driver, its ledger open, its trainings executed."""
 
 import logging
 import platform
@@ -38,11 +38,11 @@ RENEWED = frozenset({"asked", "config", "environment"})
 
 
 def prepare_data(config: SearchConfig, depths: Sequence[int]) -> DataSet:
-    """Load a run's data set and say what it holds, after making sure that the settings and the machine can use it.
+    """Load a run's data set, check that settings and machine can use it, and log what it contains.
 
     Args:
-        config: from settle_config.
-        depths: layers of the run's patterns.
+        config: the run's settings, from settle_config.
+        depths: numbers of layers of the run's patterns.
 
     Raises:
         InputError: the data cannot be used or split, contradict the settings, or one training would not fit into the
@@ -72,7 +72,7 @@ def prepare_data(config: SearchConfig, depths: Sequence[int]) -> DataSet:
 
 
 def announce(data: DataSet, sizes: str) -> None:
-    """Say what a run trains on and measures with, before it does."""
+    """Log what a run is about to train on and to measure with."""
     logger.info("data: %s, %s", data, sizes)
     for remark in data.remarks:
         logger.warning("data: %s", remark)
@@ -80,13 +80,13 @@ def announce(data: DataSet, sizes: str) -> None:
 
 @contextmanager
 def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
-    """Hold a run directory, its settings checked and leftovers of killed runs swept, until the block ends.
+    """Lock a run directory until the block ends, check its settings, and remove what killed runs left half-made.
 
     Yields:
-        The flag that the first signal sets within the block.
+        The flag that the first signal within the block sets.
 
     Raises:
-        ConflictError: another process or another run holds the directory.
+        ConflictError: another process has locked the directory, or it contains another run.
     """
     check_stop = StopFlag()
     with check_stop.installed(), lock_run(run):
@@ -96,16 +96,16 @@ def hold_run(run: Path, config: SearchConfig) -> Iterator[StopFlag]:
 
 
 def accept(ledger: Ledger, config: SearchConfig) -> None:
-    """Write what a run was asked for, now that data, ledger and source are there and nothing refuses it any more.
+    """Write what a run was asked for, once nothing can refuse it any more.
 
-    config.toml comes first: where a kill comes in between, its settings count as asked for, and the ledger follows.
+    config.toml comes first: after a kill in between, its settings count as asked for, and the ledger follows.
     """
     write_atomic(ledger.run / "config.toml", format_toml(config))
     ledger.accept()
 
 
 def sweep(run: Path) -> None:
-    """Remove what killed processes left half-made in a run directory that is held."""
+    """Remove what killed processes left half-made in a locked run directory."""
     shutil.rmtree(run / SCRATCH, ignore_errors=True)
     sweep_ray_folders(run)
     for folder in (run, run / FOLDER):
@@ -113,14 +113,14 @@ def sweep(run: Path) -> None:
 
 
 def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:
-    """The ledger of a run that is held, with all that its figures were measured with, to be accepted.
+    """Open the ledger of a locked run, with all that its figures are measured with; its caller accepts it.
 
     Args:
-        n_asked: candidates that the run ends with.
-        attributes: of the study, beside the usual ones; an existing study must have the same.
+        n_asked: number of candidates that the run ends with.
+        attributes: further attributes of the study; an existing study must have the same.
 
     Raises:
-        InputError: the data cannot be split so.
+        InputError: the data cannot be split like this.
         ConflictError: see Ledger.
     """
     n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
@@ -133,12 +133,12 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
 def describe_run(
     config: SearchConfig, data: DataSet, n_asked: int, sizes: Mapping[str, int], largest_class: float
 ) -> dict[str, Any]:
-    """The attributes that the study of every run has.
+    """Return the attributes that the study of every run has.
 
     Args:
-        sizes: numbers of examples by their part in the run, as n_train.
-        largest_class: accuracy of always answering the largest class of the examples that are measured on. It is an
-            attribute of its own, for `data` of a run that an older version began has to stay as it is.
+        sizes: number of examples by their use, as n_train.
+        largest_class: accuracy of always answering the largest class of the examples that are measured on. It has an
+            attribute of its own because `data` of a run that an older version began has to stay unchanged.
     """
     described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
     return {
@@ -152,20 +152,21 @@ def describe_run(
 
 
 def train_all(ledger: Ledger, source: LedgerSource, trainer: Trainer, check_stop: StopFlag) -> None:
-    """Write what a run was asked for, report what is finished, and train the rest; for errors see execute."""
+    """Write what a run was asked for, report what is finished, and train the rest; it raises what execute raises."""
     accept(ledger, trainer.config)
     source.report_start()
     execute(source, trainer, check_stop, source.n_asked - source.n_finished)
 
 
 def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int) -> None:
-    """Train all of a source's candidates, n_left of them, by as many workers as the settings say.
+    """Train all of a source's candidates, n_left of them, with as many workers as the settings say.
 
-    One worker on this machine is this process, unless trainings have a time limit: only another process can be ended.
+    A single worker on this machine is this process, unless trainings have a time limit: then it must be another one,
+    which can be ended.
 
     Raises:
         MachineError: the machine, or the cluster, cannot do it.
-        Interrupted: a signal came; what is finished has been told.
+        Interrupted: a signal came; all finished trainings have been reported.
     """
     config = trainer.config
     n_workers = config.workers if config.workers == "auto" else min(config.workers, n_left)
@@ -184,14 +185,14 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
 
 
 def describe_environment(config: SearchConfig) -> dict[str, str]:
-    """What figures were measured with: device and engine, versions, commit."""
+    """Return what figures are measured with: device and engine, versions, commit."""
     versions = describe_versions(("torch", "optuna", "numpy"))
     how = f"{config.engine} layers" + (f", {config.precision}" if config.precision != "float32" else "")
     return {"device": f"{name_device(config.device)}, {how}", **versions, "schema": str(SCHEMA)}
 
 
 def name_device(device: str) -> str:
-    """The device that trainings ran on, as reports say it."""
+    """Return the name that reports give to the device of the trainings."""
     if device == "cpu":
         return f"{platform.machine()} CPU, one thread a worker"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA, on a cluster"

@@ -86,7 +86,7 @@ class Ledger:
                     self._study.set_user_attr(name, attributes[name])
 
     def _one_commit(self) -> AbstractContextManager[None]:
-        """All that is written within the block is on the disk when it ends, or nothing of it."""
+        """Put all that the block writes on the disk when it ends, or nothing of it."""
         return commit_once(self._storage)
 
     def entries(self) -> list[Trial]:
@@ -162,7 +162,7 @@ class Ledger:
             self._write(replace(trial, returned=True), "attempts")
 
     def give_up(self, number: int, outcome: Outcome, attempts: Attempts, pause_after: int | None) -> None:
-        """Record that a candidate failed because so many trainings of it were lost, so that it can be told apart."""
+        """Record that a candidate failed because so many trainings of it were lost, not by its own fault."""
         with using(self._path), self._one_commit():
             trial = self._with_attempts(number, attempts, pause_after)
             self._write(trial, "attempts")
@@ -254,7 +254,7 @@ def record_test(run: Path, looked: Mapping[str, Any]) -> None:
 
 
 def annotate(run: Path, text: str) -> bool:
-    """Put Markdown on a run's study, which optuna-dashboard shows as its note; False where that is not installed.
+    """Put Markdown on a run's study as its note in optuna-dashboard; return False where that is not installed.
 
     Raises:
         ConflictError: another driver holds the run.

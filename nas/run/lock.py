@@ -1,4 +1,4 @@
-"""One driver a run: the run directory held by one process."""
+"""The lock of a run directory, which one process at a time may drive."""
 
 import contextlib
 import errno
@@ -12,35 +12,36 @@ from pathlib import Path
 
 from search_spaces.errors import ConflictError, InputError
 
-SIGNED_WITHIN = 100  # hundredths of a second that who has taken a lock needs at most to say so
-LOOKED_WITHIN = 5  # hundredths of a second that who only looks for a driver holds its lock at most
-OWN = re.compile(rb"(pid \d+ on [^\n]*\n?)?")  # what a lock holds: who took it, or nothing yet
-_held: set[Path] = set()  # by this process, which may hold a run from before its libraries are loaded to its report
+SIGNED_WITHIN = 100  # hundredths of a second within which whoever takes a lock writes its name into it
+LOOKED_WITHIN = 5  # hundredths of a second for which find_driver takes a lock at most
+OWN = re.compile(rb"(pid \d+ on [^\n]*\n?)?")  # content of a lock: who took it, or nothing yet
+_locked: set[Path] = set()  # by this process, which locks a run from before it loads its libraries to its report
 
 
 @contextlib.contextmanager
 def lock_run(run: Path) -> Iterator[None]:
-    """Hold the run directory for this process alone, until the block ends or the process dies.
+    """Lock the run directory for this process only, until the block ends or the process dies.
 
-    Folders that are missing are made, and taken away again if the block leaves nothing in them. A process that holds
-    the directory already goes on holding it.
+    Missing folders are made, and removed again if the block leaves nothing in them. Within a block a second one for
+    the same directory does nothing.
 
     Raises:
         InputError: the path is a file.
-        ConflictError: another driver holds it; its pid and host are named. Or its lock is a link, or a user's file.
+        ConflictError: another driver has locked it, whose pid and host are named; or its lock is a link, or a user's
+            file.
     """
     key = run.resolve()
-    if key in _held:
+    if key in _locked:
         yield
         return
     missing = [folder for folder in (run, *run.parents) if not folder.exists()]
     descriptor = _acquire(run)
-    _held.add(key)
+    _locked.add(key)
     try:
         yield
     finally:
-        _held.discard(key)
-        # Unlinked while still locked: who opened it meanwhile sees in _acquire that it is no longer the run's.
+        _locked.discard(key)
+        # Unlinked while still locked: whoever opened it meanwhile sees in _acquire that it is no longer the run's.
         with contextlib.suppress(FileNotFoundError):
             (run / "lock").unlink()
         with contextlib.suppress(OSError):  # not empty: there is a run now
@@ -50,7 +51,7 @@ def lock_run(run: Path) -> Iterator[None]:
 
 
 def _acquire(run: Path) -> int:
-    """An open descriptor of the run's lock file, locked."""
+    """Return an open descriptor of the run's lock file, locked."""
     while True:
         try:
             run.mkdir(parents=True, exist_ok=True)
@@ -60,9 +61,9 @@ def _acquire(run: Path) -> int:
                 "that is free"
             ) from None
         try:
-            # A link would lead to a file of somebody else's, to be emptied below.
+            # A link could lead to a user's file, which is emptied below.
             descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:  # the folder was taken away in between
+        except FileNotFoundError:  # the folder was removed in between
             continue
         except OSError as error:
             if error.errno != errno.ELOOP:
@@ -87,7 +88,7 @@ def _acquire(run: Path) -> int:
 
 def _lock(descriptor: int) -> None:
     for _ in range(LOOKED_WITHIN):
-        with contextlib.suppress(BlockingIOError):  # who only looks for a driver holds it for a moment
+        with contextlib.suppress(BlockingIOError):  # find_driver takes it for a moment
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(0.01)
@@ -95,7 +96,7 @@ def _lock(descriptor: int) -> None:
 
 
 def find_driver(run: Path) -> str | None:
-    """Return who drives a run, by pid and host, or None where nobody does; nothing is written."""
+    """Return who drives a run, by pid and host, or None where nobody does; it writes nothing."""
     try:
         descriptor = os.open(run / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:  # none, or a link, which no run makes
@@ -110,7 +111,7 @@ def find_driver(run: Path) -> str | None:
 
 
 def _read_holder(descriptor: int) -> str:
-    """Who holds the lock, by what it holds: nothing for a moment, when it has just been taken."""
+    """Return who has taken the lock; it is empty for a moment when it has just been taken."""
     for _ in range(SIGNED_WITHIN):
         if holder := os.pread(descriptor, 200, 0).decode(errors="replace").strip():
             return holder
@@ -119,7 +120,7 @@ def _read_holder(descriptor: int) -> str:
 
 
 def _sign(path: Path, descriptor: int) -> None:
-    """Write who holds the lock into it, for others to name."""
+    """Write into the lock who has taken it, for others to name."""
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -130,7 +131,7 @@ def _sign(path: Path, descriptor: int) -> None:
 
 
 def _is_current(path: Path, descriptor: int) -> bool:
-    """Whether the path still names the open file."""
+    """Return whether the path still names the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""From a plan into the ledger and to the executor; what is lost on the way is handed out again."""
+"""Hands trainings from a plan to the executor by way of the ledger, and lost ones out again."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -15,19 +15,19 @@ from nas.workers.jobs import Job, failed
 from search_spaces.budget import Budget
 
 Listener = Callable[[Candidate | None, Outcome | None, int, int], None]
-SUSPECT_AFTER = 2  # drivers that died with a candidate whose checkpoint did not move on: it may be what kills them
+SUSPECT_AFTER = 2  # deaths of drivers while a candidate's checkpoint did not change: the candidate may be the cause
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One training, and what the ledger is to say of it.
+    """One training, and what the ledger records of it.
 
     Args:
         strategy: who proposed the pattern, or its part in a study.
-        budget: that the pattern spends.
-        details: attributes of its trial beside the usual ones.
+        budget: the budget that the pattern spends.
+        details: further facts of its trial.
         strata: names of the run's strata, its own first, where there are several.
-        label: what the listener is told as the candidate's template, where that alone would mislead.
+        label: name for the listener in place of the template's, where that would mislead.
     """
 
     candidate: Candidate
@@ -41,17 +41,17 @@ class Task:
 class LedgerSource:
     """A source for an executor: tasks in their order, first those that an interrupted run left running.
 
-    A driver's death costs a candidate nothing. One that may be what kills the driver comes after all others, and alone.
+    A driver's death costs a candidate no attempt. One that may be the cause comes after all others, and alone.
 
-    A subclass says by `_next_task` what comes next, and by `_pause_after` and `_measured` where a task pauses and
+    A subclass says in `_next_task` what comes next, and in `_pause_after` and `_measured` where a task pauses and
     what follows.
 
     Args:
-        ledger: open.
-        listener: called as (candidate, outcome, n_finished, n_asked) after every outcome.
-        n_asked: candidates that the run ends with.
-        max_attempts: trainings of one candidate that may be lost, other than by the driver's death, before it counts as
-            failed. Who was given up after fewer is taken up again.
+        ledger: the run's ledger, open.
+        listener: function called with (candidate, outcome, n_finished, n_asked) after every outcome.
+        n_asked: number of candidates that the run ends with.
+        max_attempts: number of trainings of one candidate that may be lost, other than by the driver's death, before it
+            counts as failed. A candidate that was given up after fewer is taken up again.
     """
 
     def __init__(self, ledger: Ledger, listener: Listener, n_asked: int, max_attempts: int) -> None:
@@ -59,17 +59,17 @@ class LedgerSource:
         self._listener = listener
         self._max_attempts = max_attempts
         self._unfinished: dict[int, Task] = {}
-        self._waiting: dict[int, Outcome] = {}  # at a rung, with what was measured there
+        self._waiting: dict[int, Outcome] = {}  # candidates that wait at a rung, with what was measured there
         self._attempts: dict[int, Attempts] = {}
         self._again: deque[int] = deque()
         self._suspects: deque[int] = deque()
-        self._suspect: int | None = None  # the one that is handed out: what it breaks is not held against another
-        self._given_up: set[int] = set()  # their checkpoints stay
+        self._suspect: int | None = None  # the one in training: what it breaks must not count against others
+        self._given_up: set[int] = set()  # whose checkpoints stay
         self.n_asked = n_asked
         self.n_finished = 0
 
     def _read_entries(self) -> list[Trial]:
-        """What the ledger holds; who was given up after fewer attempts than there may be now is running again."""
+        """Return the ledger's candidates, as running those that were given up after fewer attempts than allowed now."""
         entries = []
         for entry in self._ledger.entries():
             if entry.attempts.given_up_after:
@@ -80,7 +80,7 @@ class LedgerSource:
         return entries
 
     def _resume(self, entered: Iterable[tuple[Trial, Task]]) -> None:
-        """Take over what the ledger holds: entries from _read_entries, each with its task."""
+        """Take over candidates from _read_entries, each with its task."""
         left = []
         for entry, task in entered:
             if not entry.running:
@@ -102,29 +102,30 @@ class LedgerSource:
         self._suspects = deque(sorted(self._suspects, key=lambda number: (self._attempts[number].n_stuck, number)))
 
     def _take_up(self, entry: Trial) -> None:
-        """Put a candidate in its place in the order: it was in training when the run ended."""
-        held = entry.attempts
+        """Put a candidate that was in training when the run ended in its place in the order."""
+        attempts = entry.attempts
         n_deaths = 0 if entry.returned else 1  # returned: the run was asked to end
-        has_moved = read_digest(self._checkpoint(entry.number)) != held.checkpoint
-        n_stuck = 0 if has_moved else held.n_stuck + n_deaths
-        self._attempts[entry.number] = replace(held, driver_deaths=held.driver_deaths + n_deaths, n_stuck=n_stuck)
+        has_moved = read_digest(self._checkpoint(entry.number)) != attempts.checkpoint
+        n_stuck = 0 if has_moved else attempts.n_stuck + n_deaths
+        self._attempts[entry.number] = replace(
+            attempts, driver_deaths=attempts.driver_deaths + n_deaths, n_stuck=n_stuck
+        )
         (self._suspects if n_stuck >= SUSPECT_AFTER else self._again).append(entry.number)
 
     def _next_task(self) -> Task | None:
         raise NotImplementedError
 
     def _pause_after(self, task: Task) -> int | None:
-        """The epoch that a task is trained to next; None: its last."""
+        """Return the epoch that a task is trained to next; None: its last."""
 
     def _measured(self, task: Task, outcome: Outcome) -> None:
-        """A task has paused, with a measurement, or has ended, with or without one."""
+        """Take note that a task has paused, with a measurement, or has ended, with or without one."""
 
     def report_start(self) -> None:
         """Tell the listener how many candidates are finished before any is trained."""
         self._listener(None, None, self.n_finished, self.n_asked)
 
     def ask(self) -> Job | None:
-        """See executors.Source."""
         new = None if self._again else self._next_task()
         if new is not None:
             cost = predict_cost(new.candidate)
@@ -139,8 +140,8 @@ class LedgerSource:
             return None
         task = self._unfinished[number]
         pause_after = self._pause_after(task)
-        held = self._attempts.get(number, Attempts())
-        attempts = replace(held, checkpoint=read_digest(self._checkpoint(number)), given_up_after=0)
+        attempts = self._attempts.get(number, Attempts())
+        attempts = replace(attempts, checkpoint=read_digest(self._checkpoint(number)), given_up_after=0)
         self._attempts[number] = attempts
         if number in self._given_up:
             self._ledger.reopen(number, attempts, pause_after)
@@ -151,7 +152,6 @@ class LedgerSource:
         return Job(number, task.candidate, pause_after, is_alone)
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """See executors.Source."""
         task = self._unfinished[number]
         self._suspect = None if self._suspect == number else self._suspect
         if outcome.paused:
@@ -177,17 +177,17 @@ class LedgerSource:
         if number not in self._given_up:
             self._checkpoint(number).unlink(missing_ok=True)
         self.n_finished += 1
-        told = task.candidate if task.label is None else replace(task.candidate, template=task.label)
-        self._listener(told, outcome, self.n_finished, self.n_asked)
+        candidate = task.candidate if task.label is None else replace(task.candidate, template=task.label)
+        self._listener(candidate, outcome, self.n_finished, self.n_asked)
 
     def _checkpoint(self, number: int) -> Path:
         return slot_path(self._ledger.run, number)
 
     def lose(self, number: int, reason: str) -> None:
-        """See executors.Source: hand the candidate out again, or give it up."""
+        """Hand the candidate out again, or give it up."""
         self._suspect = None if self._suspect == number else self._suspect
-        held = self._attempts.get(number, Attempts())
-        attempts = replace(held, lost=(*held.lost, reason))
+        attempts = self._attempts.get(number, Attempts())
+        attempts = replace(attempts, lost=(*attempts.lost, reason))
         self._attempts[number] = attempts
         n_lost = len(attempts.lost)
         if n_lost < self._max_attempts:
@@ -202,12 +202,12 @@ class LedgerSource:
         self._measured(task, outcome)
 
     def put_back(self, number: int) -> None:
-        """See executors.Source: hand the candidate out again; it costs it no attempt."""
+        """Hand the candidate out again, at the cost of no attempt."""
         self._suspect = None if self._suspect == number else self._suspect
         self._again.append(number)
 
     def give_back(self) -> None:
-        """Record that what is in training was returned, not lost: the run is asked to end."""
+        """Record that what is in training was returned, not lost, because the run is asked to end."""
         for number, task in self._unfinished.items():
             if number not in self._waiting and number not in self._given_up:
                 attempts = self._attempts.get(number, Attempts())

@@ -46,7 +46,7 @@ def test_curves_are_long_and_averaged_over_complete_candidates(tmp_path: Path) -
 def test_missing_and_foreign_ledgers_are_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run directory"):
         read_run(tmp_path / "absent")
-    with pytest.raises(InputError, match=r"holds no study\.db"):
+    with pytest.raises(InputError, match=r"has no study\.db"):
         read_run(tmp_path)
     assert list(tmp_path.iterdir()) == []
     ledger = tmp_path / "study.db"

@@ -265,5 +265,5 @@ def test_a_lost_database_is_no_missing_run(finished: Path, tmp_path: Path) -> No
     with pytest.raises(ConflictError, match=r"has lost its study\.db.*report is left"):
         settle_config(run, None, {}, SearchConfig)
     (run / "config.toml").unlink()
-    with pytest.raises(InputError, match=r"holds no study\.db"):
+    with pytest.raises(InputError, match=r"has no study\.db"):
         read_run(run)
