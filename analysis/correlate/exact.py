@@ -27,7 +27,7 @@ def parse_numbers(texts: Sequence[str], where: str) -> list[Fraction | None]:
     >>> parse_numbers(["0.1", "NA", "9007199254740993"], "column x")
     [Fraction(1, 10), None, Fraction(9007199254740993, 1)]
     """
-    return [_parse(text, f"{where} holds {text!r:.80} in data row {i}") for i, text in enumerate(texts, 1)]
+    return [_parse(text, f"{where} has {text!r:.80} in data row {i}") for i, text in enumerate(texts, 1)]
 
 
 def _parse(text: str, what: str) -> Fraction | None:

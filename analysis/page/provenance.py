@@ -25,6 +25,6 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     storage = quote(storage_url(run.path / "study.db"))
     command = COMMANDS[run.kind]
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
-    yield Paragraph("To go on with this run, to browse its study, and to do all of it again in another place:")
+    yield Paragraph("To continue this run, to browse its study, or to repeat it in another place:")
     again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
     yield Code(f"python run_search.py {command} --run {path}\noptuna-dashboard {storage}\n{again}")

@@ -18,15 +18,15 @@ by_luck = settings(max_examples=40, deadline=None)
 def test_what_is_no_number_is_refused_with_its_row(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_numbers(["1", text], "column x")
-    assert f"column x holds {text[:70]!r}"[:-1] in str(caught.value)
+    assert f"column x has {text[:70]!r}"[:-1] in str(caught.value)
     assert "data row 2" in str(caught.value)
 
 
 def test_missing_and_odd_spellings() -> None:
     assert parse_numbers(["", "NA", "NaN", "None", "-nan"], "x") == [None] * 5
     texts = ["1_000", "1e3", ".5", "5.", "-0.0", "0e-999", "5e-324", "1.7e308"]
-    found = parse_numbers(texts, "x")
-    assert [math.nan if value is None else float(value) for value in found] == [float(text) for text in texts]
+    result = parse_numbers(texts, "x")
+    assert [math.nan if value is None else float(value) for value in result] == [float(text) for text in texts]
 
 
 @by_luck

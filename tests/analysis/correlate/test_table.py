@@ -61,19 +61,19 @@ def test_every_number_by_a_second_computation(tmp_path: Path) -> None:
 def test_repeats_are_averaged_and_give_the_ceiling(tmp_path: Path) -> None:
     frame = _frame(20, 3)
     path = _write(tmp_path, frame.to_csv(index=False))
-    (found,) = correlate_table(path, ["x"], "y", group="group", pattern="name")
+    (result,) = correlate_table(path, ["x"], "y", group="group", pattern="name")
     means = frame.groupby("name", sort=False)[["x", "y"]].mean()
-    assert (found["n"], found["patterns"], found["groups"]) == (60, 20, 2)
+    assert (result["n"], result["patterns"], result["groups"]) == (60, 20, 2)
     ranks = [
         np.concatenate([scipy.stats.rankdata(half) - 5.5 for half in np.split(means[name].to_numpy(), 2)])
         for name in ("x", "y")
     ]
-    assert found["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic)
+    assert result["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic)
     (plain,) = correlate_table(path, ["x"], "y", pattern="name")
     assert plain["spearman"] == pytest.approx(scipy.stats.spearmanr(means["x"], means["y"]).statistic)
     f_value = scipy.stats.f_oneway(*frame["y"].to_numpy().reshape(20, 3)).statistic
     assert plain["ceiling"] == pytest.approx((1 - 1 / f_value) ** 0.5)
-    assert found["ceiling"] < plain["ceiling"]  # the groups differ
+    assert result["ceiling"] < plain["ceiling"]  # the groups differ
 
 
 def test_reliability_of_unequal_repeats() -> None:
@@ -93,21 +93,21 @@ def test_reliability_of_unequal_repeats() -> None:
 def test_reliability_of_unequal_repeats_is_right_on_average() -> None:
     generator = np.random.default_rng(5)
     rows = np.repeat(np.arange(200), generator.integers(1, 5, 200))
-    found = [
+    result = [
         measure_mean_reliability(generator.normal(size=200)[rows] + generator.normal(size=len(rows)), rows)
         for _ in range(20)
     ]
     true = 1 / (1 + (1 / np.bincount(rows)).mean())
-    assert np.mean(np.array(found, dtype=float)) == pytest.approx(true, abs=0.03)
+    assert np.mean(np.array(result, dtype=float)) == pytest.approx(true, abs=0.03)
 
 
 def test_rows_that_lack_a_value_are_left_out_measure_by_measure(tmp_path: Path) -> None:
     text = "\ufeffx, z,y,who\n1,1,1,a\n2,NA,2,b\n,3,3,c\n4,4,NaN,d\n5,5,5,e\n\n6,6,6,\n7,7,7.5,f\n"
     path = _write(tmp_path, text)
-    found = correlate_table(path, ["x", "z"], "y")
-    assert [one["n"] for one in found] == [5, 5]
-    assert [one["n"] for one in correlate_table(path, ["x", "z"], "y", pattern="who")] == [4, 4]
-    assert found[0]["spearman"] == pytest.approx(1.0)
+    result = correlate_table(path, ["x", "z"], "y")
+    assert [row["n"] for row in result] == [5, 5]
+    assert [row["n"] for row in correlate_table(path, ["x", "z"], "y", pattern="who")] == [4, 4]
+    assert result[0]["spearman"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_rows_that_lack_a_value_are_left_out_measure_by_measure(tmp_path: Path) 
         ("name,mean,y\np,1,2\nq,NA,3\n", "columns of numbers: mean, y; others: name"),
         ("\n\na,y\n1,2\n", "no column 'x'; columns of numbers: a, y"),
         ("\nx,y\n1,2\n3\n", "line 4: 1 fields under a header of 2"),
-        ("x;y\n0,5;1\n1,5;2\n", "column x holds '0,5' in data row 1; only numbers can be ranked, written with a point"),
+        ("x;y\n0,5;1\n1,5;2\n", "column x has '0,5' in data row 1; only numbers can be ranked, written with a point"),
         (
             'x,y\n"1,234",1\n2,2\n',
             "'1,234' in data row 1; only numbers can be ranked, written with a point for decimals and no",
         ),
         ("x,y,x\n1,2,3\n", "2 columns 'x'"),
-        ("x,y\n1,2\n2,oops\n3,4\n", "column y holds 'oops' in data row 2"),
-        ("x,y\n1,2\n-inf,3\n3,4\n", "column x holds '-inf' in data row 2"),
-        ("x,y\n1,2\n1e999,3\n3,4\n", "holds '1e999'"),
+        ("x,y\n1,2\n2,oops\n3,4\n", "column y has 'oops' in data row 2"),
+        ("x,y\n1,2\n-inf,3\n3,4\n", "column x has '-inf' in data row 2"),
+        ("x,y\n1,2\n1e999,3\n3,4\n", "has '1e999'"),
         ("x,y\n1,2\n2\n3,4\n", "line 3: 1 fields under a header of 2"),
         ("x,y\n1,2,3\n", "line 2: 3 fields"),
         ('x,y\n1,"2\n', "not a CSV"),
@@ -178,8 +178,8 @@ def test_what_should_be_fixed_by_a_pattern_is_checked(tmp_path: Path) -> None:
 def test_a_pattern_measured_in_two_groups_counts_in_each(tmp_path: Path) -> None:
     frame = _frame(8, 2)
     frame.loc[7, "group"] = "c"
-    (found,) = correlate_table(_write(tmp_path, frame.to_csv(index=False)), ["x"], "y", pattern="name", group="group")
-    assert (found["n"], found["patterns"]) == (16, 9)
+    (result,) = correlate_table(_write(tmp_path, frame.to_csv(index=False)), ["x"], "y", pattern="name", group="group")
+    assert (result["n"], result["patterns"]) == (16, 9)
 
 
 def test_groups_of_the_permutations(tmp_path: Path) -> None:
@@ -196,10 +196,11 @@ def test_groups_are_pooled_after_ranking_inside_them(tmp_path: Path) -> None:
     steps, level = np.tile(np.arange(12), 3), np.repeat([0, 20, 40], 12)
     frame = pd.DataFrame({"group": level, "x": level + steps, "y": level + 12 - steps / 2})
     path = _write(tmp_path, frame.to_csv(index=False))
-    (found,) = correlate_table(path, ["x"], "y", group="group")
-    assert [found[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")] == pytest.approx([-1] * 4)
-    assert found["p_permutation"] == pytest.approx(1 / 2001)  # no other order is as far, up or down
-    assert found["quadratic_r2"] == pytest.approx(1.0)
+    (result,) = correlate_table(path, ["x"], "y", group="group")
+    correlations = [result[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")]
+    assert correlations == pytest.approx([-1] * 4)
+    assert result["p_permutation"] == pytest.approx(1 / 2001)  # no other order is as far, up or down
+    assert result["quadratic_r2"] == pytest.approx(1.0)
     (pooled,) = correlate_table(path, ["x"], "y")
     assert pooled["spearman"] > 0.6
 
@@ -221,22 +222,22 @@ def test_groups_of_several_columns_and_those_that_add_nothing(tmp_path: Path) ->
     path = _write(tmp_path, "\n".join(["x,y,first,second", *rows]))
     (expected,) = correlate_table(path, ["x"], "y", group="first,second")
     assert (expected["groups"], expected["note"]) == (4, None)
-    (found,) = correlate_table(
+    (result,) = correlate_table(
         _write(tmp_path, "\n".join(["x,y,first,second", *rows, *flat])), ["x"], "y", group="first,second"
     )
-    assert (found["groups"], found["patterns"]) == (4, 37)
+    assert (result["groups"], result["patterns"]) == (4, 37)
     for name in ("spearman", "kendall", "quadratic_r2"):
-        assert found[name] == pytest.approx(expected[name])
-    assert "x or y is constant in 2 of 6 groups" in found["note"]
-    assert "e, c; f, d" in found["note"]
+        assert result[name] == pytest.approx(expected[name])
+    assert "x or y is constant in 2 of 6 groups" in result["note"]
+    assert "e, c; f, d" in result["note"]
 
 
 def test_groups_too_small_to_be_drawn_again_give_no_interval_and_say_so(tmp_path: Path) -> None:
     path = _write(tmp_path, "x,y,g\n" + "".join(f"{i},{i * i % 7},{i // 2}\n" for i in range(10)))
-    (found,) = correlate_table(path, ["x"], "y", group="g")
-    assert found["spearman"] is not None
-    assert found["spearman_low"] is found["spearman_high"] is None
-    assert "interval" in found["note"]
+    (result,) = correlate_table(path, ["x"], "y", group="g")
+    assert result["spearman"] is not None
+    assert result["spearman_low"] is result["spearman_high"] is None
+    assert "interval" in result["note"]
 
 
 @pytest.mark.parametrize("measures", [["y"], ["x", "y"]])
@@ -247,9 +248,9 @@ def test_the_outcome_is_no_measure(tmp_path: Path, measures: list[str]) -> None:
 
 def test_where_p_and_interval_do_not_agree_it_is_said(tmp_path: Path) -> None:
     few, same = "x,y\n1,2\n2,3\n3,5\n", "x,y\n" + "".join(f"{i},{i}\n" for i in range(9))
-    (found,) = correlate_table(_write(tmp_path, few), ["x"], "y")
-    assert found["spearman_low"] == 1.0
-    assert f"{found['p_permutation']:.3f}" in found["note"]
+    (result,) = correlate_table(_write(tmp_path, few), ["x"], "y")
+    assert result["spearman_low"] == 1.0
+    assert f"{result['p_permutation']:.3f}" in result["note"]
     assert correlate_table(_write(tmp_path, same), ["x"], "y")[0]["note"] is None
 
 
@@ -265,9 +266,9 @@ def test_no_value_is_rounded_by_anothers_size(tmp_path: Path) -> None:
     losses = [f"{0.5 + 0.01 * i:.4f}" for i in range(39)]
     for largest in ("1e15", "1e300"):
         table = "x,y\n" + "".join(f"{i},{loss}\n" for i, loss in enumerate([*losses, largest]))
-        (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
-        assert [found[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")] == [1.0] * 4
-        assert 0 < found["quadratic_r2"] < 1
+        (result,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+        assert [result[name] for name in ("spearman", "spearman_low", "spearman_high", "kendall")] == [1.0] * 4
+        assert 0 < result["quadratic_r2"] < 1
 
 
 @pytest.mark.parametrize("exponent", [-290, -200, -20, 20, 200, 290])
@@ -283,21 +284,21 @@ def test_no_size_of_a_column_changes_a_number(tmp_path: Path, exponent: int) -> 
 
 def test_whole_numbers_beyond_the_floats_keep_their_order(tmp_path: Path) -> None:
     table = "x,y\n" + "".join(f"{2**60 + i},{2**61 - i * i}\n" for i in range(9))
-    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
-    assert found["spearman"] == found["kendall"] == -1.0
-    assert found["quadratic_r2"] == pytest.approx(1.0)
+    (result,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+    assert result["spearman"] == result["kendall"] == -1.0
+    assert result["quadratic_r2"] == pytest.approx(1.0)
 
 
 def test_equal_means_of_repeats_are_ties(tmp_path: Path) -> None:
     table = "x,y,name\n1,0.1,a\n1,0.2,a\n1,0.3,a\n2,0.2,b\n2,0.2,b\n2,0.2,b\n3,0.3,c\n3,0.2,c\n3,0.1,c\n"
-    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y", pattern="name")
-    assert found["spearman"] is None
-    assert found["note"].startswith("y is constant")
+    (result,) = correlate_table(_write(tmp_path, table), ["x"], "y", pattern="name")
+    assert result["spearman"] is None
+    assert result["note"].startswith("y is constant")
 
 
 def test_one_huge_measure_leaves_the_others_apart(tmp_path: Path) -> None:
     table = "x,y\n" + "".join(f"{i if i < 10 else '1e300'},{i * i}\n" for i in range(1, 11))
-    (found,) = correlate_table(_write(tmp_path, table), ["x"], "y")
+    (result,) = correlate_table(_write(tmp_path, table), ["x"], "y")
     i = np.arange(1.0, 10)
     left = i**2 - np.polyval(np.polyfit(i, i**2, 1), i)  # the parabola meets the far one and is a line for the others
-    assert found["quadratic_r2"] == pytest.approx(1 - left @ left / (10 * np.var(np.append(i, 10) ** 2)))
+    assert result["quadratic_r2"] == pytest.approx(1 - left @ left / (10 * np.var(np.append(i, 10) ** 2)))

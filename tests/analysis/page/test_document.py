@@ -38,12 +38,12 @@ def test_every_id_and_every_reference_is_prefixed() -> None:
         '<g clip-path="url(#c)" aria-labelledby="c  m"><use xlink:href="#m"/><use href="#m"/>'
         "<path style=\"fill: url('#c'); marker: url( #m )\"/></g>"
     )
-    found = inline_svg(_svg(inside), "p-", "")
-    assert re.findall(r' id="(.*?)"', found) == ["p-c", "p-m"]
-    assert re.findall(r'href="(.*?)"', found) == ["#p-m", "#p-m"]
-    assert "xlink" not in found
-    assert re.findall(r"url\((.*?)\)", found) == ["#p-c", "#p-c", "#p-m"]
-    assert 'aria-labelledby="p-c p-m"' in found
+    result = inline_svg(_svg(inside), "p-", "")
+    assert re.findall(r' id="(.*?)"', result) == ["p-c", "p-m"]
+    assert re.findall(r'href="(.*?)"', result) == ["#p-m", "#p-m"]
+    assert "xlink" not in result
+    assert re.findall(r"url\((.*?)\)", result) == ["#p-c", "#p-c", "#p-m"]
+    assert 'aria-labelledby="p-c p-m"' in result
 
 
 def test_what_belongs_to_a_document_alone_is_stripped() -> None:
@@ -53,18 +53,18 @@ def test_what_belongs_to_a_document_alone_is_stripped() -> None:
     inside = (
         '<title>whole</title><metadata><a xmlns="urn:x">m</a></metadata><g id="a"><title>a &amp; &lt;b&gt;</title></g>'
     )
-    found = inline_svg(head + _svg(inside), "p-", 'say "x" <y>')
-    root = ET.fromstring(found)  # noqa: S314 - our own
-    assert found.startswith('<svg viewBox="0 0 10 5" role="img"')
+    result = inline_svg(head + _svg(inside), "p-", 'say "x" <y>')
+    root = ET.fromstring(result)  # noqa: S314 - our own
+    assert result.startswith('<svg viewBox="0 0 10 5" role="img"')
     assert root.attrib == {"viewBox": "0 0 10 5", "role": "img", "aria-label": 'say "x" <y>'}
     assert [(child.tag, child.get("id")) for child in root] == [("g", "p-a")]
     assert root[0][0].text == "a & <b>"
 
 
 def test_matplotlibs_style_stays_inside_the_picture() -> None:
-    found = inline_svg(_svg('<defs><style type="text/css">*{stroke-linejoin: round}</style></defs>'), "p-", "")
-    assert "<style" not in found
-    assert 'style="stroke-linejoin: round"' in found
+    result = inline_svg(_svg('<defs><style type="text/css">*{stroke-linejoin: round}</style></defs>'), "p-", "")
+    assert "<style" not in result
+    assert 'style="stroke-linejoin: round"' in result
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_pictures_of_like_names_share_no_id_on_a_page() -> None:
     figure.subplots().plot([0, 1], [0, 1], "o-")
     svg = draw_svg(figure)
     page = format_html("t", [Picture(name, svg, "d") for name in ("a b.svg", "a-b.svg", "A_B.svg", "a.svg", "a.svg")])
-    found = _Collector(page)
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    result = _Collector(page)
+    ids = [attributes["id"] for _, attributes in result.tags if "id" in attributes]
     assert len(ids) == len(set(ids)) > 50
-    references = [attributes["href"] for _, attributes in found.tags if "href" in attributes]
+    references = [attributes["href"] for _, attributes in result.tags if "href" in attributes]
     references += re.findall(r"url\((#.*?)\)", page)
     assert len(references) > 50
     assert {reference[1:] for reference in references} <= set(ids)
@@ -143,7 +143,7 @@ def test_hostile_text_is_text_everywhere() -> None:
         Picture('"><b>.svg', _svg("<path/>"), evil),
         Code(evil),
     ]
-    found = _Collector(format_html(evil, blocks))
-    assert not {"script", "b", "img"} & {tag for tag, _ in found.tags}
-    assert found.text.count(evil) == 8
-    assert next(attributes for tag, attributes in found.tags if tag == "svg")["aria-label"] == evil
+    result = _Collector(format_html(evil, blocks))
+    assert not {"script", "b", "img"} & {tag for tag, _ in result.tags}
+    assert result.text.count(evil) == 8
+    assert next(attributes for tag, attributes in result.tags if tag == "svg")["aria-label"] == evil

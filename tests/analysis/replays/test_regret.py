@@ -50,25 +50,25 @@ def _measure(accuracies: Array, kinds: dict[str, str], n_replays: int, n_pattern
     order = np.argsort(-accuracies.mean(axis=1))
     for number in range(n_replays):
         is_visible[number, generator.choice(n_seeds, n_visible, replace=False)] = True
-        told = accuracies[:, is_visible[number]].mean(axis=1)
+        seen = accuracies[:, is_visible[number]].mean(axis=1)
         for place, kind in enumerate(kinds.values()):
             if kind in ("best", "worst"):
                 chosen = order[:: 1 if kind == "best" else -1]
             elif kind == "random":
                 chosen = generator.permutation(n)
             else:
-                chosen = _climb(told, generator, n_patterns)
+                chosen = _climb(seen, generator, n_patterns)
             proposed[place, number] = chosen[:n_patterns]
     searches = Searches(tuple(kinds), accuracies, is_visible, proposed)
     return measure_regret(searches, measure_reliability(_long(accuracies), OUTCOME))
 
 
-def _climb(told: Array, generator: np.random.Generator, n_patterns: int) -> NDArray[np.int64]:
+def _climb(seen: Array, generator: np.random.Generator, n_patterns: int) -> NDArray[np.int64]:
     """The neighbours by number of the best so far."""
-    chosen = [int(generator.integers(len(told)))]
+    chosen = [int(generator.integers(len(seen)))]
     while len(chosen) < n_patterns:
-        best = max(chosen, key=lambda row: told[row])
-        left = [row for row in range(len(told)) if row not in chosen]
+        best = max(chosen, key=lambda row: seen[row])
+        left = [row for row in range(len(seen)) if row not in chosen]
         chosen.append(min(left, key=lambda row: abs(row - best)))
     return np.array(chosen)
 
@@ -78,12 +78,12 @@ def test_an_exhaustive_search_without_noise_ends_at_regret_0_and_the_largest_gai
     plan = ReplayPlan(BUDGET, ("random", "evolve"), 5, 36, 1)
     done = replay(plan, [pattern.key for pattern in list_patterns()], accuracies)
     searches = Searches(plan.strategies, accuracies, done.is_visible, done.proposed)
-    found = measure_regret(searches, measure_reliability(_long(accuracies), OUTCOME))
-    ends = found.curves[found.curves["patterns"] == 36]
+    result = measure_regret(searches, measure_reliability(_long(accuracies), OUTCOME))
+    ends = result.curves[result.curves["patterns"] == 36]
     assert ends["regret"].tolist() == ends["regret_high"].tolist() == [0.0, 0.0]
     assert ends["gain"].tolist() == pytest.approx([accuracies.max() - accuracies.mean()] * 2)
     assert ends["trainings"].tolist() == [36, 36]
-    regrets = found.curves.pivot_table(index="patterns", columns="strategy", values="regret")
+    regrets = result.curves.pivot_table(index="patterns", columns="strategy", values="regret")
     assert (regrets.diff().iloc[1:] <= 0).all(axis=None)
     # evolve begins with the templates and the shortest pattern, and here the shorter is the better.
     assert (regrets["evolve"] == 0).loc[:8].any()
@@ -92,27 +92,27 @@ def test_an_exhaustive_search_without_noise_ends_at_regret_0_and_the_largest_gai
 def test_random_search_has_the_regret_of_sampling_without_replacement() -> None:
     values = np.sort(np.random.default_rng(2).normal(0.5, 0.1, 40))[::-1]
     accuracies = np.repeat(values[:, None], 4, axis=1)
-    found = _measure(accuracies, {"random": "random"}, 3000, 40).curves.set_index("patterns")
+    result = _measure(accuracies, {"random": "random"}, 3000, 40).curves.set_index("patterns")
     for count in (1, 3, 10, 25):
         # P(the best of `count` draws has rank r): r is drawn, and none before it.
         chances = [math.comb(40 - rank, count) / math.comb(40, count) for rank in range(41)]
         expected = sum((chances[r] - chances[r + 1]) * (values[0] - values[r]) for r in range(40))
-        assert found["regret"][count] == pytest.approx(expected, rel=0.06)
+        assert result["regret"][count] == pytest.approx(expected, rel=0.06)
 
 
 def test_good_and_bad_strategies_are_told_from_random() -> None:
     generator = np.random.default_rng(4)
     accuracies = 0.5 + 0.02 * generator.normal(size=(200, 1)) + 0.01 * generator.normal(size=(200, 8))
     kinds = {"random": "random", "oracle": "best", "contrary": "worst", "again": "random"}
-    found = _measure(accuracies, kinds, 50, 30)
-    verdicts = {one.strategy: one.verdict for one in found.comparisons}
+    result = _measure(accuracies, kinds, 50, 30)
+    verdicts = {comparison.strategy: comparison.verdict for comparison in result.comparisons}
     assert verdicts == {"oracle": BETTER, "contrary": WORSE, "again": NOT_TOLD_APART}
-    oracle, contrary, _ = found.comparisons
+    oracle, contrary, _ = result.comparisons
     assert oracle.difference < 0 < contrary.difference
     assert oracle.match == 3  # one pattern of 3 seeds
     assert (oracle.match_low, oracle.match_high) == (3, 3)
     assert contrary.match is None
-    curves = found.curves.set_index(["strategy", "patterns"])
+    curves = result.curves.set_index(["strategy", "patterns"])
     difference = curves["regret"]["oracle"] - curves["regret"]["random"]
     assert curves["difference_to_random"]["oracle"].tolist() == pytest.approx(difference.tolist())
     assert difference.mean() == pytest.approx(oracle.difference)
@@ -126,12 +126,12 @@ def test_good_and_bad_strategies_are_told_from_random() -> None:
 def test_strategies_are_not_told_apart_on_noise_alone() -> None:
     for number in range(4):
         accuracies = np.random.default_rng(100 + number).normal(0.6, 0.02, (100, 8))
-        found = _measure(accuracies, {"random": "random", "climb": "climb"}, 40, 30)
-        assert found.comparisons[0].verdict == NOT_TOLD_APART
-        assert found.noise is not None
-        assert found.noise.judges < 0.4
+        result = _measure(accuracies, {"random": "random", "climb": "climb"}, 40, 30)
+        assert result.comparisons[0].verdict == NOT_TOLD_APART
+        assert result.noise is not None
+        assert result.noise.judges < 0.4
         # A search that is judged by what it saw would show 0.02 here.
-        gain = found.curves["gain"][found.curves["patterns"] == 30]
+        gain = result.curves["gain"][result.curves["patterns"] == 30]
         assert (gain.abs() < 0.008).all()
 
 
@@ -140,8 +140,8 @@ def test_noise_alone_is_called_better_or_worse_in_no_more_than_1_table_of_20() -
     verdicts = []
     for number in range(100):
         accuracies = np.random.default_rng(number).normal(0.6, 0.02, (100, 8))
-        found = _measure(accuracies, {"random": "random", "climb": "climb"}, 100, 30)
-        verdicts.append(found.comparisons[0].verdict)
+        result = _measure(accuracies, {"random": "random", "climb": "climb"}, 100, 30)
+        verdicts.append(result.comparisons[0].verdict)
     # Binomial(100, 0.05) exceeds 10 with probability 0.01.
     assert 100 - verdicts.count(NOT_TOLD_APART) <= 10
 
@@ -171,10 +171,10 @@ def test_a_table_without_differences_says_so() -> None:
     assert measure_noise(flat, measure_reliability(_long(flat), OUTCOME), 1) is None
     assert "all patterns have the same" in describe_noise(None, 1, 3)
     noisy = np.random.default_rng(1).normal(0.5, 0.1, (30, 4))
-    found = measure_noise(noisy, measure_reliability(_long(noisy), OUTCOME), 1)
-    assert found is not None
-    assert found.is_all
-    assert "do not tell the patterns apart" in describe_noise(found, 1, 3)
+    result = measure_noise(noisy, measure_reliability(_long(noisy), OUTCOME), 1)
+    assert result is not None
+    assert result.is_all
+    assert "do not tell the patterns apart" in describe_noise(result, 1, 3)
     certain = measure_noise(deterministic_accuracies(3), Reliability(OUTCOME, 36, 3, 1.0, 1.0, 1.0), 1)
     assert certain is not None
     assert (certain.training_sd, certain.visible, certain.judges, certain.p_value) == (0.0, 1.0, 1.0, 0.0)
@@ -226,7 +226,7 @@ def test_compare_strategies_on_the_command_line(tmp_path: Path) -> None:
 
 def test_rows_hold_nothing_that_json_lacks() -> None:
     accuracies = deterministic_accuracies(4)
-    found = _measure(accuracies, {"random": "random", "best": "best"}, 3, 36)
-    rows = tabulate_regret(found)
+    result = _measure(accuracies, {"random": "random", "best": "best"}, 3, 36)
+    rows = tabulate_regret(result)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert [row["patterns"] for row in rows] == [10, 20, 30, 36] * 2

@@ -31,10 +31,10 @@ def test_picks_and_their_accuracies_by_plain_loops() -> None:
             for number in range(N_REPLAYS):
                 sees = [s for s in range(5) if searches.is_visible[number, s]]
                 judges = [s for s in range(5) if s not in sees]
-                told = {row: sum(ACCURACIES[row, s] for s in sees) for row in range(30)}
+                seen = {row: sum(ACCURACIES[row, s] for s in sees) for row in range(30)}
                 judged = {row: sum(ACCURACIES[row, s] for s in judges) / 3 for row in range(30)}
                 tried = searches.proposed[strategy, number, :count].tolist()
-                pick = max(tried, key=lambda row: told[row])
+                pick = max(tried, key=lambda row: seen[row])
                 assert find_picks(searches)[strategy, number, count - 1] == pick
                 total += judged[pick]
                 total_best += max(judged.values())
@@ -52,7 +52,7 @@ def test_the_first_of_equals_is_picked_and_an_ended_search_keeps_its_pick() -> N
 
 
 def test_resamples_scatter_as_replays_and_seeds_do() -> None:
-    """Where replays differ alone, or seeds alone, the spread is that of the mean over them, or up to 1.4 times it."""
+    """Where only replays differ, or only seeds, the spread is that of the mean over them, or up to 1.4 times it."""
     generator = np.random.default_rng(5)
     # A pick of its own for each replay, as accurate with every seed.
     by_pattern = np.repeat(generator.normal(size=(30, 1)), 5, axis=1)

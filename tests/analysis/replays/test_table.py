@@ -16,11 +16,11 @@ ACCURACIES = np.random.default_rng(1).uniform(0.4, 0.6, (36, 3)).round(6)
 
 def test_accuracies_by_key_and_seed_whatever_the_order_of_rows(tmp_path: Path) -> None:
     table = make_table(ACCURACIES, seeds=[4, 0, 2]).sample(frac=1, random_state=0)
-    found = read_exhaustive(write_table(tmp_path / "table.csv", table))
-    assert (found.budget, found.seeds, found.provenance) == (BUDGET, (0, 2, 4), None)
-    assert list(found.keys) == [pattern.key for pattern in list_patterns()]
-    assert (found.accuracies == ACCURACIES[:, [1, 2, 0]]).all()
-    assert len(found.complete) == 108
+    result = read_exhaustive(write_table(tmp_path / "table.csv", table))
+    assert (result.budget, result.seeds, result.provenance) == (BUDGET, (0, 2, 4), None)
+    assert list(result.keys) == [pattern.key for pattern in list_patterns()]
+    assert (result.accuracies == ACCURACIES[:, [1, 2, 0]]).all()
+    assert len(result.complete) == 108
 
 
 def _change(table: pd.DataFrame, column: str, rows: slice, value: str | float) -> pd.DataFrame:
@@ -76,14 +76,15 @@ def test_no_table(tmp_path: Path) -> None:
 
 def test_provenance_is_read_and_its_hash_checked(tmp_path: Path) -> None:
     path = write_table(tmp_path / "table.csv", make_table(ACCURACIES))
-    told = {"config": {"dataset": "digits", "epochs": 9, "train_examples": None}, "environment": {"commit": "a" * 40}}
+    config = {"dataset": "digits", "epochs": 9, "train_examples": None}
+    provenance = {"config": config, "environment": {"commit": "a" * 40}}
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     beside = path.with_suffix(".json")
-    beside.write_text(json.dumps(told | {"sha256": sha256}))
-    found = read_exhaustive(path).provenance
-    assert found is not None
-    assert describe_provenance(found) == f"digits, epochs 9, commit {'a' * 12}"
-    beside.write_text(json.dumps(told | {"sha256": "0" * 64}))
+    beside.write_text(json.dumps(provenance | {"sha256": sha256}))
+    result = read_exhaustive(path).provenance
+    assert result is not None
+    assert describe_provenance(result) == f"digits, epochs 9, commit {'a' * 12}"
+    beside.write_text(json.dumps(provenance | {"sha256": "0" * 64}))
     with pytest.raises(InputError, match="a table of 000000000000"):
         read_exhaustive(path)
     beside.write_text("[]")

@@ -56,14 +56,14 @@ def test_weighted_ranks_are_scipys_mid_ranks_of_the_repeated_rows() -> None:
     x, _ = _draw(1, 9)
     counts = np.array([2, 0, 1, 1, 3, 0, 1, 1, 1])
     expected = scipy.stats.rankdata(np.repeat(x, counts))
-    found = np.repeat(weighted_ranks(x, counts[None].astype(float))[0], counts)
-    assert found == pytest.approx(expected - expected.mean())
+    result = np.repeat(weighted_ranks(x, counts[None].astype(float))[0], counts)
+    assert result == pytest.approx(expected - expected.mean())
 
 
 def _partial_by_statsmodels(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
     ranks = [scipy.stats.rankdata(column) - (len(x) + 1) / 2 for column in (x, y, given)]
-    held = np.column_stack([np.ones(len(x)), ranks[2], ranks[2] ** 2])
-    residuals = [sm.OLS(column, held).fit().resid for column in ranks[:2]]
+    nuisance = np.column_stack([np.ones(len(x)), ranks[2], ranks[2] ** 2])
+    residuals = [sm.OLS(column, nuisance).fit().resid for column in ranks[:2]]
     return float(np.corrcoef(residuals)[0, 1])
 
 
@@ -89,15 +89,15 @@ def test_p_value_agrees_with_a_plain_permutation_test_by_scipy(method: Method) -
     x, y = _draw(3, 15, 0.35)
 
     def statistic(a: np.ndarray) -> float:
-        found = scipy.stats.spearmanr(a, y) if method == "spearman" else scipy.stats.kendalltau(a, y)
-        return float(found.statistic)
+        result = scipy.stats.spearmanr(a, y) if method == "spearman" else scipy.stats.kendalltau(a, y)
+        return float(result.statistic)
 
     generator = np.random.default_rng(1)
     permuted = [abs(statistic(generator.permutation(x))) for _ in range(600)]
-    found = _one(x, y, method, generator)
-    assert found.value == pytest.approx(statistic(x))
+    result = _one(x, y, method, generator)
+    assert result.value == pytest.approx(statistic(x))
     expected = np.mean(np.array(permuted) >= abs(statistic(x)) - 1e-9)
-    assert found.p_value == pytest.approx(expected, abs=0.05)  # both are estimates, with standard errors below 0.02
+    assert result.p_value == pytest.approx(expected, abs=0.05)  # both are estimates, with standard errors below 0.02
 
 
 def test_permutations_inside_groups_do_not_take_the_groups_for_an_effect() -> None:
@@ -118,10 +118,10 @@ def test_one_measure_alone_is_as_all_together() -> None:
     x, y = _draw(4, 25, 0.3)
     cells, groups = np.repeat(np.arange(5), 5), np.zeros(25, dtype=np.int64)
     together = correlate({"x": x, "z": x**2}, y, cells, {"x": groups, "z": groups}, np.random.default_rng(0))
-    alone = correlate_spearman(x, y, cells, groups, np.random.default_rng(0))
-    assert together["x", "spearman"].value == alone.value
-    assert together["x", "spearman"].low == pytest.approx(alone.low)
-    assert together["x", "spearman"].p_value == pytest.approx(alone.p_value, abs=0.05)
+    single = correlate_spearman(x, y, cells, groups, np.random.default_rng(0))
+    assert together["x", "spearman"].value == single.value
+    assert together["x", "spearman"].low == pytest.approx(single.low)
+    assert together["x", "spearman"].p_value == pytest.approx(single.p_value, abs=0.05)
     assert together["z", "kendall"].value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
 
 
@@ -135,10 +135,10 @@ def test_bootstrap_intervals_hold_the_true_correlation_about_as_often_as_they_sa
     together = np.zeros(40, dtype=np.int64)
     for _ in range(n_trials):
         x, y = generator.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=40).T
-        found = correlate_spearman(x, y, together, together, generator)
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= true <= found.high
+        result = correlate_spearman(x, y, together, together, generator)
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= true <= result.high
     assert 0.87 <= covered / n_trials < 1.0  # 95 % nominal; 0.87 is four standard errors below
 
 
@@ -153,18 +153,18 @@ def test_interval_agrees_with_scipys_bootstrap() -> None:
         n_resamples=1000,
         rng=1,
     ).confidence_interval
-    found = _one(x, y, "kendall", np.random.default_rng(0))
-    assert found.low == pytest.approx(reference.low, abs=0.04)
-    assert found.high == pytest.approx(reference.high, abs=0.04)
+    result = _one(x, y, "kendall", np.random.default_rng(0))
+    assert result.low == pytest.approx(reference.low, abs=0.04)
+    assert result.high == pytest.approx(reference.high, abs=0.04)
 
 
 def test_constant_columns_are_not_defined_and_degenerate_resamples_are_counted() -> None:
     constant, y = np.ones(6), np.arange(6.0)
     assert _one(constant, y, "spearman", np.random.default_rng(0)) == UNDEFINED
     nearly = np.array([0.0, 0, 0, 0, 0, 1])
-    found = _one(nearly, y, "kendall", np.random.default_rng(0))
+    result = _one(nearly, y, "kendall", np.random.default_rng(0))
     # Five draws from six rows miss the one odd row with probability (5/6)^5 = 0.402.
-    assert found.n_degenerate / 2000 == pytest.approx((5 / 6) ** 5, abs=0.05)
+    assert result.n_degenerate / 2000 == pytest.approx((5 / 6) ** 5, abs=0.05)
 
 
 def test_holm_agrees_with_statsmodels() -> None:
@@ -197,8 +197,8 @@ def test_permutations_stay_inside_groups_and_reach_every_order() -> None:
     orders = permute(groups, 4000, np.random.default_rng(0))
     assert (groups[orders] == groups).all()
     assert (np.sort(orders, axis=1) == np.arange(5)).all()
-    found, counts = np.unique(orders, axis=0, return_counts=True)
-    assert len(found) == 12  # 2! x 3!
+    result, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(result) == 12  # 2! x 3!
     assert counts.min() > 250  # 333 expected, sd 17
 
 
@@ -224,32 +224,32 @@ def test_quantile_bands_keep_ties_together_and_are_never_small() -> None:
 
 def _regression(seed: int, n: int, slope: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    held = np.column_stack([np.ones(n), generator.normal(size=(n, 2))])
-    tested = generator.normal(size=(n, 2)) + held[:, 1:]
-    y = held @ [1.0, 2.0, -1.0] + slope * tested[:, 0] + generator.normal(size=n) * (1 + abs(tested[:, 0]))
-    return tested, held, y
+    nuisance = np.column_stack([np.ones(n), generator.normal(size=(n, 2))])
+    tested = generator.normal(size=(n, 2)) + nuisance[:, 1:]
+    y = nuisance @ [1.0, 2.0, -1.0] + slope * tested[:, 0] + generator.normal(size=n) * (1 + abs(tested[:, 0]))
+    return tested, nuisance, y
 
 
 @pytest.mark.parametrize("n_tested", [1, 2])
 def test_wald_statistic_and_its_p_value_are_statsmodels_hc3_at_large_n(n_tested: int) -> None:
     for seed, slope in ((0, 0.0), (1, 0.08), (2, 0.15)):
-        tested, held, y = _regression(seed, 600, slope)
+        tested, nuisance, y = _regression(seed, 600, slope)
         tested = tested[:, :n_tested]
-        fit = sm.OLS(y, np.column_stack([tested, held])).fit(cov_type="HC3")
-        reference = fit.wald_test(np.eye(n_tested, held.shape[1] + n_tested), use_f=False, scalar=True)
+        fit = sm.OLS(y, np.column_stack([tested, nuisance])).fit(cov_type="HC3")
+        reference = fit.wald_test(np.eye(n_tested, nuisance.shape[1] + n_tested), use_f=False, scalar=True)
         together = np.zeros(600, dtype=np.int64)
-        statistic, p_value = permute_wald(tested, held, y, together, np.random.default_rng(seed))
+        statistic, p_value = permute_wald(tested, nuisance, y, together, np.random.default_rng(seed))
         assert statistic == pytest.approx(float(reference.statistic), rel=1e-6)
         assert p_value == pytest.approx(float(reference.pvalue), abs=0.05)
 
 
 def test_collinear_or_exhausted_columns_are_not_tested() -> None:
-    tested, held, y = _regression(0, 30, 0.0)
+    tested, nuisance, y = _regression(0, 30, 0.0)
     together, generator = np.zeros(30, dtype=np.int64), np.random.default_rng(0)
-    assert permute_wald(held[:, 1:], held, y, together, generator) == (None, None)
-    assert permute_wald(tested, held, held @ [1.0, 2.0, 3.0], together, generator) == (None, None)
+    assert permute_wald(nuisance[:, 1:], nuisance, y, together, generator) == (None, None)
+    assert permute_wald(tested, nuisance, nuisance @ [1.0, 2.0, 3.0], together, generator) == (None, None)
     doubled = np.column_stack([tested[:, 0], tested[:, 0]])
-    once = permute_wald(tested[:, :1], held, y, together, np.random.default_rng(1))
-    assert permute_wald(doubled, held, y, together, np.random.default_rng(1)) == pytest.approx(once)
-    exact = permute_wald(tested[:, :1], held, tested[:, 0], together, generator)
+    once = permute_wald(tested[:, :1], nuisance, y, together, np.random.default_rng(1))
+    assert permute_wald(doubled, nuisance, y, together, np.random.default_rng(1)) == pytest.approx(once)
+    exact = permute_wald(tested[:, :1], nuisance, tested[:, 0], together, generator)
     assert exact[1] == pytest.approx(1 / 2001)

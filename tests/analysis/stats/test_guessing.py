@@ -142,7 +142,7 @@ def test_networks_that_learned_have_what_guessing_reaches_beside_them(monkeypatc
 
 
 def test_a_tradeoff_of_networks_that_learned_nothing_has_no_answer() -> None:
-    proposals = [one for budget in ("total:12", "log") for one in propose(3, budget=budget)]
+    proposals = [proposal for budget in ("total:12", "log") for proposal in propose(3, budget=budget)]
     table = make_candidates(proposals, guess, ["total:12"] * 3 + ["log"] * 3)
     (tradeoff,) = measure_tradeoffs(table, Guessing(10, 0.104, 500))
     assert answer(tradeoff).startswith("Not learned: at the largest budget the networks are at chance level")

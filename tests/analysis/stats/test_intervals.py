@@ -26,13 +26,13 @@ from tests.support.synthetic_run import make_candidates, propose
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=6), st.sampled_from([SHARE, SHARES_APART, UNBOUNDED]))
 def test_an_interval_is_scipys_cut_to_the_range(hits: list[int], bounds: tuple[float, float]) -> None:
     values = np.array(hits) / 40 - (0.5 if bounds is SHARES_APART else 0.0)
-    found = student_interval(values, bounds)
+    result = student_interval(values, bounds)
     if len(set(hits)) == 1:
-        assert found == (None, None)
+        assert result == (None, None)
         return
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert found == pytest.approx((max(expected.low, bounds[0]), min(expected.high, bounds[1])), abs=1e-12)
-    assert found == student_interval(pd.Series(values), bounds)
+    assert result == pytest.approx((max(expected.low, bounds[0]), min(expected.high, bounds[1])), abs=1e-12)
+    assert result == student_interval(pd.Series(values), bounds)
 
 
 def test_what_is_cut_off_takes_no_coverage_away() -> None:
@@ -40,7 +40,7 @@ def test_what_is_cut_off_takes_no_coverage_away() -> None:
     generator = np.random.default_rng(0)
     values = np.clip(generator.normal(0.985, 0.01, (2000, 4)), 0, 1)
     truth = float(np.clip(np.random.default_rng(1).normal(0.985, 0.01, 10**6), 0, 1).mean())
-    bounds = [student_interval(one, SHARE) for one in values]
+    bounds = [student_interval(sample, SHARE) for sample in values]
     covered = np.mean([low <= truth <= high for low, high in bounds if low is not None and high is not None])
     assert 0.92 < covered <= 1
     assert max(high for _, high in bounds if high is not None) == 1.0
@@ -53,7 +53,7 @@ def test_equal_up_to_rounding_is_equal() -> None:
 
 def _run(accuracies: dict[tuple[int, int], float]) -> Run:
     """Two budgets of a family and of random patterns: accuracy by place and seed, 1 where not given."""
-    proposals = [one for budget in ("total:12", "log") for one in propose(3, budget=budget)]
+    proposals = [proposal for budget in ("total:12", "log") for proposal in propose(3, budget=budget)]
     budgets = ["total:12"] * 3 + ["log"] * 3
     table = make_candidates(proposals, lambda place, seed: accuracies.get((place, seed), 1.0), budgets)
     return Run(Path("run"), table, pd.DataFrame(columns=list(CURVE_COLUMNS)).astype(CURVE_COLUMNS), 12, {}, {}, {})
@@ -86,13 +86,13 @@ def test_no_accuracy_of_a_report_lies_outside_its_range(far: float) -> None:
 def test_seeds_that_gave_the_same_have_no_interval() -> None:
     run = _run({})
     (tradeoff,) = measure_tradeoffs(run.candidates)
-    assert {(one.low, one.high) for one in tradeoff.points} == {(None, None)}
+    assert {(point.low, point.high) for point in tradeoff.points} == {(None, None)}
     keys = run.candidates["key"].unique()
     matched = run.candidates.assign(strategy=lambda rows: rows["strategy"].where(rows["key"].isin(keys[:2]), "control"))
     matched["matched"] = matched["key"].map({keys[2]: keys[0], keys[3]: keys[1]})
     pairs = compare_pairs(matched)
-    assert {one.n_pairs for one in pairs} == {2}
-    assert {(one.mean, one.low, one.high) for one in pairs} == {(0.0, None, None)}
+    assert {pair.n_pairs for pair in pairs} == {2}
+    assert {(pair.mean, pair.low, pair.high) for pair in pairs} == {(0.0, None, None)}
 
 
 def test_a_pattern_that_lacks_a_seed_is_not_levelled_past_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_pattern_that_lacks_a_seed_is_not_levelled_past_the_range(monkeypatch:
     (view,) = findings.views
     assert view.patterns["validation_accuracy"].between(0, 1).all()
     best = summarise(findings)["strata"][0]["best_patterns"]
-    assert all(0 <= one["validation_accuracy"] <= 1 and one["validation_loss"] >= 0 for one in best)
+    assert all(0 <= row["validation_accuracy"] <= 1 and row["validation_loss"] >= 0 for row in best)
     assert math.isfinite(view.patterns["validation_accuracy"].sum())
 
 

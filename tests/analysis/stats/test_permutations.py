@@ -45,9 +45,9 @@ def test_p_values_inside_groups_are_those_of_all_orders(data: st.DataObject) -> 
     values = st.lists(st.integers(-3, 3), min_size=len(groups), max_size=len(groups))  # with ties
     x, y = (np.array(data.draw(values), dtype=np.float64) + 2 * groups for _ in range(2))
     together = np.zeros_like(groups)
-    found = correlate({"x": x}, y, together, {"x": groups}, np.random.default_rng(0))
+    result = correlate({"x": x}, y, together, {"x": groups}, np.random.default_rng(0))
     for method in METHODS:
-        p_value = found["x", method].p_value
+        p_value = result["x", method].p_value
         if p_value is None:
             assert np.ptp(x) == 0 or np.ptp(y) == 0
             continue
@@ -73,7 +73,7 @@ def _draw_columns(slope: float, generator: np.random.Generator) -> tuple[np.ndar
 def _count_found(slope: float, n_draws: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many of the draws each test finds at level ALPHA."""
     use_resamples(monkeypatch, 199)  # enough: (1 + k) / 200 <= ALPHA has exactly the level
-    found: dict[str, int] = dict.fromkeys((*METHODS, "alone", "primary"), 0)
+    result: dict[str, int] = dict.fromkeys((*METHODS, "alone", "primary"), 0)
     for draw in range(n_draws):
         generator = np.random.default_rng([draw, int(10 * slope) + 10])
         x, y = _draw_columns(slope, generator)
@@ -83,16 +83,16 @@ def _count_found(slope: float, n_draws: int, monkeypatch: pytest.MonkeyPatch) ->
         p_values["primary"] = _test_given_span(x, y, generator)
         for name, p_value in p_values.items():
             assert p_value is not None
-            found[name] += p_value <= ALPHA
-    return found
+            result[name] += p_value <= ALPHA
+    return result
 
 
 def _test_given_span(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> float | None:
-    """The primary test of x where the groups are bands of span: ranks of span and their squares are held."""
+    """The primary test of x where the groups are bands of span: ranks of span and their squares are nuisance."""
     span = GROUPS + generator.uniform(0, 0.3, len(GROUPS))
     ranks_x, ranks_y, ranks = (weighted_ranks(column, np.ones((1, len(x))))[0] for column in (x, y, span))
-    held = np.stack([np.ones(len(x)), ranks, ranks**2], axis=1)
-    return permute_wald(ranks_x[:, None], held, ranks_y, GROUPS, generator)[1]
+    nuisance = np.stack([np.ones(len(x)), ranks, ranks**2], axis=1)
+    return permute_wald(ranks_x[:, None], nuisance, ranks_y, GROUPS, generator)[1]
 
 
 def _check_two_sided(n_draws: int, monkeypatch: pytest.MonkeyPatch) -> None:

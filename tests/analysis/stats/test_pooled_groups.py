@@ -44,11 +44,11 @@ def test_spearman_is_that_of_scipys_ranks_inside_groups(table: tuple[list[int], 
         for i in (0, 1)
         if (parts := _split(x, y, groups))
     ]
-    found = pooled_spearman(x, y, groups, np.ones((1, len(x))))[0]
+    result = pooled_spearman(x, y, groups, np.ones((1, len(x))))[0]
     if ranks:
-        assert found == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
+        assert result == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
     else:
-        assert np.isnan(found)
+        assert np.isnan(result)
 
 
 @by_luck
@@ -67,14 +67,14 @@ def test_weights_are_rows_that_occur_more_than_once(table: tuple[list[int], int,
 def test_kendall_is_over_the_pairs_inside_groups(table: tuple[list[int], int, int]) -> None:
     x, y, groups = _draw_table(*table)
     signs = [[np.sign(np.subtract.outer(column, column)) for column in part] for part in _split(x, y, groups)]
-    found = pooled_kendall(x, y, groups)
+    result = pooled_kendall(x, y, groups)
     if not signs:
-        assert found is None
+        assert result is None
         return
     both, square_x, square_y = (
         sum(float((one[i] * one[j]).sum()) for one in signs) for i, j in ((0, 1), (0, 0), (1, 1))
     )
-    assert found == pytest.approx(both / (square_x * square_y) ** 0.5)
+    assert result == pytest.approx(both / (square_x * square_y) ** 0.5)
 
 
 @by_luck
@@ -99,8 +99,8 @@ def test_shares_inside_groups_are_statsmodels_with_a_level_a_group_at_any_scale(
         [Fraction(int(value)) * Fraction(10) ** power for value in column]
         for column, power in ((x, first), (y, second))
     )
-    found = explain_exactly(exact_x, exact_y, groups)
-    assert found == pytest.approx(1 - fit.ssr / (within_y @ within_y), abs=1e-9)
+    result = explain_exactly(exact_x, exact_y, groups)
+    assert result == pytest.approx(1 - fit.ssr / (within_y @ within_y), abs=1e-9)
 
 
 def test_reliability_inside_groups_is_that_of_a_nested_analysis_of_variance() -> None:
@@ -121,14 +121,14 @@ def test_reliability_inside_groups_of_unequal_repeats_is_right_on_average() -> N
     generator = np.random.default_rng(5)
     group_of = generator.integers(0, 20, 200)
     rows = np.repeat(np.arange(200), generator.integers(1, 5, 200))
-    found = [
+    result = [
         measure_mean_reliability(
             (10 * group_of + generator.normal(size=200))[rows] + generator.normal(size=len(rows)), rows, group_of[rows]
         )
         for _ in range(20)
     ]
     true = 1 / (1 + (1 / np.bincount(rows)).mean())
-    assert np.mean(np.array(found, dtype=float)) == pytest.approx(true, abs=0.03)
+    assert np.mean(np.array(result, dtype=float)) == pytest.approx(true, abs=0.03)
 
 
 @few
@@ -145,21 +145,21 @@ def test_a_table_of_any_scale_with_repeats_and_groups(
     path.write_text("\n".join(["x,y,name,g", *np.random.default_rng(seed).permutation(rows).tolist()]))
     with pytest.MonkeyPatch.context() as patch:
         use_resamples(patch, 19)
-        (found,) = correlate_table(path, ["x"], "y", group="g", pattern="name")
+        (result,) = correlate_table(path, ["x"], "y", group="g", pattern="name")
     means = y.sum(axis=1).astype(float)
     parts = _split(x, means, groups)
-    assert (found["n"], found["patterns"], found["groups"]) == (len(rows), len(x), len(parts))
+    assert (result["n"], result["patterns"], result["groups"]) == (len(rows), len(x), len(parts))
     if not parts:
-        assert found["spearman"] is found["kendall"] is found["quadratic_r2"] is None
+        assert result["spearman"] is result["kendall"] is result["quadratic_r2"] is None
         return
     ranks = [
         np.concatenate([(scipy.stats.rankdata(part[i]) - (len(part[i]) + 1) / 2) / len(part[i]) for part in parts])
         for i in (0, 1)
     ]
-    assert found["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
+    assert result["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
     within = [np.concatenate([part[i] - part[i].mean() for part in parts]) for i in (0, 1)]
     if len(within[0]) >= len(parts) + 3:
         levels = np.repeat(np.eye(len(parts)), [len(part[0]) for part in parts], axis=0)
         columns = np.column_stack([levels, within[0], within[0] ** 2])
         left = within[1] - columns @ np.linalg.lstsq(columns, within[1])[0]  # statsmodels warns where x has two values
-        assert found["quadratic_r2"] == pytest.approx(1 - left @ left / (within[1] @ within[1]), abs=1e-9)
+        assert result["quadratic_r2"] == pytest.approx(1 - left @ left / (within[1] @ within[1]), abs=1e-9)

@@ -22,9 +22,9 @@ def share_detected(n_patterns: int, n_tests: int, rank_correlation: float, seed:
     outcome = pearson * distance + math.sqrt(1 - pearson**2) * noise
     ranks = [stats.rankdata(values, axis=1) - (n_patterns + 1) / 2 for values in (distance, outcome, span)]
     of_distance, of_outcome, of_span = ranks
-    held, _ = np.linalg.qr(np.stack([np.ones_like(of_span), of_span, of_span**2], axis=2))  # (studies, patterns, 3)
+    nuisance, _ = np.linalg.qr(np.stack([np.ones_like(of_span), of_span, of_span**2], axis=2))  # (studies, patterns, 3)
     both = np.stack([of_distance, of_outcome], axis=2)
-    left = both - held @ (held.transpose(0, 2, 1) @ both)
+    left = both - nuisance @ (nuisance.transpose(0, 2, 1) @ both)
     products = left.transpose(0, 2, 1) @ left
     partial = products[:, 0, 1] / np.sqrt(products[:, 0, 0] * products[:, 1, 1])
     n_free = n_patterns - 2 - 2
@@ -50,7 +50,7 @@ def test_the_simulation_notices_a_correlation_that_is_promised_wrongly() -> None
 @pytest.mark.parametrize("n_patterns", [10, 25, 60, 367])
 @pytest.mark.parametrize("n_tests", [1, 3, 12])
 def test_the_detectable_correlation_has_a_closed_form(n_patterns: int, n_tests: int) -> None:
-    """Fisher's transformation with the variance 1.06 / (n - 3 - 2) of ranks, two covariates held."""
+    """Fisher's transformation with the variance 1.06 / (n - 3 - 2) of ranks, two nuisance columns."""
     normal = stats.norm()
     distance = normal.isf(0.025 / n_tests) + normal.isf(0.2)
     assert detectable_correlation(n_patterns, n_tests) == pytest.approx(
@@ -60,8 +60,8 @@ def test_the_detectable_correlation_has_a_closed_form(n_patterns: int, n_tests: 
 
 def test_few_patterns_detect_nothing_and_more_detect_more() -> None:
     assert [detectable_correlation(n) for n in (0, 1, 5)] == [None] * 3
-    found = [detectable_correlation(n) for n in range(6, 200)]
-    values = [value for value in found if value is not None]
+    result = [detectable_correlation(n) for n in range(6, 200)]
+    values = [value for value in result if value is not None]
     assert len(values) == 194
     assert values == sorted(values, reverse=True)
     assert 0 < values[-1] < values[0] < 1
@@ -105,20 +105,21 @@ def make_plan(strategies: dict[str, int], n_seeds: int, checks: int = 0) -> dict
 
 def test_each_stratum_of_a_plan_is_described() -> None:
     counted = {"templates": 5, "optimum": 6, "control": 6, "design": 81, "reversal": 27, "random": 12}
-    one, two, check = describe_power(make_plan(counted, n_seeds=3, checks=12))
-    assert (one["stratum"], two["stratum"], check["stratum"]) == ("24 layers, a", "24 layers, b", "24 layers, a long")
-    assert (one["trainings"], two["trainings"], check["trainings"]) == (411, 411, 36)
-    assert one["patterns"] == counted
+    first, second, check = describe_power(make_plan(counted, n_seeds=3, checks=12))
+    strata = [row["stratum"] for row in (first, second, check)]
+    assert strata == ["24 layers, a", "24 layers, b", "24 layers, a long"]
+    assert (first["trainings"], second["trainings"], check["trainings"]) == (411, 411, 36)
+    assert first["patterns"] == counted
     assert check["patterns"] == {"templates": 5, "optimum": 6, "control": 1}
     assert check["sentence"] == "checks a"
     assert "detectable" not in check
     # Drawn without looking at outcomes: the designed and the random ones; 3 tests in each of 2 main strata.
-    assert one["n_sampled"] == 93
-    assert one["detectable"] == detectable_correlation(93, 2 * len(TESTS))
-    found = f"{one['detectable']:.2f}"
-    true = correct_attenuation(one["detectable"], 0.3, 3)
-    assert f"detects a correlation of {found} between pattern means with 80 % chance" in one["sentence"]
-    assert f"{true:.2f} where one seed's reliability is 0.3" in one["sentence"]
+    assert first["n_sampled"] == 93
+    assert first["detectable"] == detectable_correlation(93, 2 * len(TESTS))
+    result = f"{first['detectable']:.2f}"
+    true = correct_attenuation(first["detectable"], 0.3, 3)
+    assert f"detects a correlation of {result} between pattern means with 80 % chance" in first["sentence"]
+    assert f"{true:.2f} where one seed's reliability is 0.3" in first["sentence"]
 
 
 def test_a_plan_of_few_patterns_says_so() -> None:

@@ -44,25 +44,25 @@ def test_left_out_predictions_agree_with_a_plain_loop() -> None:
 
 def test_predicting_the_mean_of_the_others_shows_no_correlation() -> None:
     generator = np.random.default_rng(1)
-    found = []
+    result = []
     for _ in range(8):
         features, y = generator.normal(size=(25, 2)), generator.normal(size=25)
         others = (y.sum() - y) / 24
         assert scipy.stats.spearmanr(others, y).statistic == pytest.approx(-1.0)
-        found.append(float(scipy.stats.spearmanr(predict_left_out(features, y), y).statistic))
-    assert -0.5 < np.mean(found) < 0.2  # leaving out keeps a bias of its own, far from -1
+        result.append(float(scipy.stats.spearmanr(predict_left_out(features, y), y).statistic))
+    assert -0.5 < np.mean(result) < 0.2  # leaving out keeps a bias of its own, far from -1
 
 
 def test_baseline_finds_what_its_measures_know() -> None:
     patterns = _patterns()
     sets = {"distances": ["mean_bd"], "all measures": ["mean_bd", "span"], "none": []}
-    alone, both = learn_baselines(patterns, "mean_bd", sets, np.random.default_rng(0))
-    assert (alone.name, both.name) == ("distances", "all measures")
-    assert alone.outcome == "validation_loss"
+    single, both = learn_baselines(patterns, "mean_bd", sets, np.random.default_rng(0))
+    assert (single.name, both.name) == ("distances", "all measures")
+    assert single.outcome == "validation_loss"
     assert both.measures == ("mean_bd", "span")
-    assert alone.estimate.value is not None
+    assert single.estimate.value is not None
     assert both.estimate.value is not None
-    assert both.estimate.value > 0.95 > alone.estimate.value
+    assert both.estimate.value > 0.95 > single.estimate.value
     assert both.estimate.low is not None
     assert both.estimate.low <= both.estimate.value
     assert learn_baselines(patterns.head(9), "mean_bd", sets, np.random.default_rng(0)) == ()
@@ -93,7 +93,7 @@ def test_ties_at_the_top_are_broken_by_lot() -> None:
 def test_slopes_agree_with_the_hc3_formula() -> None:
     patterns = _patterns()
     slopes = fit_slopes(patterns, "mean_bd")
-    assert [(one.outcome, one.is_pooled) for one in slopes] == [
+    assert [(slope.outcome, slope.is_pooled) for slope in slopes] == [
         (outcome, pooled) for outcome in ("validation_loss", "validation_accuracy") for pooled in (False, False, True)
     ]
     rows = patterns[patterns["span_bin"] == 0]
@@ -128,15 +128,15 @@ def test_shares_explained_are_those_of_polyfit() -> None:
     generator = np.random.default_rng(2)
     x = generator.normal(size=30) + 100
     y = (x - 100) ** 2 + generator.normal(size=30)
-    for degree, found in zip((1, 2), explain(x, y), strict=True):
+    for degree, result in zip((1, 2), explain(x, y), strict=True):
         residual = y - np.polyval(np.polyfit(x - 100, y, degree), x - 100)
-        assert found == pytest.approx(1 - residual.var() / y.var())
+        assert result == pytest.approx(1 - residual.var() / y.var())
     for power in (-200.0, 200.0):
         assert explain(x * 10**power, y * 10**-power) == pytest.approx(explain(x, y))
     assert explain(np.ones(9), y[:9]) == explain(x[:9], np.ones(9)) == (None, None)
     fits = fit_parabolas(_patterns(), ("mean_bd", "span"))
-    assert [(one.measure, one.outcome) for one in fits][:2] == [
+    assert [(fit.measure, fit.outcome) for fit in fits][:2] == [
         ("mean_bd", "validation_loss"),
         ("span", "validation_loss"),
     ]
-    assert all(0 <= one.linear_r2 <= one.quadratic_r2 + 1e-12 <= 1 + 1e-12 for one in fits)
+    assert all(0 <= fit.linear_r2 <= fit.quadratic_r2 + 1e-12 <= 1 + 1e-12 for fit in fits)

@@ -68,10 +68,10 @@ def simulate(design: str, truth: str, number: int) -> pd.DataFrame:
     noise = _noise_sd(truth, sample, generator)[:, None] * generator.normal(size=(N_PATTERNS, N_SEEDS))
     loss = noise + 5 * generator.normal(size=N_SEEDS)  # a seed shifts all patterns together
     if truth not in NULLS:
-        signal, held = _signal(truth, sample)
-        beyond = np.stack([np.ones(N_PATTERNS), *held], axis=1)
+        signal, others = _signal(truth, sample)
+        beyond = np.stack([np.ones(N_PATTERNS), *others], axis=1)
         left = signal - beyond @ np.linalg.lstsq(beyond, signal, rcond=None)[0]
-        ratio = PARTIAL / (1 - PARTIAL**2) ** 0.5  # sd of what the signal adds beyond `held`, over the mean's noise
+        ratio = PARTIAL / (1 - PARTIAL**2) ** 0.5  # sd of what the signal adds beyond `others`, over the mean's noise
         loss += (signal * ratio / N_SEEDS**0.5 / left.std())[:, None]
     rows = {name: np.repeat(sample[name].to_numpy(), N_SEEDS) for name in sample}
     keys = [f"{place:064x}" for place in range(N_PATTERNS)]

@@ -494,7 +494,7 @@ def test_a_table_beyond_a_limit_is_refused(
 
 def test_nothing_in_a_table_is_evaluated(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("x,y\n1,2\n=1+1,3\n__import__('os'),4\n")
-    with pytest.raises(InputError, match=r"column x holds '=1\+1' in data row 2; only numbers"):
+    with pytest.raises(InputError, match=r"column x has '=1\+1' in data row 2; only numbers"):
         correlate_table(tmp_path / "table.csv", ["x"], "y")
 
 
