@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK
 from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SearchConfig, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, check_enough_patterns
 
 DENSE, LOG, LEARNED = "dense", "log", "learned"
 Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
@@ -24,10 +24,7 @@ class LineupConfig(SearchConfig):
 
     kind: ClassVar[Kind] = "comparison"
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
-    without_flags: ClassVar[frozenset[str]] = frozenset(
-        {"strategy", "lookahead", "pattern", "halving", "transition", "stem_channels", "compression", "budget"}
-        | {"trials", "templates", "seed"}
-    )
+    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {"budget", "trials", "templates", "seed"}
 
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"

@@ -26,6 +26,9 @@ RUNNING = frozenset(
     {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
     | {"memory_efficient", "cohort"}
 )
+SEARCH_ONLY = frozenset(  # fields that other kinds of run share but offer no flags for
+    {"strategy", "lookahead", "pattern", "halving", "transition", "stem_channels", "compression"}
+)
 
 
 class SearchConfig(ShapeConfig, TrainingConfig):

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SPACE, SearchConfig, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, check_enough_patterns
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.design import Layout
@@ -39,9 +39,7 @@ class StudyConfig(SearchConfig):
 
     kind: ClassVar[Kind] = "study"
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
-    without_flags: ClassVar[frozenset[str]] = frozenset(
-        {"strategy", "lookahead", "pattern", "halving", "transition", "stem_channels", "compression"}
-    )
+    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY
 
     # One budget: a study's strata are depths and regimes.
     budget: str = flag("log", "Connections to place: log, total:E or layers:d1,d2,...", SPACE)

@@ -53,6 +53,11 @@ def test_every_field_is_a_flag_with_a_help_that_says_the_default(command: str) -
             assert default is not None
 
 
+def test_engine_graph_of_older_runs_is_read_but_not_offered() -> None:
+    assert _flags("search")["--engine"].metavar == "<auto|eager|fused>"
+    assert SearchConfig(engine="graph").engine == "graph"
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_fits_80_columns(command: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

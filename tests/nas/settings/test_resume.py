@@ -1,5 +1,6 @@
 """A run's settings: engines resolved once and kept, and what its ledger holds not exchanged for anything else."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,16 @@ def contents(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has trained two candidates; not to be changed."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    return entered(run, settle(run, **SMALL, engine="eager"))
+
+
 @pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    return entered(tmp_path / "run", settle(tmp_path / "run", **SMALL, engine="eager"))
+def begun(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("name", "fewer"), [("trials", 1), ("seeds", 1)])
