@@ -141,14 +141,15 @@ def strengths(
     from analysis.data.results import read_run
     from analysis.page.figure_style import draw_png, draw_svg
     from analysis.strengths.learning import select_trained
-    from analysis.strengths.plot import plot_strengths
+    from analysis.strengths.plot import Panel, plot_strengths
     from nas.records.written import write_files
     from search_spaces.wiring.arcs import draw_arcs
 
     trained = select_trained(read_run(run), pattern, seed)
     relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
     of = f"{len(trained.numbers)} training{'s' if len(trained.numbers) > 1 else ''}"
-    figure = plot_strengths([(pattern, trained.pattern.depth, relative)], f"mean over blocks of {of} in {run.name}")
+    panel = Panel(pattern, trained.pattern.depth, relative)
+    figure = plot_strengths([panel], f"mean over blocks of {of} in {run.name}")
     rows = [f"{source},{target},{strength:.6g}" for (source, target), strength in relative.items()]
     files: dict[str, str | bytes] = {
         "strengths.csv": "\n".join(["source,target,relative_strength", *rows]) + "\n",

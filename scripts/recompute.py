@@ -12,19 +12,14 @@ import argparse
 import json
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.networks import build_lineup, learn_lineup
-from analysis.comparisons.standing import rank_networks
 from analysis.data.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
 from analysis.page.document import Picture, format_markdown
-from analysis.report.findings import find, summarise
-from analysis.report.sections import build_blocks
-from analysis.stats.guessing import read_guessing
+from analysis.report.report import compose_report
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class
 from nas.records.database import read_kind
@@ -54,24 +49,11 @@ def recompute(folder: Path) -> dict[str, str]:
     held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = (folder / "report.md").read_text(encoding="utf-8") if (folder / "report.md").is_file() else ""
     run = rebuild_run(folder, held, report)
-    if run.kind == "comparison":
-        standings = rank_networks(run)
-        learning = learn_lineup(run)
-        summary: dict[str, Any] = {
-            "is_learned": None if learning is None else learning.is_better,
-            "guessing": asdict(read_guessing(run)),
-            "networks": [
-                {**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings
-            ],
-        }
-        blocks = [*build_lineup(run, standings)]
-    else:
-        findings = find(run)
-        summary, blocks = summarise(findings), [*build_blocks(findings)]
-    figures = {block.file: block.svg for block in blocks if isinstance(block, Picture)}
-    texts = {"summary.json": format_json(_keep_equal(held, json.loads(format_json(summary))))}
+    new = compose_report(run)
+    figures = {block.file: block.svg for block in new.blocks if isinstance(block, Picture)}
+    texts = {"summary.json": format_json(_keep_equal(held, json.loads(format_json(new.summary))))}
     if report:
-        texts["report.md"] = _keep_of_ledger(report, format_markdown(blocks))
+        texts["report.md"] = _keep_of_ledger(report, format_markdown(new.blocks))
         return texts | figures
     return texts | {name: svg for name, svg in figures.items() if (folder / name).is_file()}
 

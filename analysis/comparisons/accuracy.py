@@ -1,4 +1,4 @@
-"""the chosen few on the test images: accuracies with intervals, beside what their search had measured."""
+"""Accuracies of a few chosen patterns on the test images, next to what their search had measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,9 @@ import pandas as pd
 
 from analysis.data.averages import average_patterns
 from analysis.data.results import STRATUM, Run, read_run
-from analysis.stats.guessing import Learning, measure_learning, read_guessing
+from analysis.stats.guessing import ACCURACY, Learning, measure_learning, read_guessing
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
 from nas.records.database import FINAL
-
-ACCURACY = "validation_accuracy"  # in RUN/final the column holds that of the test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +20,15 @@ class FinalAccuracy:
 
     Args:
         template, strategy, budget, layers, regime: as its run has them.
-        n_seeds: of the final trainings.
-        test_accuracy: mean over them, 0..1; low, high: interval by student_interval over them, None for one
-            seed and for seeds that gave the same.
+        n_seeds: number of final trainings.
+        test_accuracy: mean over seeds, 0..1.
+        low, high: its interval by student_interval; None for one seed and for seeds that gave the same.
         test_loss: mean cross-entropy in nats.
-        difference, difference_low, difference_high: test accuracy less that of the stratum's best named template by
-            validation, paired by seed; None for that template itself and where there is none.
+        difference: test accuracy less that of the stratum's best named template by validation, paired by seed; None
+            for that template itself and where there is none.
+        difference_low, difference_high: interval of the difference by student_interval.
         validation_accuracy: what the search had measured and chosen by; None where it is not known.
-        number: of the first seed's training, whose weights an export takes: none was picked.
+        number: number of the first seed's training, whose weights an export takes, so that none is picked.
     """
 
     key: str
@@ -56,10 +55,10 @@ class Final:
 
     Args:
         at: when they were first looked at, ISO 8601; None where the run does not say.
-        n_train, n_test: images trained on and measured on.
-        epochs: of the final trainings; several where regimes differ.
-        n_left: trainings that have no outcome yet.
-        rows: one a pattern and stratum, in the order of the run's own ranking.
+        n_train, n_test: number of images trained on and measured on.
+        epochs: epochs of the final trainings; several where regimes differ.
+        n_left: number of trainings that have no outcome yet.
+        rows: one for each pattern and stratum, in the order of the run's own ranking.
         learning: mean accuracy of all of them, next to what guessing reaches on the test images.
     """
 
@@ -73,17 +72,17 @@ class Final:
 
 
 def choose_patterns(run: Run, top: int) -> pd.DataFrame:
-    """Rows of average_patterns that are worth the test images: the best `top` and all templates of each stratum."""
+    """Return the rows of average_patterns to measure on the test images: the best `top` and all templates."""
     patterns = average_patterns(run.candidates)
     best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top)
     return patterns[patterns.index.isin(best.index) | patterns["template"].notna()]
 
 
 def measure_final(run: Run) -> Final | None:
-    """What `export --final` measured for a run; None where it did not, or nothing is complete yet.
+    """Return what `export --final` measured for a run; None where it did not, or nothing is complete yet.
 
     Raises:
-        InputError, ConflictError: see read_run.
+        InputError, ConflictError: as read_run.
     """
     if not (Path(run.path) / FINAL / "study.db").is_file():
         return None
@@ -113,25 +112,25 @@ def measure_final(run: Run) -> Final | None:
 
 
 def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str, Any], FinalAccuracy | None]]:
-    """The best `top` patterns of each stratum and all that were measured on the test images, each pattern once.
+    """List the best `top` patterns of each stratum and all that were measured on the test images, each pattern once.
 
-    Of a pattern that several strata have, the row of one that was measured is taken, and only with its own measurement:
-    trained otherwise, it would be another network.
+    Where several strata have a pattern, a row that was measured is taken, and only with its own measurement: trained
+    in another way, it would be another network.
 
     Returns:
-        Rows of average_patterns as plain values, with what was measured of them, or None; in average_patterns' order.
+        Rows of average_patterns as plain values, each with what was measured of it, or None; in average_patterns'
+        order.
     """
     patterns = average_patterns(run.candidates)
     tested = {} if final is None else {(one.budget, one.layers, one.regime, one.key): one for one in final.rows}
     best = set(patterns.groupby(STRATUM, dropna=False, sort=False).head(top).index)
     rows = [{str(name): value for name, value in row.items()} for row in patterns.to_dict("records")]
-    found = [(row, tested.get(_place(row)), number in best) for number, row in zip(patterns.index, rows, strict=True)]
-    wanted = [(row, one) for row, one, is_best in found if is_best or one is not None]
-    with_test = {row["key"] for row, one in wanted if one is not None}
+    measured = [tested.get(_place(row)) for row in rows]
+    keys_measured = {row["key"] for row, final_accuracy in zip(rows, measured, strict=True) if final_accuracy}
     chosen: dict[str, tuple[dict[str, Any], FinalAccuracy | None]] = {}
-    for row, one in wanted:
-        if one is not None or row["key"] not in with_test:
-            chosen.setdefault(row["key"], (row, one))
+    for number, row, final_accuracy in zip(patterns.index, rows, measured, strict=True):
+        if final_accuracy or (number in best and row["key"] not in keys_measured):
+            chosen.setdefault(row["key"], (row, final_accuracy))
     return list(chosen.values())
 
 
@@ -150,7 +149,7 @@ def _measure_stratum(
     # The template to beat is chosen as the search's own patterns were: by validation.
     named = [key for key, row in patterns.items() if isinstance(row["template"], str)]
     best = max(named, key=lambda key: known.get(key, -1.0), default=None)
-    found = []
+    measured = []
     for key, row in patterns.items():
         own = accuracies[key]
         differences = own.iloc[:0] if best is None or best == key else (own - accuracies[best]).dropna()
@@ -158,7 +157,7 @@ def _measure_stratum(
         difference_low, difference_high = student_interval(differences, SHARES_APART)
         budget, layers, regime, _ = _place(row)
         rows = complete[complete["key"] == key].sort_values("seed")
-        found.append(
+        measured.append(
             FinalAccuracy(
                 key=key,
                 template=row["template"] if isinstance(row["template"], str) else None,
@@ -178,4 +177,4 @@ def _measure_stratum(
                 number=int(rows["number"].iloc[0]),
             )
         )
-    return found
+    return measured

@@ -1,4 +1,4 @@
-"""What a report says of the test images: the chosen few, measured on them once."""
+"""What a report says of the test images, on which a few chosen patterns are measured once."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from analysis.stats.intervals import share_error
 
 
 def build_final(final: Final) -> Iterator[Block]:
-    """When the test images were looked at, and what they showed."""
+    """Say when the test images were looked at, and what they showed."""
     yield Heading(2, "Test accuracy")
     when = f" first on {final.at}" if final.at else ""
     sizes = "" if final.n_train is None else f" Trained on {final.n_train:,} images, measured on {final.n_test:,}"
@@ -55,7 +55,7 @@ def _row(one: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
 
 
 def _sampling_error(final: Final) -> float | None:
-    """Standard error in points of an accuracy on so many images, for the mean of those reported."""
+    """Return the standard error, in points, of the mean accuracy on this number of test images."""
     if not final.n_test:
         return None
     share = sum(one.test_accuracy for one in final.rows) / len(final.rows)

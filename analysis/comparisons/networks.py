@@ -1,6 +1,6 @@
-"""What a report says of networks side by side: accuracies at matched FLOPs, and which are told apart."""
+"""What a report says of networks side by side: accuracies at matched FLOPs, and which of them differ."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from analysis.comparisons.standing import REFERENCE, Standing
 from analysis.data.averages import summarise_status
@@ -8,8 +8,14 @@ from analysis.data.results import Run
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import NONE, capitalise, enumerate_words, format_interval, format_p, format_signed
-from analysis.stats.guessing import Learning, describe_guessing, explain_unlearned, measure_learning, read_guessing
-from analysis.strengths.learning import select_trained
+from analysis.stats.guessing import (
+    ACCURACY,
+    Learning,
+    describe_guessing,
+    explain_unlearned,
+    measure_learning,
+    read_guessing,
+)
 from search_spaces.budget import log_budget
 from search_spaces.sampling.bounds import certify
 from search_spaces.wiring.arcs import draw_arcs
@@ -24,9 +30,16 @@ WHAT = {
 }
 
 
-def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
-    """The whole report of a comparison: the answer first."""
-    yield Heading(1, title(run))
+def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Sequence[float] = ()) -> Iterator[Block]:
+    """Build the whole report of a comparison: the answer first.
+
+    Args:
+        run: the comparison.
+        standings: its networks, as rank_networks orders them.
+        learned_strengths: relative strengths of the connections that `learned` was chosen from; empty without it.
+    """
+    config = run.config
+    yield Heading(1, f"Networks of {config.get('blocks')} x {config.get('layers')} layers side by side")
     n_asked = run.asked or 0
     n_complete = sum(one.n_seeds for one in standings)
     if n_complete < n_asked:
@@ -39,7 +52,7 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
     yield Paragraph(summarise_lineup(standings, learn_lineup(run)), kind="answer")
     yield from _list_unlearned(run)
     yield Table(RESULTS, tuple(map(format_result, standings)))
-    yield Picture("networks.svg", _plot(run, standings), "Accuracies of the networks, with 95 % intervals over seeds.")
+    yield _draw_accuracies(run, standings)
     yield Paragraph(
         "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by seed, "
         "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be told: "
@@ -51,15 +64,15 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
     yield Heading(2, "What they cost")
     yield Table(COSTS, tuple(map(format_cost, standings)))
     yield Paragraph(_explain(standings))
-    if any(one.name == "learned" for one in standings):
-        trained = select_trained(run, "dense").strengths
+    if learned_strengths:
+        low, high = min(learned_strengths), max(learned_strengths)
         yield Paragraph(
-            f"The connections of dense that learned was taken from have relative strengths of {min(trained):.2f} to "
-            f"{max(trained):.2f}, mean over blocks and seeds (1: their layer's mean). Where they are all near 1, the "
+            f"The connections of dense that learned was taken from have relative strengths of {low:.2f} to "
+            f"{high:.2f}, mean over blocks and seeds (1: their layer's mean). Where they are all near 1, the "
             "training was too short to tell them apart, and learned is little else than a random choice."
         )
     yield Heading(2, "The networks")
-    yield Table(("network", "what it is"), tuple((one.name, _tell(one)) for one in standings))
+    yield Table(("network", "what it is"), tuple((one.name, _describe_network(one)) for one in standings))
     for one in standings:
         if one.name in ("learned", "optimum", REFERENCE):
             yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
@@ -68,7 +81,7 @@ def build_lineup(run: Run, standings: tuple[Standing, ...]) -> Iterator[Block]:
 
 
 def _list_unlearned(run: Run) -> Iterator[Block]:
-    """A notice of the networks that learned nothing, where others did."""
+    """Name the networks that learned nothing, where others did."""
     learning = learn_lineup(run)
     if learning is None or not learning.is_better:
         return
@@ -79,22 +92,16 @@ def _list_unlearned(run: Run) -> Iterator[Block]:
             yield Paragraph(f"{name} has not learned: {explain_unlearned(own)}.", kind="notice")
 
 
-def _tell(one: Standing) -> str:
-    """What a network is; of the optimum also what is proven of it."""
-    if one.name != "optimum":
-        return WHAT.get(one.name, NONE)
-    found = certify(one.pattern, log_budget(one.pattern.depth))
-    return f"{WHAT[one.name]}; certificate: {found.status}, {100 * found.gap:.1f} % over the bound"
-
-
-def title(run: Run) -> str:
-    """The report's heading."""
-    config = run.config
-    return f"Networks of {config.get('blocks')} x {config.get('layers')} layers side by side"
+def _describe_network(standing: Standing) -> str:
+    """Say what a network is, and for the optimum also what is proven about it."""
+    if standing.name != "optimum":
+        return WHAT.get(standing.name, NONE)
+    certificate = certify(standing.pattern, log_budget(standing.pattern.depth))
+    return f"{WHAT[standing.name]}; certificate: {certificate.status}, {100 * certificate.gap:.1f} % over the bound"
 
 
 def describe_lineup(run: Run) -> str:
-    """What was trained on what, in one sentence without its full stop."""
+    """Say what was trained on which data, in one sentence without its full stop."""
     config, data = run.config, run.data
     examples = f"{data['n_train']:,} training and {data['n_validation']:,} validation images" if data else "images"
     return (
@@ -104,15 +111,16 @@ def describe_lineup(run: Run) -> str:
 
 
 def learn_lineup(run: Run) -> Learning | None:
-    """The mean accuracy of all networks of a comparison, next to what guessing reaches."""
+    """Compare the mean accuracy of all networks of a comparison with what guessing reaches."""
     return measure_learning(run.candidates[(run.candidates["state"] == "complete").fillna(False)], read_guessing(run))
 
 
-def summarise_lineup(standings: tuple[Standing, ...], learning: Learning | None = None) -> str:
-    """What came out, in a sentence or two.
+def summarise_lineup(standings: Sequence[Standing], learning: Learning | None = None) -> str:
+    """Say what came out, in a sentence or two.
 
     Args:
-        learning: of learn_lineup.
+        standings: networks, as rank_networks orders them.
+        learning: result of learn_lineup.
     """
     measured = [one for one in standings if one.accuracy is not None]
     if not measured:
@@ -127,9 +135,9 @@ def summarise_lineup(standings: tuple[Standing, ...], learning: Learning | None 
         return text
     if not apart:
         return f"{text} No network is told apart from {REFERENCE} at this number of seeds."
-    told = [f"{one.name} ({format_signed(100 * (one.difference or 0), 1)} points)" for one in apart]
+    named = [f"{one.name} ({format_signed(100 * (one.difference or 0), 1)} points)" for one in apart]
     rest = [one.name for one in others if not one.is_told_apart]
-    return f"{text} Told apart from {REFERENCE}: {enumerate_words(told)}" + (
+    return f"{text} Told apart from {REFERENCE}: {enumerate_words(named)}" + (
         f"; not told apart: {enumerate_words(rest)}." if rest else "."
     )
 
@@ -141,7 +149,7 @@ COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f
 
 
 def format_result(one: Standing) -> tuple[str, ...]:
-    """A network's cells under RESULTS."""
+    """Return a network's cells under RESULTS."""
     return (
         one.name,
         str(one.n_seeds),
@@ -154,7 +162,7 @@ def format_result(one: Standing) -> tuple[str, ...]:
 
 
 def format_cost(one: Standing) -> tuple[str, ...]:
-    """A network's cells under COSTS."""
+    """Return a network's cells under COSTS."""
     return (
         one.name,
         str(one.growth),
@@ -170,7 +178,7 @@ def _format_points(low: float | None, high: float | None) -> str:
     return NONE if low is None or high is None else format_interval(100 * low, 100 * high, digits=1)
 
 
-def _explain(standings: tuple[Standing, ...]) -> str:
+def _explain(standings: Sequence[Standing]) -> str:
     ratios = [one.flops_ratio for one in standings if one.flops_ratio is not None]
     off = (
         f"within {100 * max(abs(ratio - 1) for ratio in ratios):.0f} % of "
@@ -185,20 +193,21 @@ def _explain(standings: tuple[Standing, ...]) -> str:
     )
 
 
-def _plot(run: Run, standings: tuple[Standing, ...]) -> str:
+def _draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
     from analysis.page.figure_style import draw_svg
     from analysis.page.interval_plots import Level, plot_templates  # matplotlib: a second
 
     rows = [
         Level(
-            label=one.name,
-            value=one.accuracy,
-            low=one.low,
-            high=one.high,
-            note=f"mean BD {one.global_mean_bd:.2f}",
-            is_reference=one.name == REFERENCE,
+            label=standing.name,
+            value=standing.accuracy,
+            low=standing.low,
+            high=standing.high,
+            note=f"mean BD {standing.global_mean_bd:.2f}",
+            is_reference=standing.name == REFERENCE,
         )
-        for one in standings
-        if one.accuracy is not None
+        for standing in standings
+        if standing.accuracy is not None
     ]
-    return draw_svg(plot_templates(rows, describe_lineup(run), outcome="validation_accuracy"))
+    svg = draw_svg(plot_templates(rows, describe_lineup(run), outcome=ACCURACY))
+    return Picture("networks.svg", svg, "Accuracies of the networks, with 95 % intervals over seeds.")

@@ -1,4 +1,4 @@
-"""Networks trained side by side -> accuracies with intervals, each compared with the reference seed by seed."""
+"""Accuracies of networks trained side by side, each compared with the reference seed by seed."""
 
 from dataclasses import dataclass, replace
 
@@ -8,11 +8,11 @@ import pandas as pd
 from analysis.data.protocol import ALPHA
 from analysis.data.results import Run, parse_sources
 from analysis.stats.correlations import adjust_holm
+from analysis.stats.guessing import ACCURACY
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
 from search_spaces.pattern import ConnectionPattern
 
 REFERENCE = "log"
-ACCURACY = "validation_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,19 @@ class Standing:
     """One network of a comparison.
 
     Args:
-        name: of the network.
+        name: the network's name.
         pattern: its connections, within a block or, where they cross the borders of blocks, over all of them.
-        growth, params, flops: of the whole network; flops_ratio: over those of the reference, None without one.
-        mean_bd: of the pattern; global_mean_bd: through all blocks and transitions.
-        n_seeds, n_failed: trainings that ended with a measurement, and without.
-        accuracy, loss: means over seeds on validation images, None where none is complete; low, high: interval of
-            the former by student_interval, None for fewer than two seeds and for seeds that gave the same.
-        difference: of accuracy to the reference's, mean over the seeds that both have, with its interval and the
-            p-value of a paired t-test, adjusted by Holm over all networks; None for the reference itself.
+        growth, params, flops: those of the whole network.
+        flops_ratio: its FLOPs over those of the reference; None without one.
+        mean_bd: mean BD of the pattern.
+        global_mean_bd: mean BD through all blocks and transitions.
+        n_seeds, n_failed: number of trainings that ended with a measurement, and without.
+        accuracy, loss: means over seeds on validation images; None where none is complete.
+        low, high: interval of the accuracy by student_interval; None for fewer than two seeds and for seeds that gave
+            the same.
+        difference: accuracy less the reference's, mean over the seeds that both have; None for the reference itself.
+        difference_low, difference_high: interval of the difference by student_interval.
+        p_holm: p-value of its paired t-test, adjusted by Holm over all networks.
     """
 
     name: str
@@ -57,15 +61,15 @@ class Standing:
 
 
 def rank_networks(run: Run) -> tuple[Standing, ...]:
-    """The networks of a comparison, the most accurate first, those without a measurement last."""
+    """Return the networks of a comparison, the most accurate first, those without a measurement last."""
     by_name = {str(name): rows for name, rows in run.candidates.groupby("regime", sort=False)}
     accuracies = {name: _by_seed(rows) for name, rows in by_name.items()}
     reference = by_name.get(REFERENCE)
     flops = None if reference is None else int(reference["flops"].iloc[0])
-    found = [_stand(name, rows, accuracies[name], flops) for name, rows in by_name.items()]
+    standings = [_stand(name, rows, accuracies[name], flops) for name, rows in by_name.items()]
     if REFERENCE in by_name:
-        found = _compare(found, accuracies)
-    return tuple(sorted(found, key=lambda one: -1.0 if one.accuracy is None else one.accuracy, reverse=True))
+        standings = _compare(standings, accuracies)
+    return tuple(sorted(standings, key=lambda one: -1.0 if one.accuracy is None else one.accuracy, reverse=True))
 
 
 def _by_seed(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -100,26 +104,23 @@ def _compare(standings: list[Standing], accuracies: dict[str, "pd.Series[float]"
     }
     adjusted = dict(zip(differences, adjust_holm([_test(one) for one in differences.values()]), strict=True))
     compared = []
-    for one in standings:
-        own = differences.get(one.name)
-        if own is None or own.empty:
-            compared.append(one)
-            continue
-        low, high = student_interval(own, SHARES_APART)
-        compared.append(
-            replace(
-                one,
+    for standing in standings:
+        own = differences.get(standing.name)
+        if own is not None and len(own):
+            low, high = student_interval(own, SHARES_APART)
+            standing = replace(
+                standing,
                 difference=float(own.mean()),
                 difference_low=low,
                 difference_high=high,
-                p_holm=adjusted[one.name],
+                p_holm=adjusted[standing.name],
             )
-        )
+        compared.append(standing)
     return compared
 
 
 def _test(differences: "pd.Series[float]") -> float | None:
-    """P-value of a paired t-test; None where all differences are equal, or there are fewer than two."""
+    """Return the p-value of a paired t-test; None where all differences are equal, or there are fewer than two."""
     from scipy.stats import ttest_1samp  # a second
 
     if len(differences) < 2 or np.ptp(differences.to_numpy()) == 0:

@@ -1,32 +1,38 @@
-"""Captions and file names of figures."""
+"""Captions, file names and pictures of figures."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.data.results import Run
+from analysis.page.document import Picture
 from analysis.page.wording import enumerate_words, name_budgets
-from analysis.report.findings import Findings
-from analysis.study.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_SLUG = 48  # characters
 
 
-def describe_data(findings: Findings, view: View | None = None) -> str:
-    """n, seeds, budget, data and device, for a caption; of one stratum, or of the whole run."""
-    run = findings.run
-    views = findings.views if view is None else (view,)
-    seeds = pd.concat([one.patterns["n_seeds"] for one in views])
+def describe_data(run: Run, patterns: pd.DataFrame) -> str:
+    """Return a caption that gives n, seeds, budgets, layers, data and device.
+
+    Args:
+        run: the run that the figure is about.
+        patterns: rows of average_patterns, of one stratum or of several.
+    """
+    seeds = patterns["n_seeds"]
     span = str(seeds.max()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    n_patterns = pd.concat([one.patterns["key"] for one in views]).nunique()
-    depths = enumerate_words([*map(str, dict.fromkeys(one.stratum.layers for one in views))])
-    regimes = [one.stratum.regime for one in views if one.stratum.regime is not None]
-    budgets = name_budgets([one.stratum.budget for one in views])
+    n_patterns = patterns["key"].nunique()
+    depths = enumerate_words([str(layers) for layers in patterns["layers"].unique().tolist()])
+    budgets = name_budgets([str(budget) for budget in patterns["budget"].tolist()])
     parts = [
         f"{n_patterns} pattern{'' if n_patterns == 1 else 's'} x {span} seed{'' if span == '1' else 's'}",
         f"{budgets}, {depths} layers",
     ]
-    if regimes:
-        parts.append(" and ".join(dict.fromkeys(regimes)))
+    if regimes := patterns["regime"].dropna().unique().tolist():
+        parts.append(" and ".join(regimes))
     if run.data.get("name"):
         n_train = run.data.get("n_train")
         parts.append(f"{run.data['name']}" + (f" ({n_train} training images)" if n_train else ""))
@@ -37,9 +43,20 @@ def describe_data(findings: Findings, view: View | None = None) -> str:
     return ", ".join(parts)
 
 
-def name_file(view: View, name: str) -> str:
-    """A picture's file name: the stratum's name after its own where the report has several."""
-    slug = "".join(c if c.isalnum() else "-" for c in view.name.lower())
+def name_file(name: str, part: str = "") -> str:
+    """Return a picture's file name, followed by the name of the report's part where there are several.
+
+    >>> name_file("curves"), name_file("curves", "8 layers, total:12")
+    ('curves.svg', 'curves_8-layers-total-12.svg')
+    """
+    slug = "".join(c if c.isalnum() else "-" for c in part.lower())
     if len(slug) > MAX_SLUG:  # a budget may list an in-degree for each layer
-        slug = f"{slug[:MAX_SLUG]}-{hashlib.sha256(view.name.encode()).hexdigest()[:8]}"
+        slug = f"{slug[:MAX_SLUG]}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
     return f"{name}{'_' if slug else ''}{slug}.svg".replace("--", "-")
+
+
+def make_picture(figure: "Figure", file: str, text: str) -> Picture:
+    """Return a figure as a block of a document, in both of its formats."""
+    from analysis.page.figure_style import draw_png, draw_svg  # matplotlib: half a second
+
+    return Picture(file, draw_svg(figure), text, png=draw_png(figure))

@@ -1,21 +1,36 @@
-"""report/: Markdown + one self-contained HTML page + CSV + figures."""
+"""RUN/report: one page as Markdown and as self-contained HTML, with its tables and figures as files."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.comparisons.networks import build_lineup, learn_lineup
-from analysis.comparisons.networks import title as lineup_title
 from analysis.comparisons.standing import rank_networks
 from analysis.data.results import Run, format_table, read_run
-from analysis.page.document import Block, Picture, format_html, format_markdown
+from analysis.page.document import Block, Heading, Picture, format_html, format_markdown
 from analysis.report.findings import find, summarise
-from analysis.report.sections import build_blocks, title
+from analysis.report.sections import build_blocks
 from analysis.stats.guessing import read_guessing
+from analysis.strengths.learning import select_trained
 from nas.records.safe_files import format_json
 from nas.records.written import write_files
 
 CHECKLIST = Path(__file__).parents[2] / "docs" / "checklist.md"  # missing where only the packages were installed
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a report says: on its page, which begins with its heading, and as JSON values."""
+
+    blocks: tuple[Block, ...]
+    summary: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The page's heading."""
+        first = self.blocks[0]
+        assert isinstance(first, Heading)
+        return first.text
 
 
 def write_report(run_dir: Path) -> list[Path]:
@@ -32,38 +47,46 @@ def write_report(run_dir: Path) -> list[Path]:
         NothingUsableError: no candidate is complete.
     """
     run = read_run(run_dir)
-    heading, blocks, summary = _describe_lineup(run) if run.kind == "comparison" else _describe_findings(run)
-    pictures = [block for block in blocks if isinstance(block, Picture)]
-    texts = {
-        "index.html": format_html(heading, blocks),
-        "report.md": format_markdown(blocks),
+    report = compose_report(run)
+    pictures = [block for block in report.blocks if isinstance(block, Picture)]
+    files: dict[str, str | bytes] = {
+        "index.html": format_html(report.title, report.blocks),
+        "report.md": format_markdown(report.blocks),
         "candidates.csv": format_table(run.candidates),
-        "summary.json": format_json(summary),
+        "summary.json": format_json(report.summary),
         **{picture.file: picture.svg for picture in pictures},
     }
     if run.kind == "study" and CHECKLIST.exists():
-        texts["checklist.md"] = CHECKLIST.read_text(encoding="utf-8")
-    files: dict[str, str | bytes] = {**texts}
+        files["checklist.md"] = CHECKLIST.read_text(encoding="utf-8")
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}
     folder = run_dir / "report"
     write_files(folder, files, "report", is_older=True)
     return [folder / name for name in files]
 
 
-def _describe_findings(run: Run) -> tuple[str, list[Block], dict[str, Any]]:
-    """Heading, sections and summary of a search or a study."""
+def compose_report(run: Run) -> Report:
+    """Compute the report of a run of any kind.
+
+    Raises:
+        NothingUsableError: no candidate is complete.
+    """
+    if run.kind == "comparison":
+        return _compose_lineup(run)
     findings = find(run)
-    return title(findings), [*build_blocks(findings)], summarise(findings)
+    return Report(tuple(build_blocks(findings)), summarise(findings))
 
 
-def _describe_lineup(run: Run) -> tuple[str, list[Block], dict[str, Any]]:
-    """The same of a comparison of networks."""
+def _compose_lineup(run: Run) -> Report:
     standings = rank_networks(run)
-    networks = [{**asdict(one), "pattern": [list(inputs) for inputs in one.pattern.sources]} for one in standings]
+    has_learned = any(standing.name == "learned" for standing in standings)
+    learned_from = select_trained(run, "dense").strengths if has_learned else ()
     learning = learn_lineup(run)
     summary = {
         "is_learned": None if learning is None else learning.is_better,
         "guessing": asdict(read_guessing(run)),
-        "networks": networks,
+        "networks": [
+            {**asdict(standing), "pattern": [list(inputs) for inputs in standing.pattern.sources]}
+            for standing in standings
+        ],
     }
-    return lineup_title(run), [*build_lineup(run, standings)], summary
+    return Report(tuple(build_lineup(run, standings, learned_from)), summary)

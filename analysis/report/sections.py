@@ -1,30 +1,29 @@
-"""findings -> the report's sections, as a document."""
+"""The report's sections in their order: the answer first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
 from analysis.comparisons.final import build_final
+from analysis.data.adherence import Adherence
+from analysis.data.results import Run
 from analysis.page.captions import describe_data
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import (
-    NONE,
     capitalise,
     enumerate_words,
-    format_interval,
-    format_p,
     format_percent,
-    format_signed,
     format_value,
     name_budgets,
     name_pattern,
 )
 from analysis.report.findings import Findings
-from analysis.report.overview import build_overview, build_plan
+from analysis.report.planned import build_plan
 from analysis.stats.guessing import describe_guessing, read_guessing
-from analysis.stats.inference import Primary
 from analysis.strengths.section import build_strengths
+from analysis.study.overview import build_effects, build_fidelity, build_verdicts
 from analysis.study.sections import build_stratum
 from analysis.study.verdict import NOT_LEARNED
 from analysis.study.view import View
@@ -34,43 +33,52 @@ N_FAILURES = 20
 
 
 def build_blocks(findings: Findings) -> Iterator[Block]:
-    """Everything the report says, in order: the answer first."""
-    yield Heading(1, title(findings))
-    yield from _notices(findings)
-    # A search at several budgets answers another question; without a sample it has nothing to say of this one.
-    is_asked = not findings.tradeoffs or any(
-        view.stratum.primary or view.stratum.verdict.status == NOT_LEARNED for view in findings.views
+    """Put the sections of a search or a study in order; each takes the value that it shows."""
+    run, views, tradeoffs = findings.run, findings.views, findings.tradeoffs
+    caption = describe_data(run, pd.concat([view.patterns for view in views]))
+    yield Heading(1, _title(views))
+    yield from _list_cuts(findings.status, findings.adherence)
+    yield from _list_mixtures(views, findings.adherence is not None, bool(tradeoffs))
+    # A search at several budgets answers another question; without a sample it has nothing to say on this one.
+    is_asked = not tradeoffs or any(
+        view.stratum.primary or view.stratum.verdict.status == NOT_LEARNED for view in views
     )
     yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer" if is_asked else "plain")
-    yield from _headline(findings, is_asked)
+    if len(views) > 1 and is_asked:
+        yield from build_verdicts(views)
+    yield from _describe_trainings(run, caption)
+    if len(views) == 1:
+        yield _name_best(views[0].patterns)
     if findings.final is not None:
         yield from build_final(findings.final)
-    for tradeoff in findings.tradeoffs:
-        yield from build_tradeoff(findings, tradeoff)
-    if len(findings.views) > 1:
-        yield from build_overview(findings)
-    for view in findings.views:
-        yield from build_stratum(findings, view)
-        yield from build_strengths(findings, view)
-    if findings.adherence is not None:
-        yield Heading(2, "Planned and done")
-        yield from build_plan(findings)
+    strategies = run.candidates["strategy"].dropna().unique().tolist()
+    for tradeoff in tradeoffs:
+        part = f"{tradeoff.layers} layers" if len(tradeoffs) > 1 else ""
+        yield from build_tradeoff(tradeoff, caption, part, strategies)
+    if len(views) > 1:
+        yield from build_effects(views)
+        yield from build_fidelity(findings.fidelity)
+    for view, strengths in zip(views, findings.strengths, strict=True):
+        yield from build_stratum(view, describe_data(run, view.patterns))
+        if strengths is not None:
+            yield from build_strengths(
+                strengths, describe_data(run, strengths.shown), view.name, is_planned=run.kind == "study"
+            )
+    if findings.adherence is not None and run.plan is not None:
+        yield from build_plan(findings.adherence, run.plan)
     if findings.status["failed"]:
-        yield Heading(2, "Failures")
-        yield from _failure_section(findings.candidates)
+        yield from _list_failures(run.candidates)
     yield Heading(2, "Provenance, and how to do it again")
-    yield from build_provenance(findings.run, findings.status)
+    yield from build_provenance(run, findings.status)
 
 
-def title(findings: Findings) -> str:
-    """The report's heading."""
-    strata = [view.stratum for view in findings.views]
-    depths = enumerate_words([*map(str, dict.fromkeys(one.layers for one in strata))])
-    return f"Skip connections of {depths} layers, {name_budgets([one.budget for one in strata])}"
+def _title(views: Sequence[View]) -> str:
+    depths = enumerate_words([*map(str, dict.fromkeys(view.stratum.layers for view in views))])
+    return f"Skip connections of {depths} layers, {name_budgets([view.stratum.budget for view in views])}"
 
 
-def _notices(findings: Findings) -> Iterator[Block]:
-    status = findings.status
+def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[Block]:
+    """Say first what is missing from the run, and where it departed from its plan."""
     n_left = (status["asked"] or 0) - sum(status[state] for state in ("complete", "failed", "pruned", "running"))
     missing = [f"{status[state]} {state}" for state in ("failed", "running") if status[state]]
     missing += [f"{n_left} not begun"] if n_left > 0 else []
@@ -85,19 +93,21 @@ def _notices(findings: Findings) -> Iterator[Block]:
             f"Halving dropped {status['pruned']} candidates early: the proposed patterns that are left were picked by "
             "their accuracy, and are no random sample.", kind="notice",
         )  # fmt: skip
-    if findings.adherence is not None and findings.adherence.deviations:
-        told = "; ".join(findings.adherence.deviations)
-        yield Paragraph(f"Not as planned: {told}.", kind="notice")
-    strata = [view.stratum for view in findings.views]
-    if findings.adherence is None and len(strata) > 1:
-        told = (
-            f"This run mixes {len(strata)} strata, which never compare with one another: each has its own part."
-            if not findings.tradeoffs
-            else f"This run has {len(strata)} budgets, whose networks differ in cost. What distance has to do with the "
+    if adherence is not None and adherence.deviations:
+        yield Paragraph(f"Not as planned: {'; '.join(adherence.deviations)}.", kind="notice")
+
+
+def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool) -> Iterator[Block]:
+    """Say which of the run's networks do not compare with one another."""
+    if len(views) > 1 and not is_planned:
+        text = (
+            f"This run has {len(views)} budgets, whose networks differ in cost. What distance has to do with the "
             "outcome is asked inside each budget alone; accuracy against cost has a part of its own."
+            if has_tradeoffs
+            else f"This run mixes {len(views)} strata, which never compare with one another: each has its own part."
         )
-        yield Paragraph(told, kind="notice")
-    for view in findings.views:
+        yield Paragraph(text, kind="notice")
+    for view in views:
         params = view.patterns["params"].dropna()
         if len(params) and params.min() < params.max():
             of = f" of {view.name}" if view.name else ""
@@ -108,64 +118,34 @@ def _notices(findings: Findings) -> Iterator[Block]:
             )
 
 
-def _headline(findings: Findings, is_asked: bool) -> Iterator[Block]:
-    if len(findings.views) > 1 and is_asked:
-        header = (
-            "stratum", "verdict", "partial rho", "95 % interval", "p (Holm)", "noise ceiling",
-            "patterns x seeds",
-        )  # fmt: skip
-        yield Table(header, tuple(map(_verdict_row, findings.views)))
-        yield Paragraph(
-            "A positive rho, given span and its square, says that a shorter distance goes with a lower validation "
-            "loss. Each stratum stands for itself; p is adjusted over the primary tests of all of them. The noise "
-            "ceiling is what a perfect predictor would reach at these seeds: a relation shows no further than that."
-        )
-    yield Paragraph(f"Trained: {describe_data(findings)}.")
-    if guessing := describe_guessing(read_guessing(findings.run)):
+def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:
+    yield Paragraph(f"Trained: {caption}.")
+    if guessing := describe_guessing(read_guessing(run)):
         yield Paragraph(capitalise(guessing) + ".")
-    if findings.run.plan is not None:
-        regimes = {stratum["regime"]: stratum["training"] for stratum in findings.run.plan["strata"]}
-        told = [
-            f"{name}: {one['epochs']} epochs, learning rate {one['lr']:g}, batches of {one['batch_size']}, weight "
-            f"decay {one['weight_decay']:g}"
-            for name, one in regimes.items()
+    if run.plan is not None:
+        regimes = [
+            f"{name}: {training['epochs']} epochs, learning rate {training['lr']:g}, batches of "
+            f"{training['batch_size']}, weight decay {training['weight_decay']:g}"
+            for name, training in {stratum["regime"]: stratum["training"] for stratum in run.plan["strata"]}.items()
         ]
-        yield Paragraph(f"Regimes: {'; '.join(told)}.")
-    environment = findings.run.environment
-    told = [f"{name} {environment[name]}" for name in ("python", "torch", "optuna", "commit") if environment.get(name)]
-    if told:
-        yield Paragraph(f"Versions: {', '.join(told)}.")
-    if len(findings.views) == 1:
-        view = findings.views[0]
-        best = view.patterns.iloc[0]
-        seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
-        yield Paragraph(
-            f"Best pattern by mean validation accuracy: {name_pattern(best)}, mean backprop distance "
-            f"{best['mean_bd']:.3f}, accuracy {format_percent(best, 'validation_accuracy')} % over {seeds}. The best "
-            f"of {len(view.patterns)} was picked by this number, so expect less of it on new data."
-        )
+        yield Paragraph(f"Regimes: {'; '.join(regimes)}.")
+    names = [name for name in ("python", "torch", "optuna", "commit") if run.environment.get(name)]
+    if names:
+        yield Paragraph(f"Versions: {', '.join(f'{name} {run.environment[name]}' for name in names)}.")
 
 
-def _verdict_row(view: View) -> tuple[str, ...]:
-    stratum = view.stratum
-    size = f"{stratum.n_patterns} x {stratum.n_seeds}"
-    primary: Primary | None = stratum.primary
-    if primary is None or primary.partial.value is None:
-        return (view.name, stratum.verdict.words, NONE, NONE, NONE, NONE, size)
-    partial, p_holm = primary.partial, primary.test("distance").p_holm
-    ceiling = stratum.ceiling(primary.outcome)
-    return (
-        view.name,
-        stratum.verdict.words,
-        format_signed(partial.value),
-        format_interval(partial.low, partial.high),
-        format_p(p_holm),
-        NONE if ceiling is None else f"{ceiling:.2f}",
-        size,
+def _name_best(patterns: pd.DataFrame) -> Block:
+    best = patterns.iloc[0]
+    seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
+    return Paragraph(
+        f"Best pattern by mean validation accuracy: {name_pattern(best)}, mean backprop distance "
+        f"{best['mean_bd']:.3f}, accuracy {format_percent(best, 'validation_accuracy')} % over {seeds}. The best "
+        f"of {len(patterns)} was picked by this number, so expect less of it on new data."
     )
 
 
-def _failure_section(candidates: pd.DataFrame) -> Iterator[Block]:
+def _list_failures(candidates: pd.DataFrame) -> Iterator[Block]:
+    yield Heading(2, "Failures")
     failed = candidates[candidates["state"] == "failed"]
     header = ("candidate", "state", "pattern", "seed", "reason")
     columns = ("number", "state", "key", "seed", "error")

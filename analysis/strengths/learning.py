@@ -1,4 +1,4 @@
-"""A trained pattern of a run -> its connection strengths, and the pattern of the strongest: learned sparsity."""
+"""The strengths of a trained pattern, and the pattern of its strongest connections: learned sparsity."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,17 @@ from search_spaces.errors import InputError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.strongest import average_relative, keep_strongest
 
+MIN_DIGITS = 6  # fewer are not taken for the beginning of a key
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A pattern kept of a larger one that was trained.
+    """A pattern made of the strongest connections of a trained one.
 
     Args:
         pattern: the strongest connections, and the chain.
         taught_by: key of the trained pattern.
-        n_trainings: of it, whose strengths were averaged.
+        n_trainings: number of its trainings, whose strengths were averaged.
     """
 
     pattern: ConnectionPattern
@@ -31,8 +33,8 @@ class Trained:
     """A pattern that was trained.
 
     Args:
-        numbers: of its trainings in the run.
-        strengths: relative ones, mean over blocks and trainings, in the order of `pattern.connections`.
+        numbers: numbers of its trainings in the run.
+        strengths: relative strengths, mean over blocks and trainings, in the order of `pattern.connections`.
     """
 
     pattern: ConnectionPattern
@@ -41,26 +43,27 @@ class Trained:
 
 
 def learn_from_run(run: Run, teacher: str, budget: str) -> Learned:
-    """The strongest connections of a pattern that a run trained, averaged over blocks and seeds.
+    """Return the strongest connections of a pattern that a run trained, averaged over blocks and seeds.
 
     Args:
-        teacher: see select_trained.
-        budget: in the command line's form, of the teacher's depth.
+        teacher: name or key of the trained pattern, as select_trained takes it.
+        budget: in the command line's form, for the teacher's depth.
 
     Raises:
-        NothingUsableError, InputError: see select_trained; the latter also where the budget cannot be met.
+        NothingUsableError: as select_trained.
+        InputError: as select_trained, or the budget cannot be met.
     """
     trained = select_trained(run, teacher)
-    kept = keep_strongest(trained.pattern, trained.strengths, parse_budget(budget, trained.pattern.depth))
-    return Learned(kept, trained.pattern.key, len(trained.numbers))
+    strongest = keep_strongest(trained.pattern, trained.strengths, parse_budget(budget, trained.pattern.depth))
+    return Learned(strongest, trained.pattern.key, len(trained.numbers))
 
 
 def select_trained(run: Run, name: str, seed: int | None = None) -> Trained:
-    """A pattern that a run trained, and how strong its connections are.
+    """Return a pattern that a run trained, and how strong its connections are.
 
     Args:
-        name: of its template, or the first digits of its key.
-        seed: of one training of it; None: the mean over all.
+        name: name of its template, or the first digits of its key.
+        seed: seed of one training; None for the mean over all of them.
 
     Raises:
         NothingUsableError: no finished training of that pattern has strengths.
@@ -85,17 +88,14 @@ def select_trained(run: Run, name: str, seed: int | None = None) -> Trained:
     return Trained(pattern, numbers, tuple(average_relative(pattern, blocks)))
 
 
-MIN_DIGITS = 6  # of a key, to be taken for one
-
-
 def _check_one(measured: pd.DataFrame, teacher: str) -> None:
     strata = measured.drop_duplicates([*STRATUM, "key"])
     if len(strata) > 1:
-        found = [
+        described = [
             f"{row['key'][:12]} of {row['layers']} layers, budget {row['budget']}, regime {row['regime']}"
             for _, row in strata.iterrows()
         ]
         raise InputError(
-            f"{teacher} is {len(found)} trained patterns: {'; '.join(found)}; give the first digits of a key that only "
-            "one of them has, or a run of one stratum"
+            f"{teacher} is {len(described)} trained patterns: {'; '.join(described)}; give the first digits of a key "
+            "that only one of them has, or a run of one stratum"
         )

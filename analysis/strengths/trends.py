@@ -1,8 +1,8 @@
-"""Connection strengths -> averages by pattern, and whether they fall with span or with detour."""
+"""Connection strengths averaged by pattern, and whether they fall with span or with detour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,13 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.strongest import average_relative
 
 Relative = Mapping[tuple[int, int], float]  # (source, target) -> strength over the mean of its layer's
-Status = Literal["falls", "rises", "not_detected", "too_few"]
+TrendStatus = Literal["falls", "rises", "not_detected", "too_few"]
 
 MIN_LAYERS = 5  # that read two skips or more
+SHOWN = ("log", "dense")  # templates whose strengths are drawn next to the best pattern's
 STRENGTH, SPAN, DETOUR = range(3)  # rows and columns of sum_products
 PLACES = {"span": SPAN, "detour": DETOUR}
-TRENDS = (("span", None), ("detour", None), ("span", "detour"), ("detour", "span"))  # measure, and what is held
+TRENDS = (("span", None), ("detour", None), ("span", "detour"), ("detour", "span"))  # measure, and what is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,12 @@ class Trend:
 
     Args:
         measure: span or detour.
-        given: the other one where it is held, else None.
+        given: the other one where it is kept constant, else None.
         value: mean over patterns of the rank correlation inside layers; None where it is defined in no pattern.
         low, high: CONFIDENCE interval; None below MIN_PATTERNS patterns or MIN_LAYERS layers.
-        n_patterns: patterns in which it is defined; n_undefined: those left out, for in none of their layers do skips
-            differ in strength and in the measure.
-        n_layers: layers in which it is defined in some pattern.
+        n_patterns: number of patterns in which it is defined.
+        n_undefined: number of patterns left out, where the skips of no layer differ in both strength and measure.
+        n_layers: number of layers in which it is defined in some pattern.
     """
 
     measure: str
@@ -51,23 +52,25 @@ class Trend:
     n_layers: int
 
     @property
-    def status(self) -> Status:
-        """falls or rises where the interval is without 0."""
+    def status(self) -> TrendStatus:
+        """Whether strength falls or rises: only where the interval excludes 0."""
         if self.low is None or self.high is None:
             return "too_few"
         return "falls" if self.high < 0 else "rises" if self.low > 0 else "not_detected"
 
 
 @dataclass(frozen=True, slots=True)
-class Strengths:
+class ConnectionStrengths:
     """Connection strengths of one stratum.
 
     Args:
         by_pattern: key -> relative strengths, means over blocks and seeds; at least one.
-        n_seeds: key -> seeds behind them.
+        n_seeds: key -> number of seeds averaged.
         sampled: keys of the patterns behind the trends; those chosen by name or by outcome are no sample.
         trends: in the order of TRENDS.
-        collinearity: rank correlation of span with detour inside layers, mean over these patterns.
+        collinearity: rank correlation of span with detour inside layers, mean over the sampled patterns.
+        shown: patterns to draw, rows of average_patterns: the best one that has strengths, then templates of SHOWN.
+        best: key of the stratum's best pattern, which may have no strengths.
     """
 
     by_pattern: Mapping[str, Relative]
@@ -75,18 +78,21 @@ class Strengths:
     sampled: tuple[str, ...]
     trends: tuple[Trend, ...]
     collinearity: float | None
+    shown: pd.DataFrame
+    best: str
 
 
 def analyse_strengths(
-    complete: pd.DataFrame, recorded: Mapping[int, Recorded], generator: np.random.Generator
-) -> Strengths | None:
-    """Strengths by pattern and their trends; None where no training has strengths.
+    candidates: pd.DataFrame, recorded: Mapping[int, Recorded], generator: np.random.Generator
+) -> ConnectionStrengths | None:
+    """Return a stratum's strengths by pattern and their trends; None where no training has strengths.
 
     Args:
-        complete: complete candidates of one stratum, rows of read_run.
-        recorded: of read_run, by number.
-        generator: of the bootstrap.
+        candidates: rows of read_run, all of one stratum.
+        recorded: strengths by number, as read_run gives them.
+        generator: source of the bootstrap's draws.
     """
+    complete = candidates[(candidates["state"] == "complete").fillna(False)]
     measured = complete[complete["number"].isin(list(recorded))].drop_duplicates([*STRATUM, "key", "seed"])
     if measured.empty:
         return None
@@ -96,17 +102,30 @@ def analyse_strengths(
     each = [sum_products(parse_sources(row["sources"]), by_pattern[row["key"]]) for _, row in sample.iterrows()]
     sums = np.stack(each) if each else np.zeros((0, 1, 3, 3))
     overlap = correlate_ranks(sums.sum(axis=1), SPAN, DETOUR)
-    return Strengths(
+    n_seeds = dict(zip(patterns["key"], map(int, patterns["n_seeds"]), strict=True))
+    ranked = average_patterns(complete)
+    shown = ranked[ranked["key"].isin(list(by_pattern))]
+    shown = shown[(shown.index == shown.index[0]) | shown["template"].isin(SHOWN)]
+    return ConnectionStrengths(
         by_pattern=by_pattern,
-        n_seeds=dict(zip(patterns["key"], map(int, patterns["n_seeds"]), strict=True)),
+        n_seeds=n_seeds,
         sampled=tuple(sample["key"]),
         trends=_measure_trends(sums, design_cells(sample), generator),
         collinearity=float(np.nanmean(overlap)) if np.isfinite(overlap).any() else None,
+        shown=shown.assign(n_seeds=shown["key"].map(n_seeds)),
+        best=str(ranked["key"].iloc[0]),
     )
 
 
+def summarise_trends(strengths: ConnectionStrengths | None) -> list[dict[str, Any]] | None:
+    """Return the trends as JSON values; None where no training has strengths."""
+    if strengths is None:
+        return None
+    return [{**asdict(trend), "status": trend.status} for trend in strengths.trends]
+
+
 def average_strengths(measured: pd.DataFrame, recorded: Mapping[int, Recorded]) -> dict[str, Relative]:
-    """Each pattern's relative strengths, averaged over its blocks and candidates.
+    """Return each pattern's relative strengths, averaged over its blocks and candidates.
 
     Args:
         measured: rows of read_run whose numbers are all in `recorded`.
@@ -120,14 +139,14 @@ def average_strengths(measured: pd.DataFrame, recorded: Mapping[int, Recorded]) 
 
 
 def sum_products(pattern: ConnectionPattern, relative: Relative) -> Vector:
-    """Sums over each layer's skips of products of the ranks inside that layer of strength, span and detour.
+    """Return for each layer the sums, over its skips, of products of their ranks by strength, span and detour.
 
-    Only skips that end at one layer compare: a layer's strengths have mean 1 by definition, so that skips beside a
+    Only skips that end at the same layer compare. A layer's strengths have mean 1 by definition, so skips next to a
     strong chain look weak, the more so the fewer they are, and layers near the input have few and short ones. A layer
     counts in proportion to its skips.
 
     Returns:
-        Shape (L, 3, 3), of ranks less their mean, divided by the layer's number of skips; 0 for layers of fewer than
+        Shape (L, 3, 3), from ranks less their mean, divided by the layer's number of skips; 0 for layers of fewer than
         two skips.
     """
     apart = detours(pattern)
@@ -150,10 +169,13 @@ def sum_products(pattern: ConnectionPattern, relative: Relative) -> Vector:
 
 
 def correlate_ranks(sums: Vector, one: int, other: int, given: int | None = None) -> Vector:
-    """Rank correlation inside layers, and the partial one given a third column; where that is constant the plain one.
+    """Return the rank correlation inside layers, or the partial one given a third column.
+
+    Where the third column is constant, the partial correlation is the plain one.
 
     Args:
-        sums: of sum_products, over a pattern's layers, shape (..., 3, 3).
+        sums: result of sum_products, summed over a pattern's layers, shape (..., 3, 3).
+        one, other, given: columns, of STRENGTH, SPAN and DETOUR.
 
     Returns:
         Shape (...,); nan where a column, or what `given` leaves of it, is constant inside every layer.
@@ -173,12 +195,17 @@ def _divide(numerator: Vector, squared_denominator: Vector) -> Vector:
 
 
 def _measure_trends(sums: Vector, groups: Groups, generator: np.random.Generator) -> tuple[Trend, ...]:
-    """All of TRENDS; sums of all patterns, shape (n, L, 3, 3), and the groups of patterns to draw in.
+    """Measure all of TRENDS.
 
-    Patterns trained at one seed begin with the same weights, so noise in a layer is common to them, and patterns alone
-    drawn again would take it for a trend. So layers, which begin with weights of their own, are drawn again too (Owen,
-    Annals of Applied Statistics 1, 2007: both ways, weights multiplied), and as they are few the interval is widened as
-    Student's t is against the normal (Cameron, Gelbach and Miller, J. Business & Economic Statistics 29, 2011).
+    Patterns trained at one seed begin with the same weights, so noise in a layer is common to them, and a bootstrap
+    over patterns only would take it for a trend. So layers, which begin with weights of their own, are drawn again too
+    (Owen, Annals of Applied Statistics 1, 2007: both ways, weights multiplied). As they are few, the interval is
+    widened as Student's t is against the normal (Cameron, Gelbach and Miller, J. Business & Economic Statistics 29,
+    2011).
+
+    Args:
+        sums: results of sum_products, shape (n, L, 3, 3).
+        groups: group of each pattern, inside which patterns are drawn.
     """
     sums = sums[:, (sums[:, :, STRENGTH, STRENGTH] > 0).any(axis=0)]
     n_patterns, n_layers = sums.shape[:2]
@@ -202,7 +229,7 @@ def _correlate(sums: Vector, trend: tuple[str, str | None]) -> Vector:
 
 
 def _average(values: Vector, weights: Vector) -> Vector:
-    """Mean over patterns of those defined; shapes (draws, patterns) -> (draws,)."""
+    """Return the mean over the patterns where the value is defined; shapes (draws, patterns) -> (draws,)."""
     total = (weights * np.isfinite(values)).sum(axis=1)
     mean: Vector = np.full(len(values), np.nan)
     np.divide((weights * np.nan_to_num(values)).sum(axis=1), total, out=mean, where=total > 0)

@@ -1,4 +1,4 @@
-"""how well named templates, optima, controls and samples do, each with an interval."""
+"""How well templates, optima, controls and samples do, and by how much they differ, each with an interval."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import OUTCOMES, SAMPLED
+from analysis.stats.guessing import ACCURACY
 from analysis.stats.intervals import RANGES, SHARES_APART, UNBOUNDED, clip, student_interval
 from analysis.stats.resampling import Vector
 
@@ -14,15 +15,18 @@ GROUPS = ("optimum", "control", "random", "design", "reversal")
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class OutcomeLevel:
     """The mean of the primary outcome over a template's seeds, or over a group's patterns.
 
+    Each seed's own mean over the sampled patterns is taken out before, and the mean of these put back.
+
     Args:
-        name: a template's, or a strategy's for all its patterns together.
-        n_patterns: 1 for a template; n_seeds: that its patterns have.
-        mean_bd: mean over its patterns, in hops.
-        value: in the outcome's unit and range; low, high: interval by student_interval, or None. A template's is over
-            its seeds, each seed's own mean over the sampled patterns taken out; a group's is over its patterns.
+        name: a template's name, or a strategy's for all its patterns together.
+        n_patterns: number of patterns; 1 for a template.
+        n_seeds: number of seeds that they were trained at.
+        mean_bd: mean over the patterns, in hops.
+        value: in the outcome's unit and range.
+        low, high: interval by student_interval, over a template's seeds or a group's patterns; None without one.
     """
 
     name: str
@@ -35,8 +39,8 @@ class Level:
     high: float | None
 
 
-def measure_levels(complete: pd.DataFrame) -> tuple[Level, ...]:
-    """Templates, then groups of patterns; none without a seed at which sampled patterns are complete too.
+def measure_levels(complete: pd.DataFrame) -> tuple[OutcomeLevel, ...]:
+    """Measure every template, then every group of patterns, at the seeds that sampled patterns were trained at.
 
     Args:
         complete: complete candidates of one stratum.
@@ -45,27 +49,24 @@ def measure_levels(complete: pd.DataFrame) -> tuple[Level, ...]:
     if outcome is None:
         return ()
     sampled = complete[complete["strategy"].isin(SAMPLED)]
-    reference = sampled if len(sampled) else complete
-    by_seed = reference.groupby("seed")[outcome].mean()
+    by_seed = (sampled if len(sampled) else complete).groupby("seed")[outcome].mean()
     centred = complete.assign(centred=complete[outcome] - complete["seed"].map(by_seed)).dropna(subset=["centred"])
-    level = float(by_seed.mean())
-    patterns = average_patterns(complete)
-    levels = []
-    for name, key in patterns.dropna(subset=["template"])[["template", "key"]].itertuples(index=False):
+    named = average_patterns(complete).dropna(subset=["template"])
+    groups: list[tuple[str, pd.DataFrame, pd.Series[float]]] = []
+    for name, key in zip(named["template"], named["key"], strict=True):
         rows = centred[centred["key"] == key]
-        levels.append(_measure(str(name), outcome, rows, rows["centred"], level))
+        groups.append((str(name), rows, rows["centred"]))
     for strategy in GROUPS:
         rows = centred[centred["strategy"] == strategy]
-        levels.append(_measure(strategy, outcome, rows, rows.groupby("key")["centred"].mean(), level))
-    return tuple(one for one in levels if one is not None)
+        groups.append((strategy, rows, rows.groupby("key")["centred"].mean()))
+    level = float(by_seed.mean())
+    return tuple(_measure(name, outcome, rows, level, values) for name, rows, values in groups if len(rows))
 
 
-def _measure(name: str, outcome: str, rows: pd.DataFrame, values: "pd.Series[float]", level: float) -> Level | None:
-    if values.empty:
-        return None
+def _measure(name: str, outcome: str, rows: pd.DataFrame, level: float, values: "pd.Series[float]") -> OutcomeLevel:
     mean = clip(level + float(values.mean()), RANGES[outcome])  # seeds that a pattern lacks may have moved it outside
     low, high = student_interval(values, RANGES[outcome], centre=mean)
-    return Level(
+    return OutcomeLevel(
         name=name,
         outcome=outcome,
         n_patterns=int(rows["key"].nunique()),
@@ -79,13 +80,13 @@ def _measure(name: str, outcome: str, rows: pd.DataFrame, values: "pd.Series[flo
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Mean difference of an outcome over pairs of patterns, each over the seeds that both were trained at.
+    """Mean difference of an outcome between paired patterns, over the seeds that both of a pair were trained at.
 
     Args:
         name: `optimum - control` (a shortest pattern less the mean of those of its span and longer mean BD) or
             `reversal - original` (equal mean BD, max BD and span; in- and out-degrees swapped).
-        mean, low, high: in the outcome's unit (nats, or accuracy 0..1); interval over pairs by student_interval,
-            None for one pair and for pairs that differ by the same.
+        mean: in the outcome's unit (nats, or accuracy 0..1).
+        low, high: interval over pairs by student_interval; None for one pair and for pairs that differ by the same.
         p_wilcoxon: signed-rank test, two-sided; None where no pair differs.
     """
 
@@ -99,25 +100,25 @@ class PairedDifference:
 
 
 def compare_pairs(complete: pd.DataFrame) -> tuple[PairedDifference, ...]:
-    """Optima against controls and reversals against originals, for every outcome; without pairs nothing.
+    """Compare optima with controls and reversals with originals, for every outcome that has such pairs.
 
     Args:
         complete: complete candidates of one stratum, of every strategy.
     """
-    found = []
+    compared = []
     patterns = complete.drop_duplicates("key")
     for outcome in OUTCOMES:
         table = complete.pivot_table(index="key", columns="seed", values=outcome)  # (patterns, seeds)
         for name, strategy, sign in (("optimum - control", "control", -1), ("reversal - original", "reversal", 1)):
             made = patterns[(patterns["strategy"] == strategy).fillna(False)].dropna(subset=["matched"])
-            differences = _differences(table, dict(zip(made["key"], made["matched"], strict=True)))
+            differences = sign * _list_differences(table, dict(zip(made["key"], made["matched"], strict=True)))
             if len(differences):
-                found.append(_compare(name, outcome, sign * differences))
-    return tuple(found)
+                compared.append(_compare_paired(name, outcome, differences.round(12)))
+    return tuple(compared)
 
 
-def _differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
-    """Made less matched pattern, a mean for each matched one: several controls of one optimum are no several pairs."""
+def _list_differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
+    """Return made less matched pattern: one mean for each matched one, since its several controls are one pair."""
     by_match: dict[str, list[float]] = {}
     for key, match in matched.items():
         if key in table.index and match in table.index:
@@ -127,25 +128,27 @@ def _differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
     return np.array([np.mean(values) for values in by_match.values()])
 
 
-def _compare(name: str, outcome: str, differences: Vector) -> PairedDifference:
+def _compare_paired(name: str, outcome: str, differences: Vector) -> PairedDifference:
+    """Compare pairs by their differences, rounded: 1e-17 between equal outcomes is none."""
     from scipy.stats import wilcoxon  # a second
 
-    differences = differences.round(12)  # 1e-17 between equal outcomes is no difference
-    low, high = student_interval(differences, SHARES_APART if outcome == "validation_accuracy" else UNBOUNDED)
+    low, high = student_interval(differences, SHARES_APART if outcome == ACCURACY else UNBOUNDED)
     p_value = float(wilcoxon(differences).pvalue) if len(differences) > 1 and differences.any() else None
     return PairedDifference(name, outcome, len(differences), float(differences.mean()), low, high, p_value)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """One template, or all random patterns as one, against the best template.
+class TemplateComparison:
+    """One template, or the mean of all random patterns, against the best template.
 
     Args:
-        name: the template's, or the strategy's for a sample.
-        n_patterns: 1 for a template.
-        mean, standard_error: validation accuracy over seeds, 0..1; standard_error is None for one seed.
-        difference, difference_error: to the best template, mean and standard error over the seeds both have, which
-            take out what a seed does to both; None for the best itself, and the error for fewer than two seeds.
+        name: the template's name, or the strategy's for the random patterns.
+        n_patterns: number of patterns averaged; 1 for a template.
+        mean: validation accuracy over seeds, 0..1.
+        standard_error: error of the mean; None for one seed.
+        difference: mean difference to the best template over the seeds both have, which takes out what a seed does to
+            both; None for the best template itself.
+        difference_error: standard error of the difference; None for fewer than two seeds.
     """
 
     name: str
@@ -158,41 +161,50 @@ class Comparison:
     n_shared_seeds: int
 
 
-def compare_templates(complete: pd.DataFrame) -> tuple[Comparison, ...]:
-    """Every named template and the mean random pattern, the best template first and the sample last.
+def compare_templates(complete: pd.DataFrame) -> tuple[TemplateComparison, ...]:
+    """Compare every named template and the mean random pattern: the best template first, the sample last.
 
     Args:
         complete: complete candidates of one stratum.
     """
     patterns = average_patterns(complete)
-    names = patterns.dropna(subset=["template"])
-    pairs: list[tuple[str, str]] = list(zip(names["template"].tolist(), names["key"].tolist(), strict=True))
-    by_seed = {name: _by_seed(complete, [key]) for name, key in pairs}
+    named = patterns.dropna(subset=["template"])
+    by_seed = {
+        name: _average_by_seed(complete, [key])
+        for name, key in zip(named["template"].tolist(), named["key"].tolist(), strict=True)
+    }
+    best = next(iter(by_seed.values()), None)
     n_patterns = dict.fromkeys(by_seed, 1)
     sampled = patterns.loc[(patterns["strategy"] == "random") & patterns["all_seeds"], "key"].tolist()
     if sampled:
         # Only patterns complete at every seed: the mean at each seed is then over the same patterns.
         label = f"random (mean of {len(sampled)})"
-        by_seed[label], n_patterns[label] = _by_seed(complete, sampled), len(sampled)
-    best = next(iter(by_seed)) if pairs else None
-    return tuple(_compare_template(name, n_patterns[name], by_seed, best) for name in by_seed)
+        by_seed[label], n_patterns[label] = _average_by_seed(complete, sampled), len(sampled)
+    compared = []
+    for name, own in by_seed.items():
+        differences = own.iloc[:0] if best is None or own is best else (own - best).dropna()
+        mean, error = _average(own)
+        difference, difference_error = _average(differences) if len(differences) else (None, None)
+        compared.append(
+            TemplateComparison(
+                name=name,
+                n_patterns=n_patterns[name],
+                n_seeds=len(own),
+                mean=mean,
+                standard_error=error,
+                difference=difference,
+                difference_error=difference_error,
+                n_shared_seeds=len(differences),
+            )
+        )
+    return tuple(compared)
 
 
-def _by_seed(complete: pd.DataFrame, keys: list[str]) -> "pd.Series[float]":
-    rows = complete[complete["key"].isin(keys)]
-    return rows.groupby("seed")["validation_accuracy"].mean()
+def _average_by_seed(complete: pd.DataFrame, keys: list[str]) -> "pd.Series[float]":
+    return complete[complete["key"].isin(keys)].groupby("seed")[ACCURACY].mean()
 
 
-def _compare_template(
-    name: str, n_patterns: int, by_seed: dict[str, "pd.Series[float]"], best: str | None
-) -> Comparison:
-    own = by_seed[name]
-    mean, error = _mean_and_error(own)
-    differences = (own - by_seed[best]).dropna() if best is not None and best != name else own.iloc[:0]
-    difference, difference_error = _mean_and_error(differences) if len(differences) else (None, None)
-    return Comparison(name, n_patterns, len(own), mean, error, difference, difference_error, len(differences))
-
-
-def _mean_and_error(values: "pd.Series[float]") -> tuple[float, float | None]:
+def _average(values: "pd.Series[float]") -> tuple[float, float | None]:
+    """Return the mean and its standard error; None for a single value."""
     n = len(values)
     return float(values.mean()), float(values.std() / n**0.5) if n > 1 else None

@@ -1,4 +1,4 @@
-"""Patterns of a study -> matplotlib Figure: outcome against mean BD, together and span by span."""
+"""Figures of a study: outcome against mean BD, together and by band of spans."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -50,14 +50,14 @@ SPAN_COLOURS = ListedColormap(mpl.colormaps["viridis"](tuple(0.9 * i / 31 for i 
 MAX_COLUMNS = 3
 
 
-class Slope(TypedDict):
+class SlopeLine(TypedDict):
     """A fitted line inside one band of spans, at several mean BDs.
 
     Args:
         band: its place among the bands, from 0.
         x, y: mean BD (hops) and fitted outcome.
         low, high: the line's interval at x; absent where none was computed.
-        label: shown under the panel's title.
+        label: text under the panel's title.
     """
 
     band: int
@@ -69,12 +69,12 @@ class Slope(TypedDict):
 
 
 def plot_outcome_by_span(patterns: pd.DataFrame, outcome: str, caption: str = "") -> Figure:
-    """An outcome against mean BD: colour shows span, shape the strategy; templates are named.
+    """Draw an outcome against mean BD: colour shows span, shape the strategy; templates are named.
 
     Args:
         patterns: rows of average_patterns, one stratum; those without the outcome are left out.
         outcome: validation_loss (nats) or validation_accuracy (share of 1).
-        caption: at the foot: n, seeds, data, device.
+        caption: line at the foot: n, seeds, data, device.
     """
     rows = patterns.dropna(subset=[outcome])
     figure = new_figure(4.7)
@@ -95,17 +95,17 @@ def plot_span_bands(
     patterns: pd.DataFrame,
     bands: Sequence[tuple[float, float]],
     outcome: str,
-    slopes: Sequence[Slope] = (),
+    slopes: Sequence[SlopeLine] = (),
     caption: str = "",
 ) -> Figure:
-    """An outcome against mean BD, one panel a band of spans, with shared axes.
+    """Draw an outcome against mean BD, with one panel for each band of spans and shared axes.
 
     Args:
-        patterns: as of plot_outcome_by_span; a pattern belongs to the first band that holds its span.
-        bands: lowest and highest span of each, both included.
-        outcome: as of plot_outcome_by_span.
-        slopes: fitted lines, at most one a band.
-        caption: at the foot; patterns outside every band are counted there.
+        patterns: rows as plot_outcome_by_span takes them; a pattern belongs to the first band that contains its span.
+        bands: lowest and highest span of each band, both included.
+        outcome: validation_loss (nats) or validation_accuracy (share of 1).
+        slopes: fitted lines, at most one for each band.
+        caption: line at the foot; patterns outside every band are counted there.
     """
     rows = patterns.dropna(subset=[outcome])
     parts, n_outside = _split_bands(rows, bands)
@@ -133,13 +133,13 @@ def plot_span_bands(
 
 
 def _split_bands(rows: pd.DataFrame, bands: Sequence[tuple[float, float]]) -> tuple[list[pd.DataFrame], int]:
-    """The patterns of each band, and how many are in none."""
+    """Return the patterns of each band, and how many are in none."""
     places = [next((i for i, (low, high) in enumerate(bands) if low <= span <= high), -1) for span in rows["span"]]
     band_of = pd.Series(places, index=rows.index, dtype="int64")
     return [rows[band_of == place] for place in range(len(bands))], int((band_of == -1).sum())
 
 
-def _style_panel(axes: Axes, band: tuple[float, float], n_patterns: int, slope: Slope | None) -> None:
+def _style_panel(axes: Axes, band: tuple[float, float], n_patterns: int, slope: SlopeLine | None) -> None:
     style_axes(axes)
     axes.locator_params(axis="x", nbins=4)
     title = f"span {band[0]:.1f} to {band[1]:.1f} (n={n_patterns})"
@@ -163,7 +163,7 @@ def _span_norm(rows: pd.DataFrame) -> Normalize:
 
 
 def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize, numbers: Iterator[int]) -> None:
-    """One artist a pattern, for each carries its own text; `numbers` keep their ids apart in one figure."""
+    """Draw one artist for each pattern, since each carries its own text; `numbers` keep their ids apart in a figure."""
     deviation = f"{outcome}_centred_sd"  # the marks have each seed's own mean taken out
     errors = seed_error(rows, deviation).fillna(0.0)
     x, y = floats(rows["mean_bd"]), floats(rows[outcome])
@@ -180,7 +180,7 @@ def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, norm: Normalize
 
 
 def _kind(row: "pd.Series[Any]") -> str:
-    """The key of SHAPES that a pattern is drawn by: its strategy, but every template that is no optimum as one."""
+    """Return a pattern's key in SHAPES: its strategy, or `templates` for a named pattern that is not singled out."""
     strategy = "other" if pd.isna(row["strategy"]) else row["strategy"]
     if strategy in SINGLED_OUT:
         return str(strategy)
@@ -188,11 +188,11 @@ def _kind(row: "pd.Series[Any]") -> str:
 
 
 def _add_legend(figure: Figure, rows: pd.DataFrame) -> None:
-    found = {_kind(row) for _, row in rows.iterrows()}
+    kinds = {_kind(row) for _, row in rows.iterrows()}
     handles = [
         Line2D([], [], linestyle="", marker=marker, markersize=size, color=GREY, markeredgecolor="white", label=word)
         for kind, (marker, size, word) in SHAPES.items()
-        if kind in found
+        if kind in kinds
     ]
     handles.append(Line2D([], [], color=FAINT, linewidth=1.2, label="one standard error"))
     figure.legend(

@@ -1,4 +1,4 @@
-"""numbers -> matplotlib Figure; no maths, no files."""
+"""Figures of a search: outcomes against mean BD, and learning curves."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ from analysis.page.figure_style import (
 from analysis.stats.intervals import RANGES, seed_error
 
 MAX_LINES = 120  # more of them are a smear, and a large file
-MAX_TOLD = 300  # patterns without a name that carry their text: more hide one another, and each takes a millisecond
+MAX_TEXTS = 300  # patterns without a name that carry a text: more hide one another, and each takes a millisecond
 
 
 def plot_distance_accuracy(
@@ -39,13 +39,13 @@ def plot_distance_accuracy(
     uniform_range: tuple[float, float] | None = None,
     caption: str = "",
 ) -> Figure:
-    """Validation accuracy and validation loss against mean BD, one panel each.
+    """Draw validation accuracy and validation loss against mean BD, one panel each.
 
     Args:
         patterns: rows of average_patterns, one stratum.
         candidates: the same stratum's rows of read_run; single trainings are drawn faintly.
-        uniform_range: mean BD between which 98 % of uniformly random patterns lie, shaded.
-        caption: one line at the foot: n, seeds, data, device.
+        uniform_range: mean BDs between which 98 % of uniformly random patterns lie, shaded.
+        caption: line at the foot: n, seeds, data, device.
     """
     outcomes = [name for name in ("validation_accuracy", "validation_loss") if patterns[name].notna().any()]
     styles = choose_styles(patterns["template"].dropna().tolist())
@@ -73,13 +73,14 @@ def plot_distance_accuracy(
 def plot_curves(
     curves: pd.DataFrame, candidates: pd.DataFrame, best_key: str | None = None, caption: str = ""
 ) -> Figure:
-    """Training loss by epoch: every candidate a thin line, or where they are many a band that holds 95 % of them;
-    templates and the best pattern as means over seeds.
+    """Draw training loss by epoch: a thin line for each candidate, and means of the templates and the best pattern.
+
+    Where candidates are many, a band that contains 95 % of them stands for the lines.
 
     Args:
-        curves, candidates: of read_run; candidates that failed are drawn as far as they came.
-        best_key: the pattern to single out beside the templates.
-        caption: one line at the foot.
+        curves, candidates: rows of read_run; candidates that failed are drawn as far as they came.
+        best_key: the pattern to single out besides the templates.
+        caption: line at the foot.
     """
     figure = new_figure(3.9)
     axes = figure.subplots()
@@ -110,23 +111,23 @@ def plot_curves(
 def _draw_patterns(
     axes: Axes, patterns: pd.DataFrame, candidates: pd.DataFrame, outcome: str, styles: dict[str, tuple[str, str]]
 ) -> None:
-    """One artist a pattern, for each carries its own text, over faint errors and single trainings.
+    """Draw one artist for each pattern, which carries its text, over faint errors and single trainings.
 
-    Of those without a name the MAX_TOLD best; all others are one artist, and have no text.
+    Patterns without a name beyond the MAX_TEXTS best are one artist without a text.
     """
     single = candidates.dropna(subset=[outcome])
     axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
     rows = patterns.dropna(subset=[outcome])
     errors = seed_error(rows, f"{outcome}_sd").fillna(0.0)
     draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED, RANGES[outcome])
-    is_told = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TOLD)
-    if not is_told.all():
-        rest = rows[~is_told]
+    has_text = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TEXTS)
+    if not has_text.all():
+        rest = rows[~has_text]
         axes.scatter(
             floats(rest["mean_bd"]), floats(rest[outcome]), s=4.5**2, color=MUTED, edgecolors="white", linewidths=0.6,
             zorder=2.5,
         )  # fmt: skip
-    for place, (_, row) in enumerate(rows[is_told].iterrows()):
+    for place, (_, row) in enumerate(rows[has_text].iterrows()):
         is_named = not pd.isna(row["template"])
         colour, marker = styles[row["template"]] if is_named else (MUTED, "o")
         (mark,) = axes.plot(

@@ -1,12 +1,12 @@
 """What a report says of one stratum: outcome against distance, levels, patterns, curves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from analysis.data.results import parse_sources
-from analysis.page.captions import describe_data, name_file
+from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
@@ -19,9 +19,8 @@ from analysis.page.wording import (
     name_briefly,
     name_pattern,
 )
-from analysis.report.findings import Findings
 from analysis.stats.intervals import seed_error
-from analysis.study.reach import Reach
+from analysis.study.stratum import Reach
 from analysis.study.tables import build_statistics
 from analysis.study.view import N_BEST, View
 from search_spaces.budget import parse_budget
@@ -29,7 +28,7 @@ from search_spaces.sampling.bounds import certify
 from search_spaces.wiring.arcs import draw_arcs
 
 if TYPE_CHECKING:
-    from analysis.study.plots import Slope as Line
+    from analysis.study.plots import SlopeLine
 
 N_DRAWN = 2
 GROUP_NAMES = {
@@ -41,79 +40,87 @@ GROUP_NAMES = {
 }
 
 
-def build_stratum(findings: Findings, view: View) -> Iterator[Block]:
-    """Everything about one stratum, under its name where there are several."""
+def build_stratum(view: View, caption: str) -> Iterator[Block]:
+    """Show everything about one stratum, under its name where there are several.
+
+    Args:
+        view: the stratum.
+        caption: line at the foot of its figures.
+    """
     level = 3 if view.name else 2
     if view.name:
         yield Heading(2, capitalise(view.name))
         yield Paragraph(capitalise(view.stratum.verdict.sentence) + ".", kind="answer")
     yield Heading(level, "Outcome against distance")
-    yield from _distance_section(findings, view)
-    if view.patterns["template"].notna().any() or (view.patterns["strategy"] == "optimum").any():
-        yield Heading(level, "Templates at equal budget")
-        yield from _level_section(view)
-    yield Heading(level, "The best patterns")
-    yield from _best_section(view)
-    yield Heading(level, "Does distance explain the outcome?")
-    yield from build_statistics(view)
-    yield Heading(level, "Learning curves")
-    yield from _curve_section(findings, view)
-
-
-def _distance_section(findings: Findings, view: View) -> Iterator[Block]:
-    from analysis.page.figure_style import draw_png, draw_svg
-    from analysis.study.plots import plot_outcome_by_span, plot_span_bands
-    from analysis.study.search_plots import plot_distance_accuracy  # matplotlib: half a second
-
-    caption = describe_data(findings, view)
-    uniform = view.uniform
-    if findings.run.plan is None:
-        shaded = (uniform.low, uniform.high) if uniform else None
-        figure = plot_distance_accuracy(view.patterns, view.candidates, shaded, caption)
-        description = "Large marks: patterns, mean over seeds with one standard error; small dots: single trainings."
-        yield Picture(name_file(view, "distance"), draw_svg(figure), description, png=draw_png(figure))
-    else:
-        outcome = view.stratum.primary.outcome if view.stratum.primary else "validation_loss"
-        figure = plot_outcome_by_span(view.patterns, outcome, caption)
-        description = (
-            "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error of "
-            "it. Colour shows its span. Point at a mark for its name."
-        )
-        yield Picture(name_file(view, "distance"), draw_svg(figure), description, png=draw_png(figure))
-        cells = next(one for one in findings.run.plan["cells"] if one["layers"] == view.stratum.layers)
-        bands = [(low, high) for low, high in cells["span_bands"]]
-        lines = [line for line in (_line(view, place) for place in range(len(bands))) if line]
-        figure = plot_span_bands(view.patterns, bands, outcome, lines, caption)
-        unit = "nats" if outcome == "validation_loss" else "points"
-        description = (
-            "The same, one panel a band of spans: within a panel distance varies and span hardly does. Lines: least "
-            f"squares, their slopes in {unit} a hop; shaded the slope's 95 % interval about the middle."
-        )
-        yield Picture(name_file(view, "bands"), draw_svg(figure), description, png=draw_png(figure))
-    if uniform:
-        yield Paragraph(f"Uniform random sampling, {uniform.n_patterns} draws at this budget: {_describe(uniform)}.")
+    yield from _draw_distances(view, caption) if view.bands is None else _draw_bands(view, view.bands, caption)
+    if view.uniform:
+        n = view.uniform.n_patterns
+        yield Paragraph(f"Uniform random sampling, {n} draws at this budget: {_describe(view.uniform)}.")
     if view.stratum.reach:
         yield Paragraph(f"Reach of the sample: {_describe(view.stratum.reach)}. Outside that range it says nothing.")
+    if view.patterns["template"].notna().any() or (view.patterns["strategy"] == "optimum").any():
+        yield Heading(level, "Templates at equal budget")
+        yield from _draw_levels(view)
+        yield from _tabulate_certificates(view)
+        yield from _tabulate_templates(view)
+    yield Heading(level, "The best patterns")
+    yield from _list_best(view)
+    yield Heading(level, "Does distance explain the outcome?")
+    yield from build_statistics(view.stratum)
+    yield Heading(level, "Learning curves")
+    yield _draw_curves(view, caption)
 
 
-def _line(view: View, place: int) -> "Line | None":
-    """The fitted line of one span band, as plot_span_bands takes it; None where there is none."""
+def _draw_distances(view: View, caption: str) -> Iterator[Block]:
+    from analysis.study.search_plots import plot_distance_accuracy  # matplotlib: half a second
+
+    shaded = (view.uniform.low, view.uniform.high) if view.uniform else None
+    yield make_picture(
+        plot_distance_accuracy(view.patterns, view.candidates, shaded, caption),
+        name_file("distance", view.name),
+        "Large marks: patterns, mean over seeds with one standard error; small dots: single trainings.",
+    )
+
+
+def _draw_bands(view: View, bands: Sequence[tuple[float, float]], caption: str) -> Iterator[Block]:
+    from analysis.study.plots import plot_outcome_by_span, plot_span_bands
+
     outcome = view.stratum.primary.outcome if view.stratum.primary else "validation_loss"
-    for slope in view.stratum.slopes:
-        if slope.outcome == outcome and slope.band == place:
-            scale = 0.01 if slope.unit == "points" else 1.0
-            steps = [x - slope.x_mean for x in (slope.x_low, slope.x_mean, slope.x_high)]
-            ends = [(scale * slope.low * step, scale * slope.high * step) for step in steps]
-            middle = view.patterns.loc[(view.patterns["span_bin"] == place).fillna(False), outcome].mean()
-            return {
-                "band": place,
-                "x": [slope.x_low, slope.x_mean, slope.x_high],
-                "y": [middle + scale * slope.value * step for step in steps],
-                "low": [middle + min(pair) for pair in ends],
-                "high": [middle + max(pair) for pair in ends],
-                "label": f"slope {format_signed(slope.value)} ({format_interval(slope.low, slope.high)})",
-            }
-    return None
+    yield make_picture(
+        plot_outcome_by_span(view.patterns, outcome, caption),
+        name_file("distance", view.name),
+        "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error of "
+        "it. Colour shows its span. Point at a mark for its name.",
+    )
+    lines = [line for place in range(len(bands)) if (line := _fit_line(view, outcome, place))]
+    unit = "nats" if outcome == "validation_loss" else "points"
+    yield make_picture(
+        plot_span_bands(view.patterns, bands, outcome, lines, caption),
+        name_file("bands", view.name),
+        "The same, one panel a band of spans: within a panel distance varies and span hardly does. Lines: least "
+        f"squares, their slopes in {unit} a hop; shaded the slope's 95 % interval about the middle.",
+    )
+
+
+def _fit_line(view: View, outcome: str, place: int) -> "SlopeLine | None":
+    """Return the fitted line of one span band, as plot_span_bands takes it; None where there is none."""
+    slopes = view.stratum.slopes
+    slope = next((each for each in slopes if each.outcome == outcome and each.band == place), None)
+    if slope is None:
+        return None
+    scale = 0.01 if slope.unit == "points" else 1.0
+    x = [slope.x_low, slope.x_mean, slope.x_high]
+    steps = [each - slope.x_mean for each in x]
+    ends = [(scale * slope.low * step, scale * slope.high * step) for step in steps]
+    middle = view.patterns.loc[(view.patterns["span_bin"] == place).fillna(False), outcome].mean()
+    return {
+        "band": place,
+        "x": x,
+        "y": [middle + scale * slope.value * step for step in steps],
+        "low": [middle + min(pair) for pair in ends],
+        "high": [middle + max(pair) for pair in ends],
+        "label": f"slope {format_signed(slope.value)} ({format_interval(slope.low, slope.high)})",
+    }
 
 
 def _describe(reach: Reach) -> str:
@@ -123,43 +130,39 @@ def _describe(reach: Reach) -> str:
     return text
 
 
-def _level_section(view: View) -> Iterator[Block]:
-    from analysis.page.figure_style import draw_png, draw_svg
+def _draw_levels(view: View) -> Iterator[Block]:
     from analysis.page.interval_plots import Level, plot_templates
 
-    if view.levels:
-        rows = [
-            Level(
-                label=GROUP_NAMES.get(one.name, one.name) + (f" ({one.n_patterns})" if one.n_patterns > 1 else ""),
-                value=one.value,
-                low=one.low,
-                high=one.high,
-                note=f"mean BD {one.mean_bd:.3f}",
-                is_reference=one.name == "random",
-            )
-            for one in view.levels
-        ]
-        figure = plot_templates(rows, outcome=view.levels[0].outcome)
-        yield Picture(
-            name_file(view, "levels"),
-            draw_svg(figure),
-            "Means with 95 % intervals, each seed's own mean taken out: of a template over its seeds, of a group over "
-            "its patterns. A template is one pattern: by itself it says little of its rule.",
-            png=draw_png(figure),
+    if not view.levels:
+        return
+    rows = [
+        Level(
+            label=GROUP_NAMES.get(level.name, level.name) + (f" ({level.n_patterns})" if level.n_patterns > 1 else ""),
+            value=level.value,
+            low=level.low,
+            high=level.high,
+            note=f"mean BD {level.mean_bd:.3f}",
+            is_reference=level.name == "random",
         )
-    yield from _certificate_table(view)
-    yield from _template_table(view)
+        for level in view.levels
+    ]
+    yield make_picture(
+        plot_templates(rows, outcome=view.levels[0].outcome),
+        name_file("levels", view.name),
+        "Means with 95 % intervals, each seed's own mean taken out: of a template over its seeds, of a group over "
+        "its patterns. A template is one pattern: by itself it says little of its rule.",
+    )
 
 
-def _certificate_table(view: View) -> Iterator[Block]:
+def _tabulate_certificates(view: View) -> Iterator[Block]:
     budget = parse_budget(view.stratum.budget, view.stratum.layers)
     named = view.patterns[view.patterns["template"].notna() | (view.patterns["strategy"] == "optimum").fillna(False)]
     rows = []
     for _, row in named.sort_values(["mean_bd", "key"]).iterrows():
-        found = certify(parse_sources(row["sources"]), budget)
-        distances = (f"{row['mean_bd']:.4f}", f"{found.bound:.4f}", f"{100 * found.gap:.1f}")
+        certificate = certify(parse_sources(row["sources"]), budget)
+        distances = (f"{row['mean_bd']:.4f}", f"{certificate.bound:.4f}", f"{100 * certificate.gap:.1f}")
         name = f"{row['strategy']} ({row['key'][:12]})" if row["template"] is pd.NA else row["template"]
-        rows.append((name, *distances, format_value(row["max_bd"]), f"{row['span']:.2f}", found.status))
+        rows.append((name, *distances, format_value(row["max_bd"]), f"{row['span']:.2f}", certificate.status))
     yield Table(("pattern", "mean BD", "proven bound", "above it (%)", "MBD", "span", "certificate"), tuple(rows))
     yield Paragraph(
         "No pattern of this budget has a mean BD below the bound. Optimal: none has a lower mean; max-optimal: none "
@@ -167,19 +170,19 @@ def _certificate_table(view: View) -> Iterator[Block]:
     )
 
 
-def _template_table(view: View) -> Iterator[Block]:
+def _tabulate_templates(view: View) -> Iterator[Block]:
     if not view.comparisons:
         return
     header = ("template", "seeds", "accuracy (%)", "difference to the best template (points)", "shared seeds")
     rows = [
         (
-            one.name,
-            str(one.n_seeds),
-            format_with_error(100 * one.mean, None if one.standard_error is None else 100 * one.standard_error, 2),
-            NONE if one.difference is None else _difference(one.difference, one.difference_error),
-            str(one.n_shared_seeds) if one.difference is not None else NONE,
+            template.name,
+            str(template.n_seeds),
+            _format_points(template.mean, template.standard_error),
+            NONE if template.difference is None else _difference(template.difference, template.difference_error),
+            str(template.n_shared_seeds) if template.difference is not None else NONE,
         )
-        for one in view.comparisons
+        for template in view.comparisons
     ]
     yield Table(header, tuple(rows))
     yield Paragraph(
@@ -189,12 +192,16 @@ def _template_table(view: View) -> Iterator[Block]:
     )
 
 
+def _format_points(share: float, error: float | None) -> str:
+    return format_with_error(100 * share, None if error is None else 100 * error, 2)
+
+
 def _difference(value: float, error: float | None) -> str:
-    _, *with_error = format_with_error(100 * value, None if error is None else 100 * error, 2).partition(" ")
+    _, *with_error = _format_points(value, error).partition(" ")
     return format_signed(100 * value) + "".join(with_error)
 
 
-def _best_section(view: View) -> Iterator[Block]:
+def _list_best(view: View) -> Iterator[Block]:
     header = ("", "pattern", "strategy", "mean BD", "MBD", "span", "seeds", "accuracy (%)", "loss (nats)")
     top = [row for _, row in view.patterns.head(N_BEST).iterrows()]
     yield Table(header, tuple(_best_row(place, row) for place, row in enumerate(top, start=1)))
@@ -213,7 +220,7 @@ def _best_section(view: View) -> Iterator[Block]:
         picture = draw_arcs(parse_sources(row["sources"]), parts.get(key, name_briefly(row)), width=460)
         accuracy = format_percent(row, "validation_accuracy")
         text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, accuracy {accuracy} %"
-        yield Picture(name_file(view, f"arcs_{key[:12]}"), picture, text, is_small=True)
+        yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, is_small=True)
 
 
 def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
@@ -230,15 +237,13 @@ def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
     )
 
 
-def _curve_section(findings: Findings, view: View) -> Iterator[Block]:
-    from analysis.page.figure_style import draw_png, draw_svg
+def _draw_curves(view: View, caption: str) -> Block:
     from analysis.study.search_plots import plot_curves
 
-    curves = findings.run.curves[findings.run.curves["number"].isin(view.candidates["number"])]
-    if curves.empty:
-        yield Paragraph("This study holds no learning curves.")
-        return
-    best = view.patterns["key"].iloc[0]
-    figure = plot_curves(curves, view.candidates, best, describe_data(findings, view))
-    description = "Training loss by epoch; templates and the best pattern: means over seeds."
-    yield Picture(name_file(view, "curves"), draw_svg(figure), description, png=draw_png(figure))
+    if view.curves.empty:
+        return Paragraph("This study holds no learning curves.")
+    return make_picture(
+        plot_curves(view.curves, view.candidates, view.patterns["key"].iloc[0], caption),
+        name_file("curves", view.name),
+        "Training loss by epoch; templates and the best pattern: means over seeds.",
+    )

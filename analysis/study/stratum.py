@@ -1,10 +1,11 @@
-"""DataFrame -> numbers with intervals, and the verdict."""
+"""All statistics of a stratum, and its verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED, name_distance
@@ -17,24 +18,49 @@ from analysis.stats.reliability import Reliability, measure_reliability
 from analysis.stats.resampling import design_bands, design_cells
 from analysis.stats.slopes import Fit, Slope, fit_parabolas, fit_slopes
 from analysis.study.levels import PairedDifference, compare_pairs
-from analysis.study.reach import Reach, measure_reach
 from analysis.study.verdict import Verdict, judge
-from search_spaces.budget import parse_budget
+from search_spaces.budget import Budget, parse_budget
+from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
+from search_spaces.sampling.bounds import bound_mean
+from search_spaces.sampling.cells import farthest_pattern
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.sampling.kernels import batch_distances
 from search_spaces.seeds import derive_generator
 
+N_UNIFORM = 2000
+CENTRAL = (0.01, 0.99)
 COLLINEAR = ("span", "max_out_degree", "out_degree_sd", "random_walk_depth")
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class Reach:
+    """The part of the reachable mean BD that a set of patterns covers, in hops.
+
+    Args:
+        low, high: 1 % and 99 % quantiles of the set.
+        bound: proven lower bound on the mean BD of the budget's patterns.
+        farthest: the largest mean BD at these in-degrees; None for a total budget.
+        share: (high - low) / (farthest - bound), 0..1; None for a total budget.
+    """
+
+    n_patterns: int
+    low: float
+    high: float
+    bound: float
+    farthest: float | None
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureEffect:
     """A measure against an outcome, over patterns: means over seeds, centred by seed.
 
     Args:
         measure, outcome: columns of average_patterns.
         estimate: its p_value is from permutations inside bands of span, for span itself inside bands of distance.
-        p_holm: adjusted for all tests of the stratum by the same method.
-        share_of_ceiling: estimate.value over the ceiling that seed noise puts on it; Spearman alone.
+        p_holm: p_value adjusted for all tests of the stratum by the same method.
+        share_of_ceiling: estimate.value over the ceiling that seed noise puts on it; only for Spearman.
     """
 
     measure: str
@@ -48,16 +74,20 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """All that the candidates of one budget, depth and regime say.
+    """The statistics of the candidates that share budget, depth and regime.
 
     Args:
-        regime: of training; None in a plain search.
+        regime: training regime; None in a plain search.
         distance: the primary distance.
-        used, left_out: patterns by strategy, in the statistics and not; templates were chosen by name and an
-            optimiser's proposals by their outcomes, so neither is a sample.
-        n_seeds: seeds that a fully trained pattern has; n_incomplete: patterns used that lack some of them.
+        used: number of patterns in the statistics, by strategy.
+        left_out: number of other patterns, by strategy: templates were chosen by name and an optimiser's proposals by
+            their outcomes, so neither is a sample.
+        n_seeds: number of seeds that a fully trained pattern has.
+        n_incomplete: number of patterns used that lack some of these seeds.
         primary: the declared tests, adjusted over all strata; None below MIN_PATTERNS.
-        effects: the secondary family; constant: measures equal in all patterns, absent: not known of all of them.
+        effects: the secondary family.
+        constant: measures that are equal in all patterns.
+        absent: measures that some patterns lack.
         collinearity: Spearman correlation of distance with COLLINEAR among the patterns used.
         learning: mean accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
     """
@@ -72,7 +102,7 @@ class Stratum:
     n_seeds: int
     n_incomplete: int
     primary: Primary | None
-    effects: tuple[Effect, ...]
+    effects: tuple[MeasureEffect, ...]
     constant: tuple[str, ...]
     absent: tuple[str, ...]
     slopes: tuple[Slope, ...]
@@ -87,8 +117,8 @@ class Stratum:
     verdict: Verdict
 
     def ceiling(self, outcome: str) -> float | None:
-        """The largest correlation with an outcome that seed noise leaves; None where it is not known."""
-        return next((one.ceiling for one in self.reliability if one.outcome == outcome), None)
+        """Return the largest correlation with an outcome that seed noise leaves; None where it is not known."""
+        return next((each.ceiling for each in self.reliability if each.outcome == outcome), None)
 
 
 def analyse_candidates(
@@ -98,14 +128,14 @@ def analyse_candidates(
     checks: Sequence[str] = (),
     guessing: Guessing = UNKNOWN,
 ) -> tuple[Stratum, ...]:
-    """What distance has to do with the outcomes, for every budget, depth and regime apart.
+    """Analyse what distance has to do with the outcomes, separately in every budget, depth and regime.
 
     Args:
         candidates: rows of read_run or read_table.
-        run_seed: of the bootstrap and the permutations.
+        run_seed: seed of the bootstrap and the permutations.
         distance: the primary distance, of protocol.PRIMARY_DISTANCES.
         checks: regimes that only check others; they are left out, from Holm's family too.
-        guessing: accuracy without a look at the images; where a stratum is no better, that is its verdict.
+        guessing: accuracy reached without a look at the images; where a stratum is no better, that is its verdict.
 
     Returns:
         One Stratum for each budget, depth and regime that has a complete candidate: the largest first, then fewer
@@ -134,7 +164,7 @@ def _judge_stratum(stratum: Stratum, primary: Primary | None) -> Verdict:
 
 
 def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guessing: Guessing) -> Stratum:
-    """All but what other strata have a part in: the primary tests come unadjusted, and no verdict yet."""
+    """Compute all that does not depend on other strata: the primary tests are not adjusted, and there is no verdict."""
     everything = average_patterns(complete)
     is_sampled = everything["strategy"].isin(SAMPLED)
     used, left_out = (
@@ -147,7 +177,9 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guess
     budget, layers = str(everything["budget"].iloc[0]), int(everything["layers"].iloc[0])
     regime = None if pd.isna(everything["regime"].iloc[0]) else str(everything["regime"].iloc[0])
     seed = (run_seed, "statistics", budget, layers, regime or "")
-    varying, constant, absent = sort_measures(patterns)
+    absent = tuple(name for name in MEASURES if patterns.empty or patterns[name].isna().any())
+    constant = tuple(name for name in MEASURES if name not in absent and _is_constant(patterns[name]))
+    varying = [name for name in MEASURES if name not in (*absent, *constant)]
     reliability = tuple(measure_reliability(sample, outcome) for outcome in OUTCOMES)
     ceilings = {one.outcome: one.ceiling for one in reliability}
     distances = [name for name in DISTANCES if name in varying]
@@ -173,20 +205,16 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guess
         baselines=learn_baselines(patterns, distance, sets, derive_generator(*seed, "baseline")),
         pairs=compare_pairs(complete),
         reliability=reliability,
-        collinearity={name: _plain_spearman(patterns, distance, name) for name in COLLINEAR},
-        reach=_reach_of(patterns, budget, layers),
+        collinearity={name: _correlate_plainly(patterns, distance, name) for name in COLLINEAR},
+        reach=_measure_sample_reach(patterns, budget, layers),
         learning=measure_learning(complete, guessing),
         verdict=Verdict("inconclusive", ""),
     )
 
 
-def sort_measures(patterns: pd.DataFrame) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
-    """MEASURES that vary among the patterns, that are constant, and that are not known of every one."""
-    columns = {name: patterns[name] for name in MEASURES}
-    absent = tuple(name for name, column in columns.items() if column.isna().any() or column.empty)
-    known = {name: column.to_numpy(np.float64) for name, column in columns.items() if name not in absent}
-    constant = tuple(name for name, x in known.items() if np.ptp(x) <= 1e-12 * np.abs(x).max())
-    return [name for name in known if name not in constant], constant, absent
+def _is_constant(column: "pd.Series[float]") -> bool:
+    x = column.to_numpy(np.float64)
+    return bool(np.ptp(x) <= 1e-12 * np.abs(x).max())
 
 
 def _measure_effects(
@@ -195,13 +223,13 @@ def _measure_effects(
     distance: str,
     ceilings: dict[str, float | None],
     seed: tuple[int | str, ...],
-) -> tuple[Effect, ...]:
-    found = []
+) -> tuple[MeasureEffect, ...]:
+    effects = []
     for outcome in OUTCOMES:
         rows = patterns.dropna(subset=[f"{outcome}_centred"])
         if len(rows) < MIN_PATTERNS:
             continue
-        # Sums over the same distances in another order differ by 1e-16, and are ties all the same.
+        # Sums over the same distances in another order differ by 1e-16, but they are ties.
         columns = {name: rows[name].to_numpy(np.float64).round(12) for name in measures}
         inside_span = design_bands(rows, "span", "span_bin")
         bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, distance, "distance_bin")}
@@ -210,30 +238,43 @@ def _measure_effects(
         for (measure, method), estimate in estimates.items():
             ceiling = ceilings[outcome] if method == "spearman" else None
             share = estimate.value / ceiling if ceiling and estimate.value is not None else None
-            found.append(Effect(measure, outcome, method, len(rows), estimate, None, share))
-    return _adjust(found)
-
-
-def _adjust(found: list[Effect]) -> tuple[Effect, ...]:
-    """Holm over all effects by one method."""
+            effects.append(MeasureEffect(measure, outcome, method, len(rows), estimate, None, share))
     p_holm = {
-        method: iter(adjust_holm([one.estimate.p_value for one in found if one.method == method])) for method in METHODS
+        method: iter(adjust_holm([effect.estimate.p_value for effect in effects if effect.method == method]))
+        for method in METHODS
     }
-    return tuple(replace(one, p_holm=next(p_holm[one.method])) for one in found)
+    return tuple(replace(effect, p_holm=next(p_holm[effect.method])) for effect in effects)
 
 
-def _plain_spearman(patterns: pd.DataFrame, one: str, other: str) -> float | None:
-    rows = patterns[[one, other]].dropna()
-    x, y = (rows[name].to_numpy(np.float64) for name in (one, other))
+def _correlate_plainly(patterns: pd.DataFrame, distance: str, other: str) -> float | None:
+    rows = patterns[[distance, other]].dropna()
+    x, y = (rows[name].to_numpy(np.float64) for name in (distance, other))
     if len(x) < 2:
         return None
     value = float(weighted_spearman(x, y, np.ones((1, len(x))))[0])
     return value if np.isfinite(value) else None
 
 
-def _reach_of(patterns: pd.DataFrame, budget: str, layers: int) -> Reach | None:
+def _measure_sample_reach(patterns: pd.DataFrame, budget: str, layers: int) -> Reach | None:
     try:
         parsed = parse_budget(budget, layers)
-    except InputError:  # a foreign table's word for its budget
+    except InputError:  # another program's word for its budget
         return None
     return measure_reach(patterns["mean_bd"].to_numpy(np.float64), parsed) if len(patterns) else None
+
+
+def measure_reach(mean_bd: NDArray[np.float64], budget: Budget) -> Reach:
+    """Return the reach of patterns of a budget from their mean BDs, shape (n,), n >= 1."""
+    low, high = np.quantile(mean_bd, CENTRAL).tolist()
+    bound = bound_mean(budget)
+    farthest = share = None
+    if budget.per_layer is not None:
+        farthest = backprop_distance(farthest_pattern(budget)).mean
+        share = (high - low) / (farthest - bound) if farthest > bound + 1e-12 else None
+    return Reach(len(mean_bd), low, high, bound, farthest, share)
+
+
+def measure_uniform_reach(budget: Budget, run_seed: int = 0) -> Reach:
+    """Return the reach of N_UNIFORM patterns drawn uniformly under a budget: what a random search would see."""
+    generator = derive_generator(run_seed, "uniform reach")
+    return measure_reach(batch_distances([sample_uniform(budget, generator) for _ in range(N_UNIFORM)]).mean, budget)

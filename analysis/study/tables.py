@@ -1,14 +1,13 @@
-"""the statistics of one stratum as tables: tests, slopes, measures, predictions, pairs, noise."""
+"""The statistics of one stratum as tables: tests, slopes, measures, predictions, pairs, noise."""
 
 from collections.abc import Iterator
 
 from analysis.page.document import Block, Paragraph, Table
 from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
-from analysis.study.stratum import Effect, Stratum
+from analysis.stats.correlations import METHODS
+from analysis.study.stratum import MeasureEffect, Stratum
 from analysis.study.verdict import NOT_LEARNED
-from analysis.study.view import View
 
-METHODS = ("spearman", "kendall")
 TEST_NAMES = {
     "distance": "{}, given span and span squared",
     "curvature": "{} squared, given {} and span",
@@ -16,9 +15,8 @@ TEST_NAMES = {
 }
 
 
-def build_statistics(view: View) -> Iterator[Block]:
-    """Every number that the verdict rests on, and those beside it."""
-    stratum = view.stratum
+def build_statistics(stratum: Stratum) -> Iterator[Block]:
+    """Show every number that the verdict rests on, and the secondary ones."""
     if stratum.verdict.status == NOT_LEARNED:
         yield Paragraph(
             "These networks learned nothing, as said above. The numbers of this part compare networks that failed to "
@@ -44,9 +42,9 @@ def _sample(stratum: Stratum) -> Iterator[Block]:
     )
     rhos = {name: rho for name, rho in stratum.collinearity.items() if rho is not None}
     if rhos:
-        told = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos.items())
+        others = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos.items())
         yield Paragraph(
-            f"Confounding: rank correlation of {name_measure(stratum.distance)}, among these patterns, with {told}. "
+            f"Confounding: rank correlation of {name_measure(stratum.distance)}, among these patterns, with {others}. "
             "Where that is strong, an effect of distance cannot be told from an effect of the other."
         )
 
@@ -112,15 +110,15 @@ def _effects(stratum: Stratum) -> Iterator[Block]:
         names = ", ".join(map(name_measure, stratum.constant))
         yield Paragraph(f"Constant among these patterns, so they explain nothing here: {names}.")
     if stratum.fits:
-        told = "; ".join(
-            f"{name_measure(one.measure)} on {one.outcome.replace('_', ' ')}: line {100 * one.linear_r2:.0f} %, "
-            f"parabola {100 * one.quadratic_r2:.0f} %"
-            for one in stratum.fits
+        shares = "; ".join(
+            f"{name_measure(fit.measure)} on {fit.outcome.replace('_', ' ')}: line {100 * fit.linear_r2:.0f} %, "
+            f"parabola {100 * fit.quadratic_r2:.0f} %"
+            for fit in stratum.fits
         )
-        yield Paragraph(f"Share of the variance between patterns that a line and a parabola explain: {told}.")
+        yield Paragraph(f"Share of the variance between patterns that a line and a parabola explain: {shares}.")
 
 
-def _effect_row(spearman: Effect, kendall: Effect) -> tuple[str, ...]:
+def _effect_row(spearman: MeasureEffect, kendall: MeasureEffect) -> tuple[str, ...]:
     rho, tau = spearman.estimate, kendall.estimate
     return (
         name_measure(spearman.measure),

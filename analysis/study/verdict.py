@@ -1,4 +1,4 @@
-"""the primary tests -> one of six findings, by rules written down beforehand, or that nothing was learned; in words."""
+"""The verdict on a stratum in words, by rules that were written down before the first training."""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from analysis.page.wording import format_interval, format_p, format_signed
 from analysis.stats.guessing import Learning, explain_unlearned
 from analysis.stats.inference import Primary
 
-LOW_CEILING = 0.5  # below it a perfect predictor would hardly be told from seed noise
-NOT_LEARNED = "not_learned"  # said before the rules of the protocol, which are of networks that learned something
+LOW_CEILING = 0.5  # below it a perfect predictor would hardly differ from seed noise
+NOT_LEARNED = "not_learned"  # comes before the protocol's rules, which are for networks that learned something
 SCOPE = "at this schedule and one shared learning rate"
 IN_WORDS = {
     "supported": "supported",
@@ -36,12 +36,12 @@ IN_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a stratum, or all of them, say.
+    """The verdict on a stratum, or on all of them.
 
     Args:
-        status: one of protocol.STATUSES or NOT_LEARNED, or mixed in a headline over strata.
-        sentence: for a reader, without its full stop.
-        reason: what the status does not say by itself, in two or three words; mostly empty.
+        status: one of protocol.STATUSES or NOT_LEARNED, or mixed for strata that differ.
+        sentence: the verdict for a reader, without its full stop.
+        reason: what the status leaves open, in two or three words; mostly empty.
     """
 
     status: str
@@ -50,12 +50,12 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The status in words, its reason next to it."""
+        """The status in words, followed by its reason."""
         return IN_WORDS[self.status] + (f" ({self.reason})" if self.reason else "")
 
 
 class Judged(Protocol):
-    """What a headline needs of a stratum."""
+    """What summarise_verdicts reads of a stratum."""
 
     @property
     def budget(self) -> str: ...
@@ -78,9 +78,10 @@ def judge(
 
     Args:
         primary: adjusted tests; None where too few patterns have a comparable outcome.
-        n_patterns, n_seeds: sampled patterns, and seeds that a fully trained one has.
-        ceiling: the largest correlation that seed noise leaves, or None; where it is low, what was not detected may be
-            there all the same, and the sentence says so.
+        n_patterns: number of sampled patterns.
+        n_seeds: number of seeds that a fully trained pattern has.
+        ceiling: the largest correlation that seed noise leaves, or None. Where it is low, the sentence says that what
+            was not detected may still be there.
         learning: mean accuracy of all the stratum's networks next to what guessing reaches; None where it is not known.
     """
     if learning is not None and not learning.is_better:
@@ -100,83 +101,84 @@ def judge(
             "inconclusive",
             f"not defined: of {n_patterns} patterns fewer than {MIN_PATTERNS} have an outcome comparable across seeds",
         )
-    name, outcome = name_distance(primary.distance), primary.outcome.replace("_", " ")
     partial = primary.partial
     if partial.value is None or partial.low is None or partial.high is None:
+        name, outcome = _name_variables(primary)
         return _conclude(
             "inconclusive",
             f"not defined: among these {primary.n_patterns} patterns {name} or {outcome} does not vary beyond span",
         )
-    return _judge_defined(primary, name, outcome, (partial.value, partial.low, partial.high), n_seeds, ceiling)
+    return _judge_defined(primary, partial.value, (partial.low, partial.high), n_seeds, ceiling)
 
 
 def _judge_defined(
-    primary: Primary,
-    name: str,
-    outcome: str,
-    partial: tuple[float, float, float],
-    n_seeds: int,
-    ceiling: float | None,
+    primary: Primary, value: float, interval: tuple[float, float], n_seeds: int, ceiling: float | None
 ) -> Verdict:
-    value, low, high = partial
-    p_holm = primary.test("distance").p_holm
-    told = (
+    """Apply the rules from curvature on; `value` and `interval` are those of the partial correlation."""
+    low, high = interval
+    name, outcome = _name_variables(primary)
+    numbers = (
         f"partial rho = {format_signed(value)} given span, {100 * CONFIDENCE:.0f} % interval "
-        f"{format_interval(low, high)}, p (Holm) {format_p(p_holm)}, "
+        f"{format_interval(low, high)}, p (Holm) {_format_p(primary, 'distance')}, "
         f"n={primary.n_patterns} patterns x {_seeds(n_seeds)}"
     )
-    is_small = low > -MARGIN and high < MARGIN
     if _is_detected(primary, "curvature") and primary.is_inside:
         middle = "best" if primary.middle_is_best else "worst"
         return _conclude(
             "u_shaped",
             f"{outcome} is {middle} at a middling {name}, turning at {primary.turning_point:.2f} hops, p (Holm) "
-            f"{format_p(primary.test('curvature').p_holm)} ({told})",
+            f"{_format_p(primary, 'curvature')} ({numbers})",
         )
-    is_apart = low > 0 or high < 0
+    is_apart, is_small = low > 0 or high < 0, low > -MARGIN and high < MARGIN
     is_detected = _is_detected(primary, "distance") and is_apart
     if is_detected and not is_small:
-        # A positive coefficient says that a shorter distance goes with a lower outcome.
+        # A positive coefficient means that a shorter distance goes with a lower outcome.
         status = "supported" if (value > 0) == LOWER_IS_BETTER[primary.outcome] else "reversed"
         level = "lower" if value > 0 else "higher"
-        return _conclude(status, f"shorter {name} goes with {level} {outcome}, beyond span ({told})")
+        return _conclude(status, f"shorter {name} goes with {level} {outcome}, beyond span ({numbers})")
+    numbers += _list_doubts(primary, is_apart, None if is_detected else ceiling)
     excluded = f"partial correlations beyond \u00b1{max(abs(low), abs(high)):.2f} are excluded"
     beyond = f"detected but small; {excluded}" if is_detected else f"not detected; {excluded}"
-    if is_apart and not is_detected:
-        told += (
-            f"; the interval of this one correlation leaves out 0, but what decides is the p of its test, adjusted "
-            f"by Holm for all primary tests of all strata, and {format_p(p_holm)} is above {ALPHA:g}"
-        )
-    if not is_apart and _is_detected(primary, "distance"):
-        told += f"; the p of its test is not above {ALPHA:g}, but the interval holds 0, and both have to agree"
-    if not is_detected and ceiling is not None and ceiling < LOW_CEILING:
-        told += (
-            f"; the seeds hardly tell these patterns apart, noise ceiling {ceiling:.2f}, so a relation that more seeds "
-            "would show is not excluded"
-        )
     if _is_detected(primary, "span"):
         how, reason = _describe_span(primary)
         return _conclude(
             "explained_by_span",
-            f"{outcome} goes with span, {name} held: {how}, p (Holm) {format_p(primary.test('span').p_holm)}; beyond "
-            f"span {name} was {beyond} ({told})",
+            f"{outcome} goes with span, {name} held: {how}, p (Holm) {_format_p(primary, 'span')}; beyond span {name} "
+            f"was {beyond} ({numbers})",
             reason,
         )
-    relation = f"a relation of {name} with {outcome} beyond span was {beyond}"
+    relation = f"a relation of {name} with {outcome} beyond span was {beyond} ({numbers})"
     if is_small:
-        return _conclude("negligible", f"{relation} ({told})")
+        return _conclude("negligible", relation)
     needed = count_patterns(primary.n_patterns, low, high)
     return _conclude(
         "inconclusive",
-        f"{relation} ({told}); about {needed} patterns at as many seeds would settle whether it is within "
-        f"\u00b1{MARGIN:g}",
+        f"{relation}; about {needed} patterns at as many seeds would settle whether it is within \u00b1{MARGIN:g}",
     )
 
 
-def _describe_span(primary: Primary) -> tuple[str, str]:
-    """How an outcome goes with span: in a clause, and in two or three words.
+def _list_doubts(primary: Primary, is_apart: bool, ceiling: float | None) -> str:
+    """Say where test and interval disagree, and where seed noise may have hidden a relation."""
+    doubts = ""
+    if is_apart and not _is_detected(primary, "distance"):
+        doubts += (
+            f"; the interval of this one correlation leaves out 0, but what decides is the p of its test, adjusted "
+            f"by Holm for all primary tests of all strata, and {_format_p(primary, 'distance')} is above {ALPHA:g}"
+        )
+    if not is_apart and _is_detected(primary, "distance"):
+        doubts += f"; the p of its test is not above {ALPHA:g}, but the interval holds 0, and both have to agree"
+    if ceiling is not None and ceiling < LOW_CEILING:
+        doubts += (
+            f"; the seeds hardly tell these patterns apart, noise ceiling {ceiling:.2f}, so a relation that more seeds "
+            "would show is not excluded"
+        )
+    return doubts
 
-    Span alone may show no correlation at all where the outcome first falls and then rises with it.
+
+def _describe_span(primary: Primary) -> tuple[str, str]:
+    """Say how an outcome goes with span: in a clause, and in two or three words.
+
+    A straight line may show no correlation at all where the outcome first falls and then rises with span.
     """
     if primary.span_is_inside and primary.span_turning_point is not None:
         middle = "best" if primary.middle_span_is_best else "worst"
@@ -194,10 +196,10 @@ def _describe_span(primary: Primary) -> tuple[str, str]:
 
 
 def count_patterns(n_patterns: int, low: float, high: float) -> int:
-    """Patterns at which the interval around a true 0 would lie inside +-MARGIN with the chance SETTLED.
+    """Return how many patterns put an interval around a true 0 inside +-MARGIN with the chance SETTLED.
 
-    The interval's half width in Fisher's z shrinks as 1 / sqrt(n - 5), two patterns fewer than a plain correlation's 3
-    for the two terms of span held.
+    The interval's half width in Fisher's z shrinks as 1 / sqrt(n - 5): 3 as for a plain correlation, and 2 for the two
+    terms of span given.
 
     >>> count_patterns(60, -0.25, 0.27), count_patterns(229, -0.13, 0.13)
     (265, 260)
@@ -211,24 +213,25 @@ def count_patterns(n_patterns: int, low: float, high: float) -> int:
 
 
 def summarise_verdicts(strata: Sequence[Judged]) -> Verdict:
-    """One sentence over several strata: that all agree, or which say what; status mixed where they differ.
+    """Return one verdict over several strata: theirs where they agree, else mixed, with a list of which say what.
 
     Raises:
         ValueError: no stratum.
     """
     if not strata:
-        raise ValueError("there is no stratum to summarise; give one at least")
+        raise ValueError("there is no stratum to summarise; give at least one")
     if len(strata) == 1:
         return strata[0].verdict
     by_status: dict[str, list[str]] = {}
-    for one in strata:
-        regime = f", {one.regime}" if one.regime is not None else ""
-        reason = f": {one.verdict.reason}" if one.verdict.reason else ""
-        by_status.setdefault(one.verdict.status, []).append(f"{one.layers} layers at {one.budget}{regime}{reason}")
+    for stratum in strata:
+        regime = f", {stratum.regime}" if stratum.regime is not None else ""
+        reason = f": {stratum.verdict.reason}" if stratum.verdict.reason else ""
+        name = f"{stratum.layers} layers at {stratum.budget}{regime}{reason}"
+        by_status.setdefault(stratum.verdict.status, []).append(name)
     if len(by_status) == 1:
         (status, names), *_ = by_status.items()
         return Verdict(status, f"{IN_WORDS[status]} in all {len(names)} strata, {SCOPE} in each: {'; '.join(names)}")
-    # What is no evidence comes before what is.
+    # Strata without evidence come first.
     ordered = sorted(by_status.items(), key=lambda pair: pair[0] != NOT_LEARNED)
     parts = [f"{IN_WORDS[status]} in {len(names)} ({'; '.join(names)})" for status, names in ordered]
     return Verdict("mixed", f"mixed over {len(strata)} strata: {', '.join(parts)}, {SCOPE} in each")
@@ -237,6 +240,14 @@ def summarise_verdicts(strata: Sequence[Judged]) -> Verdict:
 def _is_detected(primary: Primary, name: str) -> bool:
     p_holm = primary.test(name).p_holm
     return p_holm is not None and p_holm <= ALPHA
+
+
+def _format_p(primary: Primary, name: str) -> str:
+    return format_p(primary.test(name).p_holm)
+
+
+def _name_variables(primary: Primary) -> tuple[str, str]:
+    return name_distance(primary.distance), primary.outcome.replace("_", " ")
 
 
 def _seeds(n_seeds: int) -> str:

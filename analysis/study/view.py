@@ -1,4 +1,4 @@
-"""One stratum with the rows behind it."""
+"""The strata of a run, each with the rows that its part of the report shows."""
 
 import dataclasses
 import json
@@ -10,14 +10,13 @@ import pandas as pd
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import OUTCOMES
 from analysis.data.results import Run
+from analysis.stats.guessing import read_guessing
 from analysis.stats.intervals import RANGES
-from analysis.strengths.trends import Strengths, analyse_strengths
-from analysis.study.levels import Comparison, Level, compare_templates, measure_levels
-from analysis.study.reach import Reach, measure_uniform_reach
-from analysis.study.stratum import Stratum
+from analysis.stats.reliability import Fidelity, measure_fidelity
+from analysis.study.levels import OutcomeLevel, TemplateComparison, compare_templates, measure_levels
+from analysis.study.stratum import Reach, Stratum, analyse_candidates, measure_uniform_reach
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
-from search_spaces.seeds import derive_generator
 
 N_BEST = 10
 
@@ -27,75 +26,114 @@ class View:
     """One stratum with the rows behind it.
 
     Args:
-        name: as figures and headings call it; empty where the run has one stratum alone.
-        patterns: rows of average_patterns, best first; outcomes levelled: each seed's own mean taken out, the
+        name: its name in figures and headings; empty where the run has only one stratum.
+        patterns: rows of average_patterns, best first. Each seed's own mean is taken out of the outcomes and the
             stratum's put back, so that patterns trained at different seeds compare.
         candidates: rows of read_run, of every state.
-        comparisons: templates and random sample by accuracy; levels: groups of patterns by the primary outcome.
-        uniform: reach of uniform random sampling at its budget; None if the budget's text is not ours.
-        strengths: of its trained connections; None where none were measured.
+        curves: rows of read_run's learning curves.
+        bands: lowest and highest span of each band that a study's plan crosses with distance; None for a search.
+        comparisons: templates and random sample by accuracy.
+        levels: groups of patterns by the primary outcome.
+        uniform: reach of uniform random sampling at its budget; None for a budget in another program's words.
     """
 
     name: str
     stratum: Stratum
     patterns: pd.DataFrame
     candidates: pd.DataFrame
-    comparisons: tuple[Comparison, ...]
-    levels: tuple[Level, ...]
+    curves: pd.DataFrame
+    bands: tuple[tuple[float, float], ...] | None
+    comparisons: tuple[TemplateComparison, ...]
+    levels: tuple[OutcomeLevel, ...]
     uniform: Reach | None
-    strengths: Strengths | None
 
 
-def _view(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
-    table = run.candidates
-    is_regime = table["regime"].isna() if stratum.regime is None else table["regime"] == stratum.regime
-    chosen = (table["budget"] == stratum.budget) & (table["layers"] == stratum.layers) & is_regime
-    candidates = table[chosen.fillna(False)]
-    complete = candidates[candidates["state"] == "complete"]
-    try:
-        uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
-    except InputError:  # a foreign study's word for its budget
-        uniform = None
-    generator = derive_generator(run_seed, "strengths", stratum.budget, stratum.layers, stratum.regime or "")
-    return View(
-        name=name_stratum(stratum) if is_named else "",
-        stratum=stratum,
-        patterns=_level_outcomes(average_patterns(complete)),
-        candidates=candidates,
-        comparisons=compare_templates(complete),
-        levels=measure_levels(complete),
-        uniform=uniform,
-        strengths=analyse_strengths(complete, run.strengths, generator),
+def view_strata(run: Run, run_seed: int) -> tuple[View, ...]:
+    """Analyse the strata of a run: a study's in its plan's order, others by layers and connections.
+
+    Args:
+        run_seed: seed of the bootstrap, the permutations and the uniform sample.
+
+    Returns:
+        One View for each stratum that has a complete candidate; regimes that only check others have none.
+    """
+    distance = run.plan["cells"][0]["distance"] if run.plan and run.plan["cells"] else "mean_bd"
+    strata = analyse_candidates(run.candidates, run_seed, distance, tuple(_list_checks(run)), read_guessing(run))
+    views = [_view_stratum(run, stratum, run_seed, len(strata) > 1) for stratum in strata]
+    if run.kind == "search":
+        views.sort(key=lambda view: (view.stratum.layers, view.patterns["connections"].min()))
+    elif run.plan is not None:
+        places = {(planned["layers"], planned["regime"]): place for place, planned in enumerate(run.plan["strata"])}
+        views.sort(key=lambda view: places.get((view.stratum.layers, view.stratum.regime), len(places)))
+    return tuple(views)
+
+
+def compare_lengths(run: Run, run_seed: int) -> tuple[Fidelity, ...]:
+    """Measure how well short runs agree with the long ones that a study's plan checks them by."""
+    return tuple(
+        fidelity
+        for long_regime, short_regime in _list_checks(run).items()
+        for fidelity in measure_fidelity(run.candidates, short_regime, long_regime, run_seed)
     )
 
 
-def name_stratum(stratum: Stratum) -> str:
-    """What figures and headings call a stratum."""
-    return f"{stratum.layers} layers, {stratum.regime or stratum.budget}"
+def _list_checks(run: Run) -> dict[str, str]:
+    """Return each regime that only checks another -> the regime that it checks."""
+    planned = run.plan["strata"] if run.plan else []
+    return {stratum["regime"]: stratum["checks"] for stratum in planned if stratum["checks"] is not None}
+
+
+def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
+    table = run.candidates
+    is_regime = table["regime"].isna() if stratum.regime is None else table["regime"] == stratum.regime
+    is_own = (table["budget"] == stratum.budget) & (table["layers"] == stratum.layers) & is_regime
+    candidates = table[is_own.fillna(False)]
+    complete = candidates[candidates["state"] == "complete"]
+    try:
+        uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
+    except InputError:  # another program's word for its budget
+        uniform = None
+    cells = run.plan["cells"] if run.plan else []
+    bands = next((each["span_bands"] for each in cells if each["layers"] == stratum.layers), None)
+    return View(
+        name=f"{stratum.layers} layers, {stratum.regime or stratum.budget}" if is_named else "",
+        stratum=stratum,
+        patterns=_level_outcomes(average_patterns(complete)),
+        candidates=candidates,
+        curves=run.curves[run.curves["number"].isin(candidates["number"])],
+        bands=None if bands is None else tuple((low, high) for low, high in bands),
+        comparisons=compare_templates(complete),
+        levels=measure_levels(complete),
+        uniform=uniform,
+    )
 
 
 def _level_outcomes(patterns: pd.DataFrame) -> pd.DataFrame:
     levelled = {}
     for outcome in OUTCOMES:
         full = patterns.loc[patterns["all_seeds"], outcome].mean()
-        # Of a pattern that lacks seeds the level may come out where no outcome can be.
+        # Where a pattern lacks seeds, the level may come out where no outcome can be.
         level = (patterns[f"{outcome}_centred"] + full).clip(*RANGES[outcome])
         levelled[outcome] = level.fillna(patterns[outcome])
     return patterns.assign(**levelled)
 
 
-def _summarise_view(view: View) -> dict[str, Any]:
-    columns = ["key", "template", "strategy", "mean_bd", "max_bd", "span", "n_seeds", "all_seeds"]
-    columns += ["validation_accuracy", "validation_accuracy_sd", "validation_loss", "sources"]
-    best = view.patterns[columns].head(N_BEST).to_dict("records")
+def summarise_view(view: View) -> dict[str, Any]:
+    """Return a stratum's numbers, but for its patterns, as values for JSON."""
     return {
         "statistics": dataclasses.asdict(view.stratum),
         "is_learned": None if view.stratum.learning is None else view.stratum.learning.is_better,
         "uniform_reach": dataclasses.asdict(view.uniform) if view.uniform else None,
-        "templates": [dataclasses.asdict(one) for one in view.comparisons],
-        "levels": [dataclasses.asdict(one) for one in view.levels],
-        "strength_trends": [{**dataclasses.asdict(one), "status": one.status} for one in view.strengths.trends]
-        if view.strengths
-        else None,
-        "best_patterns": [{**row, "sources": json.loads(row["sources"])} for row in best],
+        "templates": [dataclasses.asdict(comparison) for comparison in view.comparisons],
+        "levels": [dataclasses.asdict(level) for level in view.levels],
     }
+
+
+def list_best(view: View) -> list[dict[str, Any]]:
+    """Return the N_BEST best patterns of a stratum as values for JSON."""
+    columns = ["key", "template", "strategy", "mean_bd", "max_bd", "span", "n_seeds", "all_seeds"]
+    columns += ["validation_accuracy", "validation_accuracy_sd", "validation_loss", "sources"]
+    rows = view.patterns[columns].head(N_BEST).to_dict("records")
+    return [
+        {**{str(name): value for name, value in row.items()}, "sources": json.loads(row["sources"])} for row in rows
+    ]

@@ -1,4 +1,4 @@
-"""candidates of one budget -> accuracy by seed of each template family, of what was found, and of the random mean."""
+"""The contenders of one budget: each template family, what was found, and the random mean, by seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ import pandas as pd
 
 from analysis.data.averages import average_patterns
 from analysis.page.wording import name_briefly
+from analysis.stats.guessing import ACCURACY
 from analysis.stats.resampling import Vector
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES, iterate_families
 
 FOUND, RANDOM = "found", "random (mean)"
-ACCURACY = "validation_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class Contender:
     """One family at one budget.
 
     Args:
-        family: of name_family, or FOUND (the best proposed pattern), or RANDOM (the mean over uniformly drawn ones).
-        pattern: the template that stands for it; of a pattern without a name, its key's beginning. Where a budget
-            leaves one pattern alone, that is `chain` or `dense`, by whatever name it was trained.
-        params, flops: of its pattern, for RANDOM the mean; None where they are not known.
-        n_patterns: that it was picked from, or averaged over; 1 for a template.
+        family: name_family's, or FOUND (the best proposed pattern), or RANDOM (the mean over uniformly drawn ones).
+        pattern: the template that stands for it, or the beginning of its pattern's key. Where a budget leaves only one
+            pattern, that is `chain` or `dense`, by whatever name it was trained.
+        params, flops: those of its pattern, for RANDOM their mean; None where they are not known.
+        n_patterns: number of patterns that it was picked from, or averaged over; 1 for a template.
         by_seed: seed -> accuracy on validation images, a share of 1; for FOUND by score_left_out, with one seed
             `picked` itself.
-        picked: for FOUND alone, the mean over seeds that it was picked by, too high by selection.
+        picked: for FOUND only, the mean over seeds that it was picked by, too high by selection.
     """
 
     family: str
@@ -45,7 +45,7 @@ class Contender:
 
 
 def name_family(template: str) -> str:
-    """The family of a template: those that fit_family fits take in their namesakes, any other rule is its own.
+    """Return the family of a template: one that fit_family fits, by its namesakes, or the rule itself.
 
     >>> [name_family(name) for name in ("nearest_log_i", "geometric", "log:b=3", "odd_even", "half_and_log")]
     ['nearest', 'geometric', 'log', 'odd_even', 'half_and_log']
@@ -56,11 +56,11 @@ def name_family(template: str) -> str:
 
 
 def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame) -> Iterator[Contender]:
-    """All that were trained at one budget.
+    """List all contenders that were trained at one budget.
 
     Args:
         rows: its complete candidates with an accuracy, none twice.
-        complete: those of all budgets of the run.
+        complete: complete candidates of all budgets of the run.
     """
     patterns = average_patterns(rows).set_index("key", drop=False)
     accuracies = rows.pivot_table(index="key", columns="seed", values=ACCURACY)  # (patterns, seeds)
@@ -83,12 +83,12 @@ def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame) -> Iterator[Cont
 
 
 def score_left_out(values: Vector) -> Vector:
-    """Accuracy of the best pattern at each seed, picked by the mean over the other seeds: selection adds nothing to it.
+    """Return at each seed the accuracy of the pattern that is best by the mean over the other seeds.
 
-    Patterns that tie at the other seeds count alike.
+    So selection adds nothing to it. Patterns that tie at the other seeds count alike.
 
     Args:
-        values: shape (patterns, seeds), of at least one pattern and two seeds.
+        values: shape (patterns, seeds); at least one pattern and two seeds.
 
     Returns:
         Shape (seeds,).
@@ -104,16 +104,16 @@ def score_left_out(values: Vector) -> Vector:
 
 
 def _choose_members(patterns: pd.DataFrame) -> dict[str, str]:
-    """Family -> key of the trained pattern that stands for it at this budget.
+    """Return family -> key of the trained pattern that stands for it at this budget.
 
-    The pattern that fit_family gives, by whatever name it was trained; of namesakes otherwise the bare name, then the
-    one with the in-degrees of `log` (`_log_i`), then the first by name.
+    That is the pattern that fit_family gives, by whatever name it was trained. Otherwise, among namesakes, it is the
+    bare name, then the one with the in-degrees of `log` (`_log_i`), then the first by name.
     """
     named = patterns.dropna(subset=["template"])
     members: dict[str, str] = {}
     for template, key in sorted(
         zip(named["template"].tolist(), named["key"].tolist(), strict=True),
-        key=lambda one: (one[0] not in FAMILIES, not one[0].endswith("_log_i"), one[0]),
+        key=lambda pair: (pair[0] not in FAMILIES, not pair[0].endswith("_log_i"), pair[0]),
     ):
         members.setdefault(name_family(template), key)
     try:
@@ -125,13 +125,13 @@ def _choose_members(patterns: pd.DataFrame) -> dict[str, str]:
 
 
 def _name_sole(row: "pd.Series[Any]") -> str | None:
-    """The name of the only pattern that spends a pattern's budget; None where there are others."""
+    """Return the name of the only pattern that spends a pattern's budget; None where there are others."""
     layers, connections = int(row["layers"]), int(row["connections"])
     return {layers * (layers + 1) // 2: "dense", layers: "chain"}.get(connections)
 
 
 def _describe_found(proposed: pd.DataFrame, accuracies: pd.DataFrame) -> Contender:
-    """The best of the proposed patterns, given the best first, all complete at every seed."""
+    """Describe the best of the proposed patterns, which come best first and are complete at every seed."""
     by_seed = accuracies.iloc[0]
     if len(by_seed) > 1:
         by_seed = pd.Series(score_left_out(accuracies.to_numpy(np.float64)), by_seed.index)

@@ -1,4 +1,4 @@
-"""Points of families over their budgets -> matplotlib Figure: accuracy against connections, parameters and FLOPs."""
+"""The figure of accuracy against connections, parameters and FLOPs."""
 
 import math
 from collections.abc import Sequence
@@ -25,31 +25,31 @@ from analysis.page.wording import format_count
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Point
 
-COSTS = {"connections": "connections", "params": "parameters", "flops": "FLOPs"}
+COST_LABELS = {"connections": "connections", "params": "parameters", "flops": "FLOPs"}
 STEP = 2.4  # points between the intervals of two families at one budget, which would cover each other;
 SPREAD = 22  # but no more than so many from the first to the last
 LETTER = 0.045  # share of a panel's width that a letter of its ticks' labels takes, as does the gap between two
 
 
 def plot_tradeoff(points: Sequence[Point], caption: str = "") -> Figure:
-    """Accuracy against what connections cost, one panel a cost on a logarithmic axis, with one accuracy axis for all.
+    """Draw accuracy against what connections cost, with a panel and a logarithmic axis for each kind of cost.
 
     A family with several budgets is a line, its intervals moved a little aside from its neighbours'; one with a single
     budget is a mark. FOUND is drawn bold, RANDOM dashed.
 
     Args:
-        points: of Tradeoff, in its order; those whose cost is not known are left out of its panel.
-        caption: at the foot: n, seeds, data, device.
+        points: those of a Tradeoff, in its order; a panel leaves out those whose cost is not known.
+        caption: line at the foot: n, seeds, data, device.
     """
     families = list(dict.fromkeys(point.family for point in points))
-    costs = [cost for cost in COSTS if any(getattr(point, cost) is not None for point in points)]
+    costs = [cost for cost in COST_LABELS if any(getattr(point, cost) is not None for point in points)]
     figure = new_figure(3.6 + 0.2 * math.ceil(len(families) / 5))
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     styles = _choose_styles(families)
     for axes, cost in zip(panels, costs, strict=True):
         style_axes(axes)
         axes.set_xscale("log")
-        axes.set_xlabel(COSTS[cost], fontsize=10)
+        axes.set_xlabel(COST_LABELS[cost], fontsize=10)
         _set_ticks(axes, points, cost)
         for number, family in enumerate(families):
             shift = min(STEP, SPREAD / len(families)) * (number - (len(families) - 1) / 2)
@@ -70,7 +70,7 @@ def plot_tradeoff(points: Sequence[Point], caption: str = "") -> Figure:
 
 
 def _choose_styles(families: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each."""
+    """Choose a colour and a marker for each family."""
     special = {FOUND: (INK, "o"), RANDOM: (GREY, "o")}
     return choose_styles([family for family in families if family not in special]) | special
 
@@ -78,10 +78,11 @@ def _choose_styles(families: Sequence[str]) -> dict[str, tuple[str, str]]:
 def _draw_family(
     axes: Axes, points: Sequence[Point], cost: str, style: tuple[str, str], shift: float, name: str
 ) -> None:
-    """Line, intervals, and a mark a point, for each carries its own text; `shift` in points to the right.
+    """Draw a family's line, intervals and marks; each mark carries its own text.
 
     Args:
-        name: in the ids of all three, so unique in the figure.
+        shift: points by which all of them are moved to the right.
+        name: part of their ids, so unique in the figure.
     """
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
@@ -111,14 +112,16 @@ def _draw_family(
 
 def _describe(point: Point) -> str:
     interval = "" if point.low is None or point.high is None else f" [{100 * point.low:.2f}, {100 * point.high:.2f}]"
-    costs = [f"{getattr(point, cost):,} {word}" for cost, word in COSTS.items() if getattr(point, cost) is not None]
+    costs = [
+        f"{getattr(point, cost):,} {word}" for cost, word in COST_LABELS.items() if getattr(point, cost) is not None
+    ]
     seeds = f"{point.n_seeds} seed{'' if point.n_seeds == 1 else 's'}"
     accuracy = f"accuracy {100 * point.accuracy:.2f} %{interval}, {seeds}"
     return f"{point.family} ({point.pattern}): {', '.join(costs)}; {accuracy}"
 
 
 def _set_ticks(axes: Axes, points: Sequence[Point], cost: str) -> None:
-    """Ticks at the budgets' own numbers, to be read off; the ends and as many between them as there is room for."""
+    """Set ticks at the budgets' own costs; label the largest, and below it as many as there is room for."""
     by_budget: dict[str, list[int]] = {}
     for point in points:
         if getattr(point, cost) is not None:
@@ -140,7 +143,7 @@ def _set_ticks(axes: Axes, points: Sequence[Point], cost: str) -> None:
 
 
 def _limits(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """From below the least to above the greatest; some width around a single one."""
+    """Return limits a little beyond the least and the greatest value, of some width even for a single one."""
     low, high = min(values), max(values)
     room = margin * (high - low) or 0.01
     return low - room, high + room

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.page.captions import describe_data
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table
+from analysis.page.captions import make_picture, name_file
+from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import NONE, capitalise, enumerate_words, format_count, format_interval, format_signed
-from analysis.report.findings import Findings
 from analysis.stats.guessing import explain_unlearned
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Answer, Point, Tradeoff
@@ -14,24 +13,26 @@ JUDGED = {"kept": "yes", "lost": "no", "unsettled": "unsettled"}
 MAX_BUDGET = 24  # characters; an in-degree for each layer is longer
 
 
-def build_tradeoff(findings: Findings, tradeoff: Tradeoff) -> Iterator[Block]:
-    """Picture, answer and numbers of one depth."""
-    from analysis.page.figure_style import draw_png, draw_svg  # matplotlib: half a second
-    from analysis.tradeoff.plot import plot_tradeoff
+def build_tradeoff(tradeoff: Tradeoff, caption: str, part: str = "", strategies: Sequence[str] = ()) -> Iterator[Block]:
+    """Show accuracy against connections at one depth: the answer, its picture and its numbers.
 
-    is_one_of_several = len(findings.tradeoffs) > 1
-    of = f", {tradeoff.layers} layers" if is_one_of_several else ""
-    yield Heading(2, f"Accuracy against connections{of}")
-    yield Paragraph(answer(tradeoff), kind="answer")
-    figure = plot_tradeoff(tradeoff.points, describe_data(findings))
-    yield Picture(
-        f"tradeoff_{tradeoff.layers}-layers.svg" if is_one_of_several else "tradeoff.svg",
-        draw_svg(figure),
+    Args:
+        tradeoff: what was measured at the depth.
+        caption: line at the foot of the picture.
+        part: the depth's name, such as "24 layers"; empty where the report has only one.
+        strategies: strategies of all the run's candidates.
+    """
+    from analysis.tradeoff.plot import plot_tradeoff  # matplotlib: half a second
+
+    yield Heading(2, f"Accuracy against connections{', ' if part else ''}{part}")
+    yield Paragraph(answer_tradeoff(tradeoff), kind="answer")
+    yield make_picture(
+        plot_tradeoff(tradeoff.points, caption),
+        name_file("tradeoff", part),
         "Mean validation accuracy over seeds with 95 % intervals, each seed's own mean over all points taken out; "
         "intervals at one budget stand a little apart to be seen. Point at a mark for its numbers.",
-        png=draw_png(figure),
     )
-    yield Paragraph(_explain(findings, tradeoff))
+    yield Paragraph(_explain(tradeoff, strategies))
     yield _table(tradeoff)
     yield Paragraph(
         "Differences are to the same family's largest budget, in points, paired by seed: a seed fixes split, stream "
@@ -42,8 +43,8 @@ def build_tradeoff(findings: Findings, tradeoff: Tradeoff) -> Iterator[Block]:
     )
 
 
-def answer(tradeoff: Tradeoff) -> str:
-    """How few connections keep the accuracy, in one sentence for each of kept, lost and not settled."""
+def answer_tradeoff(tradeoff: Tradeoff) -> str:
+    """Say how few connections keep the accuracy, in one sentence for each of kept, lost and not settled."""
     if tradeoff.learning is not None and not tradeoff.learning.is_better:
         return (
             f"Not learned: at the largest budget {explain_unlearned(tradeoff.learning)}. So there is no accuracy that "
@@ -62,7 +63,7 @@ def answer(tradeoff: Tradeoff) -> str:
     ]
     for status, words in (("lost", f"lower by more than {margin}"), ("unsettled", "not settled")):
         stopped = [(one, one.stopped) for one in tradeoff.answers if one.status == status and one.stopped is not None]
-        seeds = sorted({one.n_seeds for one, _ in stopped if one.n_seeds is not None})
+        seeds = [one.n_seeds for one, _ in stopped if one.n_seeds is not None]
         at = f" at {_count_seeds(seeds)}" if status == "unsettled" and seeds else ""
         if stopped:
             sentences.append(f"{words}{at}: {_group(stopped, 'at ')}")
@@ -70,22 +71,20 @@ def answer(tradeoff: Tradeoff) -> str:
 
 
 def _count_seeds(seeds: Sequence[int]) -> str:
-    """Of several comparisons, ascending."""
-    if seeds[0] < seeds[-1]:
-        return f"{seeds[0]} to {seeds[-1]} seeds"
-    return f"{seeds[0]} seed{'' if seeds[0] == 1 else 's'}"
+    low, high = min(seeds), max(seeds)
+    return f"{low} to {high} seeds" if low < high else f"{low} seed{'' if low == 1 else 's'}"
 
 
 def _group(answers: Sequence[tuple[Answer, int]], preposition: str) -> str:
-    """Families by the number of connections that is said of them, the fewest first."""
+    """List families by the number of connections that goes with each, the fewest first."""
     families: dict[int, list[str]] = {}
     for one, connections in sorted(answers, key=lambda pair: pair[1]):
         families.setdefault(connections, []).append("what was found" if one.family == FOUND else one.family)
     return "; ".join(f"{enumerate_words(names)} {preposition}{n} connections" for n, names in families.items())
 
 
-def _explain(findings: Findings, tradeoff: Tradeoff) -> str:
-    """Where the values of FOUND and RANDOM come from, and what of selection may be left in them."""
+def _explain(tradeoff: Tradeoff, strategies: Sequence[str]) -> str:
+    """Say where the values of FOUND and RANDOM come from, and how much of the selection may remain in them."""
     families = {point.family for point in tradeoff.points}
     found = [point for point in tradeoff.points if point.picked is not None]
     sentences = ["A family of templates is a rule that has one pattern at each budget."]
@@ -97,7 +96,6 @@ def _explain(findings: Findings, tradeoff: Tradeoff) -> str:
         )
     if any(point.n_seeds == 1 for point in found):
         sentences.append("That needs two seeds; with one, the number it was picked by is all there is, and too high.")
-    strategies = findings.candidates["strategy"].dropna().unique().tolist()
     steered = sorted(name for name in strategies if name.partition(" ")[0] in ("tpe", "evolve") or "halved" in name)
     if found and steered:
         sentences.append(

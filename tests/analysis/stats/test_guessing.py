@@ -20,7 +20,7 @@ from analysis.report.findings import Findings, find, summarise
 from analysis.report.sections import build_blocks
 from analysis.stats.guessing import Guessing, Learning, explain_unlearned, list_unlearned, measure_learning
 from analysis.tradeoff.points import measure_tradeoffs
-from analysis.tradeoff.section import answer
+from analysis.tradeoff.section import answer_tradeoff
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class, split_data
 from nas.search.loop import run_search as search
@@ -145,9 +145,9 @@ def test_a_tradeoff_of_networks_that_learned_nothing_has_no_answer() -> None:
     proposals = [proposal for budget in ("total:12", "log") for proposal in propose(3, budget=budget)]
     table = make_candidates(proposals, guess, ["total:12"] * 3 + ["log"] * 3)
     (tradeoff,) = measure_tradeoffs(table, Guessing(10, 0.104, 500))
-    assert answer(tradeoff).startswith("Not learned: at the largest budget the networks are at chance level")
+    assert answer_tradeoff(tradeoff).startswith("Not learned: at the largest budget the networks are at chance level")
     (older,) = measure_tradeoffs(table, Guessing(None, None, None))
-    assert not answer(older).startswith("Not learned")
+    assert not answer_tradeoff(older).startswith("Not learned")
 
 
 @pytest.mark.parametrize("is_any_better", [False, True])

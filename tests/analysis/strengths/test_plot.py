@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch, Polygon
 
 from analysis.page.figure_style import draw_png, draw_svg
 from analysis.page.inline_svg import inline_svg
-from analysis.strengths.plot import COLOURS, N_COLOURS, plot_strengths
+from analysis.strengths.plot import N_COLOURS, STRENGTH_COLOURS, Panel, plot_strengths
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
 
@@ -47,7 +47,7 @@ def lightness(colour: tuple[float, float, float]) -> float:
 def test_connections_are_squares_in_their_places_and_darker_the_stronger(name: str, depth: int) -> None:
     pattern = find_template(name).build(depth)
     strengths = weigh(pattern)
-    figure = plot_strengths([("a", depth, strengths)])
+    figure = plot_strengths([Panel("a", depth, strengths)])
     axes = figure.axes[0]
     drawn = squares(axes)
     assert set(drawn) == set(pattern.connections)
@@ -60,13 +60,13 @@ def test_connections_are_squares_in_their_places_and_darker_the_stronger(name: s
 
 
 def test_colours_lose_lightness_step_by_step_and_none_is_near_white() -> None:
-    steps = [lightness(to_rgb(COLOURS(place))) for place in range(N_COLOURS)]
+    steps = [lightness(to_rgb(STRENGTH_COLOURS(place))) for place in range(N_COLOURS)]
     assert steps == sorted(set(steps), reverse=True)
     assert steps[0] < 0.85
 
 
 def test_all_pairs_that_could_be_read_are_hatched_behind_the_squares() -> None:
-    axes = plot_strengths([("a", 4, weigh(find_template("log").build(4)))]).axes[0]
+    axes = plot_strengths([Panel("a", 4, weigh(find_template("log").build(4)))]).axes[0]
     first = axes.patches[0]
     assert isinstance(first, Polygon)
     assert first.get_hatch() == "////"
@@ -77,7 +77,8 @@ def test_all_pairs_that_could_be_read_are_hatched_behind_the_squares() -> None:
 def test_panels_share_colours_and_one_bar_that_says_what_they_mean() -> None:
     log, dense = (find_template(name).build(8) for name in ("log", "dense"))
     figure = plot_strengths(
-        [("log (best)", 8, weigh(log)), ("dense", 8, {one: 9 * v for one, v in weigh(dense).items()})], "4 patterns"
+        [Panel("log (best)", 8, weigh(log)), Panel("dense", 8, {pair: 9 * v for pair, v in weigh(dense).items()})],
+        "4 patterns",
     )
     first, second, bar = figure.axes
     assert [first.get_title("left"), second.get_title("left")] == ["log (best)", "dense"]
@@ -90,7 +91,9 @@ def test_panels_share_colours_and_one_bar_that_says_what_they_mean() -> None:
 @pytest.mark.parametrize("n_panels", [1, 2, 3, 4])
 def test_every_panel_is_square_named_and_inside_the_picture(n_panels: int) -> None:
     pattern = find_template("log").build(24)
-    figure = plot_strengths([(f"pattern {place} $x$", 24, weigh(pattern)) for place in range(n_panels)], "a caption")
+    figure = plot_strengths(
+        [Panel(f"pattern {place} $x$", 24, weigh(pattern)) for place in range(n_panels)], "a caption"
+    )
     figure.draw_without_rendering()
     panels = [axes for axes in figure.axes if axes.get_title("left")]
     assert len(panels) == n_panels
@@ -106,7 +109,7 @@ def test_every_panel_is_square_named_and_inside_the_picture(n_panels: int) -> No
 
 
 def test_the_svg_has_distinct_ids_goes_into_a_page_and_is_the_same_again() -> None:
-    panels = [(name, 12, weigh(find_template(name).build(12))) for name in ("log", "dense")]
+    panels = [Panel(name, 12, weigh(find_template(name).build(12))) for name in ("log", "dense")]
     svg = draw_svg(plot_strengths(panels, "caption"))
     assert svg == draw_svg(plot_strengths(panels, "caption"))
     ids = re.findall(r'id="([^"]+)"', svg)
@@ -117,10 +120,10 @@ def test_the_svg_has_distinct_ids_goes_into_a_page_and_is_the_same_again() -> No
 
 def test_a_deep_dense_pattern_stays_a_small_file() -> None:
     pattern = find_template("dense").build(52)
-    assert len(draw_svg(plot_strengths([("dense", 52, weigh(pattern))]))) < 150 * pattern.n_connections
+    assert len(draw_svg(plot_strengths([Panel("dense", 52, weigh(pattern))]))) < 150 * pattern.n_connections
 
 
 def test_equal_strengths_are_drawn_alike() -> None:
     pattern = find_template("log").build(6)
-    axes = plot_strengths([("a", 6, dict.fromkeys(pattern.connections, 1.0))]).axes[0]
+    axes = plot_strengths([Panel("a", 6, dict.fromkeys(pattern.connections, 1.0))]).axes[0]
     assert len(set(squares(axes).values())) == 1

@@ -17,7 +17,7 @@ from analysis.strengths.trends import (
     SPAN,
     STRENGTH,
     TRENDS,
-    Strengths,
+    ConnectionStrengths,
     Trend,
     analyse_strengths,
     average_strengths,
@@ -41,7 +41,9 @@ def draw_patterns(n: int, budget: str = "log", depth: int = LAYERS) -> list[Conn
     return [sample_uniform(parse_budget(budget, depth), generator) for _ in range(n)]
 
 
-def analyse(patterns: Sequence[ConnectionPattern], weigh: Weigh, n_seeds: int = 2, draw: int = 0) -> Strengths:
+def analyse(
+    patterns: Sequence[ConnectionPattern], weigh: Weigh, n_seeds: int = 2, draw: int = 0
+) -> ConnectionStrengths:
     """Of random patterns, each trained at the seeds draw * n_seeds and on."""
     seeds = range(draw * n_seeds, (draw + 1) * n_seeds)
     proposals = [(None, "random", pattern) for pattern in patterns]
@@ -57,7 +59,7 @@ def as_recorded(blocks: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], .
     return tuple(map(tuple, blocks))
 
 
-def by_name(found: Strengths) -> dict[tuple[str, str | None], Trend]:
+def by_name(found: ConnectionStrengths) -> dict[tuple[str, str | None], Trend]:
     assert tuple((trend.measure, trend.given) for trend in found.trends) == TRENDS
     return dict(zip(TRENDS, found.trends, strict=True))
 

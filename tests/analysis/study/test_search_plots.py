@@ -18,7 +18,7 @@ from analysis.data.averages import average_patterns
 from analysis.data.results import read_run
 from analysis.page.figure_style import choose_styles, draw_png, draw_svg, name_marks
 from analysis.page.interval_plots import Effect, Level, plot_forest, plot_templates
-from analysis.study.plots import SPAN_COLOURS, Slope, plot_outcome_by_span, plot_span_bands
+from analysis.study.plots import SPAN_COLOURS, SlopeLine, plot_outcome_by_span, plot_span_bands
 from analysis.study.search_plots import plot_curves, plot_distance_accuracy
 from tests.support.synthetic_run import make_run, propose
 
@@ -158,7 +158,7 @@ def test_a_study_may_lack_variety(column: str) -> None:
 
 def test_bands_hold_their_patterns_lines_and_intervals() -> None:
     patterns = _patterns()
-    slopes: list[Slope] = [
+    slopes: list[SlopeLine] = [
         {"band": 2, "x": [1.7, 2.7], "y": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7], "label": "+0.10 per hop"},
         {"band": 0, "x": [1.7, 2.7], "y": [0.7, 0.8], "label": "no interval"},
     ]
@@ -297,7 +297,7 @@ def test_drawings_are_the_same_every_time() -> None:
 def test_of_many_patterns_the_best_and_the_named_carry_their_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.study.search_plots.MAX_TOLD", 4)
+    monkeypatch.setattr("analysis.study.search_plots.MAX_TEXTS", 4)
     run = read_run(make_run(tmp_path / "run", propose(9, TEMPLATES), lambda p, _s: 0.5 + 0.001 * p))
     patterns = average_patterns(run.candidates)
     figure = plot_distance_accuracy(patterns, run.candidates)

@@ -1,125 +1,94 @@
-"""A study's report: the answer first, planned against done, and honest when cut short."""
+"""The parts of a study's report: one stratum, all strata side by side, and short runs against long ones."""
 
-import json
 import math
 import re
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from analysis.data.adherence import check_adherence
-from analysis.data.results import read_run
-from analysis.report.findings import find
-from analysis.report.report import write_report
+from analysis.page.document import Block, Heading, Paragraph, Picture, Table, format_markdown
+from analysis.report.findings import Findings
 from analysis.study.levels import measure_levels
-from nas.model.candidate import Candidate
-from nas.records.plan import read_plan
-from tests.support.synthetic_study import make_study, score_by_distance, score_by_span
+from analysis.study.overview import build_effects, build_fidelity, build_verdicts
+from analysis.study.sections import build_stratum
 
 
 @pytest.fixture(scope="module")
-def by_span(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study in which span alone decides, with a check."""
-    run = tmp_path_factory.mktemp("study") / "run"
-    regimes = ("one=lr:0.1", "two=lr:0.05")
-    return make_study(run, score_by_span, check_epochs=3, check_patterns=5, regime=regimes)
+def blocks(study_findings: Findings) -> list[Block]:
+    """The part of the first stratum."""
+    return [*build_stratum(study_findings.views[0], "a caption")]
 
 
-@pytest.fixture(scope="module")
-def texts(by_span: Path) -> dict[str, str]:
-    """Its report's files, but for bitmaps."""
-    return {path.name: path.read_text() for path in write_report(by_span) if path.suffix != ".png"}
+def test_a_stratum_begins_with_its_name_and_its_answer(study_findings: Findings, blocks: list[Block]) -> None:
+    view = study_findings.views[0]
+    heading, answer, *rest = blocks
+    assert heading == Heading(2, view.name) == Heading(2, "12 layers, one")
+    assert isinstance(answer, Paragraph)
+    assert (answer.kind, answer.text[1:]) == ("answer", f"{view.stratum.verdict.sentence[1:]}.")
+    assert [block.text for block in rest if isinstance(block, Heading)] == [
+        "Outcome against distance",
+        "Templates at equal budget",
+        "The best patterns",
+        "Does distance explain the outcome?",
+        "Learning curves",
+    ]
+    assert {block.level for block in rest if isinstance(block, Heading)} == {3}
+    files = [block.file.removesuffix("_12-layers-one.svg") for block in rest if isinstance(block, Picture)]
+    assert files[:3] == ["distance", "bands", "levels"]
+    assert files[-1] == "curves"
+    assert all(file.startswith("arcs_") for file in files[3:-1])
 
 
-def test_the_answer_comes_first_and_every_stratum_has_its_own(texts: dict[str, str]) -> None:
-    report = texts["report.md"]
-    first = report.index("Explained by span in all 2 strata")
-    assert first < report.index("| stratum | verdict") < report.index("## 12 layers, one")
-    assert report.index("## 12 layers, one") < report.index("## 12 layers, two") < report.index("## Planned and done")
-    assert "lr:0.1" in report
-    assert report.count("at this schedule and one shared learning rate") >= 3
-    assert "Incomplete" not in report
-    assert "Not as planned" not in report
-
-
-def test_the_plan_is_told_with_its_hash_and_was_kept(by_span: Path, texts: dict[str, str]) -> None:
-    held = read_plan(by_span)
-    assert held is not None
-    plan, sha256 = held
-    report = texts["report.md"]
-    assert f"hashed before the first training (SHA-256 {sha256}); the run kept to its plan." in report
-    n_patterns = len(plan["patterns"])
-    assert f"| 12 layers, one | {2 * n_patterns} of {2 * n_patterns} | 0 | {n_patterns} of {n_patterns} | 0 |" in report
-    assert "(checks one) | 10 of 10 | 0 | 5 of 5 |" in report
-    assert all(text in report for text in plan["protocol"]["hypotheses"])
-    assert "checklist.md" in report
-    assert texts["checklist.md"].startswith("# The checklist")
-
-
-def test_short_and_long_runs_are_compared(by_span: Path, texts: dict[str, str]) -> None:
-    (loss, accuracy, *rest) = find(read_run(by_span)).fidelity
-    assert (loss.short_regime, loss.long_regime, loss.n_patterns) == ("one", "one 3 epochs", 5)
-    assert loss.estimate.value == pytest.approx(1.0)  # invented outcomes do not see the epochs
-    assert [one.short_regime for one in (accuracy, *rest)] == ["one", "two", "two"]
-    assert "Do short runs rank patterns as long ones do?" in texts["report.md"]
-
-
-def test_numbers_of_the_summary_are_those_of_the_report(texts: dict[str, str]) -> None:
-    summary = json.loads(texts["summary.json"])
-    assert summary["verdict"]["status"] == "explained_by_span"
-    assert [one["statistics"]["regime"] for one in summary["strata"]] == ["one", "two"]
-    assert summary["adherence"]["n_missing"] == 0
-    partial = summary["strata"][0]["statistics"]["primary"]["partial"]
-    assert f"| {partial['value']:+.2f} | {partial['low']:+.2f} to {partial['high']:+.2f} |" in texts["report.md"]
-
-
-def test_every_pattern_is_named_under_the_pointer(by_span: Path, texts: dict[str, str]) -> None:
-    titles = set(re.findall(r"<title>(.*?)</title>", texts["distance_12-layers-one.svg"]))
-    keys = read_run(by_span).candidates.query("regime == 'one' and template.isna()")["key"].unique()
+def test_every_pattern_is_named_under_the_pointer(study_findings: Findings, blocks: list[Block]) -> None:
+    svg = next(block.svg for block in blocks if isinstance(block, Picture))
+    titles = set(re.findall(r"<title>(.*?)</title>", svg))
+    candidates = study_findings.views[0].candidates
+    keys = candidates.loc[candidates["template"].isna(), "key"].unique()
     assert all(any(key[:12] in title for title in titles) for key in keys)
 
 
-def test_a_study_cut_halfway_says_so_with_what_is_missing(tmp_path: Path) -> None:
-    n_trained = 40
-    run = make_study(tmp_path / "run", score_by_distance, n_trained=n_trained, regime=("one=lr:0.1", "two=lr:0.05"))
-    report = next(path for path in write_report(run) if path.name == "report.md").read_text()
-    asked = read_run(run).asked
-    assert asked is not None
-    n_left = asked - n_trained - 1
-    notice = f"Incomplete: {n_trained} candidates of {asked} asked for are complete (1 running, {n_left} not begun)"
-    assert report.index(notice) < report.index("| stratum | verdict")
-    assert f"kept to its plan so far; {asked - n_trained} trainings are still to come" in report
-    adherence = check_adherence(read_run(run))
-    assert sum(one.complete for one in adherence.progress) == n_trained
-    trained = read_run(run).candidates.query("state == 'complete' and regime == 'one'").dropna(subset=["span_bin"])
-    met = set(zip(trained["distance_bin"], trained["span_bin"], strict=True))
-    assert set(adherence.progress[0].missing_cells) == {(d, s) for d in range(3) for s in range(2)} - met
-    for row in re.findall(r"^\| 12 layers, (?:one|two) \| .*$", report, re.MULTILINE):
-        assert "supported" not in row or " x 1 |" in row
+def test_without_learning_curves_that_is_said(study_findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.study.sections.make_picture", lambda _figure, file, text: Picture(file, "", text))
+    view = study_findings.views[0]
+    *_, last = build_stratum(replace(view, curves=view.curves.head(0), levels=()), "")
+    assert last == Paragraph("This study holds no learning curves.")
 
 
-def test_failures_are_told_and_trainings_outside_the_plan_too(tmp_path: Path) -> None:
-    def score(candidate: Candidate) -> float:
-        return math.nan if candidate.template == "log" else score_by_distance(candidate)
-
-    run = make_study(tmp_path / "run", score, regime=("one=lr:0.1",), per_cell=1, trials=2)
-    report = next(path for path in write_report(run) if path.name == "report.md").read_text()
-    assert "## Failures" in report
-    assert "training loss not finite at step 3 of 8" in report
-    found = read_run(run)
-    assert found.plan is not None
-    (progress,) = check_adherence(found).progress
-    assert (progress.failed, progress.complete) == (2, progress.planned - 2)
-    found.plan["order"].pop()
-    assert check_adherence(found).deviations == ("1 trainings are in the ledger that were not planned",)
-    found.plan["protocol"] = {**found.plan["protocol"], "alpha": 0.1}
-    assert len(check_adherence(found).deviations) == 2
+def test_verdicts_stand_in_one_table_with_their_numbers(study_findings: Findings) -> None:
+    table, _ = build_verdicts(study_findings.views)
+    assert isinstance(table, Table)
+    for row, view in zip(table.rows, study_findings.views, strict=True):
+        primary = view.stratum.primary
+        assert primary is not None
+        partial, ceiling = primary.partial, view.stratum.ceiling(primary.outcome)
+        assert row[:3] == (view.name, view.stratum.verdict.words, f"{partial.value:+.2f}")
+        assert row[3] == f"{partial.low:+.2f} to {partial.high:+.2f}"
+        assert row[5:] == (f"{ceiling:.2f}", f"{view.stratum.n_patterns} x 2")
 
 
-def test_levels_take_the_seeds_own_mean_out(by_span: Path) -> None:
-    table = read_run(by_span).candidates
-    complete = table[(table["state"] == "complete") & (table["regime"] == "one")]
-    levels = {one.name: one for one in measure_levels(complete)}
+def test_effects_of_all_strata_are_one_picture(study_findings: Findings) -> None:
+    heading, picture = build_effects(study_findings.views)
+    assert heading == Heading(2, "All effects side by side")
+    assert isinstance(picture, Picture)
+    assert "rank correlation with validation loss" in picture.svg
+    without = [replace(view, stratum=replace(view.stratum, primary=None)) for view in study_findings.views]
+    assert [*build_effects(without)] == []
+
+
+def test_short_and_long_runs_are_compared(study_findings: Findings) -> None:
+    (loss, accuracy, *rest) = study_findings.fidelity
+    assert (loss.short_regime, loss.long_regime, loss.n_patterns) == ("one", "one 3 epochs", 5)
+    assert loss.estimate.value == pytest.approx(1.0)  # invented outcomes do not see the epochs
+    assert [each.short_regime for each in (accuracy, *rest)] == ["one", "two", "two"]
+    text = format_markdown([*build_fidelity(study_findings.fidelity)])
+    assert "Do short runs rank patterns as long ones do?" in text
+    assert "| 12 layers | one | one 3 epochs | validation loss | +1.00 |" in text
+    assert [*build_fidelity(())] == []
+
+
+def test_levels_take_the_seeds_own_mean_out(study_findings: Findings) -> None:
+    complete = study_findings.views[0].candidates
+    levels = {level.name: level for level in measure_levels(complete)}
     assert {"log", "optimum", "control", "random", "design"} <= set(levels)
     log = complete[complete["template"] == "log"].set_index("seed")["validation_loss"]
     sampled = complete[complete["strategy"].isin(["random", "design"])].groupby("seed")["validation_loss"].mean()

@@ -11,8 +11,7 @@ from analysis.data.averages import average_patterns
 from analysis.data.results import COLUMNS, read_run
 from analysis.stats.reliability import measure_fidelity, measure_reliability
 from analysis.study.levels import compare_pairs, compare_templates
-from analysis.study.reach import measure_reach, measure_uniform_reach
-from analysis.study.stratum import analyse_candidates
+from analysis.study.stratum import analyse_candidates, measure_reach, measure_uniform_reach
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError

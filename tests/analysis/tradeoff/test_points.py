@@ -5,56 +5,15 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
 
 from analysis.tradeoff.points import KEPT_MARGIN, Point, Tradeoff, measure_tradeoffs
-from search_spaces.budget import parse_budget
-from search_spaces.families import iterate_families
-from search_spaces.templates import find_template
-from tests.support.synthetic_run import DEPTH, Proposal, make_candidates, propose
+from tests.support.synthetic_budgets import OF_BUDGET, PLANTED, PROPOSALS, plant_losses
+from tests.support.synthetic_run import make_candidates
 
-BUDGETS = ("total:12", "log", "total:30")  # 12, 21 and 30 connections
 SEEDS = (0, 1, 2)
-# Points of accuracy that a family loses against its largest budget.
-PLANTED = {
-    "nearest": {12: 5.0, 21: 3.0, 30: 0.0},
-    "evenly": {12: 4.0, 21: 0.3, 30: 0.0},
-    "geometric": {12: 0.4, 21: 0.2, 30: 0.0},
-    None: {12: 3.0, 21: 0.5, 30: 0.0},
-}
-
-
-def plan() -> tuple[list[Proposal], list[str]]:
-    """The fitted families and six random patterns at every budget, and log at its own."""
-    proposals, budgets = [], []
-    for text in BUDGETS:
-        named: list[Proposal] = [
-            (name, "templates", pattern) for name, pattern in iterate_families(parse_budget(text, DEPTH))
-        ]
-        if text == "log":
-            named.append(("log", "templates", find_template("log").build(DEPTH)))
-        own = [*named, *propose(6, budget=text)]
-        proposals += own
-        budgets += [text] * len(own)
-    return proposals, budgets
-
-
-PROPOSALS, OF_BUDGET = plan()
-
-
-def planted(noise: float) -> Callable[[int, int], float]:
-    """Accuracy as planted; a seed shifts all alike, noise tells patterns and seeds apart."""
-
-    def score(place: int, seed: int) -> float:
-        name, _, pattern = PROPOSALS[place]
-        lost = PLANTED.get(None if name == "log" else name, {})[pattern.n_connections]
-        own = float(np.random.default_rng((place, seed)).normal(0, noise))
-        return 0.9 - lost / 100 + 0.02 * seed + own
-
-    return score
 
 
 def measure(score: Callable[[int, int], float | str | None], seeds: tuple[int, ...] = SEEDS) -> Tradeoff:
@@ -68,7 +27,7 @@ def point_of(tradeoff: Tradeoff, family: str, connections: int) -> Point:
 
 
 def test_what_was_planted_is_read_off() -> None:
-    tradeoff = measure(planted(0.0005))
+    tradeoff = measure(plant_losses(0.0005))
     told = {one.family: (one.largest, one.fewest, one.stopped, one.status) for one in tradeoff.answers}
     assert told == {
         "nearest": (30, 30, 21, "lost"),
@@ -95,7 +54,7 @@ def _interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def test_differences_and_intervals_have_a_second_computation() -> None:
-    score = planted(0.01)
+    score = plant_losses(0.01)
     tradeoff = measure(score)
     series: dict[tuple[str, int], list[float]] = {}
     for place, (name, _, pattern) in enumerate(PROPOSALS):
@@ -132,7 +91,7 @@ def test_differences_and_intervals_have_a_second_computation() -> None:
 def test_of_two_points_the_drawn_intervals_are_the_paired_one() -> None:
     """Morey's correction is right where it is largest: twice a half squared is the difference's half squared."""
     places = [place for place, one in enumerate(PROPOSALS) if one[0] == "nearest" and one[2].n_connections != 21]
-    score = planted(0.01)
+    score = plant_losses(0.01)
     candidates = make_candidates(
         [PROPOSALS[place] for place in places], lambda p, s: score(places[p], s), [OF_BUDGET[p] for p in places], SEEDS
     )
@@ -167,7 +126,7 @@ def test_a_status_is_where_the_interval_lies_to_the_margin(losses: tuple[float, 
 
 
 def test_one_seed_settles_nothing_and_has_no_interval() -> None:
-    tradeoff = measure(planted(0.001), (0,))
+    tradeoff = measure(plant_losses(0.001), (0,))
     assert {(one.low, one.high) for one in tradeoff.points} == {(None, None)}
     assert {one.difference.status for one in tradeoff.points if one.difference} == {"unsettled"}
     assert {(one.fewest, one.stopped, one.status, one.n_seeds) for one in tradeoff.answers} == {
@@ -209,7 +168,7 @@ def test_a_half_trained_run_compares_over_the_seeds_that_both_have() -> None:
 
 
 def test_what_is_not_complete_in_a_regime_or_of_one_budget_is_left_out() -> None:
-    candidates = make_candidates(PROPOSALS, planted(0.01), OF_BUDGET)
+    candidates = make_candidates(PROPOSALS, plant_losses(0.01), OF_BUDGET)
     expected = measure_tradeoffs(candidates)
     pruned = candidates.assign(state="pruned", validation_accuracy=float("nan"), key="0" * 64)
     other = candidates.assign(regime="high-lr", validation_accuracy=1.0)
@@ -220,7 +179,7 @@ def test_what_is_not_complete_in_a_regime_or_of_one_budget_is_left_out() -> None
 
 
 def test_depths_are_apart() -> None:
-    candidates = make_candidates(PROPOSALS, planted(0.01), OF_BUDGET)
+    candidates = make_candidates(PROPOSALS, plant_losses(0.01), OF_BUDGET)
     deeper = candidates.assign(layers=9, budget=candidates["budget"].str.replace("total", "t"))
     first, second = measure_tradeoffs(pd.concat([candidates, deeper], ignore_index=True))
     assert (first.layers, second.layers) == (8, 9)

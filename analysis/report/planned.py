@@ -1,0 +1,59 @@
+"""What a report says of a study's plan: planned against done, and by which rules it was judged."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from analysis.data.adherence import Adherence, Progress
+from analysis.page.document import Block, Heading, Link, Paragraph, Table
+from analysis.page.wording import name_measure
+
+CHECKLIST_LINK = Link("the checklist for studies of architecture search", "checklist.md")
+
+
+def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
+    """Show what was planned and done, and by which rules it was judged.
+
+    Args:
+        adherence: how the study kept to its plan.
+        plan: the plan, as its file lays it out.
+    """
+    yield Heading(2, "Planned and done")
+    outcome = "departed from its plan, as said above" if adherence.deviations else "kept to its plan"
+    so_far = f" so far; {adherence.n_missing} trainings are still to come" if adherence.n_missing else ""
+    yield Paragraph(
+        f"The plan, its hypotheses and its tests were laid out in plan.json and hashed before the first training "
+        f"(SHA-256 {adherence.sha256}); the run {outcome}{so_far}."
+    )
+    header = (
+        "stratum", "trainings done", "failed", "patterns done", "cells without any training", "patterns not found"
+    )  # fmt: skip
+    yield Table(header, tuple(map(_format_progress, adherence.progress)))
+    for cells in plan["cells"]:
+        bins, bands = cells["distance_bins"], cells["span_bands"]
+        yield Paragraph(
+            f"{cells['layers']} layers: {len(bins)} bins of {name_measure(cells['distance'])} from {bins[0][0]:.3f} to "
+            f"{bins[-1][1]:.3f}, crossed with spans of about "
+            + ", ".join(f"{sum(band) / 2:.2f}" for band in bands)
+            + ". Every pattern was to be trained with every seed, in an order shuffled within each seed."
+        )
+    protocol = plan["protocol"]
+    yield Paragraph("Hypotheses: " + "; ".join(protocol["hypotheses"]) + ".")
+    yield Paragraph("The verdict follows the first rule that holds: " + "; ".join(protocol["verdict"]["rules"]) + ".")
+    yield Paragraph(
+        "These rules are asked only of networks that learned something. Where the mean accuracy of a stratum is not "
+        "shown to be above that of always answering the largest class, its verdict is that nothing was learned, "
+        "whatever the tests say."
+    )
+    yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
+
+
+def _format_progress(progress: Progress) -> tuple[str, ...]:
+    checks = f" (checks {progress.checks})" if progress.checks else ""
+    return (
+        f"{progress.layers} layers, {progress.regime}{checks}",
+        f"{progress.complete} of {progress.planned}",
+        str(progress.failed),
+        f"{progress.complete_patterns} of {progress.planned_patterns}",
+        str(len(progress.missing_cells)),
+        str(sum(n for _, _, n in progress.lacking_cells)),
+    )
