@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,20 +12,19 @@ from analysis.stats.guessing import ACCURACY, Learning, measure_learning, read_g
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
 from nas.records.database import FINAL
 
+Place = tuple[str, int, str | None, str]  # budget, layers, regime, key of the pattern
+
 
 @dataclass(frozen=True, slots=True)
 class FinalAccuracy:
     """One pattern that was trained on all but the test images and measured on those.
 
     Args:
-        template, strategy, budget, layers, regime: as its run has them.
-        n_seeds: number of final trainings.
         test_accuracy: mean over seeds, 0..1.
-        low, high: its interval by student_interval; None for one seed and for seeds that gave the same.
+        low, high: interval of test_accuracy by student_interval; None for one seed and for seeds that gave the same.
         test_loss: mean cross-entropy in nats.
         difference: test accuracy less that of the stratum's best named template by validation, paired by seed; None
-            for that template itself and where there is none.
-        difference_low, difference_high: interval of the difference by student_interval.
+            for that template itself and where there is none. Its interval as above.
         validation_accuracy: what the search had measured and chosen by; None where it is not known.
         number: number of the first seed's training, whose weights an export takes, so that none is picked.
     """
@@ -48,6 +46,11 @@ class FinalAccuracy:
     validation_accuracy: float | None
     number: int
 
+    @property
+    def place(self) -> Place:
+        """Budget, layers, regime and key, which no other row of the run has."""
+        return self.budget, self.layers, self.regime, self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Final:
@@ -55,7 +58,6 @@ class Final:
 
     Args:
         at: when they were first looked at, ISO 8601; None where the run does not say.
-        n_train, n_test: number of images trained on and measured on.
         epochs: epochs of the final trainings; several where regimes differ.
         n_left: number of trainings that have no outcome yet.
         rows: one for each pattern and stratum, in the order of the run's own ranking.
@@ -84,7 +86,7 @@ def measure_final(run: Run) -> Final | None:
     Raises:
         InputError, ConflictError: as read_run.
     """
-    if not (Path(run.path) / FINAL / "study.db").is_file():
+    if not (run.path / FINAL / "study.db").is_file():
         return None
     final = read_run(run.path / FINAL)
     complete = final.candidates[(final.candidates["state"] == "complete").fillna(False)]
@@ -93,18 +95,18 @@ def measure_final(run: Run) -> Final | None:
     in_search = average_patterns(run.candidates)
     by_search = {_place(row): row for _, row in in_search.iterrows()}
     rows = [
-        one
+        accuracy
         for _, stratum in complete.groupby(STRATUM, dropna=False, sort=False)
-        for one in _measure_stratum(stratum, by_search)
+        for accuracy in _measure_stratum(stratum, by_search)
     ]
     order = {place: rank for rank, place in enumerate(by_search)}
-    rows.sort(key=lambda one: order.get((one.budget, one.layers, one.regime, one.key), len(order)))
+    rows.sort(key=lambda row: order.get(row.place, len(order)))
     planned = final.plan or {"strata": [], "order": []}
     return Final(
         at=run.tested_at,
         n_train=final.data.get("n_train"),
         n_test=final.data.get("n_test"),
-        epochs=tuple(sorted({one["training"]["epochs"] for one in planned["strata"]})),
+        epochs=tuple(sorted({stratum["training"]["epochs"] for stratum in planned["strata"]})),
         n_left=len(planned["order"]) - int(final.candidates["state"].isin(["complete", "failed"]).sum()),
         rows=tuple(rows),
         learning=measure_learning(complete, read_guessing(final)),
@@ -122,7 +124,7 @@ def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str
         order.
     """
     patterns = average_patterns(run.candidates)
-    tested = {} if final is None else {(one.budget, one.layers, one.regime, one.key): one for one in final.rows}
+    tested = {} if final is None else {row.place: row for row in final.rows}
     best = set(patterns.groupby(STRATUM, dropna=False, sort=False).head(top).index)
     rows = [{str(name): value for name, value in row.items()} for row in patterns.to_dict("records")]
     measured = [tested.get(_place(row)) for row in rows]
@@ -134,14 +136,12 @@ def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str
     return list(chosen.values())
 
 
-def _place(row: "Mapping[str, Any] | pd.Series[Any]") -> tuple[str, int, str | None, str]:
+def _place(row: "Mapping[str, Any] | pd.Series[Any]") -> Place:
     regime = None if pd.isna(row["regime"]) else str(row["regime"])
     return str(row["budget"]), int(row["layers"]), regime, str(row["key"])
 
 
-def _measure_stratum(
-    complete: pd.DataFrame, by_search: dict[tuple[str, int, str | None, str], "pd.Series[Any]"]
-) -> list[FinalAccuracy]:
+def _measure_stratum(complete: pd.DataFrame, by_search: dict[Place, "pd.Series[Any]"]) -> list[FinalAccuracy]:
     accuracies = {str(key): rows.set_index("seed")[ACCURACY] for key, rows in complete.groupby("key")}
     patterns = {str(row["key"]): row for _, row in complete.drop_duplicates("key").iterrows()}
     searched = {key: by_search.get(_place(row)) for key, row in patterns.items()}

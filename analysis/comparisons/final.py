@@ -22,14 +22,16 @@ def build_final(final: Final) -> Iterator[Block]:
     )
     if final.learning is not None and not final.learning.is_better:
         yield Paragraph(f"Not learned: {explain_unlearned(final.learning, 'test images')}.", kind="notice")
-    has_strata = len({(one.budget, one.layers, one.regime) for one in final.rows}) > 1
+    has_strata = len({(row.budget, row.layers, row.regime) for row in final.rows}) > 1
     header = ("pattern", *(("stratum",) if has_strata else ()), "seeds", "test accuracy (%)", "95 % interval")
     header += ("less the best template (points)", "95 % interval", "in the search (%)")
-    yield Table(header, tuple(_row(one, has_strata) for one in final.rows))
-    error = _sampling_error(final)
+    yield Table(header, tuple(_row(row, has_strata) for row in final.rows))
+    error = None
+    if final.n_test:
+        error = 100 * share_error(sum(row.test_accuracy for row in final.rows) / len(final.rows), final.n_test)
     guessing = None if final.learning is None else describe_guessing(final.learning.guessing, "test images")
     yield Paragraph(
-        "Each was trained anew with seeds that the search did not have, on training and validation images together. "
+        "Each was trained again with seeds that the search did not have, on training and validation images together. "
         "Intervals are over seeds, by Student's t; differences are paired by seed, to the named template that was best "
         "in the search. The search's own accuracy is on fewer training images, and that of a pattern that was picked "
         "by it is too high."
@@ -38,25 +40,17 @@ def build_final(final: Final) -> Iterator[Block]:
     )
 
 
-def _row(one: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
-    stratum = (f"{one.layers} layers, {one.regime or one.budget}",) if has_strata else ()
-    low, high = (None if bound is None else 100 * bound for bound in (one.low, one.high))
-    below, above = (None if end is None else 100 * end for end in (one.difference_low, one.difference_high))
+def _row(row: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
+    stratum = (f"{row.layers} layers, {row.regime or row.budget}",) if has_strata else ()
+    low, high = (None if bound is None else 100 * bound for bound in (row.low, row.high))
+    below, above = (None if end is None else 100 * end for end in (row.difference_low, row.difference_high))
     return (
-        f"{one.template} ({one.key[:12]})" if one.template else f"{one.strategy} ({one.key[:12]})",
+        f"{row.template} ({row.key[:12]})" if row.template else f"{row.strategy} ({row.key[:12]})",
         *stratum,
-        str(one.n_seeds),
-        f"{100 * one.test_accuracy:.2f}",
+        str(row.n_seeds),
+        f"{100 * row.test_accuracy:.2f}",
         NONE if low is None else f"{low:.2f} to {high:.2f}",
-        NONE if one.difference is None else format_signed(100 * one.difference),
+        NONE if row.difference is None else format_signed(100 * row.difference),
         format_interval(below, above),
-        NONE if one.validation_accuracy is None else f"{100 * one.validation_accuracy:.2f}",
+        NONE if row.validation_accuracy is None else f"{100 * row.validation_accuracy:.2f}",
     )
-
-
-def _sampling_error(final: Final) -> float | None:
-    """Return the standard error, in points, of the mean accuracy on this number of test images."""
-    if not final.n_test:
-        return None
-    share = sum(one.test_accuracy for one in final.rows) / len(final.rows)
-    return 100 * share_error(share, final.n_test)

@@ -34,19 +34,18 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
     """Build the whole report of a comparison: the answer first.
 
     Args:
-        run: the comparison.
         standings: its networks, as rank_networks orders them.
         learned_strengths: relative strengths of the connections that `learned` was chosen from; empty without it.
     """
     config = run.config
     yield Heading(1, f"Networks of {config.get('blocks')} x {config.get('layers')} layers side by side")
     n_asked = run.asked or 0
-    n_complete = sum(one.n_seeds for one in standings)
+    n_complete = sum(standing.n_seeds for standing in standings)
     if n_complete < n_asked:
-        n_failed = sum(one.n_failed for one in standings)
+        n_failed = sum(standing.n_failed for standing in standings)
         yield Paragraph(
-            f"Incomplete: {n_complete} of {n_asked} trainings are complete, {n_failed} failed. What follows rests on "
-            "the complete ones alone.",
+            f"Incomplete: {n_complete} of {n_asked} trainings are complete, {n_failed} failed. What follows rests "
+            "only on the complete ones.",
             kind="notice",
         )
     yield Paragraph(summarise_lineup(standings, learn_lineup(run)), kind="answer")
@@ -55,9 +54,9 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
     yield _draw_accuracies(run, standings)
     yield Paragraph(
         "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by seed, "
-        "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be told: "
-        "an interval that holds 0 is no proof that two networks are alike. Without an interval: one seed, or seeds "
-        "that gave the same and so show no spread. One learning rate for all."
+        "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be "
+        "detected: an interval that contains 0 does not show that two networks are alike. Without an interval: one "
+        "seed, or seeds that gave the same and so show no spread. One learning rate for all."
     )
     if guessing := describe_guessing(read_guessing(run)):
         yield Paragraph(capitalise(guessing) + ".")
@@ -72,10 +71,17 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
             "training was too short to tell them apart, and learned is little else than a random choice."
         )
     yield Heading(2, "The networks")
-    yield Table(("network", "what it is"), tuple((one.name, _describe_network(one)) for one in standings))
-    for one in standings:
-        if one.name in ("learned", "optimum", REFERENCE):
-            yield Picture(f"arcs_{one.name}.svg", draw_arcs(one.pattern, one.name, width=460), one.name, is_small=True)
+    yield Table(
+        ("network", "what it is"), tuple((standing.name, _describe_network(standing)) for standing in standings)
+    )
+    for standing in standings:
+        if standing.name in ("learned", "optimum", REFERENCE):
+            yield Picture(
+                f"arcs_{standing.name}.svg",
+                draw_arcs(standing.pattern, standing.name, width=460),
+                standing.name,
+                is_small=True,
+            )
     yield Heading(2, "Provenance, and how to do it again")
     yield from build_provenance(run, summarise_status(run))
 
@@ -116,27 +122,22 @@ def learn_lineup(run: Run) -> Learning | None:
 
 
 def summarise_lineup(standings: Sequence[Standing], learning: Learning | None = None) -> str:
-    """Say what came out, in a sentence or two.
-
-    Args:
-        standings: networks, as rank_networks orders them.
-        learning: result of learn_lineup.
-    """
-    measured = [one for one in standings if one.accuracy is not None]
+    """Say what came out, in a sentence or two; the standings are in rank_networks' order."""
+    measured = [standing for standing in standings if standing.accuracy is not None]
     if not measured:
         return "No training is complete yet."
     if learning is not None and not learning.is_better:
         return f"Not learned: {explain_unlearned(learning)}. So nothing is known about which network is better."
     best = measured[0]
     text = f"{best.name} is the most accurate, {100 * (best.accuracy or 0):.1f} % over {best.n_seeds} seeds."
-    others = [one for one in measured if one.name != REFERENCE]
-    apart = [one for one in others if one.is_told_apart]
+    others = [standing for standing in measured if standing.name != REFERENCE]
+    apart = [standing for standing in others if standing.is_told_apart]
     if len(others) == len(measured):
         return text
     if not apart:
         return f"{text} No network is told apart from {REFERENCE} at this number of seeds."
-    named = [f"{one.name} ({format_signed(100 * (one.difference or 0), 1)} points)" for one in apart]
-    rest = [one.name for one in others if not one.is_told_apart]
+    named = [f"{standing.name} ({format_signed(100 * (standing.difference or 0), 1)} points)" for standing in apart]
+    rest = [standing.name for standing in others if not standing.is_told_apart]
     return f"{text} Told apart from {REFERENCE}: {enumerate_words(named)}" + (
         f"; not told apart: {enumerate_words(rest)}." if rest else "."
     )
@@ -148,29 +149,31 @@ RESULTS = (
 COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f"FLOPs over {REFERENCE}'s")
 
 
-def format_result(one: Standing) -> tuple[str, ...]:
+def format_result(standing: Standing) -> tuple[str, ...]:
     """Return a network's cells under RESULTS."""
     return (
-        one.name,
-        str(one.n_seeds),
-        NONE if one.accuracy is None else f"{100 * one.accuracy:.1f}",
-        NONE if one.low is None or one.high is None else f"{100 * one.low:.1f} to {100 * one.high:.1f}",
-        NONE if one.difference is None else format_signed(100 * one.difference, 1),
-        _format_points(one.difference_low, one.difference_high),
-        format_p(one.p_holm),
+        standing.name,
+        str(standing.n_seeds),
+        NONE if standing.accuracy is None else f"{100 * standing.accuracy:.1f}",
+        NONE
+        if standing.low is None or standing.high is None
+        else f"{100 * standing.low:.1f} to {100 * standing.high:.1f}",
+        NONE if standing.difference is None else format_signed(100 * standing.difference, 1),
+        _format_points(standing.difference_low, standing.difference_high),
+        format_p(standing.p_holm),
     )
 
 
-def format_cost(one: Standing) -> tuple[str, ...]:
+def format_cost(standing: Standing) -> tuple[str, ...]:
     """Return a network's cells under COSTS."""
     return (
-        one.name,
-        str(one.growth),
-        str(one.pattern.n_connections),
-        f"{one.global_mean_bd:.2f}",
-        f"{one.params:,}",
-        f"{one.flops / 1e6:,.2f}",
-        NONE if one.flops_ratio is None else f"{one.flops_ratio:.3f}",
+        standing.name,
+        str(standing.growth),
+        str(standing.pattern.n_connections),
+        f"{standing.global_mean_bd:.2f}",
+        f"{standing.params:,}",
+        f"{standing.flops / 1e6:,.2f}",
+        NONE if standing.flops_ratio is None else f"{standing.flops_ratio:.3f}",
     )
 
 
@@ -179,7 +182,7 @@ def _format_points(low: float | None, high: float | None) -> str:
 
 
 def _explain(standings: Sequence[Standing]) -> str:
-    ratios = [one.flops_ratio for one in standings if one.flops_ratio is not None]
+    ratios = [standing.flops_ratio for standing in standings if standing.flops_ratio is not None]
     off = (
         f"within {100 * max(abs(ratio - 1) for ratio in ratios):.0f} % of "
         if ratios

@@ -20,9 +20,8 @@ class Standing:
     """One network of a comparison.
 
     Args:
-        name: the network's name.
         pattern: its connections, within a block or, where they cross the borders of blocks, over all of them.
-        growth, params, flops: those of the whole network.
+        growth, params, flops: numbers of the whole network.
         flops_ratio: its FLOPs over those of the reference; None without one.
         mean_bd: mean BD of the pattern.
         global_mean_bd: mean BD through all blocks and transitions.
@@ -31,8 +30,7 @@ class Standing:
         low, high: interval of the accuracy by student_interval; None for fewer than two seeds and for seeds that gave
             the same.
         difference: accuracy less the reference's, mean over the seeds that both have; None for the reference itself.
-        difference_low, difference_high: interval of the difference by student_interval.
-        p_holm: p-value of its paired t-test, adjusted by Holm over all networks.
+        p_holm: p-value of a paired t-test of the difference, adjusted by Holm over all networks.
     """
 
     name: str
@@ -69,7 +67,9 @@ def rank_networks(run: Run) -> tuple[Standing, ...]:
     standings = [_stand(name, rows, accuracies[name], flops) for name, rows in by_name.items()]
     if REFERENCE in by_name:
         standings = _compare(standings, accuracies)
-    return tuple(sorted(standings, key=lambda one: -1.0 if one.accuracy is None else one.accuracy, reverse=True))
+    return tuple(
+        sorted(standings, key=lambda standing: -1.0 if standing.accuracy is None else standing.accuracy, reverse=True)
+    )
 
 
 def _by_seed(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -100,9 +100,11 @@ def _stand(name: str, rows: pd.DataFrame, accuracies: "pd.Series[float]", refere
 
 def _compare(standings: list[Standing], accuracies: dict[str, "pd.Series[float]"]) -> list[Standing]:
     differences = {
-        one.name: (accuracies[one.name] - accuracies[REFERENCE]).dropna() for one in standings if one.name != REFERENCE
+        standing.name: (accuracies[standing.name] - accuracies[REFERENCE]).dropna()
+        for standing in standings
+        if standing.name != REFERENCE
     }
-    adjusted = dict(zip(differences, adjust_holm([_test(one) for one in differences.values()]), strict=True))
+    adjusted = dict(zip(differences, adjust_holm([_test(each) for each in differences.values()]), strict=True))
     compared = []
     for standing in standings:
         own = differences.get(standing.name)

@@ -19,7 +19,6 @@ def describe_data(run: Run, patterns: pd.DataFrame) -> str:
     """Return a caption that gives n, seeds, budgets, layers, data and device.
 
     Args:
-        run: the run that the figure is about.
         patterns: rows of average_patterns, of one stratum or of several.
     """
     seeds = patterns["n_seeds"]

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
@@ -226,3 +227,13 @@ def name_marks(figure: Figure) -> dict[str, str]:
     """Return the text of every mark that was named, by its id."""
     artists = figure.findobj(lambda artist: (artist.get_gid() or "").startswith("mark-"))
     return {str(artist.get_gid()): str(artist.get_label()) for artist in artists}
+
+
+def add_colour_bar(figure: Figure, scale: ScalarMappable, axes: Axes | list[Axes], label: str, aspect: int) -> None:
+    """Add a colour bar beside the axes; `aspect` is its height over its width."""
+    bar = figure.colorbar(scale, ax=axes, aspect=aspect, pad=0.02)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=9, colors=GREY, labelcolor=INK, length=3)
+    assert bar.solids is not None
+    bar.solids.set_edgecolor("face")  # no white lines between the steps
+    bar.outline.set_visible(False)

@@ -28,13 +28,11 @@ class Findings:
     """What the report of a search or a study puts in order.
 
     Args:
-        status: the run's state in plain numbers.
-        verdict: verdict over all strata.
         views: strata in the report's order; at least one.
         strengths: connection strengths of each view's stratum; None where none were measured.
         adherence: how a study kept to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
-        tradeoffs: accuracy against connections, one for each depth that was searched at several budgets.
+        tradeoffs: one for each depth that was searched at several budgets.
         final: what was measured on the test images, where they were looked at.
     """
 
@@ -64,7 +62,7 @@ def find(run: Run) -> Findings:
     return Findings(
         run=run,
         status=status,
-        verdict=summarise_verdicts([view.stratum for view in views]),
+        verdict=summarise_verdicts({view.stratum.name: view.stratum.verdict for view in views}),
         views=views,
         strengths=tuple(_analyse_strengths(run, view, run_seed) for view in views),
         adherence=check_adherence(run) if run.kind == "study" else None,

@@ -11,12 +11,7 @@ CHECKLIST_LINK = Link("the checklist for studies of architecture search", "check
 
 
 def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
-    """Show what was planned and done, and by which rules it was judged.
-
-    Args:
-        adherence: how the study kept to its plan.
-        plan: the plan, as its file lays it out.
-    """
+    """Show what was planned and done, and by which rules it was judged."""
     yield Heading(2, "Planned and done")
     outcome = "departed from its plan, as said above" if adherence.deviations else "kept to its plan"
     so_far = f" so far; {adherence.n_missing} trainings are still to come" if adherence.n_missing else ""

@@ -86,7 +86,7 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
         asked = f" of {status['asked']} asked for" if status["asked"] else ""
         yield Paragraph(
             f"Incomplete: {status['complete']} candidates{asked} are complete ({', '.join(missing)}). What follows "
-            "rests on the complete ones alone.", kind="notice",
+            "rests only on the complete ones.", kind="notice",
         )  # fmt: skip
     if status["pruned"]:
         yield Paragraph(
@@ -102,9 +102,9 @@ def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool)
     if len(views) > 1 and not is_planned:
         text = (
             f"This run has {len(views)} budgets, whose networks differ in cost. What distance has to do with the "
-            "outcome is asked inside each budget alone; accuracy against cost has a part of its own."
+            "outcome is asked only inside each budget; accuracy against cost has a section of its own."
             if has_tradeoffs
-            else f"This run mixes {len(views)} strata, which never compare with one another: each has its own part."
+            else f"This run mixes {len(views)} strata, which never compare with one another: each has its own section."
         )
         yield Paragraph(text, kind="notice")
     for view in views:
@@ -113,7 +113,7 @@ def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool)
             of = f" of {view.name}" if view.name else ""
             yield Paragraph(
                 f"The networks{of} differ in cost, {params.min():,} to {params.max():,} parameters: a difference in "
-                "accuracy may be one of size. With stem and transitions of growth channels all would cost the same.",
+                "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as much.",
                 kind="notice",
             )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon
 from matplotlib.path import Path
 
-from analysis.page.figure_style import FAINT, GREY, INK, WIDTH, add_caption, new_figure, wrap_text
+from analysis.page.figure_style import FAINT, GREY, INK, WIDTH, add_caption, add_colour_bar, new_figure, wrap_text
 
 N_COLOURS = 24  # few enough steps to keep the file small
 # Viridis from pale to dark, which grey print keeps; without its palest end, which is lost on white.
@@ -31,12 +31,7 @@ class Panel(NamedTuple):
 
 
 def plot_strengths(panels: Sequence[Panel], caption: str = "") -> Figure:
-    """Draw the heat map of DenseNet's figure 5 (arXiv:1608.06993); pairs that are not connected are hatched.
-
-    Args:
-        panels: at least one; they share their colours.
-        caption: line at the foot: n, seeds, data, device.
-    """
+    """Draw the heat map of DenseNet's figure 5 (arXiv:1608.06993); pairs that are not connected are hatched."""
     every = [strength for panel in panels for strength in panel.strengths.values()]
     low, high = min(every), max(every)
     norm = Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
@@ -49,12 +44,8 @@ def plot_strengths(panels: Sequence[Panel], caption: str = "") -> Figure:
         axes.set_title("".join(wrap_text(panel.title, 28)), fontsize=9.5, color=INK, loc="left")
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(norm, STRENGTH_COLOURS), ax=all_axes[: len(panels)], aspect=22, pad=0.02)
-    bar.set_label("relative strength (1: its layer's mean)", fontsize=9)
-    bar.ax.tick_params(labelsize=9, colors=GREY, labelcolor=INK, length=3)
-    assert bar.solids is not None
-    bar.solids.set_edgecolor("face")  # no white lines between the steps
-    bar.outline.set_visible(False)
+    scale = ScalarMappable(norm, STRENGTH_COLOURS)
+    add_colour_bar(figure, scale, all_axes[: len(panels)], "relative strength (1: its layer's mean)", aspect=22)
     add_caption(figure, caption)
     return figure
 

@@ -27,10 +27,9 @@ def build_strengths(
     """Show the strengths of one stratum's trained connections.
 
     Args:
-        strengths: what was measured in the stratum.
         caption: line at the foot of the heat maps, about `strengths.shown`.
         part: the stratum's name; empty where the report has only one.
-        is_planned: whether the run is a study, whose plan declared its tests.
+        is_planned: the run is a study, whose plan declared its tests.
     """
     yield Heading(3 if part else 2, "Connection strengths")
     yield Paragraph(answer_strengths(strengths))
@@ -39,7 +38,7 @@ def build_strengths(
     yield _tabulate_trends(strengths)
     yield Paragraph(_explain(strengths, is_planned))
     yield Paragraph(
-        "This is about weights alone. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
+        "This is about weights only. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
         "at no loss, and a weak one may matter. Batch normalisation scales each channel before it is weighed, which "
         "these numbers leave out. All weights begin alike, so the shorter the training, the more of a strength is "
         "chance."

@@ -37,9 +37,8 @@ class Trend:
         given: the other one where it is kept constant, else None.
         value: mean over patterns of the rank correlation inside layers; None where it is defined in no pattern.
         low, high: CONFIDENCE interval; None below MIN_PATTERNS patterns or MIN_LAYERS layers.
-        n_patterns: number of patterns in which it is defined.
+        n_patterns, n_layers: number of patterns and of layers in which it is defined.
         n_undefined: number of patterns left out, where the skips of no layer differ in both strength and measure.
-        n_layers: number of layers in which it is defined in some pattern.
     """
 
     measure: str
@@ -65,7 +64,6 @@ class ConnectionStrengths:
 
     Args:
         by_pattern: key -> relative strengths, means over blocks and seeds; at least one.
-        n_seeds: key -> number of seeds averaged.
         sampled: keys of the patterns behind the trends; those chosen by name or by outcome are no sample.
         trends: in the order of TRENDS.
         collinearity: rank correlation of span with detour inside layers, mean over the sampled patterns.
@@ -90,7 +88,6 @@ def analyse_strengths(
     Args:
         candidates: rows of read_run, all of one stratum.
         recorded: strengths by number, as read_run gives them.
-        generator: source of the bootstrap's draws.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False)]
     measured = complete[complete["number"].isin(list(recorded))].drop_duplicates([*STRATUM, "key", "seed"])

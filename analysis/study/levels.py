@@ -1,4 +1,7 @@
-"""How well templates, optima, controls and samples do, and by how much they differ, each with an interval."""
+"""How well the templates and groups of one stratum do, and by how much they differ, each with an interval.
+
+Everywhere `complete` is the stratum's complete candidates, of every strategy.
+"""
 
 from dataclasses import dataclass
 
@@ -23,9 +26,7 @@ class OutcomeLevel:
     Args:
         name: a template's name, or a strategy's for all its patterns together.
         n_patterns: number of patterns; 1 for a template.
-        n_seeds: number of seeds that they were trained at.
         mean_bd: mean over the patterns, in hops.
-        value: in the outcome's unit and range.
         low, high: interval by student_interval, over a template's seeds or a group's patterns; None without one.
     """
 
@@ -40,11 +41,7 @@ class OutcomeLevel:
 
 
 def measure_levels(complete: pd.DataFrame) -> tuple[OutcomeLevel, ...]:
-    """Measure every template, then every group of patterns, at the seeds that sampled patterns were trained at.
-
-    Args:
-        complete: complete candidates of one stratum.
-    """
+    """Measure every template, then every group of patterns, at the seeds that sampled patterns were trained at."""
     outcome = next((name for name in OUTCOMES if complete[name].notna().any()), None)
     if outcome is None:
         return ()
@@ -85,8 +82,8 @@ class PairedDifference:
     Args:
         name: `optimum - control` (a shortest pattern less the mean of those of its span and longer mean BD) or
             `reversal - original` (equal mean BD, max BD and span; in- and out-degrees swapped).
-        mean: in the outcome's unit (nats, or accuracy 0..1).
-        low, high: interval over pairs by student_interval; None for one pair and for pairs that differ by the same.
+        mean, low, high: in nats, or accuracy 0..1; interval over pairs by student_interval, None for one pair and for
+            pairs that differ by the same.
         p_wilcoxon: signed-rank test, two-sided; None where no pair differs.
     """
 
@@ -100,11 +97,7 @@ class PairedDifference:
 
 
 def compare_pairs(complete: pd.DataFrame) -> tuple[PairedDifference, ...]:
-    """Compare optima with controls and reversals with originals, for every outcome that has such pairs.
-
-    Args:
-        complete: complete candidates of one stratum, of every strategy.
-    """
+    """Compare optima with controls and reversals with originals, for every outcome that has such pairs."""
     compared = []
     patterns = complete.drop_duplicates("key")
     for outcome in OUTCOMES:
@@ -144,11 +137,9 @@ class TemplateComparison:
     Args:
         name: the template's name, or the strategy's for the random patterns.
         n_patterns: number of patterns averaged; 1 for a template.
-        mean: validation accuracy over seeds, 0..1.
-        standard_error: error of the mean; None for one seed.
-        difference: mean difference to the best template over the seeds both have, which takes out what a seed does to
-            both; None for the best template itself.
-        difference_error: standard error of the difference; None for fewer than two seeds.
+        mean, standard_error: validation accuracy over seeds, 0..1; the error is None for one seed.
+        difference, difference_error: the same of the difference to the best template over the seeds both have, which
+            takes out what a seed does to both; None for the best template itself.
     """
 
     name: str
@@ -162,11 +153,7 @@ class TemplateComparison:
 
 
 def compare_templates(complete: pd.DataFrame) -> tuple[TemplateComparison, ...]:
-    """Compare every named template and the mean random pattern: the best template first, the sample last.
-
-    Args:
-        complete: complete candidates of one stratum.
-    """
+    """Compare every named template and the mean random pattern: the best template first, the sample last."""
     patterns = average_patterns(complete)
     named = patterns.dropna(subset=["template"])
     by_seed = {

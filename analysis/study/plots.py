@@ -20,6 +20,7 @@ from analysis.page.figure_style import (
     LABELS,
     Label,
     add_caption,
+    add_colour_bar,
     clean_text,
     describe_mark,
     draw_errors,
@@ -74,7 +75,6 @@ def plot_outcome_by_span(patterns: pd.DataFrame, outcome: str, caption: str = ""
     Args:
         patterns: rows of average_patterns, one stratum; those without the outcome are left out.
         outcome: validation_loss (nats) or validation_accuracy (share of 1).
-        caption: line at the foot: n, seeds, data, device.
     """
     rows = patterns.dropna(subset=[outcome])
     figure = new_figure(4.7)
@@ -83,7 +83,8 @@ def plot_outcome_by_span(patterns: pd.DataFrame, outcome: str, caption: str = ""
     axes.set(xlabel=DISTANCE, ylabel=LABELS[outcome])
     norm = _span_norm(rows)
     _draw_patterns(axes, rows, outcome, norm, count())
-    _add_colour_bar(figure, axes, norm)
+    scale = ScalarMappable(norm, SPAN_COLOURS)
+    add_colour_bar(figure, scale, axes, "span (mean layers a connection crosses)", aspect=32)
     _add_legend(figure, rows)
     add_caption(figure, caption)
     lay_out(figure)
@@ -101,11 +102,9 @@ def plot_span_bands(
     """Draw an outcome against mean BD, with one panel for each band of spans and shared axes.
 
     Args:
-        patterns: rows as plot_outcome_by_span takes them; a pattern belongs to the first band that contains its span.
-        bands: lowest and highest span of each band, both included.
-        outcome: validation_loss (nats) or validation_accuracy (share of 1).
+        patterns, outcome: as plot_outcome_by_span takes them; patterns outside every band are counted at the foot.
+        bands: lowest and highest span of each, both included; a pattern belongs to the first that contains its span.
         slopes: fitted lines, at most one for each band.
-        caption: line at the foot; patterns outside every band are counted there.
     """
     rows = patterns.dropna(subset=[outcome])
     parts, n_outside = _split_bands(rows, bands)
@@ -115,7 +114,7 @@ def plot_span_bands(
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     norm, numbers = _span_norm(rows), count()
     for place, (axes, band, part) in enumerate(zip(panels, bands, parts, strict=False)):
-        _style_panel(axes, band, len(part), next((one for one in slopes if one["band"] == place), None))
+        _style_panel(axes, band, len(part), next((slope for slope in slopes if slope["band"] == place), None))
         _draw_patterns(axes, part, outcome, norm, numbers)
         if place + n_columns >= len(bands):  # nothing below it
             axes.set_xlabel("mean BD (hops)")
@@ -199,15 +198,6 @@ def _add_legend(figure: Figure, rows: pd.DataFrame) -> None:
         handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=8.5,
         handletextpad=0.4, handlelength=1.4, columnspacing=1.2, labelcolor=INK,
     )  # fmt: skip
-
-
-def _add_colour_bar(figure: Figure, axes: Axes, norm: Normalize) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, SPAN_COLOURS), ax=axes, aspect=32, pad=0.02)
-    bar.set_label("span (mean layers a connection crosses)", fontsize=9)
-    bar.ax.tick_params(labelsize=9, colors=GREY, labelcolor=INK, length=3)
-    assert bar.solids is not None
-    bar.solids.set_edgecolor("face")  # no white lines between the steps
-    bar.outline.set_visible(False)
 
 
 def _label_templates(axes: Axes, rows: pd.DataFrame, outcome: str) -> None:

@@ -45,7 +45,6 @@ def plot_distance_accuracy(
         patterns: rows of average_patterns, one stratum.
         candidates: the same stratum's rows of read_run; single trainings are drawn faintly.
         uniform_range: mean BDs between which 98 % of uniformly random patterns lie, shaded.
-        caption: line at the foot: n, seeds, data, device.
     """
     outcomes = [name for name in ("validation_accuracy", "validation_loss") if patterns[name].notna().any()]
     styles = choose_styles(patterns["template"].dropna().tolist())
@@ -80,7 +79,6 @@ def plot_curves(
     Args:
         curves, candidates: rows of read_run; candidates that failed are drawn as far as they came.
         best_key: the pattern to single out besides the templates.
-        caption: line at the foot.
     """
     figure = new_figure(3.9)
     axes = figure.subplots()

@@ -41,12 +41,7 @@ GROUP_NAMES = {
 
 
 def build_stratum(view: View, caption: str) -> Iterator[Block]:
-    """Show everything about one stratum, under its name where there are several.
-
-    Args:
-        view: the stratum.
-        caption: line at the foot of its figures.
-    """
+    """Show everything about one stratum, under its name where there are several; the caption is its figures'."""
     level = 3 if view.name else 2
     if view.name:
         yield Heading(2, capitalise(view.name))
@@ -97,7 +92,7 @@ def _draw_bands(view: View, bands: Sequence[tuple[float, float]], caption: str) 
     yield make_picture(
         plot_span_bands(view.patterns, bands, outcome, lines, caption),
         name_file("bands", view.name),
-        "The same, one panel a band of spans: within a panel distance varies and span hardly does. Lines: least "
+        "The same, with one panel for each band of spans: within it distance varies and span hardly does. Lines: least "
         f"squares, their slopes in {unit} a hop; shaded the slope's 95 % interval about the middle.",
     )
 

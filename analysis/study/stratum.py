@@ -79,15 +79,12 @@ class Stratum:
     Args:
         regime: training regime; None in a plain search.
         distance: the primary distance.
-        used: number of patterns in the statistics, by strategy.
-        left_out: number of other patterns, by strategy: templates were chosen by name and an optimiser's proposals by
-            their outcomes, so neither is a sample.
-        n_seeds: number of seeds that a fully trained pattern has.
-        n_incomplete: number of patterns used that lack some of these seeds.
+        used, left_out: number of patterns by strategy, in the statistics and not. Templates were chosen by name and an
+            optimiser's proposals by their outcomes, so neither is a sample.
+        n_seeds, n_incomplete: seeds of a fully trained pattern, and number of patterns used that lack some of them.
         primary: the declared tests, adjusted over all strata; None below MIN_PATTERNS.
         effects: the secondary family.
-        constant: measures that are equal in all patterns.
-        absent: measures that some patterns lack.
+        constant, absent: measures that are equal in all patterns, and that some patterns lack.
         collinearity: Spearman correlation of distance with COLLINEAR among the patterns used.
         learning: mean accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
     """
@@ -115,6 +112,11 @@ class Stratum:
     reach: Reach | None
     learning: Learning | None
     verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        """Its name in a sentence over several strata."""
+        return f"{self.layers} layers at {self.budget}" + (f", {self.regime}" if self.regime is not None else "")
 
     def ceiling(self, outcome: str) -> float | None:
         """Return the largest correlation with an outcome that seed noise leaves; None where it is not known."""
@@ -181,7 +183,7 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guess
     constant = tuple(name for name in MEASURES if name not in absent and _is_constant(patterns[name]))
     varying = [name for name in MEASURES if name not in (*absent, *constant)]
     reliability = tuple(measure_reliability(sample, outcome) for outcome in OUTCOMES)
-    ceilings = {one.outcome: one.ceiling for one in reliability}
+    ceilings = {each.outcome: each.ceiling for each in reliability}
     distances = [name for name in DISTANCES if name in varying]
     sets = {"distances": distances, "all measures": varying}
     is_enough = len(patterns) >= MIN_PATTERNS

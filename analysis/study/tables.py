@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from analysis.page.document import Block, Paragraph, Table
 from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
-from analysis.stats.correlations import METHODS
 from analysis.study.stratum import MeasureEffect, Stratum
 from analysis.study.verdict import NOT_LEARNED
 
@@ -23,16 +22,16 @@ def build_statistics(stratum: Stratum) -> Iterator[Block]:
             "train, and say nothing about where connections should go.",
             kind="notice",
         )
-    yield from _sample(stratum)
-    yield from _primary(stratum)
-    yield from _slopes(stratum)
-    yield from _effects(stratum)
-    yield from _predictions(stratum)
-    yield from _pairs(stratum)
-    yield from _noise(stratum)
+    yield from _describe_sample(stratum)
+    yield from _tabulate_tests(stratum)
+    yield from _tabulate_slopes(stratum)
+    yield from _tabulate_effects(stratum)
+    yield from _tabulate_predictions(stratum)
+    yield from _tabulate_pairs(stratum)
+    yield from _describe_noise(stratum)
 
 
-def _sample(stratum: Stratum) -> Iterator[Block]:
+def _describe_sample(stratum: Stratum) -> Iterator[Block]:
     used, left = (", ".join(f"{n} {name}" for name, n in counts.items()) for counts in (stratum.used, stratum.left_out))
     yield Paragraph(
         f"Sample: {used or 'no pattern'}, means over up to {stratum.n_seeds} seeds, centred by seed"
@@ -40,65 +39,67 @@ def _sample(stratum: Stratum) -> Iterator[Block]:
         + (f"; left out, being no random sample: {left}" if left else "")
         + ". Even a clear correlation in it shows no cause."
     )
-    rhos = {name: rho for name, rho in stratum.collinearity.items() if rho is not None}
+    rhos = [(name, rho) for name, rho in stratum.collinearity.items() if rho is not None]
     if rhos:
-        others = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos.items())
+        others = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos)
         yield Paragraph(
             f"Confounding: rank correlation of {name_measure(stratum.distance)}, among these patterns, with {others}. "
             "Where that is strong, an effect of distance cannot be told from an effect of the other."
         )
 
 
-def _primary(stratum: Stratum) -> Iterator[Block]:
+def _tabulate_tests(stratum: Stratum) -> Iterator[Block]:
     primary = stratum.primary
     if primary is None:
         return
-    name = name_measure(stratum.distance)
-    rows = []
-    for test in primary.tests:
-        is_distance = test.name == "distance"
-        rows.append(
-            (
-                TEST_NAMES[test.name].format(name, name),
-                format_signed(primary.partial.value) if is_distance else NONE,
-                format_interval(primary.partial.low, primary.partial.high) if is_distance else NONE,
-                format_p(test.p_value, digits=4),
-                format_p(test.p_holm, digits=4),
-            )
+    name, partial = name_measure(stratum.distance), primary.partial
+    estimates = {"distance": (format_signed(partial.value), format_interval(partial.low, partial.high))}
+    rows = [
+        (
+            TEST_NAMES[test.name].format(name, name),
+            *estimates.get(test.name, (NONE, NONE)),
+            format_p(test.p_value, digits=4),
+            format_p(test.p_holm, digits=4),
         )
-    header = (f"primary tests, on {primary.outcome.replace('_', ' ')}", "partial rho", "95 % interval", "p", "p (Holm)")
-    yield Table(header, tuple(rows))
+        for test in primary.tests
+    ]
+    yield Table(
+        (f"primary tests, on {_words(primary.outcome)}", "partial rho", "95 % interval", "p", "p (Holm)"), tuple(rows)
+    )
 
 
-def _slopes(stratum: Stratum) -> Iterator[Block]:
+def _tabulate_slopes(stratum: Stratum) -> Iterator[Block]:
     if not stratum.slopes:
         return
     header = ("slope of", "spans", "value a hop", "95 % interval", "excluded beyond", "patterns")
     rows = [
         (
-            f"{one.outcome.replace('_', ' ')} ({one.unit})",
-            "all, each band with its own level" if one.is_pooled else f"{one.span_low:.2f} to {one.span_high:.2f}",
-            format_signed(one.value, 3),
-            format_interval(one.low, one.high, 3),
-            f"\u00b1{one.excluded:.3f}",
-            str(one.n_patterns),
+            f"{_words(slope.outcome)} ({slope.unit})",
+            "all, each band with its own level"
+            if slope.is_pooled
+            else f"{slope.span_low:.2f} to {slope.span_high:.2f}",
+            format_signed(slope.value, 3),
+            format_interval(slope.low, slope.high, 3),
+            f"\u00b1{slope.excluded:.3f}",
+            str(slope.n_patterns),
         )
-        for one in stratum.slopes
+        for slope in stratum.slopes
     ]
     yield Table(header, tuple(rows))
 
 
-def _effects(stratum: Stratum) -> Iterator[Block]:
-    for outcome in dict.fromkeys(one.outcome for one in stratum.effects):
+def _tabulate_effects(stratum: Stratum) -> Iterator[Block]:
+    for outcome in dict.fromkeys(effect.outcome for effect in stratum.effects):
         header = (
-            f"each measure alone, on {outcome.replace('_', ' ')}", "Spearman", "95 % interval", "p", "p (Holm)",
+            f"each measure alone, on {_words(outcome)}", "Spearman", "95 % interval", "p", "p (Holm)",
             "of the ceiling", "Kendall tau-b", "p",
         )  # fmt: skip
-        by_method = {
-            method: {one.measure: one for one in stratum.effects if (one.outcome, one.method) == (outcome, method)}
-            for method in METHODS
-        }
-        rows = [_effect_row(one, by_method["kendall"][name]) for name, one in by_method["spearman"].items()]
+        effects = {(effect.measure, effect.method): effect for effect in stratum.effects if effect.outcome == outcome}
+        rows = [
+            _format_effect(effect, effects[measure, "kendall"])
+            for (measure, method), effect in effects.items()
+            if method == "spearman"
+        ]
         yield Table(header, tuple(rows))
     if stratum.effects:
         yield Paragraph(
@@ -111,14 +112,14 @@ def _effects(stratum: Stratum) -> Iterator[Block]:
         yield Paragraph(f"Constant among these patterns, so they explain nothing here: {names}.")
     if stratum.fits:
         shares = "; ".join(
-            f"{name_measure(fit.measure)} on {fit.outcome.replace('_', ' ')}: line {100 * fit.linear_r2:.0f} %, "
+            f"{name_measure(fit.measure)} on {_words(fit.outcome)}: line {100 * fit.linear_r2:.0f} %, "
             f"parabola {100 * fit.quadratic_r2:.0f} %"
             for fit in stratum.fits
         )
         yield Paragraph(f"Share of the variance between patterns that a line and a parabola explain: {shares}.")
 
 
-def _effect_row(spearman: MeasureEffect, kendall: MeasureEffect) -> tuple[str, ...]:
+def _format_effect(spearman: MeasureEffect, kendall: MeasureEffect) -> tuple[str, ...]:
     rho, tau = spearman.estimate, kendall.estimate
     return (
         name_measure(spearman.measure),
@@ -132,77 +133,75 @@ def _effect_row(spearman: MeasureEffect, kendall: MeasureEffect) -> tuple[str, .
     )
 
 
-def _predictions(stratum: Stratum) -> Iterator[Block]:
+def _tabulate_predictions(stratum: Stratum) -> Iterator[Block]:
     if stratum.baselines:
         header = ("learned from", "outcome", "rank correlation of prediction and outcome", "95 % interval", "patterns")
         rows = [
             (
-                f"{one.name} ({', '.join(map(name_measure, one.measures))})",
-                one.outcome.replace("_", " "),
-                "not defined" if one.estimate.value is None else format_signed(one.estimate.value),
-                format_interval(one.estimate.low, one.estimate.high),
-                str(one.n_patterns),
+                f"{baseline.name} ({', '.join(map(name_measure, baseline.measures))})",
+                _words(baseline.outcome),
+                "not defined" if baseline.estimate.value is None else format_signed(baseline.estimate.value),
+                format_interval(baseline.estimate.low, baseline.estimate.high),
+                str(baseline.n_patterns),
             )
-            for one in stratum.baselines
+            for baseline in stratum.baselines
         ]
         yield Table(header, tuple(rows))
         yield Paragraph(
-            "How much the graph tells at all: a ridge regression learns from all other patterns and predicts the one "
-            "left out."
+            "How well the graph predicts the outcome at all: a ridge regression learns from all other patterns "
+            "and predicts the one left out."
         )
     if stratum.precision:
-        header = ("picks the shortest by", "outcome", "hits among the best", "by chance", "p")
-        yield Table(
-            header,
-            tuple(
-                (
-                    name_measure(one.measure),
-                    one.outcome.replace("_", " "),
-                    f"{one.n_hits} of {one.n_top}",
-                    f"{one.chance * one.n_top:.1f}",
-                    format_p(one.p_value),
-                )
-                for one in stratum.precision
-            ),
-        )
+        picks = [
+            (
+                name_measure(pick.measure),
+                _words(pick.outcome),
+                f"{pick.n_hits} of {pick.n_top}",
+                f"{pick.chance * pick.n_top:.1f}",
+                format_p(pick.p_value),
+            )
+            for pick in stratum.precision
+        ]
+        yield Table(("picks the shortest by", "outcome", "hits among the best", "by chance", "p"), tuple(picks))
         yield Paragraph("A measure may avoid the worst patterns and still not find the best.")
 
 
-def _pairs(stratum: Stratum) -> Iterator[Block]:
+def _tabulate_pairs(stratum: Stratum) -> Iterator[Block]:
     if not stratum.pairs:
         return
-    header = ("difference", "outcome", "mean", "95 % interval", "p (Wilcoxon)", "pairs")
     rows = []
-    for one in stratum.pairs:
-        scale = 100 if one.outcome == "validation_accuracy" else 1
-        unit = "points" if scale == 100 else "nats"
-        low, high = (None if end is None else scale * end for end in (one.low, one.high))
+    for pair in stratum.pairs:
+        scale, unit = (100, "points") if pair.outcome == "validation_accuracy" else (1, "nats")
+        low, high = (None if end is None else scale * end for end in (pair.low, pair.high))
         rows.append(
             (
-                one.name,
-                f"{one.outcome.replace('_', ' ')} ({unit})",
-                format_signed(scale * one.mean, 3),
+                pair.name,
+                f"{_words(pair.outcome)} ({unit})",
+                format_signed(scale * pair.mean, 3),
                 format_interval(low, high, 3),
-                format_p(one.p_wilcoxon),
-                str(one.n_pairs),
+                format_p(pair.p_wilcoxon),
+                str(pair.n_pairs),
             )
         )
-    yield Table(header, tuple(rows))
+    yield Table(("difference", "outcome", "mean", "95 % interval", "p (Wilcoxon)", "pairs"), tuple(rows))
     yield Paragraph(
         "Pairs made to differ in one thing: a shortest pattern and one of its span and longer distance; a pattern and "
         "its reversal, which swaps in- and out-degrees and keeps both distance and span."
     )
 
 
-def _noise(stratum: Stratum) -> Iterator[Block]:
-    for one in stratum.reliability:
-        name = one.outcome.replace("_", " ")
-        if one.ceiling is not None:
-            yield Paragraph(
-                f"Noise: by estimate, {one.single_seed:z.2f} of the variance of one training's {name} lies between "
-                f"patterns, {one.paired_mean:z.2f} of that of the mean of {one.n_seeds} seeds (n={one.n_patterns} "
-                "patterns; below 0 means none that can be told from noise): even a perfect predictor would show a "
-                f"correlation of about {one.ceiling:.2f}."
-            )
-    if all(one.ceiling is None for one in stratum.reliability):
-        yield Paragraph("Noise: not known, for that takes two patterns or more that share two seeds or more.")
+def _describe_noise(stratum: Stratum) -> Iterator[Block]:
+    known = [noise for noise in stratum.reliability if noise.ceiling is not None]
+    for noise in known:
+        yield Paragraph(
+            f"Noise: by estimate, {noise.single_seed:z.2f} of the variance of one training's {_words(noise.outcome)} "
+            f"lies between patterns, {noise.paired_mean:z.2f} of that of the mean of {noise.n_seeds} seeds "
+            f"(n={noise.n_patterns} patterns; below 0 means none that can be told from noise): even a perfect "
+            f"predictor would show a correlation of about {noise.ceiling:.2f}."
+        )
+    if not known:
+        yield Paragraph("Noise: not known, since it takes at least two patterns that share at least two seeds.")
+
+
+def _words(outcome: str) -> str:
+    return outcome.replace("_", " ")

@@ -1,10 +1,9 @@
 """The verdict on a stratum in words, by rules that were written down before the first training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
 
 from analysis.data.protocol import (
     ADVISED,
@@ -52,19 +51,6 @@ class Verdict:
     def words(self) -> str:
         """The status in words, followed by its reason."""
         return IN_WORDS[self.status] + (f" ({self.reason})" if self.reason else "")
-
-
-class Judged(Protocol):
-    """What summarise_verdicts reads of a stratum."""
-
-    @property
-    def budget(self) -> str: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def regime(self) -> str | None: ...
-    @property
-    def verdict(self) -> Verdict: ...
 
 
 def judge(
@@ -143,7 +129,7 @@ def _judge_defined(
         how, reason = _describe_span(primary)
         return _conclude(
             "explained_by_span",
-            f"{outcome} goes with span, {name} held: {how}, p (Holm) {_format_p(primary, 'span')}; beyond span {name} "
+            f"{outcome} goes with span, given {name}: {how}, p (Holm) {_format_p(primary, 'span')}; beyond span {name} "
             f"was {beyond} ({numbers})",
             reason,
         )
@@ -166,7 +152,7 @@ def _list_doubts(primary: Primary, is_apart: bool, ceiling: float | None) -> str
             f"by Holm for all primary tests of all strata, and {_format_p(primary, 'distance')} is above {ALPHA:g}"
         )
     if not is_apart and _is_detected(primary, "distance"):
-        doubts += f"; the p of its test is not above {ALPHA:g}, but the interval holds 0, and both have to agree"
+        doubts += f"; the p of its test is not above {ALPHA:g}, but the interval contains 0, and both have to agree"
     if ceiling is not None and ceiling < LOW_CEILING:
         doubts += (
             f"; the seeds hardly tell these patterns apart, noise ceiling {ceiling:.2f}, so a relation that more seeds "
@@ -212,29 +198,30 @@ def count_patterns(n_patterns: int, low: float, high: float) -> int:
     return 5 + math.ceil((n_patterns - 5) * ((last - first) / 2 / target) ** 2)
 
 
-def summarise_verdicts(strata: Sequence[Judged]) -> Verdict:
+def summarise_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
     """Return one verdict over several strata: theirs where they agree, else mixed, with a list of which say what.
+
+    Args:
+        verdicts: name of a stratum -> its verdict.
 
     Raises:
         ValueError: no stratum.
     """
-    if not strata:
+    if not verdicts:
         raise ValueError("there is no stratum to summarise; give at least one")
-    if len(strata) == 1:
-        return strata[0].verdict
+    if len(verdicts) == 1:
+        return next(iter(verdicts.values()))
     by_status: dict[str, list[str]] = {}
-    for stratum in strata:
-        regime = f", {stratum.regime}" if stratum.regime is not None else ""
-        reason = f": {stratum.verdict.reason}" if stratum.verdict.reason else ""
-        name = f"{stratum.layers} layers at {stratum.budget}{regime}{reason}"
-        by_status.setdefault(stratum.verdict.status, []).append(name)
+    for name, verdict in verdicts.items():
+        reason = f": {verdict.reason}" if verdict.reason else ""
+        by_status.setdefault(verdict.status, []).append(name + reason)
     if len(by_status) == 1:
         (status, names), *_ = by_status.items()
         return Verdict(status, f"{IN_WORDS[status]} in all {len(names)} strata, {SCOPE} in each: {'; '.join(names)}")
     # Strata without evidence come first.
     ordered = sorted(by_status.items(), key=lambda pair: pair[0] != NOT_LEARNED)
     parts = [f"{IN_WORDS[status]} in {len(names)} ({'; '.join(names)})" for status, names in ordered]
-    return Verdict("mixed", f"mixed over {len(strata)} strata: {', '.join(parts)}, {SCOPE} in each")
+    return Verdict("mixed", f"mixed over {len(verdicts)} strata: {', '.join(parts)}, {SCOPE} in each")
 
 
 def _is_detected(primary: Primary, name: str) -> bool:

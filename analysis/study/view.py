@@ -29,11 +29,9 @@ class View:
         name: its name in figures and headings; empty where the run has only one stratum.
         patterns: rows of average_patterns, best first. Each seed's own mean is taken out of the outcomes and the
             stratum's put back, so that patterns trained at different seeds compare.
-        candidates: rows of read_run, of every state.
-        curves: rows of read_run's learning curves.
+        candidates, curves: rows of read_run, of candidates in every state.
         bands: lowest and highest span of each band that a study's plan crosses with distance; None for a search.
-        comparisons: templates and random sample by accuracy.
-        levels: groups of patterns by the primary outcome.
+        comparisons, levels: templates and groups of patterns, by accuracy and by the primary outcome.
         uniform: reach of uniform random sampling at its budget; None for a budget in another program's words.
     """
 

@@ -19,7 +19,7 @@ FOUND, RANDOM = "found", "random (mean)"
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Member:
     """One family at one budget.
 
     Args:
@@ -28,9 +28,6 @@ class Contender:
             pattern, that is `chain` or `dense`, by whatever name it was trained.
         params, flops: those of its pattern, for RANDOM their mean; None where they are not known.
         n_patterns: number of patterns that it was picked from, or averaged over; 1 for a template.
-        by_seed: seed -> accuracy on validation images, a share of 1; for FOUND by score_left_out, with one seed
-            `picked` itself.
-        picked: for FOUND only, the mean over seeds that it was picked by, too high by selection.
     """
 
     family: str
@@ -40,6 +37,18 @@ class Contender:
     params: int | None
     flops: int | None
     n_patterns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contender(Member):
+    """One family at one budget, by seed.
+
+    Args:
+        by_seed: seed -> accuracy on validation images, a share of 1; for FOUND by score_left_out, with one seed
+            `picked` itself.
+        picked: for FOUND only, the mean over seeds that it was picked by, too high by selection.
+    """
+
     by_seed: "pd.Series[float]"
     picked: float | None = None
 

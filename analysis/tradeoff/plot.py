@@ -39,7 +39,6 @@ def plot_tradeoff(points: Sequence[Point], caption: str = "") -> Figure:
 
     Args:
         points: those of a Tradeoff, in its order; a panel leaves out those whose cost is not known.
-        caption: line at the foot: n, seeds, data, device.
     """
     families = list(dict.fromkeys(point.family for point in points))
     costs = [cost for cost in COST_LABELS if any(getattr(point, cost) is not None for point in points)]
@@ -58,7 +57,7 @@ def plot_tradeoff(points: Sequence[Point], caption: str = "") -> Figure:
                 _draw_family(axes, own, cost, styles[family], shift, f"{cost}-{number}")
     panels[0].set_ylabel(LABELS["validation_accuracy"], fontsize=10)
     panels[0].set_ylim(
-        *_limits([end for one in points for end in (one.low, one.accuracy, one.high) if end is not None])
+        *_limits([end for point in points for end in (point.low, point.accuracy, point.high) if end is not None])
     )
     figure.legend(
         handles=[_make_handle(family, styles[family], points) for family in families], loc="outside upper left",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.data.results import STRATUM
 from analysis.stats.guessing import ACCURACY, UNKNOWN, Guessing, Learning, measure_learning
 from analysis.stats.intervals import SHARE, SHARES_APART, clip, student_interval
-from analysis.tradeoff.contenders import FOUND, RANDOM, Contender, list_contenders
+from analysis.tradeoff.contenders import FOUND, RANDOM, Contender, Member, list_contenders
 
 KEPT_MARGIN = 0.01  # accuracy, a share of 1: a loss below one percentage point keeps the accuracy
 BudgetStatus = Literal["kept", "lost", "unsettled"]
@@ -21,10 +21,8 @@ class Difference:
     """A budget's accuracy less that of the same family's largest budget, paired by seed.
 
     Args:
-        mean: share of 1.
-        low, high: interval of the mean over the shared seeds by student_interval; None for one seed and where all
-            seeds differ by the same.
-        n_seeds: number of shared seeds.
+        mean, low, high: share of 1; interval by student_interval over the n_seeds seeds that both have, None for one
+            seed and where all seeds differ by the same.
         status: kept if the interval lies above -KEPT_MARGIN, lost if below it, unsettled if neither or without one.
     """
 
@@ -36,25 +34,16 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Point(Member):
     """One family at one budget, measured.
 
     Args:
-        family, budget, pattern, connections, params, flops, n_patterns, picked: as its Contender has them.
-        n_seeds: number of seeds behind `accuracy`.
-        accuracy: mean over seeds, a share of 1.
-        low, high: interval of the mean by student_interval, each seed's own mean over all points taken out (Cousineau
-            2005, corrected as in Morey 2008).
+        accuracy, low, high: mean over seeds, a share of 1, and its interval by student_interval, each seed's own mean
+            over all points taken out (Cousineau 2005, corrected as in Morey 2008).
+        picked: that of its Contender.
         difference: to the family's largest budget; None for that budget itself, or without a shared seed.
     """
 
-    family: str
-    budget: str
-    pattern: str
-    connections: int
-    params: int | None
-    flops: int | None
-    n_patterns: int
     n_seeds: int
     accuracy: float
     low: float | None
@@ -122,9 +111,9 @@ def measure_tradeoffs(candidates: pd.DataFrame, guessing: Guessing = UNKNOWN) ->
 
 
 def _measure_depth(layers: int, complete: pd.DataFrame, guessing: Guessing) -> Tradeoff:
-    series = [one for _, rows in complete.groupby("budget") for one in list_contenders(rows, complete)]
-    n_budgets = Counter(one.family for one in series)
-    series.sort(key=lambda one: (n_budgets[one.family] == 1, _rank(one.family), one.connections, one.budget))
+    series = [contender for _, rows in complete.groupby("budget") for contender in list_contenders(rows, complete)]
+    n_budgets = Counter(contender.family for contender in series)
+    series.sort(key=lambda each: (n_budgets[each.family] == 1, _rank(each.family), each.connections, each.budget))
     points = tuple(_list_points(series))
     answers = tuple(
         _answer([point for point in points if point.family == family])
@@ -141,33 +130,27 @@ def _rank(family: str) -> tuple[int, str]:
 
 def _list_points(series: Sequence[Contender]) -> Iterator[Point]:
     """Measure each contender, each seed's own mean over the series that have every seed taken out of its interval."""
-    largest = {one.family: one for one in series}  # the last of each
-    table = pd.DataFrame([one.by_seed for one in series]).reset_index(drop=True)  # (series, seeds)
-    is_repeated = pd.Series(pd.MultiIndex.from_tuples([(one.budget, one.pattern) for one in series]).duplicated())
+    largest = {contender.family: contender for contender in series}  # the last of each
+    table = pd.DataFrame([contender.by_seed for contender in series]).reset_index(drop=True)  # (series, seeds)
+    is_repeated = pd.Series(pd.MultiIndex.from_tuples([(each.budget, each.pattern) for each in series]).duplicated())
     full = table[table.notna().all(axis=1) & ~is_repeated]  # a pattern that stands for two families counts once
     scale = 1.0
     if len(full) > 1:
         table = table - (full.mean() - full.mean().mean())
         # What is taken out contains 1 / n of the point itself (Morey 2008, eq. 2).
         scale = (len(full) / (len(full) - 1)) ** 0.5
-    for one, (_, own) in zip(series, table.iterrows(), strict=True):
+    for contender, (_, own) in zip(series, table.iterrows(), strict=True):
         mean = clip(float(own.mean()), SHARE)  # seeds that a point lacks may have moved it outside
         low, high = student_interval(own.dropna(), SHARE, centre=mean, widen=scale)
-        reference = largest[one.family]
+        reference = largest[contender.family]
         yield Point(
-            family=one.family,
-            budget=one.budget,
-            pattern=one.pattern,
-            connections=one.connections,
-            params=one.params,
-            flops=one.flops,
-            n_patterns=one.n_patterns,
-            n_seeds=len(one.by_seed),
+            **{field.name: getattr(contender, field.name) for field in fields(Member)},
+            n_seeds=len(contender.by_seed),
             accuracy=mean,
             low=low,
             high=high,
-            picked=one.picked,
-            difference=None if one is reference else _compare(one.by_seed, reference.by_seed),
+            picked=contender.picked,
+            difference=None if contender is reference else _compare(contender.by_seed, reference.by_seed),
         )
 
 

@@ -17,8 +17,6 @@ def build_tradeoff(tradeoff: Tradeoff, caption: str, part: str = "", strategies:
     """Show accuracy against connections at one depth: the answer, its picture and its numbers.
 
     Args:
-        tradeoff: what was measured at the depth.
-        caption: line at the foot of the picture.
         part: the depth's name, such as "24 layers"; empty where the report has only one.
         strategies: strategies of all the run's candidates.
     """
@@ -51,19 +49,21 @@ def answer_tradeoff(tradeoff: Tradeoff) -> str:
             "fewer connections could keep or lose."
         )
     margin = f"{100 * tradeoff.margin:g} percentage point"
-    largest = sorted({one.largest for one in tradeoff.answers})
+    largest = sorted({answer.largest for answer in tradeoff.answers})
     if not largest:
         return "No family of patterns was trained at two budgets, so none says how few connections keep the accuracy."
     which = f"({largest[0]} connections)" if len(largest) == 1 else "of the same family"
-    kept = [(one, one.fewest) for one in tradeoff.answers if one.fewest < one.largest]
+    kept = [(answer, answer.fewest) for answer in tradeoff.answers if answer.fewest < answer.largest]
     sentences = [
         f"within {margin} of the accuracy at the largest budget {which}: {_group(kept, 'down to ')}"
         if kept
         else f"no smaller budget is shown to keep the accuracy of the largest {which} within {margin}"
     ]
     for status, words in (("lost", f"lower by more than {margin}"), ("unsettled", "not settled")):
-        stopped = [(one, one.stopped) for one in tradeoff.answers if one.status == status and one.stopped is not None]
-        seeds = [one.n_seeds for one, _ in stopped if one.n_seeds is not None]
+        stopped = [
+            (each, each.stopped) for each in tradeoff.answers if each.status == status and each.stopped is not None
+        ]
+        seeds = [answer.n_seeds for answer, _ in stopped if answer.n_seeds is not None]
         at = f" at {_count_seeds(seeds)}" if status == "unsettled" and seeds else ""
         if stopped:
             sentences.append(f"{words}{at}: {_group(stopped, 'at ')}")
@@ -78,8 +78,8 @@ def _count_seeds(seeds: Sequence[int]) -> str:
 def _group(answers: Sequence[tuple[Answer, int]], preposition: str) -> str:
     """List families by the number of connections that goes with each, the fewest first."""
     families: dict[int, list[str]] = {}
-    for one, connections in sorted(answers, key=lambda pair: pair[1]):
-        families.setdefault(connections, []).append("what was found" if one.family == FOUND else one.family)
+    for answer, connections in sorted(answers, key=lambda pair: pair[1]):
+        families.setdefault(connections, []).append("what was found" if answer.family == FOUND else answer.family)
     return "; ".join(f"{enumerate_words(names)} {preposition}{n} connections" for n, names in families.items())
 
 

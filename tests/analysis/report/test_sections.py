@@ -129,6 +129,7 @@ def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: 
 def test_the_summary_of_a_study_has_its_verdict_and_strata(study_findings: Findings) -> None:
     summary = summarise(study_findings)
     assert summary["verdict"]["status"] == "explained_by_span"
+    assert [view.stratum.name for view in study_findings.views] == ["12 layers at log, one", "12 layers at log, two"]
     assert [stratum["statistics"]["regime"] for stratum in summary["strata"]] == ["one", "two"]
     assert [list(stratum) for stratum in summary["strata"]] == 2 * [
         ["statistics", "is_learned", "uniform_reach", "templates", "levels", "strength_trends", "best_patterns"]

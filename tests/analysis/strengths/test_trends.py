@@ -186,7 +186,7 @@ def test_a_strong_chain_is_no_trend() -> None:
 
 
 def test_noise_that_a_seeds_patterns_share_is_seldom_taken_for_a_trend() -> None:
-    patterns, n_draws = draw_patterns(12), 25
+    patterns, n_draws = draw_patterns(12), 16
     weigh = weigh_by(0.0, noise=0.2)
     trends = [by_name(analyse(patterns, weigh, n_seeds=1, draw=draw))["span", None] for draw in range(n_draws)]
     assert sum(trend.status != "not_detected" for trend in trends) <= 0.12 * n_draws

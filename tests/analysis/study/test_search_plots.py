@@ -20,7 +20,7 @@ from analysis.page.figure_style import choose_styles, draw_png, draw_svg, name_m
 from analysis.page.interval_plots import Effect, Level, plot_forest, plot_templates
 from analysis.study.plots import SPAN_COLOURS, SlopeLine, plot_outcome_by_span, plot_span_bands
 from analysis.study.search_plots import plot_curves, plot_distance_accuracy
-from tests.support.synthetic_run import make_run, propose
+from tests.support.synthetic_run import make_candidates, make_run, propose
 
 TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
 
@@ -28,6 +28,12 @@ TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
 def _annotations(figure: Figure, panel: int) -> list[Annotation]:
     found = [child for child in figure.axes[panel].get_children() if isinstance(child, Annotation)]
     return [one for one in found if one.get_text()]
+
+
+def _candidates(n_random: int) -> pd.DataFrame:
+    """Of a search of TEMPLATES and random patterns at two seeds, the later the better."""
+    proposals = propose(n_random, TEMPLATES)
+    return make_candidates(proposals, lambda place, _seed: 0.5 + 0.001 * place, ["log"] * len(proposals))
 
 
 def test_styles_tell_thirty_templates_apart_in_any_order() -> None:
@@ -38,9 +44,9 @@ def test_styles_tell_thirty_templates_apart_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("n_random", [0, 1, 12])
-def test_every_template_is_named_in_both_panels_and_names_do_not_overlap(tmp_path: Path, n_random: int) -> None:
-    run = read_run(make_run(tmp_path / "run", propose(n_random, TEMPLATES), lambda p, _s: 0.5 + 0.001 * p))
-    figure = plot_distance_accuracy(average_patterns(run.candidates), run.candidates, (1.3, 1.5), "12 patterns")
+def test_every_template_is_named_in_both_panels_and_names_do_not_overlap(n_random: int) -> None:
+    candidates = _candidates(n_random)
+    figure = plot_distance_accuracy(average_patterns(candidates), candidates, (1.3, 1.5), "12 patterns")
     assert [axes.get_ylabel() for axes in figure.axes] == ["validation accuracy", "validation loss (nats)"]
     for panel in (0, 1):
         labels = [one for one in _annotations(figure, panel) if one.get_text() in TEMPLATES]
@@ -48,9 +54,8 @@ def test_every_template_is_named_in_both_panels_and_names_do_not_overlap(tmp_pat
         assert not _overlaps(labels)
 
 
-def test_a_run_without_losses_has_one_panel(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path / "run", propose(2), lambda _p, _s: 0.5, seeds=(0,)))
-    candidates = run.candidates.assign(validation_loss=float("nan"))
+def test_a_run_without_losses_has_one_panel() -> None:
+    candidates = _candidates(2).assign(validation_loss=float("nan"))
     assert len(plot_distance_accuracy(average_patterns(candidates), candidates).axes) == 1
 
 
@@ -279,9 +284,9 @@ def test_an_svg_names_its_marks_under_the_pointer_and_stays_small() -> None:
     assert "<a & b> $x$" in {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
 
 
-def test_marks_of_two_panels_have_ids_of_their_own(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path / "run", propose(3, TEMPLATES), lambda p, _s: 0.5 + 0.001 * p))
-    svg = draw_svg(plot_distance_accuracy(average_patterns(run.candidates), run.candidates))
+def test_marks_of_two_panels_have_ids_of_their_own() -> None:
+    candidates = _candidates(3)
+    svg = draw_svg(plot_distance_accuracy(average_patterns(candidates), candidates))
     ids = re.findall(r'<g id="(mark-[^"]+)"><title>', svg)
     assert len(ids) == len(set(ids)) == 12
 
@@ -294,13 +299,11 @@ def test_drawings_are_the_same_every_time() -> None:
     assert b"Software" not in draw_png(once)
 
 
-def test_of_many_patterns_the_best_and_the_named_carry_their_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_patterns_the_best_and_the_named_carry_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.study.search_plots.MAX_TEXTS", 4)
-    run = read_run(make_run(tmp_path / "run", propose(9, TEMPLATES), lambda p, _s: 0.5 + 0.001 * p))
-    patterns = average_patterns(run.candidates)
-    figure = plot_distance_accuracy(patterns, run.candidates)
+    candidates = _candidates(9)
+    patterns = average_patterns(candidates)
+    figure = plot_distance_accuracy(patterns, candidates)
     for axes, outcome in zip(figure.axes, ("validation_accuracy", "validation_loss"), strict=True):
         named = patterns["template"].notna()
         told = pd.concat([patterns[~named].head(4), patterns[named]]).sort_index()

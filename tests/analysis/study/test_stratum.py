@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.data.averages import average_patterns
-from analysis.data.results import COLUMNS, read_run
+from analysis.data.results import COLUMNS
 from analysis.stats.reliability import measure_fidelity, measure_reliability
 from analysis.study.levels import compare_pairs, compare_templates
 from analysis.study.stratum import analyse_candidates, measure_reach, measure_uniform_reach
@@ -17,7 +16,7 @@ from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
-from tests.support.synthetic_run import make_run, propose
+from tests.support.synthetic_run import make_candidates, propose
 
 
 def _two_way_table(seed: int) -> np.ndarray:
@@ -77,7 +76,7 @@ def _sampled(n: int = 40, n_seeds: int = 3, **columns: Any) -> pd.DataFrame:
     return table.assign(**absent)[list(COLUMNS)].astype(COLUMNS)
 
 
-def test_only_random_and_designed_patterns_enter(tmp_path: Path) -> None:
+def test_only_random_and_designed_patterns_enter() -> None:
     proposals = propose(12, ["log", "nearest_log_i"])
     proposals[-1] = (None, "tpe", proposals[-1][2])
     proposals[-2] = (None, "design", proposals[-2][2])
@@ -87,7 +86,7 @@ def test_only_random_and_designed_patterns_enter(tmp_path: Path) -> None:
         sign = 1 if proposals[place][1] in ("templates", "tpe") else -1
         return 0.5 + sign * 0.1 * numbers[place] + 0.01 * seed
 
-    table = read_run(make_run(tmp_path / "run", proposals, score)).candidates
+    table = make_candidates(proposals, score, ["log"] * len(proposals))
     (stratum,) = analyse_candidates(table)
     assert stratum.used == {"random": 10, "design": 1}
     assert stratum.left_out == {"templates": 2, "tpe": 1}
@@ -240,14 +239,12 @@ def test_uniform_reach_is_that_of_networkx_on_fewer_draws() -> None:
     assert found.high == pytest.approx(np.quantile(means, 0.99), abs=0.12)
 
 
-def test_templates_are_compared_by_seed(tmp_path: Path) -> None:
+def test_templates_are_compared_by_seed() -> None:
     proposals = propose(2, ["log", "nearest_log_i"])
     level = [0.50, 0.60, 0.40, 0.30]
     noise = {(1, 0): 0.02, (1, 2): -0.02}
-    run = make_run(
-        tmp_path / "run", proposals, lambda p, s: level[p] + 0.1 * s + noise.get((p, s), 0.0), seeds=(0, 1, 2)
-    )
-    table = read_run(run).candidates
+    score = lambda place, seed: level[place] + 0.1 * seed + noise.get((place, seed), 0.0)  # noqa: E731
+    table = make_candidates(proposals, score, ["log"] * 4, (0, 1, 2))
     best, log, random = compare_templates(table)
     assert (best.name, best.difference, best.n_shared_seeds) == ("nearest_log_i", None, 0)
     assert log.difference == pytest.approx(-0.1)

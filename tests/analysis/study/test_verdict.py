@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,7 +103,7 @@ def test_the_sentence_gives_the_p_that_decides(
     assert f"p (Holm) {p_holm}" in sentence
     is_detected, leaves_out = p_values[0] <= 0.05, low > 0 or high < 0
     assert ("leaves out 0, but what decides is the p of its test" in sentence) == (leaves_out and not is_detected)
-    assert ("the interval holds 0, and both have to agree" in sentence) == (is_detected and not leaves_out)
+    assert ("the interval contains 0, and both have to agree" in sentence) == (is_detected and not leaves_out)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,7 @@ def test_the_sentence_gives_the_p_that_decides(
 def test_how_span_explains_it_stands_next_to_the_word(changes: dict[str, Any], reason: str) -> None:
     verdict = judge(replace(_primary(p_values=SPAN), **changes), 60, 3)
     assert verdict.words == f"explained by span ({reason})"
-    strata = [_Stratum("log", 24, regime, verdict) for regime in ("short", "long")]
-    assert f"24 layers at log, short: {reason}" in summarise_verdicts(strata).sentence
+    assert f"short: {reason}" in summarise_verdicts({"short": verdict, "long": verdict}).sentence
 
 
 def test_networks_that_learned_nothing_are_no_evidence() -> None:
@@ -133,13 +132,8 @@ def test_networks_that_learned_nothing_are_no_evidence() -> None:
         assert "always answering the largest class gets 10.4 % of the validation images right" in verdict.sentence
         assert "settle" not in verdict.sentence
         assert judge(primary, n_patterns, 3, 0.2, replace(unlearned, low=0.105)) == judge(primary, n_patterns, 3, 0.2)
-    strata = [
-        _Stratum("log", 24, regime, judge(_primary(), 60, 3, None, learning))
-        for regime, learning in (("short", None), ("long", unlearned))
-    ]
-    assert summarise_verdicts(strata).sentence.startswith(
-        "mixed over 2 strata: not learned in 1 (24 layers at log, long)"
-    )
+    verdicts = {name: judge(_primary(), 60, 3, None, given) for name, given in (("a", None), ("b", unlearned))}
+    assert summarise_verdicts(verdicts).sentence.startswith("mixed over 2 strata: not learned in 1 (b)")
 
 
 def test_direction_turns_with_accuracy() -> None:
@@ -177,26 +171,17 @@ def test_holm_runs_over_all_strata_and_counts_what_is_undefined() -> None:
     assert adjusted[0].test("span").p_holm is None
 
 
-@dataclass(frozen=True)
-class _Stratum:
-    budget: str
-    layers: int
-    regime: str | None
-    verdict: Verdict
-
-
 def test_headline_over_strata() -> None:
-    one = _Stratum("log", 24, "short", Verdict("supported", "supported: whatever"))
-    assert summarise_verdicts([one]) == one.verdict
-    same = summarise_verdicts([one, replace(one, regime="long")])
+    supported, u_shaped = Verdict("supported", "supported: whatever"), Verdict("u_shaped", "u-shaped: whatever")
+    assert summarise_verdicts({"a": supported}) == supported
+    same = summarise_verdicts({"a": supported, "b": supported})
     assert same.status == "supported"
     assert same.sentence.startswith("supported in all 2 strata")
-    other = replace(one, layers=52, regime=None, verdict=Verdict("u_shaped", "u-shaped: whatever"))
-    mixed = summarise_verdicts([one, other])
+    mixed = summarise_verdicts({"a": supported, "b": u_shaped})
     assert mixed.status == "mixed"
-    assert "supported in 1 (24 layers at log, short), u-shaped in 1 (52 layers at log)" in mixed.sentence
+    assert "supported in 1 (a), u-shaped in 1 (b)" in mixed.sentence
     with pytest.raises(ValueError, match="no stratum"):
-        summarise_verdicts([])
+        summarise_verdicts({})
 
 
 def test_protocol_is_plain_deterministic_json() -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from analysis.page.figure_style import GREY, INK, draw_png, draw_svg, name_marks
+from analysis.page.figure_style import GREY, INK, draw_svg, name_marks
 from analysis.tradeoff.plot import plot_tradeoff
 from analysis.tradeoff.points import Point
 
@@ -169,7 +169,7 @@ def test_budgets_of_equal_cost_are_drawn_too() -> None:
 
 
 def test_every_mark_says_its_numbers_under_the_pointer_and_the_svg_is_the_same_each_time() -> None:
-    points = make_points(FAMILIES)
+    points = make_points({"evenly": 5, "found": 4, "log": 1})
     once, again = plot_tradeoff(points, "a"), plot_tradeoff(points, "a")
     texts = name_marks(once)
     assert len(texts) == 3 * len(points)
@@ -181,4 +181,3 @@ def test_every_mark_says_its_numbers_under_the_pointer_and_the_svg_is_the_same_e
     assert len(ids) == len(set(ids))
     assert svg == draw_svg(again)
     assert svg.count("<title>") == len(texts)
-    assert draw_png(once) == draw_png(again)
