@@ -1,1 +1,1 @@
-"""A pattern as files that prove themselves."""
+"""A pattern's network as files that can be checked."""

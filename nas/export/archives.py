@@ -1,4 +1,4 @@
-"""The network as ONNX and as a torch.export archive: written, read back, compared."""
+"""A network as an ONNX file and as a torch.export archive: written and read back."""
 
 import importlib
 import io
@@ -19,21 +19,21 @@ from search_spaces.errors import InputError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-READING = ("onnx", "onnxruntime")  # what ONNX files need to be read and run
+READING = ("onnx", "onnxruntime")  # packages that read and run ONNX files
 WRITING = ("onnxscript", *READING)
 HOW_TO_GET_ONNX = "pip install -e '.[export]'"
-# All that such a network is made of. A stranger's file of others could run on for ever, or fill the memory.
+# All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(
     {"AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "ReduceMean", "Relu"}
 )
-N_IMAGES = max(BATCHES.values())  # that forms are compared on at a time
-MAX_ATTRIBUTE = 10**6  # of a node's numbers, as a padding
-MAX_AXES = 64  # values of a weight that shapes may follow from
-_BATCH = "batch"  # the name of the one dimension that is free
+_N_IMAGES = max(BATCHES.values())  # largest batch that forms are compared on
+_MAX_ATTRIBUTE = 10**6  # largest number in a node's attributes, as a padding
+_MAX_AXES = 64  # values of a weight that may be axes, which shapes depend on
+_BATCH = "batch"  # name of the batch dimension, whose size is free
 
 
 def find_missing(packages: Iterable[str]) -> str | None:
-    """The first of these packages that does not import, or None."""
+    """Return the first of these packages that cannot be imported, or None."""
     for name in packages:
         try:
             importlib.import_module(name)
@@ -43,12 +43,12 @@ def find_missing(packages: Iterable[str]) -> str | None:
 
 
 def trace_network(network: nn.Module, image: tuple[int, int, int]) -> "ExportedProgram":
-    """The network in evaluation mode as a graph of operators, the batch size left free.
+    """Trace the network in evaluation mode as a graph of operators for any batch size.
 
     Args:
         image: channels, height, width.
     """
-    images = make_images(0, (2, *image))  # 2: a batch of 1 would be taken for a constant
+    images = make_images(0, (2, *image))  # torch takes a batch of 1 for a constant
     with _quiet():
         free = {0: torch.export.Dim(_BATCH)}
         program = torch.export.export(network.eval(), (images,), dynamic_shapes=(free,))
@@ -66,16 +66,13 @@ def write_pt2(program: "ExportedProgram", path: Path) -> None:
 
 
 def load_pt2(path: Path) -> Form:
-    """The network in a torch.export archive.
-
-    To load one can run what it holds: it must be no stranger's.
-    """
+    """Load the network in a torch.export archive, which must not be a stranger's: loading can run code."""
     with _quiet():
         return cast(Form, torch.export.load(path).module())
 
 
 def write_onnx(program: "ExportedProgram", path: Path) -> None:
-    """Write an ONNX file of one graph, its weights inside."""
+    """Write an ONNX file of one graph that includes its weights."""
     import onnx
 
     images = program.example_inputs[0] if program.example_inputs else ()
@@ -87,7 +84,7 @@ def write_onnx(program: "ExportedProgram", path: Path) -> None:
     model = exported.model_proto
     graph = model.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]  # names of torch's own modules, and of this machine's folders
+        del part.metadata_props[:]  # names of torch's modules and of this machine's folders
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
@@ -96,13 +93,13 @@ def write_onnx(program: "ExportedProgram", path: Path) -> None:
 
 
 def load_onnx(path: Path, max_values: int | None = None) -> Form:
-    """The network in an ONNX file, run by onnxruntime on the CPU.
+    """Load the network in an ONNX file, which onnxruntime then runs on the CPU.
 
     Args:
-        max_values: how many values one image may take at a time on its way through; None: any number.
+        max_values: largest number of values in memory at a time for one image; None: no limit.
 
     Raises:
-        InputError: it is none, or holds what such networks have not.
+        InputError: it is not an ONNX file, or has parts that exported networks do not have.
     """
     import onnx
     import onnxruntime
@@ -119,43 +116,44 @@ def load_onnx(path: Path, max_values: int | None = None) -> Form:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except InputError as error:
         raise InputError(f"{path.name} {error}") from None
-    except Exception as error:  # of a foreign file the two raise nearly anything
+    except Exception as error:  # a foreign file makes them raise nearly anything
         raise InputError(f"{path.name} is no ONNX file: {error!s:.200}") from None
-    (name,) = (one.name for one in session.get_inputs())
+    (image_input,) = session.get_inputs()
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = session.run(None, {name: images.numpy()})
+        (logits,) = session.run(None, {image_input.name: images.numpy()})
         return torch.from_numpy(logits)
 
     return run
 
 
 def _check_plain(model: Any) -> None:
-    strange = {node.op_type for node in model.graph.node if node.op_type not in OPERATORS or node.domain}
-    if strange or model.functions:
-        raise InputError(f"holds operators that no exported network has: {', '.join(sorted(strange)[:3])}")
+    unknown = {node.op_type for node in model.graph.node if node.op_type not in OPERATORS or node.domain}
+    if unknown or model.functions:
+        raise InputError(f"has operators that no exported network has: {', '.join(sorted(unknown)[:3])}")
     if any(tensor.external_data for tensor in model.graph.initializer):
         raise InputError("refers to other files for its weights")
-    if model.graph.sparse_initializer:  # a few bytes that become a weight of any size
-        raise InputError("holds sparse weights, and no exported network has any")
+    if model.graph.sparse_initializer:  # a few bytes can become a weight of any size
+        raise InputError("has sparse weights, and no exported network has any")
     if (len(model.graph.input), len(model.graph.output)) != (1, 1):
         raise InputError("has other inputs and outputs than images and logits")
 
 
 def _check_sizes(model: Any, max_values: int) -> None:
-    """Refuse a graph whose values would fill the memory: a few nodes can double a shape again and again.
+    """Check that a graph's values do not fill the memory: a few nodes can double a shape again and again.
 
-    Shapes are inferred for a batch of N_IMAGES, without running anything, and the values of each node are counted from
-    where they are made to where they are last read.
+    Shapes are inferred for a batch of _N_IMAGES without running the graph. Values count from the node that makes them
+    to the last one that reads them.
 
     Raises:
-        InputError: more values would be held at a time than allowed, or some node's shape is not known.
+        InputError: too many values would be in memory at a time, or the shape of a node is not known.
     """
     import onnx
 
-    numbers = [abs(number) for node in model.graph.node for one in node.attribute for number in (one.i, *one.ints)]
-    if max(numbers, default=0) > MAX_ATTRIBUTE:  # sums of them could overflow to a small shape
-        raise InputError(f"holds a node with the number {max(numbers):,}, at most {MAX_ATTRIBUTE:,} is allowed")
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    numbers = [abs(number) for attribute in attributes for number in (attribute.i, *attribute.ints)]
+    if max(numbers, default=0) > _MAX_ATTRIBUTE:  # sums of them could overflow to a small shape
+        raise InputError(f"has a node with the number {max(numbers):,}, at most {_MAX_ATTRIBUTE:,} is allowed")
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     if sum(weights.values()) > model.ByteSize():
         raise InputError("declares more weights than it holds")
@@ -165,35 +163,35 @@ def _check_sizes(model: Any, max_values: int) -> None:
     del graph.value_info[:]
     del graph.initializer[:]
     for tensor in model.graph.initializer:
-        if weights[tensor.name] <= MAX_AXES:
-            graph.initializer.append(tensor)  # axes are such, and shapes follow from their values
+        if weights[tensor.name] <= _MAX_AXES:
+            graph.initializer.append(tensor)  # may be axes, whose values shapes depend on
         else:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     graph.output[0].type.tensor_type.ClearField("shape")
-    graph.input[0].type.tensor_type.shape.dim[0].dim_value = N_IMAGES
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = _N_IMAGES
     graph = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True).graph
     sizes: dict[str, int] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
-        dims = [one.dim_value for one in tensor.shape.dim] if tensor.HasField("shape") else [0]
-        if all(length > 0 for length in dims):  # 0 where it is not known
+        dims = [axis.dim_value for axis in tensor.shape.dim] if tensor.HasField("shape") else [0]
+        if all(length > 0 for length in dims):  # 0: not known
             sizes[value.name] = math.prod(dims)
     last = {name: number for number, node in enumerate(graph.node) for name in node.input}
-    held: dict[str, int] = {graph.input[0].name: sizes.get(graph.input[0].name, 0)}
+    live: dict[str, int] = {graph.input[0].name: sizes.get(graph.input[0].name, 0)}
     for number, node in enumerate(graph.node):
         for name in filter(None, node.output):
             if name not in sizes:
-                raise InputError(f"holds a node whose shape is not known: {name!r:.40}")
-            held[name] = sizes[name]
-        n_values = sum(held.values()) // N_IMAGES
+                raise InputError(f"has a node whose shape is not known: {name!r:.40}")
+            live[name] = sizes[name]
+        n_values = sum(live.values()) // _N_IMAGES
         if n_values > max_values:
-            raise InputError(f"takes {n_values:,} values an image at a time, at most {max_values:,} are allowed")
-        held = {name: size for name, size in held.items() if last.get(name, -1) > number}
+            raise InputError(f"needs {n_values:,} values at a time for one image; at most {max_values:,} are allowed")
+        live = {name: size for name, size in live.items() if last.get(name, -1) > number}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the one warning and the log lines back that torch.export and torch.onnx give of their own parts."""
+    """Suppress a warning and log lines of torch.export and torch.onnx about their own parts."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Best candidate -> files that prove themselves."""
+"""Writing patterns as template files and as folders with the network in several forms."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
+    """The files that an export wrote.
 
     Args:
-        folder: of the template.
+        folder: the template's folder.
         paths: the files in it, template.json first.
-        notes: what its user should be told.
+        notes: sentences for the user.
     """
 
     folder: Path
@@ -63,16 +63,16 @@ class Exported:
 def describe_export(
     pattern: ConnectionPattern, network: NetworkConfig, budget: str, provenance: dict[str, Any]
 ) -> TemplateFile:
-    """A pattern as a template file; see files.TemplateFile for the parts.
+    """Describe a pattern as a template file.
 
     Args:
-        pattern: what to export.
-        network: the surroundings that its costs are of.
-        budget: in the command line's form; the pattern spends it.
-        provenance: `name` (of a template, or None) and whatever else tells where the pattern comes from.
+        pattern: the pattern to export.
+        network: the network around it, which its costs are for.
+        budget: the budget that it spends, in the command line's form.
+        provenance: `name` (of a template, or None) and anything else about the pattern's origin.
 
     Raises:
-        InputError: the network is of another depth, or the pattern does not spend the budget.
+        InputError: the network has another depth, or the pattern does not spend the budget.
     """
     check_depth(pattern, network)
     cost = predict_cost(Candidate(pattern, network, seed=0, template=provenance.get("name")))
@@ -83,20 +83,20 @@ def describe_export(
 def export_pattern(
     pattern: ConnectionPattern, network: NetworkConfig, budget: str, provenance: dict[str, Any], folder: Path
 ) -> list[Path]:
-    """Write a pattern as template.json with its companions; see describe_export.
+    """Write a pattern as template.json with its companions; for the arguments see describe_export.
 
     Args:
-        folder: gets a folder of its own, named by the first 12 digits of the pattern's key.
+        folder: the parent of the new folder, whose name is the first 12 digits of the pattern's key.
 
     Returns:
-        The paths written, the JSON first.
+        The paths written, template.json first.
 
     Raises:
-        ConflictError: the folder holds an exported network, which they would contradict, or a user's own files.
+        ConflictError: the new folder has an exported network, which the files would contradict, or a user's files.
     """
     place = folder / pattern.key[:12]
     if (place / MANIFEST).exists():
-        raise ConflictError(f"{place} holds an exported network: give another folder, or move that one away")
+        raise ConflictError(f"{place} has an exported network: give another folder, or move that one away")
     return write_template(describe_export(pattern, network, budget, provenance), place)
 
 
@@ -110,25 +110,26 @@ def export_folder(
     measured: Mapping[str, Any] | None = None,
     archives: bool = True,
 ) -> Exported:
-    """Write a pattern's network in all forms, each read back and compared with the network itself; see describe_export.
+    """Write a pattern's network in all forms, and compare each, read back, with the network itself.
 
     Args:
-        folder: gets a folder of its own, named by the first 12 digits of the pattern's key; one that is there already
-            is replaced as a whole, but for what is not as an export wrote it: that is kept.
-        weights: the state_dict of trained weights; None: the network has the initial ones of seed 0.
-        measured: what is known of trainings of the pattern, as finite JSON values: data, seeds, accuracies. With
-            weights `normalisation` too: mean and deviation of the images' channels that they were trained with.
-        archives: whether model.onnx and model.pt2 are written, which takes long.
+        pattern, network, budget, provenance: see describe_export.
+        folder: the parent of the new folder, whose name is the first 12 digits of the pattern's key. An existing one is
+            replaced as a whole; files in it that were changed or added since their export are kept.
+        weights: the state_dict of trained weights; None: the initial ones of seed 0.
+        measured: data, seeds and accuracies of the pattern's trainings, as far as known, as finite JSON values; with
+            weights also `normalisation`: mean and deviation of the images' channels in training.
+        archives: whether to write model.onnx and model.pt2, which takes long.
 
     Raises:
         InputError: network, budget or weights do not fit the pattern.
         NothingUsableError: a form does not give the network's logits; nothing is written.
-        ConflictError: there is a file or a link of the folder's name.
+        ConflictError: there is a file or a link of the new folder's name.
     """
     template = describe_export(pattern, network, budget, provenance)
     candidate = Candidate(pattern, network, seed=0, template=provenance.get("name"))
     try:
-        held: dict[str, Any] = json.loads(json.dumps(dict(measured or {}), allow_nan=False))
+        finite: dict[str, Any] = json.loads(json.dumps(dict(measured or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InputError(f"what was measured cannot be written as JSON: {error}") from None
 
@@ -145,7 +146,7 @@ def export_folder(
         if archives:
             written, notes = _write_archives(candidate, original, new)
             names += written
-        manifest = _describe_folder(candidate, original, held, new, names)
+        manifest = _describe_folder(candidate, original, finite, new, names)
         (new / "README.md").write_text(format_readme(candidate, manifest), encoding="utf-8")
         names.append("README.md")
         manifest = manifest.model_copy(update={"files": describe_files(new, names)})
@@ -230,7 +231,7 @@ def _read_final(run: Path, tested: Mapping[str, Any]) -> "tuple[Mapping[str, Ten
 
 
 def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]:
-    """The texts of an exported folder that follow from template.json: name -> text."""
+    """Return the texts of an exported folder that follow from template.json: name -> text."""
     texts = {**format_companions(template), "model.py": format_model(candidate)}
     if is_worth_drawing(candidate.wiring):
         texts["network.svg"] = draw_wiring(candidate.wiring, candidate.template or candidate.pattern.key[:12])
@@ -240,7 +241,7 @@ def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]
 def _write_networks(
     candidate: Candidate, original: "SkipNetwork", source: str, folder: Path, is_trained: bool
 ) -> list[str]:
-    """Write weights.pt if there are trained ones, and compare what model.py builds; gives the names written."""
+    """Write weights.pt if they are trained, and compare the network of model.py; return the names written."""
     import torch
 
     from nas.export.agreement import load_model
@@ -254,7 +255,7 @@ def _write_networks(
 
 
 def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path) -> tuple[list[str], list[str]]:
-    """Write and compare model.pt2, and model.onnx where that can be; gives the names written, and notes."""
+    """Write and compare model.pt2 and, if possible, model.onnx; return the names written, and notes."""
     from nas.export.archives import (
         HOW_TO_GET_ONNX,
         WRITING,
@@ -281,11 +282,11 @@ def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path)
 def _compare(name: str, form: "Form", original: "SkipNetwork", image: tuple[int, int, int]) -> None:
     from nas.export.agreement import find_disagreement, measure_rounding
 
-    said = find_disagreement(form, original, image)
-    if said is not None:
+    problem = find_disagreement(form, original, image)
+    if problem is not None:
         raise NothingUsableError(
-            f"{name} as read back is not the network that was exported: {said}; nothing is kept. Rounding to float32 "
-            f"alone moves this network's logits by {measure_rounding(original, image):.1g} of the largest"
+            f"{name} as read back is not the exported network: {problem}; nothing was written. Rounding to float32 "
+            f"already changes this network's logits by {measure_rounding(original, image):.1g} of the largest"
         )
 
 
@@ -297,7 +298,7 @@ def _describe_folder(
     shape = (PROBE_IMAGES, *candidate.network.image)
     logits = infer(original, make_images(PROBE_SEED, shape))
     if not logits.isfinite().all():
-        raise InputError("the network gives logits that are not finite: such weights are of no use to anybody")
+        raise InputError("the network gives logits that are not finite: such weights cannot be used")
     return Manifest(
         schema="skipsearch/export",
         key=candidate.pattern.key,
@@ -310,13 +311,13 @@ def _describe_folder(
 
 
 def verify_template(path: Path) -> dict[str, str]:
-    """Recompute every claim of a template file from its connections and `network` alone.
+    """Recompute every claim of a template file from its connections and its `network`.
 
     Returns:
-        The false claims: name -> what is wrong. Empty where all holds.
+        The false claims, name -> what is wrong; empty if all are true.
 
     Raises:
-        InputError: no such file, not a template file, or no pattern.
+        InputError: the file is missing, not a template file, or has no pattern.
     """
     file, pattern, false = read_claims(path)
     try:

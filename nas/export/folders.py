@@ -1,4 +1,4 @@
-"""A folder replaced as a whole: whoever looks, and whenever the process dies, it is the old one or the new one."""
+"""Replacing a folder as a whole: at any moment, also after a kill, it is the old one or the new one."""
 
 import itertools
 import json
@@ -8,25 +8,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nas.records.safe_files import check_place, naming, read_json
 from nas.records.written import move_aside
 from search_spaces.errors import ConflictError, InputError
 
-MARK = ".skipsearch-replacing.json"  # in a folder being written: only what holds it, or what it names, is swept
-MAX_BYTES = 10**4  # of a mark
+REPLACING_MARK = (
+    ".skipsearch-replacing.json"  # in a folder being written: only marked folders, and the ones they name, are swept
+)
+_MAX_MARK_BYTES = 10**4
 FindOwn = Callable[[Path], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What the mark in a new folder says.
+    """Content of the mark in a new folder.
 
     Args:
         folder: name of the folder that the new one replaces.
-        old: name that the replaced one has until it is removed.
-        pid: the process that writes.
+        old: name that the replaced folder has until it is removed.
+        pid: number of the process that writes.
     """
 
     folder: str
@@ -36,21 +37,21 @@ class _Mark:
 
 @contextmanager
 def replace_folder(folder: Path, find_own: FindOwn) -> Iterator[Path]:
-    """A new folder beside the named one, to be filled in the block and put into its place at the end.
+    """Give a new folder to fill, and put it in the place of the named one at the end of the block.
 
-    A block that raises leaves everything as it was. What killed processes left of this is put right first.
+    A block that raises changes nothing. Leftovers of killed processes are cleaned up first.
 
     Args:
-        folder: may exist.
-        find_own: names of a folder's files that are as they were written here, in the order in which they may be
-            removed. All others are a user's and are kept, under another name where theirs is taken.
+        folder: the folder to replace, or a new one.
+        find_own: function that lists a folder's files that are unchanged since they were written, in the order in which
+            they may be removed. All others belong to the user and are kept, under another name if theirs is taken.
 
     Yields:
         The folder to write into.
 
     Raises:
         ConflictError: there is a file or a link of that name, or see check_place.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     check_place(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def replace_folder(folder: Path, find_own: FindOwn) -> Iterator[Path]:
 
 
 def _make_folder(folder: Path) -> tuple[Path, _Mark]:
-    """A marked folder beside the named one, under a hidden name that is free."""
+    """Make a marked folder next to the named one, under a free hidden name."""
     pid = os.getpid()
     for number in itertools.count():
         new, old = (folder.with_name(f".{folder.name}.{pid}-{number}.{state}") for state in ("new", "old"))
@@ -80,16 +81,16 @@ def _make_folder(folder: Path) -> tuple[Path, _Mark]:
         with suppress(FileExistsError):
             new.mkdir()
             mark = _Mark(folder.name, old.name, pid)
-            (new / MARK).write_text(json.dumps(asdict(mark)), encoding="utf-8")
+            (new / REPLACING_MARK).write_text(json.dumps(asdict(mark)), encoding="utf-8")
             return new, mark
     raise AssertionError("some number is free")
 
 
 def _settle(holder: Path, mark: _Mark, find_own: FindOwn) -> None:
-    """Put the old folder back if nothing took its place, else remove it but for a user's own files.
+    """Put the old folder back if nothing took its place; else remove it, except for a user's own files.
 
     Args:
-        holder: the folder with the mark: the new one, or the one whose place it took.
+        holder: the folder with the mark, under its hidden name or already in its place.
     """
     folder, old = holder.with_name(mark.folder), holder.with_name(mark.old)
     if holder != folder:
@@ -98,36 +99,35 @@ def _settle(holder: Path, mark: _Mark, find_own: FindOwn) -> None:
         shutil.rmtree(holder, ignore_errors=True)
         return
     if old.exists():
-        _remove_old(old, folder, [*find_own(old), MARK])
-    if _read_mark(folder) == mark:  # not that of another process, which has replaced it since
-        (folder / MARK).unlink(missing_ok=True)
+        _remove_old(old, folder, [*find_own(old), REPLACING_MARK])
+    if _read_mark(folder) == mark:  # else another process has replaced the folder since
+        (folder / REPLACING_MARK).unlink(missing_ok=True)
 
 
 def _remove_old(old: Path, folder: Path, own: Sequence[str]) -> None:
     theirs = [path for path in sorted(old.iterdir()) if path.name not in own]
-    # First what can have its own name, so that nothing that is kept under another takes it.
+    # Files whose names are free come first, so that no renamed file takes one of these names.
     for path in sorted(theirs, key=lambda path: os.path.lexists(folder / path.name)):
         if path.name == "__pycache__" and all(file.suffix == ".pyc" for file in path.iterdir()):
-            shutil.rmtree(path)  # Python makes it again
+            shutil.rmtree(path)  # Python's cache
         else:
             move_aside(path, folder)
-    for name in own:  # one by one: a kill in between must leave what tells ours from others
+    for name in own:  # in this order: after a kill in between, our files must still be known as ours
         (old / name).unlink(missing_ok=True)
     old.rmdir()
 
 
 def _sweep(parent: Path, find_own: FindOwn) -> None:
-    for path in sorted(parent.glob(f"*/{MARK}")):
+    for path in sorted(parent.glob(f"*/{REPLACING_MARK}")):
         mark = _read_mark(path.parent)
         if mark is not None and not _is_alive(mark.pid):
             _settle(path.parent, mark, find_own)
 
 
 def _read_mark(folder: Path) -> _Mark | None:
-    """The mark in a folder, or None where it is none of ours that fits the folder."""
+    """Return the mark in a folder, or None if there is none that we wrote for this folder."""
     try:
-        held: dict[str, Any] = read_json(folder / MARK, MAX_BYTES)
-        mark = _Mark(**held)
+        mark = _Mark(**read_json(folder / REPLACING_MARK, _MAX_MARK_BYTES))
     except (InputError, TypeError, OSError):
         return None
     if not isinstance(mark.folder, str) or not isinstance(mark.old, str) or not isinstance(mark.pid, int):
@@ -138,7 +138,7 @@ def _read_mark(folder: Path) -> _Mark | None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether another process has this number: it may be writing its own folder beside ours."""
+    """Return whether another process has this number: it may still be writing."""
     if pid == os.getpid():
         return False
     try:
@@ -151,7 +151,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _synchronise(folder: Path) -> None:
-    """Bring the files of a folder to the disk before it takes another's place."""
+    """Write the files of a folder to the disk before it takes the place of another."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The README.md of an exported template: what it is, how to use it, how to check it."""
+"""The README.md of an exported template: what it is, how to use it and how to check it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from nas.model.cost import predict_cost
 from nas.records.shown import show
 from search_spaces.distance import backprop_distance
 
-MAX_TEXT = 200  # characters of a measured value; the manifest has it whole
+MAX_TEXT = 200  # characters of a measured value; the manifest has all of them
 
 
 _NUMBERING = {
@@ -18,11 +18,10 @@ _NUMBERING = {
 
 
 def format_readme(candidate: Candidate, manifest: Manifest) -> str:
-    """The text of README.md.
+    """Return the text of README.md.
 
     Args:
-        candidate: the template and the network around it.
-        manifest: of the same folder; its list of files may lack README.md itself.
+        manifest: manifest of the same folder; its list of files may lack README.md.
     """
     pattern, network = candidate.pattern, candidate.network
     is_trained = "weights.pt" in manifest.files
@@ -68,7 +67,7 @@ def format_readme(candidate: Candidate, manifest: Manifest) -> str:
 
 
 def _list_measured(values: dict[str, Any]) -> str:
-    """Names and values, those of a table inside after its name; lists are left to the manifest.
+    """List names and values, those of nested tables after the table's name, without lists.
 
     >>> _list_measured({"accuracy": 0.91234567, "curve": [1, 2], "data": {"name": "digits", "classes": 10}})
     'accuracy 0.912346; data: name digits, classes 10'

@@ -1,4 +1,4 @@
-"""The manifest of an exported template: its files by hash, and what others can check them with."""
+"""The manifest of an exported template: the hashes of its files, and logits to check them by."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 MANIFEST = "manifest.json"
 SCHEMA: Literal["skipsearch/export"] = "skipsearch/export"
 VERSION: Literal[1] = 1
-# The files beside the manifest, and the most bytes that are read of each.
+# The other files of a folder, and the largest size of each that is read.
 FILES = {
     "template.json": 10**6,
     "template.graphml": 10**8,
@@ -31,8 +31,8 @@ FILES = {
     "model.pt2": 2 * 10**9,
 }
 OPTIONAL = frozenset({"network.svg", "weights.pt", "model.onnx", "model.pt2"})
-MAX_BYTES = 10**8  # of a manifest
-TOLERANCE = 1e-5  # of logits, relative to the largest where that is above 1
+_MAX_BYTES = 10**8  # of a manifest
+TOLERANCE = 1e-5  # of logits, relative to the largest if that is above 1
 PROBE_SEED = 0
 PROBE_IMAGES = 2
 PROBE_INPUT = "2 * random.Random(seed).random() - 1, value by value in row-major order, as float32"
@@ -53,12 +53,12 @@ class FileEntry(_Part):
 
 
 class Probe(_Part):
-    """Images and the logits that the original network gave for them, in evaluation mode.
+    """Images and the logits of the original network for them, in evaluation mode.
 
     Args:
-        seed, shape, input: how the images (n, channels, height, width) are made.
-        logits: (n, classes).
-        tolerance: how far off logits may be, relative to the largest where that is above 1.
+        seed, shape, input: how to make the images (n, channels, height, width).
+        logits: logits of shape (n, classes).
+        tolerance: largest difference of logits, relative to the largest logit if that is above 1.
     """
 
     seed: int
@@ -69,15 +69,15 @@ class Probe(_Part):
 
 
 class Manifest(_Part):
-    """What a folder of an exported template holds.
+    """The content of a folder of an exported template.
 
     Args:
-        schema: SCHEMA; version: VERSION.
-        key: the pattern's.
-        weights: what the network was compared with: `trained` (in weights.pt), or `initial`, those of seed 0.
-        measured: what is known of the template's trainings: data, seeds, accuracies.
-        probe: for checks without skipsearch.
-        versions: of all software that wrote the files.
+        schema, version: always SCHEMA and VERSION.
+        key: the pattern's key.
+        weights: the weights of all forms: `trained` (in weights.pt), or `initial`, those of seed 0.
+        measured: data, seeds and accuracies of the template's trainings, as far as known.
+        probe: images and logits for checks without skipsearch.
+        versions: versions of all software that wrote the files.
         files: name -> FileEntry of every other file.
     """
 
@@ -92,32 +92,29 @@ class Manifest(_Part):
 
 
 def format_manifest(manifest: Manifest) -> str:
-    """The text of manifest.json: the manifest, and the hash of it as JSON with sorted keys and no white space."""
-    held = manifest.model_dump(by_alias=True)
-    return format_json({"sha256": _hash_value(held), "manifest": held})
-
-
-def _hash_value(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the text of manifest.json: the manifest, and its hash as JSON with sorted keys and no white space."""
+    values = manifest.model_dump(by_alias=True)
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return format_json({"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": values})
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in a folder.
+    """Read the manifest in a folder.
 
     Raises:
-        InputError: it is missing, damaged, or not written by us.
+        InputError: it is missing, damaged, or not in the form that `export` writes.
     """
     path = folder / MANIFEST
     try:
         check_regular(path)
-        held = read_json(path, MAX_BYTES)
-        manifest = Manifest.model_validate(held["manifest"], strict=True)
-        with open_regular(path, MAX_BYTES) as stream:
-            content = stream.read(MAX_BYTES)
+        manifest = Manifest.model_validate(read_json(path, _MAX_BYTES)["manifest"], strict=True)
+        with open_regular(path, _MAX_BYTES) as stream:
+            content = stream.read(_MAX_BYTES)
     except ValidationError as error:
-        told = error.errors(include_url=False, include_input=False)[:3]
-        problems = "; ".join(f"{'.'.join(map(str, one['loc'])):.80}: {describe_problem(Manifest, one)}" for one in told)
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])):.80}: {describe_problem(Manifest, problem)}"
+            for problem in error.errors(include_url=False, include_input=False)[:3]
+        )
         raise InputError(f"{path} is no manifest of an exported template: {problems}") from None
     except (KeyError, TypeError):
         raise InputError(f"{path} is no manifest of an exported template: it lacks one") from None
@@ -129,22 +126,22 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def describe_files(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
-    """Hash and size of these files of a folder."""
+    """Return hash and size of these files of a folder."""
     return {name: FileEntry(sha256=_hash_file(folder / name), bytes=(folder / name).stat().st_size) for name in names}
 
 
 def find_damage(folder: Path, files: Mapping[str, FileEntry]) -> dict[str, str]:
-    """Files that are not as their manifest lists them: name -> what is wrong. They are hashed and not looked into."""
+    """Return the files that differ from their manifest: name -> what is wrong. They are only hashed, not parsed."""
     false = {}
     for name in sorted({*FILES, *files}):
-        said = _find_damage(folder, name, files.get(name))
-        if said is not None:
-            false[name] = said
+        problem = _find_damage(folder, name, files.get(name))
+        if problem is not None:
+            false[name] = problem
     return false
 
 
 def find_own(folder: Path) -> list[str]:
-    """Names of a folder's files that are as an export wrote them, the manifest last; none where it has no manifest."""
+    """Return the names of a folder's files that are unchanged since their export, the manifest last; [] without one."""
     try:
         manifest = read_manifest(folder)
     except InputError:
@@ -154,7 +151,7 @@ def find_own(folder: Path) -> list[str]:
 
 
 def _find_damage(folder: Path, name: str, entry: FileEntry | None) -> str | None:
-    if name not in FILES:  # the names of a path's parts among them: no file of a name that we do not know is opened
+    if name not in FILES:  # no other file is opened: a name like ../x must not lead anywhere
         return f"manifest.json lists {name!r:.80}, and no export has a file of that name"
     path = folder / name
     if entry is None:
@@ -166,18 +163,18 @@ def _find_damage(folder: Path, name: str, entry: FileEntry | None) -> str | None
         n_bytes = path.stat().st_size
         if n_bytes != entry.bytes:
             return f"{name} has {n_bytes:,} bytes, manifest.json says {entry.bytes:,}"
-        found = _hash_file(path)
+        sha256 = _hash_file(path)
     except InputError as error:
         return str(error)
     except FileNotFoundError:
         return f"{name} is missing"
     except OSError as error:
         return f"{name} cannot be read: {error.strerror}"
-    return None if found == entry.sha256 else f"{name} has hash {found[:12]}, manifest.json says {entry.sha256[:12]}"
+    return None if sha256 == entry.sha256 else f"{name} has hash {sha256[:12]}, manifest.json says {entry.sha256[:12]}"
 
 
 def check_regular(path: Path) -> None:
-    """Refuse a link: a stranger's could lead to a file of the user's.
+    """Check that a path is a file and not a link: a stranger's link could lead to a file of the user's.
 
     Raises:
         InputError: it is a link, a device, a pipe or a folder.

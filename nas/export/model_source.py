@@ -1,4 +1,4 @@
-"""Template -> model.py: the network as a program that needs PyTorch alone."""
+"""The text of model.py: a template's network as a program that needs only PyTorch."""
 
 import textwrap
 
@@ -141,10 +141,10 @@ if __name__ == "__main__":
 
 
 def format_model(candidate: Candidate) -> str:
-    """The text of model.py: the candidate's network, its sizes and connections as constants.
+    """Return the text of model.py: the candidate's network, its sizes and connections as constants.
 
-    Nothing in it but numbers and the pattern's key comes from the candidate: a template from a stranger cannot bring
-    code along. The names in its state_dict are those of `nas.model.network.build_network`'s.
+    Only numbers and the pattern's key come from the candidate, so a stranger's template cannot add code. Its state_dict
+    has the names of `nas.model.network.build_network`'s.
     """
     network, wiring = candidate.network, candidate.wiring
     tables = list(dict.fromkeys(block.sources for block in wiring.blocks))
@@ -177,13 +177,13 @@ def _format_stem(network: NetworkConfig) -> str:
 
 
 def _format_block(block: Block, table: int) -> str:
-    transitions = tuple((one.reads, one.channels) for one in block.transitions)
+    transitions = tuple((transition.reads, transition.channels) for transition in block.transitions)
     line = f"({block.inputs}, SOURCES_{table}, {transitions}),"
     return textwrap.fill(line, LINE_LENGTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def _format_sources(sources: tuple[tuple[int, ...], ...]) -> str:
-    """Tuples in lines of LINE_LENGTH, broken inside those alone that are longer themselves.
+    """Put tuples into lines of at most LINE_LENGTH; only a tuple that is longer than a line is broken.
 
     >>> print(_format_sources(((0,), (0, 1))))
         (0,), (0, 1),

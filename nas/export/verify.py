@@ -1,4 +1,4 @@
-"""An exported folder -> its false claims: hashes first, then every text and every form of the network anew."""
+"""Verification of an exported folder: hashes first, then every text and every form of the network."""
 
 import math
 import os
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from nas.model.network import SkipNetwork
 
 MAX_PARAMS = 10**8  # of a stranger's network that is built here
-MAX_VALUES = 5 * 10**8  # about as many as one image takes on its way through it
-SPARE_VALUES = 10**6  # that a small network's archive may take beside twice as many
+MAX_VALUES = 5 * 10**8  # in memory at a time for one image, in such a network
+SPARE_VALUES = 10**6  # that a small network's archive may need beyond twice its count
 MAX_PIXELS = 10**6  # of an image, over all channels
-LOADABLE = frozenset({".py", ".pyc", ".pyd", ".so", ".dylib"})  # what Python takes for a module
+LOADABLE = frozenset({".py", ".pyc", ".pyd", ".so", ".dylib"})  # suffixes of Python modules
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification found.
+    """The result of a verification.
 
     Args:
-        false: the false claims, name -> what is wrong; empty where all holds.
-        notes: what was not checked, and why.
+        false: the false claims, name -> what is wrong; empty if all claims are true.
+        notes: sentences about what was not checked, and why.
     """
 
     false: dict[str, str]
@@ -55,24 +55,24 @@ class Verified:
 
 
 def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidate], None] | None = None) -> Verified:
-    """Check an exported folder against its manifest, and all it says against its template; nothing foreign is run.
+    """Check an exported folder against its manifest and its template without running foreign code.
 
-    Hashes come first, and no file is looked into while one is wrong. Then the template's claims; then the texts, which
-    must be what is written for this template, model.py among them; then the networks: model.py, model.onnx and the
-    manifest's logits against what nas.model.network builds, with the weights in weights.pt or the initial ones.
+    Hashes come first, and no file is parsed if one is wrong. Then come the template's claims, then the texts, among
+    them model.py, which must be what `export` writes for this template. Last come the networks: model.py, model.onnx
+    and the manifest's logits are compared with the network that skipsearch builds, with the weights in weights.pt or
+    the initial ones.
 
     Args:
-        trust: the folder's author is trusted: model.pt2 is loaded and compared, which can run what it holds, and a
-            network of any size is built.
-        prepare: called with the network that the folder claims to hold, before anything large is built or read.
+        trust: whether the author is trusted: then model.pt2 is compared too, which can run code, and a network of any
+            size is built.
+        prepare: called with the network of the folder before anything large is built or read.
 
     Raises:
-        InputError: it is no exported folder.
+        InputError: it is not an exported folder.
     """
     if not os.path.lexists(folder / MANIFEST):
         raise InputError(
-            f"{folder} holds no {MANIFEST}, so `export` did not write it as it stands; verify FILE checks a template "
-            "file alone"
+            f"{folder} has no {MANIFEST}, as `export` writes one; verify FILE checks a single template file"
         )
     try:
         manifest = read_manifest(folder)
@@ -91,19 +91,16 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
 
 
 def _find_strangers(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Entries that no export has: those that Python could load for a module are false, others worth a note."""
+    """Find entries that no export has: false where Python could import them, else worth a note."""
     false, notes = {}, []
     for path in sorted(folder.iterdir()):
         name = path.name
         if name in FILES or name == MANIFEST:
             continue
         if path.suffix in LOADABLE or path.is_symlink() or not path.is_file():
-            false[name] = (
-                f"{name!r:.80} is there, manifest.json does not list it, and model.py could load it by `import`: "
-                "remove it"
-            )
+            false[name] = f"manifest.json does not list {name!r:.80}, and model.py could load it by `import`: remove it"
         else:
-            notes.append(f"not checked, for manifest.json does not list it: {name!r:.80}")
+            notes.append(f"not checked, because manifest.json does not list it: {name!r:.80}")
     return false, notes
 
 
@@ -118,7 +115,7 @@ def _check_template(folder: Path, manifest: Manifest) -> tuple[dict[str, str], C
     if not isinstance(name, str | None):
         false["provenance.name"] = f"provenance.name is {name!r:.40}, expected a text or null"
     if manifest.key != pattern.key:
-        false["key"] = f"manifest.json is of template {manifest.key[:12]}, template.json holds {pattern.key[:12]}"
+        false["key"] = f"manifest.json belongs to template {manifest.key[:12]}, template.json holds {pattern.key[:12]}"
     if false:
         return false, None, None
     network = validate(NetworkConfig, file.network)
@@ -128,22 +125,23 @@ def _check_template(folder: Path, manifest: Manifest) -> tuple[dict[str, str], C
 def _check_texts(folder: Path, manifest: Manifest, candidate: Candidate, file: TemplateFile) -> dict[str, str]:
     false = {}
     if (manifest.weights == "trained") != ("weights.pt" in manifest.files):
-        false["weights"] = f"manifest.json says that the weights are {manifest.weights}; weights.pt says otherwise"
+        false["weights"] = f"manifest.json says that the weights are {manifest.weights}, which contradicts weights.pt"
     texts = {**format_texts(file, candidate), "README.md": format_readme(candidate, manifest)}
     for name, text in texts.items():
         if name not in manifest.files:
-            false[name] = f"{name} is missing, which is written for this template" + _tell_versions(manifest)
+            false[name] = f"{name} is missing, which `export` writes for this template" + _compare_versions(manifest)
         elif (folder / name).read_bytes() != text.encode("utf-8", "surrogatepass"):
-            false[name] = f"{name} is not what is written for this template" + _tell_versions(manifest)
+            false[name] = f"{name} is not what `export` writes for this template" + _compare_versions(manifest)
     return false
 
 
-def _tell_versions(manifest: Manifest) -> str:
+def _compare_versions(manifest: Manifest) -> str:
     ours = describe_versions(())
     written, read = (
-        f"skipsearch {one.get('skipsearch')} at commit {one.get('commit')}" for one in (manifest.versions, ours)
+        f"skipsearch {versions.get('skipsearch')} at commit {versions.get('commit')}"
+        for versions in (manifest.versions, ours)
     )
-    return "" if written == read else f"; {written:.100} wrote it, this is {read}: verify by that one"
+    return "" if written == read else f"; {written:.100} wrote it, this is {read}: verify with the former"
 
 
 def _check_networks(
@@ -154,11 +152,11 @@ def _check_networks(
     notes: list[str],
     prepare: Callable[[Candidate], None] | None,
 ) -> dict[str, str]:
-    """Build the network and compare all that the folder holds of it; adds to the notes."""
+    """Build the network and compare it with its forms in the folder; add to the notes."""
     if not trust:
-        said = _find_excess(candidate)
-        if said is not None:
-            return {"network": said}
+        excess = _find_excess(candidate)
+        if excess is not None:
+            return {"network": excess}
 
     from nas.export.agreement import load_model, take_weights
 
@@ -176,13 +174,13 @@ def _check_networks(
         MANIFEST: lambda: _check_probe(manifest, original, candidate.network)
     }
     checks |= {name: _comparison(name, load, original, candidate.network.image) for name, load in forms.items()}
-    return {name: said for name, check in checks.items() if (said := check()) is not None}
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}
 
 
 def _choose_archives(
     folder: Path, manifest: Manifest, max_values: int | None, notes: list[str]
 ) -> "Iterator[tuple[str, Callable[[], Form]]]":
-    """The archives that can be compared here, each with how it is loaded; notes say why others cannot.
+    """Give the archives that can be compared, each with a function that loads it; notes say why others cannot.
 
     Args:
         max_values: see load_onnx; None: the folder's author is trusted.
@@ -194,14 +192,16 @@ def _choose_archives(
         if missing is None:
             yield "model.onnx", lambda: load_onnx(folder / "model.onnx", max_values)
         else:
-            notes.append(f"model.onnx was checked by its hash alone, for {missing} is not installed: {HOW_TO_GET_ONNX}")
+            notes.append(
+                f"only the hash of model.onnx was checked, because {missing} is not installed: {HOW_TO_GET_ONNX}"
+            )
     if "model.pt2" in manifest.files:
         if max_values is None:
             yield "model.pt2", lambda: load_pt2(folder / "model.pt2")
         else:
             notes.append(
-                "model.pt2 was checked by its hash alone, for to load such a file can run what it holds; if you trust "
-                "who wrote it, --trust compares it too"
+                "only the hash of model.pt2 was checked, because loading such a file can run code; if you trust its "
+                "author, --trust compares it too"
             )
 
 
@@ -212,40 +212,40 @@ def _comparison(
 
     def compare() -> str | None:
         try:
-            said = find_disagreement(load(), original, image)
+            problem = find_disagreement(load(), original, image)
         except (MemoryError, OSError):
             raise
-        except Exception as error:  # of a foreign file, onnxruntime and torch raise nearly anything
-            said = str(error)[:300]
-        return None if said is None else f"{name} is not this template's network: {said}"
+        except Exception as error:  # a foreign file makes onnxruntime and torch raise nearly anything
+            problem = str(error)[:300]
+        return None if problem is None else f"{name} is not this template's network: {problem}"
 
     return compare
 
 
 def _find_excess(candidate: Candidate) -> str | None:
-    """Why a network is too large to be built for somebody unknown, or None."""
+    """Return why an unknown author's network is too large to be built, or None."""
     n_pixels = math.prod(candidate.network.image)
     sizes = {
         "parameters": (predict_cost(candidate).params, MAX_PARAMS),
-        "values on an image's way": (count_values(candidate), MAX_VALUES),
+        "values in memory for one image": (count_values(candidate), MAX_VALUES),
         "values in an image": (n_pixels, MAX_PIXELS),
     }
-    for name, (found, most) in sizes.items():
-        if found > most:
+    for name, (size, most) in sizes.items():
+        if size > most:
             return (
-                f"network: it has {found:,} {name}, and of an unknown author's at most {most:,} are built; if you "
-                "trust who wrote it, give --trust"
+                f"network: it has {size:,} {name}, and an unknown author's may have at most {most:,}; if you trust its "
+                "author, give --trust"
             )
     return None
 
 
 def count_values(candidate: Candidate) -> int:
-    """Return about as many values as one image takes at a time on its way through a network, rather more than less."""
+    """Estimate from above how many values a network keeps in memory at a time for one image."""
     return 4 * (math.prod(candidate.network.image) + _widest_maps(candidate))
 
 
 def _widest_maps(candidate: Candidate) -> int:
-    """Values of the stem's maps, or of all nodes of the largest block and a bottleneck, whichever are more."""
+    """Return the values of the stem's maps, or of the largest block's nodes and a bottleneck, whichever are more."""
     network = candidate.network
     height, width = network.resolution
     most = 4 * network.stem * height * width if network.large_stem else 0
@@ -257,34 +257,34 @@ def _widest_maps(candidate: Candidate) -> int:
 
 
 def _load_weights(path: Path) -> "dict[str, Tensor]":
-    """A state_dict that may be a stranger's: tensors alone, and no more bytes in memory than in the file.
+    """Read a state_dict that may be a stranger's: only tensors, and no more bytes in memory than in the file.
 
     Raises:
-        InputError: the file holds something else.
+        InputError: the file has other content.
     """
     import torch
 
     try:
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise InputError("weights.pt is packed, and torch.save packs nothing")
+                raise InputError("weights.pt is compressed, and torch.save compresses nothing")
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise InputError("weights.pt says that it holds more bytes than it has")
+                raise InputError("weights.pt claims more bytes than it has")
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, InputError):
         raise
-    except Exception as error:  # of a foreign file the two raise nearly anything
+    except Exception as error:  # a foreign file makes them raise nearly anything
         raise InputError(f"weights.pt is no file of weights: {error!s:.200}") from None
     if not isinstance(weights, dict) or not all(
         isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
         for value in weights.values()
     ):
-        raise InputError("weights.pt holds other things than weights by name")
+        raise InputError("weights.pt has other content than weights by name")
     return weights
 
 
 def _check_probe(manifest: Manifest, original: "SkipNetwork", network: NetworkConfig) -> str | None:
-    """What is wrong with the manifest's logits, or None."""
+    """Return what is wrong with the manifest's logits, or None."""
     import torch
 
     from nas.export.agreement import compare_logits, infer, make_images
@@ -292,10 +292,9 @@ def _check_probe(manifest: Manifest, original: "SkipNetwork", network: NetworkCo
     probe = manifest.probe
     n_classes = network.classes
     if (probe.shape, probe.input, probe.tolerance) != ([PROBE_IMAGES, *network.image], PROBE_INPUT, TOLERANCE):
-        return "manifest.json: its probe is of another form than `export` writes"
+        return "manifest.json: its probe is not of the form that `export` writes"
     if [len(row) for row in probe.logits] != [n_classes] * PROBE_IMAGES:
         return f"manifest.json: its probe lacks the logits of {n_classes} classes for {PROBE_IMAGES} images"
     recorded = torch.tensor(probe.logits, dtype=torch.float64)
-    found = infer(original, make_images(probe.seed, tuple(probe.shape)))
-    said = compare_logits(found, recorded)
-    return None if said is None else f"manifest.json: the network does not give the probe's logits: {said}"
+    problem = compare_logits(infer(original, make_images(probe.seed, tuple(probe.shape))), recorded)
+    return None if problem is None else f"manifest.json: the network does not give the probe's logits: {problem}"

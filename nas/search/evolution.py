@@ -10,15 +10,15 @@ from search_spaces.seeds import derive_generator
 from search_spaces.templates import iterate_templates
 
 POPULATION = 20  # patterns, the youngest; fewer than the 100 of arXiv:1802.01548, for searches of fewer trainings
-TOURNAMENT = 5  # of them are drawn, and the best of these is the parent
-MAX_OPTIMISED_DEPTH = 100  # the optimum to start from takes seconds there, and minutes beyond
+TOURNAMENT = 5  # patterns of the population that are drawn; the best of them is the parent
+MAX_OPTIMISED_DEPTH = 100  # finding the optimum to start from takes seconds up to here, minutes beyond
 
 
 class EvolveStrategy:
     """Regularised evolution (Real et al., arXiv:1802.01548): the oldest pattern leaves the population, not the worst.
 
     It starts from the named templates of the budget and the shortest pattern found for it. A child is its parent with
-    one connection moved; where that is known already, the walk goes on until a pattern is new.
+    one connection moved, or with as many as it takes to reach a new pattern.
     """
 
     learns = True
@@ -30,7 +30,6 @@ class EvolveStrategy:
         self._starts: list[ConnectionPattern] | None = None
 
     def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        """See Strategy."""
         if self._starts is None:
             self._starts = [pattern for _, pattern in iterate_templates(self._budget)]
             self._starts += [self._find_optimum()] if self._budget.depth <= MAX_OPTIMISED_DEPTH else []
@@ -41,17 +40,16 @@ class EvolveStrategy:
         if not self._population:
             return draw_unknown(self._budget, known, generator)
         size = min(TOURNAMENT, len(self._population))
-        drawn = generator.choice(len(self._population), size, replace=False).tolist()
-        _, parent = max((self._population[place] for place in drawn), key=lambda member: member[0])
+        places = generator.choice(len(self._population), size, replace=False).tolist()
+        _, parent = max((self._population[place] for place in places), key=lambda member: member[0])
         return walk_to_unknown(parent, self._budget, known, generator)
 
     def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        """See Strategy: a pattern of which all trainings failed has no children."""
-        if validation_accuracy is not None:
+        if validation_accuracy is not None:  # a pattern whose trainings all failed has no children
             self._population.append((validation_accuracy, pattern))
 
     def _find_optimum(self) -> ConnectionPattern:
         from search_spaces.sampling.optimal import optimize  # numba: 0.5 s
 
-        # By rounds and not by the clock, so that it is the same whenever it is asked for.
+        # Limited by rounds and not by the clock, so that the result is always the same.
         return optimize(self._budget, self._seed, seconds=float("inf"), max_rounds=1).pattern

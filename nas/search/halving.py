@@ -1,4 +1,4 @@
-"""Successive halving: which proposed patterns go on after a rung."""
+"""Successive halving: which proposed patterns are trained beyond a rung."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from nas.settings.search import ETA, list_rungs
 
 @dataclass(slots=True)
 class _Bracket:
-    """Patterns that are compared with each other: at each rung the best third of them goes on."""
+    """Patterns that are compared with each other: the best third of them continues at each rung."""
 
     size: int
     alive: list[str] = field(default_factory=list)
     n_members: int = 0
-    stage: int = 0  # the rung awaited, as an index
+    stage: int = 0  # index of the rung that the bracket waits for
 
 
 class Halving:
     """Synchronous successive halving (arXiv:1502.07943) in brackets of consecutive proposals.
 
-    A bracket's decision waits for all of its patterns, so it is the same whatever the order of completion.
+    A bracket decides once all of its patterns are measured, so the order of completion does not matter.
 
     Args:
-        epochs: of a whole training.
-        n_patterns: that are proposed.
-        n_seeds: trainings of each pattern.
+        epochs: length of a whole training.
+        n_patterns: number of proposals in the run.
+        n_seeds: number of trainings of each pattern.
     """
 
     def __init__(self, epochs: int, n_patterns: int, n_seeds: int) -> None:
@@ -37,7 +37,7 @@ class Halving:
         self._accuracies: dict[tuple[str, int], dict[int, float | None]] = {}  # (key, rung) -> by seed; None: failed
 
     def place(self, key: str) -> None:
-        """Take the next proposal into a bracket; a pattern that is in one already stays there."""
+        """Put the next proposal into a bracket, unless it is in one already."""
         if key in self._bracket_of:
             return
         if not self._brackets or self._brackets[-1].n_members == self._brackets[-1].size:
@@ -49,12 +49,12 @@ class Halving:
         self._left -= 1
 
     def pause_after(self, key: str) -> int | None:
-        """The epoch at whose end the pattern is measured next; None: the last."""
+        """Return the epoch after which the pattern is measured next; None: its last."""
         stage = self._bracket_of[key].stage
         return self.rungs[stage] if stage < len(self.rungs) else None
 
     def is_alive(self, key: str) -> bool:
-        """Whether the pattern was not dropped."""
+        """Return whether the pattern was not dropped."""
         return key in self._bracket_of[key].alive
 
     def report(self, key: str, seed: int, epoch: int, accuracy: float) -> None:
@@ -63,33 +63,33 @@ class Halving:
         self._decide(self._bracket_of[key])
 
     def fail(self, key: str, seed: int) -> None:
-        """Take note that a candidate failed: its pattern is judged by its other seeds."""
+        """Take note that a candidate failed: its other seeds decide about its pattern."""
         bracket = self._bracket_of[key]
         for rung in self.rungs[bracket.stage :]:
             self._accuracies.setdefault((key, rung), {}).setdefault(seed, None)
         self._decide(bracket)
 
     def close(self) -> None:
-        """Take note that no more proposals come."""
+        """Take note that there are no more proposals."""
         if self._brackets:
             self._brackets[-1].size = self._brackets[-1].n_members
             self._decide(self._brackets[-1])
 
     def _decide(self, bracket: _Bracket) -> None:
-        """Let the better third go on, once all of a bracket's patterns have reached the rung."""
+        """Keep the best third of a bracket once all of its patterns have reached the rung."""
         if bracket.n_members < bracket.size or bracket.stage == len(self.rungs):
             return
-        found = {key: self._accuracies.get((key, self.rungs[bracket.stage]), {}) for key in bracket.alive}
-        if any(len(by_seed) < self._n_seeds for by_seed in found.values()):
+        reached = {key: self._accuracies.get((key, self.rungs[bracket.stage]), {}) for key in bracket.alive}
+        if any(len(by_seed) < self._n_seeds for by_seed in reached.values()):
             return
-        # sorted is stable: of equal means the earlier proposal goes on.
-        ranked = sorted(bracket.alive, key=lambda key: -_mean(found[key]))
-        best = {key for key in ranked[: math.ceil(len(ranked) / ETA)] if _mean(found[key]) > -math.inf}
+        # sorted is stable: of equal means the earlier proposal continues.
+        ranked = sorted(bracket.alive, key=lambda key: -_mean(reached[key]))
+        best = {key for key in ranked[: math.ceil(len(ranked) / ETA)] if _mean(reached[key]) > -math.inf}
         bracket.alive = [key for key in bracket.alive if key in best]
         bracket.stage += 1
 
 
 def _mean(by_seed: dict[int, float | None]) -> float:
-    """Mean accuracy of the seeds that did not fail; below all others if all did."""
+    """Return the mean accuracy of the seeds that did not fail; -inf if all failed."""
     values = [value for value in by_seed.values() if value is not None]
     return math.fsum(values) / len(values) if values else -math.inf

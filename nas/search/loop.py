@@ -1,4 +1,4 @@
-"""The loop: ask -> train -> tell."""
+"""The loop of a search: ask for a pattern, train it, report its outcome."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ class Search(LedgerSource):
 
     Args:
         config: the run's settings, resolved.
-        data: its data set.
+        data: the run's data set.
         ledger, listener: see LedgerSource.
 
     Raises:
-        ConflictError: the ledger holds a training that is not asked for, or one that cannot be taken up again.
+        ConflictError: the ledger has a training that the settings do not ask for, or that cannot be resumed.
     """
 
     def __init__(self, config: SearchConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
@@ -48,8 +48,8 @@ class Search(LedgerSource):
         foreign = [entry.number for entry in entries if not self._is_asked_for(entry)]
         if foreign:
             raise ConflictError(
-                f"trial {foreign[0]} of {self._ledger.run} is not among what is asked for now: restore the pattern "
-                "files and the version that it was made with, or give another --run"
+                f"the settings do not ask for trial {foreign[0]} of {self._ledger.run}: restore the pattern files and "
+                "the version of skipsearch that it was made with, or give another --run"
             )
         self._resume(
             (e, self._task(self._strata[e.budget], e.pattern, e.seed, e.strategy, e.template)) for e in entries
@@ -63,7 +63,7 @@ class Search(LedgerSource):
         )
 
     def _check_given_up(self, entries: list[Trial]) -> None:
-        """Refuse more attempts where rungs were decided without the candidate that they would bring back."""
+        """Check that more attempts bring back no candidate without which halving has decided."""
         for entry in entries:
             is_taken_up = entry.running and entry.attempts.given_up_after > 0
             if self._config.halving and is_taken_up and entry.strategy != TEMPLATES:
@@ -82,7 +82,7 @@ class Search(LedgerSource):
         return Task(candidate, strategy, stratum.budget, strata=names)
 
     def _iterate_plan(self) -> Iterator[Task | None]:
-        """Every training that is not in the ledger yet; None where all budgets wait for outcomes."""
+        """Give every training that is not in the ledger yet; None while all budgets wait for outcomes."""
         for stratum, arrival in self._iterate_arrivals():
             if arrival is None:
                 yield None
@@ -90,7 +90,7 @@ class Search(LedgerSource):
             for seed in range(self._config.seeds):
                 if (str(stratum.budget), arrival.pattern.key, seed) not in self._entered:
                     yield self._task(stratum, arrival.pattern, seed, arrival.strategy, arrival.template)
-        self._advance()  # halving decides about a last bracket that is not full
+        self._advance()  # halving now decides about a last bracket that is not full
 
     def _iterate_arrivals(self) -> Iterator[tuple[Stratum, Arrival | None]]:
         turns = deque((stratum, stratum.arrivals()) for stratum in self._strata.values())
@@ -118,7 +118,6 @@ class Search(LedgerSource):
         return task
 
     def _pause_after(self, task: Task) -> int | None:
-        """The rung that a proposal is trained to next."""
         return self._stratum_of(task).pause_after(task.strategy, task.candidate.pattern.key)
 
     def _measured(self, task: Task, outcome: Outcome) -> None:
@@ -131,7 +130,7 @@ class Search(LedgerSource):
         self._advance()
 
     def _advance(self) -> None:
-        """Let go on, or end, what waits at a rung that is decided."""
+        """Continue or end the candidates that wait at a rung, where halving has decided."""
         for number, outcome in sorted(self._waiting.items()):
             task = self._unfinished[number]
             if not self._stratum_of(task).is_alive(task.candidate.pattern.key):
@@ -146,26 +145,26 @@ class Search(LedgerSource):
 
 
 def count_asked(config: SearchConfig) -> int:
-    """Number of candidates that a run of these settings ends with.
+    """Return the number of candidates that a run of these settings trains.
 
     Raises:
-        InputError: see strata.count_arrivals.
+        InputError: see count_arrivals.
     """
     return sum(count_arrivals(budget, config) for budget in list_budgets(config)) * config.seeds
 
 
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
-    """Search, or go on with a search, in a run directory until it holds what was asked for.
+    """Start or continue a search in a run directory and train all that its settings ask for.
 
     Args:
         run: the run directory, made if missing.
-        config: from settle_config.
-        listener: see Search; also called once at the start with neither candidate nor outcome.
+        config: settings from settle_config.
+        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
-        InputError: the data cannot be used, or the settings contradict it.
-        ConflictError: another process or another run holds the directory.
-        Interrupted: a signal came; the same call goes on.
+        InputError: the data cannot be used, or contradict the settings.
+        ConflictError: another process or another run uses the directory.
+        Interrupted: a signal came; the same call continues the search.
     """
     data = prepare_data(config, (config.pattern_depth,))
     check_patterns(config)

@@ -1,4 +1,4 @@
-"""Search strategies replayed on a table that holds the accuracy of every pattern, so that nothing is trained."""
+"""Search strategies replayed on a table of every pattern's accuracy, without training."""
 
 import multiprocessing
 import signal
@@ -18,8 +18,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.seeds import derive_generator, derive_seed
 
 CreateStrategy = Callable[[str, Budget, int], Strategy]
-LITTLE, FEW, MANY = 1, 3, 6  # seeds that a search sees by default: FEW where there are MANY, LITTLE elsewhere
-NOTHING = -1  # in place of a row: the strategy found no pattern left
+NOTHING = -1  # in place of a row: the strategy found no more patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +26,16 @@ class ReplayPlan:
     """What is replayed.
 
     Args:
-        budget: whose patterns the table holds, all of them.
-        strategies: names that create_strategy knows.
-        n_replays: searches of each strategy.
-        n_patterns: that each search trains, at most as many as there are.
-        n_visible: seeds that a search sees; the others judge what it picks.
-        lookahead: a pattern is proposed knowing the outcomes up to the lookahead-th before it, as where so many are
-            trained at a time; 1 knows all.
-        run_seed: of the draws of seeds and of the strategies.
+        budget: the budget whose patterns, all of them, are in the table.
+        strategies: names for create_strategy.
+        n_replays: number of searches by each strategy.
+        n_patterns: number of patterns that each search trains.
+        n_visible: number of seeds that a search sees; the others judge its choice.
+        lookahead: number of patterns in training at a time: a proposal does not know the last lookahead - 1 outcomes.
+        run_seed: seed of the choice of visible seeds and of the strategies.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number is out of its range.
     """
 
     budget: Budget
@@ -54,19 +52,19 @@ class ReplayPlan:
             raise InputError(f"replays, patterns, visible seeds and lookahead count from 1, not {least}")
         if self.n_patterns > self.budget.n_patterns:
             raise InputError(
-                f"a search cannot train {self.n_patterns} patterns where the budget has {self.budget.n_patterns}: give "
-                f"at most so many"
+                f"a search cannot train {self.n_patterns} patterns of a budget that has {self.budget.n_patterns}: give "
+                "at most that many"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """What the searches did; replay r of every strategy saw the same seeds and had the same seed of its own.
+    """What the searches proposed; replay r saw the same seeds, and had the same seed, for every strategy.
 
     Args:
-        is_visible: shape (replays, seeds): the seeds whose mean accuracy the search was told.
-        proposed: shape (strategies, replays, patterns): rows of the table in order of proposal, NOTHING after a
-            strategy found none left.
+        is_visible: seeds whose mean accuracy the search saw, shape (replays, seeds).
+        proposed: rows of the table in order of proposal, shape (strategies, replays, patterns); NOTHING once a
+            strategy found no more patterns.
     """
 
     plan: ReplayPlan
@@ -75,12 +73,12 @@ class Replays:
 
 
 def choose_n_visible(n_seeds: int) -> int:
-    """How many of the table's seeds a search sees by default.
+    """Return how many of the table's seeds a search sees by default: 3 of 6 or more, else 1.
 
     >>> choose_n_visible(2), choose_n_visible(12)
     (1, 3)
     """
-    return FEW if n_seeds >= MANY else LITTLE
+    return 3 if n_seeds >= 6 else 1
 
 
 def replay(
@@ -94,11 +92,11 @@ def replay(
     """Let every strategy search the table plan.n_replays times.
 
     Args:
-        keys: of all patterns of the budget, each once: the rows.
-        accuracies: shape (patterns, seeds).
-        n_workers: processes; the replays are the same for any number.
-        listen: called with the number of replays done.
-        create: makes a strategy; sent to the processes, so a module's own function.
+        keys: keys of all patterns of the budget, one a row.
+        accuracies: validation accuracies, shape (patterns, seeds).
+        n_workers: number of processes; it does not change the replays.
+        listen: called with the number of finished replays.
+        create: function that makes a strategy, of a module: it is pickled.
 
     Raises:
         InputError: no seed is left to judge, or create does not know a strategy.
@@ -106,18 +104,18 @@ def replay(
     n_seeds = accuracies.shape[1]
     if plan.n_visible >= n_seeds:
         raise InputError(
-            f"a search that sees {plan.n_visible} of {n_seeds} seeds leaves none to judge it without its own noise: "
-            f"give fewer visible seeds" + ("" if n_seeds > 1 else ", from a table of at least 2 seeds")
+            f"a search that sees {plan.n_visible} of {n_seeds} seeds leaves none to judge it by: give fewer visible "
+            "seeds" + ("" if n_seeds > 1 else ", from a table of at least 2 seeds")
         )
     for name in plan.strategies:
-        create(name, plan.budget, 0)  # an unknown name is told before any process starts
+        create(name, plan.budget, 0)  # refuses an unknown name before any process starts
     is_visible = np.stack([_draw_visible(plan, number, n_seeds) for number in range(plan.n_replays)])
     search = partial(_search_all, plan, create, tuple(keys))
-    found = []
-    for proposed in _spread(search, [accuracies[:, visible].mean(axis=1) for visible in is_visible], n_workers):
-        found.append(proposed)
-        listen(len(found))
-    return Replays(plan, is_visible, np.stack(found, axis=1))
+    proposed = []
+    for rows in _map(search, [accuracies[:, visible].mean(axis=1) for visible in is_visible], n_workers):
+        proposed.append(rows)
+        listen(len(proposed))
+    return Replays(plan, is_visible, np.stack(proposed, axis=1))
 
 
 def _draw_visible(plan: ReplayPlan, number: int, n_seeds: int) -> NDArray[np.bool_]:
@@ -127,45 +125,46 @@ def _draw_visible(plan: ReplayPlan, number: int, n_seeds: int) -> NDArray[np.boo
     return is_visible
 
 
-def _spread(
-    search: Callable[[int, NDArray[np.float64]], NDArray[np.int64]], told: list[NDArray[np.float64]], n_workers: int
+def _map(
+    search: Callable[[int, NDArray[np.float64]], NDArray[np.int64]], visible: list[NDArray[np.float64]], n_workers: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The replays in order, here or in processes of their own."""
+    """Give the replays in order, computed here or in other processes."""
     if n_workers == 1:
-        yield from map(search, range(len(told)), told)
+        yield from map(search, range(len(visible)), visible)
         return
-    # A fork would copy the locks of this process's threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(n_workers, len(told)), context, initializer=_leave_interrupts)
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+    pool = ProcessPoolExecutor(min(n_workers, len(visible)), context, initializer=_ignore_interrupts)
     try:
-        yield from pool.map(search, range(len(told)), told)
+        yield from pool.map(search, range(len(visible)), visible)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the one that started the others ends them."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal: the parent ends its children."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _search_all(
-    plan: ReplayPlan, create: CreateStrategy, keys: tuple[str, ...], number: int, told: NDArray[np.float64]
+    plan: ReplayPlan, create: CreateStrategy, keys: tuple[str, ...], number: int, means: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """One replay of every strategy: rows proposed, shape (strategies, patterns)."""
+    """Run one replay of every strategy; return the proposed rows, shape (strategies, patterns)."""
     rows = {key: row for row, key in enumerate(keys)}
     seed = derive_seed(plan.run_seed, "replay", number)
     strategies = (create(name, plan.budget, seed) for name in plan.strategies)
-    return np.stack([_search(strategy, plan, rows, told) for strategy in strategies])
+    return np.stack([_search(strategy, plan, rows, means) for strategy in strategies])
 
 
-def _search(strategy: Strategy, plan: ReplayPlan, rows: dict[str, int], told: NDArray[np.float64]) -> NDArray[np.int64]:
+def _search(
+    strategy: Strategy, plan: ReplayPlan, rows: dict[str, int], means: NDArray[np.float64]
+) -> NDArray[np.int64]:
     proposed = np.full(plan.n_patterns, NOTHING)
     patterns: list[ConnectionPattern] = []
     known: set[str] = set()
     for number in range(plan.n_patterns):
         if number >= plan.lookahead:
             finished = patterns[number - plan.lookahead]
-            strategy.tell(finished, float(told[rows[finished.key]]))
+            strategy.tell(finished, float(means[rows[finished.key]]))
         pattern = strategy.ask(number, known)
         if pattern is None:
             break

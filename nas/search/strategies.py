@@ -8,10 +8,10 @@ STRATEGIES = ("random", "tpe", "evolve")
 
 
 def create_strategy(name: str, budget: Budget, seed: int) -> Strategy:
-    """The strategy of that name for a budget, its draws fixed by the run's seed.
+    """Return the strategy of that name for a budget; the run's seed fixes its draws.
 
     Raises:
-        InputError: no such strategy.
+        InputError: there is no such strategy.
     """
     if name == "random":
         return RandomStrategy(budget, seed)

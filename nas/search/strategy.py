@@ -1,4 +1,4 @@
-"""Which pattern next: templates, random, tpe, evolve (ask/tell)."""
+"""What a search strategy is, and the random one."""
 
 from collections.abc import Set
 from typing import Protocol
@@ -10,28 +10,28 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
-MAX_DRAWS = 100_000  # until a strategy gives up finding a pattern that was not proposed before
-MAX_STEPS = 1_000  # of a walk from a pattern until one is met that was not proposed before
+MAX_DRAWS = 100_000  # draws without a new pattern before a strategy gives up
+MAX_STEPS = 1_000  # steps of a walk without a new pattern before one is drawn instead
 
 
 class Strategy(Protocol):
-    """Proposes patterns one at a time and may learn from what they gave.
+    """Proposes patterns one at a time and may learn from their accuracies.
 
-    What it proposes depends on its budget and seed, on what it was told in which order, and on the arguments of ask:
-    on nothing else, so that a resumed search goes on where it was.
+    A proposal depends on nothing but budget, seed, earlier calls of tell in their order, and the arguments of ask: so
+    a resumed search continues where it was.
     """
 
-    learns: bool  # whether what it is told changes what it proposes
+    learns: bool  # whether tell changes the proposals
 
     def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        """Proposal number 0, 1, ...: a pattern whose key is not known, or None where there is none left to find."""
+        """Return proposal number 0, 1, ...: a pattern whose key is not known, or None if none is found."""
 
     def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        """All trainings of a pattern ended: the mean over its seeds, or None if all failed. Once a pattern."""
+        """Take a pattern's mean over its seeds, or None if all failed, once, after its last training."""
 
 
 class RandomStrategy:
-    """Patterns drawn uniformly from the budget, none twice."""
+    """Draws patterns uniformly from the budget, none twice."""
 
     learns = False
 
@@ -40,15 +40,14 @@ class RandomStrategy:
         self._seed = seed
 
     def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        """See Strategy."""
         return draw_unknown(self._budget, known, derive_generator(self._seed, "random", number))
 
     def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        """Random search learns nothing."""
+        pass
 
 
 def draw_unknown(budget: Budget, known: Set[str], generator: np.random.Generator) -> ConnectionPattern | None:
-    """A pattern drawn uniformly from those of the budget whose key is not known; None if none was met."""
+    """Draw a pattern uniformly from those of the budget whose key is not known; None if none comes up."""
     # The last pattern left of n escapes 30 n draws with probability e^-30.
     for _ in range(min(30 * budget.count_up_to(MAX_DRAWS), MAX_DRAWS)):
         pattern = sample_uniform(budget, generator)
@@ -60,9 +59,9 @@ def draw_unknown(budget: Budget, known: Set[str], generator: np.random.Generator
 def walk_to_unknown(
     pattern: ConnectionPattern, budget: Budget, known: Set[str], generator: np.random.Generator
 ) -> ConnectionPattern | None:
-    """The first pattern met that is not known, on a walk from a pattern by moves of one connection each.
+    """Return the first unknown pattern on a random walk whose steps move one connection and keep the budget.
 
-    A move keeps the budget, its caps included. Where MAX_STEPS moves met none, one is drawn from the whole budget.
+    After MAX_STEPS steps without one, a pattern is drawn from the whole budget.
     """
     from search_spaces.sampling.annealing import Bands, State, wander  # numba: 0.5 s
 

@@ -1,4 +1,4 @@
-"""One budget of a search: which patterns come, in which order, and what each may be proposed from."""
+"""One budget of a search: its patterns, in order, and which outcomes each proposal may use."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from search_spaces.families import iterate_families
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import iterate_templates
 
-TEMPLATES = "templates"  # the strategy of patterns that were named and not proposed
+TEMPLATES = "templates"  # strategy of the patterns that were named, not proposed
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A pattern that comes to be trained.
+    """A pattern that is to be trained.
 
     Args:
-        strategy: who proposed it, as the ledger says it.
-        template: the name of the rule that gave it, or None.
+        strategy: its strategy as the ledger records it.
+        template: the name of its template, or None.
     """
 
     pattern: ConnectionPattern
@@ -33,15 +33,10 @@ class Arrival:
 
 
 class Stratum:
-    """The patterns of one budget: the named ones, then proposals, each made from what the order lets it know.
+    """The patterns of one budget: first the named ones, then proposals.
 
-    A proposal knows the outcomes of the patterns that came `lookahead` or more places before it and no others, and
-    with halving of none in its own bracket: so it is the same in whatever order trainings end, on whatever number of
-    workers, and after a kill.
-
-    Args:
-        budget: of all its patterns.
-        config: the run's settings.
+    A proposal uses the outcomes of the patterns that came `lookahead` or more places before it, with halving of none in
+    its own bracket. So it does not depend on the order in which trainings end, the number of workers, or a kill.
     """
 
     def __init__(self, budget: Budget, config: SearchConfig) -> None:
@@ -51,7 +46,7 @@ class Stratum:
         if config.strategy != TEMPLATES:
             self._strategy = create_strategy(config.strategy, budget, config.seed)
         self._halving = Halving(config.epochs, config.trials, config.seeds) if config.halving else None
-        self._proposed: list[ConnectionPattern] = []  # in the ledger already
+        self._proposed: list[ConnectionPattern] = []  # those in the ledger
         self._named: set[str] | None = None
         self._known: set[str] = set()
         self._order: list[ConnectionPattern] = []
@@ -60,7 +55,7 @@ class Stratum:
         self._outcomes: dict[str, dict[int, float | None]] = {}  # key -> seed -> accuracy; None: failed
 
     def load(self, entries: Iterable[Trial]) -> None:
-        """Lead the stratum to where the run was: what was proposed stays, and halving decides again what it decided."""
+        """Bring the stratum to where the run was: proposals stay, and halving repeats its decisions."""
         entries = list(entries)
         proposals = [entry for entry in entries if entry.strategy != TEMPLATES]
         self._proposed = list(dict.fromkeys(entry.pattern for entry in proposals))
@@ -72,7 +67,7 @@ class Stratum:
             _replay_rungs(self._halving, proposals)
 
     def asks_for(self, pattern: ConnectionPattern, strategy: str) -> bool:
-        """Return whether the settings ask for a pattern that was loaded."""
+        """Return whether the settings ask for a pattern of the ledger."""
         if strategy != TEMPLATES:
             return pattern in self._proposed[: self._config.trials]
         if self._named is None:
@@ -80,13 +75,13 @@ class Stratum:
         return pattern.key in self._named
 
     def arrivals(self) -> Iterator[Arrival | None]:
-        """Every pattern in its order; None for as long as the next proposal waits for outcomes that it may know."""
+        """Give every pattern in order; None while the next proposal waits for outcomes that it uses."""
         for name, pattern in iterate_named(self.budget, self._config):
             self._n_named += 1
             yield self._arrive(Arrival(pattern, TEMPLATES, name))
         if self._strategy is None:
             return
-        # Those that survive halving are no sample of the space any more: statistics must not take them for one.
+        # Patterns that survive halving are no random sample of the space, and statistics must not use them as one.
         label = self._config.strategy + (" halved" if self._halving else "")
         for number in range(self._config.trials):
             if number < len(self._proposed):
@@ -109,7 +104,7 @@ class Stratum:
         return arrival
 
     def _tell_all_but_latest(self, number: int) -> bool:
-        """Tell the strategy what proposal `number` may know; False while some of it has no outcome yet."""
+        """Tell the strategy the outcomes that proposal `number` uses; return False while one is missing."""
         if self._strategy is None or not self._strategy.learns:
             return True
         n_known = len(self._order) - self._config.lookahead + 1
@@ -126,20 +121,20 @@ class Stratum:
         return True
 
     def note(self, key: str, seed: int, accuracy: float | None) -> None:
-        """Take note of a training's last accuracy, at a rung if it goes no further; None: it failed."""
+        """Take a training's last accuracy, at a rung if it was dropped there; None: it failed."""
         self._outcomes.setdefault(key, {})[seed] = accuracy
 
     def _halves(self, strategy: str) -> Halving | None:
-        """The named templates are trained to the end, to compare with."""
+        """Return what halves patterns of a strategy; None for named ones, which are trained to the end."""
         return None if strategy == TEMPLATES else self._halving
 
     def pause_after(self, strategy: str, key: str) -> int | None:
-        """The epoch at whose end a pattern is measured next; None: the last."""
+        """Return the epoch after which a pattern is measured next; None: its last."""
         halving = self._halves(strategy)
         return None if halving is None else halving.pause_after(key)
 
     def is_alive(self, key: str) -> bool:
-        """Whether a pattern was not dropped at a rung."""
+        """Return whether a pattern was not dropped at a rung."""
         return self._halving is None or self._halving.is_alive(key)
 
     def report(self, strategy: str, key: str, seed: int, epoch: int, accuracy: float) -> None:
@@ -171,11 +166,10 @@ def _replay_rungs(halving: Halving, entries: list[Trial]) -> None:
 
 
 def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, ConnectionPattern]]:
-    """The patterns that a search trains beside its proposals, by name.
+    """List the patterns that a search trains in addition to its proposals, each once, by name.
 
-    Those templates that spend the budget; with several budgets also the families fitted to each, so that there is
-    something to compare budgets by. `rule` transitions are of templates alone. Then the patterns of files, by the
-    file's name.
+    These are the templates that spend the budget, with several budgets also the families fitted to each, so that
+    budgets can be compared, and the patterns of files, by the file's name. Only templates can have `rule` transitions.
 
     Raises:
         InputError: a file cannot be read.
@@ -183,17 +177,16 @@ def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, C
     named = dict(iterate_templates(budget)) if config.templates else {}
     if config.templates and len(config.budgets) > 1 and config.transition != "rule":
         named |= dict(iterate_families(budget))
-    given = ((Path(path).name, read_pattern(Path(path))) for path in config.pattern or ())
-    named |= {name: pattern for name, pattern in given if budget.is_met_by(pattern)}
-    seen = set()
+    files = ((Path(path).name, read_pattern(Path(path))) for path in config.pattern or ())
+    named |= {name: pattern for name, pattern in files if budget.is_met_by(pattern)}
+    first_names: dict[str, str] = {}
     for name, pattern in named.items():
-        if pattern.key not in seen:
-            seen.add(pattern.key)
+        if first_names.setdefault(pattern.key, name) == name:
             yield name, pattern
 
 
 def check_patterns(config: SearchConfig) -> None:
-    """Refuse pattern files that the run would not train.
+    """Check that the run would train every pattern file.
 
     Raises:
         InputError: a file cannot be read, spends none of the run's budgets, or has another one's name.
@@ -213,15 +206,15 @@ def check_patterns(config: SearchConfig) -> None:
 
 
 def list_budgets(config: SearchConfig) -> list[Budget]:
-    """The budgets of a run, parsed."""
+    """Return the budgets of a run."""
     return [parse_budget(text, config.pattern_depth) for text in config.budgets]
 
 
 def count_arrivals(budget: Budget, config: SearchConfig) -> int:
-    """Number of patterns of a budget that a run of these settings ends with.
+    """Return the number of patterns of a budget that a run of these settings trains.
 
     Raises:
-        InputError: none at all, or fewer patterns left beside the named ones than trials.
+        InputError: there is none, or the budget has fewer patterns than named ones and trials together.
     """
     n_named = len(list(iterate_named(budget, config)))
     if config.strategy == TEMPLATES:
@@ -231,7 +224,7 @@ def count_arrivals(budget: Budget, config: SearchConfig) -> int:
     n_left = budget.count_up_to(n_named + config.trials) - n_named
     if config.trials > n_left:
         raise InputError(
-            f"budget {budget} has {n_left} patterns of {budget.depth} layers beside the named templates, fewer than "
+            f"budget {budget} has {n_left} patterns of {budget.depth} layers besides the named templates, fewer than "
             f"the {config.trials} trials asked for: give --trials {n_left} or less"
         )
     return n_named + config.trials

@@ -1,4 +1,4 @@
-"""Optuna's TPE sampler over targets of distance and span, each met by a pattern at the exact budget."""
+"""The strategy tpe: Optuna's TPE sampler over distances and span."""
 
 from collections.abc import Set
 from functools import cache
@@ -15,18 +15,17 @@ from search_spaces.sampling.cells import Cell, find_reach, sample_towards
 from search_spaces.seeds import derive_generator, derive_seed
 
 TARGETS = {"mean_bd": "mean_bd", "span": "span", "from_output": "from_output_mean"}  # Cell's name -> describe's
-HALF_WIDTH = 0.02  # of the band around a target, as a share of what the budget reaches
-N_STARTUP = 10  # patterns told, before which the sampler has nothing to go by
-MAX_RATIO = 2.0  # of a target's distance to the least: most of the reach lies beyond, and hardly a pattern of interest
-N_DRAWS = 5  # chains towards one target, until one ends at a pattern that is new
+HALF_WIDTH = 0.02  # of the band around a target, as a share of the range that the budget reaches
+N_STARTUP = 10  # patterns with an outcome before the sampler is used
+MAX_RATIO = 2.0  # largest target distance over the least; most of the range lies beyond, without patterns of interest
+N_DRAWS = 5  # chains towards one target, until one ends at a new pattern
 
 
 class TpeStrategy:
     """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) over mean BD, span and from-output distance.
 
-    A target is drawn by Optuna's sampler from a study in memory that holds what the strategy was told, under the
-    patterns' achieved descriptors. A pattern that meets the target is then drawn at the exact budget, or where none is
-    reached the nearest that annealing gets to. Until N_STARTUP patterns were told it is random search.
+    Optuna's sampler draws a target, given the measures and accuracies of earlier patterns. Annealing then finds a
+    pattern of exactly the budget that meets the target, or comes near it. The first N_STARTUP patterns are random.
     """
 
     learns = True
@@ -39,7 +38,6 @@ class TpeStrategy:
         self._n_told = 0
 
     def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        """See Strategy."""
         if self._n_told < N_STARTUP:
             return draw_unknown(self._budget, known, derive_generator(self._seed, "tpe", number))
         cell = self._draw_target(number)
@@ -51,23 +49,22 @@ class TpeStrategy:
         return walk_to_unknown(pattern, self._budget, known, generator)
 
     def _draw_target(self, number: int) -> Cell:
-        """A narrow band around each of the sampler's values."""
-        # A sampler of its own for each proposal: its generator would not outlive the process.
+        """Return a narrow band around each of the sampler's values."""
+        # A new sampler for each proposal: the generator of a shared one would be lost with the process.
         seed = derive_seed(self._seed, "tpe", number) % 2**32
         self._study.sampler = optuna.samplers.TPESampler(n_startup_trials=N_STARTUP, seed=seed)
         window = _find_window(self._budget)
         trial = self._study.ask({**window})
-        self._study.tell(trial, state=TrialState.FAIL)  # the sampler looks at finished ones alone
-        half = {name: HALF_WIDTH * (one.high - one.low) for name, one in window.items()}
+        self._study.tell(trial, state=TrialState.FAIL)  # the sampler ignores failed trials
+        half = {name: HALF_WIDTH * (target.high - target.low) for name, target in window.items()}
         return Cell(**{name: (value - half[name], value + half[name]) for name, value in trial.params.items()})
 
     def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        """See Strategy: of a pattern of which all trainings failed nothing is learned."""
         if validation_accuracy is None:
             return
         row = describe(pattern)
         window = _find_window(self._budget)
-        # Optuna takes no value outside its range, and a pattern's may lie there: the range's end stands for it.
+        # Optuna refuses values outside the range, which patterns may have: the end of the range replaces them.
         params = {name: min(max(row[column], window[name].low), window[name].high) for name, column in TARGETS.items()}
         self._study.add_trial(create_trial(value=validation_accuracy, params=params, distributions={**window}))
         self._n_told += 1
@@ -75,11 +72,11 @@ class TpeStrategy:
 
 @cache
 def _find_window(budget: Budget) -> dict[str, FloatDistribution]:
-    """The range of each target."""
+    """Return the range of each target."""
     reach = find_reach(budget)
     window = {}
     for name in TARGETS:
         low, high = getattr(reach, name)
         high = high if name == "span" else min(high, MAX_RATIO * low)
-        window[name] = FloatDistribution(low, max(high, low + 1e-9))  # Optuna wants room between
+        window[name] = FloatDistribution(low, max(high, low + 1e-9))  # Optuna refuses an empty range
     return window

@@ -1,4 +1,4 @@
-"""The papers' networks, a shortest pattern and learned sparsity, trained side by side at matched FLOPs."""
+"""Networks side by side at matched FLOPs: the papers' own, a shortest pattern and learned sparsity."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,18 +21,17 @@ from search_spaces.sampling.strongest import average_relative, keep_strongest
 from search_spaces.templates import find_template
 from search_spaces.wiring.blocks import global_distance
 
-MAX_GROWTH = 1000
+_MAX_GROWTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A network to be compared.
+    """A network to be compared, at matched FLOPs.
 
     Args:
-        pattern: see Candidate.
-        network: of matched FLOPs.
-        template: the name of the rule that gave the pattern, or None.
-        budget: that the pattern spends.
+        name: its name in the settings.
+        template: the name of the pattern's template, or None.
+        budget: the budget that the pattern spends.
     """
 
     name: str
@@ -42,15 +41,15 @@ class Contender:
     budget: Budget
 
     def candidate(self, seed: int) -> Candidate:
-        """One training of it."""
+        """Return one training of the network."""
         return Candidate(self.pattern, self.network, seed, self.template)
 
 
 def make_contender(name: str, config: LineupConfig, data: DataSet) -> Contender:
-    """The network of that name, with the growth at which its FLOPs are nearest to those of `log`.
+    """Return the network of that name, with the growth at which its FLOPs are nearest to those of `log`.
 
     `dense` is DenseNet-BC: wider stem, transitions that read all and write half. `log`, `optimum` and `learned` have
-    the same surroundings, so that only their connections differ. `learned` cannot be made so: see surround.
+    the same surroundings, so that only their connections differ. `learned` needs trainings: see Lineup.
     """
     if name in (LOG, "optimum"):
         template = "log" if name == LOG else "annealed"  # of least mean distance at the budget of log
@@ -63,7 +62,7 @@ def make_contender(name: str, config: LineupConfig, data: DataSet) -> Contender:
 def surround(
     name: str, pattern: ConnectionPattern, template: str | None, config: LineupConfig, data: DataSet
 ) -> Contender:
-    """A pattern in the surroundings of the network of that name, at matched FLOPs."""
+    """Put a pattern into the surroundings of the network of that name, at matched FLOPs."""
     plain = config.network(data.n_classes, data.image)
 
     def around(name: str, growth: int) -> NetworkConfig:
@@ -82,23 +81,23 @@ def surround(
 
 
 def match_growth(count_flops: Callable[[int], int], target: int) -> int:
-    """The growth at which FLOPs, which rise with it, come nearest to a target, by ratio.
+    """Return the growth whose FLOPs, which rise with it, have the ratio to a target that is nearest to 1.
 
     >>> match_growth(lambda growth: growth**2, 30)
     5
     """
     growth = 1
-    while growth < MAX_GROWTH and count_flops(growth + 1) <= target:
+    while growth < _MAX_GROWTH and count_flops(growth + 1) <= target:
         growth += 1
     below, above = count_flops(growth), count_flops(growth + 1)
     return growth + 1 if above * below < target**2 else growth
 
 
 def learn_pattern(dense: ConnectionPattern, strengths: Sequence[Sequence[float]]) -> ConnectionPattern:
-    """The strongest connections of a trained dense pattern at the budget of log (CondenseNet's idea).
+    """Keep the strongest connections of a trained dense pattern at the budget of log, as CondenseNet does.
 
     Args:
-        strengths: of each training and block, in the order of `dense.connections`; their relative ones are averaged.
+        strengths: strengths in the order of `dense.connections`, a list for each training and block.
     """
     return keep_strongest(dense, average_relative(dense, strengths), log_budget(dense.depth))
 
@@ -108,8 +107,11 @@ class Lineup(LedgerSource):
 
     Args:
         config: the run's settings, resolved.
-        data: its data set.
+        data: the run's data set.
         ledger, listener: see LedgerSource.
+
+    Raises:
+        ConflictError: the ledger has a training that the settings do not ask for.
     """
 
     def __init__(self, config: LineupConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
@@ -119,22 +121,21 @@ class Lineup(LedgerSource):
         self._contenders: dict[str, Contender] = {
             name: make_contender(name, config, data) for name in config.networks if name != LEARNED
         }
-        self._strengths: dict[int, tuple[tuple[float, ...], ...]] = {}  # of dense, by seed; empty: it failed
+        self._strengths: dict[int, tuple[tuple[float, ...], ...]] = {}  # of dense, by seed; empty if it failed
         entries = self._read_entries()
         foreign = [e.number for e in entries if e.regime not in config.networks or e.seed >= config.seeds]
         if foreign:
             raise ConflictError(
-                f"trial {foreign[0]} of {ledger.run} is not among what is asked for now: restore the run, or give "
-                "another --run"
+                f"trial {foreign[0]} of {ledger.run} is not asked for: restore the run, or give another --run"
             )
         for entry in entries:
             if entry.regime == DENSE and not entry.running:
                 self._strengths[entry.seed] = entry.strengths
-            if entry.regime == LEARNED:  # and stays, whatever more seeds of dense would teach
+            if entry.regime == LEARNED:  # once learned the pattern stays, also with more seeds of dense
                 self._contenders[LEARNED] = self._around_learned(entry.pattern)
         entered = {(entry.regime, entry.seed) for entry in entries}
         order = [(name, seed) for name in config.networks for seed in range(config.seeds)]
-        self._left = deque(one for one in order if one not in entered)
+        self._left = deque(training for training in order if training not in entered)
         self._resume((entry, self._task(self._contenders[str(entry.regime)], entry.seed)) for entry in entries)
 
     def _around_learned(self, pattern: ConnectionPattern) -> Contender:
@@ -162,11 +163,10 @@ class Lineup(LedgerSource):
         return self._task(self._contenders[name], seed)
 
     def _learn(self) -> Contender:
-        strengths = [one for seed in range(self._config.seeds) for one in self._strengths[seed]]
+        strengths = [block for seed in range(self._config.seeds) for block in self._strengths[seed]]
         if not strengths:
             raise NothingUsableError(
-                "no training of dense gave connection strengths, so nothing can be learned from them: see its errors, "
-                "or compare without learned"
+                "no training of dense gave connection strengths: see its errors, or compare without learned"
             )
         return self._around_learned(learn_pattern(self._contenders[DENSE].pattern, strengths))
 
@@ -176,18 +176,18 @@ class Lineup(LedgerSource):
 
 
 def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
-    """Train all networks of a comparison, or go on with one, in a run directory.
+    """Start or continue a comparison in a run directory and train all of its networks.
 
     Args:
         run: the run directory, made if missing.
-        config: from settle_config.
+        config: settings from settle_config.
         listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
-        InputError: the data cannot be used, or the settings contradict it.
-        ConflictError: another process or another run holds the directory.
-        NothingUsableError: dense failed with every seed, and learned was asked for.
-        Interrupted: a signal came; the same call goes on.
+        InputError: the data cannot be used, or contradict the settings.
+        ConflictError: another process or another run uses the directory.
+        NothingUsableError: dense failed with every seed, and the settings ask for learned.
+        Interrupted: a signal came; the same call continues the comparison.
     """
     data = prepare_data(config, (config.pattern_depth,))
     with hold_run(run, config) as check_stop:

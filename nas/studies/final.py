@@ -28,9 +28,7 @@ from search_spaces.budget import parse_budget
 from search_spaces.errors import ConflictError
 from search_spaces.pattern import ConnectionPattern
 
-FIRST_SEED = (
-    10_000  # of the final trainings: a search's are 0, 1, ..., and what was picked by their luck gets none of it
-)
+FIRST_SEED = 10_000  # a search has seeds 0, 1, ...: what was chosen by their luck must not have it here too
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +36,11 @@ class Chosen:
     """A pattern to be measured on the test images.
 
     Args:
-        template: the name of the rule that gave it, or None.
-        strategy: who proposed it, as the run says it.
-        budget: in the command line's form.
-        regime: of a study, which it was chosen in; None in a search.
-        training: how it is trained: as in the run, but for the changes that were given.
+        template: the name of its template, or None.
+        strategy: its strategy in the run.
+        budget: its budget in the command line's form.
+        regime: the regime of the study that it was chosen in; None in a search.
+        training: the run's training, with the changes asked for.
     """
 
     pattern: ConnectionPattern
@@ -52,13 +50,18 @@ class Chosen:
     regime: str | None
     training: TrainingConfig
 
+    @property
+    def stratum(self) -> tuple[int, str, str | None]:
+        """Depth, budget and regime."""
+        return self.pattern.depth, self.budget, self.regime
+
 
 def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> SearchConfig:
-    """The settings of the final trainings of a run: its own network, data and schedule, on all training images.
+    """Return the settings of a run's final trainings: its network, data and schedule, on all training images.
 
     Args:
-        config: of the run, a study's too.
-        changes: settings given for the final trainings by name: seeds, epochs and the like; None: not given.
+        config: settings of the run, a search or a study.
+        changes: settings of the final trainings by name, as seeds and epochs; None: not changed.
 
     Raises:
         InputError: the settings cannot be used.
@@ -67,7 +70,7 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
     own |= {"strategy": "templates", "trials": 1, "seeds": 5, "halving": False, "templates": True}
     own |= {"train_examples": None, "validation_examples": None, "pattern": None}
     if changes.get("device") not in (None, config.device):
-        own |= {"engine": "auto", "gpus_per_worker": None}  # the run's may not be for that device
+        own |= {"engine": "auto", "gpus_per_worker": None}  # the run's may not fit the other device
     return validate(SearchConfig, own | {name: value for name, value in changes.items() if value is not None})
 
 
@@ -110,20 +113,20 @@ def change_training(training: TrainingConfig, changes: Mapping[str, Any]) -> Tra
 
 
 def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listener: Listener) -> None:
-    """Train the chosen patterns in RUN/final, or go on with that, until each has been measured with every seed.
+    """Train the chosen patterns in RUN/final, or continue that, until each is measured with every seed.
 
-    Which patterns, and how they are trained, is laid down in RUN/final/plan.json before the first training, and the
-    run's study records that its test images were looked at.
+    RUN/final/plan.json says before the first training which patterns are trained how, and the run's study records that
+    its test images were looked at.
 
     Args:
-        config: from settings_of_final, resolved.
+        config: settings from plan_final.
         listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
         InputError: the data cannot be used.
-        ConflictError: the data are not the run's, the test images were looked at by another choice of patterns, or
-            another process is at it, or at the run's search.
-        Interrupted: a signal came; the same call goes on.
+        ConflictError: the data are not the run's, other patterns were measured before, or another process uses the run
+            or RUN/final.
+        Interrupted: a signal came; the same call continues.
     """
     data = load_data(config.dataset, config.data)
     split = split_final(data, FIRST_SEED, config.train_examples, "cpu")
@@ -131,63 +134,57 @@ def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listene
     announce(data, f"{n_train:,} training images, {n_test:,} test images")
     plan = _lay_out(chosen, config)
     folder = run / FINAL
-    # A search that went on meanwhile would end with other patterns than those chosen here.
+    # A search that continued meanwhile would end with other patterns than those chosen here.
     with lock_run(run), hold_run(folder, config) as check_stop:
-        held = read_plan(folder)
-        if held is not None and held[1] != hash_plan(plan):
+        sha256, existing = hash_plan(plan), read_plan(folder)
+        if existing is not None and existing[1] != sha256:
             raise ConflictError(
-                f"the test images were looked at for the patterns in {folder / 'plan.json'}, and these are others or "
-                "trained otherwise: to choose again after a look at them is to choose by them. Give the --top and "
-                f"settings of then, or move {folder} away and say so where you report the figures"
+                f"the test images were already used for the patterns in {folder / 'plan.json'}, and these patterns or "
+                "their training differ: a choice after a look at the test images depends on them. Repeat the earlier "
+                f"--top and settings, or move {folder} away and say so where you report the figures"
             )
         check_data(run, data.sha256)
         sizes = {"n_train": n_train, "n_test": n_test}
         largest = share_of_largest(data.labels[data.test])
         attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
-        attributes |= {"plan": hash_plan(plan), "measured_on": "test", "kind": "final"}
-        deepest = max(one.pattern.depth for one in chosen)
+        attributes |= {"plan": sha256, "measured_on": "test", "kind": "final"}
+        deepest = max(measured.pattern.depth for measured in chosen)
         ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, metric="test_accuracy")
         study = Study(_list_tasks(chosen, plan, config, data), ledger, listener, config.attempts)
-        looked = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": hash_plan(plan)}
-        record_test(run, looked)
-        if held is None:
+        record_test(run, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": sha256})
+        if existing is None:
             write_plan(folder, plan)
         train_all(ledger, study, Trainer(data, config, folder.resolve(), is_final=True), check_stop)
 
 
 def _lay_out(chosen: Sequence[Chosen], config: SearchConfig) -> dict[str, Any]:
-    """The plan of the final trainings: what is trained how, in which order."""
-    strata = list(dict.fromkeys((one.pattern.depth, one.budget, one.regime) for one in chosen))
-    trainings = {(one.pattern.depth, one.budget, one.regime): one.training for one in chosen}
-    patterns = [
-        {
-            "layers": one.pattern.depth,
-            "key": one.pattern.key,
-            "strategy": one.strategy,
-            "template": one.template,
-            "sources": [list(inputs) for inputs in one.pattern.sources],
-        }
-        for one in chosen
-    ]
-    places = [strata.index((one.pattern.depth, one.budget, one.regime)) for one in chosen]
+    """Return the plan of the final trainings."""
+    trainings = {measured.stratum: measured.training for measured in chosen}
+    strata = list(trainings)
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "protocol": {"measured_on": "test", "trained_on": "all other images"},
         "settings": {"seeds": config.seeds, "train_examples": config.train_examples},
         "strata": [
-            {
-                "layers": depth,
-                "budget": budget,
-                "regime": regime,
-                "training": describe_training(trainings[depth, budget, regime]),
-            }
-            for depth, budget, regime in strata
+            {"layers": depth, "budget": budget, "regime": regime, "training": describe_training(training)}
+            for (depth, budget, regime), training in trainings.items()
         ],
         "cells": [],
-        "patterns": patterns,
+        "patterns": [
+            {
+                "layers": measured.pattern.depth,
+                "key": measured.pattern.key,
+                "strategy": measured.strategy,
+                "template": measured.template,
+                "sources": [list(inputs) for inputs in measured.pattern.sources],
+            }
+            for measured in chosen
+        ],
         "order": [
-            [places[number], number, FIRST_SEED + k] for k in range(config.seeds) for number in range(len(chosen))
+            [strata.index(measured.stratum), number, FIRST_SEED + k]
+            for k in range(config.seeds)
+            for number, measured in enumerate(chosen)
         ],
     }
 
@@ -195,9 +192,10 @@ def _lay_out(chosen: Sequence[Chosen], config: SearchConfig) -> dict[str, Any]:
 def _list_tasks(chosen: Sequence[Chosen], plan: Mapping[str, Any], config: SearchConfig, data: DataSet) -> list[Task]:
     tasks = []
     for place, number, seed in plan["order"]:
-        one, stratum = chosen[number], plan["strata"][place]
-        network = config.with_pattern_depth(one.pattern.depth).network(data.n_classes, data.image)
-        candidate = Candidate(one.pattern, network, seed, one.template, TrainingConfig(**stratum["training"]))
-        budget = parse_budget(one.budget, one.pattern.depth)
-        tasks.append(Task(candidate, one.strategy, budget, {"regime": one.regime}))
+        measured = chosen[number]
+        pattern, training = measured.pattern, TrainingConfig(**plan["strata"][place]["training"])
+        network = config.with_pattern_depth(pattern.depth).network(data.n_classes, data.image)
+        candidate = Candidate(pattern, network, seed, measured.template, training)
+        budget = parse_budget(measured.budget, pattern.depth)
+        tasks.append(Task(candidate, measured.strategy, budget, {"regime": measured.regime}))
     return tasks

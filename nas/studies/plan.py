@@ -1,4 +1,4 @@
-"""What a study trains and how it will be judged, laid out and hashed before the first training."""
+"""The plan of a study: what it trains and how it is judged, laid out before the first training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,20 +18,20 @@ from search_spaces.templates import iterate_templates
 def make_plan(
     config: StudyConfig, protocol: Mapping[str, Any], check_stop: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Lay a study out: patterns, strata, order, and the protocol that it will be judged by.
+    """Lay out a study: patterns, strata, order, and the protocol by which it is judged.
 
-    A pattern is trained with every seed in every stratum of its depth. All of one seed come before the next, shuffled,
-    so that what an interrupted run holds is balanced; the checks come last.
+    A pattern is trained with every seed in every stratum of its depth. The trainings of one seed are shuffled and come
+    before those of the next, so that an interrupted run is balanced; the checks come last.
 
     Args:
         protocol: hypotheses and tests, as plain values.
-        check_stop: see design.lay_out.
+        check_stop: see lay_out.
 
     Returns:
         Plain values, the same for the same settings unless a time limit ended the search for an optimum.
 
     Raises:
-        InputError: see design.lay_out.
+        InputError: see lay_out.
     """
     designs = [_lay_out_depth(config, depth, check_stop) for depth in config.depths]
     patterns = [pattern for design in designs for pattern in _list_patterns(design)]
@@ -49,7 +49,7 @@ def make_plan(
 
 
 def describe_settings(config: StudyConfig) -> dict[str, Any]:
-    """The settings that a plan was laid out for: all but where and how often it is trained."""
+    """Return the settings that a plan depends on: all except where and how often it is trained."""
     return config.model_dump(mode="json", exclude={*config.changeable, "device", "data"})
 
 
@@ -63,15 +63,15 @@ def _list_patterns(design: Design) -> list[dict[str, Any]]:
     return [
         {
             "layers": design.budget.depth,
-            "key": one.pattern.key,
-            "strategy": one.strategy,
-            "template": one.template,
-            "distance_bin": one.distance_bin,
-            "span_bin": one.span_bin,
-            "matched": one.matched,
-            "sources": [list(inputs) for inputs in one.pattern.sources],
+            "key": member.pattern.key,
+            "strategy": member.strategy,
+            "template": member.template,
+            "distance_bin": member.distance_bin,
+            "span_bin": member.span_bin,
+            "matched": member.matched,
+            "sources": [list(inputs) for inputs in member.pattern.sources],
         }
-        for one in design.members
+        for member in design.members
     ]
 
 
@@ -86,7 +86,7 @@ def _describe_stratum(depth: int, config: StudyConfig, regime: Regime) -> dict[s
 
 
 def describe_training(training: TrainingConfig) -> dict[str, Any]:
-    """A training's settings as a plan lays them down: what is unset is left out, as before it was a setting."""
+    """Return a training's settings as a plan records them, without unset ones, which older plans do not have."""
     return training.model_dump(mode="json", exclude_none=True)
 
 
@@ -95,12 +95,12 @@ def _describe_cells(config: StudyConfig, design: Design) -> dict[str, Any]:
         "layers": design.budget.depth,
         "distance": config.distance,
         **{name: [list(band) for band in getattr(design, name)] for name in ("distance_bins", "span_bands")},
-        "lacking": [list(one) for one in design.lacking],
+        "lacking": [list(cell) for cell in design.lacking],
     }
 
 
 def _order(config: StudyConfig, strata: list[dict[str, Any]], patterns: list[dict[str, Any]]) -> list[list[int]]:
-    """Triples of places in strata, places in patterns, and seeds."""
+    """Return the trainings in order, each as [place in strata, place in patterns, seed]."""
     order: list[list[int]] = []
     for is_check in (False, True):
         pairs = [
@@ -116,8 +116,8 @@ def _order(config: StudyConfig, strata: list[dict[str, Any]], patterns: list[dic
 
 
 def _members_of(config: StudyConfig, stratum: dict[str, Any], patterns: list[dict[str, Any]]) -> list[int]:
-    """Places of the stratum's patterns: all of its depth, or for a check a subset spread evenly over mean BD."""
-    places = [place for place, one in enumerate(patterns) if one["layers"] == stratum["layers"]]
+    """Return the places of a stratum's patterns: all of its depth, or for a check some, evenly spread over mean BD."""
+    places = [place for place, pattern in enumerate(patterns) if pattern["layers"] == stratum["layers"]]
     if stratum["checks"] is None or len(places) <= config.check_patterns:
         return places
     places.sort(key=lambda place: backprop_distance(_pattern(patterns[place])).mean)
@@ -130,9 +130,9 @@ def _pattern(described: Mapping[str, Any]) -> ConnectionPattern:
 
 
 def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> list[Task]:
-    """A plan's trainings in their order."""
+    """Return a plan's trainings in order."""
     networks = {depth: config.with_pattern_depth(depth).network(data.n_classes, data.image) for depth in config.depths}
-    patterns = [_pattern(one) for one in plan["patterns"]]
+    patterns = [_pattern(described) for described in plan["patterns"]]
     budgets = {depth: config.budget_at(depth) for depth in config.depths}
     trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]
     names = [name_stratum(stratum) for stratum in plan["strata"]]
@@ -148,7 +148,7 @@ def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> l
 
 
 def name_stratum(stratum: Mapping[str, Any]) -> str:
-    """What a stratum of a plan is called.
+    """Return the name of a stratum of a plan.
 
     >>> name_stratum({"layers": 24, "regime": "high-lr"})
     '24 layers, high-lr'

@@ -1,4 +1,4 @@
-"""A study: every training of a plan, then nothing else."""
+"""A study: the trainings of a plan, and no others."""
 
 import time
 from collections import deque
@@ -21,14 +21,14 @@ from search_spaces.errors import ConflictError
 
 
 class Study(LedgerSource):
-    """A plan's trainings that are not done yet, in their order.
+    """The trainings of a plan that are not done yet, in order.
 
     Args:
-        tasks: of the plan.
+        tasks: the plan's trainings.
         ledger, listener, max_attempts: see LedgerSource.
 
     Raises:
-        ConflictError: the ledger holds a training that is not planned.
+        ConflictError: the ledger has a training that is not planned.
     """
 
     def __init__(self, tasks: list[Task], ledger: Ledger, listener: Listener, max_attempts: int) -> None:
@@ -54,53 +54,52 @@ class Study(LedgerSource):
 
 
 def _identify(task: Task) -> tuple[str, str, int, str | None]:
-    """What no other task of a plan has."""
+    """Return what no other task of a plan has: budget, pattern, seed and regime."""
     return str(task.budget), task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
 
 
 def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], listener: Listener) -> None:
-    """Run a study, or go on with one, until every training of its plan has an outcome.
+    """Start or continue a study until every training of its plan has an outcome.
 
     Args:
         run: the run directory, made if missing; the plan is laid out and hashed there before the first training.
-        config: from settle_config.
-        protocol: hypotheses and tests, kept in the plan.
+        config: settings from settle_config.
+        protocol: hypotheses and tests, which the plan repeats.
         listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
-        InputError: the data cannot be used, or the settings contradict it or cannot be laid out.
-        ConflictError: another process or another run holds the directory, or its plan was changed or lost.
-        Interrupted: a signal came; the same call goes on.
+        InputError: the data cannot be used, contradict the settings, or the settings cannot be laid out.
+        ConflictError: another process or another run uses the directory, or its plan was changed or lost.
+        Interrupted: a signal came; the same call continues the study.
     """
     data = prepare_data(config, config.depths)
     with hold_run(run, config) as check_stop:
-        held = read_plan(run)
-        if held is None and (run / "study.db").exists() and "plan" in read_attributes(run / "study.db"):
-            raise ConflictError(f"{run} has lost its plan.json, which its trainings were planned by: restore it")
-        if held is not None:
-            plan, sha256 = held
+        existing = read_plan(run)
+        if existing is None and (run / "study.db").exists() and "plan" in read_attributes(run / "study.db"):
+            raise ConflictError(f"{run} has lost its plan.json, by which its trainings were planned: restore it")
+        if existing is not None:
+            plan, sha256 = existing
         else:
             with check_stop.at_once():
                 plan = make_plan(config, protocol, check_stop)
             sha256 = hash_plan(plan)
-        # A setting that came after the plan is none of its own.
+        # A plan of an older version lacks settings that were added later.
         own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
         if plan["settings"] != own:
-            raise ConflictError(f"the plan.json in {run} is of a study of other settings: restore its own")
+            raise ConflictError(f"the plan.json in {run} belongs to a study with other settings: restore the right one")
         ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
         tasks = list_tasks(plan, config, data)
         study = Study(tasks, ledger, listener, config.attempts)
-        if held is None:
+        if existing is None:
             write_plan(run, plan)
         train_all(ledger, study, Trainer(data, config, run.resolve()), check_stop)
 
 
 def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
-    """Wall-clock seconds that a plan's trainings will take, from two short ones of each stratum in this process.
+    """Estimate the wall-clock seconds of a plan's trainings by two short ones of each stratum in this process.
 
-    The first of a stratum, of one epoch, warms up and is dropped; the second is of up to two epochs, and stretched.
-    What Ray takes to start, and what workers take from each other, comes on top; a cluster of unknown size counts as
-    one worker.
+    The first, of one epoch, warms up; the second, of at most two, is extrapolated. The start of Ray and what workers
+    cost each other are not included; a cluster, whose size is not known here, counts as one worker.
     """
     data = prepare_data(config, config.depths)
     trainer = Trainer(data, config)
@@ -108,12 +107,12 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     seconds = {}
     strata = {(task.candidate.pattern.depth, task.candidate.training): task.candidate for task in tasks}
     for stratum, candidate in strata.items():
-        assert candidate.training is not None, "a plan says how"
+        assert candidate.training is not None, "a plan says how each stratum is trained"
         for n_epochs in (1, min(2, candidate.training.epochs)):
             short = replace(candidate, training=candidate.training.model_copy(update={"epochs": n_epochs}))
             started = time.perf_counter()
             trainer.train(Job(0, short))
             seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
-    n_workers = 1 if config.workers == "auto" else config.workers  # a cluster's size is not known here
+    n_workers = 1 if config.workers == "auto" else config.workers
     total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
     return total / n_workers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.export.folders import MARK, replace_folder
+from nas.export.folders import REPLACING_MARK, replace_folder
 from search_spaces.errors import ConflictError
 from tests.support.small import ROOT
 
@@ -123,7 +123,8 @@ def test_hidden_folders_of_a_user_are_left_alone_whatever_their_names(tmp_path: 
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a").write_text("mine")
-    (tmp_path / names[0] / MARK).write_text('{"folder": "folder", "old": ".folder.2999998-0.old", "pid": 2999998}')
+    mark = '{"folder": "folder", "old": ".folder.2999998-0.old", "pid": 2999998}'
+    (tmp_path / names[0] / REPLACING_MARK).write_text(mark)
     write(folder, "new", "a")
     assert held(folder) == {"a": "new"}
     assert {path.name for path in tmp_path.iterdir()} == {"folder", *names}
@@ -134,10 +135,10 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / f".other.{os.getppid()}-0.new"
     theirs.mkdir()
     mark = {"folder": "other", "old": f".other.{os.getppid()}-0.old", "pid": os.getppid()}
-    (theirs / MARK).write_text(json.dumps(mark))
+    (theirs / REPLACING_MARK).write_text(json.dumps(mark))
     write(tmp_path / "folder", "new", "a")
     assert theirs.is_dir()
-    (theirs / MARK).write_text(json.dumps(mark).replace(str(os.getppid()), "2999998"))
+    (theirs / REPLACING_MARK).write_text(json.dumps(mark).replace(str(os.getppid()), "2999998"))
     theirs.rename(tmp_path / ".other.2999998-0.new")
     write(tmp_path / "folder", "new", "a")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

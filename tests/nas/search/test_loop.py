@@ -128,7 +128,7 @@ def test_the_strategy_templates_trains_templates_alone(tmp_path: Path) -> None:
 
 
 def test_a_space_too_small_for_the_trials_is_refused() -> None:
-    with pytest.raises(InputError, match="has 31 patterns of 5 layers beside the named templates"):
+    with pytest.raises(InputError, match="has 31 patterns of 5 layers"):
         count_asked(SearchConfig(layers=5, trials=32))
     assert count_asked(SearchConfig(layers=5, trials=31, seeds=1)) == 36
 
