@@ -11,13 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from nas.export.agreement import take_weights
 from nas.export.archives import OPERATORS, READING, WRITING, find_missing, load_onnx, load_pt2
 from nas.model.network import SkipNetwork
 from search_spaces.errors import InputError
 from tests.support.exported import CANDIDATE, NETWORK, make_weights
+from tests.support.made_onnx import as_model, make_doubling
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,6 @@ def test_neither_tells_where_it_was_made(exported_folder: Path) -> None:
         assert not any(word in content for content in contents), word
 
 
-def as_model(*nodes: onnx.NodeProto, **graph: Any) -> onnx.ModelProto:
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("images", "logits")]
-    made = helper.make_graph(list(nodes), "made", sides[:1], sides[1:], **graph)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-
 def make_endless() -> onnx.ModelProto:
     body = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "body", [], [])
     return as_model(helper.make_node("Loop", ["", "", "images"], ["logits"], body=body))
@@ -96,17 +91,6 @@ def test_a_strangers_onnx_file_of_other_parts_is_refused(make: Callable[[], Any]
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     with pytest.raises(InputError, match=f"model.onnx {said}"):
         load_onnx(path)
-
-
-def make_doubling(n_nodes: int) -> onnx.ModelProto:
-    """Each node concatenates the one before with itself: a few bytes that double a shape."""
-    nodes = [
-        helper.make_node("Concat", [f"c{number}" if number else "images"] * 2, [f"c{number + 1}"], axis=1)
-        for number in range(n_nodes)
-    ]
-    axes = numpy_helper.from_array(np.array([1]), "axes")
-    mean = helper.make_node("ReduceMean", [f"c{n_nodes}", "axes"], ["logits"], keepdims=1)
-    return as_model(*nodes, mean, initializer=[axes])
 
 
 def make_padded(padding: int) -> onnx.ModelProto:

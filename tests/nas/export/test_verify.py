@@ -18,7 +18,7 @@ from search_spaces.sampling.bounds import certify
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import TEMPLATES, find_template
-from tests.support.small import CommandLine
+from tests.support.command_line import run_command
 
 NETWORK = NetworkConfig(layers=12, blocks=2, growth=6, image=(3, 16, 16), classes=5)
 Raw = dict[str, Any]
@@ -207,20 +207,20 @@ def test_what_is_no_template_file_is_refused(content: str, said: str, tmp_path: 
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_says_ok_of_a_true_file(raw: Raw, command_line: CommandLine, tmp_path: Path) -> None:
+def test_the_command_says_ok_of_a_true_file(raw: Raw, tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text(json.dumps(raw))
-    done = command_line("verify", path, "--json")
+    done = run_command("verify", path, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"ok": True, "false_claims": []}
 
 
-def test_the_command_names_false_claims_and_exits_with_2(raw: Raw, command_line: CommandLine, tmp_path: Path) -> None:
+def test_the_command_names_false_claims_and_exits_with_2(raw: Raw, tmp_path: Path) -> None:
     edit_better_mean(raw)
     raw["costs"]["params"] -= 1
     path = tmp_path / "template.json"
     path.write_text(json.dumps(raw))
-    done = command_line("verify", path, "--json")
+    done = run_command("verify", path, "--json")
     assert done.returncode == 2
     said = json.loads(done.stdout)
     assert set(said) == {"ok", "false_claims"}
@@ -231,7 +231,7 @@ def test_the_command_names_false_claims_and_exits_with_2(raw: Raw, command_line:
         "costs.params",
         "distances.mean_bd",
     ]
-    plain = command_line("verify", path)
+    plain = run_command("verify", path)
     assert plain.returncode == 2
     for claim in said["false_claims"]:
         assert claim in plain.stderr

@@ -22,8 +22,8 @@ from nas.model.candidate import Candidate, NetworkConfig
 from nas.records.template import format_template
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
+from tests.support.command_line import run_command
 from tests.support.exported import CANDIDATE, export, make_weights, seal
-from tests.support.small import CommandLine
 
 
 @pytest.fixture
@@ -325,15 +325,16 @@ def test_a_network_beyond_all_limits_is_refused(field: str, folder: Path) -> Non
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_checks_a_folder(folder: Path, command_line: CommandLine) -> None:
-    done = command_line("verify", folder)
+def test_the_command_checks_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.export.apart.verify_apart", verify_folder)
+    done = run_command("verify", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "every claim holds" in done.stdout
     assert "only the hash of model.pt2 was checked" in done.stdout
     (folder / "model.py").write_text("evil")
-    done = command_line("verify", folder, "--json")
+    done = run_command("verify", folder, "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout) == {"ok": False, "false_claims": ["model.py"]}
-    done = command_line("verify", folder)
+    done = run_command("verify", folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "model.py has 4 bytes, manifest.json says" in done.stderr

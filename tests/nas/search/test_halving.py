@@ -3,8 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -12,36 +11,7 @@ from hypothesis import strategies as st
 
 from nas.search.halving import Halving
 from nas.settings.search import list_rungs
-
-Accuracies = Mapping[tuple[str, int, int], float | None]  # (pattern, seed, rung): None where the training failed
-
-
-def survive(keys: Sequence[str], n_seeds: int, epochs: int, accuracies: Accuracies) -> tuple[set[str], dict[str, int]]:
-    """The patterns that are trained to the end, and of the others the last rung that they reached.
-
-    A second, independent computation: all accuracies at hand, bracket by bracket.
-    """
-    rungs = [rung for rung in (epochs // 9, epochs // 3) if rung > 0]
-    size = 3 ** len(rungs)
-    winners: set[str] = set()
-    dropped: dict[str, int] = {}
-    for start in range(0, len(keys), size):
-        alive = list(keys[start : start + size])
-        for place, rung in enumerate(rungs):
-            means = {}
-            for key in alive:
-                sound = [
-                    seed
-                    for seed in range(n_seeds)
-                    if all(accuracies[key, seed, reached] is not None for reached in rungs[: place + 1])
-                ]
-                if sound:
-                    means[key] = sum(Fraction(accuracies[key, seed, rung] or 0) for seed in sound) / len(sound)
-            best = sorted(means, key=lambda key: (-means[key], keys.index(key)))[: -(-len(alive) // 3)]
-            dropped |= {key: rung for key in alive if key not in best}
-            alive = best
-        winners |= set(alive)
-    return winners, dropped
+from tests.support.memory_search import Accuracies, survive
 
 
 def drive(

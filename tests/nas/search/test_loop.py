@@ -1,11 +1,8 @@
 """The loop: an interrupted run ends with what an uninterrupted one would hold."""
 
-import contextlib
 import copy
-import hashlib
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,11 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-import nas.run.ledger
-from nas.data.data_set import DataSet
-from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
 from nas.records.trial import Outcome
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
-from nas.run.source import Listener
 from nas.search.loop import Search, count_asked, run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
@@ -31,20 +24,20 @@ from nas.workers.jobs import Job
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError, Interrupted
-from tests.nas.search.test_halving import survive
+from tests.support.memory_search import (
+    DIGITS,
+    MemoryLedger,
+    make_accuracy,
+    new_storage,
+    open_search,
+    survive,
+    train_all,
+    train_to_rung,
+    trials_in,
+)
 from tests.support.small import SMALL
 
 NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed"]
-DIGITS = load_data("digits", None)
-
-
-def _search(path: Path, config: SearchConfig, data: DataSet = DIGITS) -> Search:
-    return Search(config, data, Ledger(path, {}, frozenset()), lambda *_: None)
-
-
-def _outcome(candidate: Candidate) -> Outcome:
-    """Made up, but fixed by the candidate."""
-    return Outcome(int(candidate.pattern.key[:4], 16) / 2**16, 1.0 + candidate.seed, 1, 0.0)
 
 
 def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
@@ -55,75 +48,66 @@ def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
     }
 
 
-def _finish(search: Search) -> int:
-    n_trained = 0
-    while (task := search.ask()) is not None:
-        search.tell(task.number, _outcome(task.candidate))
-        n_trained += 1
-    return n_trained
+def _results_in(storage: InMemoryStorage) -> dict[tuple[str, int], tuple[str, float | None]]:
+    return {
+        (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): (one.state.name, one.value)
+        for one in trials_in(storage)
+    }
 
 
-def test_templates_come_first_then_proposals_each_with_every_seed(tmp_path: Path) -> None:
-    search = _search(tmp_path / "study.db", SearchConfig(**SMALL))
-    plan = []
-    while (task := search.ask()) is not None:
-        plan.append((task.candidate.template, task.candidate.pattern.key, task.candidate.seed))
-        search.tell(task.number, _outcome(task.candidate))
+def test_templates_come_first_then_proposals_each_with_every_seed() -> None:
+    jobs = train_all(open_search(new_storage(), SearchConfig(**SMALL)))
+    plan = [(job.candidate.template, job.candidate.pattern.key, job.candidate.seed) for job in jobs]
     assert [name for name, _, _ in plan] == [*(name for name in NAMED for _ in range(2)), None, None, None, None]
     assert [seed for _, _, seed in plan] == [0, 1] * 7
     assert len({key for _, key, _ in plan}) == 7
 
 
 @pytest.mark.parametrize("n_before", (0, 3, 8, 14))
-def test_interrupted_anywhere_the_final_set_is_the_same(tmp_path: Path, n_before: int) -> None:
+def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
     """Two candidates at a time, as with two workers; the older one is lost, the younger one finished."""
     config = SearchConfig(**SMALL)
-    whole, cut = tmp_path / "whole.db", tmp_path / "cut.db"
-    assert _finish(_search(whole, config)) == count_asked(config) == 14
-    search = _search(cut, config)
+    whole, cut = new_storage(), new_storage()
+    assert len(train_all(open_search(whole, config))) == count_asked(config) == 14
+    search = open_search(cut, config)
     for _ in range(n_before):
-        task = search.ask()
-        assert task is not None
-        search.tell(task.number, _outcome(task.candidate))
+        job = search.ask()
+        assert job is not None
+        search.tell(job.number, train_to_rung(job))
     lost = [search.ask(), search.ask()]
     if lost[1] is not None:
-        search.tell(lost[1].number, _outcome(lost[1].candidate))
-    resumed = _search(cut, config)
+        search.tell(lost[1].number, train_to_rung(lost[1]))
+    resumed = open_search(cut, config)
     assert resumed.n_finished == min(n_before + (lost[1] is not None), 14)
-    _finish(resumed)
-    assert _trials(cut) == _trials(whole)
+    train_all(resumed)
+    assert _results_in(cut) == _results_in(whole)
 
 
-def test_more_trials_or_seeds_extend_a_run(tmp_path: Path) -> None:
-    path = tmp_path / "study.db"
+def test_more_trials_or_seeds_extend_a_run() -> None:
+    extended, direct = new_storage(), new_storage()
     small = SearchConfig(**SMALL)
-    assert _finish(_search(path, small)) == 14
+    assert len(train_all(open_search(extended, small))) == 14
     large = small.model_copy(update={"trials": 4, "seeds": 3})
-    assert _finish(_search(path, large)) == count_asked(large) - 14 == 13
-    direct = tmp_path / "direct.db"
-    _finish(_search(direct, large))
-    assert _trials(path) == _trials(direct)
+    assert len(train_all(open_search(extended, large))) == count_asked(large) - 14 == 13
+    train_all(open_search(direct, large))
+    assert _results_in(extended) == _results_in(direct)
 
 
-def test_a_failed_candidate_counts_as_finished_and_is_not_trained_again(tmp_path: Path) -> None:
-    path = tmp_path / "study.db"
-    search = _search(path, SearchConfig(**SMALL))
-    task = search.ask()
-    assert task is not None
-    search.tell(task.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
-    assert _finish(_search(path, SearchConfig(**SMALL))) == 13
+def test_a_failed_candidate_counts_as_finished_and_is_not_trained_again() -> None:
+    storage = new_storage()
+    search = open_search(storage, SearchConfig(**SMALL))
+    job = search.ask()
+    assert job is not None
+    search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
+    assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 13
 
 
-def test_the_strategy_templates_trains_templates_alone(tmp_path: Path) -> None:
+def test_the_strategy_templates_trains_only_templates() -> None:
     config = SearchConfig(**{**SMALL, "strategy": "templates"})
     assert count_asked(config) == 10
-    search = _search(tmp_path / "study.db", config)
-    names = []
-    while (task := search.ask()) is not None:
-        names.append(task.candidate.template)
-        search.tell(task.number, _outcome(task.candidate))
-    assert names == [name for name in NAMED for _ in range(2)]
-    with pytest.raises(InputError, match="no named template spends budget total:7"):
+    jobs = train_all(open_search(new_storage(), config))
+    assert [job.candidate.template for job in jobs] == [name for name in NAMED for _ in range(2)]
+    with pytest.raises(InputError, match="budget total:7"):
         count_asked(SearchConfig(layers=5, budget="total:7", strategy="templates"))
 
 
@@ -145,22 +129,23 @@ def test_a_run_keeps_its_settings(tmp_path: Path) -> None:
             settle_config(tmp_path, None, change, SearchConfig)
 
 
-def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Path, small_config: SearchConfig) -> None:
+def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Path) -> None:
+    config = SearchConfig(**{**SMALL, "templates": False, "train_examples": 32})
     calls: list[tuple[int, int]] = []
 
     def listen(candidate: Candidate | None, outcome: Outcome | None, n_finished: int, n_asked: int) -> None:
         assert (candidate is None) == (outcome is None)
         calls.append((n_finished, n_asked))
 
-    run_search(tmp_path / "run", small_config, listen)
-    assert calls == [(n, 14) for n in range(15)]
+    run_search(tmp_path / "run", config, listen)
+    assert calls == [(n, 4) for n in range(5)]
     values = _trials(tmp_path / "run" / "study.db")
     assert {state for state, _ in values.values()} == {"COMPLETE"}
     calls.clear()
-    run_search(tmp_path / "run", small_config, listen)
-    assert calls == [(14, 14)]
+    run_search(tmp_path / "run", config, listen)
+    assert calls == [(4, 4)]
     assert _trials(tmp_path / "run" / "study.db") == values
-    run_search(tmp_path / "again", small_config, lambda *_: None)
+    run_search(tmp_path / "again", config, lambda *_: None)
     assert _trials(tmp_path / "again" / "study.db") == values
 
 
@@ -168,62 +153,6 @@ def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Pat
 HALVED = SearchConfig(**{**SMALL, "epochs": 9, "trials": 11, "halving": True})
 ONE_SEED = HALVED.model_copy(update={"seeds": 1, "templates": False})
 FOUR = HALVED.model_copy(update={"trials": 4, "templates": False})
-
-
-class MemoryLedger(Ledger):
-    """A ledger whose study is in memory, where it can be copied as it is at any moment."""
-
-    def __init__(self, storage: InMemoryStorage, run: Path) -> None:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nas.run.ledger, "open_study", lambda *_: (storage, study))
-            super().__init__(run / "study.db", {}, frozenset())
-
-    def _one_commit(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-
-def _new_storage() -> InMemoryStorage:
-    storage = InMemoryStorage()
-    optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
-    return storage
-
-
-def _open(
-    storage: InMemoryStorage, config: SearchConfig, listener: Listener = lambda *_: None, run: Path = Path("nowhere")
-) -> Search:
-    return Search(config, DIGITS, MemoryLedger(storage, run), listener)
-
-
-def _trials_in(storage: InMemoryStorage) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=STUDY_NAME, storage=storage).trials
-
-
-def _accuracy(key: str, seed: int, epoch: int) -> float:
-    """Made up, but fixed by what was trained."""
-    return int(hashlib.sha256(f"{key} {seed} {epoch}".encode()).hexdigest()[:8], 16) / 16**8
-
-
-def _train(job: Job) -> Outcome:
-    epochs = job.pause_after or HALVED.epochs
-    accuracy = _accuracy(job.candidate.pattern.key, job.candidate.seed, epochs)
-    return Outcome(accuracy, 1.0, epochs, 0.0, ({"epoch": epochs},), paused=job.pause_after is not None)
-
-
-def _train_all(
-    search: Search, n_workers: int = 1, chance: random.Random | None = None, train: Callable[[Job], Outcome] = _train
-) -> list[Job]:
-    """Run to the end, so many at a time; gives the jobs in the order in which they were handed out."""
-    jobs: list[Job] = []
-    flying: list[Job] = []
-    while True:
-        while len(flying) < n_workers and (job := search.ask()) is not None:
-            flying.append(job)
-            jobs.append(job)
-        if not flying:
-            return jobs
-        job = flying.pop(chance.randrange(len(flying)) if chance else 0)
-        search.tell(job.number, train(job))
 
 
 def _results(trials: list[optuna.trial.FrozenTrial]) -> list[tuple[object, ...]]:
@@ -248,9 +177,9 @@ def _lost(trials: list[optuna.trial.FrozenTrial]) -> dict[int, list[str]]:
 
 
 def _run_whole(config: SearchConfig) -> list[tuple[object, ...]]:
-    storage = _new_storage()
-    _train_all(_open(storage, config))
-    return _results(_trials_in(storage))
+    storage = new_storage()
+    train_all(open_search(storage, config))
+    return _results(trials_in(storage))
 
 
 def _expect_halved(
@@ -260,7 +189,7 @@ def _expect_halved(
     proposed = [one for one in trials if one.user_attrs["candidate"]["strategy"] != "templates"]
     keys = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in proposed))
     accuracies = {
-        place: None if place in failed else _accuracy(*place)
+        place: None if place in failed else make_accuracy(*place)
         for place in ((key, seed, rung) for key in keys for seed in range(n_seeds) for rung in (1, 3))
     }
     winners, dropped = survive(keys, n_seeds, HALVED.epochs, accuracies)
@@ -269,11 +198,11 @@ def _expect_halved(
         reached = [rung for rung in (1, 3) if rung <= dropped.get(key, HALVED.epochs)]
         fatal = next((rung for rung in reached if (key, seed, rung) in failed), None)
         sound = [rung for rung in reached if fatal is None or rung < fatal]
-        assert one.intermediate_values == {rung: _accuracy(key, seed, rung) for rung in sound}
+        assert one.intermediate_values == {rung: make_accuracy(key, seed, rung) for rung in sound}
         if fatal is not None:
             assert (one.state.name, one.value) == ("FAIL", None)
         elif key in winners:
-            assert (one.state.name, one.value) == ("COMPLETE", _accuracy(key, seed, HALVED.epochs))
+            assert (one.state.name, one.value) == ("COMPLETE", make_accuracy(key, seed, HALVED.epochs))
             assert one.user_attrs["outcome"]["paused"] is False
         else:
             assert (one.state.name, one.last_step) == ("PRUNED", dropped[key])
@@ -281,9 +210,9 @@ def _expect_halved(
 
 
 def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_their_rung() -> None:
-    storage = _new_storage()
-    jobs = _train_all(_open(storage, HALVED))
-    trials = _trials_in(storage)
+    storage = new_storage()
+    jobs = train_all(open_search(storage, HALVED))
+    trials = trials_in(storage)
     assert len(trials) == count_asked(HALVED) == 32
     _expect_halved(trials, n_seeds=2)
     states = [one.state.name for one in trials]
@@ -303,24 +232,28 @@ def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_thei
 
 
 def test_a_pruned_candidate_has_no_accuracy_in_the_ledger_and_none_is_left_running() -> None:
-    storage = _new_storage()
-    _train_all(_open(storage, ONE_SEED))
+    storage = new_storage()
+    train_all(open_search(storage, ONE_SEED))
     entries = MemoryLedger(storage, Path("nowhere")).entries()
     assert not any(entry.running for entry in entries)
     with_value = {entry.number for entry in entries if entry.validation_accuracy is not None}
-    assert with_value == {one.number for one in _trials_in(storage) if one.state.name == "COMPLETE"}
+    assert with_value == {one.number for one in trials_in(storage) if one.state.name == "COMPLETE"}
     assert len(with_value) == 2
 
 
 def test_on_the_disk_and_reopened_between_the_ledger_holds_the_same(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    search = _search(path, ONE_SEED)
+
+    def open_on_disk() -> Search:
+        return Search(ONE_SEED, DIGITS, Ledger(path, {}, frozenset()), lambda *_: None)
+
+    search = open_on_disk()
     n_told = 0
     while (job := search.ask()) is not None:
-        search.tell(job.number, _train(job))
+        search.tell(job.number, train_to_rung(job))
         n_told += 1
         if n_told in (4, 9, 12, 14):  # within a bracket's first stage, after it, at the end of its second, later
-            search = _search(path, ONE_SEED)
+            search = open_on_disk()
     assert search.n_finished == search.n_asked == 11
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert _results(study.trials) == _run_whole(ONE_SEED)
@@ -343,42 +276,42 @@ def test_killed_before_any_write_a_halved_run_ends_with_the_same(
 
         return write
 
-    storage = _new_storage()
+    storage = new_storage()
     with monkeypatch.context() as patch:
         for name in ("enter", "pause", "restart", "prune", "finish"):
             patch.setattr(Ledger, name, keep_before(name))
-        _train_all(_open(storage, FOUR), n_workers)
-    whole = _results(_trials_in(storage))
+        train_all(open_search(storage, FOUR), n_workers)
+    whole = _results(trials_in(storage))
     assert len(moments) == 8 + 12 + 6 + 6 + 2  # each is written as a whole
     for moment in moments:
-        search = _open(moment, FOUR)
-        _train_all(search, n_workers)
+        search = open_search(moment, FOUR)
+        train_all(search, n_workers)
         assert search.n_finished == search.n_asked == 8
-        assert _results(_trials_in(moment)) == whole
+        assert _results(trials_in(moment)) == whole
 
 
 def test_killed_after_any_outcome_a_halved_run_ends_with_the_same_and_no_attempt_is_lost() -> None:
-    storage = _new_storage()
+    storage = new_storage()
     moments = [copy.deepcopy(storage)]
     config = ONE_SEED.model_copy(update={"templates": True, "attempts": 1})
-    search = _open(storage, config)
+    search = open_search(storage, config)
     while (job := search.ask()) is not None:
-        search.tell(job.number, _train(job))
+        search.tell(job.number, train_to_rung(job))
         moments.append(copy.deepcopy(storage))
-    whole = _results(_trials_in(storage))
+    whole = _results(trials_in(storage))
     assert len(moments) == 1 + 5 + (11 + 3 + 1) + (1 + 1)
     for moment in moments:
-        _train_all(_open(moment, config))
-        assert _results(_trials_in(moment)) == whole
-        assert _lost(_trials_in(moment)) == {}
+        train_all(open_search(moment, config))
+        assert _results(trials_in(moment)) == whole
+        assert _lost(trials_in(moment)) == {}
 
 
 @pytest.mark.parametrize("order", range(4))
 def test_killed_again_and_again_a_halved_run_ends_with_the_same(order: int) -> None:
     chance = random.Random(order)  # noqa: S311  of no secret
-    storage = _new_storage()
+    storage = new_storage()
     config = HALVED.model_copy(update={"attempts": 1000})
-    search = _open(storage, config)
+    search = open_search(storage, config)
     flying: list[Job] = []
     n_kills = 0
     while True:
@@ -388,13 +321,13 @@ def test_killed_again_and_again_a_halved_run_ends_with_the_same(order: int) -> N
             break
         job = flying.pop(chance.randrange(len(flying)))
         if chance.random() < 0.8:
-            search.tell(job.number, _train(job))
+            search.tell(job.number, train_to_rung(job))
         else:
-            search = _open(storage, config)
+            search = open_search(storage, config)
             flying.clear()
             n_kills += 1
     assert n_kills >= 5
-    assert _results(_trials_in(storage)) == _run_whole(HALVED)
+    assert _results(trials_in(storage)) == _run_whole(HALVED)
 
 
 @pytest.mark.parametrize("n_pruned", range(9))
@@ -402,7 +335,7 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
     monkeypatch: pytest.MonkeyPatch, n_pruned: int
 ) -> None:
     """Of 9 in all: 6 at one decision, then 2, then 1 in the second bracket."""
-    storage = _new_storage()
+    storage = new_storage()
     heard: list[int] = []
     n_calls = 0
     prune = Ledger.prune
@@ -417,23 +350,23 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "prune", fail)
         with pytest.raises(KeyboardInterrupt):
-            _train_all(_open(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished)))
-    assert sum(one.state.name == "PRUNED" for one in _trials_in(storage)) == n_pruned
-    search = _open(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished))
+            train_all(open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished)))
+    assert sum(one.state.name == "PRUNED" for one in trials_in(storage)) == n_pruned
+    search = open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished))
     # What was decided is done at once: 6 prunes; 2 more; the first bracket's winner is complete, and the last prune.
     assert search.n_finished == len(heard) == (6 if n_pruned < 6 else 8 if n_pruned < 8 else 10)
-    _train_all(search)
+    train_all(search)
     assert heard == list(range(1, 12))
     assert search.n_finished == 11
-    assert _results(_trials_in(storage)) == _run_whole(ONE_SEED)
-    assert _lost(_trials_in(storage)) == {}
+    assert _results(trials_in(storage)) == _run_whole(ONE_SEED)
+    assert _lost(trials_in(storage)) == {}
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_what_waited(n_workers: int) -> None:
     """After every hand-out: to the first rung, to the second, to the end."""
-    storage = _new_storage()
-    search = _open(storage, ONE_SEED)
+    storage = new_storage()
+    search = open_search(storage, ONE_SEED)
     flying: list[Job] = []
     moments: list[tuple[InMemoryStorage, list[Job]]] = []
     while True:
@@ -443,15 +376,15 @@ def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_wha
         if not flying:
             break
         job = flying.pop(0)
-        search.tell(job.number, _train(job))
+        search.tell(job.number, train_to_rung(job))
     assert len(moments) == 11 + 3 + 1 + 1 + 1
-    whole = _results(_trials_in(storage))
+    whole = _results(trials_in(storage))
     wrong = {}
     for moment, in_training in moments:
-        _train_all(_open(moment, ONE_SEED))
-        assert _results(_trials_in(moment)) == whole
-        assert _lost(_trials_in(moment)) == {}
-        deaths = {one.number: one.user_attrs.get("attempts", {}).get("driver_deaths", 0) for one in _trials_in(moment)}
+        train_all(open_search(moment, ONE_SEED))
+        assert _results(trials_in(moment)) == whole
+        assert _lost(trials_in(moment)) == {}
+        deaths = {one.number: one.user_attrs.get("attempts", {}).get("driver_deaths", 0) for one in trials_in(moment)}
         expected = {number: int(number in {job.number for job in in_training}) for number in deaths}
         if deaths != expected:
             wrong[tuple((job.number, job.pause_after) for job in in_training)] = deaths
@@ -460,36 +393,36 @@ def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_wha
 
 def test_a_candidate_that_kills_its_run_on_the_way_to_the_end_is_not_given_up_either() -> None:
     config = ONE_SEED.model_copy(update={"trials": 1, "attempts": 1})
-    storage = _new_storage()
-    search = _open(storage, config)
+    storage = new_storage()
+    search = open_search(storage, config)
     for _ in range(2):
         job = search.ask()
         assert job is not None
-        search.tell(job.number, _train(job))
+        search.tell(job.number, train_to_rung(job))
     for _ in range(5):
         job = search.ask()
         assert job is not None
         assert job.pause_after is None
-        search = _open(storage, config)  # and the process before it is gone
-    assert len(_train_all(search)) == 1
-    (trial,) = _trials_in(storage)
+        search = open_search(storage, config)  # and the process before it is gone
+    assert len(train_all(search)) == 1
+    (trial,) = trials_in(storage)
     assert trial.state.name == "COMPLETE"
     assert trial.user_attrs["attempts"]["driver_deaths"] == 5
 
 
 @pytest.mark.parametrize("order", range(8))
 def test_completed_in_any_order_a_halved_run_ends_with_the_same(order: int) -> None:
-    storage = _new_storage()
-    search = _open(storage, HALVED)
-    _train_all(search, n_workers=3, chance=random.Random(order))  # noqa: S311  of no secret
+    storage = new_storage()
+    search = open_search(storage, HALVED)
+    train_all(search, n_workers=3, chance=random.Random(order))  # noqa: S311  of no secret
     assert search.n_finished == search.n_asked == 32
-    assert _results(_trials_in(storage)) == _run_whole(HALVED)
+    assert _results(trials_in(storage)) == _run_whole(HALVED)
 
 
 @pytest.mark.parametrize("order", range(4))
 def test_lost_on_the_way_to_a_rung_a_candidate_is_trained_to_it_again(order: int) -> None:
-    storage = _new_storage()
-    search = _open(storage, FOUR)
+    storage = new_storage()
+    search = open_search(storage, FOUR)
     chance = random.Random(order)  # noqa: S311  of no secret
     flying: list[Job] = []
     lost: set[tuple[int, int | None]] = set()
@@ -504,19 +437,19 @@ def test_lost_on_the_way_to_a_rung_a_candidate_is_trained_to_it_again(order: int
             lost.add(stage)
             search.lose(job.number, f"worker died on the way to {job.pause_after}")
         else:
-            search.tell(job.number, _train(job))
+            search.tell(job.number, train_to_rung(job))
     assert len(lost) >= 4
-    assert _results(_trials_in(storage)) == _run_whole(FOUR)
-    found = {(number, reason) for number, reasons in _lost(_trials_in(storage)).items() for reason in reasons}
+    assert _results(trials_in(storage)) == _run_whole(FOUR)
+    found = {(number, reason) for number, reasons in _lost(trials_in(storage)).items() for reason in reasons}
     assert found == {(number, f"worker died on the way to {pause_after}") for number, pause_after in lost}
 
 
 @pytest.mark.parametrize("rung", [1, 3])
 @pytest.mark.parametrize("way", ["lost", "failed"])
 def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(rung: int, way: str) -> None:
-    storage = _new_storage()
+    storage = new_storage()
     config = HALVED.model_copy(update={"attempts": 1, "templates": False})
-    search = _open(storage, config)
+    search = open_search(storage, config)
     failed: set[tuple[str, int, int]] = set()
     while (job := search.ask()) is not None:
         key, seed = job.candidate.pattern.key, job.candidate.seed
@@ -528,36 +461,36 @@ def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(rung: 
             else:
                 search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
         else:
-            search.tell(job.number, _train(job))
-    trials = _trials_in(storage)
+            search.tell(job.number, train_to_rung(job))
+    trials = trials_in(storage)
     assert search.n_finished == search.n_asked == len(trials) == 22
     assert failed
     assert {one.state.name for one in trials} == {"COMPLETE", "PRUNED", "FAIL"}
     _expect_halved(trials, 2, frozenset(failed))
     before = _results(trials)
-    again = _open(storage, config)
+    again = open_search(storage, config)
     assert again.ask() is None
     assert again.n_finished == 22
-    assert _results(_trials_in(storage)) == before
+    assert _results(trials_in(storage)) == before
 
 
 def test_killed_after_any_failure_a_halved_run_ends_with_the_same() -> None:
     def train(job: Job) -> Outcome:
         if (job.number + (job.pause_after or 9)) % 3 == 0:
             return Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8")
-        return _train(job)
+        return train_to_rung(job)
 
-    storage = _new_storage()
-    search = _open(storage, FOUR)
+    storage = new_storage()
+    search = open_search(storage, FOUR)
     moments = []
     while (job := search.ask()) is not None:
         search.tell(job.number, train(job))
         moments.append(copy.deepcopy(storage))
-    whole = _results(_trials_in(storage))
-    assert {one.state.name for one in _trials_in(storage)} == {"COMPLETE", "PRUNED", "FAIL"}
+    whole = _results(trials_in(storage))
+    assert {one.state.name for one in trials_in(storage)} == {"COMPLETE", "PRUNED", "FAIL"}
     for moment in moments:
-        _train_all(_open(moment, FOUR), train=train)
-        assert _results(_trials_in(moment)) == whole
+        train_all(open_search(moment, FOUR), train=train)
+        assert _results(trials_in(moment)) == whole
 
 
 def test_what_a_halved_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: Path) -> None:
@@ -568,22 +501,22 @@ def test_what_a_halved_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: 
             trained.append((job.number, job.pause_after))
             if len(trained) == 2:
                 raise Interrupted(15)
-            return _train(job)
+            return train_to_rung(job)
 
-    storage = _new_storage()
+    storage = new_storage()
     config = ONE_SEED.model_copy(update={"attempts": 1})
     for n_told in range(11 + 3 + 1 + 1 + 1 - 1):
         trained: list[tuple[int, int | None]] = []
-        search = _open(storage, config, run=tmp_path)
+        search = open_search(storage, config, run=tmp_path)
         with pytest.raises(Interrupted):
             execute(search, Interrupting(DIGITS, config), StopFlag(), search.n_asked - search.n_finished)
-        attempts = [_trials_in(storage)[number].user_attrs.get("attempts", {}) for number, _ in trained]
+        attempts = [trials_in(storage)[number].user_attrs.get("attempts", {}) for number, _ in trained]
         assert attempts[1]["returned"] is True
         if n_told < 8:  # the first nine are not decided: what was trained waits, and was not given back
             assert attempts[0].get("returned", False) is False
-    _train_all(_open(storage, config))
-    assert _lost(_trials_in(storage)) == {}
-    assert _results(_trials_in(storage)) == _run_whole(ONE_SEED)
+    train_all(open_search(storage, config))
+    assert _lost(trials_in(storage)) == {}
+    assert _results(trials_in(storage)) == _run_whole(ONE_SEED)
 
 
 def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
@@ -594,45 +527,45 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
         assert outcome is not None
         heard.append(((candidate.pattern.key, candidate.seed), outcome, n_finished, n_asked))
 
-    storage = _new_storage()
-    search = _open(storage, HALVED, listen)
+    storage = new_storage()
+    search = open_search(storage, HALVED, listen)
     for _ in range(20):
         job = search.ask()
         assert job is not None
-        search.tell(job.number, _train(job))
+        search.tell(job.number, train_to_rung(job))
         assert search.n_finished == len(heard)
     assert len(heard) == 10  # the templates: proposals wait at their rung
-    search = _open(storage, HALVED, listen)
+    search = open_search(storage, HALVED, listen)
     assert search.n_finished == 10
-    _train_all(search, n_workers=3)
+    train_all(search, n_workers=3)
     assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 32) for n in range(1, 33)]
     assert len({one for one, _, _, _ in heard}) == 32
     states = {
         (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): one.state.name
-        for one in _trials_in(storage)
+        for one in trials_in(storage)
     }
     for one, outcome, _, _ in heard:
         assert outcome.paused == (states[one] == "PRUNED")
-        assert outcome.validation_accuracy == _accuracy(*one, outcome.epochs)
+        assert outcome.validation_accuracy == make_accuracy(*one, outcome.epochs)
 
 
 def test_checkpoints_are_kept_while_a_candidate_waits_and_removed_when_it_ends(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    storage = _new_storage()
+    storage = new_storage()
 
     def train(job: Job) -> Outcome:
         slot_path(tmp_path, job.number).touch()
-        return _train(job)
+        return train_to_rung(job)
 
     def held() -> set[int]:
         return {int(path.stem) for path in (tmp_path / "checkpoints").iterdir()}
 
-    search = _open(storage, ONE_SEED, run=tmp_path)
+    search = open_search(storage, ONE_SEED, run=tmp_path)
     while (job := search.ask()) is not None:
         search.tell(job.number, train(job))
-        assert held() == {one.number for one in _trials_in(storage) if one.state.name == "RUNNING"}
+        assert held() == {one.number for one in trials_in(storage) if one.state.name == "RUNNING"}
     slot_path(tmp_path, 3).touch()  # as a worker leaves it that outlived its driver
-    _open(storage, ONE_SEED, run=tmp_path)
+    open_search(storage, ONE_SEED, run=tmp_path)
     assert held() == set()
 
 

@@ -105,6 +105,8 @@ def test_every_strategy_finds_every_pattern_of_a_small_budget(strategy: str) -> 
     assert sorted(done.proposed[0, 0].tolist()) == list(range(36))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_processes_change_nothing() -> None:
     plan = _plan("random", "9", n_replays=3)
     counts: list[int] = []
@@ -131,7 +133,7 @@ def test_a_process_that_dies_is_an_error() -> None:
     [
         ({"n_replays": 0}, "count from 1"),
         ({"lookahead": 0}, "count from 1"),
-        ({"n_patterns": 37}, "37 patterns where the budget has 36"),
+        ({"n_patterns": 37}, "37 patterns of a budget that has 36"),
         ({"n_visible": 4}, "4 of 4 seeds leaves none to judge"),
     ],
 )

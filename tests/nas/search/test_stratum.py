@@ -25,7 +25,7 @@ from search_spaces.errors import InputError
 from search_spaces.families import iterate_families
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
-from tests.nas.search.test_loop import _accuracy, _new_storage, _open, _train_all, _trials_in
+from tests.support.memory_search import make_accuracy, new_storage, open_search, train_all, trials_in
 from tests.support.small import SMALL
 
 BUDGETS = ("total:8", "log", "total:13")  # of 5 layers; log takes 11
@@ -37,21 +37,21 @@ def train(job: Job) -> Outcome:
     """Made up, but fixed by what was trained; one in seven fails."""
     key, seed = job.candidate.pattern.key, job.candidate.seed
     epochs = job.pause_after or 9
-    accuracy = _accuracy(key, seed, epochs)
+    accuracy = make_accuracy(key, seed, epochs)
     if job.pause_after is None and int(key[:4], 16) % 7 == seed:
         return Outcome(None, None, 1, 0.0, (), "training loss not finite")
     return Outcome(accuracy, 1.0, epochs, 0.0, ({"epoch": epochs},), paused=job.pause_after is not None)
 
 
 def run(config: SearchConfig, n_workers: int = 1, order: int | None = None) -> Trained:
-    storage = _new_storage()
+    storage = new_storage()
     chance = None if order is None else random.Random(order)  # noqa: S311  of no secret
-    _train_all(_open(storage, config), n_workers, chance, train)
+    train_all(open_search(storage, config), n_workers, chance, train)
     return trained(storage)
 
 
 def trained(storage: Any) -> Trained:
-    trials = _trials_in(storage)
+    trials = trials_in(storage)
     assert not any(one.state.name == "RUNNING" for one in trials)
     return {
         (
@@ -77,8 +77,8 @@ def test_in_whatever_order_trainings_end_a_search_proposes_the_same(name: str, h
 def test_killed_after_any_outcome_a_search_goes_on_to_propose_the_same(halving: bool) -> None:
     config = SearchConfig(**{**EVOLVE, "trials": 5, "halving": halving, "budget": ("log", "total:15")})
     whole = run(config)
-    storage = _new_storage()
-    search = _open(storage, config)
+    storage = new_storage()
+    search = open_search(storage, config)
     snapshots = []
     flying: list[Job] = []
     while True:
@@ -90,15 +90,15 @@ def test_killed_after_any_outcome_a_search_goes_on_to_propose_the_same(halving: 
         search.tell(job.number, train(job))
         snapshots.append(copy.deepcopy(storage))
     assert trained(storage) == whole
-    for held in snapshots[3::11]:
-        _train_all(_open(held, config), 2, None, train)
+    for held in snapshots[3::17]:
+        train_all(open_search(held, config), 2, None, train)
         assert trained(held) == whole
 
 
 @pytest.mark.parametrize("lookahead", [1, 2, 4])
 def test_a_proposal_waits_for_all_but_the_latest_patterns(lookahead: int) -> None:
     config = SearchConfig(**{**EVOLVE, "templates": False, "lookahead": lookahead})
-    search = _open(_new_storage(), config)
+    search = open_search(new_storage(), config)
     jobs = []
     while (job := search.ask()) is not None:
         jobs.append(job)
@@ -114,7 +114,7 @@ def test_a_proposal_waits_for_all_but_the_latest_patterns(lookahead: int) -> Non
 
 def test_random_proposals_wait_for_nothing() -> None:
     config = SearchConfig(**{**EVOLVE, "strategy": "random", "lookahead": 1})
-    search = _open(_new_storage(), config)
+    search = open_search(new_storage(), config)
     assert sum(1 for _ in iter(search.ask, None)) == count_asked(config)
 
 
@@ -144,9 +144,9 @@ def test_a_strategy_is_told_means_over_seeds_in_order_of_arrival(
     listening = Listening()
     monkeypatch.setattr(nas.search.stratum, "create_strategy", lambda *_: listening)
     config = SearchConfig(**{**EVOLVE, "trials": 11, "lookahead": 3, "halving": halving})
-    storage = _new_storage()
-    _train_all(_open(storage, config), 4, random.Random(0), train)  # noqa: S311  of no secret
-    trials = _trials_in(storage)
+    storage = new_storage()
+    train_all(open_search(storage, config), 4, random.Random(0), train)  # noqa: S311  of no secret
+    trials = trials_in(storage)
     arrived = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in trials))
     n_named = len(arrived) - 11
     assert [key for key, _ in listening.told] == arrived[: len(listening.told)]
@@ -169,10 +169,10 @@ def test_each_budget_is_a_stratum_with_the_proposals_that_it_would_have_alone() 
 
 
 def test_several_budgets_train_the_families_fitted_to_each_and_one_does_not() -> None:
-    storage = _new_storage()
+    storage = new_storage()
     config = SearchConfig(**{**SMALL, "budget": BUDGETS})
-    _train_all(_open(storage, config))
-    trials = _trials_in(storage)
+    train_all(open_search(storage, config))
+    trials = trials_in(storage)
     assert len(trials) == count_asked(config)
     for text in BUDGETS:
         own = [one for one in trials if one.user_attrs["candidate"]["budget"] == text]
@@ -184,16 +184,16 @@ def test_several_budgets_train_the_families_fitted_to_each_and_one_does_not() ->
         assert len({one.user_attrs["candidate"]["params"] for one in own}) == 1
         assert len({one.user_attrs["candidate"]["key"] for one in own}) == len(own) / 2
     assert len({one.user_attrs["candidate"]["params"] for one in trials}) == 3
-    alone = _new_storage()
-    _train_all(_open(alone, SearchConfig(**SMALL)))
+    alone = new_storage()
+    train_all(open_search(alone, SearchConfig(**SMALL)))
     assert not {"nearest", "evenly", "geometric"} & {
-        one.user_attrs["candidate"]["template"] for one in _trials_in(alone)
+        one.user_attrs["candidate"]["template"] for one in trials_in(alone)
     }
 
 
 def test_budgets_take_turns() -> None:
     config = SearchConfig(**{**SMALL, "budget": BUDGETS, "templates": False, "seeds": 1})
-    search = _open(_new_storage(), config)
+    search = open_search(new_storage(), config)
     spent = []
     while (job := search.ask()) is not None:
         spent.append(job.candidate.pattern.n_connections)
