@@ -59,7 +59,8 @@ def _describe(run: Path) -> list[dict[str, Any]]:
     return described
 
 
-@pytest.mark.parametrize("n_orders", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_orders", [pytest.param(2, marks=pytest.mark.ci), 12])
 def test_shuffled_and_killed_the_study_is_the_same(tmp_path: Path, n_orders: int) -> None:
     try:
         _train_shuffled(tmp_path / "in order", None)

@@ -15,7 +15,8 @@ from tests.support.driving import HALVING, list_leftovers, load_results, search_
 KIB = 1024
 
 
-@pytest.mark.parametrize("stride", [101, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [pytest.param(101, marks=pytest.mark.ci), 7])
 def test_denied_any_of_its_writes_the_run_says_which_and_goes_on_later(tmp_path: Path, stride: int) -> None:
     results, n_steps = search_undisturbed()
     for point in range(2, n_steps, stride):
@@ -55,8 +56,9 @@ def _fill(disk: Path, n_left: int) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "n_left", [40 * KIB, 200 * KIB, *(pytest.param(n * 8 * KIB, marks=pytest.mark.slow) for n in range(40))]
+    "n_left", [40 * KIB, pytest.param(200 * KIB, marks=pytest.mark.ci), *(n * 8 * KIB for n in range(40))]
 )
 def test_on_a_full_disk_it_ends_with_the_path_and_goes_on_when_there_is_room(small_disk: Path, n_left: int) -> None:
     results, _ = search_undisturbed()

@@ -10,7 +10,8 @@ from nas.run.lock import lock_run
 from tests.support.small import ROOT
 
 
-@pytest.mark.parametrize("n_rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_rounds", [pytest.param(1, marks=pytest.mark.ci), 10])
 def test_of_four_drivers_started_at_once_exactly_one_runs(
     tmp_path: Path, small_flags: list[str], n_rounds: int
 ) -> None:

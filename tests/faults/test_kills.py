@@ -10,7 +10,8 @@ import pytest
 from tests.support.driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, search_undisturbed, start
 
 
-@pytest.mark.parametrize("n_kills", [8, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [8, 100])
 def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, n_kills: int) -> None:
     run = tmp_path / "run"
     settings = {**TINY, "trials": 3 * n_kills, "seeds": 3, "epochs": 1, "attempts": 1000}
@@ -63,7 +64,8 @@ def _check_going_on(run: Path, killed: Acknowledged, results: Acknowledged) -> N
     assert not list_leftovers(run)
 
 
-@pytest.mark.parametrize("stride", [101, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [pytest.param(101, marks=pytest.mark.ci), 7])
 def test_killed_before_any_of_its_writes_the_run_ends_the_same(tmp_path: Path, stride: int) -> None:
     """Every SQL statement, commit, file opened for writing, rename, removal: ask, rung, result, tell, sweep."""
     results, n_steps = search_undisturbed()

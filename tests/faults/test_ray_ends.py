@@ -125,13 +125,13 @@ def test_nobody_else_can_reach_a_runs_own_ray_and_nothing_of_it_stays(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("name", [pytest.param("raylet", marks=pytest.mark.ci), "gcs_server"])
 def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Path, base: Path, name: str) -> None:
     started = Started(tmp_path, base)
     started.kill(name)
     code, out, error = started.end()
     assert code == 3, error
-    assert "to continue: python run_search.py search --run" in out
+    assert "to go on: python run_search.py search --run" in out
     assert error.startswith("error: Ray's ")
     assert name.removesuffix("_server") in error.lower()
     assert "Traceback" not in out + error
@@ -147,6 +147,7 @@ def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_folder_of_a_killed_driver_goes_with_the_next_start(tmp_path: Path, base: Path) -> None:
     started = Started(tmp_path, base)
     others = set(started.descendants()) - {started.process.pid}
@@ -160,23 +161,3 @@ def test_the_folder_of_a_killed_driver_goes_with_the_next_start(tmp_path: Path, 
     code, _, error = started.go_on()
     assert code == 0, error
     assert not list(base.iterdir())
-
-
-def test_a_long_tmpdir_is_refused_in_our_words(tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 80)
-    long.mkdir()
-    command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(tmp_path / "run"), *SEARCH.split()]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    process = subprocess.run(
-        [*command, "--workers", "2"],
-        capture_output=True,
-        text=True,
-        env={**inherited, "TMPDIR": str(long)},
-        check=False,
-        timeout=120,
-    )
-    assert process.returncode == 3
-    assert f"TMPDIR is {long}" in process.stderr
-    assert "RAY_TMPDIR=" in process.stderr
-    assert "to continue: " in process.stdout
-    assert not list(long.iterdir())

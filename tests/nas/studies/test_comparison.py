@@ -1,5 +1,8 @@
 """Networks side by side: matched FLOPs, what dense teaches, and the same figures after an interruption."""
 
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,39 @@ from nas.run.ledger import Ledger
 from nas.settings.comparison import NETWORKS, LineupConfig
 from nas.settings.resume import settle_config
 from nas.studies.comparison import Contender, learn_pattern, make_contender, match_growth, run_lineup
+from nas.workers.jobs import Job
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, InputError, Interrupted, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
+from tests.support.driving import FakeTrainer
 
 DIGITS = load_data("digits", None)
 TINY: dict[str, Any] = {
     "layers": 5, "blocks": 2, "growth": 6, "train_examples": 64, "epochs": 1, "seeds": 2, "workers": 1, "device": "cpu"
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StrengthTrainer(FakeTrainer):
+    """Trains nothing; the strengths of a training are made up, but fixed by its seed."""
+
+    def train_cohort(self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None) -> list[Any]:
+        """Add strengths to the outcomes."""
+        outcomes = super().train_cohort(jobs, check_stop)
+        return [replace(outcome, strengths=make_strengths(job)) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+
+def make_strengths(job: Job) -> tuple[tuple[float, ...], ...]:
+    blocks = job.candidate.network.blocks
+    chance = random.Random(f"{job.candidate.pattern.key} {job.candidate.seed}")  # noqa: S311  not a secret
+    return tuple(tuple(chance.random() for _ in job.candidate.pattern.connections) for _ in range(blocks))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings that take no time."""
+    monkeypatch.setattr("nas.studies.comparison.Trainer", StrengthTrainer)
 
 
 def run(folder: Path, n_before_signal: int | None = None, **changes: Any) -> list[str]:
@@ -47,7 +74,9 @@ def entries_of(folder: Path) -> list[Trial]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lineup") / "run"
-    told = run(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.studies.comparison.Trainer", StrengthTrainer)
+        told = run(folder)
     assert told == [f"{name} {seed}" for name in NETWORKS for seed in range(2)]
     return folder
 
@@ -80,6 +109,14 @@ def test_learned_is_the_strongest_of_the_trained_dense_networks(whole: Path) -> 
     assert learned == {ConnectionPattern.from_sources(expected)}
 
 
+def test_a_real_training_of_dense_gives_strengths_to_learn_from(tmp_path: Path) -> None:
+    assert run(tmp_path / "run", networks=("dense", "learned"), seeds=1, blocks=1) == ["dense 0", "learned 0"]
+    dense, learned = entries_of(tmp_path / "run")
+    assert learned.pattern == learn_pattern(dense.pattern, dense.strengths)
+    assert len(dense.strengths[0]) == dense.pattern.n_connections
+
+
+@pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("n_before_signal", [3, 11])
 def test_an_interrupted_comparison_ends_with_the_same_figures(
     whole: Path, tmp_path: Path, n_before_signal: int
@@ -94,6 +131,7 @@ def test_an_interrupted_comparison_ends_with_the_same_figures(
             assert getattr(one, name) == getattr(other, name), name
 
 
+@pytest.mark.usefixtures("fake")
 def test_what_was_learned_stays_when_more_seeds_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path / "run", 11)  # one of learned is done
