@@ -1,7 +1,9 @@
 """Final trainings: on all but the test images, of patterns laid down once, and what is kept of them."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError, Interrupted
 from search_spaces.templates import find_template
+from tests.support.driving import FakeTrainer
 from tests.support.evaluating import evaluate
 from tests.support.small import ROOT, SMALL
 
@@ -45,10 +48,25 @@ def run(path: Path, chosen: list[Chosen], changes: dict[str, Any] = CHANGES, lis
     run_final(path, settled, trained, listener or (lambda *_: None))
 
 
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of a search, not to be changed."""
+    path = tmp_path_factory.mktemp("search") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.search.loop.Trainer", FakeTrainer)
+        run_search(path, settle_config(path, None, CONFIG.model_dump(), SearchConfig), lambda *_: None)
+    return path
+
+
 @pytest.fixture
-def searched(tmp_path: Path) -> Path:
-    run_search(tmp_path, settle_config(tmp_path, None, CONFIG.model_dump(), SearchConfig), lambda *_: None)
-    return tmp_path
+def searched(search: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(search, tmp_path / "run")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Final trainings that take no time."""
+    monkeypatch.setattr("nas.studies.final.Trainer", FakeTrainer)
 
 
 def trials(path: Path) -> list[Any]:
@@ -104,6 +122,7 @@ def test_chosen_patterns_are_measured_once_and_the_run_says_so(searched: Path) -
         assert evaluate(built, split.validation_images, split.validation_labels)[1] == one.value
 
 
+@pytest.mark.usefixtures("fake")
 def test_the_same_call_again_trains_nothing(searched: Path) -> None:
     run(searched, choose("log"))
     heard: list[Any] = []
@@ -111,6 +130,7 @@ def test_the_same_call_again_trains_nothing(searched: Path) -> None:
     assert heard == [(None, None, 2, 2)]
 
 
+@pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize(
     ("names", "changes"), [(("log", "greedy"), {}), (("log",), {"epochs": 2}), (("log",), {"seeds": 3})]
 )
@@ -123,22 +143,23 @@ def test_after_a_look_at_the_test_images_nothing_else_is_measured(
     assert len(trials(searched / FINAL / "study.db")) == 1 + 2
 
 
+@pytest.mark.usefixtures("fake")
 def test_interrupted_it_goes_on_to_the_same_end(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(searched, choose("log", "greedy"))
     whole = [one.value for one in trials(searched / FINAL / "study.db")[1:]]
     (searched / FINAL).rename(searched / "moved")
     n_trained = 0
-    train = Trainer.train
+    train_cohort = FakeTrainer.train_cohort
 
-    def interrupt(self: Trainer, job: Job, *rest: Any) -> Any:
+    def interrupt(self: FakeTrainer, jobs: Sequence[Job], *rest: Any) -> Any:
         nonlocal n_trained
         n_trained += 1
         if n_trained == 3:
             raise Interrupted(2)
-        return train(self, job, *rest)
+        return train_cohort(self, jobs, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train", interrupt)
+        patch.setattr(FakeTrainer, "train_cohort", interrupt)
         with pytest.raises(Interrupted):
             run(searched, choose("log", "greedy"))
     run(searched, choose("log", "greedy"))
@@ -188,6 +209,7 @@ def test_other_data_than_the_runs_are_refused_and_nothing_is_looked_at(
     assert "test_looked_at" not in trials(searched / "study.db")[0].user_attrs
 
 
+@pytest.mark.usefixtures("fake")
 def test_while_a_search_goes_on_nothing_is_chosen(searched: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(searched)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from optuna.storages import InMemoryStorage
 
 from analysis.data.results import read_run
 from nas.model.candidate import Candidate
@@ -30,6 +31,7 @@ from nas.workers.jobs import Job, failed
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError, InputError
 from tests.support.command_line import run_command
+from tests.support.memory_search import MemoryLedger, new_storage, trials_in
 from tests.support.small import ROOT
 from tests.support.small_study import DIGITS, PROTOCOL, TINY, tiny, wide
 
@@ -42,8 +44,8 @@ FLAGS = [
 Identity = tuple[str, int, str]
 
 
-def open_study(path: Path, tasks: list[Task], max_attempts: int = 3) -> Study:
-    return Study(tasks, Ledger(path, {}, frozenset(), 12), lambda *_: None, max_attempts)
+def open_study(storage: InMemoryStorage, tasks: list[Task], max_attempts: int = 3) -> Study:
+    return Study(tasks, MemoryLedger(storage), lambda *_: None, max_attempts)
 
 
 def make_outcome(candidate: Candidate) -> Outcome:
@@ -65,8 +67,8 @@ def identify(trial: optuna.trial.FrozenTrial) -> Identity:
     )
 
 
-def results_of(path: Path) -> dict[Identity, tuple[str, float | None]]:
-    trials = load_trials(path)
+def results_of(held: Path | InMemoryStorage) -> dict[Identity, tuple[str, float | None]]:
+    trials = load_trials(held) if isinstance(held, Path) else trials_in(held)
     results = {identify(trial): (trial.state.name, trial.value) for trial in trials}
     assert len(results) == len(trials), "a candidate was entered twice"
     return results
@@ -81,15 +83,15 @@ def finish(study: Study) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Identity, tuple[str, float | None]]:
+def whole() -> dict[Identity, tuple[str, float | None]]:
     """What an uninterrupted study holds."""
-    path = tmp_path_factory.mktemp("whole") / "study.db"
+    storage = new_storage()
     config, plan = tiny()
-    study = open_study(path, list_tasks(plan, config, DIGITS))
+    study = open_study(storage, list_tasks(plan, config, DIGITS))
     assert (study.n_finished, study.n_asked) == (0, 20)
     assert finish(study) == list(range(20))
     assert (study.n_finished, study.n_asked) == (20, 20)
-    return results_of(path)
+    return results_of(storage)
 
 
 def test_a_study_trains_all_of_its_plan_in_its_order(whole: dict[Identity, Any]) -> None:
@@ -101,14 +103,12 @@ def test_a_study_trains_all_of_its_plan_in_its_order(whole: dict[Identity, Any])
 
 
 @pytest.mark.parametrize("n_before", [0, 9, 18])
-def test_interrupted_anywhere_the_final_set_is_the_same(
-    tmp_path: Path, whole: dict[Identity, Any], n_before: int
-) -> None:
+def test_interrupted_anywhere_the_final_set_is_the_same(whole: dict[Identity, Any], n_before: int) -> None:
     """Two trainings at a time, as with two workers; the older one is lost, the younger one finished."""
     config, plan = tiny()
     tasks = list_tasks(plan, config, DIGITS)
-    path = tmp_path / "study.db"
-    study = open_study(path, tasks)
+    storage = new_storage()
+    study = open_study(storage, tasks)
     for _ in range(n_before):
         asked = study.ask()
         assert asked is not None
@@ -116,42 +116,44 @@ def test_interrupted_anywhere_the_final_set_is_the_same(
     lost = [study.ask(), study.ask()]
     if lost[1] is not None:
         study.tell(lost[1].number, make_outcome(lost[1].candidate))
-    resumed = open_study(path, tasks)
+    resumed = open_study(storage, tasks)
     n_done = n_before + (lost[1] is not None)
     assert (resumed.n_finished, resumed.n_asked) == (n_done, 20)
     numbers = finish(resumed)
     assert len(numbers) == 20 - n_done
     if lost[0] is not None:
         assert numbers[0] == lost[0].number == n_before  # what was running comes first, under its own number
-    assert results_of(path) == whole
-    assert finish(open_study(path, tasks)) == []
+    assert results_of(storage) == whole
+    assert finish(open_study(storage, tasks)) == []
 
 
-def test_a_failed_training_is_finished_and_not_repeated(tmp_path: Path) -> None:
+def test_a_failed_training_is_finished_and_not_repeated() -> None:
     config, plan = tiny()
     tasks = list_tasks(plan, config, DIGITS)
-    study = open_study(tmp_path / "study.db", tasks)
+    storage = new_storage()
+    study = open_study(storage, tasks)
     asked = study.ask()
     assert asked is not None
     study.tell(asked.number, failed("training loss not finite at step 3 of 8"))
-    resumed = open_study(tmp_path / "study.db", tasks)
+    resumed = open_study(storage, tasks)
     assert resumed.n_finished == 1
     following = resumed.ask()
     assert following is not None
     assert following.number == 1
 
 
-def test_a_training_that_kills_its_run_comes_last_and_is_not_given_up(tmp_path: Path) -> None:
+def test_a_training_that_kills_its_run_comes_last_and_is_not_given_up() -> None:
     config, plan = tiny()
+    storage = new_storage()
     tasks = list_tasks(plan, config, DIGITS)[:2]
     for _ in range(2):
-        asked = open_study(tmp_path / "study.db", tasks, max_attempts=2).ask()
+        asked = open_study(storage, tasks, max_attempts=2).ask()
         assert asked is not None
         assert asked.number == 0
-    study = open_study(tmp_path / "study.db", tasks, max_attempts=2)
+    study = open_study(storage, tasks, max_attempts=2)
     assert study.n_finished == 0
     assert finish(study) == [1, 0]
-    assert [trial.state.name for trial in load_trials(tmp_path / "study.db")] == ["COMPLETE", "COMPLETE"]
+    assert [trial.state.name for trial in trials_in(storage)] == ["COMPLETE", "COMPLETE"]
 
 
 def test_a_pattern_in_two_regimes_or_seeds_is_different_trainings(whole: dict[Identity, Any]) -> None:
@@ -160,26 +162,26 @@ def test_a_pattern_in_two_regimes_or_seeds_is_different_trainings(whole: dict[Id
     assert set(whole) == {(key, seed, regime) for key in keys for seed in (0, 1) for regime in ("gentle", "steep")}
 
 
-def test_the_listener_hears_each_outcome(tmp_path: Path) -> None:
+def test_the_listener_hears_each_outcome() -> None:
     config, plan = tiny()
     heard: list[tuple[int, int]] = []
-    ledger = Ledger(tmp_path / "study.db", {}, frozenset())
     tasks = list_tasks(plan, config, DIGITS)[:3]
-    finish(Study(tasks, ledger, lambda _c, _o, done, asked: heard.append((done, asked)), 3))
+    finish(Study(tasks, MemoryLedger(new_storage()), lambda _c, _o, done, asked: heard.append((done, asked)), 3))
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 
 # --- what the ledger holds ------------------------------------------------------------------------------------------
 
 
-def test_trials_carry_regime_bins_match_and_stratum(tmp_path: Path) -> None:
+def test_trials_carry_regime_bins_match_and_stratum() -> None:
     """Of several depths and regimes, all trials have one search space: Optuna can say which parameter matters."""
     config, plan = wide()
     n_tasks = 24
     tasks = list_tasks(plan, config, DIGITS)[:n_tasks]
     assert {task.candidate.pattern.depth for task in tasks} == {10, 12}
-    finish(open_study(tmp_path / "study.db", tasks))
-    trials = load_trials(tmp_path / "study.db")
+    storage = new_storage()
+    finish(open_study(storage, tasks))
+    trials = trials_in(storage)
     names = sorted(map(name_stratum, plan["strata"]))
     for trial, (place, number, seed) in zip(trials, plan["order"], strict=False):
         described, attributes = plan["patterns"][number], trial.user_attrs["candidate"]
@@ -195,11 +197,12 @@ def test_trials_carry_regime_bins_match_and_stratum(tmp_path: Path) -> None:
     assert set(space) == {"mean_bd", "span", "stratum"}
 
 
-def test_one_stratum_is_no_parameter(tmp_path: Path) -> None:
+def test_one_stratum_is_no_parameter() -> None:
     config, plan = tiny()
     one = {**plan, "strata": plan["strata"][:1], "order": [entry for entry in plan["order"] if entry[0] == 0]}
-    finish(open_study(tmp_path / "study.db", list_tasks(one, config, DIGITS)[:2]))
-    trials = load_trials(tmp_path / "study.db")
+    storage = new_storage()
+    finish(open_study(storage, list_tasks(one, config, DIGITS)[:2]))
+    trials = trials_in(storage)
     assert [set(trial.params) for trial in trials] == [{"mean_bd", "span"}] * 2
     assert {trial.user_attrs["candidate"]["regime"] for trial in trials} == {"gentle"}
 
