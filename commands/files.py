@@ -109,13 +109,12 @@ def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any]
 def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.comparisons.accuracy import list_exports, measure_final
-    from nas.export.export import RunPattern, export_run
+    from nas.export.export import export_run
 
     final = measure_final(results)
     sizes = {} if final is None else {"n_train": final.n_train, "n_test": final.n_test}
     chosen = [
-        RunPattern(row, None if tested is None else asdict(tested) | sizes)
-        for row, tested in list_exports(results, top, final)
+        (row, None if tested is None else asdict(tested) | sizes) for row, tested in list_exports(results, top, final)
     ]
     described = {"config": results.config, "data": results.data, "environment": results.environment}
     return export_run(results.path, described, chosen, archives)

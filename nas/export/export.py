@@ -154,27 +154,18 @@ def export_folder(
     return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
 
 
-@dataclass(frozen=True, slots=True)
-class RunPattern:
-    """A pattern of a run that is exported.
-
-    Args:
-        row: the pattern and what the search measured of it, as a row of average_patterns.
-        tested: what the final trainings measured of it, and the `number` of the one whose weights are exported; None
-            where there were none.
-    """
-
-    row: Mapping[str, Any]
-    tested: Mapping[str, Any] | None
-
-
 def export_run(
-    run: Path, described: Mapping[str, Mapping[str, Any]], patterns: Sequence[RunPattern], archives: bool
+    run: Path,
+    described: Mapping[str, Mapping[str, Any]],
+    patterns: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]],
+    archives: bool,
 ) -> list[Exported]:
-    """Export patterns of a run to RUN/templates, with the run's own network; see export_folder.
+    """Export patterns of a run to RUN/templates, with the run's own network.
 
     Args:
         described: the run's `config`, `data` and `environment`, which the template files repeat.
+        patterns: each pattern as a row of average_patterns, with the results of its final trainings and the `number` of
+            the one whose weights are exported, or None without final trainings.
         archives: whether model.onnx and model.pt2 are written; a folder that has them keeps them up to date anyhow.
 
     Raises:
@@ -185,8 +176,7 @@ def export_run(
     known = {**described["config"], **{name: described["data"].get(name) for name in ("classes", "image")}}
     known = {name: known.get(name) for name in NetworkConfig.model_fields}
     exported = []
-    for pattern in patterns:
-        row = pattern.row
+    for row, tested in patterns:
         sources = json.loads(row["sources"])
         searched = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
         provenance = {
@@ -197,8 +187,8 @@ def export_run(
             **described,
         }
         weights, measured = None, {**searched, "data": described["data"]}
-        if pattern.tested is not None:
-            weights, final = _read_final(run, pattern.tested)
+        if tested is not None:
+            weights, final = _read_final(run, tested)
             measured |= final
         has_archives = (run / "templates" / row["key"][:12] / "model.pt2").exists()
         exported.append(

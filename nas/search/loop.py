@@ -11,6 +11,7 @@ from nas.records.trial import Outcome, Trial
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
+from nas.search.halving import Halving
 from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
 from nas.settings.search import SearchConfig
 from nas.workers.trainer import Trainer
@@ -106,8 +107,8 @@ class Search(LedgerSource):
             if arrival is not None or n_waiting >= len(turns):
                 yield stratum, arrival
 
-    def _stratum_of(self, task: Task) -> Stratum:
-        return self._strata[str(task.budget)]
+    def _halving_of(self, task: Task) -> Halving | None:
+        return self._strata[str(task.budget)].halving_of(task.strategy)
 
     def _next_task(self) -> Task | None:
         task = next(self._plan, None)
@@ -118,22 +119,24 @@ class Search(LedgerSource):
         return task
 
     def _pause_after(self, task: Task) -> int | None:
-        return self._stratum_of(task).pause_after(task.strategy, task.candidate.pattern.key)
+        halving = self._halving_of(task)
+        return None if halving is None else halving.pause_after(task.candidate.pattern.key)
 
     def _measured(self, task: Task, outcome: Outcome) -> None:
-        stratum, key, seed = self._stratum_of(task), task.candidate.pattern.key, task.candidate.seed
-        if outcome.paused:
+        halving, key, seed = self._halving_of(task), task.candidate.pattern.key, task.candidate.seed
+        if halving is not None and outcome.paused:
             assert outcome.validation_accuracy is not None, "a training that failed does not pause"
-            stratum.report(task.strategy, key, seed, outcome.epochs, outcome.validation_accuracy)
-        elif outcome.validation_accuracy is None:
-            stratum.fail(task.strategy, key, seed)
+            halving.report(key, seed, outcome.epochs, outcome.validation_accuracy)
+        elif halving is not None and outcome.validation_accuracy is None:
+            halving.fail(key, seed)
         self._advance()
 
     def _advance(self) -> None:
         """Continue or end the candidates that wait at a rung, where halving has decided."""
         for number, outcome in sorted(self._waiting.items()):
             task = self._unfinished[number]
-            if not self._stratum_of(task).is_alive(task.candidate.pattern.key):
+            halving = self._halving_of(task)
+            if halving is not None and not halving.is_alive(task.candidate.pattern.key):
                 self._prune(number)
             elif self._pause_after(task) != outcome.epochs:
                 self._go_on(number)
@@ -141,7 +144,9 @@ class Search(LedgerSource):
     def _end(self, number: int, outcome: Outcome) -> None:
         task = self._unfinished[number]
         super()._end(number, outcome)
-        self._stratum_of(task).note(task.candidate.pattern.key, task.candidate.seed, outcome.validation_accuracy)
+        self._strata[str(task.budget)].note(
+            task.candidate.pattern.key, task.candidate.seed, outcome.validation_accuracy
+        )
 
 
 def count_asked(config: SearchConfig) -> int:

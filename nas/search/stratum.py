@@ -124,30 +124,9 @@ class Stratum:
         """Take a training's last accuracy, at a rung if it was dropped there; None: it failed."""
         self._outcomes.setdefault(key, {})[seed] = accuracy
 
-    def _halves(self, strategy: str) -> Halving | None:
-        """Return what halves patterns of a strategy; None for named ones, which are trained to the end."""
+    def halving_of(self, strategy: str) -> Halving | None:
+        """Return the halving of a strategy's patterns; None for named ones, which are trained to the end."""
         return None if strategy == TEMPLATES else self._halving
-
-    def pause_after(self, strategy: str, key: str) -> int | None:
-        """Return the epoch after which a pattern is measured next; None: its last."""
-        halving = self._halves(strategy)
-        return None if halving is None else halving.pause_after(key)
-
-    def is_alive(self, key: str) -> bool:
-        """Return whether a pattern was not dropped at a rung."""
-        return self._halving is None or self._halving.is_alive(key)
-
-    def report(self, strategy: str, key: str, seed: int, epoch: int, accuracy: float) -> None:
-        """Take a training's accuracy at a rung."""
-        halving = self._halves(strategy)
-        if halving is not None:
-            halving.report(key, seed, epoch, accuracy)
-
-    def fail(self, strategy: str, key: str, seed: int) -> None:
-        """Take note that a training failed."""
-        halving = self._halves(strategy)
-        if halving is not None:
-            halving.fail(key, seed)
 
 
 def _measured_accuracy(entry: Trial) -> float | None:

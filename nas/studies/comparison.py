@@ -176,18 +176,10 @@ class Lineup(LedgerSource):
 
 
 def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
-    """Start or continue a comparison in a run directory and train all of its networks.
-
-    Args:
-        run: the run directory, made if missing.
-        config: settings from settle_config.
-        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
+    """Start or continue a comparison in a run directory and train all of its networks; see run_search.
 
     Raises:
-        InputError: the data cannot be used, or contradict the settings.
-        ConflictError: another process or another run uses the directory.
         NothingUsableError: dense failed with every seed, and the settings ask for learned.
-        Interrupted: a signal came; the same call continues the comparison.
     """
     data = prepare_data(config, (config.pattern_depth,))
     with hold_run(run, config) as check_stop:

@@ -119,8 +119,8 @@ def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listene
     its test images were looked at.
 
     Args:
-        config: settings from plan_final.
-        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
+        config, chosen: from plan_final.
+        listener: see run_search.
 
     Raises:
         InputError: the data cannot be used.

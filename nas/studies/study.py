@@ -62,10 +62,8 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
     """Start or continue a study until every training of its plan has an outcome.
 
     Args:
-        run: the run directory, made if missing; the plan is laid out and hashed there before the first training.
-        config: settings from settle_config.
+        run, config, listener: see run_search; the plan is laid out and hashed before the first training.
         protocol: hypotheses and tests, which the plan repeats.
-        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
 
     Raises:
         InputError: the data cannot be used, contradict the settings, or the settings cannot be laid out.

@@ -93,19 +93,15 @@ class LedgerSearcher(Searcher):
         """Return the numbers of a trial's candidates; empty once Tune has its result."""
         return self._numbers.get(trial_id, [])
 
-    def put_back(self, trial_id: str) -> None:
-        """Have a trial's candidates trained again at no cost: its node died."""
+    def lose(self, trial_id: str, reason: str | None) -> None:
+        """Report a trial whose worker died for this reason, or whose node died, which costs no attempt (None)."""
         if self._check_stop.signal_number is None:
             with self._keep_error():
                 for number in self._numbers.pop(trial_id):
-                    self._source.put_back(number)
-
-    def lose(self, trial_id: str, reason: str) -> None:
-        """Charge a trial's candidates an attempt: their worker died."""
-        if self._check_stop.signal_number is None:
-            with self._keep_error():
-                for number in self._numbers.pop(trial_id):
-                    self._source.lose(number, reason)
+                    if reason is None:
+                        self._source.put_back(number)
+                    else:
+                        self._source.lose(number, reason)
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
@@ -148,10 +144,8 @@ class _Watch(tune.Callback):
             node = self._pulse.find_dead_node()
         except LostRayError as error:
             raise _EndedError from error
-        if node is None:
-            self._searcher.lose(trial.trial_id, _explain_death(self._trainer, numbers, _read_error(trial)))
-        else:
-            self._searcher.put_back(trial.trial_id)
+        reason = None if node is not None else _explain_death(self._trainer, numbers, _read_error(trial))
+        self._searcher.lose(trial.trial_id, reason)
 
     def _look(self, at_once: bool = False) -> None:
         if self._check_stop.signal_number is not None:

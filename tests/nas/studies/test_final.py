@@ -1,5 +1,6 @@
 """Final trainings: on all but the test images, of patterns laid down once, and what is kept of them."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,21 +16,25 @@ import torch
 
 from nas.data.readers import load_data
 from nas.data.splits import split_final
+from nas.export.export import export_run
+from nas.export.manifest import read_manifest
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.network import build_network
 from nas.records.database import FINAL
 from nas.search.loop import run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
-from nas.studies.final import FIRST_SEED, Chosen, change_training, run_final, settings_of_final
+from nas.settings.study import StudyConfig
+from nas.studies.final import FIRST_SEED, Chosen, change_training, plan_final, run_final, settings_of_final
 from nas.training.checkpoints import read_weights, weights_path
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
-from search_spaces.errors import ConflictError, InputError, Interrupted
+from search_spaces.errors import ConflictError, InputError, Interrupted, NothingUsableError
 from search_spaces.templates import find_template
 from tests.support.driving import FakeTrainer
 from tests.support.evaluating import evaluate
 from tests.support.small import ROOT, SMALL
+from tests.support.small_study import TINY as SMALL_STUDY
 
 DIGITS = load_data("digits", None)
 CHANGES: dict[str, Any] = {"seeds": 2, "epochs": 1, "train_examples": 80}
@@ -171,6 +176,50 @@ def test_the_settings_are_the_runs_own_but_for_what_is_given() -> None:
     final = settings_of_final(own, {"seeds": None, "workers": 2})
     assert (final.layers, final.growth, final.epochs, final.lr) == (9, 6, 7, 0.2)
     assert (final.seeds, final.workers, final.train_examples, final.halving) == (5, 2, None, False)
+
+
+def test_patterns_of_rows_are_trained_as_in_their_regime_with_the_changes(tmp_path: Path) -> None:
+    sources = "[[0], [0, 1], [1, 2]]"
+    row = {"sources": sources, "template": float("nan"), "strategy": "random", "budget": "log", "regime": float("nan")}
+    config = CONFIG.model_dump(mode="json")
+    settings, (chosen,) = plan_final(tmp_path, config, None, [row], {"epochs": 7, "seeds": None, "workers": 2})
+    assert (settings.seeds, settings.workers, settings.epochs) == (5, 2, 7)
+    assert chosen.pattern.sources == ((0,), (0, 1), (1, 2))
+    assert (chosen.template, chosen.regime, chosen.training.epochs, chosen.training.lr) == (None, None, 7, CONFIG.lr)
+    training = {**chosen.training.model_dump(), "epochs": 3, "lr": 0.5}
+    study = {"strata": [{"regime": "steep", "training": training}]}
+    recorded = StudyConfig(**SMALL_STUDY).model_dump(mode="json")
+    _, (chosen,) = plan_final(tmp_path, recorded, study, [{**row, "regime": "steep", "template": "log"}], {"lr": 0.3})
+    assert (chosen.template, chosen.regime, chosen.training.epochs, chosen.training.lr) == ("log", "steep", 3, 0.3)
+
+
+def test_a_measured_pattern_is_exported_with_the_weights_of_its_first_seed(searched: Path) -> None:
+    run(searched, choose("log"))
+    row = {
+        "sources": json.dumps([list(inputs) for inputs in find_template("log").build(5).sources]),
+        "key": find_template("log").build(5).key,
+        "layers": 5,
+        "budget": "log",
+        "template": "log",
+        "regime": None,
+        "strategy": "templates",
+        "n_seeds": 1,
+        "validation_accuracy": 0.5,
+        "validation_loss": 1.0,
+    }
+    tested = {"number": 0, "n_seeds": 2, "test_accuracy": 0.25, "low": 0.2, "high": 0.3, "test_loss": 2.0}
+    config = CONFIG.model_dump(mode="json")
+    described = {"config": config, "data": {"classes": 10, "image": [1, 8, 8]}, "environment": {}}
+    (exported,) = export_run(searched, described, [(row, {**tested, "n_train": 80, "n_test": 360})], archives=False)
+    kept = read_weights(weights_path(searched / FINAL, 0))
+    assert kept is not None
+    written = torch.load(exported.folder / "weights.pt", weights_only=True)
+    assert all(torch.equal(value, kept[0][name]) for name, value in written.items())
+    measured = read_manifest(exported.folder).measured
+    assert measured["normalisation"] == kept[1]
+    assert measured["test"]["test_accuracy"] == 0.25
+    with pytest.raises(NothingUsableError, match=str(searched)):
+        export_run(searched, described, [], archives=False)
 
 
 def test_on_another_device_nothing_of_the_first_is_asked_for() -> None:
