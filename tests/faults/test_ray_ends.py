@@ -131,7 +131,7 @@ def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Pa
     started.kill(name)
     code, out, error = started.end()
     assert code == 3, error
-    assert "to go on: python run_search.py search --run" in out
+    assert "to continue: python run_search.py search --run" in out
     assert error.startswith("error: Ray's ")
     assert name.removesuffix("_server") in error.lower()
     assert "Traceback" not in out + error
