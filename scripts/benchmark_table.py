@@ -1,4 +1,4 @@
-"""Finished runs that trained every pattern of a budget -> the table that compare-strategies reads, and its provenance.
+"""Make the table that compare-strategies reads, and its provenance, from runs that trained every pattern of a budget.
 
 python scripts/benchmark_table.py RUN [RUN ...] --to FILE.csv    writes FILE.csv and FILE.json
 """
@@ -22,28 +22,29 @@ FREE = RUNNING | {"data", "lookahead", "seed", "seeds", "strategy", "templates",
 
 
 def main() -> None:
-    """Read the runs, write both files, and read the table back as compare-strategies will."""
+    """Read the runs, write both files, and read the table back as compare-strategies does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory of search")
     parser.add_argument("--to", required=True, type=Path, metavar="FILE.csv", help="the table to write")
-    given = parser.parse_args()
-    if given.to.suffix != ".csv":
-        parser.error(f"--to {given.to}: the table's name ends in .csv, its provenance's in .json")
-    runs = [read_run(path) for path in given.runs]
+    arguments = parser.parse_args()
+    paths, to = arguments.runs, arguments.to
+    if to.suffix != ".csv":
+        parser.error(f"--to {to}: the name of the table must end in .csv; its provenance gets .json")
+    runs = [read_run(path) for path in paths]
     check_alike(runs)
     table, n_repeated = merge(runs)
     text = table.to_csv(index=False)
-    command = f"python scripts/benchmark_table.py {' '.join(map(str, given.runs))} --to {given.to}"
+    command = f"python scripts/benchmark_table.py {' '.join(map(str, paths))} --to {to}"
     provenance = describe_runs(runs) | {"command": command, "trainings": len(table), "repeated": n_repeated}
     provenance |= {"sha256": hashlib.sha256(text.encode()).hexdigest()}
-    write_atomic(given.to, text)
-    write_atomic(given.to.with_suffix(".json"), format_json(provenance))
-    found = read_exhaustive(given.to)
-    print(f"wrote {given.to}: {len(found.keys)} patterns x {len(found.seeds)} seeds")  # noqa: T201
+    write_atomic(to, text)
+    write_atomic(to.with_suffix(".json"), format_json(provenance))
+    written = read_exhaustive(to)
+    print(f"wrote {to}: {len(written.keys)} patterns x {len(written.seeds)} seeds")  # noqa: T201
 
 
 def merge(runs: list[Run]) -> tuple[pd.DataFrame, int]:
-    """The complete trainings of all runs by key and seed, and how many were repeated: of those the first counts."""
+    """Return the complete trainings by key and seed, only the first of repeated ones, and the number of others."""
     candidates = pd.concat([run.candidates for run in runs], ignore_index=True)
     complete = candidates[candidates["state"] == "complete"]
     once = complete.drop_duplicates(["budget", "layers", "key", "seed"])
@@ -51,7 +52,7 @@ def merge(runs: list[Run]) -> tuple[pd.DataFrame, int]:
 
 
 def check_alike(runs: list[Run]) -> None:
-    """Refuse runs that trained differently.
+    """Check that runs trained alike.
 
     Raises:
         InputError: a setting that matters, or the data, differs between two of them.
@@ -66,9 +67,9 @@ def check_alike(runs: list[Run]) -> None:
 
 
 def describe_runs(runs: list[Run]) -> dict[str, Any]:
-    """Settings, environment and data that the runs share; where environments differ, all of them."""
+    """Return settings, environment and data that the runs share, and further environments if they differ."""
     environments = [run.environment for run in runs if run.environment]
-    distinct = [one for i, one in enumerate(environments) if one not in environments[:i]]
+    distinct = [environment for i, environment in enumerate(environments) if environment not in environments[:i]]
     config = {name: value for name, value in runs[0].config.items() if name not in FREE}
     more = {"other_environments": distinct[1:]} if len(distinct) > 1 else {}
     return {"config": config, "environment": distinct[0] if distinct else {}, **more, "data": runs[0].data}

@@ -1,14 +1,14 @@
-"""Mean BD against depth at budget log: templates, uniform samples, the optimum found, the proven bound.
+"""Compare mean BD by depth at budget log: templates, uniform samples, the optimum found, the proven bound.
 
 python scripts/depths.py [--seconds S]    writes docs/depths.csv and docs/depths.svg
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from shared import DOCS
 
 from analysis.page.figure_style import COLOURS, FAINT, GREY, INK, draw_svg, floats, new_figure, style_axes
 from analysis.study.search_plots import _label_ends
@@ -22,14 +22,13 @@ from search_spaces.sampling.optimal import optimize
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
 
-DOCS = Path(__file__).parents[1] / "docs"
 DEPTHS = (*range(8, 31), 36, 40, 46, 52, 64, 80, 100)
 TEMPLATES = ("log", "nearest_log_i", "evenly_log_i")
 N_UNIFORM = 500
 
 
 def plot_depths(depths: pd.DataFrame) -> Figure:
-    """Mean BD against depth at one budget, as multiples of the proven bound.
+    """Draw mean BD against depth at one budget, as multiples of the proven bound.
 
     Args:
         depths: one row a depth: layers, bound, and mean BDs log, nearest_log_i, evenly_log_i, random and optimum.
@@ -56,7 +55,7 @@ def plot_depths(depths: pd.DataFrame) -> Figure:
 
 
 def main() -> None:
-    """Compute and write; progress on standard output."""
+    """Compute and write; report progress on standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of one optimisation")
     seconds = parser.parse_args().seconds

@@ -1,4 +1,4 @@
-"""How much faster the kernels score patterns than networkx, paired in one run on one core.
+"""Measure how much faster the kernels score patterns than networkx, paired in one run on one core.
 
 python scripts/distance_speed.py [--layers L]
 """
@@ -8,6 +8,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+
+from shared import format_range
 
 from search_spaces.budget import log_budget
 from search_spaces.distance import backprop_distance
@@ -22,7 +24,7 @@ N_BATCH, N_NETWORKX, N_MOVES = 20_000, 50, 500_000
 
 
 def main() -> None:
-    """Gate, rounds, medians with their ranges."""
+    """Check the numbers, take rounds, print medians with their ranges."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=24)
     depth = parser.parse_args().layers
@@ -30,7 +32,7 @@ def main() -> None:
     patterns = [sample_uniform(budget, derive_generator("speed", number)) for number in range(N_BATCH)]
     packed = pack_patterns(patterns)
     few = patterns[:N_NETWORKX]
-    # The gate: no speed of numbers that are wrong.
+    # No speed for wrong numbers.
     assert batch_distances(few).mean.tolist() == [backprop_distance(pattern).mean for pattern in few]
     state = State.of(patterns[0], budget)
     bands = Bands().limit(SUM_BD, -math.inf, bound_sum(budget) - 1, 1.0)  # out of reach: no round ends early
@@ -61,9 +63,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _report(name: str, seconds: list[float], ratios: list[float] | None) -> None:
     line = f"{name:36} {1e6 * statistics.median(seconds):9.2f} us"
     if ratios is not None:
-        line += (
-            f"   {statistics.median(ratios):6.0f} times ({min(ratios):.0f} to {max(ratios):.0f}) as fast as networkx"
-        )
+        line += f"   {format_range(ratios, 0):>20} times as fast as networkx"
     print(line)  # noqa: T201
 
 

@@ -1,13 +1,12 @@
-"""What cohorts are worth on a GPU, as a page that names the card: docs/gpu.md, gpu.csv, gpu.json, and a study.
+"""Measure what cohorts are worth on a GPU; write docs/gpu.md, gpu.csv and gpu.json, which name the card, and a study.
 
-python scripts/gpu.py --data FOLDER, with nothing else on the card. It ends within ten minutes: each part has what is
-left of them, writes what it has found when it is done, and can be measured by itself (--part), beside what is there.
---device cpu --quick --to FOLDER goes through all of it without a GPU, in two minutes.
+python scripts/gpu.py --data FOLDER, with nothing else on the card. It ends within ten minutes: each part has the rest
+of that time, writes its results when it is done, and can be measured separately (--part), which keeps the others.
+--device cpu --quick --to FOLDER runs all of it without a GPU, in two minutes.
 """
 
 import argparse
 import csv
-import io
 import json
 import multiprocessing
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 from gpu_race import N_ROUNDS, Race, Row, read_seen, restore_seen, tabulate, watch_card
+from shared import DOCS, ROOT, format_csv, format_row
 
 from nas.bench.benchmark import GATE_TF32
 from nas.bench.contestants import Shape
@@ -38,8 +38,7 @@ from search_spaces.budget import parse_budget
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
-ROOT = Path(__file__).parents[1]
-PARTS = ("bfloat16", "study", "precision", "search", "float32")  # the order in which they are measured
+PARTS = ("bfloat16", "study", "precision", "search", "float32")  # in the order of measurement
 ABOUT = {
     "bfloat16": "speed in bfloat16",
     "float32": "speed in float32",
@@ -47,7 +46,7 @@ ABOUT = {
     "search": "a search by several workers on one card",
     "study": "a study on all of Fashion-MNIST",
 }
-SECONDS_TO_END = 20  # of what is told to stop
+SECONDS_TO_END = 20  # for a process that has been told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,7 @@ class Plan:
     """What is measured.
 
     Args:
+        race: the comparison of speeds.
         precision: candidates, training images and epochs of the comparison of precisions.
         search, study: flags of the two commands.
     """
@@ -66,14 +66,14 @@ class Plan:
 
 
 def plan_all(device: str) -> Plan:
-    """At full size, for a GPU."""
+    """Return the plan at full size, for a GPU."""
     shape = Shape("32x32", (3, 32, 32), layers=24, growth=16, batch=128)
     return Plan(
         Race(shape, device, sizes=(1, 4, 16, 64), round_seconds=0.15),
         precision=(20, 600, 30),
         search="--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine fused "
         "--precision bfloat16 --workers 4 --gpus-per-worker 0.25",
-        # 60 patterns of one in-degree profile: three cohorts by one graph.
+        # 60 patterns of one in-degree profile: three cohorts share one graph.
         study="--dataset fashion-mnist --layers 24 --growth 4 --batch-size 128 --seeds 3 --mean-bd-bins 9 "
         "--span-bins 3 --per-cell 1 --optima 4 --trials 20 --regime lr0.15=lr:0.15,epochs:2 --engine fused "
         "--precision bfloat16 --cohort 60 --workers 1 --checkpoint-seconds 600",
@@ -81,7 +81,7 @@ def plan_all(device: str) -> Plan:
 
 
 def plan_quick(device: str) -> Plan:
-    """As small as can be, to see that all of it runs."""
+    """Return the smallest plan, to see that all of it runs."""
     small = "--layers 12 --growth 2 --train-examples 64 --batch-size 32"
     return Plan(
         Race(Shape("digits", (1, 8, 8), layers=4, growth=4, batch=16), device, sizes=(1, 3), round_seconds=0.02),
@@ -93,7 +93,7 @@ def plan_quick(device: str) -> Plan:
 
 
 def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: Path) -> None:
-    """Accuracies of the same candidates in float32, in float32 with other batches, and in bfloat16, in a sentence."""
+    """Compare accuracies of candidates in float32, in float32 with other batches, and in bfloat16; write a sentence."""
     data = load_data("digits", None)
     network = Shape("digits", data.image, layers=24, growth=8).candidate(0).network
     generator = derive_generator(0, "precision")
@@ -105,25 +105,27 @@ def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: P
     exact = Engine(is_fused=True, is_captured=device == "cuda")
     rough = replace(exact, is_bfloat16=True, is_fused=device == "cuda")
     config = TrainingConfig(epochs=n_epochs, batch_size=64)
-    found = []
-    for own, engine in ((split, exact), (split, rough), (other, exact)):
-        outcomes = train_cohort([Member(one, own) for one in candidates], config, engine=engine)
-        found.append([one.validation_accuracy or 0.0 for one in outcomes])
+    accuracies = []
+    for data_split, engine in ((split, exact), (split, rough), (other, exact)):
+        members = [Member(candidate, data_split) for candidate in candidates]
+        outcomes = train_cohort(members, config, engine=engine)
+        accuracies.append([outcome.validation_accuracy or 0.0 for outcome in outcomes])
+    in_float32, in_bfloat16, in_other_order = accuracies
 
-    def differ(accuracies: Sequence[float]) -> str:
-        differences = [a - b for a, b in zip(accuracies, found[0], strict=True)]
+    def differ(others: Sequence[float]) -> str:
+        differences = [a - b for a, b in zip(others, in_float32, strict=True)]
         deviation = statistics.fmean(d * d for d in differences) ** 0.5
         return f"mean difference {statistics.fmean(differences):+z.4f}, root mean square {deviation:.4f}"
 
     path.write_text(
         f"{n} random patterns of digits (log, 24 layers, growth 8, {n_train} images, {n_epochs} epochs; mean accuracy "
-        f"{statistics.fmean(found[0]):.3f}), trained in bfloat16 and in float32: {differ(found[1])}; float32 with the "
-        f"training images in another order: {differ(found[2])}."
+        f"{statistics.fmean(in_float32):.3f}), trained in bfloat16 and in float32: {differ(in_bfloat16)}; float32 with "
+        f"the training images in another order: {differ(in_other_order)}."
     )
 
 
 def run_command(command: str, flags: Sequence[str], data: Sequence[str], run: Path, seconds: float) -> str:
-    """A command of run_search.py, told to stop when its time is up; in a sentence."""
+    """Run a command of run_search.py, told to stop when its time is up; return a sentence."""
     arguments = [sys.executable, str(ROOT / "run_search.py"), command, "--run", str(run), *flags, *data]
     began = time.perf_counter()
     with watch_card() as watched:
@@ -149,7 +151,7 @@ def run_command(command: str, flags: Sequence[str], data: Sequence[str], run: Pa
 
 
 def run_within(seconds: float, target: Callable[..., None], *arguments: Any) -> str | None:
-    """Call in a process of its own, whose CUDA context alone an error ends; why it did not come to its end, if so."""
+    """Call in a separate process, so an error ends only its CUDA context; return why it did not finish, if so."""
     process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
     process.join(max(1.0, seconds))
@@ -161,14 +163,14 @@ def run_within(seconds: float, target: Callable[..., None], *arguments: Any) -> 
 
 
 def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float) -> dict[str, Any]:
-    """One part: what was seen of each contestant, or a sentence."""
+    """Measure one part; return what was seen of each contestant, or a sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        path, run = Path(folder) / "found", Path(folder) / "run"
+        path, run = Path(folder) / "results", Path(folder) / "run"
         device = plan.race.device
         if part in ("bfloat16", "float32"):
             problem = run_within(seconds, plan.race.run, part, path)
             text = f"Of {ABOUT[part]} not all was measured: {problem}." if problem else ""
-            return {"seen": [asdict(one) for one in read_seen(path)], "text": text}
+            return {"seen": [asdict(seen) for seen in read_seen(path)], "text": text}
         if part == "precision":
             problem = run_within(seconds, compare_precisions, device, *plan.precision, path)
             return {"text": f"No {ABOUT[part]}: {problem}." if problem else path.read_text()}
@@ -181,7 +183,7 @@ def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float
 
 
 def keep_report(run: Path, folder: Path, data: Sequence[str]) -> None:
-    """Copy a report and its plan; paths of this machine tell nobody else anything."""
+    """Copy a report and its plan, without paths of this machine."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(run / "report", folder, ignore=shutil.ignore_patterns(".*", "*.html", "*.png", "checklist.md"))
     shutil.copy(run / "plan.json", folder)
@@ -194,18 +196,18 @@ def keep_report(run: Path, folder: Path, data: Sequence[str]) -> None:
 
 
 def describe_place(device: str) -> str:
-    """The card and the versions."""
+    """Return the card and the versions."""
     versions = describe_versions(("torch",))
     card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     return f"{card}, Python {versions['python']}, torch {versions['torch']}, commit {versions['commit']}"
 
 
-def format_page(plan: Plan, found: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Markdown."""
+def format_page(plan: Plan, results: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Return the page."""
     places: dict[str, list[str]] = {}
-    for part, one in found.items():
-        places.setdefault(one["place"], []).append(ABOUT[part])
-    missing = [ABOUT[part] for part in PARTS if part not in found]
+    for part, result in results.items():
+        places.setdefault(result["place"], []).append(ABOUT[part])
+    missing = [ABOUT[part] for part in PARTS if part not in results]
     lines = ["# Cohorts on a GPU", ""]
     lines += [f"{place}: {', '.join(parts)}." for place, parts in places.items()]
     lines += [f"Not measured: {', '.join(missing)}."] if missing else []
@@ -227,13 +229,13 @@ def format_page(plan: Plan, found: Mapping[str, Any], rows: Sequence[Row]) -> st
         else:
             cells += [
                 f"{row.steps_per_second:.1f} ({row.least:.1f} to {row.largest:.1f})",
-                *(_format(one, digits) for one, digits in (
+                *(_format(value, digits) for value, digits in (
                     (row.to_eager, 2), (row.to_strongest, 2), (row.peak_mib, 0), (row.utilisation, 0), (row.tflops, 2),
                 )),
             ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(format_row(*cells))
     for part in PARTS:
-        if text := found.get(part, {}).get("text"):
+        if text := results.get(part, {}).get("text"):
             lines += ["", text]
     return "\n".join(lines) + "\n"
 
@@ -242,16 +244,15 @@ def _format(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def save(plan: Plan, found: Mapping[str, Any], to: Path) -> str:
-    """Write all three files; gives the page."""
-    seen = [restore_seen(one) for part in ("bfloat16", "float32") for one in found.get(part, {}).get("seen", [])]
+def save(plan: Plan, results: Mapping[str, Any], to: Path) -> str:
+    """Write all three files; return the page."""
+    seen = [
+        restore_seen(values) for part in ("bfloat16", "float32") for values in results.get(part, {}).get("seen", [])
+    ]
     rows = tabulate(plan.race.shape, seen)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(Row)])
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    page = format_page(plan, found, rows)
-    for name, text in (("gpu.json", json.dumps(found, indent=1)), ("gpu.csv", table.getvalue()), ("gpu.md", page)):
+    table = format_csv([asdict(row) for row in rows], [field.name for field in fields(Row)])
+    page = format_page(plan, results, rows)
+    for name, text in (("gpu.json", json.dumps(results, indent=1)), ("gpu.csv", table), ("gpu.md", page)):
         write_atomic(to / name, text)
     return page
 
@@ -260,20 +261,22 @@ def main() -> None:
     """Measure part after part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--part", choices=PARTS, action="append", help="this part alone, or several; all by default")
+    parser.add_argument(
+        "--part", choices=PARTS, action="append", help="a part to measure; may be repeated; all by default"
+    )
     parser.add_argument("--minutes", type=float, default=9.5, help="when to end")
     parser.add_argument("--data", type=Path, help="the folder of Fashion-MNIST, for the study")
     parser.add_argument("--quick", action="store_true", help="small shapes and few rounds, to see that all of it runs")
-    parser.add_argument("--to", type=Path, default=ROOT / "docs", help="where to write")
+    parser.add_argument("--to", type=Path, default=DOCS, help="where to write")
     arguments = parser.parse_args()
     device, to, began = arguments.device, arguments.to, time.monotonic()
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("torch finds no CUDA device here: --device cpu --quick --to FOLDER goes through all of it without one")
-    if (device == "cpu" or arguments.quick) and to == ROOT / "docs":
+    if (device == "cpu" or arguments.quick) and to == DOCS:
         sys.exit("docs is for what a GPU has measured at full size: give --to FOLDER")
     plan = plan_quick(device) if arguments.quick else plan_all(device)
     to.mkdir(parents=True, exist_ok=True)
-    found = json.loads((to / "gpu.json").read_text()) if (to / "gpu.json").exists() else {}
+    results = json.loads((to / "gpu.json").read_text()) if (to / "gpu.json").exists() else {}
     place, page = describe_place(device), ""
     for part in arguments.part or PARTS:
         left = 60 * arguments.minutes - (time.monotonic() - began)
@@ -281,8 +284,8 @@ def main() -> None:
             print(f"no time left for {ABOUT[part]}", file=sys.stderr)  # noqa: T201
             continue
         data = ["--data", str(arguments.data)] if arguments.data else []
-        found[part] = {"place": place, **measure(part, plan, data, to, left)}
-        page = save(plan, found, to)
+        results[part] = {"place": place, **measure(part, plan, data, to, left)}
+        page = save(plan, results, to)
     print(page or "nothing was measured: give more --minutes")  # noqa: T201
 
 

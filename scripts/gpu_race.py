@@ -1,4 +1,4 @@
-"""Training steps of ours and of what PyTorch offers, in paired rounds: what gpu.py makes its table of."""
+"""Training steps of our engines and PyTorch's in paired rounds, for the table of gpu.py."""
 
 import gc
 import json
@@ -30,7 +30,7 @@ from nas.bench.contestants import (
     prepare,
     prepare_cohort,
 )
-from nas.bench.workers import N_GATE_STEPS, Workers, start_workers
+from nas.bench.workers import N_GATE_STEPS, WorkerPool, start_workers
 from nas.model.cost import predict_cost
 from nas.training.stepping import N_WARM_UP, Engine
 from search_spaces.budget import parse_budget
@@ -38,27 +38,27 @@ from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
 N_ROUNDS = 7  # the first is dropped
-N_UNWATCHED = 3  # steps between two looks at the clock
+N_UNWATCHED = 3  # steps between two readings of the clock
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
 GATE_BFLOAT16 = 0.05  # nats
 WATCHED_SECONDS = 0.8
 
-Sprint = Callable[[], float]  # takes steps for a while and gives their rate, of one candidate
+Sprint = Callable[[], float]  # takes steps for a while and returns their rate, of one candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of one contestant.
+    """Measurements of one contestant.
 
     Args:
-        candidates: trained together, in one process.
-        losses: of its first steps, in nats.
+        candidates: number of candidates trained together, in one process.
+        losses: losses of its first steps, in nats.
         gate: whether these are eager's; if not, it has no speed.
-        rates: steps of one candidate a second, over all of them, round by round.
-        eager: those of eager in the same rounds.
-        peak_mib: of memory on the card, most at a time; None where none is counted.
-        utilisation: per cent of the time in which a kernel ran, as the driver tells; None where it does not.
+        rates: candidates' steps a second over all of them, round by round.
+        eager: eager's rates in the same rounds.
+        peak_mib: largest memory on the card, in MiB; None if it is not counted.
+        utilisation: per cent of the time in which a kernel ran, by the driver; None if it does not say.
     """
 
     contestant: str
@@ -73,20 +73,20 @@ class Seen:
 
     @property
     def to_eager(self) -> float:
-        """Ratio of rates in the same rounds, their median."""
+        """The median of the ratios of rates in the same rounds."""
         return statistics.median(own / eager for own, eager in zip(self.rates, self.eager, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contestant as the table has it.
+    """One contestant's row of the table.
 
     Args:
         outcome: "measured", or why there is no speed.
-        steps_per_second: of one candidate, over all of them: median, least and largest of the rounds.
-        to_eager: ratio to eager in the same precision, paired by round: median.
-        to_strongest: the same over the largest such ratio that is not ours.
-        tflops: a second, of convolutions and the classifier, a backward pass being two forward.
+        steps_per_second, least, largest: candidates' steps a second over all of them: median and range of the rounds.
+        to_eager: median ratio to eager in the same precision, paired by round.
+        to_strongest: to_eager over the largest to_eager of a contestant that is not ours.
+        tflops: TFLOPs a second of convolutions and the classifier, a backward pass counted as two forward.
     """
 
     contestant: str
@@ -105,11 +105,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Race:
-    """What is raced, where and how long.
+    """The contest: network, device and times.
 
     Args:
-        sizes: cohorts of ours.
-        round_seconds: of a contestant in a round, at least three steps.
+        shape: the network.
+        device: device of all contestants.
+        sizes: sizes of our cohorts.
+        round_seconds: time of a contestant in a round, at least three steps.
     """
 
     shape: Shape
@@ -118,10 +120,10 @@ class Race:
     round_seconds: float
 
     def run(self, precision: str, path: Path) -> None:
-        """Measure all contestants in one precision, each written to a file of JSON lines as soon as it is done.
+        """Measure all contestants in one precision; write each to a file of JSON lines as soon as it is done.
 
-        One at a time beside eager: each keeps its memory as long as it is there, and `torch.compile` frees what CUDA
-        graphs that it knows nothing of may still use.
+        Only one exists at a time, besides eager: each keeps its memory while it exists, and `torch.compile` frees
+        memory that CUDA graphs unknown to it may still use.
         """
         torch.set_num_threads(1)
         first: tuple[Seen, Sprint] | None = None
@@ -147,19 +149,19 @@ class Race:
             print(seen, file=sys.stderr)  # noqa: T201
 
     def _list(self, precision: str) -> Iterator[tuple[str, int, Callable[[], Step] | None]]:
-        """Name, candidates, what prepares its step, or None for several processes; eager first."""
+        """Yield name, number of candidates, and the function that prepares the step (None: processes); eager first."""
         is_rough, on_gpu = precision == "bfloat16", self.device == "cuda"
         for engine in (EAGER, *([CAPTURED] if on_gpu else []), COMPILED, GROUPED):
             yield engine, count_members(engine), partial(prepare, self.shape, engine, self.device, 0, is_rough)
         if not is_rough:
             yield PROCESSES, 1, None
-        # On a CPU our own operation computes in float32 alone.
+        # On a CPU our own operation computes only in float32.
         engine_of_ours = Engine(is_fused=on_gpu or not is_rough, is_captured=on_gpu, is_bfloat16=is_rough)
         for size in self.sizes:
             yield f"{FUSED}-cohort-{size}", size, partial(self._prepare_ours, size, engine_of_ours)
 
     def _prepare_ours(self, size: int, engine: Engine) -> Step:
-        """The training loop's own step on one batch: of the pattern that all have, and of random ones beside it."""
+        """Prepare the training loop's own step on one batch, for the pattern that all have and further random ones."""
         candidate = self.shape.candidate(0)
         budget = parse_budget("log", self.shape.layers)
         generator = derive_generator(0, "gpu")
@@ -170,7 +172,7 @@ class Race:
         return prepare_cohort([candidate, *others], images, labels, engine)
 
     def _prepare(self, seen: Seen, make: Callable[[], Step]) -> tuple[Seen, Sprint]:
-        """A contestant's step, its first losses, memory and utilisation. The last of the losses are a graph's."""
+        """Prepare a contestant's step; measure first losses (the last of them a graph's), memory and utilisation."""
         on_gpu = self.device == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -185,18 +187,17 @@ class Race:
             seen = replace(seen, peak_mib=peak, utilisation=watched.utilisation)
         return replace(seen, losses=losses), sprint
 
-    def _prepare_processes(self, seen: Seen, workers: Workers) -> tuple[Seen, Sprint]:
+    def _prepare_processes(self, seen: Seen, workers: WorkerPool) -> tuple[Seen, Sprint]:
         answers = workers.ask(EAGER, "prepare", self.shape)
-        n_steps = max(5, round(self.round_seconds / max(seconds for _, _, seconds in answers)))
+        n_steps = max(5, round(self.round_seconds / max(answer.step_seconds for answer in answers)))
 
         def sprint() -> float:
             return float(sum(n_steps / seconds for seconds in workers.ask(EAGER, "run", n_steps)))
 
-        ((losses, _, _), *_) = answers
-        return replace(seen, losses=tuple(losses[0])), sprint
+        return replace(seen, losses=tuple(answers[0].losses[0])), sprint
 
     def _time_steps(self, step: Step, n_members: int, seconds: float | None = None) -> float:
-        """Steps of one candidate a second, over at least so many seconds."""
+        """Return candidates' steps a second, over at least so many seconds."""
         self._synchronize()
         began, n_steps = time.perf_counter(), 0
         while True:
@@ -212,7 +213,7 @@ class Race:
             torch.cuda.synchronize()
 
     def _compare(self, seen: Seen, sprint: Sprint, first: tuple[Seen, Sprint] | None) -> Seen:
-        """Hold a contestant's losses to eager's, then take turns with it."""
+        """Check a contestant's losses against eager's, then let both take turns."""
         assert first is not None, "eager is measured before the processes"
         eager, against = first
         most = GATE_BFLOAT16 if seen.precision == "bfloat16" else GATE_TF32 if self.device == "cuda" else GATE
@@ -220,33 +221,33 @@ class Race:
         if not all(abs(own - other) <= most for own, other in pairs):
             return seen
         rounds = [(sprint(), against()) for _ in range(N_ROUNDS)][1:]
-        return replace(seen, gate=True, rates=tuple(own for own, _ in rounds), eager=tuple(one for _, one in rounds))
+        return replace(seen, gate=True, rates=tuple(own for own, _ in rounds), eager=tuple(rate for _, rate in rounds))
 
 
 @dataclass
 class Watched:
-    """What nvidia-smi said of the first card, again and again.
+    """Samples of the first card by nvidia-smi.
 
     Args:
-        samples: per cent of the time in which a kernel ran, and MiB in use.
+        samples: per cent of the time in which a kernel ran, and MiB in use, of each sample.
     """
 
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def utilisation(self) -> float | None:
-        """Per cent, the mean; None where there is no nvidia-smi."""
+        """The mean per cent; None without nvidia-smi."""
         return statistics.fmean(busy for busy, _ in self.samples) if self.samples else None
 
     @property
     def peak_mib(self) -> float | None:
-        """In use at most, by whomever."""
+        """The largest memory in use, by any process."""
         return max((used for _, used in self.samples), default=None)
 
 
 @contextmanager
 def watch_card() -> Iterator[Watched]:
-    """Ask nvidia-smi within the block."""
+    """Sample the card within the block."""
     watched = Watched()
     done = threading.Event()
 
@@ -270,30 +271,29 @@ def watch_card() -> Iterator[Watched]:
 
 
 def read_seen(path: Path) -> list[Seen]:
-    """What a race wrote, whether or not it came to its end."""
+    """Read what a race wrote, whether or not it finished."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [restore_seen(json.loads(line)) for line in lines]
 
 
 def restore_seen(values: Mapping[str, Any]) -> Seen:
-    """What JSON made of it, in which tuples are lists."""
-    found: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Seen(**found)
+    """Restore measurements from JSON, in which tuples are lists."""
+    restored: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Seen(**restored)
 
 
 def tabulate(shape: Shape, seen: Sequence[Seen]) -> list[Row]:
-    """Ratios paired by round, to what has the same precision."""
+    """Return the table, with ratios paired by round and to contestants of the same precision."""
     flops = PASSES * shape.batch * predict_cost(shape.candidate(0)).flops
     rows = []
-    for one in seen:
-        if not one.gate:
-            outcome = "other losses" if one.losses else "out of memory"
-            rows.append(Row(one.contestant, one.precision, one.candidates, outcome))
+    for own in seen:
+        contestant = (own.contestant, own.precision, own.candidates)
+        if not own.gate:
+            rows.append(Row(*contestant, "other losses" if own.losses else "out of memory"))
             continue
         theirs = [other for other in seen if other.gate and not is_ours(other.contestant)]
-        strongest = max(other.to_eager for other in theirs if other.precision == one.precision)
-        rate = statistics.median(one.rates)
-        speeds = (rate, min(one.rates), max(one.rates), one.to_eager, one.to_eager / strongest)
-        rest = (one.peak_mib, one.utilisation, rate * flops / 1e12)
-        rows.append(Row(one.contestant, one.precision, one.candidates, "measured", *speeds, *rest))
+        strongest = max(other.to_eager for other in theirs if other.precision == own.precision)
+        rate = statistics.median(own.rates)
+        speeds = (rate, min(own.rates), max(own.rates), own.to_eager, own.to_eager / strongest)
+        rows.append(Row(*contestant, "measured", *speeds, own.peak_mib, own.utilisation, rate * flops / 1e12))
     return rows

@@ -1,12 +1,10 @@
-"""What ledger, search and report cost a training, and how that grows: docs/growth-candidates.csv and -.md.
+"""Measure the cost of ledger, search and report a training, and its growth; write docs/growth-candidates.*.
 
-`python scripts/ledger_growth.py`; with a strategy and two numbers, of candidates and of seeds, it prints one such run's
-figures as JSON.
+`python scripts/ledger_growth.py`; with a strategy, a number of candidates and a number of seeds, it prints the figures
+of one such run as JSON.
 """
 
-import csv
 import gc
-import io
 import json
 import platform
 import shutil
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared import DOCS, fit_exponent, format_csv, format_row
 
 from nas.data.readers import load_data
 from nas.records.environment import describe_versions
@@ -32,42 +31,40 @@ from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.seeds import derive_generator
 
-DOCS = Path(__file__).parents[1] / "docs"
 STRATEGIES = ("random", "tpe", "evolve")
 SIZES = (10, 100, 1000)
-SEEDS = (1, 3)  # trainings of a pattern; 3 is what a search does unless told otherwise
-AT_ENDS = 100  # trainings that the search's first and last are told of
-MAX_FSYNCS, MAX_MS = 12, 20  # what is required of a training, among SIZES[-1]
+SEEDS = (1, 3)  # trainings of a pattern; 3 is the default of a search
+AT_ENDS = 100  # trainings that count as a search's first and last
+MAX_FSYNCS, MAX_MS = 12, 20  # limits of a training's cost, among SIZES[-1]
 
 
 @dataclass(slots=True)
 class Clock:
-    """CPU time of this process but for what the fake trainings took.
+    """CPU time of this process without that of the fake trainings.
 
     Args:
-        marks: one a training, when it was handed out, in seconds.
+        marks: time in seconds at which each training was handed out.
     """
 
     marks: list[float] = field(default_factory=list)
     _fake_seconds: float = 0.0
 
     def read(self) -> float:
-        """Seconds so far."""
+        """Return the seconds so far."""
         return time.process_time() - self._fake_seconds
 
     def leave_out(self, seconds: float) -> None:
-        """Take a fake training's own seconds out."""
+        """Subtract a fake training's own seconds."""
         self._fake_seconds += seconds
 
 
 @dataclass(frozen=True)
 class FakeTrainer(Trainer):
-    """Trains nothing; what comes out is fixed by pattern and seed, and as large as what real training gives."""
+    """Trains nothing; its outcomes are fixed by pattern and seed, and as large as those of real trainings."""
 
     clock: Clock = field(default_factory=Clock)
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002  Trainer's form
-        """See Trainer."""
         began = time.process_time()
         self.clock.marks.append(self.clock.read())
         pattern = job.candidate.pattern
@@ -84,7 +81,7 @@ class FakeTrainer(Trainer):
 
 
 def measure(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
-    """CPU milliseconds a training of one run of about so many fake ones, those of named templates among them."""
+    """Return CPU milliseconds a training, in a run of about so many fake ones, named templates included."""
     data = load_data("digits", None)
     settings = {"strategy": strategy, "seeds": n_seeds, "trials": n_candidates, "workers": 1, "device": "cpu"}
     config = SearchConfig.model_validate(settings)
@@ -116,35 +113,32 @@ def measure(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
 
 
 def run_one(strategy: str, n_candidates: int, n_seeds: int) -> dict[str, Any]:
-    """A row of the table: times of one process, and the system calls of another, for counting slows them."""
+    """Return a row: times of one process, and system calls of another, since counting slows it down."""
     command = [sys.executable, __file__, strategy, str(n_candidates), str(n_seeds)]
     timed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {"strategy": strategy, "seeds": n_seeds, "fsyncs": _count_fsyncs(command) / timed["candidates"], **timed}
 
 
 def _count_fsyncs(command: Sequence[str]) -> float:
-    """fsync and fdatasync calls of a process and its threads; nan where there is no strace to count them."""
+    """Count fsync and fdatasync calls of a process and its threads; nan without strace."""
     strace = shutil.which("strace")
     if strace is None:
         return float("nan")
-    with tempfile.NamedTemporaryFile("r") as found:
-        counting = [strace, "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", found.name]
+    with tempfile.NamedTemporaryFile("r") as calls:
+        counting = [strace, "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", calls.name]
         subprocess.run([*counting, *command], capture_output=True, check=True)
-        lines = [line.split() for line in found]
+        lines = [line.split() for line in calls]
     return sum(int(words[3]) for words in lines if words and words[-1] in ("fsync", "fdatasync"))
 
 
-def fit_exponent(rows: Sequence[Mapping[str, Any]], column: str) -> float:
-    """Slope of the logarithm of all trainings' milliseconds on the logarithm of their number, over the two largest."""
-    (few, fewer_ms), (many, more_ms) = [
-        (row["candidates"], row["candidates"] * row[column])
-        for row in sorted(rows, key=lambda row: int(row["candidates"]))
-    ][-2:]
-    return float(np.log(more_ms / fewer_ms) / np.log(many / few))
+def fit_growth(rows: Sequence[Mapping[str, Any]], column: str) -> float:
+    """Return the exponent of all trainings' milliseconds by their number, over the two largest."""
+    sizes, times = zip(*sorted((row["candidates"], row["candidates"] * row[column]) for row in rows), strict=True)
+    return fit_exponent(sizes[-2:], times[-2:])
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a row a run, and the exponents."""
+    """Return the page: a row a run, and the exponents."""
     versions = describe_versions(("torch", "optuna", "sqlalchemy", "numpy", "pandas"))
     lines = [
         "# What ledger, search and report cost a training, against the number of candidates",
@@ -165,14 +159,8 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         times = [row["search_ms"], row["first_ms"], row["last_ms"], row["report_ms"]]
         times.append(row["search_ms"] + row["report_ms"])
-        cells = [
-            row["strategy"],
-            str(row["seeds"]),
-            str(row["candidates"]),
-            f"{row['fsyncs']:.1f}",
-            *(f"{one:.1f}" for one in times),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        figures = (f"{figure:.1f}" for figure in (row["fsyncs"], *times))
+        lines.append(format_row(row["strategy"], row["seeds"], row["candidates"], *figures))
     lines += [
         "",
         f"First, last: {AT_ENDS} trainings, or half of them where that is fewer. What the report takes of few "
@@ -184,26 +172,21 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for strategy, n_seeds in ((strategy, n_seeds) for strategy in STRATEGIES for n_seeds in SEEDS):
         own = [row for row in rows if (row["strategy"], row["seeds"]) == (strategy, n_seeds)]
-        slopes = [f"{fit_exponent(own, column):.2f}" for column in ("search_ms", "report_ms")]
-        lines.append(f"| {strategy} | {n_seeds} | {' | '.join(slopes)} |")
+        slopes = (f"{fit_growth(own, column):.2f}" for column in ("search_ms", "report_ms"))
+        lines.append(format_row(strategy, n_seeds, *slopes))
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measure, and write both files; or one run alone, for the process that asked."""
+    """Measure and write both files; or measure one run for the process that asked."""
     if len(sys.argv) > 1:
         gc.set_threshold(50_000)  # as run_search does
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
         return
     rows = [run_one(strategy, n, n_seeds) for strategy in STRATEGIES for n_seeds in SEEDS for n in SIZES]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0])
-    writer.writeheader()
-    writer.writerows(
-        {name: round(one, 3) if isinstance(one, float) else one for name, one in row.items()} for row in rows
-    )
-    text = format_table(rows)  # first: what is written makes the tree dirty
-    write_atomic(DOCS / "growth-candidates.csv", table.getvalue())
+    rounded = [{name: round(v, 3) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+    text = format_table(rows)  # before writing, which makes the tree dirty
+    write_atomic(DOCS / "growth-candidates.csv", format_csv(rounded))
     write_atomic(DOCS / "growth-candidates.md", text)
     print(text)  # noqa: T201
 

@@ -1,15 +1,12 @@
-"""Memory of a training step against depth: docs/memory.csv and docs/memory.md.
+"""Measure the memory of a training step against depth; write docs/memory.csv and docs/memory.md.
 
 On a CPU what autograd keeps for the backward pass, on CUDA the allocator's peak: `python scripts/memory.py [cuda]`.
 """
 
-import csv
-import io
 import sys
-from pathlib import Path
 
-import numpy as np
 import torch
+from shared import DOCS, MIB, fit_exponent, format_csv, format_row
 
 from nas.bench.memory import measure_kept_bytes, measure_peak_bytes
 from nas.model.candidate import Candidate, NetworkConfig
@@ -19,8 +16,7 @@ from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
 from search_spaces.templates import find_template
 
-DOCS = Path(__file__).parents[1] / "docs"
-LAYERS = (8, 16, 32, 64)  # a block, of three
+LAYERS = (8, 16, 32, 64)  # of each of three blocks
 BATCH = 8
 # name -> template, transition
 NETWORKS = {
@@ -30,11 +26,10 @@ NETWORKS = {
     "log": ("log", "log"),
     "midpoint": ("midpoint", "log"),
 }
-MIB = 2**20
 
 
 def make_candidate(name: str, layers: int) -> Candidate:
-    """A network of three blocks for 32x32 images, growth 16, no bottleneck, so that layers alone tell."""
+    """Return a network of three blocks for 32x32 images, growth 16, no bottleneck, so that only layers matter."""
     template, transition = NETWORKS[name]
     network = NetworkConfig.model_validate(
         {"layers": layers, "blocks": 3, "growth": 16, "transition": transition, "image": (3, 32, 32)}
@@ -43,7 +38,7 @@ def make_candidate(name: str, layers: int) -> Candidate:
 
 
 def measure(candidate: Candidate, device: str, efficient: bool) -> int:
-    """Bytes of one training step on a batch of BATCH images."""
+    """Return the bytes of one training step on a batch of BATCH images."""
     network = build_network(candidate).to(device).train()
     network.recompute_activations(efficient)
     images = torch.zeros(BATCH, *candidate.network.image, device=device)
@@ -53,7 +48,7 @@ def measure(candidate: Candidate, device: str, efficient: bool) -> int:
 
 
 def measure_all(device: str) -> list[dict[str, object]]:
-    """One row a network, depth and mode."""
+    """Return one row a network, depth and mode."""
     return [
         {
             "network": name,
@@ -71,7 +66,7 @@ def measure_all(device: str) -> list[dict[str, object]]:
 
 
 def format_table(rows: list[dict[str, object]], device: str) -> str:
-    """Markdown: MiB by depth, and the slope of log memory on log layers over the deepest three."""
+    """Return the page: MiB by depth, and the slope of log memory on log layers over the deepest two."""
     what = "the allocator's peak" if device == "cuda" else "what autograd keeps for the backward pass"
     where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     versions = describe_versions(("torch",))
@@ -94,8 +89,7 @@ def format_table(rows: list[dict[str, object]], device: str) -> str:
                 f"{n / MIB:.1f} ({int(str(row['predicted_bytes'])) / MIB:.1f})"
                 for n, row in zip(kept, own, strict=True)
             ]
-            slope = np.log(kept[-1] / kept[-2]) / np.log(LAYERS[-1] / LAYERS[-2])
-            lines.append(f"| {name} | {mode} | {' | '.join(cells)} | {slope:.2f} |")
+            lines.append(format_row(name, mode, *cells, f"{fit_exponent(LAYERS[-2:], kept[-2:]):.2f}"))
     return "\n".join(lines) + "\n"
 
 
@@ -103,12 +97,8 @@ def main() -> None:
     """Measure, and write both files."""
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
     rows = measure_all(device)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
     suffix = "" if device == "cpu" else f"-{device}"
-    write_atomic(DOCS / f"memory{suffix}.csv", table.getvalue())
+    write_atomic(DOCS / f"memory{suffix}.csv", format_csv(rows))
     write_atomic(DOCS / f"memory{suffix}.md", format_table(rows, device))
 
 

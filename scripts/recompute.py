@@ -1,11 +1,11 @@
-"""A committed report without its run -> the same report by this version of the program.
+"""Recompute a committed report, whose run is gone, by this version of the program.
 
 python scripts/recompute.py docs/digits [docs/fashion ...]
 
-A folder under docs/ holds candidates.csv and, of a study, plan.json, but no ledger. All that can be computed from these
-is: report.md, summary.json and the figures. Learning curves, connection strengths and final measurements are in ledgers
-only, so what a report says of them stays as it is, and so does its line on what was recomputed. Numbers that come out
-equal stay as they are written, to the last digit.
+A folder under docs/ has candidates.csv and, for a study, plan.json, but no ledger. From these it computes report.md,
+summary.json and the figures. Learning curves, connection strengths and final measurements are only in ledgers, so the
+report's sentences about them stay unchanged, and so does its line on what was recomputed. Numbers that come out equal
+keep their digits.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from nas.records.database import read_kind
 from nas.records.plan import read_plan
 from nas.records.safe_files import format_json, write_atomic
 
-BALANCED = {"fashion-mnist": 0.1}  # share of the largest class, where the data are not at hand
+BALANCED = {"fashion-mnist": 0.1}  # share of the largest class, for data that may be missing here
 NO_CURVES = "This study holds no learning curves."
-OF_LEDGER = ("strength_trends", "final")  # keys of summary.json that only ledgers give
+OF_LEDGER = ("strength_trends", "final")  # keys of summary.json whose values come from ledgers
 
 
 def main() -> None:
@@ -45,13 +45,13 @@ def main() -> None:
 
 
 def recompute(folder: Path) -> dict[str, str]:
-    """The texts of a folder's report by file name: those that it has, and figures that are new."""
-    held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    """Return the texts of a folder's report by file name: existing files, and new figures."""
+    old_summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     report = (folder / "report.md").read_text(encoding="utf-8") if (folder / "report.md").is_file() else ""
-    run = rebuild_run(folder, held, report)
+    run = rebuild_run(folder, old_summary, report)
     new = compose_report(run)
     figures = {block.file: block.svg for block in new.blocks if isinstance(block, Picture)}
-    texts = {"summary.json": format_json(_keep_equal(held, json.loads(format_json(new.summary))))}
+    texts = {"summary.json": format_json(_keep_equal(old_summary, json.loads(format_json(new.summary))))}
     if report:
         texts["report.md"] = _keep_of_ledger(report, format_markdown(new.blocks))
         return texts | figures
@@ -59,13 +59,12 @@ def recompute(folder: Path) -> dict[str, str]:
 
 
 def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
-    """What `read_run` gave of the run behind a report, without learning curves and true connection strengths."""
-    found = read_plan(folder)
-    plan, sha256 = found if found else (None, None)
+    """Return the run behind a report as `read_run` did, without learning curves and true connection strengths."""
+    plan, sha256 = read_plan(folder) or (None, None)
     table = pd.read_csv(folder / "candidates.csv", dtype="string", keep_default_na=False, na_values=[""])
-    if "sources" not in table:  # of an older version
+    if "sources" not in table:  # an older version's
         patterns = plan["patterns"] if plan else []
-        sources = {one["key"]: json.dumps(one["sources"], separators=(",", ":")) for one in patterns}
+        sources = {pattern["key"]: json.dumps(pattern["sources"], separators=(",", ":")) for pattern in patterns}
         table["sources"] = table["key"].map(sources)
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in table}
     for name, kind in columns.items():
@@ -89,13 +88,13 @@ def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
         plan=plan,
         plan_sha256=sha256,
         largest_class=_find_largest_class(settings, data),
-        # A comparison asks for them; what it says of them is replaced by what it said.
+        # A comparison needs some; its sentences about them are replaced by those of the old report.
         strengths=dict(enumerate(map(_make_strengths, table["sources"]))) if is_lineup else {},
         kind=kind,
     )
 
 
-GROUPS = {"data": "data", "environment": "environment", "setting": "config"}  # in the report, in the summary
+GROUPS = {"data": "data", "environment": "environment", "setting": "config"}  # names in the report -> summary
 
 
 def _make_strengths(sources: str) -> tuple[tuple[float, ...], ...]:
@@ -103,7 +102,7 @@ def _make_strengths(sources: str) -> tuple[tuple[float, ...], ...]:
 
 
 def _read_provenance(report: str, group: str) -> dict[str, Any]:
-    """A group of the report's table of provenance: values as JSON, or as text where they are none."""
+    """Read a group of the report's table of provenance: values as JSON, or as text if they are not JSON."""
     values: dict[str, Any] = {}
     for name, text in re.findall(rf"^\| {group} \| (\S+) \| (.*) \|$", report, re.MULTILINE):
         plain = re.sub(r"\\(.)", r"\1", text)
@@ -115,7 +114,7 @@ def _read_provenance(report: str, group: str) -> dict[str, Any]:
 
 
 def _find_largest_class(settings: dict[str, Any], data: dict[str, Any]) -> float | None:
-    """The largest class's share of the validation images, where it can be known without the run."""
+    """Return the largest class's share of the validation images, or None if it is unknown without the run."""
     if data["name"] != "digits":
         return BALANCED.get(data["name"])
     digits = load_data("digits", None)
@@ -124,32 +123,30 @@ def _find_largest_class(settings: dict[str, Any], data: dict[str, Any]) -> float
     return find_largest_class(digits, settings["train_examples"], settings.get("validation_examples"))
 
 
-def _keep_equal(held: Any, new: Any) -> Any:
-    """The new value, written as the held one wherever both are the same number or only a ledger gives it."""
-    if isinstance(held, dict) and isinstance(new, dict):
-        kept = {name: held[name] for name in OF_LEDGER if name in held}
-        return {name: _keep_equal(held.get(name), value) for name, value in new.items()} | kept
-    if isinstance(held, list) and isinstance(new, list) and len(held) == len(new):
-        return [_keep_equal(*pair) for pair in zip(held, new, strict=True)]
-    is_number = isinstance(held, float) and isinstance(new, float)
-    return held if is_number and math.isclose(held, new, rel_tol=1e-9, abs_tol=1e-12) else new
+def _keep_equal(old: Any, new: Any) -> Any:
+    """Return the new value, with the old one wherever both are the same number or it came from a ledger."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        kept = {name: old[name] for name in OF_LEDGER if name in old}
+        return {name: _keep_equal(old.get(name), value) for name, value in new.items()} | kept
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [_keep_equal(*pair) for pair in zip(old, new, strict=True)]
+    is_number = isinstance(old, float) and isinstance(new, float)
+    return old if is_number and math.isclose(old, new, rel_tol=1e-9, abs_tol=1e-12) else new
 
 
-def _keep_of_ledger(held: str, new: str) -> str:
-    """The new report, with what the held one says of learning curves and connection strengths."""
+def _keep_of_ledger(old: str, new: str) -> str:
+    """Return the new report with the old one's sentences on learning curves and connection strengths."""
     new = new.replace("](checklist.md)", "](../checklist.md)")
-    note = re.search(r"^> Recomputed .*$", held, re.MULTILINE)
+    note = re.search(r"^> Recomputed .*$", old, re.MULTILINE)
     if note:
         heading, answer, rest = new.split("\n\n", 2)
         new = "\n\n".join((heading, answer, note[0], rest))
-    curves = iter(re.findall(r"^!\[.*\]\(curves\S*\)$", held, re.MULTILINE))
+    curves = iter(re.findall(r"^!\[.*\]\(curves\S*\)$", old, re.MULTILINE))
     new = re.sub(rf"^{re.escape(NO_CURVES)}$", lambda _: next(curves), new, flags=re.MULTILINE)
-    learned = re.search(r"^The connections of dense that learned was taken from .*$", held, re.MULTILINE)
-    if learned:
-        new = re.sub(
-            r"^The connections of dense that learned was taken from .*$", lambda _: learned[0], new, flags=re.M
-        )
-    strengths = re.search(r"^## Connection strengths\n.*?(?=^## )", held, re.MULTILINE | re.DOTALL)
+    sentence = r"^The connections of dense that learned was taken from .*$"
+    if learned := re.search(sentence, old, re.MULTILINE):
+        new = re.sub(sentence, lambda _: learned[0], new, flags=re.MULTILINE)
+    strengths = re.search(r"^## Connection strengths\n.*?(?=^## )", old, re.MULTILINE | re.DOTALL)
     if strengths and strengths[0] not in new:
         new = new.replace("## Planned and done\n", f"{strengths[0]}## Planned and done\n")
     return new

@@ -1,4 +1,4 @@
-"""Where the time of a `search` goes, told by time stamps around its calls: docs/search-profile.md.
+"""Measure where the time of a `search` goes, by time stamps around its calls; write docs/search-profile.md.
 
 python scripts/search_profile.py [--workers 1,2] [--rounds N] [--write] [-- MORE FLAGS OF SEARCH]
 """
@@ -21,11 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]  # not from shared.py, whose imports would count as the search's
 DOCUMENT = ROOT / "docs" / "search-profile.md"
 SETTINGS = "--layers 24 --growth 4 --train-examples 300 --epochs 9 --trials 24 --seeds 3"  # the README's first search
 EXECUTOR = "Ray's executor"
-# What a call counts as, and the name by which its caller finds it, once the module there is loaded.
+# Phase of each call, by the name under which its caller finds it once that module is loaded.
 CALLS = {
     "nas.settings.resume:settle_config": "settings and data",
     "nas.search.loop:prepare_data": "settings and data",
@@ -51,7 +51,7 @@ ROWS = (
 
 
 class Clock:
-    """Seconds by what the main thread was at, each second counted once: for the innermost call."""
+    """Seconds by the main thread's phase, each second counted once, for the innermost call."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -59,12 +59,12 @@ class Clock:
         self._since = time.time()
 
     def enter(self, phase: str) -> None:
-        """What follows counts as this; in Ray's executor, where much goes on at a time, all counts as that."""
+        """Count from now on for a phase; inside Ray's executor, where much happens at once, all counts as that."""
         self._settle()
         self._stack.append(EXECUTOR if EXECUTOR in self._stack else phase)
 
     def leave(self) -> None:
-        """Back to what was before."""
+        """Return to the phase before."""
         self._settle()
         self._stack.pop()
 
@@ -80,7 +80,7 @@ class Clock:
 
 
 def wrap(clock: Clock, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its time counted."""
+    """Return the function with its time counted."""
 
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def wrap(clock: Clock, phase: str, function: Callable[..., Any]) -> Callable[...
 
 
 def watch(clock: Clock, marks: dict[str, list[float]]) -> None:
-    """Wrap imports, and CALLS as soon as their modules are there; note trainings and the executor's life in marks."""
+    """Wrap imports, and CALLS once their modules are loaded; note trainings and the executor's life in marks."""
     plain = builtins.__import__
     waiting = dict(CALLS)
 
@@ -111,7 +111,7 @@ def watch(clock: Clock, marks: dict[str, list[float]]) -> None:
     def note(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:
             if place.endswith(".tell"):
-                marks["told"].append(time.time())
+                marks["ended"].append(time.time())
                 marks["trained"].append(args[2].seconds)
             if not place.endswith(":_fit"):
                 return function(*args, **kwargs)
@@ -136,11 +136,11 @@ def watch(clock: Clock, marks: dict[str, list[float]]) -> None:
     builtins.__import__ = timed_import
 
 
-def run_watched(started: float, told: Path, arguments: list[str]) -> None:
-    """In a process of its own: the command line, watched; what was found goes to a file."""
+def run_watched(started: float, to: Path, arguments: list[str]) -> None:
+    """Run the command line in this process and write its times to a file."""
     clock = Clock()
     clock.seconds[BEFORE] = time.time() - started
-    marks: dict[str, list[float]] = {"told": [], "trained": [], "fit": []}
+    marks: dict[str, list[float]] = {"ended": [], "trained": [], "fit": []}
     watch(clock, marks)
     sys.argv = ["run_search.py", *arguments]
     try:
@@ -148,56 +148,54 @@ def run_watched(started: float, told: Path, arguments: list[str]) -> None:
     except SystemExit as end:
         assert end.code in (0, None), f"the command ended with {end.code}"
     clock.enter(AFTER)
-    told.write_text(json.dumps({"seconds": clock.seconds, "marks": marks, "ended": time.time()}))
+    to.write_text(json.dumps({"seconds": clock.seconds, "marks": marks, "ended": time.time()}))
 
 
 def profile(n_workers: int, more: list[str]) -> dict[str, float]:
-    """Wall-clock seconds of one search in a fresh folder, by row."""
+    """Return the wall-clock seconds of one search in a fresh folder, by row."""
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
+        times = Path(folder) / "times.json"
         command = ["search", "--run", f"{folder}/run", *SETTINGS.split(), "--workers", str(n_workers), *more]
         started = time.time()
         subprocess.run(
-            [sys.executable, __file__, "--watched", str(started), str(told), *command],
+            [sys.executable, __file__, "--watched", str(started), str(times), *command],
             check=True,
             stdout=subprocess.DEVNULL,
         )
         ended = time.time()
-        found = json.loads(told.read_text())
-    seconds: dict[str, float] = {**found["seconds"], AFTER: ended - found["ended"]}
-    if found["marks"]["fit"]:
-        seconds = divide_executor(seconds, found["marks"], n_workers)
+        result = json.loads(times.read_text())
+    seconds: dict[str, float] = {**result["seconds"], AFTER: ended - result["ended"]}
+    if result["marks"]["fit"]:
+        seconds = divide_executor(seconds, result["marks"], n_workers)
     assert abs(sum(seconds.values()) - (ended - started)) < 0.1, "a second was lost or counted twice"
     assert set(seconds) <= set(ROWS), f"no row for {set(seconds) - set(ROWS)}"
     return seconds
 
 
 def divide_executor(seconds: dict[str, float], marks: dict[str, list[float]], n_workers: int) -> dict[str, float]:
-    """The time in the executor, from its parts: workers train while the driver proposes and writes."""
+    """Divide the time in the executor into parts; workers train while the driver proposes and writes."""
     began, ended = marks["fit"]
     trained = sum(marks["trained"]) / n_workers
-    first = min(told - one for told, one in zip(marks["told"], marks["trained"], strict=True))
-    last = marks["told"][-1]
+    first = min(end - duration for end, duration in zip(marks["ended"], marks["trained"], strict=True))
+    last = marks["ended"][-1]
     parts = {FIRST: first - began, "trainings": trained, BETWEEN: last - first - trained, LAST: ended - last}
     return {**{name: value for name, value in seconds.items() if name != EXECUTOR}, **parts}
 
 
-def format_table(found: dict[int, list[dict[str, float]]], more: list[str]) -> str:
-    """Markdown: seconds and shares by row, medians over the rounds, for each number of workers."""
-    from nas.records.environment import (
-        describe_versions,  # not above: the process that is watched is to import it itself
-    )
+def format_table(by_workers: dict[int, list[dict[str, float]]], more: list[str]) -> str:
+    """Return the page: seconds and shares by row, medians over the rounds, for each number of workers."""
+    from nas.records.environment import describe_versions  # not above: the watched process must import it itself
 
-    totals = {n: [sum(one.values()) for one in rounds] for n, rounds in found.items()}
+    totals = {n: [sum(seconds.values()) for seconds in rounds] for n, rounds in by_workers.items()}
     shares = {
-        n: [100 * one["trainings"] / total for one, total in zip(rounds, totals[n], strict=True)]
-        for n, rounds in found.items()
+        n: [100 * seconds["trainings"] / total for seconds, total in zip(rounds, totals[n], strict=True)]
+        for n, rounds in by_workers.items()
     }
     versions = ", ".join(
         f"{name} {value}" for name, value in describe_versions(("torch", "optuna", "ray")).items() if name != "commit"
     )
-    n_rounds = len(next(iter(found.values())))
-    headings = " | ".join(f"{n} worker{'s' if n > 1 else ''}: s | %" for n in found)
+    n_rounds = len(next(iter(by_workers.values())))
+    headings = " | ".join(f"{n} worker{'s' if n > 1 else ''}: s | %" for n in by_workers)
     lines = [
         "# Where the time of a search goes",
         "",
@@ -208,12 +206,12 @@ def format_table(found: dict[int, list[dict[str, float]]], more: list[str]) -> s
         "in the driver, and are in the time between trainings as far as a worker waits.",
         "",
         f"| | {headings} |",
-        "|---|" + "--:|--:|" * len(found),
+        "|---|" + "--:|--:|" * len(by_workers),
     ]
     for row in ROWS:
         cells = []
-        for n, rounds in found.items():
-            values = [one.get(row) for one in rounds]
+        for n, rounds in by_workers.items():
+            values = [seconds.get(row) for seconds in rounds]
             if None in values:
                 cells.append("- | -")
                 continue
@@ -223,18 +221,18 @@ def format_table(found: dict[int, list[dict[str, float]]], more: list[str]) -> s
             )
             cells.append(f"{seconds:.2f} | {share:.1f}")
         lines.append(f"| {row} | {' | '.join(cells)} |")
-    sums = " | ".join(f"{statistics.median(one):.2f} | 100" for one in totals.values())
+    sums = " | ".join(f"{statistics.median(seconds):.2f} | 100" for seconds in totals.values())
     lines += [f"| all | {sums} |", ""]
     lines += [
-        f"Training is {statistics.median(one):.1f} % ({min(one):.1f} to {max(one):.1f}) of the time with {n} "
+        f"Training is {statistics.median(share):.1f} % ({min(share):.1f} to {max(share):.1f}) of the time with {n} "
         f"worker{'s' if n > 1 else ''}."
-        for n, one in shares.items()
+        for n, share in shares.items()
     ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Rounds of all numbers of workers in turn; prints the table, and writes it if asked to."""
+    """Take rounds of all numbers of workers in turn; print the table, and write it if asked to."""
     if sys.argv[1:2] == ["--watched"]:
         run_watched(float(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
         return
@@ -243,12 +241,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each")
     parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)} too")
     parser.add_argument("more", nargs="*", metavar="FLAG", help="after --: further flags of search, which win")
-    given = parser.parse_args()
-    numbers = [int(number) for number in given.workers.split(",")]
-    rounds = [{n: profile(n, given.more) for n in numbers} for _ in range(given.rounds)]
-    table = format_table({n: [one[n] for one in rounds] for n in numbers}, given.more)
+    arguments = parser.parse_args()
+    numbers = [int(number) for number in arguments.workers.split(",")]
+    rounds = [{n: profile(n, arguments.more) for n in numbers} for _ in range(arguments.rounds)]
+    table = format_table({n: [by_workers[n] for by_workers in rounds] for n in numbers}, arguments.more)
     print(table)  # noqa: T201
-    if given.write:
+    if arguments.write:
         from nas.records.safe_files import write_atomic
 
         write_atomic(DOCUMENT, table)

@@ -1,13 +1,12 @@
-"""What `bench` measures at all its shapes, as a page: docs/speed.csv and docs/speed.md.
+"""Measure every engine of `bench` at all its shapes; write docs/speed.csv and docs/speed.md.
 
 python scripts/speed.py, with nothing else running
 """
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
+
+from shared import DOCS, format_csv, format_range, format_row
 
 from nas.bench.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
 from nas.bench.contestants import N_GROUPED
@@ -15,14 +14,6 @@ from nas.bench.workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, s
 from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
 from nas.settings.machine import resolve_workers
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def format_range(values: tuple[float, ...]) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
 
 # Neither measured by this script nor on the machines here: replace it once the measurements are repeated.
 OUTSIDE = (
@@ -34,7 +25,7 @@ OUTSIDE = (
 
 
 def format_page(rows: list[Row], ceilings: Ceilings, n_workers: int, versions: Mapping[str, str]) -> str:
-    """Markdown: one table a shape."""
+    """Return the page: one table a shape."""
     lines = [
         "# How fast each engine trains",
         "",
@@ -67,26 +58,22 @@ def format_page(rows: list[Row], ceilings: Ceilings, n_workers: int, versions: M
                 lines.append(f"| {row.engine} | other losses than eager's | | | | |")
                 continue
             candidates = f"{statistics.median(row.candidates):,.0f}" if row.candidates else ""
-            cells = [row.engine, f"{speed:.1f}", format_range(row.to_one_process), format_range(row.to_strongest)]
-            lines.append(f"| {' | '.join(cells)} | {speed * row.flops / 1e9:.0f} | {candidates} |")
+            ratios = (format_range(row.to_one_process, 2), format_range(row.to_strongest, 2))
+            lines.append(format_row(row.engine, f"{speed:.1f}", *ratios, f"{speed * row.flops / 1e9:.0f}", candidates))
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measure, and write both files, anew after each shape."""
+    """Measure, and write both files after each shape."""
     shapes, engines = list_contests("cpu", is_quick=False)
     n_workers = resolve_workers("auto", "cpu")
     rows: list[Row] = []
-    versions = describe_versions(("torch",))  # before anything is written, which makes the tree dirty
+    versions = describe_versions(("torch",))  # before writing, which makes the tree dirty
     with start_workers(n_workers, "cpu") as workers:
         ceilings = measure_ceilings(workers)
         for shape in shapes:
             rows += compare_engines(workers, shape, engines, "cpu")
-            table = io.StringIO()
-            writer = csv.DictWriter(table, rows[0].to_dict())
-            writer.writeheader()
-            writer.writerows(row.to_dict() for row in rows)
-            write_atomic(DOCS / "speed.csv", table.getvalue())
+            write_atomic(DOCS / "speed.csv", format_csv([row.to_dict() for row in rows]))
             write_atomic(DOCS / "speed.md", format_page(rows, ceilings, n_workers, versions))
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine trains, and which engine suits it: engines in turn, compared by ratios paired in one run."""
+"""The speed of training on this machine by each engine, compared by ratios paired in one run."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from nas.bench.contestants import (
     Shape,
     count_members,
 )
-from nas.bench.workers import Workers
+from nas.bench.workers import WorkerPool
 from nas.model.cost import predict_cost
 
 DIGITS, LARGE = ("digits", (1, 8, 8)), ("32x32", (3, 32, 32))
@@ -32,13 +32,13 @@ SHAPES = tuple(
 QUICK_ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, GROUPED, FUSED)
 ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, COMPILED, CHARGED, GROUPED, FUSED)
 N_ROUNDS = 8  # the first is dropped
-ROUND_SECONDS = 0.5  # of an engine in a round, at least one step
-GATE = 1e-5  # the most by which a loss may differ from eager's, in nats
+ROUND_SECONDS = 0.5  # time of an engine in a round, at least one step
+GATE = 1e-5  # largest difference of a loss from eager's, in nats
 GATE_TF32 = 2e-3  # on a GPU, which multiplies numbers of 10 bits in its own orders
-CHARGED_STEPS = 200  # of a short training, which pays for its network's compilation
-NEVER = 1e-9  # steps a second of what computes something else
-PASSES = 3  # a step's work in forward passes: the backward pass is two
-N_WHOLE_ROUNDS = 3  # of whole trainings
+CHARGED_STEPS = 200  # steps of a short training, which its network's compilation is charged to
+NEVER = 1e-9  # steps a second of an engine that computes something else
+PASSES = 3  # a step's work in forward passes: the backward pass counts as two
+N_WHOLE_ROUNDS = 3  # rounds of whole trainings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Row:
 
     Args:
         gate: whether the losses of its first steps are eager's; if not, it has no speed.
-        rates: steps of one candidate a second, over all processes, round by round.
-        to_one_process, to_strongest: ratios of its rates to those of eager in one process, and of the fastest engine
-            that is not ours, round by round.
-        flops: of a step.
-        candidates: whole trainings an hour, over all processes, round by round: from building the network to its
-            validation accuracy: see bench_workers.py. Of the engines that `search` has.
+        rates: candidates' steps a second over all processes, round by round.
+        to_one_process, to_strongest: ratios of its rates to those of eager in one process, and to those of the fastest
+            engine that is not ours, round by round.
+        flops: FLOPs of a step.
+        candidates: whole trainings an hour over all processes, round by round, from building the network to its
+            validation accuracy (see workers.py); only for engines of `search`.
     """
 
     shape: Shape
@@ -66,11 +66,11 @@ class Row:
 
     @property
     def steps_per_second(self) -> float | None:
-        """The median, or None if there is no speed."""
+        """The median of its rates, or None if there is no speed."""
         return statistics.median(self.rates) if self.rates else None
 
     def to_dict(self) -> dict[str, Any]:
-        """What `bench --json` says of it; ratios are medians."""
+        """Return the row of `bench --json`; ratios are medians."""
         return {
             "shape": str(self.shape),
             "engine": self.engine,
@@ -82,26 +82,26 @@ class Row:
 
 
 def is_ours(engine: str) -> bool:
-    """Whether an engine is one of this project's."""
+    """Return whether an engine is this project's."""
     return engine.startswith("skipsearch")
 
 
 def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequence[str]]:
-    """The shapes and the engines that a bench takes on a device."""
+    """Return the shapes and the engines that `bench` compares on a device."""
     engines: tuple[str, ...] = QUICK_ENGINES if is_quick else ENGINES
     if device == "cuda":
-        # Of a GPU is the fused form that trains cohorts; scripts/gpu.py compiles, one contestant at a time.
+        # Fused layers run as cohorts on a GPU; torch.compile is measured by scripts/gpu.py, one contestant at a time.
         left_out = (FUSED, COMPILED, CHARGED)
         engines = (*(engine for engine in engines if engine not in left_out), CAPTURED, *COHORTS)
     return (QUICK if is_quick else SHAPES), engines
 
 
-def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], device: str) -> list[Row]:
-    """Engines at one shape: first whether they compute the same, then how fast, in rounds that take them in turn."""
+def compare_engines(workers: WorkerPool, shape: Shape, engines: Sequence[str], device: str) -> list[Row]:
+    """Compare engines at one shape: first whether they compute the same, then how fast, taking turns in rounds."""
     gate = GATE_TF32 if device == "cuda" else GATE
     expected = workers.ask(EAGER, "losses", shape)[0]
     prepared = {engine: workers.ask(engine, "prepare", shape) for engine in engines if engine != CHARGED}
-    sound = {engine: all(_agrees(answer[0], expected, gate) for answer in prepared[engine]) for engine in prepared}
+    sound = {engine: all(_agrees(answer.losses, expected, gate) for answer in prepared[engine]) for engine in prepared}
     rates: dict[str, list[float]] = {engine: [] for engine in engines if sound.get(engine)}
     if sound.get(COMPILED) and CHARGED in engines:
         rates[CHARGED] = []
@@ -109,7 +109,7 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], devi
         for engine in prepared:
             if not sound[engine]:
                 continue
-            slowest = max(seconds for _, _, seconds in prepared[engine])
+            slowest = max(answer.step_seconds for answer in prepared[engine])
             n_steps = max(1, round(ROUND_SECONDS / slowest))
             times = workers.ask(engine, "run", n_steps)
             rates[engine].append(sum(count_members(engine) * n_steps / seconds for seconds in times))
@@ -117,8 +117,8 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], devi
                 compiled = prepared[engine]
                 rates[CHARGED].append(
                     sum(
-                        CHARGED_STEPS / (extra + CHARGED_STEPS * seconds / n_steps)
-                        for (_, extra, _), seconds in zip(compiled, times, strict=True)
+                        CHARGED_STEPS / (answer.first_seconds + CHARGED_STEPS * seconds / n_steps)
+                        for answer, seconds in zip(compiled, times, strict=True)
                     )
                 )
     sound[CHARGED] = sound.get(COMPILED, False)
@@ -130,11 +130,11 @@ def compare_engines(workers: Workers, shape: Shape, engines: Sequence[str], devi
 
 
 def _agrees(losses: list[list[float]], expected: list[list[float]], gate: float) -> bool:
-    """Whether each candidate's losses are those expected of it, and there are any."""
+    """Return whether each candidate's losses are near the expected ones, and there are any."""
     if not losses:
         return False
-    pairs = zip(losses, expected, strict=False)  # an engine trains as many candidates as it takes
-    return all(abs(own - other) <= gate for one, two in pairs for own, other in zip(one, two, strict=True))
+    pairs = zip(losses, expected, strict=False)  # an engine may train fewer candidates
+    return all(abs(a - b) <= gate for own, others in pairs for a, b in zip(own, others, strict=True))
 
 
 def _pair(
@@ -143,14 +143,14 @@ def _pair(
     rates: Mapping[str, Sequence[float]],
     whole: Mapping[str, Sequence[float]],
 ) -> list[Row]:
-    """Ratios round by round, the first round dropped."""
+    """Return the rows, with ratios round by round; the first round is dropped."""
     kept = {engine: tuple(all_rounds[1:]) for engine, all_rounds in rates.items()}
     others = [engine for engine in kept if not is_ours(engine)]
     strongest = max(others, key=lambda engine: statistics.median(kept[engine]))
     flops = PASSES * shape.batch * predict_cost(shape.candidate(0)).flops
 
     def ratios(engine: str, to: str) -> tuple[float, ...]:
-        return tuple(own / other for own, other in zip(kept[engine], kept[to], strict=True))
+        return tuple(rate / other for rate, other in zip(kept[engine], kept[to], strict=True))
 
     return [
         Row(
@@ -170,8 +170,8 @@ def _pair(
 
 
 def advise(rows: Sequence[Row]) -> tuple[str, int]:
-    """The engine that `search` has and the cohort that trained fastest: the larger geometric mean over all shapes."""
-    settings = {EAGER: ("eager", 1), FUSED: ("fused", 1), CAPTURED: ("graph", 1)}
+    """Return the engine and cohort of `search` that trained fastest, by geometric mean over all shapes."""
+    settings = {EAGER: ("eager", 1), FUSED: ("fused", 1)}
     settings |= {engine: ("fused", n) for engine, n in COHORTS.items()}
     means = {
         settings[engine]: statistics.geometric_mean(

@@ -1,4 +1,4 @@
-"""One training step of a standard network, by each engine that `bench` compares: ours and what PyTorch offers."""
+"""A training step of a standard network, by each engine that `bench` compares: ours and PyTorch's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from nas.model.network import Block, SkipNetwork, build_network
 from nas.training.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
 
-ONE_PROCESS = "eager, one process"  # with as many threads as torch takes; all others have one thread a process
+ONE_PROCESS = "eager, one process"  # with torch's default threads; all others have one thread a process
 EAGER = "eager"
 CHANNELS_LAST = "eager, channels last"
 COMPILED = "torch.compile"
-CHARGED = "torch.compile, compilation charged"  # the same steps, paid for
+CHARGED = "torch.compile, compilation charged"  # the same steps, with the time of compilation
 GROUPED = "grouped fusion"
 FUSED = "skipsearch-fused"
 CAPTURED = "eager, CUDA graph"
-COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # of a GPU: trained together, as a CUDA graph
+COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # on a GPU: trained together, as a CUDA graph
 N_GROUPED = 4  # candidates trained as one network by grouped convolutions
 LR, WEIGHT_DECAY = 0.05, 1e-4
 
@@ -31,9 +31,9 @@ class Shape:
     """A standard network to train: pattern log, one block.
 
     Args:
-        name: of its images.
+        name: name of its images.
         image: channels, height, width.
-        layers, growth, batch: as in a run's settings.
+        layers, growth, batch: see a run's settings.
     """
 
     name: str
@@ -46,30 +46,30 @@ class Shape:
         return f"{self.name} L={self.layers} growth={self.growth} batch={self.batch}"
 
     def candidate(self, seed: int) -> Candidate:
-        """The network, with the initial weights of a seed."""
+        """Return the network as a candidate of a seed."""
         network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image)
         return Candidate(find_template("log").build(self.layers), network, seed, "log")
 
 
-Step = Callable[[], Tensor]  # takes one step; gives the loss before it of each candidate trained
+Step = Callable[[], Tensor]  # takes one step and returns each candidate's loss before it
 
 
 def count_members(engine: str) -> int:
-    """Candidates that an engine trains together."""
+    """Return the number of candidates that an engine trains together."""
     return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
 
 
 def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: bool = False) -> Step:
-    """A training step, over and over on one batch of random images, of a seed's network, or of several seeds'."""
+    """Return a training step on a fixed batch of random images, for a seed's network or several seeds'."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(shape.batch, *shape.image, generator=generator).to(device)
     labels = torch.randint(0, 10, (shape.batch,), generator=generator).to(device)
     n_members = count_members(engine)
     candidates = [shape.candidate(seed + k) for k in range(n_members)]
     if engine in COHORTS or engine == CAPTURED:
-        own = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
-        return prepare_cohort(candidates, images, labels, own)
-    networks = [build_network(one).to(device).train() for one in candidates]
+        settings = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
+        return prepare_cohort(candidates, images, labels, settings)
+    networks = [build_network(candidate).to(device).train() for candidate in candidates]
     network: nn.Module = networks[0]
     if engine == FUSED:
         networks[0].fuse_layers()
@@ -78,7 +78,7 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
         images = images.to(memory_format=torch.channels_last)
     elif engine == COMPILED:
         mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
-        torch.compiler.reset()  # a second instance would share the first's code, and its graphs of other weights
+        torch.compiler.reset()  # a second instance would share the first's code, and its graphs with other weights
         network = cast(nn.Module, torch.compile(network, dynamic=False, mode=mode))
     elif engine == GROUPED:
         network = GroupedNetworks(networks).to(device)
@@ -100,19 +100,19 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
 
 
 def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:
-    """The training loop's own step on one batch of all candidates."""
-    n_members, place = len(candidates), images.device
-    stepper = Stepper(candidates, WEIGHT_DECAY, place, engine)
+    """Return the training loop's own step on one batch for all candidates."""
+    n_members = len(candidates)
+    stepper = Stepper(candidates, WEIGHT_DECAY, images.device, engine)
     stepper.trainee.module().train()
-    given = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
-    return lambda: stepper.step(*given, LR)
+    batch = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
+    return lambda: stepper.step(*batch, LR)
 
 
 class GroupedNetworks(nn.Module):
     """Several candidates of one pattern as one network: channels side by side, convolutions in groups (HFTA, 2021).
 
     Args:
-        networks: alike but for their weights, one block, no bottlenecks.
+        networks: networks that differ only in their weights, of one block without bottlenecks.
     """
 
     def __init__(self, networks: list[SkipNetwork]) -> None:
@@ -138,7 +138,7 @@ class GroupedNetworks(nn.Module):
         return torch.baddbmm(self.bias[:, None], by_member, self.weight.transpose(1, 2)).flatten(0, 1)
 
     def _gather(self, nodes: list[Tensor], read: tuple[int, ...]) -> Tensor:
-        """Concatenate some nodes for each candidate by itself."""
+        """Concatenate some nodes for each candidate separately."""
         batch, _, height, width = nodes[0].shape
         shape = (batch, self.n_members, -1, height, width)
         return torch.cat([nodes[node].reshape(shape) for node in read], dim=2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Processes that train standard networks by the engines that `bench` compares, all at once."""
+"""Processes that train standard networks by the engines of `bench`, all at once."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,8 +17,8 @@ from nas.bench.contestants import EAGER, FUSED, LR, N_GROUPED, ONE_PROCESS, Shap
 from nas.data.splits import Split
 from nas.engines.native import load_library
 from nas.model.candidate import TrainingConfig
-from nas.training.stepping import N_WARM_UP
-from nas.training.train import train_candidate
+from nas.training.stepping import N_WARM_UP, Engine
+from nas.training.train import Member, train_cohort
 
 N_GATE_STEPS = 3
 N_TRAINED, N_VALIDATED, N_EPOCHS = 320, 256, 2  # images and epochs of a whole training
@@ -27,28 +27,42 @@ N_MATRIX, COPY_BYTES, CEILING_SECONDS = 1024, 1 << 26, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """What the machine could do at most, all processes at once.
+    """The most that the machine can do, all processes at once.
 
     Args:
-        matrix_flops: a second, of a product of large float32 matrices.
-        copy_bytes: a second, read and written, of a copy that no cache holds.
+        matrix_flops: FLOPs a second of a product of large float32 matrices.
+        copy_bytes: bytes a second, read and written, of a copy that is larger than any cache.
     """
 
     matrix_flops: float
     copy_bytes: float
 
 
-class Workers:
-    """Processes that hold prepared engines: one a core with one thread each, and one with torch's own threads.
+class Prepared(NamedTuple):
+    """A prepared engine.
 
     Args:
-        n: how many have one thread.
-        device: of all.
+        losses: losses of its first steps by candidate; empty if the memory does not suffice.
+        first_seconds: time of the first step beyond that of a later one.
+        step_seconds: time of a step.
+    """
+
+    losses: list[list[float]]
+    first_seconds: float
+    step_seconds: float
+
+
+class WorkerPool:
+    """Processes with prepared engines: one with torch's default threads, the others with one thread each.
+
+    Args:
+        n: number of processes with one thread.
+        device: device of all processes.
     """
 
     def __init__(self, n: int, device: str) -> None:
         context = multiprocessing.get_context("spawn")
-        self._folder = tempfile.TemporaryDirectory(prefix="skipsearch-bench-")  # nothing compiled before counts
+        self._folder = tempfile.TemporaryDirectory(prefix="skipsearch-bench-")  # so that nothing is compiled already
         self._pipes: list[Connection] = []
         self._processes = []
         for n_threads in (None, *[1] * n):
@@ -60,7 +74,7 @@ class Workers:
             self._processes.append(process)
 
     def ask(self, engine: str, command: str, *arguments: Any) -> list[Any]:
-        """What the engine's processes answer, all at work at once."""
+        """Return the answers of the engine's processes, which work at the same time."""
         pipes = self._pipes[:1] if engine == ONE_PROCESS else self._pipes[1:]
         for pipe in pipes:
             pipe.send((command, engine, *arguments))
@@ -69,7 +83,7 @@ class Workers:
             try:
                 answers.append(pipe.recv())
             except EOFError:
-                raise RuntimeError(f"a process that was to {command} {engine} died") from None
+                raise RuntimeError(f"the process for {command} {engine} died") from None
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         if failures:
             raise failures[0]
@@ -87,13 +101,13 @@ class Workers:
 
 
 def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) -> None:
-    """A process of Workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's, which ends this one
+    """Answer requests; runs in each process of a WorkerPool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it and ends this process
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/{os.getpid()}"
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    held: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     while True:
         try:
             command, engine, *arguments = pipe.recv()
@@ -101,14 +115,14 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
             return
         try:
             if command == "prepare":
-                answer: Any = _prepare(held, engine, arguments[0], device)
+                answer: Any = _prepare(steps, engine, arguments[0], device)
             elif command == "losses":
-                steps = (prepare(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
-                answer = [_list_losses(step, device)[0] for step in steps]
+                by_seed = (prepare(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
+                answer = [_list_losses(step, device)[0] for step in by_seed]
             elif command == "train":
                 answer = _train(arguments[0], engine, device)
             elif command == "run":
-                answer = _run(held[engine], arguments[0], device)
+                answer = _run(steps[engine], arguments[0], device)
             else:
                 answer = _measure_ceilings(device)
         except Exception as error:  # the driver raises it
@@ -116,35 +130,32 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
         pipe.send(answer)
 
 
-def _prepare(held: dict[str, Step], engine: str, shape: Shape, device: str) -> tuple[list[list[float]], float, float]:
-    """Losses of the first steps by candidate, seconds of the first step beyond a later one, seconds of a step.
-
-    No losses where the memory does not hold the engine.
-    """
-    held.pop(engine, None)
+def _prepare(steps: dict[str, Step], engine: str, shape: Shape, device: str) -> Prepared:
+    """Prepare an engine's step, and take the first steps; no losses if the memory does not suffice."""
+    steps.pop(engine, None)
     seconds: list[float] = []
     try:
         step = prepare(shape, engine, device)
         losses = _list_losses(step, device, seconds)
     except torch.OutOfMemoryError:
-        return [], 0.0, 0.0
-    held[engine] = step
-    return losses, max(0.0, seconds[0] - seconds[-1]), min(seconds[1:])
+        return Prepared([], 0.0, 0.0)
+    steps[engine] = step
+    return Prepared(losses, max(0.0, seconds[0] - seconds[-1]), min(seconds[1:]))
 
 
 def _list_losses(step: Step, device: str, seconds: list[float] | None = None) -> list[list[float]]:
-    """Of the first steps, by candidate, on a GPU those of a graph among them; how long each took goes to `seconds`."""
+    """Return losses of the first steps by candidate, including a graph's on a GPU; append their times to `seconds`."""
     losses = []
     for _ in range(N_GATE_STEPS + (N_WARM_UP if device == "cuda" else 0)):
         started = time.perf_counter()
         losses.append(step().tolist())
         if seconds is not None:
             seconds.append(time.perf_counter() - started)
-    return [list(one) for one in zip(*losses, strict=True)]
+    return [list(own) for own in zip(*losses, strict=True)]
 
 
 def _run(step: Step, n_steps: int, device: str) -> float:
-    """Seconds of so many steps."""
+    """Return the seconds of some steps."""
     _synchronize(device)
     started = time.perf_counter()
     for _ in range(n_steps):
@@ -154,14 +165,14 @@ def _run(step: Step, n_steps: int, device: str) -> float:
 
 
 def _train(shape: Shape, engine: str, device: str) -> float:
-    """Seconds of a whole training."""
+    """Return the seconds of a whole training."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(N_TRAINED + N_VALIDATED, *shape.image, generator=generator).to(device)
     labels = torch.randint(0, 10, (len(images),), generator=generator).to(device)
     split = Split(images[:N_TRAINED], labels[:N_TRAINED], images[N_TRAINED:], labels[N_TRAINED:], augment=False)
     config = TrainingConfig(epochs=N_EPOCHS, batch_size=shape.batch, lr=LR)
     started = time.perf_counter()
-    train_candidate(shape.candidate(0), split, config, is_fused=engine == FUSED)
+    train_cohort([Member(shape.candidate(0), split)], config, engine=Engine(is_fused=engine == FUSED))
     return time.perf_counter() - started
 
 
@@ -171,7 +182,7 @@ def _synchronize(device: str) -> None:
 
 
 def _measure_ceilings(device: str) -> tuple[float, float]:
-    """FLOPs a second of a matrix product, bytes a second of a copy."""
+    """Return FLOPs a second of a matrix product and bytes a second of a copy."""
     matrix = torch.randn(N_MATRIX, N_MATRIX, device=device)
     memory = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(memory)
@@ -192,18 +203,18 @@ def _time_best(work: Callable[[], Any], device: str) -> float:
 
 
 @contextmanager
-def start_workers(n: int, device: str) -> Iterator[Workers]:
-    """Workers, ended with the block. What is compiled once for this machine is compiled before they start."""
+def start_workers(n: int, device: str) -> Iterator[WorkerPool]:
+    """Start a pool, and end it with the block; the compiled layers are built before it starts."""
     if device == "cpu":
         load_library()
-    workers = Workers(n, device)
+    workers = WorkerPool(n, device)
     try:
         yield workers
     finally:
         workers.end()
 
 
-def measure_ceilings(workers: Workers) -> Ceilings:
-    """The machine's, by all single-thread processes at once."""
+def measure_ceilings(workers: WorkerPool) -> Ceilings:
+    """Return the machine's ceilings, by all single-thread processes at once."""
     answers = workers.ask(EAGER, "ceilings")
     return Ceilings(sum(flops for flops, _ in answers), sum(copied for _, copied in answers))

@@ -1,5 +1,6 @@
-"""Data set -> tensors on the device, train/validation/test split."""
+"""A labelled set of images on the host."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,14 @@ class DataSet:
     """A labelled image set on the host, shared by all trainings.
 
     Args:
-        name: as on the command line.
+        name: name on the command line.
         images: (n, channels, height, width), uint8 or float32.
         labels: (n,) int64 in 0..classes-1.
         n_classes: number of classes.
-        test: (n_test,) indices of the test examples: they depend on the data alone.
-        augment: whether the set's practice is to crop and flip training images.
-        sha256: of images and labels.
-        remarks: what a person should know of it before anything is measured, a sentence each.
+        test: (n_test,) indices of the test examples, which depend only on the data.
+        augment: whether training images are usually cropped and flipped.
+        sha256: hash of images and labels.
+        remarks: sentences that a person should read before anything is measured.
     """
 
     name: str
@@ -38,5 +39,21 @@ class DataSet:
         return channels, height, width
 
     def __str__(self) -> str:
-        """Name, shape of an image and number of classes, as a run's first line says them."""
+        """Return name, shape of an image and number of classes, as in a run's first line."""
         return f"{self.name}, {' x '.join(map(str, self.image))}, {self.n_classes} classes"
+
+
+def make_data_set(
+    name: str,
+    images: NDArray[Any],
+    labels: NDArray[np.int64],
+    test: NDArray[np.int64],
+    *,
+    augment: bool,
+    n_classes: int | None = None,
+) -> DataSet:
+    """Return a data set with the hash of its content; n_classes is by default the number of its labels."""
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(images.data)
+    digest.update(labels.data)
+    return DataSet(name, images, labels, n_classes or int(labels.max()) + 1, test, augment, digest.hexdigest())

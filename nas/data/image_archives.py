@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ IMAGE = (3, 32, 32)  # channels, height, width
 N_DIGITS = 10
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels of one file
+
+
+class Examples(NamedTuple):
+    """Images (n, 3, 32, 32), labels (n,) in 0..classes-1, and the indices (n_test,) of the test file's."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    test: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +98,13 @@ PUBLISHED = {
 }
 
 
-def read_published(
-    name: str, folder: str | None, max_bytes: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def read_published(name: str, folder: str | None, max_bytes: int) -> Examples:
     """Read cifar-10 or cifar-100 in the binary version, or the cropped digits of svhn.
 
     Args:
         name: as on the command line.
         folder: folder of the files, or the one that contains the folder of CIFAR's archive.
         max_bytes: most bytes of all files, and of all images; each file may have an equal share.
-
-    Returns:
-        Images (n, 3, 32, 32), labels (n,) in 0..classes-1, and the indices (n_test,) of those from the test file.
 
     Raises:
         InputError: there is no folder, or a file is missing, truncated, too large or of another form.
@@ -120,7 +123,8 @@ def read_published(
         raise InputError(f"{error}; {published.how_to_get_it}") from None
     all_labels = np.concatenate([labels for _, labels in parts])
     n_test = len(parts[-1][1])
-    return np.concatenate([images for images, _ in parts]), all_labels, np.arange(len(all_labels))[-n_test:]
+    all_images = np.concatenate([images for images, _ in parts])
+    return Examples(all_images, all_labels, np.arange(len(all_labels))[-n_test:])
 
 
 def _find_files(published: Published, folder: Path) -> list[Path]:
@@ -137,7 +141,7 @@ def _find_files(published: Published, folder: Path) -> list[Path]:
     if len(missing) == len(published.files):
         for name, what in published.mistaken.items():
             if (folder / name).exists():
-                raise InputError(f"{folder} holds {name}, {what}")
+                raise InputError(f"{folder} contains {name}, {what}")
     if missing:
         raise InputError(f"{place} lacks {', '.join(missing)}")
     return [place / name for name in published.files]

@@ -1,4 +1,4 @@
-"""Seeded splits of a data set and its augmentation."""
+"""Seeded splits of a data set, and augmentation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,6 @@ from search_spaces.errors import InputError
 from search_spaces.seeds import derive_generator
 
 CROP_PADDING = 4
-
-
 AUGMENTED_TOGETHER = 512  # images
 
 
@@ -26,8 +24,8 @@ class Split:
         train_images, validation_images: (n, channels, height, width) float32, each channel with mean 0 and variance 1
             over the training images.
         train_labels, validation_labels: (n,) int64.
-        augment: whether training images are to be cropped and flipped.
-        mean, deviation: of each channel of the training images as they came; 1 for a deviation of 0.
+        augment: whether to crop and flip training images.
+        mean, deviation: mean and standard deviation of each channel of the raw training images; 1 for a deviation of 0.
     """
 
     train_images: Tensor
@@ -42,31 +40,31 @@ class Split:
 def split_data(
     data: DataSet, seed: int, train_examples: int | None, device: str, validation_examples: int | None = None
 ) -> Split:
-    """Training and validation examples, disjoint, stratified by class, fixed by data and seed.
+    """Split off training and validation examples, disjoint, stratified by class, fixed by data and seed.
 
-    A tenth of what is not test is set aside for validation, but at least 500 and at most a third; of it so many are
-    used as validation_examples says, and the training examples are the same whatever it says.
+    A tenth of the examples that are not for test is set aside for validation, but at least 500 and at most a third.
+    If validation_examples is given, only so many of these are used; the training examples do not depend on it.
 
     Raises:
-        InputError: more of either than there are, or classes too small to be in every part.
+        InputError: there are fewer of either than requested, or classes too small to be in every part.
     """
     train, validation = _split_indices(data, seed, train_examples, validation_examples)
     return _place(data, train, validation, device)
 
 
 def split_final(data: DataSet, seed: int, train_examples: int | None, device: str) -> Split:
-    """Everything but the test examples to train on, and the test examples in the place of those for validation.
+    """Take the test examples in place of validation examples, and all others to train on.
 
     Args:
-        train_examples: how many of the former are used, stratified by class, fixed by data and seed; None: all.
+        train_examples: number of training examples, stratified by class, fixed by data and seed; None: all.
 
     Raises:
-        InputError: more than there are.
+        InputError: there are fewer than requested.
     """
     rest = _list_others(data, data.test)
     if train_examples is not None and train_examples > len(rest):
         raise InputError(
-            f"--train-examples {train_examples} asks for more than the {len(rest)} that {data.name} has beside "
+            f"--train-examples {train_examples} asks for more than the {len(rest)} that {data.name} has besides "
             f"{len(data.test)} for test"
         )
     if train_examples is not None:
@@ -101,7 +99,7 @@ def _place(data: DataSet, train: NDArray[np.int64], measured: NDArray[np.int64],
 def check_split(
     data: DataSet, seeds: int, train_examples: int | None, validation_examples: int | None = None
 ) -> tuple[int, int]:
-    """Numbers of training and validation examples, after making sure that each seed's split exists.
+    """Check that each seed's split exists; return the numbers of training and validation examples.
 
     Raises:
         InputError: see split_data.
@@ -114,7 +112,7 @@ def check_split(
 def find_largest_class(data: DataSet, train_examples: int | None, validation_examples: int | None = None) -> float:
     """Return the accuracy of always answering the largest class of the validation examples.
 
-    It is the same for each seed, for a split takes as many of each class whatever the seed.
+    It is the same for each seed, since every split takes as many of each class.
 
     Raises:
         InputError: see split_data.
@@ -138,7 +136,7 @@ def _count_split(data: DataSet, train_examples: int | None) -> tuple[int, int]:
     n_train = n_rest - n_validation
     if train_examples is not None and train_examples > n_train:
         raise InputError(
-            f"--train-examples {train_examples} asks for more than the {n_train} that {data.name} has beside "
+            f"--train-examples {train_examples} asks for more than the {n_train} that {data.name} has besides "
             f"{n_validation} for validation and {len(data.test)} for test"
         )
     return train_examples or n_train, n_validation
@@ -154,7 +152,7 @@ def _split_indices(
             f"{data.name}"
         )
     rest = _list_others(data, data.test)
-    held = np.bincount(data.labels[rest])
+    counts = np.bincount(data.labels[rest])
     validation = _choose(data, rest, n_validation, derive_generator(seed, "validation"))
     rest = _list_others(data, data.test, validation)
     train = rest if n_train == len(rest) else _choose(data, rest, n_train, derive_generator(seed, "train"))
@@ -162,7 +160,7 @@ def _split_indices(
         n_validation = validation_examples
         validation = _choose(data, validation, n_validation, derive_generator(seed, "used for validation"))
     for part in (train, validation):
-        missing = np.flatnonzero((held > 0) & (np.bincount(data.labels[part], minlength=len(held)) == 0))
+        missing = np.flatnonzero((counts > 0) & (np.bincount(data.labels[part], minlength=len(counts)) == 0))
         if len(missing):
             raise InputError(
                 f"{data.name} cannot be split with every class in every part: {n_train} training or {n_validation} "
@@ -172,7 +170,7 @@ def _split_indices(
 
 
 def _list_others(data: DataSet, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of all examples that are in none of the parts, sorted."""
+    """Return the sorted indices of all examples that are in none of the parts."""
     is_left = np.ones(len(data.labels), dtype=bool)
     for part in parts:
         is_left[part] = False
@@ -180,7 +178,7 @@ def _list_others(data: DataSet, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _choose(data: DataSet, indices: NDArray[np.int64], n: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """n of the indices, sorted, each class in proportion: its quota rounded by largest remainders."""
+    """Draw n of the indices, sorted, each class in proportion: its quota rounded by largest remainders."""
     counts = np.bincount(data.labels[indices], minlength=data.n_classes)
     quotas = n * counts / len(indices)
     chosen = np.floor(quotas).astype(np.int64)
@@ -193,28 +191,25 @@ def _choose(data: DataSet, indices: NDArray[np.int64], n: int, generator: np.ran
 
 
 def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Crop each image at random from itself padded by 4 zeros a side, and flip half of them left to right.
+    """Crop images at random from themselves padded by 4 zeros a side, and flip half of them; return new images.
 
     Args:
         images: (n, channels, height, width).
-        generator: on the CPU, so that the draws are the same on every device.
-
-    Returns:
-        New images of the same shape.
+        generator: generator on the CPU, so that the draws are the same on every device.
     """
     n = len(images)
     shifts = torch.randint(0, 2 * CROP_PADDING + 1, (2, n), generator=generator).to(images.device)
     flips = (torch.rand(n, generator=generator) < 0.5).to(images.device)
     augmented = images.new_empty(images.shape)
-    # By parts, which stay in a CPU's cache and keep the copies on the way small.
-    parts = (torch.split(one, AUGMENTED_TOGETHER) for one in (images, shifts[0], shifts[1], flips, augmented))
+    # By parts, which fit in a CPU's cache and keep temporary copies small.
+    parts = (torch.split(x, AUGMENTED_TOGETHER) for x in (images, shifts[0], shifts[1], flips, augmented))
     for part, down, across, flipped, place in zip(*parts, strict=True):
         place[:] = _crop(part, down, across, flipped)
     return augmented
 
 
 def _crop(images: Tensor, down: Tensor, across: Tensor, flips: Tensor) -> Tensor:
-    """Each image as cut from itself padded, so far from the top and the left, and flipped left to right or not."""
+    """Cut each image from itself padded, at its offsets from top and left, and flip it left to right if asked."""
     n, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, [CROP_PADDING] * 4)
     rows = down[:, None] + torch.arange(height, device=images.device)  # (n, height)

@@ -1,4 +1,4 @@
-// The kernels of layer_kernels.h: a unit of its own, compiled beside the operator's.
+// The kernels of layer_kernels.h, a unit of their own that is compiled in parallel with the operator's.
 
 #include "layer_kernels.h"
 
@@ -6,23 +6,23 @@ namespace skipsearch {
 namespace {
 
 constexpr int MOST_COLUMNS = 6;                    // of a tile
-constexpr int64_t ACTIVATIONS_BYTES = 1 << 19;     // of a band in the forward pass: it stays in the second-level cache
-constexpr int64_t GRADIENT_BYTES = 1 << 17;        // of a band in the backward pass: likewise, with what it meets
+constexpr int64_t ACTIVATIONS_BYTES = 1 << 19;     // of a forward pass's band, which fits in the second-level cache
+constexpr int64_t GRADIENT_BYTES = 1 << 17;        // of a backward pass's band: likewise, with its activations
 
-// Not 0 for NaN, so that a loss which is none shows.
+// Not 0 for NaN, which must reach the loss.
 template <typename T>
 inline Vector<T> rectify(const Vector<T>& x) {
     return x < T(0) ? Vector<T>{} : x;
 }
 
-// Rows that a band of so many bytes holds, of n_channels maps, with a row more above and below.
+// Number of rows of n_channels maps that fit in so many bytes, with one more row above and below.
 template <typename T>
 inline int64_t band_rows(int64_t bytes, int64_t n_channels, const Size& size) {
     const int64_t row_bytes = n_channels * size.padded() * VECTOR_BYTES;
     return std::clamp<int64_t>(bytes / row_bytes - 2, 1, size.height);
 }
 
-// Write rows first - 1 to last of a map into a band, f applied; outside of the map there is 0.
+// Write f of rows first - 1 to last of a map into a band; outside the map the band is 0.
 template <typename T, typename F>
 inline void fill_band(const Vector<T>* maps, Place place, Vector<T>* band, int64_t first, int64_t last, const Size& size, F f) {
     for (int64_t row = first - 1; row <= last; ++row) {
@@ -37,8 +37,8 @@ inline void fill_band(const Vector<T>* maps, Place place, Vector<T>* band, int64
     }
 }
 
-// R channels x P columns of a convolution's output, in registers throughout.
-// window: at the first channel of a band, where the tile's windows begin. weights: (channel read, tap, R).
+// R channels x P columns of a convolution's output, kept in registers.
+// window: start of the tile's windows in the band's first channel. weights: (channel read, tap, R).
 template <typename T, int R, int P>
 inline void convolve_tile(const Vector<T>* window, int64_t plane, int64_t row, const T* weights, int64_t n_read,
                           Vector<T> (&sums)[R][P]) {
@@ -69,7 +69,7 @@ inline void finish_tile(const Vector<T>* window, int64_t plane, int64_t row, con
     f.template operator()<R, P>(sums, channel, y, x);
 }
 
-// The widths of a row's tiles are as equal as can be.
+// The widths of a row's tiles are as equal as possible.
 template <typename T, int R, typename F>
 inline void convolve_row(const Vector<T>* window, int64_t plane, const Size& size, const T* weights, int64_t n_read,
                          F& f, int64_t channel, int64_t y, int64_t begin, int64_t end) {
@@ -117,8 +117,8 @@ void convolve_band(const Vector<T>* band, int64_t n_rows, const T* weights, int6
     }
 }
 
-// What the weights of R channels written and one channel read gain from a band: sums as (row of taps, R, column of taps).
-// activations: of the channel read; gradients: of the R channels written.
+// A band's part of the gradient of the weights from one channel read to R written: (row of taps, R, column of taps).
+// activations: band of the channel read; gradients: bands of the R channels written.
 template <typename T, int R>
 inline void correlate(const Vector<T>* activations, const Vector<T>* gradients, int64_t plane, int64_t n_rows,
                       const Size& size, Vector<T>* sums) {

@@ -1,8 +1,8 @@
 // Layers of small networks on a CPU: BN-ReLU and 3x3 convolution in cache, forward and backward, without torch.
 //
-// Maps lie as (group, node, row, channel of the node, column, lane): the images of a batch, LANES of them a group, are
-// innermost. So every load is of whole vectors whatever the size of the images, one weight meets LANES images at a
-// time, and what a band of rows needs of a node is one piece of memory.
+// Maps have the axes (group, node, row, channel of the node, column, lane): a group is LANES images of the batch, one
+// in each lane. So every load is a whole vector at any image size, one weight serves LANES images at a time, and a band of
+// rows of a node is contiguous.
 
 #pragma once
 
@@ -25,8 +25,8 @@ constexpr int N_ACCUMULATORS = 24;  // of 32
 constexpr int VECTOR_BYTES = 16;
 constexpr int N_ACCUMULATORS = 12;  // of 16
 #endif
-constexpr int TAPS = 3;                            // of a convolution, each way
-constexpr int MOST_CHANNELS = N_ACCUMULATORS / TAPS;  // written by a tile
+constexpr int TAPS = 3;                               // of a convolution, each way
+constexpr int MOST_CHANNELS = N_ACCUMULATORS / TAPS;  // that a tile writes
 
 template <typename T>
 struct VectorOf {
@@ -43,7 +43,7 @@ struct Size {
     int64_t padded() const { return width + 2; }
 };
 
-// Where a channel's map lies in its group: its first vector, and how many vectors further the next row begins.
+// The place of a channel's map in its group: its first vector, and the distance of rows in vectors.
 struct Place {
     int64_t begin, row;
 };
@@ -55,7 +55,7 @@ inline T add_lanes(const Vector<T>& vector) {
     return sum;
 }
 
-// Channels that the next tile writes, of so many left.
+// Number of channels that the next tile writes when n_left remain.
 inline int tile_channels(int64_t n_left) {
     int n = MOST_CHANNELS;
     while (n > n_left) n /= 2;
@@ -74,7 +74,7 @@ void arrange_weights(const T* weights, int64_t n_written, int64_t n_read, T* to)
     }
 }
 
-// The same of the transposed convolution, which brings gradients from the channels written to those read.
+// The same for the transposed convolution, which passes gradients from the channels written to those read.
 template <typename T>
 void arrange_transposed(const T* weights, int64_t n_written, int64_t n_read, T* to) {
     for (int64_t first = 0; first < n_read;) {
@@ -89,12 +89,12 @@ void arrange_transposed(const T* weights, int64_t n_written, int64_t n_read, T* 
 // One layer's view of its block.
 template <typename T>
 struct Layer {
-    int64_t n_read, n_written, first;  // first: of the channels that it writes
-    std::vector<int64_t> channels;     // that it reads
-    const Place* places;               // of all channels of the block
+    int64_t n_read, n_written, first;  // first: first channel that it writes
+    std::vector<int64_t> channels;     // channels that it reads
+    const Place* places;               // places of all channels of the block
     const T* weights;                  // (written, read, 3, 3)
     std::vector<T> factor, offset;     // BN of each channel read: factor * x + offset
-    std::vector<char> is_fresh;        // whether the channel's gradient is not begun yet
+    std::vector<char> is_fresh;        // whether nothing was added to the channel's gradient yet
 };
 
 // Write one group's maps of the layer. maps: all channels of the group.
@@ -102,10 +102,10 @@ template <typename T>
 void forward(const Layer<T>& layer, const T* arranged, const Size& size, Vector<T>* maps,
              std::vector<Vector<T>>& scratch);
 
-// Add what one group says of the layer's gradients.
-// maps, gradients: of all channels of the group; those that are fresh hold anything. means: of each channel. by_weight: (read, tile of written, row of
-// taps, channel of the tile, column of taps). by_activation: (read, 2): the sums, over this group's images, of the
-// gradient of what BN gives, and of its product with what BN takes less the mean.
+// Add one group's part of the layer's gradients.
+// maps, gradients: all channels of the group; gradients of fresh channels are uninitialised. means: of each channel.
+// by_weight: (read, tile of written, row of taps, channel of the tile, column of taps). by_activation: (read, 2): sums,
+// over this group's images, of the gradient of BN's result, and of its product with BN's input less the mean.
 template <typename T>
 void backward(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
               Vector<T>* gradients, const T* means, Vector<T>* by_weight, Vector<T>* by_activation,

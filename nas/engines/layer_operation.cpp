@@ -15,12 +15,12 @@ using at::TensorList;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// A block: its nodes are the inputs, then one a layer; all nodes' channels lie one after the other.
+// A block: its nodes are the inputs, then one a layer; the channels of all nodes are numbered through.
 struct Block {
     int64_t n_members, n_images, n_layers, growth;
     Size size;
-    std::vector<int64_t> first;                           // channel of each node, and their number
-    std::vector<Place> places;                            // of each channel
+    std::vector<int64_t> first;                           // first channel of each node, then their number
+    std::vector<Place> places;                            // place of each channel
     std::vector<std::vector<std::vector<int64_t>>> read;  // channels read: member, layer
 
     Block(int64_t n_members, int64_t n_images, Size size, const std::vector<int64_t>& widths, const Tensor& sources,
@@ -68,7 +68,7 @@ struct Block {
 
     int64_t n_channels() const { return first.back(); }
     int64_t n_inputs() const { return (int64_t)first.size() - 1 - n_layers; }
-    int64_t n_values() const { return n_images * size.pixels(); }  // of a channel
+    int64_t n_values() const { return n_images * size.pixels(); }  // values of a channel
     template <typename T>
     int64_t n_groups() const {
         return (n_images + LANES<T> - 1) / LANES<T>;
@@ -86,7 +86,7 @@ Tensor new_maps(const Block& block, const at::TensorOptions& options, bool zero)
     return zero ? at::zeros(shape, options) : at::empty(shape, options);
 }
 
-// A member's own, const or not.
+// The maps of one member, const or not.
 template <typename T, typename Scalar>
 auto view_maps(const Block& block, Scalar* maps, int64_t member) {
     using Own = std::conditional_t<std::is_const_v<Scalar>, const Vector<T>, Vector<T>>;
@@ -101,7 +101,7 @@ void visit_images(const Block& block, T* images, Vector<T>* maps, int64_t node, 
     const Place* places = &block.places[block.first[node]];
     for (int64_t begin = 0; begin < block.n_images; begin += LANES<T>, maps += block.group_vectors()) {
         const int64_t end = std::min<int64_t>(begin + LANES<T>, block.n_images);
-        for (int64_t row = 0; row < n_channels * height; ++row) {  // one after the other: it stays in cache
+        for (int64_t row = 0; row < n_channels * height; ++row) {  // row by row, which stays in the cache
             const Place place = places[row / height];
             T* lanes = reinterpret_cast<T*>(maps + place.begin + row % height * place.row);
             for (int64_t image = begin; image < end; ++image) {
@@ -148,19 +148,19 @@ void measure_channel(const Block& block, const Vector<T>* maps, int64_t channel,
     variance[channel] = add_lanes<T>(squares) / block.n_values();
 }
 
-// What a layer of a member is given: memory of this type, the cohort's members one after the other.
+// A member's part of a layer's tensor, in which the cohort's members follow one another.
 template <typename T>
 const T* view(const std::vector<Tensor>& tensors, int64_t number, int64_t member, int64_t n_values) {
     return tensors[number].const_data_ptr<T>() + member * n_values;
 }
 
-// Of each layer, contiguous.
+// Contiguous parameters of each layer.
 struct Parameters {
     std::vector<Tensor> scales, shifts, weights;
 };
 
-// One layer of a member, ready for the kernels; BN as factor and offset of each channel read.
-// mean_and_variance: of the k-th channel read.
+// Return one layer of a member for the kernels, with BN as factor and offset of each channel read.
+// mean_and_variance: function of k, the place of a channel among those read.
 template <typename T, typename F>
 Layer<T> view_layer(const Block& block, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
                     F mean_and_variance) {
@@ -204,7 +204,7 @@ Block read_block(TensorList inputs, const Tensor& sources, IntArrayRef degrees, 
     return Block(shape[0], shape[1], {shape[3], shape[4]}, widths, sources, degrees, weights);
 }
 
-// The kernels read memory as it lies: what does not fit must not get there.
+// The kernels trust the shapes: tensors that do not fit must not reach them.
 void check_fit(const Block& block, IntArrayRef outputs, std::initializer_list<TensorList> normalisations) {
     const int64_t n_nodes = block.n_inputs() + block.n_layers;
     for (int64_t node : outputs)
@@ -219,7 +219,7 @@ void check_fit(const Block& block, IntArrayRef outputs, std::initializer_list<Te
     }
 }
 
-// The forward pass of one member. maps, mean, variance: its own.
+// The forward pass of one member, with its own maps, mean and variance.
 template <typename T>
 void run_member(const Block& block, const std::vector<Tensor>& inputs, const Parameters& parameters,
                 const std::vector<Tensor>& running_means, const std::vector<Tensor>& running_variances,
@@ -267,7 +267,7 @@ Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degree
     for (int64_t node : outputs) nodes.push_back(at::empty(block.shape(node), options));
     AT_DISPATCH_FLOATING_TYPES(inputs[0].scalar_type(), "skipsearch::layers", [&] {
         using T = scalar_t;
-        // Lanes beyond the batch hold zeros, so that nothing that is computed of them is infinite or no number.
+        // Lanes beyond the batch are zero, so that nothing computed from them is infinite or NaN.
         maps = new_maps<T>(block, options, block.n_images % LANES<T> != 0);
         for (int64_t member = 0; member < block.n_members; ++member) {
             Vector<T>* own = view_maps<T>(block, maps.mutable_data_ptr<T>(), member);
@@ -284,7 +284,7 @@ Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degree
 
 using Gradients = std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>;
 
-// The gradients of one member's maps, and how far they are known.
+// The gradients of one member's maps while they are computed.
 template <typename T>
 struct MapGradients {
     const Block& block;
@@ -292,8 +292,8 @@ struct MapGradients {
     Vector<T>* gradients;
     const T* mean;
     const T* variance;
-    std::vector<double> by_mean, by_variance;  // of each channel's statistics, from all layers that read it
-    std::vector<char> is_begun;                // of each channel; what is not holds anything
+    std::vector<double> by_mean, by_variance;  // gradients of each channel's statistics, from all its readers
+    std::vector<char> is_begun;                // of each channel; until then its gradient is uninitialised
 
     MapGradients(const Block& block, const Vector<T>* maps, Vector<T>* gradients, const T* mean, const T* variance)
         : block(block), maps(maps), gradients(gradients), mean(mean), variance(variance),
@@ -307,9 +307,9 @@ struct MapGradients {
         }
     }
 
-    // Once all readers of a node are done: what reaches it through its mean and variance.
+    // Add the gradient through a node's own mean and variance, once all its readers are done.
     void finish_node(int64_t node) {
-        begin_node(node);  // where nobody reads it
+        begin_node(node);  // if nothing reads it
         for (int64_t channel = block.first[node]; channel < block.first[node + 1]; ++channel) {
             const T constant = by_mean[channel] / block.n_values(), centre = mean[channel];
             const T slope = 2 * by_variance[channel] / block.n_values();
@@ -319,7 +319,7 @@ struct MapGradients {
         }
     }
 
-    // Which of the channels that a layer reads have no gradient yet: it begins them.
+    // Begin the gradients of the channels that a layer reads; return which were not begun yet.
     std::vector<char> begin_channels(const std::vector<int64_t>& channels) {
         std::vector<char> is_fresh;
         for (int64_t channel : channels) {
@@ -330,7 +330,7 @@ struct MapGradients {
     }
 };
 
-// The backward pass of one member's layer, whose own gradient is finished. by_scale, by_shift, by_weights: its own.
+// The backward pass of one member's layer, whose node's gradient is finished.
 template <typename T>
 void return_layer(MapGradients<T>& known, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
                   T* by_scale, T* by_shift, T* by_weights) {

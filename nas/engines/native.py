@@ -1,4 +1,4 @@
-"""What this machine builds or measures once and keeps: our C++ as a torch library, and what `bench` advised."""
+"""The cache of what this machine builds or measures once: the compiled layers and the advice of `bench`."""
 
 import hashlib
 import json
@@ -18,27 +18,27 @@ import torch
 from nas.records.safe_files import naming, write_atomic
 
 UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp", "layer_kernels.cpp"))
-SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
+LIBRARY_SOURCES = (*UNITS, Path(__file__).with_name("layer_kernels.h"))
 KERNELS = tuple(Path(__file__).with_name(name) for name in ("triton_kernels.py", "triton_layers.py"))
-# No -ffast-math: a loss that is no number must stay none.
+# No -ffast-math: a loss that is NaN must stay NaN.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
 ADVICE = "advice-{}.json"
-BUILD_SECONDS = 600.0  # at most; 30 to 60 are usual
+BUILD_SECONDS = 600.0  # time limit; 30 to 60 are usual
 logger = logging.getLogger(__name__)
 
 
 class BuildError(Exception):
-    """There is no library for this machine; the text says why."""
+    """No library can be had on this machine; the text says why."""
 
 
 def cache_folder() -> Path:
-    """Where what this machine built or measured once is kept: `skipsearch` in the user's cache folder."""
+    """Return the folder of what this machine built or measured once: `skipsearch` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skipsearch"
 
 
 @cache
 def load_library() -> bool:
-    """Whether the compiled operators are there: loaded, and built if they were not; if not, a log line says why."""
+    """Load the compiled operators, built first if needed; return whether it worked, and log why if it did not."""
     try:
         torch.ops.load_library(_find_library(FLAGS))  # type: ignore[no-untyped-call]
     except (BuildError, OSError, RuntimeError) as reason:
@@ -48,10 +48,10 @@ def load_library() -> bool:
 
 
 def _find_library(flags: Sequence[str]) -> Path:
-    """The library of these sources for this machine, built if the cache lacks it."""
+    """Return the library of these sources for this machine, built if the cache lacks it."""
     folder = cache_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # What it holds is run: nobody else may write there.
+    # Its content is executed: nobody else may write there.
     if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
         raise BuildError(f"{folder} can be written by others: chmod 700 it")
     library = folder / f"layers-{_describe_build(flags)}.so"
@@ -61,22 +61,22 @@ def _find_library(flags: Sequence[str]) -> Path:
 
 
 def read_advice(device: str) -> tuple[str, int] | None:
-    """Engine and cohort that `bench` advised for a device and this version of everything, or None."""
+    """Return the engine and cohort that `bench` advised for a device and this version of everything, or None."""
     try:
-        held = json.loads((cache_folder() / ADVICE.format(device)).read_text())
-        return (str(held["engine"]), int(held["cohort"])) if held["build"] == _describe_advised(device) else None
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, none there, or none of ours
+        advice = json.loads((cache_folder() / ADVICE.format(device)).read_text())
+        return (str(advice["engine"]), int(advice["cohort"])) if advice["build"] == _describe_advised(device) else None
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):  # no home folder, no advice, or none of ours
         return None
 
 
 def write_advice(device: str, engine: str, cohort: int) -> None:
-    """Keep what `bench` advises."""
+    """Keep the advice of `bench`."""
     advice = {"engine": engine, "cohort": cohort, "build": _describe_advised(device)}
     write_atomic(cache_folder() / ADVICE.format(device), json.dumps(advice))
 
 
 def _describe_advised(device: str) -> str:
-    """A hash of all that advice depends on."""
+    """Return a hash of all that advice depends on."""
     parts = [_describe_build(FLAGS)]
     if device == "cuda":
         parts += [source.read_text() for source in KERNELS]
@@ -85,14 +85,14 @@ def _describe_advised(device: str) -> str:
 
 
 def _describe_build(flags: Sequence[str]) -> str:
-    """A hash of all that the library depends on: other sources, flags, torch or processor get another one."""
-    parts = [source.read_bytes() for source in SOURCES]
+    """Return a hash of all that the library depends on: sources, flags, torch and processor."""
+    parts = [source.read_bytes() for source in LIBRARY_SOURCES]
     parts += [" ".join(flags).encode(), torch.__version__.encode(), _describe_processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _describe_processor() -> str:
-    """The instructions that it has."""
+    """Return the instructions that it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -114,7 +114,7 @@ def _build(library: Path, flags: Sequence[str]) -> None:
         f"-I{include / 'torch/csrc/api/include'}",
     ]
     logger.warning("building the compiled layers for this machine, once: about half a minute")
-    # Beside the library, then renamed: whoever is killed or builds at the same time leaves a whole one or none.
+    # Next to the library, then renamed: a process that is killed or builds at the same time leaves no partial one.
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
         objects = [Path(folder) / f"{unit.stem}.o" for unit in UNITS]
         _run_together(
@@ -137,9 +137,9 @@ def _run_together(commands: Iterable[Sequence[str]]) -> None:
     try:
         for process in running:
             assert isinstance(process.args, list)
-            _, told = process.communicate(timeout=deadline - time.monotonic())
+            _, output = process.communicate(timeout=deadline - time.monotonic())
             if process.returncode:
-                errors = [line for line in told.splitlines() if "error" in line] or told.splitlines()
+                errors = [line for line in output.splitlines() if "error" in line] or output.splitlines()
                 raise BuildError(f"{process.args[0]} gave exit status {process.returncode}: {' '.join(errors[:1])}")
     except subprocess.TimeoutExpired:
         raise BuildError(f"the compiler took more than {BUILD_SECONDS:g} s") from None

@@ -1,14 +1,14 @@
-"""The kernels of triton_layers.py.
+"""The kernels of triton_layers.py, which describes their arguments.
 
-Maps and gradients lie node by node: (nodes, cohort, batch, height, width, growth). A tile is some rows of images, each
-filled up to a power of two; a slot, one node that a layer may read. Statistics and sums are float32, of float64 maps
-float64. What they are given and give is told in triton_layers.py.
+Maps and gradients have the axes (nodes, cohort, batch, height, width, growth). A tile is some rows of images, each
+padded to a power of two; a slot is one node that a layer may read. Statistics and sums are float32, or float64 for
+float64 maps.
 """
 
 import triton
 import triton.language as tl
 
-INTEGERS = (  # arguments that no kernel is compiled anew for
+INTEGERS = (  # arguments whose values no kernel is compiled for
     "first", "degree", "node", "n_slots", "n_members", "n_rows", "height", "width", "n_repeats", "n_programs",
     "n_nodes", "n_pixels", "n_degrees", "n_inputs", "n_layers",
 )  # fmt: skip
@@ -16,7 +16,7 @@ INTEGERS = (  # arguments that no kernel is compiled anew for
 
 @triton.jit
 def _place(tile, n_rows, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Of each pixel of a tile, which is some rows of images filled up: row over all images and in its own, column."""
+    """Return for each pixel of a tile its row over all images and in its own, its column, and whether it exists."""
     pixel = tl.arange(0, ROWS * COLUMNS)
     row = tile * ROWS + pixel // COLUMNS
     column = pixel % COLUMNS
@@ -28,41 +28,40 @@ def _find_columns(
     sources, scales, shifts, means, inverses, first, end, member, n_slots, n_members, plane,
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """Of what some slots read, channel beside channel: where it begins in the maps, BN's factor and offset, and
-    whether it is there."""
+    """Return the start in the maps, BN's factor and offset, and existence of each channel that some slots read."""
     place = tl.arange(0, SLOTS * CHANNELS)
     channel = place % CHANNELS
     slot = first + place // CHANNELS
-    held = slot < end
+    exists = slot < end
     if GROWTH < CHANNELS:
-        held &= channel < GROWTH
-    at = tl.load(sources + member * n_slots + slot, mask=held, other=-1)
-    held = tl.max_constancy(at >= 0, GROWTH if GROWTH == CHANNELS else 1)
+        exists &= channel < GROWTH
+    at = tl.load(sources + member * n_slots + slot, mask=exists, other=-1)
+    exists = tl.max_constancy(at >= 0, GROWTH if GROWTH == CHANNELS else 1)
     at = tl.maximum(at, 0) * n_members + member
-    mean = tl.load(means + at * GROWTH + channel, mask=held, other=0.0)
-    inverse = tl.load(inverses + at * GROWTH + channel, mask=held, other=0.0)
+    mean = tl.load(means + at * GROWTH + channel, mask=exists, other=0.0)
+    inverse = tl.load(inverses + at * GROWTH + channel, mask=exists, other=0.0)
     parameter = (member * n_slots + slot) * GROWTH + channel
-    factor = tl.load(scales + parameter, mask=held, other=0.0) * inverse
-    offset = tl.load(shifts + parameter, mask=held, other=0.0) - mean * factor
+    factor = tl.load(scales + parameter, mask=exists, other=0.0) * inverse
+    offset = tl.load(shifts + parameter, mask=exists, other=0.0) - mean * factor
     begin = tl.multiple_of(tl.max_contiguous(at * plane + channel, CHANNELS), ALIGNED)
-    return begin, factor, offset, held
+    return begin, factor, offset, exists
 
 
 @triton.jit
 def _activate(x, factor, offset):
-    """BN, then ReLU, which lets pass what is not a number, as torch's does."""
+    """Apply BN, then ReLU, which passes NaN on as torch's does."""
     return tl.maximum(x * factor[None, :] + offset[None, :], 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def _widen(CHANNELS: tl.constexpr, GROWTH: tl.constexpr):
-    """The three columns of the kernel and the channels of each, side by side, filled up by a fourth."""
+    """Return column and channel of the 3 x CHANNELS products of a kernel's row, padded to 4 x CHANNELS."""
     wide = tl.arange(0, 4 * CHANNELS)
     dx = wide // CHANNELS
-    held = dx < 3
+    exists = dx < 3
     if GROWTH < CHANNELS:
-        held &= wide % CHANNELS < GROWTH
-    return dx, wide % CHANNELS, held
+        exists &= wide % CHANNELS < GROWTH
+    return dx, wide % CHANNELS, exists
 
 
 @triton.jit(do_not_specialize=INTEGERS)
@@ -72,10 +71,10 @@ def run_layer(
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, WRITTEN: tl.constexpr, ALIGNED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Some tiles of a node: of what it reads BN-ReLU and the convolution; mean and squares about it of what it wrote.
+    """Compute some tiles of a node, BN-ReLU and convolution; write their mean, and squares about it, too.
 
-    The three columns of the kernel are summed apart, each where it reads, and moved by a pixel at the end: so that
-    activations are made three times rather than nine.
+    The three columns of the kernel are summed separately, each at the pixel that it reads, and shifted at the end, so
+    activations are computed three times rather than nine.
     """
     program, member = tl.program_id(0), tl.program_id(1)
     plane = n_rows.to(tl.int64) * width * GROWTH
@@ -91,25 +90,25 @@ def run_layer(
         out = tl.zeros((ROWS * COLUMNS, WRITTEN), SUMS)
         right = tl.zeros((ROWS * COLUMNS, WRITTEN), SUMS)
         for k in range(first, first + degree, SLOTS):
-            begin, factor, offset, held = _find_columns(
+            begin, factor, offset, exists = _find_columns(
                 sources, scales, shifts, means, inverses, k, first + degree, member, n_slots, n_members, plane,
                 GROWTH, CHANNELS, SLOTS, ALIGNED,
             )  # fmt: skip
             weight = ((member * n_slots + k + read // CHANNELS) * 3 * GROWTH + read % CHANNELS) * 3 * GROWTH
             weight = weight[:, None] + channel[None, :]
-            held_weight = held[:, None] & (channel < GROWTH)[None, :]
+            weight_exists = exists[:, None] & (channel < GROWTH)[None, :]
             for dy in tl.static_range(3):
                 seen = inside & (image_row + dy >= 1) & (image_row + dy <= height)
                 where = ((row + dy - 1) * width + column)[:, None] * GROWTH + begin[None, :]
-                x = tl.load(maps + where, mask=seen[:, None] & held[None, :], other=0.0)
+                x = tl.load(maps + where, mask=seen[:, None] & exists[None, :], other=0.0)
                 x = _activate(x.to(SUMS), factor, offset)
                 x = tl.where(seen[:, None], x, 0.0).to(maps.dtype.element_ty)
                 where = weights + weight + dy * 3 * GROWTH * GROWTH
-                w = tl.load(where, mask=held_weight, other=0.0)
+                w = tl.load(where, mask=weight_exists, other=0.0)
                 left = tl.dot(x, w, left, input_precision=PRECISION, out_dtype=SUMS)
-                w = tl.load(where + GROWTH, mask=held_weight, other=0.0)
+                w = tl.load(where + GROWTH, mask=weight_exists, other=0.0)
                 out = tl.dot(x, w, out, input_precision=PRECISION, out_dtype=SUMS)
-                w = tl.load(where + 2 * GROWTH, mask=held_weight, other=0.0)
+                w = tl.load(where + 2 * GROWTH, mask=weight_exists, other=0.0)
                 right = tl.dot(x, w, right, input_precision=PRECISION, out_dtype=SUMS)
         before = tl.broadcast_to(tl.maximum(pixel - 1, 0)[:, None], (ROWS * COLUMNS, WRITTEN))
         after = tl.broadcast_to(tl.minimum(pixel + 1, ROWS * COLUMNS - 1)[:, None], (ROWS * COLUMNS, WRITTEN))
@@ -120,7 +119,7 @@ def run_layer(
         where = (node.to(tl.int64) * n_members + member) * plane
         where = where + (row * width + column)[:, None] * GROWTH + channel[None, :]
         tl.store(maps + where, rounded, mask=kept)
-        # Squares about the mean of each tile, joined by Chan's formula: sums of squares would cancel.
+        # Squares about the mean of each tile, joined by Chan's formula: plain sums of squares would cancel.
         value = tl.where(kept, rounded.to(SUMS), 0.0)
         n_new = tl.maximum(tl.minimum(n_rows - (program * n_repeats + repeat) * ROWS, ROWS), 0) * width
         mean = tl.sum(value, 0) / tl.maximum(n_new, 1)
@@ -142,19 +141,19 @@ def join_statistics(
     node, n_members, n_rows, width, n_programs, n_repeats, epsilon,
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, PROGRAMS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Mean, variance and 1 / standard deviation of a node's channels from those of its tiles."""
+    """Compute mean, variance and 1 / standard deviation of a node's channels from those of its tiles."""
     member = tl.program_id(0)
     channel = tl.arange(0, CHANNELS)
     program = tl.arange(0, PROGRAMS)
-    held = (program < n_programs)[:, None] & (channel < GROWTH)[None, :]
+    exists = (program < n_programs)[:, None] & (channel < GROWTH)[None, :]
     where = (program * n_members + member)[:, None] * GROWTH + channel[None, :]
-    mean = tl.load(tile_means + where, mask=held, other=0.0)
-    squares = tl.load(tile_squares + where, mask=held, other=0.0)
+    mean = tl.load(tile_means + where, mask=exists, other=0.0)
+    squares = tl.load(tile_squares + where, mask=exists, other=0.0)
     rows = tl.minimum(tl.maximum(n_rows - program * n_repeats * ROWS, 0), n_repeats * ROWS)
     count = (rows * width).to(SUMS)[:, None]
     n_pixels = (n_rows * width).to(SUMS)
     total = tl.sum(mean * count, 0) / n_pixels
-    deviation = tl.where(held, mean - total[None, :], 0.0)
+    deviation = tl.where(exists, mean - total[None, :], 0.0)
     variance = (tl.sum(squares, 0) + tl.sum(deviation * deviation * count, 0)) / n_pixels
     where_to = (node * n_members + member) * GROWTH + channel
     tl.store(means + where_to, total, mask=channel < GROWTH)
@@ -167,18 +166,18 @@ def finish_gradients(
     maps, gradients, means, inverses, node_sums, node, n_nodes, n_members, n_pixels,
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Add to a node's gradient, to which all that read it have given theirs, the way through mean and variance."""
+    """Add the way through its own mean and variance to a node's gradient, once all readers have added theirs."""
     member = tl.program_id(1)
     channel = tl.arange(0, CHANNELS)
-    held = channel < GROWTH
+    exists = channel < GROWTH
     at = node * n_members + member
-    mean = tl.load(means + at * GROWTH + channel, mask=held, other=0.0)
-    inverse = tl.load(inverses + at * GROWTH + channel, mask=held, other=0.0)
-    by_mean = tl.load(node_sums + at * GROWTH + channel, mask=held, other=0.0)
+    mean = tl.load(means + at * GROWTH + channel, mask=exists, other=0.0)
+    inverse = tl.load(inverses + at * GROWTH + channel, mask=exists, other=0.0)
+    by_mean = tl.load(node_sums + at * GROWTH + channel, mask=exists, other=0.0)
     at_second = n_nodes * n_members + at
-    by_deviation = tl.load(node_sums + at_second * GROWTH + channel, mask=held, other=0.0)
+    by_deviation = tl.load(node_sums + at_second * GROWTH + channel, mask=exists, other=0.0)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    kept = (pixel < n_pixels)[:, None] & held[None, :]
+    kept = (pixel < n_pixels)[:, None] & exists[None, :]
     where = at.to(tl.int64) * n_pixels * GROWTH + pixel[:, None] * GROWTH + channel[None, :]
     normal = (tl.load(maps + where, mask=kept, other=0.0).to(SUMS) - mean[None, :]) * inverse[None, :]
     by = tl.load(gradients + where, mask=kept, other=0.0).to(SUMS)
@@ -193,37 +192,37 @@ def push_gradients(
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add to the gradients of what a layer reads, in some tiles, all but the way through its mean and variance.
+    """Add a layer's part to the gradients of its sources in some tiles, except the way through mean and variance.
 
-    In tile_sums remains, of each slot, what these tiles give to the gradients of BN's shift and scale.
+    Write each slot's sums over these tiles for the gradients of BN's shift and scale to tile_sums.
     """
     program, member = tl.program_id(0), tl.program_id(1)
     plane = n_rows.to(tl.int64) * width * GROWTH
-    dx, written, held_wide = _widen(CHANNELS, GROWTH)
+    dx, written, wide_exists = _widen(CHANNELS, GROWTH)
     read = tl.arange(0, SLOTS * CHANNELS)
     own = gradients + (node.to(tl.int64) * n_members + member) * plane
     for k in range(first, first + degree, SLOTS):
-        begin, factor, offset, held = _find_columns(
+        begin, factor, offset, exists = _find_columns(
             sources, scales, shifts, means, inverses, k, first + degree, member, n_slots, n_members, plane,
             GROWTH, CHANNELS, SLOTS, ALIGNED,
         )  # fmt: skip
         weight = ((member * n_slots + k + read // CHANNELS) * 3 * GROWTH + read % CHANNELS) * 3 * GROWTH
         weight = weight[None, :] + (dx * GROWTH + written)[:, None]
-        held_weight = held[None, :] & held_wide[:, None]
+        weight_exists = exists[None, :] & wide_exists[:, None]
         by_shift = tl.zeros((SLOTS * CHANNELS,), SUMS)
         by_product = tl.zeros((SLOTS * CHANNELS,), SUMS)
         for repeat in range(n_repeats):
             row, image_row, column, inside = _place(program * n_repeats + repeat, n_rows, height, width, ROWS, COLUMNS)
             from_column = column[:, None] - dx[None, :]
-            there = inside[:, None] & held_wide[None, :] & (from_column >= -1) & (from_column < width - 1)
+            there = inside[:, None] & wide_exists[None, :] & (from_column >= -1) & (from_column < width - 1)
             where = (row * width + column)[:, None] * GROWTH + ((1 - dx) * GROWTH + written)[None, :]
             by = tl.zeros((ROWS * COLUMNS, SLOTS * CHANNELS), SUMS)
             for dy in tl.static_range(3):
                 seen = (image_row - dy >= -1) & (image_row - dy < height - 1)
                 y = tl.load(own + where + (1 - dy) * width * GROWTH, mask=there & seen[:, None], other=0.0)
-                w = tl.load(weights + weight + dy * 3 * GROWTH * GROWTH, mask=held_weight, other=0.0)
+                w = tl.load(weights + weight + dy * 3 * GROWTH * GROWTH, mask=weight_exists, other=0.0)
                 by = tl.dot(y, w, by, input_precision=PRECISION, out_dtype=SUMS)
-            kept = inside[:, None] & held[None, :]
+            kept = inside[:, None] & exists[None, :]
             where = (row * width + column)[:, None] * GROWTH + begin[None, :]
             x = tl.load(maps + where, mask=kept, other=0.0).to(SUMS)
             by = tl.where(x * factor[None, :] + offset[None, :] <= 0, 0.0, by)
@@ -232,8 +231,8 @@ def push_gradients(
             before = tl.load(gradients + where, mask=kept, other=0.0).to(SUMS)
             tl.store(gradients + where, (before + by * factor[None, :]).to(gradients.dtype.element_ty), mask=kept)
         slot = (program * n_members + member) * n_degrees + k - first + read // CHANNELS
-        tl.store(tile_sums + slot * 2 * GROWTH + read % CHANNELS, by_shift, mask=held)
-        tl.store(tile_sums + (slot * 2 + 1) * GROWTH + read % CHANNELS, by_product, mask=held)
+        tl.store(tile_sums + slot * 2 * GROWTH + read % CHANNELS, by_shift, mask=exists)
+        tl.store(tile_sums + (slot * 2 + 1) * GROWTH + read % CHANNELS, by_product, mask=exists)
 
 
 @triton.jit(do_not_specialize=INTEGERS)
@@ -242,30 +241,30 @@ def join_sums(
     first, n_slots, n_members, n_nodes, n_programs, n_degrees,
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, PROGRAMS: tl.constexpr, SUMS: tl.constexpr,  # noqa: ARG001
 ):  # fmt: skip
-    """Gradients of BN's shift and scale of a slot from those of its tiles; what they are to the node that it reads."""
+    """Compute the gradients of a slot's BN from its tiles' sums, and add their effect on the node that it reads."""
     member = tl.program_id(0)
     slot = member * n_slots + first + tl.program_id(1)
     source = tl.load(sources + slot)
     if source >= 0:
         channel = tl.arange(0, CHANNELS)
-        held = channel < GROWTH
+        exists = channel < GROWTH
         program = tl.arange(0, PROGRAMS)
         where = ((program * n_members + member) * n_degrees + tl.program_id(1))[:, None] * 2 * GROWTH + channel[None, :]
-        there = (program < n_programs)[:, None] & held[None, :]
+        there = (program < n_programs)[:, None] & exists[None, :]
         by_shift = tl.sum(tl.load(tile_sums + where, mask=there, other=0.0), 0)
         by_product = tl.sum(tl.load(tile_sums + where + GROWTH, mask=there, other=0.0), 0)
         at = (source * n_members + member) * GROWTH + channel
-        mean = tl.load(means + at, mask=held, other=0.0)
-        by_scale = (by_product - mean * by_shift) * tl.load(inverses + at, mask=held, other=0.0)
+        mean = tl.load(means + at, mask=exists, other=0.0)
+        by_scale = (by_product - mean * by_shift) * tl.load(inverses + at, mask=exists, other=0.0)
         where = slot * GROWTH + channel
-        scale = tl.load(scales + where, mask=held, other=0.0)
-        tl.store(sums + where, by_shift, mask=held)
-        tl.store(sums + n_members * n_slots * GROWTH + where, by_scale, mask=held)
-        by_mean = tl.load(node_sums + at, mask=held, other=0.0) + scale * by_shift
-        tl.store(node_sums + at, by_mean, mask=held)
+        scale = tl.load(scales + where, mask=exists, other=0.0)
+        tl.store(sums + where, by_shift, mask=exists)
+        tl.store(sums + n_members * n_slots * GROWTH + where, by_scale, mask=exists)
+        by_mean = tl.load(node_sums + at, mask=exists, other=0.0) + scale * by_shift
+        tl.store(node_sums + at, by_mean, mask=exists)
         at += n_nodes * n_members * GROWTH
-        by_deviation = tl.load(node_sums + at, mask=held, other=0.0) + scale * by_scale
-        tl.store(node_sums + at, by_deviation, mask=held)
+        by_deviation = tl.load(node_sums + at, mask=exists, other=0.0) + scale * by_scale
+        tl.store(node_sums + at, by_deviation, mask=exists)
 
 
 @triton.jit(do_not_specialize=INTEGERS)
@@ -275,15 +274,15 @@ def weigh_gradients(
     GROWTH: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The part that some tiles have in the gradients of the weights by which some slots are read."""
+    """Compute some tiles' part of the gradients of the weights that read some slots."""
     layer, part, member = tl.program_id(0) % n_layers, tl.program_id(1), tl.program_id(2)
     first = tl.load(firsts + layer) + tl.program_id(0) // n_layers * SLOTS
     end = tl.load(firsts + layer + 1)
     if first >= end:  # this layer has fewer slots than others
         return
     plane = n_rows.to(tl.int64) * width * GROWTH
-    dx, written, held_wide = _widen(CHANNELS, GROWTH)
-    begin, factor, offset, held = _find_columns(
+    dx, written, wide_exists = _widen(CHANNELS, GROWTH)
+    begin, factor, offset, exists = _find_columns(
         sources, scales, shifts, means, inverses, first, end, member, n_slots, n_members, plane,
         GROWTH, CHANNELS, SLOTS, ALIGNED,
     )  # fmt: skip
@@ -294,11 +293,11 @@ def weigh_gradients(
     for repeat in range(n_repeats):
         row, image_row, column, inside = _place(part * n_repeats + repeat, n_rows, height, width, ROWS, COLUMNS)
         where = (row * width + column)[:, None] * GROWTH + begin[None, :]
-        x = tl.load(maps + where, mask=inside[:, None] & held[None, :], other=0.0)
+        x = tl.load(maps + where, mask=inside[:, None] & exists[None, :], other=0.0)
         x = _activate(x.to(SUMS), factor, offset)
         x = tl.trans(tl.where(inside[:, None], x, 0.0).to(maps.dtype.element_ty))
         from_column = column[:, None] - dx[None, :]
-        there = inside[:, None] & held_wide[None, :] & (from_column >= -1) & (from_column < width - 1)
+        there = inside[:, None] & wide_exists[None, :] & (from_column >= -1) & (from_column < width - 1)
         where = (row * width + column)[:, None] * GROWTH + ((1 - dx) * GROWTH + written)[None, :]
         y = tl.load(own + where + width * GROWTH, mask=there & (image_row < height - 1)[:, None], other=0.0)
         above = tl.dot(x, y, above, input_precision=PRECISION, out_dtype=SUMS)
@@ -309,7 +308,7 @@ def weigh_gradients(
     read = tl.arange(0, SLOTS * CHANNELS)
     slot = ((part * n_members + member).to(tl.int64) * n_slots + first + read // CHANNELS) * 3 * GROWTH
     where = ((slot + read % CHANNELS) * 3 * GROWTH)[:, None] + (dx * GROWTH + written)[None, :]
-    kept = ((first + read // CHANNELS < end) & (read % CHANNELS < GROWTH))[:, None] & held_wide[None, :]
+    kept = ((first + read // CHANNELS < end) & (read % CHANNELS < GROWTH))[:, None] & wide_exists[None, :]
     tl.store(parts + where, above, mask=kept)
     tl.store(parts + where + 3 * GROWTH * GROWTH, level, mask=kept)
     tl.store(parts + where + 6 * GROWTH * GROWTH, below, mask=kept)

@@ -1,9 +1,9 @@
-"""The layers of a block as Triton kernels for CUDA devices: sources as an index on the device, no synchronisation."""
+"""The layers of a block as Triton kernels for CUDA devices, which read their sources from an index on the device."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import triton
@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nas.engines.layer_operation import EPSILON, LayerOutputs, Parameters, RunningStatistics
 from nas.engines.triton_kernels import (
     finish_gradients,
     join_statistics,
@@ -20,23 +21,23 @@ from nas.engines.triton_kernels import (
     weigh_gradients,
 )
 
-MAX_GROWTH = 32
+MAX_NODE_CHANNELS = 32
 MAX_MAP_WIDTH = 64  # pixels
-MIN_CHANNELS = 4  # of a node, as the kernels fill them up
+MIN_CHANNELS = 4  # least channels of a node, after padding
 MIN_DOT = 16  # the least side of a matrix product
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Which nodes each layer of each member reads, on a device.
+    """Nodes that each layer of each member reads, on a device.
 
     A slot is one node that a layer may read: a layer has as many as the member that reads most. All patterns of these
     degrees have the same shapes.
 
     Args:
-        sources: the node of each slot, layer by layer, (cohort, slots) int32; -1 where a member reads fewer.
-        firsts: the first slot of each layer, and their number, (layers + 1,) int32.
-        degrees: slots of each layer.
+        sources: node of each slot, layer by layer, (cohort, slots) int32; -1 where a member reads fewer.
+        firsts: first slot of each layer, then the number of slots, (layers + 1,) int32.
+        degrees: number of slots of each layer.
     """
 
     sources: Tensor
@@ -45,29 +46,38 @@ class Index:
 
 
 def index_sources(sources: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Index:
-    """Of each member, the nodes that each layer reads -> their index."""
+    """Return the index of the nodes that each layer reads, given for each member."""
     degrees = tuple(max(map(len, reads)) for reads in zip(*sources, strict=True))
     padded = [
-        [node for nodes, degree in zip(own, degrees, strict=True) for node in (*nodes, *[-1] * (degree - len(nodes)))]
-        for own in sources
+        [node for nodes, degree in zip(reads, degrees, strict=True) for node in (*nodes, *[-1] * (degree - len(nodes)))]
+        for reads in sources
     ]
     firsts = list(accumulate(degrees, initial=0))
-    held, begins = (torch.tensor(one, dtype=torch.int32, device=device) for one in (padded, firsts))
-    return Index(held, begins, degrees)
+    slots, begins = (torch.tensor(values, dtype=torch.int32, device=device) for values in (padded, firsts))
+    return Index(slots, begins, degrees)
+
+
+def run_probe(device: torch.device) -> None:
+    """Compile and run the smallest kernel on a device; what it raises says why Triton does not work there."""
+    sums = torch.ones(4, 1, device=device)
+    join_statistics[(1,)](
+        sums[0], sums[1], sums[2], sums[3], sums[3], node=0, n_members=1, n_rows=1, width=1, n_programs=1, n_repeats=1,
+        epsilon=EPSILON, GROWTH=1, CHANNELS=MIN_CHANNELS, ROWS=1, PROGRAMS=1, SUMS=tl.float32,
+    )  # fmt: skip
 
 
 def takes(widths: Sequence[int], growth: int, map_width: int) -> bool:
-    """Whether the kernels run layers of such a block: nodes of one width, and tiles that fit a multiprocessor."""
-    return set(widths) == {growth} and growth <= MAX_GROWTH and map_width <= MAX_MAP_WIDTH
+    """Return whether the kernels can run such a block: nodes of one width, and tiles that fit a multiprocessor."""
+    return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a kernel cuts its work; by measurement, and any is right.
+    """How a kernel divides its work; chosen by measurement, and any choice is correct.
 
     Args:
-        pixels: of a tile.
-        columns: channels that are read at a time, of one slot or of several.
+        pixels: pixels of a tile.
+        columns: channels that are read at a time, from one slot or several.
         n_warps, n_stages, max_registers: see triton.Config.
     """
 
@@ -78,7 +88,7 @@ class Cut:
     max_registers: int | None = None
 
 
-CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MIN_DOT; measured on an H200
+CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MIN_DOT; tuned on an H200
     ("run", 2, False): Cut(256, 16, n_stages=2),
     ("push", 2, False): Cut(256, 32),
     ("weigh", 2, False): Cut(128, 64),
@@ -93,21 +103,29 @@ CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MI
     ("weigh", 4, True): Cut(128, 64),
 }
 N_PROGRAMS, MIN_PROGRAMS = 2048, 64  # over all members, and of each: several for a multiprocessor, few to join
-MAX_PARTS = 32  # of the gradients of weights
-FINISHED = 512  # pixels at a time
+MAX_PARTS = 32  # partial sums of the weights' gradients
+FINISHED = 512  # pixels that finish_gradients takes at a time
+
+
+class _Launch(NamedTuple):
+    """Programs of each member, tiles of each program, and what a kernel is compiled for."""
+
+    n_programs: int
+    n_repeats: int
+    constants: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """The layers of one block, and where their numbers lie.
+    """The layers of one block and the tensors that they read and write.
 
     Args:
-        index: which nodes they read.
-        n_inputs: the block's input nodes.
-        maps: of all nodes, (nodes, cohort, batch, height, width, growth).
-        scales, shifts: of BN, (cohort, slots, growth).
+        index: nodes that they read.
+        n_inputs: number of the block's input nodes.
+        maps: maps of all nodes, (nodes, cohort, batch, height, width, growth).
+        scales, shifts: BN's parameters, (cohort, slots, growth).
         weights: (cohort, slots, 3, growth read, 3, growth written), rows of the kernel first.
-        means, inverses: of each node's channels, (nodes, cohort, growth); inverses of the standard deviation.
+        means, inverses: mean and 1 / standard deviation of each node's channels, (nodes, cohort, growth).
     """
 
     index: Index
@@ -125,7 +143,7 @@ class _Layers:
 
     @property
     def n_pixels(self) -> int:
-        """Of a node of one member, over all images."""
+        """Pixels of a node of one member, over all images."""
         return self.maps[0, 0].numel() // self.maps.shape[-1]
 
     @property
@@ -137,23 +155,23 @@ class _Layers:
 
     @property
     def reads(self) -> dict[str, Tensor]:
-        """What every kernel that walks over tiles reads."""
-        named = ("maps", "scales", "shifts", "means", "inverses")
-        return {"sources": self.index.sources, **{name: getattr(self, name) for name in named}}
+        """Tensors that every kernel over tiles reads."""
+        names = ("maps", "scales", "shifts", "means", "inverses")
+        return {"sources": self.index.sources, **{name: getattr(self, name) for name in names}}
 
     @property
     def constants(self) -> dict[str, Any]:
-        """What every kernel is compiled for."""
+        """Constants that every kernel is compiled for."""
         growth = self.maps.shape[-1]
         channels = max(MIN_CHANNELS, triton.next_power_of_2(growth))
         sums = tl.float64 if self.means.dtype == torch.float64 else tl.float32
         return {"GROWTH": growth, "CHANNELS": channels, "SUMS": sums}
 
-    def cut(self, kernel: str, most: int | None = None) -> tuple[int, int, dict[str, Any]]:
-        """Programs of each member, tiles of each program, and what a kernel that walks over tiles is compiled for.
+    def cut(self, kernel: str, most: int | None = None) -> _Launch:
+        """Divide a kernel's work.
 
         Args:
-            most: programs of each member; None: as keep a device busy.
+            most: most programs of each member; None: as many as keep a device busy.
         """
         _, n_members, n_images, height, width, growth = self.maps.shape
         constants = self.constants
@@ -172,11 +190,11 @@ class _Layers:
             "num_stages": cut.n_stages,
             **({"maxnreg": cut.max_registers} if cut.max_registers else {}),
         }
-        return triton.cdiv(n_tiles, n_repeats), n_repeats, constants
+        return _Launch(triton.cdiv(n_tiles, n_repeats), n_repeats, constants)
 
     @property
     def _precision(self) -> str:
-        """How matrices are multiplied: float32 as TF32 where torch has convolutions do so, else in three such parts."""
+        """How matrices are multiplied: float32 as TF32 where torch does so for convolutions, else in three parts."""
         if self.maps.dtype != torch.float32:
             return "ieee"
         return "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
@@ -185,7 +203,8 @@ class _Layers:
         """Write the maps of all layers.
 
         Args:
-            variances: where those of the nodes go, means and inverses beside them; None: these are given.
+            variances: tensor that the nodes' variances are written to, while means and inverses are updated; None:
+                means and inverses are final already.
         """
         n_programs, n_repeats, constants = self.cut("run")
         tiles = self.means.new_empty(2, n_programs, self.n_members, self.maps.shape[-1])
@@ -209,13 +228,13 @@ class _Layers:
         return sum(self.index.degrees[:layer])
 
     def differentiate(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """Complete the gradients of all nodes; gives those of shifts and scales, and those of the weights.
+        """Complete the gradients of all nodes; return those of shifts and scales, and those of the weights.
 
         Args:
-            gradients: as the maps; of each node what comes from behind the block.
+            gradients: gradients of the maps, with what reaches each node from outside the block.
 
         Returns:
-            (2, cohort, slots, growth) and as the weights, in the statistics' type.
+            (2, cohort, slots, growth), and the shape of the weights, in the statistics' type.
         """
         n_programs, n_repeats, constants = self.cut("push")
         n_degrees = max(self.index.degrees)
@@ -248,7 +267,7 @@ class _Layers:
         )  # fmt: skip
 
     def _weigh(self, gradients: Tensor) -> Tensor:
-        """Gradients of the weights, once those of all nodes are complete."""
+        """Return the gradients of the weights, once those of all nodes are complete."""
         n_parts, n_repeats, constants = self.cut("weigh", MAX_PARTS)
         parts = self.means.new_empty(n_parts, *self.weights.shape)
         n_layers = len(self.index.degrees)
@@ -263,70 +282,63 @@ class _Layers:
 def run_layers_in_triton(
     inputs: Sequence[Tensor],
     index: Index,
-    wanted: Sequence[int],
-    scales: Sequence[Tensor],
-    shifts: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    running_means: Sequence[Tensor] = (),
-    running_variances: Sequence[Tensor] = (),
-    epsilon: float = 1e-5,
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Every layer of a block: concatenate what it reads, BN-ReLU, 3x3 convolution with zeros around.
+    outputs: Sequence[int],
+    parameters: Parameters,
+    running: RunningStatistics | None = None,
+    epsilon: float = EPSILON,
+) -> LayerOutputs:
+    """Run every layer of a block as layer_operation.run_layers does, on a CUDA device and inside CUDA graphs.
 
-    As layer_operation.run_layers, for CUDA devices and CUDA graphs: concatenations are never made, batch statistics
-    are taken once a channel, whoever reads it, and the backward pass makes activations anew: what a training step keeps
-    is one map a channel. Members of a cohort do not touch each other.
-
-    Inputs in bfloat16 are convolved in bfloat16; sums, statistics and what is made of them are float32. Parameters may
-    be float32 all the same, and each gradient is of its parameter's type.
+    Concatenations are never written. Members of a cohort do not affect each other. Inputs in bfloat16 are convolved in
+    bfloat16; sums and statistics are float32. Parameters may be float32 all the same, and each gradient has its
+    parameter's type.
 
     Args:
         inputs: the block's input nodes, each (cohort, batch, growth, height, width).
-        index: which nodes each layer reads; node 0 is the first input, the layers' follow the inputs.
-        wanted: nodes of layers that are given back.
-        scales, shifts: of each layer's BN, (cohort, slots x growth); where a member has no source, they do not matter.
-        weights: of each layer, (cohort, growth, slots x growth, 3, 3).
-        running_means, running_variances: of each layer's BN, as scales; none: the batch's own. Without gradient.
-        epsilon: added to variances.
-
-    Returns:
-        nodes: those wanted, each (cohort, batch, growth, height, width).
-        mean, variance: of every channel of all nodes over batch and pixels, (cohort, nodes x growth); the variance
-            divided by n. They carry no gradient; zeros where running statistics were given.
+        index: nodes that each layer reads.
+        outputs: nodes of layers to return.
+        parameters: parameters of each layer; where a member has no source, scale and shift do not matter.
+        running: statistics to normalise by, which allow no gradient; None: the batch's own.
+        epsilon: number added to variances.
     """
-    if running_means:
+    scales, shifts, weights = parameters
+    if running:
         with torch.no_grad():
-            pairs = zip(running_means, running_variances, scales, shifts, strict=True)
-            folded = [_fold_statistics(*four, epsilon) for four in pairs]
-            given = (*inputs, *(one for one, _ in folded), *(one for _, one in folded), *weights)
-            layers, mean, variance = _run(index, len(inputs), epsilon, given, takes_statistics=False)
-        return [_as_images(layers.maps[node]) for node in wanted], mean, variance
+            groups = zip(*running, scales, shifts, strict=True)
+            folded = [_fold_statistics(*group, epsilon) for group in groups]
+            tensors = (*inputs, *(factor for factor, _ in folded), *(offset for _, offset in folded), *weights)
+            return _run(index, len(inputs), outputs, epsilon, tensors, takes_statistics=False)[1]
     apply = cast(Callable[..., tuple[Tensor, ...]], _TritonLayers.apply)
-    mean, variance, *nodes = apply(index, len(inputs), tuple(wanted), epsilon, *inputs, *scales, *shifts, *weights)
-    return nodes, mean, variance
+    mean, variance, *nodes = apply(index, len(inputs), tuple(outputs), epsilon, *inputs, *scales, *shifts, *weights)
+    return LayerOutputs(nodes, mean, variance)
 
 
 def _fold_statistics(
     mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor]:
-    """BN by given statistics as scale and shift of what has mean 0 and variance 1."""
+    """Return BN by given statistics as factor and offset of its input."""
     factor = scale * torch.rsqrt(variance + epsilon)
     return factor, shift - mean * factor
 
 
 def _as_images(node: Tensor) -> Tensor:
-    """A view of (cohort, batch, height, width, growth) as (cohort, batch, growth, height, width)."""
+    """View (cohort, batch, height, width, growth) as (cohort, batch, growth, height, width)."""
     return node.permute(0, 1, 4, 2, 3)
 
 
 def _run(
-    index: Index, n_inputs: int, epsilon: float, tensors: Sequence[Tensor], takes_statistics: bool
-) -> tuple[_Layers, Tensor, Tensor]:
-    """The layers, run; mean and variance of all channels.
+    index: Index,
+    n_inputs: int,
+    outputs: Sequence[int],
+    epsilon: float,
+    tensors: Sequence[Tensor],
+    takes_statistics: bool,
+) -> tuple[_Layers, LayerOutputs]:
+    """Run the layers; return them and their outputs.
 
     Args:
-        tensors: inputs, scales, shifts, weights.
-        takes_statistics: else every mean is taken for 0, every variance for 1.
+        tensors: inputs, then scales, shifts and weights of all layers.
+        takes_statistics: whether to normalise by the batch; if not, every mean counts as 0, every variance as 1.
     """
     n_layers = len(index.degrees)
     inputs, parameters = tensors[:n_inputs], tensors[n_inputs:]
@@ -334,57 +346,57 @@ def _run(
     n_members, n_images, growth, height, width = inputs[0].shape
     dtype, sums = inputs[0].dtype, torch.promote_types(inputs[0].dtype, torch.float32)
     maps = inputs[0].new_empty(n_inputs + n_layers, n_members, n_images, height, width, growth)
-    for held, given in zip(maps, inputs, strict=False):
-        _as_images(held).copy_(given)
+    for node, x in zip(maps, inputs, strict=False):
+        _as_images(node).copy_(x)
     means, variances = maps.new_zeros(2, len(maps), n_members, growth, dtype=sums)
     inverses = torch.ones_like(means)
     if takes_statistics:
         variance, mean = torch.var_mean(maps[:n_inputs].to(sums), dim=(2, 3, 4), correction=0)
         means[:n_inputs], variances[:n_inputs], inverses[:n_inputs] = mean, variance, torch.rsqrt(variance + epsilon)
     by_slot = maps.new_empty(n_members, sum(index.degrees), 3, growth, 3, growth, dtype=dtype)
-    for held, given in zip(torch.split(by_slot, list(index.degrees), dim=1), weights, strict=True):
-        held.copy_(given.view(n_members, growth, -1, growth, 3, 3).permute(0, 2, 4, 3, 5, 1))
-    by_member = ([one.view(n_members, -1, growth) for one in kind] for kind in (scales, shifts))
-    scale, shift = (torch.cat(kind, dim=1).to(sums) for kind in by_member)
+    for slots, weight in zip(torch.split(by_slot, list(index.degrees), dim=1), weights, strict=True):
+        slots.copy_(weight.view(n_members, growth, -1, growth, 3, 3).permute(0, 2, 4, 3, 5, 1))
+    by_member = ([part.view(n_members, -1, growth) for part in parts] for parts in (scales, shifts))
+    scale, shift = (torch.cat(parts, dim=1).to(sums) for parts in by_member)
     layers = _Layers(index, n_inputs, maps, scale, shift, by_slot, means, inverses)
     layers.run(variances if takes_statistics else None, epsilon)
-    mean, variance = (one.transpose(0, 1).flatten(1) for one in (means, variances))
-    return layers, mean, variance
+    mean, variance = (part.transpose(0, 1).flatten(1) for part in (means, variances))
+    return layers, LayerOutputs([_as_images(maps[node]) for node in outputs], mean, variance)
 
 
 class _TritonLayers(torch.autograd.Function):
-    """run_layers_in_triton by the batch's statistics."""
+    """run_layers_in_triton by the batch's statistics, with its gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, index: Index, n_inputs: int, wanted: tuple[int, ...], epsilon: float, *tensors: Tensor
+        ctx: Any, index: Index, n_inputs: int, outputs: tuple[int, ...], epsilon: float, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        layers, mean, variance = _run(index, n_inputs, epsilon, tensors, takes_statistics=True)
-        ctx.index, ctx.wanted, ctx.n_inputs = index, wanted, n_inputs
-        held = (layers.maps, layers.scales, layers.shifts, layers.weights, layers.means, layers.inverses)
-        ctx.save_for_backward(*held, *tensors[n_inputs:])
+        layers, (nodes, mean, variance) = _run(index, n_inputs, outputs, epsilon, tensors, takes_statistics=True)
+        ctx.index, ctx.outputs, ctx.n_inputs = index, outputs, n_inputs
+        saved = (layers.maps, layers.scales, layers.shifts, layers.weights, layers.means, layers.inverses)
+        ctx.save_for_backward(*saved, *tensors[n_inputs:])
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
-        return mean, variance, *(_as_images(layers.maps[node]) for node in wanted)
+        return mean, variance, *nodes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _mean: None, _variance: None, *by_wanted: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, _mean: None, _variance: None, *by_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         layers = _Layers(ctx.index, ctx.n_inputs, *ctx.saved_tensors[:6])
         parameters = ctx.saved_tensors[6:]
         gradients = torch.empty_like(layers.maps)
-        given = dict(zip(ctx.wanted, by_wanted, strict=True))
-        for node, held in enumerate(gradients):
-            by_node = given.get(node)
-            if by_node is None:
-                held.zero_()
+        by_node = dict(zip(ctx.outputs, by_outputs, strict=True))
+        for node, gradient in enumerate(gradients):
+            outer = by_node.get(node)
+            if outer is None:
+                gradient.zero_()
             else:
-                _as_images(held).copy_(by_node)
+                _as_images(gradient).copy_(outer)
         (by_shifts, by_scales), by_weights = layers.differentiate(gradients)
         degrees = list(ctx.index.degrees)
         by_weights = by_weights.permute(0, 5, 1, 3, 2, 4)  # (cohort, growth, slots, growth read, 3, 3)
-        found = [one for by in (by_scales, by_shifts) for one in torch.split(by, degrees, dim=1)]
-        found += torch.split(by_weights, degrees, dim=2)
-        by_parameters = [by.reshape(like.shape).to(like.dtype) for by, like in zip(found, parameters, strict=True)]
+        by_layer = [part for by in (by_scales, by_shifts) for part in torch.split(by, degrees, dim=1)]
+        by_layer += torch.split(by_weights, degrees, dim=2)
+        by_parameters = [by.reshape(like.shape).to(like.dtype) for by, like in zip(by_layer, parameters, strict=True)]
         by_inputs = [_as_images(gradients[node]) for node in range(ctx.n_inputs)]
         return None, None, None, None, *by_inputs, *by_parameters

@@ -9,19 +9,19 @@ from search_spaces.measures import describe_rivals
 from search_spaces.pattern import ConnectionPattern
 
 KERNEL = 3
-LARGE_KERNEL = 7  # of ImageNet's stem
+LARGE_KERNEL = 7  # ImageNet's stem
 BOTTLENECK_FACTOR = 4
 FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a whole network costs.
+    """The cost of a whole network.
 
     Args:
         params: number of trained parameters.
-        flops: of the forward pass of one image, a multiply-add counted as two, as torch's FlopCounterMode counts:
-            convolutions and matrix products alone.
+        flops: FLOPs of one image's forward pass, a multiply-add counted as two; only convolutions and matrix products
+            count, as in torch's FlopCounterMode.
     """
 
     params: int
@@ -32,7 +32,7 @@ class Cost:
 
 
 def predict_cost(candidate: Candidate) -> Cost:
-    """The cost of the network that `build_network` builds, without building it."""
+    """Return the cost of the network that `build_network` builds, without building it."""
     network, wiring = candidate.network, candidate.wiring
     height, width = network.resolution
     cost = _stem(network)
@@ -48,22 +48,21 @@ def predict_cost(candidate: Candidate) -> Cost:
 
 
 def predict_nn_mass(candidate: Candidate) -> float:
-    """NN-Mass (Bhardwaj et al., CVPR 2021): the sum over blocks of skip density x width x depth.
+    """Return NN-Mass (Bhardwaj et al., CVPR 2021): the sum over blocks of skip density x width x depth.
 
-    At one size and number of connections it is the same for every placement.
+    For one size and number of connections it is the same for every placement.
     """
     masses = {pattern: describe_rivals(pattern)["skip_density"] * pattern.depth for pattern in set(candidate.patterns)}
     return candidate.network.growth * sum(masses[pattern] for pattern in candidate.patterns)
 
 
 def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> int:
-    """What a training step keeps for its backward pass, for each image of the batch, in float32.
+    """Return the bytes that a training step keeps for its backward pass, for each image of the batch, in float32.
 
-    Naively every layer keeps the concatenation it reads twice, before and after BN-ReLU, so that a node is kept as
-    often as it is read: in the order of the connections. The efficient form keeps every node that is read once, and
-    makes concatenation and BN-ReLU anew (arXiv:1707.06990): in the order of the layers. Both keep what bottlenecks and
-    transitions write. What BN keeps of each channel whatever the batch, and memory that operations take in passing,
-    are not counted.
+    Naively every layer keeps the concatenation that it reads twice, before and after BN-ReLU, so a node is kept each
+    time it is read: the bytes grow with the connections. The efficient form keeps every node that is read once, and
+    repeats concatenation and BN-ReLU (arXiv:1707.06990): they grow with the layers. Both keep what bottlenecks and
+    transitions write. BN's statistics of each channel and temporary memory of operations are not counted.
     """
     network, wiring = candidate.network, candidate.wiring
     height, width = network.resolution
@@ -84,13 +83,13 @@ def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> in
 
 
 def predict_training_bytes(network: NetworkConfig, budget: Budget, batch_size: int, is_efficient: bool) -> int:
-    """Predict the least memory of one training at a budget: weights, gradients, momenta, and what a step keeps.
+    """Return the least memory of one training at a budget: weights, gradients, momenta, and what a step keeps.
 
     Args:
-        network: around the pattern, which is any that spends the budget: equal costs do not depend on it.
-        budget: its caps are left out.
-        batch_size: images a step.
-        is_efficient: whether what layers read is made again in the backward pass; see predict_activation_bytes.
+        network: network around the pattern, which may be any that spends the budget: costs do not depend on it.
+        budget: budget, whose caps play no part.
+        batch_size: number of images a step.
+        is_efficient: whether the backward pass repeats activations; see predict_activation_bytes.
     """
     n_skips = budget.n_connections - budget.depth
     sources: list[tuple[int, ...]] = []
@@ -98,7 +97,7 @@ def predict_training_bytes(network: NetworkConfig, budget: Budget, batch_size: i
         n_own = budget.per_layer[layer - 1] - 1 if budget.per_layer else min(layer - 1, n_skips)
         n_skips -= n_own
         sources.insert(0, (*range(n_own), layer - 1))
-    crossing = "log" if network.transition == "rule" else network.transition  # a rule is of a named pattern
+    crossing = "log" if network.transition == "rule" else network.transition  # a rule needs a named pattern
     plain = network.model_copy(update={"transition": crossing})
     candidate = Candidate(ConnectionPattern.from_sources(sources), plain, 0)
     weights = 3 * FLOAT_BYTES * predict_cost(candidate).params
@@ -114,7 +113,7 @@ def _stem(network: NetworkConfig) -> Cost:
 
 
 def _stem_values(network: NetworkConfig) -> int:
-    """The images; of a large stem also its maps before and after BN-ReLU, and the places of maxima, 8 bytes each."""
+    """Count the images' values; of a large stem also maps before and after BN-ReLU, and maxima's places of 8 bytes."""
     n_channels, height, width = network.image
     n_values = n_channels * height * width
     if network.large_stem:

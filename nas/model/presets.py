@@ -1,4 +1,4 @@
-"""The papers' networks and recipes, by name."""
+"""The papers' networks and training recipes, by name."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ DENSENET = "DenseNet, arXiv:1608.06993"
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 CIFAR: dict[str, Any] = {"classes": 10, "image": (3, 32, 32)}
 IMAGENET: dict[str, Any] = {"classes": 1000, "image": (3, 224, 224), "large_stem": True}
-ANYTIME = "the paper's networks predict at many layers, this one at the last alone"
+ANYTIME = "the paper's networks predict at many layers, this one only at the last"
 PADDED = "the authors' code leaves layers 4 to 7 with three inputs where powers of two run out"
-N_BLOCKS = 3  # of the networks for 32x32 images
-GRID = [(layers, growth) for layers in (12, 32, 52) for growth in (16, 24, 32)]  # Log-DenseNet's, layers a block
+N_BLOCKS = 3  # networks for 32x32 images
+GRID = [(layers, growth) for layers in (12, 32, 52) for growth in (16, 24, 32)]  # Log-DenseNet's sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Preset:
     """A published network.
 
     Args:
-        name: as on the command line.
-        paper: where it was published.
-        network: what surrounds its pattern; any pattern of its depth can take the same surroundings.
-        pattern: its own.
-        template: the name of the rule that gives the pattern, or None.
-        differs: what is known to differ from the publication; empty where nothing is.
+        name: its name on the command line.
+        paper: publication.
+        network: network around its pattern, which can take any pattern of the same depth.
+        pattern: its own pattern.
+        template: name of the rule that gives the pattern, or None.
+        differs: known differences from the publication; empty if there are none.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Preset:
 
 
 def _densenet(name: str, layers: int, growth: int, bottleneck: bool) -> Preset:
-    """DenseNet for 32x32 images; its `L` counts every convolution and the classifier."""
+    """Return a DenseNet for 32x32 images; the L of its name counts every convolution and the classifier."""
     bc: dict[str, Any] = {"stem_channels": 2 * growth, "compression": 0.5}
     own = bc if bottleneck else {"stem_channels": 16, "compression": 1.0}
     network = NetworkConfig(
@@ -112,7 +112,7 @@ PRESETS = {preset.name: preset for preset in _list_presets()}
 
 
 def find_preset(name: str) -> Preset:
-    """The published network of that name.
+    """Return the published network of a name.
 
     Raises:
         InputError: there is none.
@@ -122,7 +122,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-# All with momentum 0.9 and Nesterov's correction, as DenseNet; Log-DenseNet's paper speaks of momentum alone.
+# All with momentum 0.9 and Nesterov's correction, as DenseNet; Log-DenseNet's paper only mentions momentum.
 RECIPES: dict[str, TrainingConfig] = {
     "densenet": TrainingConfig(epochs=300, lr=0.1, batch_size=64, weight_decay=1e-4, lr_drops=(0.5, 0.75)),
     "log-densenet": TrainingConfig(
@@ -133,7 +133,7 @@ RECIPES: dict[str, TrainingConfig] = {
 
 
 def find_recipe(name: str) -> TrainingConfig:
-    """The training schedule of that name.
+    """Return the training schedule of a name.
 
     Raises:
         InputError: there is none.
@@ -144,10 +144,10 @@ def find_recipe(name: str) -> TrainingConfig:
 
 
 def expand_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with `network` and `recipe` replaced by what they stand for; a setting given beside them wins.
+    """Return settings with `network` and `recipe` replaced by their content; settings given explicitly win.
 
     Raises:
-        InputError: no network or recipe of that name.
+        InputError: there is no network or recipe of that name.
 
     >>> expand_names({"recipe": "densenet", "epochs": 30})["lr_drops"]
     (0.5, 0.75)
@@ -165,7 +165,7 @@ def _fields(model: type[Settings], values: Settings) -> dict[str, Any]:
 
 
 def rename_densenet(name: str) -> str:
-    """A parameter's name in torchvision's DenseNet -> its name here, layer for layer; its shape is the same.
+    """Return the name here of a parameter of torchvision's DenseNet, whose shape is the same.
 
     | there | here |
     |---|---|
@@ -176,7 +176,7 @@ def rename_densenet(name: str) -> str:
     | classifier | classifier |
 
     Raises:
-        InputError: no such name there.
+        InputError: torchvision has no such parameter.
 
     >>> rename_densenet("features.denseblock2.denselayer11.norm2.running_var")
     'blocks.1.layers.10.4.running_var'

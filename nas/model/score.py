@@ -1,4 +1,4 @@
-"""All that is known of a pattern without training it, as one row."""
+"""Everything known about a pattern without training it, as one row."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from search_spaces.wiring.blocks import global_distance
 
 
 def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> dict[str, Any]:
-    """Distances, costs and certificate of a candidate, under the names that tables and files use.
+    """Return distances, costs and certificate of a candidate, under the names that tables and files use.
 
     Args:
-        candidate: its seed plays no part.
-        budget: what the certificate is against; its entries are None for a pattern that does not spend it.
-        label: what the row is called.
+        candidate: candidate, whose seed plays no part.
+        budget: budget of the certificate, whose entries are None for a pattern that does not spend it.
+        label: name of the row.
 
     Returns:
-        describe's entries, then params and flops of the whole network, what training keeps for each image of a batch
-        in float32, naively and memory-efficiently, distances through its blocks and transitions, and bound,
-        certificate and gap.
+        describe's entries; params and flops of the whole network; bytes that training keeps for each image of a batch
+        in float32, naively and memory-efficiently; distances through its blocks and transitions; bound, certificate
+        and gap.
     """
     pattern = candidate.pattern
     cost = predict_cost(candidate)

@@ -1,4 +1,4 @@
-"""Half-trained networks as files, one a candidate: hashed, and bound to what is trained."""
+"""Checkpoints of half-trained networks: one file a candidate, hashed, and bound to what is trained."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 
 FOLDER = "checkpoints"  # in the run directory
 WEIGHTS = "weights"  # in the directory of a final training
-SCRATCH = ".skipsearch-tune"  # in the run directory: what Ray Tune writes for itself; no user has such a folder
+SCRATCH = ".skipsearch-tune"  # in the run directory: Ray Tune's own files; no user has such a folder
 _HEADER = b"skipsearch checkpoint 1\n"
 _N_HEX = 64  # digits of a SHA-256
 
@@ -26,10 +26,10 @@ class Checkpoint:
     """A training at the end of an epoch.
 
     Args:
-        network: its state_dict.
-        optimizer: its state_dict.
-        curve: one row an epoch that is done: see train.Outcome.
-        seconds: of training so far.
+        network: the network's state_dict.
+        optimizer: the optimiser's state_dict.
+        curve: one row a finished epoch; see train.Outcome.
+        seconds: training time so far.
     """
 
     network: dict[str, Tensor]
@@ -40,12 +40,12 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class Slot:
-    """The file that one candidate's checkpoints go to, each in the place of the one before.
+    """The file of one candidate's checkpoints, each of which replaces the one before.
 
     Args:
-        path: of the file; its folder is made at the first write.
-        identity: of what is trained: see Trainer. A checkpoint of another identity is refused.
-        every_seconds: of training, at least, from one checkpoint to the next.
+        path: path of the file, whose folder is made at the first write.
+        identity: hash of what is trained; see Trainer. A checkpoint of another identity is refused.
+        every_seconds: least training time from one checkpoint to the next.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Slot:
         return time.monotonic() - self._written >= self.every_seconds
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Replace the file: the old checkpoint is there or the new, never a part of one."""
+        """Replace the file; at any moment it is the old checkpoint or the new, never part of one."""
         stream = io.BytesIO()
         values = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
         torch.save({"identity": self.identity, **values}, stream)
@@ -69,10 +69,10 @@ class Slot:
         self._written = time.monotonic()
 
     def read(self, device: str) -> Checkpoint | None:
-        """The checkpoint, its tensors on the device; None where there is none.
+        """Read the checkpoint, its tensors on the device; None if there is none.
 
         Raises:
-            InputError: the file is damaged, foreign, or of something else that was trained.
+            InputError: the file is damaged, foreign, or the checkpoint of another training.
         """
         try:
             content = self.path.read_bytes()
@@ -92,30 +92,30 @@ class Slot:
 
 
 def _decode(path: Path, content: bytes, device: str) -> dict[str, Any]:
-    """What a file holds, after its hash was checked: no byte of a damaged one is unpickled."""
+    """Return a file's content after checking its hash: no byte of a damaged one is unpickled."""
     start = len(_HEADER) + _N_HEX + 1
     digest, payload = content[len(_HEADER) : start], content[start:]
     if not content.startswith(_HEADER) or hashlib.sha256(payload).hexdigest().encode() + b"\n" != digest:
         raise InputError(f"{path} is damaged, or no checkpoint")
     try:
-        # weights_only: tensors and plain values, and nothing that runs.
+        # weights_only: tensors and plain values, nothing that executes.
         values = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of a foreign payload torch.load raises nearly anything
+    except Exception as error:  # torch.load raises nearly anything for a foreign payload
         raise InputError(f"{path} is no checkpoint: {error}") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} is no checkpoint: it holds a {type(values).__name__}")
+        raise InputError(f"{path} is no checkpoint: its content is a {type(values).__name__}")
     return values
 
 
 def slot_path(run: Path, number: int) -> Path:
-    """Where the checkpoint of the candidate of that number lies."""
+    """Return the path of a candidate's checkpoint."""
     return run / FOLDER / f"{number:06d}.pt"
 
 
 def read_digest(path: Path) -> str | None:
-    """Return the hash that a checkpoint's file begins with, another after every epoch; None where there is none."""
+    """Return the hash at the start of a checkpoint's file, which changes every epoch; None if there is no file."""
     try:
         with path.open("rb") as stream:
             head = stream.read(len(_HEADER) + _N_HEX)
@@ -125,21 +125,21 @@ def read_digest(path: Path) -> str | None:
 
 
 def weights_path(run: Path, number: int) -> Path:
-    """Where the trained weights of the candidate of that number lie, where they are kept."""
+    """Return the path of a candidate's trained weights, if they are kept."""
     return run / WEIGHTS / f"{number:06d}.pt"
 
 
 def write_weights(path: Path, network: nn.Module, normalisation: Mapping[str, Sequence[float]]) -> None:
-    """Write a trained network's state_dict, on the CPU, and how the images were normalised that it was trained on."""
+    """Write a trained network's state_dict and the normalisation of the images that it was trained on."""
     stream = io.BytesIO()
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    torch.save({"weights": weights, "normalisation": {name: list(one) for name, one in normalisation.items()}}, stream)
+    torch.save({"weights": weights, "normalisation": {name: list(v) for name, v in normalisation.items()}}, stream)
     write_atomic(path, stream.getvalue())
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, list[float]]] | None:
-    """What write_weights wrote; None where there is no such file."""
+    """Read what write_weights wrote; None if there is no such file."""
     if not path.exists():
         return None
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    return held["weights"], held["normalisation"]
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content["weights"], content["normalisation"]

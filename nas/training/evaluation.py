@@ -1,4 +1,4 @@
-"""Trained network -> batch statistics, validation loss and accuracy."""
+"""Batch statistics, validation loss and accuracy of a trained network."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,46 +8,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EVALUATION_BATCH = 256
-N_STATISTICS_IMAGES = 2048  # training images that batch statistics are taken over: more change them little
+N_STATISTICS_IMAGES = 2048  # training images for batch statistics: more change them little
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss of a step, or of validation, is infinite or not a number."""
+    """The validation loss is infinite or not a number."""
 
 
 @torch.no_grad()
 def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> None:
-    """Take the batch statistics of every normalisation anew, over training images, in one pass.
+    """Replace the statistics of every BN by averages over training images, computed in one pass.
 
-    Running averages lag behind after few steps; these do not. The average over batches of EVALUATION_BATCH of each
-    batch's mean and variance, the earlier layers normalised by the same batch.
+    Running averages lag behind after few steps; these do not. They average the mean and variance of each batch of
+    EVALUATION_BATCH images, the earlier layers normalised by the same batch.
 
     Args:
-        network: all that is normalised.
-        run: the network as it takes a batch, (cohort, batch, channels, height, width).
-        images: of each member.
+        network: module with all BNs.
+        run: the network as a function of a batch, (cohort, batch, channels, height, width).
+        images: training images of each member.
     """
-    normalisations = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
-    momenta = [one.momentum for one in normalisations]
-    for one in normalisations:
-        one.reset_running_stats()
-        one.momentum = None  # torch's word for a cumulative average
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average, in torch
     network.train()
     batches = (_split_evenly(own[:N_STATISTICS_IMAGES]) for own in images)
     for batch in zip(*batches, strict=True):
         run(torch.stack(batch))
-    for one, momentum in zip(normalisations, momenta, strict=True):
-        one.momentum = momentum
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _split_evenly(images: Tensor) -> tuple[Tensor, ...]:
-    """Batches as equal as can be: each counts the same in the average."""
+    """Split images into batches as equal as possible, since each counts the same in the average."""
     return images.tensor_split(max(1, math.ceil(len(images) / EVALUATION_BATCH)))
 
 
 @torch.no_grad()
 def predict(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> Tensor:
-    """Logits of each member's images, (cohort, n, classes), by the statistics that the network holds.
+    """Return logits of each member's images, (cohort, n, classes), by the network's running statistics.
 
     Args:
         network, run, images: see take_statistics.
@@ -58,7 +58,7 @@ def predict(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequenc
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy of logits (n, classes).
+    """Return mean cross-entropy in nats and accuracy of logits (n, classes).
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number.

@@ -1,4 +1,4 @@
-"""One step of training, over and over: as torch runs it, or on a GPU captured once as a CUDA graph."""
+"""Training steps, as torch runs them or, on a GPU, captured once as a CUDA graph."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,18 +13,18 @@ from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork, Single, Trainee
 
 MOMENTUM = 0.9
-N_WARM_UP = 3  # steps before the capture: libraries choose their algorithms, the optimiser makes its buffers
+N_WARM_UP = 3  # steps before the capture, while libraries choose algorithms and the optimiser makes its buffers
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How a training is computed; all but bfloat16 gives the same figures but for rounding.
+    """The way a training is computed; all ways except bfloat16 give the same figures up to rounding.
 
     Args:
-        is_fused: whether a block's layers run as one operation, and the optimiser as one too.
+        is_fused: whether a block's layers run as one operation, and the optimiser as another.
         is_captured: whether steps are a CUDA graph.
         is_bfloat16: whether convolutions run in bfloat16; weights, statistics and sums stay float32.
-        memory_efficient: whether activations are made anew in the backward pass.
+        memory_efficient: whether the backward pass repeats activations.
     """
 
     is_fused: bool = False
@@ -33,17 +33,18 @@ class Engine:
     memory_efficient: bool = False
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Where torch chooses the precision of each operation."""
+        """Return the context in which torch chooses the precision of each operation."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.is_bfloat16)
 
 
 class Stepper:
-    """Takes the steps of a training of some candidates, its trainee.
+    """Takes the training steps of some candidates.
 
     Args:
-        candidates: see train.train_cohort.
+        candidates: candidates of one cohort.
         weight_decay: L2 penalty.
         device: where they are trained.
+        engine: the way they are computed.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Stepper:
             self.trainee = Single(candidates[0], device, engine.is_fused, engine.memory_efficient)
         self._device = device
         self._engine = engine
-        # A graph reads the rate where it lies; a number would be captured.
+        # A graph reads the rate from its tensor; a number would be captured.
         self._rate = torch.zeros((), device=device) if engine.is_captured else None
         self.optimizer = torch.optim.SGD(
             self.trainee.module().parameters(),
@@ -68,11 +69,11 @@ class Stepper:
         )
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._given: tuple[Tensor, Tensor] | None = None  # what the graph reads
+        self._batch: tuple[Tensor, Tensor] | None = None  # what the graph reads
         self._losses: Tensor | None = None  # what it writes
 
     def take_on(self, candidates: Sequence[Candidate]) -> bool:
-        """Train other candidates from the start, by the graph that there may be; whether that is possible."""
+        """Train other candidates from the start, by the existing graph if there is one; return whether it can."""
         if not self.trainee.take_on(candidates):
             return False
         for state in self.optimizer.state.values():
@@ -80,7 +81,7 @@ class Stepper:
         return True
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One step of SGD on a batch; gives each member's loss before it, in nats, (cohort,).
+        """Take one step of SGD on a batch; return each member's loss before it, in nats, (cohort,).
 
         Args:
             images: (cohort, batch, channels, height, width).
@@ -90,7 +91,7 @@ class Stepper:
         if self._rate is not None:
             self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate  # a checkpoint brings one of its own
+            group["lr"] = rate if self._rate is None else self._rate  # a loaded checkpoint has replaced it
         if not self._engine.is_captured:
             return self._run(images, labels)
         self._n_taken += 1
@@ -107,7 +108,7 @@ class Stepper:
         return losses.detach()
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> Tensor:
-        """A step like any other, on a stream that is not the default: as capturing asks for."""
+        """Take an ordinary step on a stream that is not the default, as capturing requires."""
         stream, current = _side_stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
@@ -117,32 +118,32 @@ class Stepper:
 
     def _replay(self, images: Tensor, labels: Tensor) -> Tensor:
         if self._graph is None:
-            self._given = images.clone(), labels.clone()
+            self._batch = images.clone(), labels.clone()
             self._graph = torch.cuda.CUDAGraph()
             self.optimizer.zero_grad(set_to_none=True)
             with torch.cuda.graph(self._graph, stream=_side_stream()):
-                self._losses = self._run(*self._given)
-        assert self._given is not None and self._losses is not None
-        for held, new in zip(self._given, (images, labels), strict=True):
-            held.copy_(new)
+                self._losses = self._run(*self._batch)
+        assert self._batch is not None and self._losses is not None
+        for captured, new in zip(self._batch, (images, labels), strict=True):
+            captured.copy_(new)
         self._graph.replay()
         return self._losses.clone()  # the next step writes there again
 
 
 @cache
 def _side_stream() -> torch.cuda.Stream:
-    """For warm-ups and captures, one for all: memory and the workspaces of libraries are kept by stream."""
+    """Return the one stream for warm-ups and captures: memory and libraries' workspaces are kept by stream."""
     return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 class KeptStepper:
-    """Gives steppers; keeps the last whose steps are a CUDA graph, for all candidates that this serves as well.
+    """Lends steppers, and keeps the last one with a CUDA graph for all later candidates that it can serve.
 
-    While one is made or lent, no other is held on to: the card's memory may not do for both.
+    While one is made or lent, no other is kept: the card's memory may not suffice for both.
     """
 
     def __init__(self) -> None:
-        self._held: tuple[Stepper, object] | None = None
+        self._last: tuple[Stepper, object] | None = None  # with the settings that it was made for
 
     def __reduce__(self) -> tuple[type["KeptStepper"], tuple[()]]:
         return KeptStepper, ()  # another process keeps its own
@@ -151,17 +152,17 @@ class KeptStepper:
     def lend(
         self, candidates: Sequence[Candidate], batch: int, weight_decay: float, device: torch.device, engine: Engine
     ) -> Iterator[Stepper]:
-        """A stepper for a training of candidates from its start; kept if the block ends without an exception.
+        """Lend a stepper that trains candidates from the start; keep it if the block ends without an exception.
 
         Args:
-            batch: images of each step.
+            batch: number of images a step.
         """
         settings = (batch, weight_decay, device, engine)
-        held, self._held = self._held, None
-        stepper = held[0] if held is not None and held[1] == settings and held[0].take_on(candidates) else None
-        del held
+        last, self._last = self._last, None
+        stepper = last[0] if last is not None and last[1] == settings and last[0].take_on(candidates) else None
+        del last
         if stepper is None:
             stepper = Stepper(candidates, weight_decay, device, engine)
         yield stepper
         if engine.is_captured:
-            self._held = stepper, settings
+            self._last = stepper, settings

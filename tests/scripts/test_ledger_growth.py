@@ -1,4 +1,4 @@
-"""What a training costs ledger and search, in counts: so many commits, and as much for the 200th as for the 20th."""
+"""What a training costs ledger and search, in counts: so many commits, and as much for the 110th as for the 20th."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from tests.support.small import ROOT
 
-FEW, MANY, WINDOW = 20, 200, 10  # trainings that costs are compared after, and how many of them are counted
+FEW, MANY, WINDOW = 20, 110, 10  # trainings that costs are compared after, and how many of them are counted
 FSYNCS_A_COMMIT = 4  # SQLite's rollback journal: the journal twice, the database, the directory
 
 
@@ -123,7 +123,7 @@ def counter() -> Iterator[Counter]:
 
 
 @pytest.mark.parametrize("strategy", ["random", pytest.param("evolve", marks=pytest.mark.slow)])
-def test_the_200th_training_costs_what_the_20th_did(tmp_path: Path, counter: Counter, strategy: str) -> None:
+def test_the_110th_training_costs_what_the_20th_did(tmp_path: Path, counter: Counter, strategy: str) -> None:
     found = []
 
     def hear(place: int) -> None:
@@ -158,6 +158,7 @@ def test_a_training_takes_two_commits_and_synchronises_nothing_else(
     assert 2 * FSYNCS_A_COMMIT <= 12
 
 
+@pytest.mark.slow
 def test_a_search_makes_as_many_fsync_calls_as_its_commits_say(tmp_path: Path) -> None:
     strace = shutil.which("strace")
     if strace is None or subprocess.run([strace, "-o", os.devnull, sys.executable, "-c", ""], check=False).returncode:

@@ -49,7 +49,7 @@ def test_all_inside_the_executor_is_the_executors() -> None:
 
 
 def test_the_parts_of_the_executor_add_up_to_it() -> None:
-    marks = {"fit": [10.0, 30.0], "told": [16.0, 17.0, 28.0], "trained": [4.0, 4.0, 10.0]}
+    marks = {"fit": [10.0, 30.0], "ended": [16.0, 17.0, 28.0], "trained": [4.0, 4.0, 10.0]}
     found = search_profile.divide_executor({"report": 1.0, EXECUTOR: 20.0}, marks, n_workers=2)
     assert found == {"report": 1.0, FIRST: 2.0, "trainings": 9.0, BETWEEN: 7.0, LAST: 2.0}
 

@@ -19,6 +19,7 @@ from search_spaces.seeds import derive_generator
 N_IMAGES, N_STEPS = 24, 3
 NETWORKS: dict[str, dict[str, Any]] = {
     "log": {"layers": 8},
+    "tiny": {"layers": 4, "image": (1, 2, 3)},  # for Triton's interpreter
     "wide stem": {"layers": 6, "stem_channels": 7},
     "bottleneck": {"layers": 6, "bottleneck": True},
     "two blocks": {"layers": 5, "blocks": 2, "transition": "all", "compression": 0.5},

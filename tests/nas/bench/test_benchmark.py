@@ -1,7 +1,10 @@
 """Engines are compared by paired ratios, after they have shown that they compute the same."""
 
 import math
+import multiprocessing
 import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from nas.bench.contestants import (
     Shape,
     prepare,
 )
-from nas.bench.workers import N_GATE_STEPS, _prepare, measure_ceilings, start_workers
+from nas.bench.workers import N_GATE_STEPS, Prepared, _prepare, _serve, measure_ceilings, start_workers
 
 SMALL = Shape("small", (1, 6, 5), layers=4, growth=3, batch=8)
 LOSSES = [[2.0, 1.9, 1.8], [2.1, 2.0, 1.9], [2.2, 2.1, 2.0], [2.3, 2.2, 2.1]]  # of seeds 0 to 3
@@ -45,7 +48,7 @@ class FakeWorkers:
         if command == "prepare":
             own = LOSSES if engine == GROUPED else LOSSES[:1]
             losses = [[loss + self._off.get(engine, 0.0) for loss in one] for one in own]
-            return [(losses, 10.0 if engine == COMPILED else 0.0, self._step_seconds[engine])] * n_processes
+            return [Prepared(losses, 10.0 if engine == COMPILED else 0.0, self._step_seconds[engine])] * n_processes
         if command == "train":
             return [36 * self._step_seconds[engine]] * n_processes
         # A machine that slows down from round to round: ratios stay what they are.
@@ -183,14 +186,36 @@ def test_grouped_networks_are_each_candidate_alone(one_thread: None) -> None:  #
         torch.testing.assert_close(grouped(), torch.cat([step() for step in alone]), rtol=0, atol=1e-5)
 
 
+def test_a_process_answers_what_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("nas.bench.workers.CEILING_SECONDS", 0.0)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe()
+    requests = [
+        ("ceilings", EAGER), ("losses", EAGER, SMALL), ("prepare", FUSED, SMALL), ("run", FUSED, 2),
+        ("train", FUSED, SMALL), ("run", EAGER, 1),
+    ]  # fmt: skip
+    for request in requests:
+        ours.send(request)
+    thread = threading.Thread(target=_serve, args=(theirs, "cpu", None, str(tmp_path)))
+    thread.start()
+    ceilings, losses, prepared, seconds, training, failure = [ours.recv() for _ in requests]
+    ours.close()
+    thread.join()
+    assert 1e9 < ceilings[0] < 1e15 and 1e8 < ceilings[1] < 1e13
+    assert len(losses) == N_GROUPED and prepared.losses[0] == pytest.approx(losses[0], abs=1e-5)
+    assert seconds > 0 and training > 0
+    assert "run eager: KeyError" in str(failure)  # never prepared
+
+
+@pytest.mark.slow
 def test_real_processes_are_asked_and_ended() -> None:
     with start_workers(1, "cpu") as workers:
         ceilings = measure_ceilings(workers)
         assert 1e9 < ceilings.matrix_flops < 1e15 and 1e8 < ceilings.copy_bytes < 1e13
         losses = workers.ask(EAGER, "losses", SMALL)
         assert len(losses) == 1 and len(losses[0]) == N_GROUPED
-        ((own, _, _),) = workers.ask(FUSED, "prepare", SMALL)
-        assert own[0] == pytest.approx(losses[0][0], abs=1e-5)
+        (prepared,) = workers.ask(FUSED, "prepare", SMALL)
+        assert prepared.losses[0] == pytest.approx(losses[0][0], abs=1e-5)
         assert len(workers.ask(ONE_PROCESS, "prepare", SMALL)) == 1
         assert all(seconds > 0 for seconds in workers.ask(FUSED, "run", 2) + workers.ask(FUSED, "train", SMALL))
         with pytest.raises(RuntimeError, match="run eager: KeyError"):

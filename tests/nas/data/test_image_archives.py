@@ -254,11 +254,12 @@ def test_a_pickle_is_not_touched(name: str, file: str, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(b"cos\nmkdir\n(S'made'\ntR.")
     said = refuse(name, tmp_path)
     assert (
-        f"{tmp_path} holds {file}, of the Python version: pickles can run code, and none is ever loaded; get " in said
+        f"{tmp_path} contains {file}, of the Python version: pickles can run code, and none is ever loaded; get "
+        in said
     )
     assert list(tmp_path.iterdir()) == [tmp_path / file]
     (tmp_path / f"{name}-binary.tar.gz").touch()
-    assert f"{tmp_path} holds {name}-binary.tar.gz, still packed; get " in refuse(name, tmp_path)
+    assert f"{tmp_path} contains {name}-binary.tar.gz, still packed; get " in refuse(name, tmp_path)
     write(name, tmp_path)
     assert read(name, tmp_path).name == name
     (tmp_path / FILES[name][0]).unlink()

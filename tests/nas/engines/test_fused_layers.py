@@ -24,14 +24,14 @@ from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.network import Block, SkipNetwork, build_network
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
-from nas.training.train import train_candidate
 from search_spaces.budget import log_budget
 from search_spaces.errors import Interrupted
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
-from tests.nas.engines.test_layer_operation import ensure_compiled
+from tests.support.compiled import ensure_compiled
 from tests.support.evaluating import refresh_statistics
+from tests.support.training import train_candidate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,7 +93,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
 
     def listen(*arguments: Any) -> Any:
-        made.append(bool(arguments[7]))
+        made.append(bool(arguments[4]))
         return nas.engines.layer_operation.run_layers(*arguments)
 
     monkeypatch.setattr(nas.engines.fused_layers, "run_layers", listen)

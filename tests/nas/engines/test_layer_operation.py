@@ -1,7 +1,5 @@
 """The layer operation: C++ against plain torch against batch_norm and conv2d, its refusals, and torch's own checks."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,26 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import nas.engines.layer_operation
-from nas.engines.layer_operation import Layers, run_layers, run_layers_in_torch
-from nas.engines.native import load_library
+from nas.engines.layer_operation import (
+    LayerOutputs,
+    Parameters,
+    RunningStatistics,
+    Sources,
+    run_layers,
+    run_layers_in_torch,
+)
 from search_spaces.budget import Budget
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator, derive_seed
 from search_spaces.templates import find_template
+from tests.support.compiled import ensure_compiled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Reads = Sequence[Sequence[int]]  # the nodes that each layer reads
 NAMES = ("inputs", "scales", "shifts", "weights")
-
-
-def ensure_compiled() -> None:
-    """Skip where there is no compiler; where there is one, a library that cannot be built is a failure."""
-    if not load_library():
-        if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
-            pytest.skip("there is no C++ compiler")
-        pytest.fail("the library of the compiled layers was not built: see the log")
-    assert nas.engines.layer_operation._is_compiled()
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,15 @@ class Case:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """In the operation's order."""
+        """In the C++ operator's order."""
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+    @property
+    def values(self) -> tuple[list[Tensor], Sources, list[int], Parameters, RunningStatistics | None]:
+        """In run_layers' order."""
+        running = RunningStatistics(self.running_means, self.running_variances) if self.running_means else None
+        parameters = Parameters(self.scales, self.shifts, self.weights)
+        return self.inputs, Sources(self.sources, self.degrees), self.outputs, parameters, running
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Case":
         """The same with every tensor of numbers changed."""
@@ -101,7 +104,7 @@ def draw_case(
     )
 
 
-def run_by_hand(case: Case) -> Layers:
+def run_by_hand(case: Case) -> LayerOutputs:
     """The same from torch's own pieces: each layer normalises anew what it reads, member after member."""
     members, statistics = [], []
     for member in range(len(case.sources)):
@@ -119,25 +122,25 @@ def run_by_hand(case: Case) -> Layers:
         every = torch.zeros_like(every) if case.running_means else every
         statistics.append((every.mean(dim=(0, 2, 3)), every.var(dim=(0, 2, 3), correction=0)))
     mean, variance = (torch.stack(one) for one in zip(*statistics, strict=True))
-    return Layers([torch.stack(one) for one in zip(*members, strict=True)], mean, variance)
+    return LayerOutputs([torch.stack(one) for one in zip(*members, strict=True)], mean, variance)
 
 
-Form = Callable[[Case], Layers]
+Form = Callable[[Case], LayerOutputs]
 
 
-def run_compiled(case: Case) -> Layers:
+def run_compiled(case: Case) -> LayerOutputs:
     ensure_compiled()
-    return Layers(*torch.ops.skipsearch.layers(*case.arguments, 1e-5)[:3])
+    return LayerOutputs(*torch.ops.skipsearch.layers(*case.arguments, 1e-5)[:3])
 
 
-def run_reference(case: Case) -> Layers:
-    return run_layers_in_torch(*case.arguments)
+def run_reference(case: Case) -> LayerOutputs:
+    return run_layers_in_torch(*case.values)
 
 
 each_form = pytest.mark.parametrize("form", [run_compiled, run_reference])
 
 
-def differentiate(form: Form, case: Case, without: Sequence[int] = ()) -> tuple[Layers, list[Tensor]]:
+def differentiate(form: Form, case: Case, without: Sequence[int] = ()) -> tuple[LayerOutputs, list[Tensor]]:
     """What a form gives, and the gradients of inputs, scales, shifts and weights.
 
     Args:
@@ -354,10 +357,13 @@ def test_epsilon_is_added_to_the_variance(form: Form) -> None:
     case = draw_odd("one layer").with_batch_statistics
     assert form(case).nodes
     small = replace(case, inputs=[1e-3 * x for x in case.inputs])
-    run: Any = torch.ops.skipsearch.layers if form is run_compiled else run_layers_in_torch
+    if form is run_compiled:
+        nodes = torch.ops.skipsearch.layers(*small.arguments, 1e-3)[0]
+    else:
+        nodes = run_layers_in_torch(*small.values, epsilon=1e-3).nodes
     x = F.relu(F.batch_norm(small.inputs[0][0], None, None, small.scales[0][0], small.shifts[0][0], True, eps=1e-3))
     expected = F.conv2d(x, small.weights[0][0], padding=1)
-    assert_near([run(*small.arguments, 1e-3)[0][0][0]], [expected])
+    assert_near([nodes[0][0]], [expected])
 
 
 # --- numbers that are none ---------------------------------------------------------------------------------------
@@ -445,13 +451,22 @@ def test_the_gradient_is_that_of_small_differences(form: Form) -> None:
     assert torch.autograd.gradcheck(run, [one.requires_grad_() for own in lists for one in own])
 
 
-def test_the_operators_are_what_torch_expects_of_operators() -> None:
+ODD_CASE = draw_odd("inputs of several widths", n_images=5).map(Tensor.float)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [ODD_CASE, ODD_CASE.with_batch_statistics.map(lambda one: one.double().requires_grad_())],
+    ids=["evaluation", "training"],
+)
+def test_the_forward_operator_is_what_torch_expects_of_one(case: Case) -> None:
     ensure_compiled()
-    case = draw_odd("inputs of several widths", n_images=5).map(Tensor.float)
     torch.library.opcheck(torch.ops.skipsearch.layers.default, (*case.arguments, 1e-5))
-    training = case.with_batch_statistics
-    leaves = training.map(lambda one: one.double().requires_grad_())
-    torch.library.opcheck(torch.ops.skipsearch.layers.default, (*leaves.arguments, 1e-5))
+
+
+def test_the_backward_operator_is_what_torch_expects_of_one() -> None:
+    ensure_compiled()
+    case, training = ODD_CASE, ODD_CASE.with_batch_statistics
     nodes, mean, variance, maps = torch.ops.skipsearch.layers(*training.arguments, 1e-5)
     widths, n_images = [x.shape[2] for x in case.inputs], case.inputs[0].shape[1]
     gradients = [torch.randn_like(node) for node in nodes]
@@ -549,15 +564,15 @@ def test_on_a_cpu_the_compiled_form_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     ensure_compiled()
     case = draw_odd("dense").with_batch_statistics
 
-    def refuse(*_: Any) -> Layers:
+    def refuse(*_: Any) -> LayerOutputs:
         raise AssertionError("the plain form was called")
 
     monkeypatch.setattr(nas.engines.layer_operation, "run_layers_in_torch", refuse)
-    given = run_layers(*case.arguments)
+    given = run_layers(*case.values)
     assert all(map(torch.equal, given.nodes, run_compiled(case).nodes))
     monkeypatch.setattr(nas.engines.layer_operation, "_is_compiled", lambda: False)
     with pytest.raises(AssertionError, match="the plain form was called"):
-        run_layers(*case.arguments)
+        run_layers(*case.values)
 
 
 # --- what does not fit -------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from nas.engines import native
 from nas.engines.native import (
     ADVICE,
     FLAGS,
-    SOURCES,
+    LIBRARY_SOURCES,
     BuildError,
     _describe_build,
     _find_library,
@@ -180,12 +180,12 @@ def test_what_goes_wrong_is_one_line_and_no_error(
 
 WITHOUT = """
 import torch
-from nas.engines.layer_operation import run_layers, run_layers_in_torch
+from nas.engines.layer_operation import Parameters, Sources, run_layers, run_layers_in_torch
 generator = torch.Generator().manual_seed(0)
 x = torch.randn(1, 3, 2, 5, 4, generator=generator)
 weights = [torch.randn(1, 2, n, 3, 3, generator=generator) for n in (2, 4)]
 ones = [torch.ones(1, n) for n in (2, 4)]
-given = [x], torch.tensor([[0, 0, 1]]), [1, 2], [1, 2], ones, ones, weights
+given = [x], Sources(torch.tensor([[0, 0, 1]]), [1, 2]), [1, 2], Parameters(ones, ones, weights)
 for _ in range(2):
     one, other = run_layers(*given), run_layers_in_torch(*given)
     assert all(map(torch.equal, one.nodes, other.nodes)) and one.nodes[1].std() > 0.1
@@ -209,17 +209,17 @@ def test_without_a_compiler_plain_torch_gives_the_numbers(cache: Path) -> None:
 def test_another_build_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def change_source(number: int) -> None:
         sources = []
-        for place, source in enumerate(SOURCES):
+        for place, source in enumerate(LIBRARY_SOURCES):
             sources.append(tmp_path / source.name)
             sources[-1].write_bytes(source.read_bytes() + (b"// more\n" if place == number else b""))
-        monkeypatch.setattr(native, "SOURCES", tuple(sources))
+        monkeypatch.setattr(native, "LIBRARY_SOURCES", tuple(sources))
 
     own = _describe_build(FLAGS)
     assert own == _describe_build(FLAGS)
     change_source(-1)  # none: copies of the same content
     assert _describe_build(FLAGS) == own
     names = [own, _describe_build(FLAGS[:-1]), _describe_build((*FLAGS, "-O2"))]
-    for number in range(len(SOURCES)):
+    for number in range(len(LIBRARY_SOURCES)):
         change_source(number)
         names.append(_describe_build(FLAGS))
     change_source(-1)
@@ -230,7 +230,7 @@ def test_another_build_has_another_name(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr(native, "_describe_processor", lambda: "another processor")
         names.append(_describe_build(FLAGS))
     assert _describe_build(FLAGS) == own
-    assert len(set(names)) == len(names) == 5 + len(SOURCES)
+    assert len(set(names)) == len(names) == 5 + len(LIBRARY_SOURCES)
 
 
 def test_a_processor_is_told_by_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +313,8 @@ def test_advice_is_kept(engine: str, cache: Path) -> None:
     assert read_advice("cpu") == (engine, 4)
     assert [path.name for path in cache.iterdir()] == [ADVICE.format("cpu")]
     assert read_advice("cuda") is None
-    write_advice("cuda", "graph", 16)
-    assert (read_advice("cpu"), read_advice("cuda")) == ((engine, 4), ("graph", 16))
+    write_advice("cuda", "fused", 16)
+    assert (read_advice("cpu"), read_advice("cuda")) == ((engine, 4), ("fused", 16))
 
 
 @pytest.mark.usefixtures("compiler")
@@ -370,7 +370,7 @@ nas.engines.native.FLAGS = tuple(sys.argv[2].split())
 import torch, pytest
 assert nas.engines.native.load_library()
 assert torch.ops.skipsearch.vector_bytes() == int(sys.argv[1])
-sys.exit(pytest.main(["-n", "0", "-q", "-p", "no:cacheprovider", "tests/test_layer_operation.py"]))
+sys.exit(pytest.main(["-n", "0", "-q", "-p", "no:cacheprovider", "tests/nas/engines/test_layer_operation.py"]))
 """
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton")
 
-from nas.engines import triton_layers
+from nas.engines import fused_layers, triton_layers
+from nas.engines.layer_operation import LayerOutputs, Parameters, RunningStatistics
 from nas.engines.triton_layers import CUTS, Cut, index_sources, run_layers_in_triton, takes
 
 EPSILON = 1e-5
@@ -80,14 +82,13 @@ def draw_case(
     return case.map(lambda one: one)
 
 
-def run_triton(case: Case, **running: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Tensor]:
+def run_triton(case: Case, running: RunningStatistics | None = None) -> LayerOutputs:
     index = index_sources(case.sources, case.inputs[0].device)
-    return run_layers_in_triton(
-        case.inputs, index, case.wanted, case.scales, case.shifts, case.weights, **running, epsilon=EPSILON
-    )
+    parameters = Parameters(case.scales, case.shifts, case.weights)
+    return run_layers_in_triton(case.inputs, index, case.wanted, parameters, running, EPSILON)
 
 
-def run_plainly(case: Case) -> tuple[list[Tensor], Tensor, Tensor]:
+def run_plainly(case: Case) -> LayerOutputs:
     """The same by torch's operations, member by member."""
     members = []
     for member, own in enumerate(case.sources):
@@ -100,12 +101,10 @@ def run_plainly(case: Case) -> tuple[list[Tensor], Tensor, Tensor]:
         members.append(nodes)
     nodes = [torch.stack(ones) for ones in zip(*members, strict=True)]
     variance, mean = torch.var_mean(torch.stack(nodes, dim=1), dim=(2, 4, 5), correction=0)
-    return [nodes[node] for node in case.wanted], mean.flatten(1), variance.flatten(1)
+    return LayerOutputs([nodes[node] for node in case.wanted], mean.flatten(1), variance.flatten(1))
 
 
-def differentiate(
-    run: Callable[[Case], tuple[list[Tensor], Tensor, Tensor]], case: Case
-) -> tuple[list[Tensor], list[Tensor]]:
+def differentiate(run: Callable[[Case], LayerOutputs], case: Case) -> tuple[list[Tensor], list[Tensor]]:
     """What a block gives, and the gradients to all leaves of a sum with fixed random weights."""
     nodes, mean, variance = run(case)
     generator = torch.Generator().manual_seed(1)
@@ -129,31 +128,46 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(CUTS, Cut(*getattr(request, "param", (64, 16)))))
 
 
+SMALL: dict[str, Any] = {"n_members": 2, "size": (3, 4), "layers": 3}
+FORMS: list[tuple[dict[str, Any], tuple[int, int]]] = [
+    ({}, (16, 16)),
+    ({}, (256, 64)),
+    ({"growth": 3, "n_inputs": 2}, (64, 16)),
+    ({"growth": 8, "size": (4, 4)}, (64, 32)),
+    ({"growth": 16, "layers": 2}, (64, 16)),
+    ({"n_members": 1, "size": (9, 7), "batch": 3}, (128, 64)),
+    ({"size": (1, 1), "batch": 5}, (64, 16)),
+]
+
+
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize(
     ("form", "cut"),
     [
-        ({}, (16, 16)),
-        ({}, (1024, 64)),
-        ({"growth": 3, "n_inputs": 2}, (64, 16)),
-        ({"growth": 8, "layers": 3, "size": (4, 4)}, (64, 32)),
-        ({"growth": 16, "layers": 2, "n_members": 2}, (64, 16)),
-        ({"n_members": 1, "size": (9, 7), "batch": 3}, (128, 64)),
-        ({"size": (1, 1), "batch": 5}, (64, 16)),
+        *((SMALL | form, cut) for form, cut in FORMS),
+        *(pytest.param(form, cut, marks=pytest.mark.slow) for form, cut in FORMS),
     ],
     indirect=["cut"],
 )
-def test_the_kernels_compute_the_layers(form: dict[str, int]) -> None:
-    case = draw_case(**form)  # type: ignore[arg-type]
+def test_the_kernels_compute_the_layers(form: dict[str, Any]) -> None:
+    case = draw_case(**form)
     for given, expected in zip(differentiate(run_triton, case), differentiate(run_plainly, case), strict=True):
         assert_near(given, expected, 1e-12)
 
 
 @pytest.mark.usefixtures("cut")
-def test_programs_of_several_tiles_join_what_they_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("form", "cut"),
+    [
+        ({"n_members": 1, "batch": 4, "size": (4, 8), "layers": 2}, (16, 16)),
+        pytest.param({"batch": 11, "size": (8, 8), "layers": 3}, (64, 16), marks=pytest.mark.slow),
+    ],
+    indirect=["cut"],
+)
+def test_programs_of_several_tiles_join_their_results(form: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, most in {"N_PROGRAMS": 1, "MIN_PROGRAMS": 3, "MAX_PARTS": 2}.items():
         monkeypatch.setattr(triton_layers, name, most)
-    case = draw_case(batch=11, size=(8, 8), layers=3)
+    case = draw_case(**form)
     case = case.map(lambda one: one + 100 if one.dim() == 5 and one.shape[-1] == 8 else one)  # squares would cancel
     for given, expected in zip(differentiate(run_triton, case), differentiate(run_plainly, case), strict=True):
         assert_near(given, expected, 1e-10)
@@ -166,7 +180,7 @@ def test_float32_and_half_round(growth: int, width: int, device: str, monkeypatc
     # Interpreted, matrices of bfloat16 are not multiplied as such.
     half, most = (torch.bfloat16, 0.02) if device == "cuda" else (torch.float16, 0.003)
     for dtype, nodes_off, gradients_off in ((torch.float32, 1e-6, 3e-6), (half, most, 0.15)):
-        exact = draw_case(growth=growth, size=(5, width), batch=2, layers=3).map(lambda one: one.float())
+        exact = draw_case(n_members=2, growth=growth, size=(3, width), batch=2, layers=2).map(lambda one: one.float())
         rounded = exact.map(lambda one: one.to(device))
         rounded.inputs = [one.detach().to(dtype).requires_grad_() for one in rounded.inputs]
         nodes, gradients = differentiate(run_triton, rounded)
@@ -179,11 +193,11 @@ def test_float32_and_half_round(growth: int, width: int, device: str, monkeypatc
 
 @pytest.mark.usefixtures("cut")
 def test_by_running_statistics_it_is_batch_norm_s_evaluation() -> None:
-    case = draw_case()
+    case = draw_case(**SMALL)
     generator = torch.Generator().manual_seed(2)
     means = [torch.randn(one.shape, generator=generator, dtype=torch.float64) for one in case.scales]
     variances = [torch.rand(one.shape, generator=generator, dtype=torch.float64) + 0.5 for one in case.scales]
-    nodes, _, _ = run_triton(case, running_means=means, running_variances=variances)
+    nodes, _, _ = run_triton(case, RunningStatistics(means, variances))
     for member, own in enumerate(case.sources):
         expected = [one[member] for one in case.inputs]
         for k, read in enumerate(own):
@@ -200,7 +214,7 @@ def test_by_running_statistics_it_is_batch_norm_s_evaluation() -> None:
 @pytest.mark.usefixtures("cut")
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # the interpreter's
 def test_a_member_that_is_not_finite_leaves_the_others_as_they_are() -> None:
-    case = draw_case()
+    case = draw_case(size=(2, 3), layers=2)
 
     def spoil(one: Tensor) -> Tensor:
         one = one.clone()
@@ -208,14 +222,43 @@ def test_a_member_that_is_not_finite_leaves_the_others_as_they_are() -> None:
             one[1] = float("nan")
         return one
 
-    for given, expected in zip(
-        differentiate(run_triton, case.map(spoil)), differentiate(run_triton, case), strict=True
-    ):
-        for own, other in zip(given, expected, strict=True):
+    spoilt, expected = differentiate(run_triton, case.map(spoil)), differentiate(run_triton, case)
+    for results, others in zip(spoilt, expected, strict=True):
+        for own, other in zip(results, others, strict=True):
             assert torch.equal(own[[0, 2]], other[[0, 2]])
-    assert all(one[1].isnan().all() for one in differentiate(run_triton, case.map(spoil))[0][:3])
+    nodes, _ = spoilt
+    assert all(one[1].isnan().all() for one in nodes[: len(case.wanted)])
 
 
 def test_blocks_that_the_kernels_do_not_take() -> None:
     assert takes([4, 4], 4, 32)
     assert not takes([8, 4], 4, 32) and not takes([64], 64, 32) and not takes([4], 4, 224)
+
+
+@pytest.mark.parametrize("error", [ImportError("no Triton"), RuntimeError("no C compiler")])
+def test_where_triton_does_not_run_layers_are_torch_s_own(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: torch.device) -> None:
+        raise error
+
+    monkeypatch.setattr(fused_layers, "uses_triton", lambda _: True)
+    arguments = ([[(0,), (0, 1)]], [4], 4, 8, torch.device("cpu"))
+    fused_layers._triton_runs.cache_clear()
+    assert fused_layers.can_fuse(*arguments)
+    fused_layers._triton_runs.cache_clear()
+    monkeypatch.setattr(triton_layers, "run_probe", fail)
+    assert not fused_layers.can_fuse(*arguments) and not fused_layers.can_fuse(*arguments)
+    fused_layers._triton_runs.cache_clear()
+    (record,) = caplog.records  # once a process
+    assert str(error) in record.getMessage()
+
+
+def test_a_full_memory_is_not_taken_for_a_fault_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: torch.device) -> None:
+        raise torch.OutOfMemoryError
+
+    fused_layers._triton_runs.cache_clear()
+    monkeypatch.setattr(triton_layers, "run_probe", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused_layers._triton_runs(torch.device("cpu"))

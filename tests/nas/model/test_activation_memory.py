@@ -15,9 +15,9 @@ from nas.data.splits import split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.cost import predict_activation_bytes
 from nas.model.network import SkipNetwork, build_network
-from nas.training.train import train_candidate
 from search_spaces.templates import find_template
 from tests.support.evaluating import refresh_statistics
+from tests.support.training import train_candidate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from nas.model.network import build_network
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.stepping import N_WARM_UP, Engine
-from nas.training.train import Member, train_candidate, train_cohort
+from nas.training.train import Member, train_cohort
 from nas.workers.jobs import Cohorts, Job
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer, run_serial
@@ -30,6 +30,7 @@ from search_spaces.seeds import derive_generator
 from search_spaces.templates import iterate_templates
 from tests.support.small import SMALL
 from tests.support.small_cohorts import (
+    N_IMAGES,
     N_STEPS,
     NETWORKS,
     draw_candidates,
@@ -40,16 +41,17 @@ from tests.support.small_cohorts import (
     stop_at,
     without_time,
 )
+from tests.support.training import train_candidate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused layers as on a GPU: by Triton's kernels, interpreted, in few and large tiles."""
+    """Fused layers as on a GPU: by Triton's kernels, interpreted."""
     triton_layers = pytest.importorskip("nas.engines.triton_layers", exc_type=ImportError)
     monkeypatch.setattr("nas.engines.fused_layers.uses_triton", lambda _: True)
-    monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, triton_layers.Cut(1024, 64)))
+    monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, triton_layers.Cut(64, 16)))
 
 
 FORMS = ("eager", "fused")
@@ -70,7 +72,7 @@ def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("budget", ["log", "total"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "tiny"])
 def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, form: str) -> None:
     candidates = draw_candidates(name, budget)
     splits = {one.seed: draw_split(one) for one in candidates}
@@ -87,14 +89,25 @@ def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, for
 
 
 @pytest.mark.usefixtures("float64", "triton")
-@pytest.mark.parametrize(("name", "budget"), [("log", "log"), ("last", "total"), ("wide stem", "log")])
-def test_as_a_gpu_runs_them_they_are_what_they_are_alone(name: str, budget: str) -> None:
-    candidates = draw_candidates(name, budget, n=3)
-    splits = {one.seed: draw_split(one) for one in candidates}
-    engine = Engine(is_fused=True)
-    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], step_by_step(), engine=engine)
+@pytest.mark.parametrize(
+    ("name", "budget", "n", "n_images", "n_steps"),
+    [
+        ("tiny", "total", 2, 3, 1),
+        *(
+            pytest.param(*names, 3, N_IMAGES, N_STEPS, marks=pytest.mark.slow)
+            for names in (("log", "log"), ("last", "total"), ("wide stem", "log"))
+        ),
+    ],
+)
+def test_as_a_gpu_runs_them_they_are_what_they_are_alone(
+    name: str, budget: str, n: int, n_images: int, n_steps: int
+) -> None:
+    candidates = draw_candidates(name, budget, n=n)
+    splits = {one.seed: draw_split(one, n_images) for one in candidates}
+    engine, config = Engine(is_fused=True), step_by_step(n_steps, batch_size=n_images)
+    together = train_cohort([Member(one, splits[one.seed]) for one in candidates], config, engine=engine)
     for candidate, outcome in zip(candidates, together, strict=True):
-        assert_same(outcome, train_candidate(candidate, splits[candidate.seed], step_by_step()))
+        assert_same(outcome, train_candidate(candidate, splits[candidate.seed], config))
 
 
 def test_in_float32_they_differ_by_rounding() -> None:
@@ -197,9 +210,10 @@ def test_what_fills_a_member_up_stays_zero(name: str, budget: str) -> None:
         cohort.predict(images).square().sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     is_filled = False
-    for name_of, stacked in cohort.network.named_parameters():
-        for member, candidate in enumerate(candidates):
-            shape = dict(build_network(candidate).named_parameters())[name_of].shape
+    shapes = [{key: x.shape for key, x in build_network(one).named_parameters()} for one in candidates]
+    for key, stacked in cohort.network.named_parameters():
+        for member in range(len(candidates)):
+            shape = shapes[member][key]
             rest = stacked[member].detach().clone()
             rest[tuple(slice(size) for size in shape)] = 0
             is_filled |= rest.numel() > shape.numel()
@@ -347,6 +361,7 @@ def test_the_serial_executor_gives_in_cohorts_what_it_gives_one_by_one() -> None
         assert_same(by_size[5].outcomes[number], alone)
 
 
+@pytest.mark.slow
 def test_ray_gives_in_cohorts_what_the_serial_executor_gives_one_by_one() -> None:
     ray_executor = pytest.importorskip("nas.workers.ray_executor")
     ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -372,7 +387,8 @@ class NarrowTrainer(Trainer):
         return [Outcome(0.5, 1.0, len(jobs), 0.0) for _ in jobs]
 
 
-def test_a_cohort_that_the_memory_does_not_hold_is_halved() -> None:
+def test_a_cohort_that_the_memory_does_not_hold_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.collect", lambda: 0)  # slow among all that tests have loaded
     candidates = draw_candidates(n=8)
     source = ListSource([Job(number, one) for number, one in enumerate(candidates)])
     run_serial(source, NarrowTrainer(DIGITS, CONFIG.model_copy(update={"cohort": 8})), StopFlag())
@@ -393,10 +409,10 @@ def test_what_a_lost_training_held_is_let_go_before_the_next(monkeypatch: pytest
 
     monkeypatch.setattr("nas.workers.trainer.train_cohort", fill)
     monkeypatch.setattr(Trainer, "_split", lambda *_: None)
-    source = ListSource([Job(number, one) for number, one in enumerate(draw_candidates(n=5))])
-    run_serial(source, Trainer(DIGITS, CONFIG.model_copy(update={"cohort": 4})), StopFlag())
-    assert len(held) == 8
-    assert [number for number, _ in source.lost] == [0, 1, 2, 3, 4]
+    source = ListSource([Job(number, one) for number, one in enumerate(draw_candidates(n=3))])
+    run_serial(source, Trainer(DIGITS, CONFIG.model_copy(update={"cohort": 2})), StopFlag())
+    assert len(held) == 4
+    assert [number for number, _ in source.lost] == [0, 1, 2]
 
 
 def test_a_cohort_s_data_are_split_once_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.network import build_network
 from nas.model.strengths import MAX_CONNECTIONS, measure_strengths
 from nas.records.trial import Outcome
-from nas.training.train import train_candidate
 from search_spaces.budget import Budget
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
+from tests.support.training import train_candidate
 
 IMAGE = (1, 8, 8)
 

@@ -187,9 +187,9 @@ NUMBERED: dict[Any, Any] = {**FIELDS, 5: 6}
         (b"\x80\x02.", "is no checkpoint"),  # each of the next three makes torch.load raise an error of another kind
         (b"\x80\x02ccaf\xe9\n", "is no checkpoint"),
         (dump(FIELDS).replace(b"little", b"riddle"), "is no checkpoint"),
-        (dump(5), "it holds a int"),
-        (dump([FIELDS]), "it holds a list"),
-        (dump(torch.zeros(2)), "it holds a Tensor"),
+        (dump(5), "is a int"),
+        (dump([FIELDS]), "is a list"),
+        (dump(torch.zeros(2)), "is a Tensor"),
         (dump({**FIELDS, "identity": "another"}), "checkpoint of another training"),
         (dump({**FIELDS, "identity": None}), "checkpoint of another training"),
         (dump({name: FIELDS[name] for name in FIELDS if name != "identity"}), "checkpoint of another training"),

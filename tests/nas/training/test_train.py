@@ -22,12 +22,13 @@ from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
 from nas.training.evaluation import EVALUATION_BATCH, NonFiniteLossError
-from nas.training.train import _batches, _rate, train_candidate
+from nas.training.train import _batches, _rate
 from nas.workers.jobs import Job, LostDeviceError, LostError, failed
 from nas.workers.trainer import Trainer
 from search_spaces.errors import Interrupted, MachineError
 from search_spaces.templates import find_template
 from tests.support.evaluating import evaluate, refresh_statistics
+from tests.support.training import train_candidate
 
 
 def _candidate(config: SearchConfig, name: str = "log", seed: int = 0) -> Candidate:
