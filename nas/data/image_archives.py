@@ -21,7 +21,7 @@ N_DIGITS = 10
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels of one file
 
 
-class Examples(NamedTuple):
+class LabelledImages(NamedTuple):
     """Images (n, 3, 32, 32), labels (n,) in 0..classes-1, and the indices (n_test,) of the test file's."""
 
     images: NDArray[np.uint8]
@@ -98,7 +98,7 @@ PUBLISHED = {
 }
 
 
-def read_published(name: str, folder: str | None, max_bytes: int) -> Examples:
+def read_published(name: str, folder: str | None, max_bytes: int) -> LabelledImages:
     """Read cifar-10 or cifar-100 in the binary version, or the cropped digits of svhn.
 
     Args:
@@ -124,7 +124,7 @@ def read_published(name: str, folder: str | None, max_bytes: int) -> Examples:
     all_labels = np.concatenate([labels for _, labels in parts])
     n_test = len(parts[-1][1])
     all_images = np.concatenate([images for images, _ in parts])
-    return Examples(all_images, all_labels, np.arange(len(all_labels))[-n_test:])
+    return LabelledImages(all_images, all_labels, np.arange(len(all_labels))[-n_test:])
 
 
 def _find_files(published: Published, folder: Path) -> list[Path]:

@@ -17,9 +17,6 @@ PACKAGES = ("search_spaces", "nas", "analysis", "commands")
 SUFFIXES = {".py", ".cpp", ".h", ".css", ".js"}
 # Names that mean the same of different things, each read with its module: a file's own format and limits.
 SHARED_NAMES = {"MAX_BYTES", "SCHEMA", "VERSION", "logger"}
-# To be united or renamed, file by file, until none is left.
-NOT_YET = {
-}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -51,7 +48,7 @@ def _public_names(file: Path) -> set[str]:
 def test_a_public_name_has_one_home_in_a_package(package: str) -> None:
     homes = defaultdict(list)
     for file in (ROOT / package).rglob("*.py"):
-        for name in _public_names(file) - SHARED_NAMES - NOT_YET:
+        for name in _public_names(file) - SHARED_NAMES:
             homes[name].append(file.relative_to(ROOT).as_posix())
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 

@@ -512,7 +512,7 @@ def test_a_dry_run_prints_strict_json_and_writes_nothing(tmp_path: Path, monkeyp
 
 
 def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
-    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, real: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, real: Path, tmp_path: Path
 ) -> None:
     """On a run directory it is the plan that is held there."""
     monkeypatch.setattr("nas.studies.study.estimate_seconds", lambda *_: 7200.0)
@@ -521,7 +521,7 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     held = read_plan(run)
     assert held is not None
-    said = " ".join(command_line("study", "--run", run, "--dry-run").stdout.split())
+    said = " ".join(run_command("study", "--run", run, "--dry-run").stdout.split())
     assert "20 trainings, about 2.0 h, 1 at a time on cpu with fused layers; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
