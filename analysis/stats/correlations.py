@@ -1,4 +1,9 @@
-"""Rank correlations of columns, with bootstrap intervals and permutation p-values."""
+"""Rank correlations of columns, with bootstrap intervals and permutation p-values.
+
+Columns have shape (n,). Weights, shape (draws, n), say how often each row occurs: ones for the sample, bootstrap
+weights for a resample. A statistic of weighted rows has shape (draws,), nan where a column is constant among those that
+occur.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -88,14 +93,7 @@ def order_inside(x: Vector, groups: Groups) -> Vector:
 
 
 def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
-    """Return Spearman's rho of rows that occur `weights` times: ones for the sample, bootstrap weights for a resample.
-
-    Args:
-        x, y: shape (n,).
-        weights: shape (draws, n), at least 0.
-
-    Returns:
-        Shape (draws,); nan where x or y is constant among the rows that occur.
+    """Return Spearman's rho of weighted rows.
 
     >>> weighted_spearman(np.array([1.0, 2, 3]), np.array([2.0, 9, 5]), np.ones((1, 3))).tolist()
     [0.5]
@@ -108,13 +106,6 @@ def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Ve
 
     Ranks are divided by the group's size, so that a group counts by its number of rows. A group in which x or y is
     constant adds nothing. With one group it is weighted_spearman.
-
-    Args:
-        x, y, groups: shape (n,).
-        weights: shape (draws, n), at least 0.
-
-    Returns:
-        Shape (draws,); nan where x or y is constant in every group.
 
     >>> x, y = np.array([1.0, 2, 3, 1, 2, 3]), np.array([3.0, 2, 1, 9, 8, 7])
     >>> pooled_spearman(x, y, np.array([0, 0, 0, 1, 1, 1]), np.ones((1, 6))).tolist()
@@ -171,14 +162,7 @@ def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
 def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
     """Correlate the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2], of weighted rows.
 
-    Where `given` is constant, the result is Spearman's rho.
-
-    Args:
-        x, y, given: shape (n,).
-        weights: shape (draws, n), at least 0.
-
-    Returns:
-        Shape (draws,); nan where a residual is 0 throughout.
+    Where `given` is constant, the result is Spearman's rho; where a residual is 0 throughout, it is nan.
     """
     ranks = [weighted_ranks(column, weights) / len(x) for column in (given, x, y)]
     columns = np.stack([ranks[0], ranks[0] ** 2, ranks[1], ranks[2]], axis=1)  # (draws, 4, n)
@@ -203,7 +187,7 @@ def correlate(
     """Correlate several columns with y by both methods, each with its interval and p-value.
 
     Args:
-        measures, y: columns of shape (n,); the correlation with a constant one is not defined.
+        measures, y: columns; the correlation with a constant one is not defined.
         cells: groups inside which the bootstrap draws, as draw_weights.
         bands: by measure, groups inside which the permutations stay.
     """
@@ -227,7 +211,6 @@ def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, gene
     """Estimate Spearman's rho of x and y inside groups, pooled; nothing here grows with the square of n.
 
     Args:
-        x, y: shape (n,).
         cells: groups inside which the bootstrap draws, as draw_weights.
         groups: groups inside which rows are ranked and permuted, as pooled_spearman.
     """

@@ -102,8 +102,8 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         tested, nuisance, groups = designs[name]
         statistic, p_value = permute_wald(np.stack(tested, 1), np.stack(nuisance, 1), rank_y, groups, generator)
         tests.append(PrimaryTest(name, statistic, p_value, None))
-    turn = _find_turn(x, [constant, rank_span, square_span, rank_x, square_x], rank_y)
-    span_turn = _find_turn(span, [constant, rank_x, square_x, rank_span, square_span], rank_y)
+    turn = _find_turn(x, [constant, rank_span, square_span, rank_x, square_x], rank_y, outcome)
+    span_turn = _find_turn(span, [constant, rank_x, square_x, rank_span, square_span], rank_y, outcome)
     return Primary(
         outcome=outcome,
         distance=distance,
@@ -113,10 +113,10 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
         span_partial=_finite(weighted_partial(span, y, x, ones)[0]),
         turning_point=turn.point,
         is_inside=turn.is_inside,
-        middle_is_best=_is_middle_best(turn.curvature, outcome),
+        middle_is_best=turn.middle_is_best,
         span_turning_point=span_turn.point,
         span_is_inside=span_turn.is_inside,
-        middle_span_is_best=_is_middle_best(span_turn.curvature, outcome),
+        middle_span_is_best=span_turn.middle_is_best,
     )
 
 
@@ -207,35 +207,26 @@ def _basis(columns: Vector, tolerance: float) -> Vector:
 
 
 class _Turn(NamedTuple):
-    """Where a quadratic turns: in the unit of x, None outside the sample, and whether between the INNER quantiles."""
+    """Where a quadratic turns, as Primary gives it; no point where that is outside the sample."""
 
     point: float | None
     is_inside: bool
-    curvature: float
+    middle_is_best: bool | None
 
 
-def _find_turn(x: Vector, columns: list[Vector], y: Vector) -> _Turn:
-    """Find where the quadratic in the rank of x turns.
-
-    Args:
-        x: shape (n,).
-        columns: columns that y is fitted to, each of shape (n,), last the rank of x and its square.
-    """
+def _find_turn(x: Vector, columns: list[Vector], y: Vector, outcome: str) -> _Turn:
+    """Find where the quadratic in the rank of x turns; y is fitted to columns, last the rank of x and its square."""
     coefficients = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
     linear, square = float(coefficients[-2]), float(coefficients[-1])
     if abs(square) < 1e-9:
-        return _Turn(None, False, 0.0)
+        return _Turn(None, False, None)
+    middle_is_best = (square > 0) == LOWER_IS_BETTER[outcome]
     rank, turning_rank = columns[-2], -linear / (2 * square)
     if not rank.min() <= turning_rank <= rank.max():
-        return _Turn(None, False, square)
+        return _Turn(None, False, middle_is_best)
     point = float(np.interp(turning_rank, np.sort(rank), np.sort(x)))
     low, high = np.quantile(x, INNER)
-    return _Turn(point, bool(low <= point <= high), square)
-
-
-def _is_middle_best(curvature: float, outcome: str) -> bool | None:
-    """Return whether the middle of a quadratic is better than its ends; None for a straight line."""
-    return None if curvature == 0 else (curvature > 0) == LOWER_IS_BETTER[outcome]
+    return _Turn(point, bool(low <= point <= high), middle_is_best)
 
 
 def _finite(value: float) -> float | None:
