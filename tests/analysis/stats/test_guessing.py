@@ -193,6 +193,7 @@ def test_mostly_one_class_is_named_and_no_better_was_learned(tmp_path: Path) -> 
     assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in verdict.sentence
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_of_an_older_version_is_gone_on_with(tmp_path: Path, small_config: SearchConfig) -> None:
     config = small_config.model_copy(update={"trials": 1, "seeds": 1, "growth": 4})
     search(tmp_path / "run", config, lambda *_: None)
