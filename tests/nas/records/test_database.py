@@ -154,7 +154,7 @@ def test_a_run_without_hashes_is_read_and_gone_on_with(finished: Path, tmp_path:
     held = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{finished / 'study.db'}")
     study = optuna.create_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}", direction="maximize")
     for name, value in held.user_attrs.items():
-        if name != HASH:
+        if name not in (HASH, "kind"):
             study.set_user_attr(name, value)
     for trial in held.trials[:-1]:
         for attribute in trial.user_attrs.values():
@@ -165,6 +165,7 @@ def test_a_run_without_hashes_is_read_and_gone_on_with(finished: Path, tmp_path:
         run_search(run, settle_config(run, None, {}, SearchConfig), lambda *_: None)
     after = read_run(run)
     assert after.candidates.equals(before.candidates)
+    assert read_attributes(run / "study.db")["kind"] == "search"
     trials = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}").trials
     assert [HASH in trial.user_attrs["outcome"] for trial in trials] == [False] * (len(trials) - 1) + [True]
     check_trials(trials, run / "study.db")
