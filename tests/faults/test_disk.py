@@ -16,7 +16,7 @@ KIB = 1024
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stride", [pytest.param(101, marks=pytest.mark.ci), 7])
+@pytest.mark.parametrize("stride", [101, 7])
 def test_denied_any_of_its_writes_the_run_says_which_and_goes_on_later(tmp_path: Path, stride: int) -> None:
     results, n_steps = search_undisturbed()
     for point in range(2, n_steps, stride):

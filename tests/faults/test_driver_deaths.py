@@ -23,7 +23,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "halving": {"halving": True, "cohort": 2},
     "ray": {"workers": 2, "cohort": 2},
 }
-IN_CI = ("serial", "halving", "ray")
 
 
 def _await_checkpoint(run: Path, driver: Driver) -> None:
@@ -37,7 +36,7 @@ def _await_checkpoint(run: Path, driver: Driver) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.ci) if way in IN_CI else way for way in WAYS])
+@pytest.mark.parametrize("way", WAYS)
 def test_however_often_the_driver_dies_no_candidate_fails_and_nothing_is_lost(tmp_path: Path, way: str) -> None:
     n_trials = max(9, (5 if way == "halving" else 2) * N_KILLS)  # more than the drivers end before they are killed
     settings = {**TINY, "trials": n_trials, "seeds": 2, "epochs": 45, "cohort": 1, **WAYS[way]}

@@ -11,7 +11,7 @@ from tests.support.driving import HALVING, TINY, Acknowledged, list_leftovers, l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_kills", [8, 100])
+@pytest.mark.parametrize("n_kills", [pytest.param(8, marks=pytest.mark.ci), 100])
 def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, n_kills: int) -> None:
     run = tmp_path / "run"
     settings = {**TINY, "trials": 3 * n_kills, "seeds": 3, "epochs": 1, "attempts": 1000}

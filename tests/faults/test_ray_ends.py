@@ -125,7 +125,7 @@ def test_nobody_else_can_reach_a_runs_own_ray_and_nothing_of_it_stays(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("raylet", marks=pytest.mark.ci), "gcs_server"])
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Path, base: Path, name: str) -> None:
     started = Started(tmp_path, base)
     started.kill(name)

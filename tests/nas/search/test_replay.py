@@ -106,7 +106,6 @@ def test_every_strategy_finds_every_pattern_of_a_small_budget(strategy: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_processes_change_nothing() -> None:
     plan = _plan("random", "9", n_replays=3)
     counts: list[int] = []

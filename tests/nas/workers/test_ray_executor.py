@@ -87,7 +87,6 @@ def _without_time(outcome: Outcome) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     small_config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
