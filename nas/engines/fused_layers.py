@@ -4,16 +4,23 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from nas.engines.layer_operation import LayerOutputs, Parameters, RunningStatistics, Sources, run_layers
+from nas.engines.layer_operation import (
+    Index,
+    LayerOutputs,
+    Parameters,
+    RunningStatistics,
+    Sources,
+    index_sources,
+    run_layers,
+)
 
-if TYPE_CHECKING:
-    from nas.engines.triton_layers import Index  # Triton is imported only where it is used
-
+MAX_NODE_CHANNELS = 32  # for Triton's kernels
+MAX_MAP_WIDTH = 64  # pixels, for Triton's kernels
 logger = logging.getLogger(__name__)
 
 
@@ -50,9 +57,8 @@ def can_fuse(
     if uses_triton(device):
         if not _triton_runs(device):
             return False
-        from nas.engines.triton_layers import takes
-
-        return takes(widths, growth, map_width)
+        # Nodes of one width, and tiles that fit a multiprocessor.
+        return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
     # Members are padded by reading node 0 again, so all nodes must have one width, or nothing may need padding.
     n_channels = [*widths, *[growth] * len(sources[0])]
     profiles = {tuple((len(nodes), sum(n_channels[node] for node in nodes)) for nodes in reads) for reads in sources}
@@ -97,11 +103,7 @@ class FusedLayers:
         self._first_channels = list(accumulate([*widths, *(conv.out_channels for conv in convs)], initial=0))
         self._n_read = [mean.shape[1] for mean in self._running.means]
         device = convs[0].weight.device
-        self._index: Index | None = None
-        if uses_triton(device):
-            from nas.engines.triton_layers import index_sources
-
-            self._index = index_sources(sources, device)
+        self._index = index_sources(sources, device) if uses_triton(device) else None
         # Both (cohort, read by layer 1, then by layer 2, and so on).
         self._sources = torch.tensor([self._list_nodes(reads) for reads in sources])
         self._channels = torch.tensor([self._list_channels(reads) for reads in sources], device=device)
@@ -111,8 +113,6 @@ class FusedLayers:
         self._sources.copy_(torch.tensor([self._list_nodes(reads) for reads in sources]))
         self._channels.copy_(torch.tensor([self._list_channels(reads) for reads in sources]))
         if self._index is not None:
-            from nas.engines.triton_layers import index_sources
-
             self._index.sources.copy_(index_sources(sources, torch.device("cpu")).sources)
 
     def _list_nodes(self, reads: Sequence[Sequence[int]]) -> list[int]:
@@ -142,9 +142,7 @@ class FusedLayers:
         written = dict(zip(self._written, nodes, strict=True))
         return {number: written[number] if number in written else inputs[number] for number in self._outputs}
 
-    def _run_in_triton(
-        self, index: "Index", inputs: Sequence[Tensor], running: RunningStatistics | None
-    ) -> LayerOutputs:
+    def _run_in_triton(self, index: Index, inputs: Sequence[Tensor], running: RunningStatistics | None) -> LayerOutputs:
         from nas.engines.triton_layers import run_layers_in_triton
 
         scales, shifts, weights = self._parameters

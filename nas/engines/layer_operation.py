@@ -1,7 +1,9 @@
 """The layers of a block as one operator: gather, BN-ReLU, 3x3 convolution; in C++ on a CPU, else in plain torch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +25,36 @@ class Sources(NamedTuple):
 
     nodes: Tensor
     degrees: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Nodes that each layer of each member reads, on a device: the sources of Triton's kernels.
+
+    A slot is one node that a layer may read: a layer has as many as the member that reads most. All patterns of these
+    degrees have the same shapes.
+
+    Args:
+        sources: node of each slot, layer by layer, (cohort, slots) int32; -1 where a member reads fewer.
+        firsts: first slot of each layer, then the number of slots, (layers + 1,) int32.
+        degrees: number of slots of each layer.
+    """
+
+    sources: Tensor
+    firsts: Tensor
+    degrees: tuple[int, ...]
+
+
+def index_sources(sources: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Index:
+    """Return the index of the nodes that each layer reads, given for each member."""
+    degrees = tuple(max(map(len, reads)) for reads in zip(*sources, strict=True))
+    padded = [
+        [node for nodes, degree in zip(reads, degrees, strict=True) for node in (*nodes, *[-1] * (degree - len(nodes)))]
+        for reads in sources
+    ]
+    firsts = list(accumulate(degrees, initial=0))
+    slots, begins = (torch.tensor(values, dtype=torch.int32, device=device) for values in (padded, firsts))
+    return Index(slots, begins, degrees)
 
 
 class Parameters(NamedTuple):

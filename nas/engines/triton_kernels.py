@@ -5,13 +5,49 @@ padded to a power of two; a slot is one node that a layer may read. Statistics a
 float64 maps.
 """
 
+from dataclasses import dataclass
+
 import triton
 import triton.language as tl
 
+MIN_DOT = 16  # the least side of a matrix product
 INTEGERS = (  # arguments whose values no kernel is compiled for
     "first", "degree", "node", "n_slots", "n_members", "n_rows", "height", "width", "n_repeats", "n_programs",
     "n_nodes", "n_pixels", "n_degrees", "n_inputs", "n_layers",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a kernel divides its work; chosen by measurement, and any choice is correct.
+
+    Args:
+        pixels: pixels of a tile.
+        columns: channels that are read at a time, from one slot or several.
+        n_warps, n_stages, max_registers: see triton.Config.
+    """
+
+    pixels: int
+    columns: int
+    n_warps: int = 4
+    n_stages: int = 1
+    max_registers: int | None = None
+
+
+CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MIN_DOT; tuned on an H200
+    ("run", 2, False): Cut(256, 16, n_stages=2),
+    ("push", 2, False): Cut(256, 32),
+    ("weigh", 2, False): Cut(128, 64),
+    ("run", 2, True): Cut(128, 16, max_registers=128),
+    ("push", 2, True): Cut(256, 16, max_registers=128),
+    ("weigh", 2, True): Cut(128, 32, max_registers=128),
+    ("run", 4, False): Cut(128, 32, max_registers=128),
+    ("push", 4, False): Cut(128, 64),
+    ("weigh", 4, False): Cut(64, 32, n_stages=2),
+    ("run", 4, True): Cut(256, 32),
+    ("push", 4, True): Cut(256, 32),
+    ("weigh", 4, True): Cut(128, 64),
+}
 
 
 @triton.jit

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,8 +10,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nas.engines.layer_operation import EPSILON, LayerOutputs, Parameters, RunningStatistics
+from nas.engines.layer_operation import EPSILON, Index, LayerOutputs, Parameters, RunningStatistics
 from nas.engines.triton_kernels import (
+    CUTS,
+    MIN_DOT,
     finish_gradients,
     join_statistics,
     join_sums,
@@ -21,40 +22,7 @@ from nas.engines.triton_kernels import (
     weigh_gradients,
 )
 
-MAX_NODE_CHANNELS = 32
-MAX_MAP_WIDTH = 64  # pixels
 MIN_CHANNELS = 4  # least channels of a node, after padding
-MIN_DOT = 16  # the least side of a matrix product
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """Nodes that each layer of each member reads, on a device.
-
-    A slot is one node that a layer may read: a layer has as many as the member that reads most. All patterns of these
-    degrees have the same shapes.
-
-    Args:
-        sources: node of each slot, layer by layer, (cohort, slots) int32; -1 where a member reads fewer.
-        firsts: first slot of each layer, then the number of slots, (layers + 1,) int32.
-        degrees: number of slots of each layer.
-    """
-
-    sources: Tensor
-    firsts: Tensor
-    degrees: tuple[int, ...]
-
-
-def index_sources(sources: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Index:
-    """Return the index of the nodes that each layer reads, given for each member."""
-    degrees = tuple(max(map(len, reads)) for reads in zip(*sources, strict=True))
-    padded = [
-        [node for nodes, degree in zip(reads, degrees, strict=True) for node in (*nodes, *[-1] * (degree - len(nodes)))]
-        for reads in sources
-    ]
-    firsts = list(accumulate(degrees, initial=0))
-    slots, begins = (torch.tensor(values, dtype=torch.int32, device=device) for values in (padded, firsts))
-    return Index(slots, begins, degrees)
 
 
 def run_probe(device: torch.device) -> None:
@@ -66,42 +34,6 @@ def run_probe(device: torch.device) -> None:
     )  # fmt: skip
 
 
-def takes(widths: Sequence[int], growth: int, map_width: int) -> bool:
-    """Return whether the kernels can run such a block: nodes of one width, and tiles that fit a multiprocessor."""
-    return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a kernel divides its work; chosen by measurement, and any choice is correct.
-
-    Args:
-        pixels: pixels of a tile.
-        columns: channels that are read at a time, from one slot or several.
-        n_warps, n_stages, max_registers: see triton.Config.
-    """
-
-    pixels: int
-    columns: int
-    n_warps: int = 4
-    n_stages: int = 1
-    max_registers: int | None = None
-
-
-CUTS = {  # by kernel, bytes of a number, and whether nodes are narrower than MIN_DOT; tuned on an H200
-    ("run", 2, False): Cut(256, 16, n_stages=2),
-    ("push", 2, False): Cut(256, 32),
-    ("weigh", 2, False): Cut(128, 64),
-    ("run", 2, True): Cut(128, 16, max_registers=128),
-    ("push", 2, True): Cut(256, 16, max_registers=128),
-    ("weigh", 2, True): Cut(128, 32, max_registers=128),
-    ("run", 4, False): Cut(128, 32, max_registers=128),
-    ("push", 4, False): Cut(128, 64),
-    ("weigh", 4, False): Cut(64, 32, n_stages=2),
-    ("run", 4, True): Cut(256, 32),
-    ("push", 4, True): Cut(256, 32),
-    ("weigh", 4, True): Cut(128, 64),
-}
 N_PROGRAMS, MIN_PROGRAMS = 2048, 64  # over all members, and of each: several for a multiprocessor, few to join
 MAX_PARTS = 32  # partial sums of the weights' gradients
 FINISHED = 512  # pixels that finish_gradients takes at a time

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 pytest.importorskip("triton")
 
 from nas.engines import fused_layers, triton_layers
-from nas.engines.layer_operation import LayerOutputs, Parameters, RunningStatistics
-from nas.engines.triton_layers import CUTS, Cut, index_sources, run_layers_in_triton, takes
+from nas.engines.layer_operation import LayerOutputs, Parameters, RunningStatistics, index_sources
+from nas.engines.triton_kernels import CUTS, Cut
+from nas.engines.triton_layers import run_layers_in_triton
 
 EPSILON = 1e-5
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -230,9 +231,15 @@ def test_a_member_that_is_not_finite_leaves_the_others_as_they_are() -> None:
     assert all(one[1].isnan().all() for one in nodes[: len(case.wanted)])
 
 
-def test_blocks_that_the_kernels_do_not_take() -> None:
-    assert takes([4, 4], 4, 32)
-    assert not takes([8, 4], 4, 32) and not takes([64], 64, 32) and not takes([4], 4, 224)
+@pytest.mark.parametrize(
+    ("widths", "growth", "map_width", "fits"),
+    [([4, 4], 4, 32, True), ([8, 4], 4, 32, False), ([64], 64, 32, False), ([4], 4, 224, False)],
+)
+def test_blocks_that_the_kernels_do_not_take(
+    widths: list[int], growth: int, map_width: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_layers, "uses_triton", lambda _: True)
+    assert fused_layers.can_fuse([[(0,)]], widths, growth, map_width, torch.device("cpu")) == fits
 
 
 @pytest.mark.parametrize("error", [ImportError("no Triton"), RuntimeError("no C compiler")])

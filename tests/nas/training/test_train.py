@@ -473,23 +473,23 @@ def test_a_full_memory_is_a_loss_and_not_the_candidates_failure(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "told"),
+    ("error", "kind", "reason"),
     [
-        (torch.AcceleratorError("CUDA error: an illegal address\nmore"), LostDeviceError, "in a new process goes on$"),
+        (torch.AcceleratorError("CUDA error: an illegal address\nmore"), LostDeviceError, "illegal address"),
         (
             type("OutOfResources", (Exception,), {"__module__": "triton.runtime.errors"})("shared memory"),
             MachineError,
-            "--engine graph$",
+            "shared memory",
         ),
     ],
 )
-def test_a_gpu_that_fails_is_no_candidate_s_failure(error: Exception, kind: type[MachineError], told: str) -> None:
+def test_a_gpu_that_fails_is_no_candidate_s_failure(error: Exception, kind: type[MachineError], reason: str) -> None:
     def fail() -> None:
         raise error
 
     jobs = [Job(number, _candidate(SHORT)) for number in range(2)]
     for some in (jobs[:1], jobs):  # a cohort is not halved: nothing of it would run
-        with pytest.raises(kind, match=f"{type(error).__name__}: .*{told}") as raised:
+        with pytest.raises(kind, match=f"{type(error).__name__}: .*{reason}") as raised:
             Trainer(DIGITS, SHORT).train_cohort(some, fail)
         assert type(raised.value) is kind
 

@@ -1,0 +1,178 @@
+// A block, checked: what its layers read, where its maps lie, and walks over them.
+
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "layer_kernels.h"
+
+namespace skipsearch {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+
+// A block: its nodes are the inputs, then one a layer; the channels of all nodes are numbered through.
+struct Block {
+    int64_t n_members, n_images, n_layers, growth;
+    Size size;
+    std::vector<int64_t> first;                           // first channel of each node, then their number
+    std::vector<Place> places;                            // place of each channel
+    std::vector<std::vector<std::vector<int64_t>>> read;  // channels read: member, layer
+
+    Block(int64_t n_members, int64_t n_images, Size size, const std::vector<int64_t>& widths, const Tensor& sources,
+          IntArrayRef degrees, TensorList weights)
+        : n_members(n_members), n_images(n_images), n_layers(weights.size()), size(size), first{0} {
+        TORCH_CHECK(!widths.empty() && n_layers > 0 && (int64_t)degrees.size() == n_layers && weights[0].dim() >= 4,
+                    "layers: a block has inputs, layers, and as many in-degrees as layers");
+        growth = weights[0].size(-4);
+        for (int64_t width : widths) add_node(width);
+        for (int64_t layer = 0; layer < n_layers; ++layer) add_node(growth);
+        list_channels(sources, degrees, weights, widths.size());
+    }
+
+    void add_node(int64_t width) {
+        for (int64_t channel = 0; channel < width; ++channel)
+            places.push_back({first.back() * size.pixels() + channel * size.width, width * size.width});
+        first.push_back(first.back() + width);
+    }
+
+    void list_channels(const Tensor& sources, IntArrayRef degrees, TensorList weights, int64_t n_inputs) {
+        int64_t n_sources = 0;
+        for (int64_t degree : degrees) n_sources += degree;
+        TORCH_CHECK(sources.scalar_type() == at::kLong && sources.sizes() == IntArrayRef({n_members, n_sources}),
+                    "layers: sources are int64 (cohort, all layers' in-degrees), here (", n_members, ", ", n_sources,
+                    "), given ", sources.sizes());
+        const Tensor table = sources.contiguous();
+        const int64_t* node = table.const_data_ptr<int64_t>();
+        read.resize(n_members);
+        for (int64_t member = 0; member < n_members; ++member)
+            for (int64_t layer = 0; layer < n_layers; ++layer) {
+                std::vector<int64_t> own;
+                for (int64_t k = 0; k < degrees[layer]; ++k, ++node) {
+                    TORCH_CHECK(0 <= *node && *node < n_inputs + layer, "layers: layer ", layer + 1,
+                                " of a block of ", n_inputs, " inputs cannot read node ", *node);
+                    for (int64_t channel = first[*node]; channel < first[*node + 1]; ++channel) own.push_back(channel);
+                }
+                const IntArrayRef shape = weights[layer].sizes();
+                TORCH_CHECK(shape.size() >= 4 && shape.slice(shape.size() - 4) ==
+                                                     IntArrayRef({growth, (int64_t)own.size(), TAPS, TAPS}) &&
+                                weights[layer].numel() == n_members * growth * (int64_t)own.size() * TAPS * TAPS,
+                            "layers: layer ", layer + 1, " reads ", own.size(), " channels, and its weights are ", shape);
+                read[member].push_back(std::move(own));
+            }
+    }
+
+    int64_t n_channels() const { return first.back(); }
+    int64_t n_inputs() const { return (int64_t)first.size() - 1 - n_layers; }
+    int64_t n_values() const { return n_images * size.pixels(); }  // values of a channel
+    template <typename T>
+    int64_t n_groups() const {
+        return (n_images + LANES<T> - 1) / LANES<T>;
+    }
+    int64_t group_vectors() const { return n_channels() * size.pixels(); }
+    std::vector<int64_t> shape(int64_t node) const {  // as torch has it
+        return {n_members, n_images, first[node + 1] - first[node], size.height, size.width};
+    }
+};
+
+template <typename T>
+Tensor new_maps(const Block& block, const at::TensorOptions& options, bool zero) {
+    const std::vector<int64_t> shape{block.n_members,   block.n_groups<T>(), block.n_channels(),
+                                     block.size.height, block.size.width,    LANES<T>};
+    return zero ? at::zeros(shape, options) : at::empty(shape, options);
+}
+
+// The maps of one member, const or not.
+template <typename T, typename Scalar>
+auto view_maps(const Block& block, Scalar* maps, int64_t member) {
+    using Own = std::conditional_t<std::is_const_v<Scalar>, const Vector<T>, Vector<T>>;
+    return reinterpret_cast<Own*>(maps) + member * block.n_groups<T>() * block.group_vectors();
+}
+
+// Apply f(image's value, map's value) to a node's images (batch, channels, height, width) and its maps of all groups.
+template <typename T, typename F>
+void visit_images(const Block& block, T* images, Vector<T>* maps, int64_t node, F f) {
+    const auto [height, width] = block.size;
+    const int64_t n_channels = block.first[node + 1] - block.first[node];
+    const Place* places = &block.places[block.first[node]];
+    for (int64_t begin = 0; begin < block.n_images; begin += LANES<T>, maps += block.group_vectors()) {
+        const int64_t end = std::min<int64_t>(begin + LANES<T>, block.n_images);
+        for (int64_t row = 0; row < n_channels * height; ++row) {  // row by row, which stays in the cache
+            const Place place = places[row / height];
+            T* lanes = reinterpret_cast<T*>(maps + place.begin + row % height * place.row);
+            for (int64_t image = begin; image < end; ++image) {
+                T* own = images + (image * n_channels * height + row) * width;
+                for (int64_t x = 0; x < width; ++x) f(own[x], lanes[x * LANES<T> + image - begin]);
+            }
+        }
+    }
+}
+
+// 1 for each lane of the last group that holds an image, 0 for the others.
+template <typename T>
+Vector<T> mask_last(const Block& block) {
+    Vector<T> mask = {};
+    for (int64_t lane = 0; lane <= (block.n_images - 1) % LANES<T>; ++lane) mask[lane] = 1;
+    return mask;
+}
+
+// Apply f(vector, mask) to all of a channel's maps.
+template <typename T, typename F>
+void visit_channel(const Block& block, int64_t channel, F f) {
+    const Vector<T> every = Vector<T>{} + T(1), last = mask_last<T>(block);
+    const int64_t n_groups = block.n_groups<T>();
+    const Place place = block.places[channel];
+    for (int64_t group = 0; group < n_groups; ++group) {
+        const Vector<T> mask = group == n_groups - 1 ? last : every;
+        for (int64_t y = 0; y < block.size.height; ++y) {
+            const int64_t begin = group * block.group_vectors() + place.begin + y * place.row;
+            for (int64_t i = begin; i < begin + block.size.width; ++i) f(i, mask);
+        }
+    }
+}
+
+// Mean and variance of a channel over batch and pixels, in two passes.
+template <typename T>
+void measure_channel(const Block& block, const Vector<T>* maps, int64_t channel, T* mean, T* variance) {
+    Vector<T> sum = {}, squares = {};
+    visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) { sum += maps[i] * mask; });
+    const T centre = mean[channel] = add_lanes<T>(sum) / block.n_values();
+    visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) {
+        const Vector<T> deviation = (maps[i] - centre) * mask;
+        squares += deviation * deviation;
+    });
+    variance[channel] = add_lanes<T>(squares) / block.n_values();
+}
+
+inline Block read_block(TensorList inputs, const Tensor& sources, IntArrayRef degrees, TensorList weights) {
+    TORCH_CHECK(!inputs.empty(), "layers: a block has an input at least");
+    std::vector<int64_t> widths;
+    for (const Tensor& input : inputs) {
+        const IntArrayRef shape = inputs[0].sizes(), own = input.sizes();
+        TORCH_CHECK(own.size() == 5 && own.slice(0, 2) == shape.slice(0, 2) && own.slice(3) == shape.slice(3),
+                    "layers: inputs are (cohort, batch, channels, height, width), given ", shape, " and ", own);
+        TORCH_CHECK(input.numel() > 0 && input.scalar_type() == inputs[0].scalar_type(),
+                    "layers: inputs are of one type, and none is empty");
+        widths.push_back(own[2]);
+    }
+    const IntArrayRef shape = inputs[0].sizes();
+    return Block(shape[0], shape[1], {shape[3], shape[4]}, widths, sources, degrees, weights);
+}
+
+// The kernels trust the shapes: tensors that do not fit must not reach them.
+inline void check_fit(const Block& block, IntArrayRef outputs, std::initializer_list<TensorList> normalisations) {
+    const int64_t n_nodes = block.n_inputs() + block.n_layers;
+    for (int64_t node : outputs)
+        TORCH_CHECK(0 <= node && node < n_nodes, "layers: a block of ", n_nodes, " nodes cannot give node ", node);
+    for (const TensorList list : normalisations) {
+        TORCH_CHECK((int64_t)list.size() == block.n_layers, "layers: of scales, shifts and running statistics there is "
+                    "one a layer, given ", list.size(), " for ", block.n_layers, " layers");
+        for (int64_t layer = 0; layer < block.n_layers; ++layer)
+            TORCH_CHECK(list[layer].numel() == block.n_members * (int64_t)block.read[0][layer].size(), "layers: layer ",
+                        layer + 1, " reads ", block.read[0][layer].size(), " channels, and of its scale, shift and "
+                        "running statistics one is ", list[layer].sizes());
+    }
+}
+
+}  // namespace skipsearch
