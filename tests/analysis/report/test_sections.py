@@ -152,8 +152,9 @@ def test_strengths_follow_their_stratum_and_have_their_own_caption(tmp_path: Pat
 
 
 def test_a_study_cut_halfway_says_so_with_what_is_missing(tmp_path: Path) -> None:
-    n_trained = 40
-    run = read_run(make_study(tmp_path / "run", score_by_distance, n_trained=n_trained, regime=("one=lr:0.1",)))
+    n_trained = 14
+    settings: dict[str, Any] = {"regime": ("one=lr:0.1",), "per_cell": 1, "trials": 2, "optima": 1}
+    run = read_run(make_study(tmp_path / "run", score_by_distance, n_trained=n_trained, **settings))
     report = format_markdown([*build_blocks(find(run))])
     assert run.asked is not None
     n_left = run.asked - n_trained - 1
@@ -171,7 +172,7 @@ def test_failures_are_counted_and_trainings_outside_the_plan_too(tmp_path: Path)
     def score(candidate: Candidate) -> float:
         return math.nan if candidate.template == "log" else score_by_distance(candidate)
 
-    run = read_run(make_study(tmp_path / "run", score, regime=("one=lr:0.1",), per_cell=1, trials=2))
+    run = read_run(make_study(tmp_path / "run", score, regime=("one=lr:0.1",), per_cell=1, trials=2, optima=1))
     assert run.plan is not None
     adherence = check_adherence(run)
     (progress,) = adherence.progress
