@@ -114,7 +114,7 @@ class Trainer:
             if type(error).__module__.partition(".")[0] != "triton":
                 raise
             reason = f"{type(error).__name__}: {error}"
-            raise MachineError(f"--engine fused does not run on this GPU: {reason}; use --engine graph") from None
+            raise MachineError(f"--engine fused does not run on this GPU: {reason}; use --engine eager") from None
 
     @property
     def cohort(self) -> int:
