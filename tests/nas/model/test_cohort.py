@@ -51,7 +51,8 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fused layers as on a GPU: by Triton's kernels, interpreted."""
     triton_layers = pytest.importorskip("nas.engines.triton_layers", exc_type=ImportError)
     monkeypatch.setattr("nas.engines.fused_layers.uses_triton", lambda _: True)
-    monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, triton_layers.Cut(64, 16)))
+    cut = pytest.importorskip("nas.engines.triton_kernels").Cut(64, 16)
+    monkeypatch.setattr(triton_layers, "CUTS", dict.fromkeys(triton_layers.CUTS, cut))
 
 
 FORMS = ("eager", "fused")
