@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.records.database import STUDY_NAME, check_database, reading, storage_url
 from nas.records.safe_files import name_temporary, naming, sweep_temporaries
+from nas.records.trial import RESTORE
 from search_spaces.errors import ConflictError, MachineError
 
 
@@ -53,9 +54,7 @@ def open_study(path: Path, metric: str) -> tuple[RDBStorage, optuna.Study]:
             storage = RDBStorage(storage_url(path))
             return storage, optuna.load_study(study_name=STUDY_NAME, storage=storage)
         except (KeyError, RuntimeError) as error:
-            raise ConflictError(
-                f"{path} holds no study of a run ({error}): restore it, or give another --run"
-            ) from None
+            raise ConflictError(f"{path} holds no study of a run ({error}): {RESTORE}") from None
 
 
 class _UnsyncedConnection(sqlite3.Connection):
