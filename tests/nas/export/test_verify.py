@@ -193,7 +193,7 @@ def test_false_certificates_are_refused_by_the_reader_too(raw: Raw, tmp_path: Pa
     [
         ('{"layers": 2, "sources": [[0], [1]]}', "claims nothing"),
         ('{"schema": "skipsearch/template"}', "not a template file"),
-        ("[]", "holds a JSON list"),
+        ("[]", "JSON list"),
         ("{", "not JSON"),
     ],
 )
