@@ -173,7 +173,7 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if one is false."""
+    """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if any is false."""
     from nas.export.export import verify_template
     from nas.records.shown import show
 

@@ -31,7 +31,11 @@ Config = Annotated[Path | None, flag("TOML file of settings, with keys named as 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")]
 Network = Annotated[
-    str | None, flag("Published network whose surroundings are used; `networks` lists them. Other flags win.", NETWORK)
+    str | None,
+    flag(
+        "Use the stem, transitions and sizes of this published network; `networks` lists them. Other flags win.",
+        NETWORK,
+    ),
 ]
 Budget = Annotated[str | None, flag("Connections to place: log, total:E or layers:d1,d2,... [default: log]", SPACE)]
 Layers = Annotated[int | None, flag("Number of layers in a block. [default: 24]", NETWORK)]

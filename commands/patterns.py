@@ -206,7 +206,7 @@ def sample(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw patterns from a band of distance and a band of span, at an exact budget."""
+    """Draw patterns whose distance and span lie in given ranges, at an exact budget."""
     from nas.export.export import export_pattern
     from nas.model.candidate import NetworkConfig
     from nas.records.shown import show

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def status(run: Run, as_json: Json = False) -> None:
-    """Show how far a run is, whether it is being driven, and its best pattern so far."""
+    """Show how far a run is, whether a process is working on it, and its best pattern so far."""
     from analysis.data.results import read_run
     from nas.run.lock import find_driver
 

@@ -94,8 +94,8 @@ def compare_networks(
 ) -> None:
     """Train the papers' networks, a shortest pattern and learned sparsity side by side at matched FLOPs.
 
-    Growth is that of `log`; the others get the growth that brings their FLOPs nearest to it. `learned` keeps the
-    strongest connections of the trained dense networks. The same command again continues an interrupted run.
+    Growth is that of `log`; the others get the growth that brings their FLOPs nearest to those of `log`. `learned`
+    keeps the strongest connections of the trained dense networks. The same command again continues an interrupted run.
     """
     from nas.run.lock import lock_run
 

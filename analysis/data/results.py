@@ -159,7 +159,9 @@ def _read_own_plan(run: Path, sha256: object) -> tuple[dict[str, Any] | None, st
 def _check_ledger(run: Path, ledger: Path) -> None:
     """Check that there is a ledger: Optuna makes its tables in whatever file it is given."""
     if not run.is_dir():
-        raise InputError(f"no run directory at {run}; `search --run {quote(run)}` makes one")
+        raise InputError(
+            f"no run directory at {run}: check the path, or make a run there by `search --run {quote(run)}`"
+        )
     if not ledger.is_file():
         if (run / "config.toml").is_file():
             raise ConflictError(f"{run} has lost its study.db, which contained all of its results: {RESTORE}")

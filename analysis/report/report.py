@@ -13,7 +13,9 @@ from analysis.report.sections import build_blocks
 from analysis.stats.guessing import read_guessing
 from analysis.strengths.learning import select_trained
 from nas.records.safe_files import format_json
+from nas.records.shown import quote
 from nas.records.written import write_files
+from search_spaces.errors import InputError
 
 CHECKLIST = Path(__file__).parents[2] / "docs" / "checklist.md"  # missing where only the packages were installed
 
@@ -42,11 +44,16 @@ def write_report(run_dir: Path) -> list[Path]:
         The paths of all files written.
 
     Raises:
-        InputError: not a run directory.
+        InputError: not a run directory, or one of a final measurement, which the report of its run shows.
         ConflictError: a study's plan was changed or lost, or a user's file is in the way.
         NothingUsableError: no candidate is complete.
     """
     run = read_run(run_dir)
+    if run.kind == "final":
+        raise InputError(
+            f"{run_dir} has the final measurement of a run, which that run's own report shows: give --run "
+            f"{quote(run_dir.parent)}"
+        )
     report = compose_report(run)
     pictures = [block for block in report.blocks if isinstance(block, Picture)]
     files: dict[str, str | bytes] = {

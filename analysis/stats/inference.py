@@ -151,9 +151,9 @@ def permute_wald(
 
     Residuals of y on the nuisance columns are permuted (Freedman and Lane, J. Bus. Econ. Stat. 1, 1983) and the
     statistic is studentised by a heteroscedasticity-robust covariance (DiCiccio and Romano, J. Am. Stat. Assoc. 112,
-    2017): a plain coefficient would take patterns whose outcomes are noisier at one end for an effect. What is left
-    between the groups stays in every permutation: the null's centre would not be 0, and slopes of one sign would hardly
-    be found. So the residuals' group means are subtracted first; in a single group they are 0 already.
+    2017): a plain coefficient would take patterns whose outcomes are noisier at one end for an effect. Permuting
+    inside groups keeps the differences between groups, which would shift the null away from 0 and hide slopes of one
+    sign. So the residuals' group means are subtracted first; in a single group they are 0 already.
 
     Args:
         tested, nuisance: shapes (n, k) and (n, m); columns that follow from the others drop out.
@@ -215,7 +215,7 @@ class _Turn(NamedTuple):
 
 
 def _find_turn(x: Vector, columns: list[Vector], y: Vector, outcome: str) -> _Turn:
-    """Find where the quadratic in the rank of x turns; y is fitted to columns, last the rank of x and its square."""
+    """Find where the quadratic in the rank of x turns; the last two columns are that rank and its square."""
     coefficients = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
     linear, square = float(coefficients[-2]), float(coefficients[-1])
     if abs(square) < 1e-9:

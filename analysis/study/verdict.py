@@ -28,6 +28,7 @@ IN_WORDS = {
     "explained_by_span": "explained by span",
     "u_shaped": "u-shaped",
     "negligible": "negligible",
+    "mixed": "mixed",
     "inconclusive": "inconclusive",
     NOT_LEARNED: "not learned",
 }
@@ -40,7 +41,7 @@ class Verdict:
     Args:
         status: one of protocol.STATUSES or NOT_LEARNED, or mixed for strata that differ.
         sentence: the verdict for a reader, without its full stop.
-        reason: what the status leaves open, in two or three words; mostly empty.
+        reason: short detail to add to the status; usually empty.
     """
 
     status: str
@@ -100,7 +101,7 @@ def judge(
 def _judge_defined(
     primary: Primary, value: float, interval: tuple[float, float], n_seeds: int, ceiling: float | None
 ) -> Verdict:
-    """Apply the rules from curvature on; `value` and `interval` are those of the partial correlation."""
+    """Apply the rule of curvature and those after it; `value` and `interval` are of the partial correlation."""
     low, high = interval
     name, outcome = _name_variables(primary)
     numbers = (
@@ -170,12 +171,12 @@ def _describe_span(primary: Primary) -> tuple[str, str]:
         middle = "best" if primary.middle_span_is_best else "worst"
         turn = f"{primary.span_turning_point:.1f}"
         return (
-            f"a curve, {middle} at a middling span of about {turn}, so that span alone, as a straight line, may show "
-            "less of it or nothing",
+            f"a curve, {middle} at a middling span of about {turn}, so a straight-line correlation with span may miss "
+            "part or all of it",
             f"a curve, {middle} near {turn}",
         )
     if not primary.span_partial:
-        return "neither up nor down alone", "a curve"
+        return "no overall rise or fall", "a curve"
     level = "higher" if primary.span_partial > 0 else "lower"
     is_better = (primary.span_partial < 0) == LOWER_IS_BETTER[primary.outcome]
     return f"the longer, the {level}", f"longer is {'better' if is_better else 'worse'}"
@@ -199,7 +200,7 @@ def count_patterns(n_patterns: int, low: float, high: float) -> int:
 
 
 def summarise_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """Return one verdict over several strata: theirs where they agree, else mixed, with a list of which say what.
+    """Return one verdict over several strata: the common one if all agree, otherwise mixed, listing each.
 
     Args:
         verdicts: name of a stratum -> its verdict.

@@ -39,7 +39,9 @@ def _triton_runs(device: torch.device) -> bool:
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as reason:  # no Triton, no C compiler, or a GPU that is too old: each raises something else
-        logger.warning("warning: Triton's kernels do not run here (%s): the same by torch's own, slower", reason)
+        logger.warning(
+            "warning: Triton's kernels do not run here (%s): torch's own operations are used, which are slower", reason
+        )
         return False
     return True
 
@@ -59,7 +61,8 @@ def can_fuse(
             return False
         # Nodes of one width, and tiles that fit a multiprocessor.
         return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
-    # Members are padded by reading node 0 again, so all nodes must have one width, or nothing may need padding.
+    # Members are padded by reading node 0 again, so either all nodes have one width or no
+    # member is padded.
     n_channels = [*widths, *[growth] * len(sources[0])]
     profiles = {tuple((len(nodes), sum(n_channels[node] for node in nodes)) for nodes in reads) for reads in sources}
     return set(widths) == {growth} or len(profiles) == 1

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_PARAMS = 10**8  # of a stranger's network that is built here
 MAX_VALUES = 5 * 10**8  # in memory at a time for one image, in such a network
-SPARE_VALUES = 10**6  # that a small network's archive may need beyond twice its count
+SPARE_VALUES = 10**6  # values allowed on top of twice the network's own, for small networks
 MAX_PIXELS = 10**6  # of an image, over all channels
 LOADABLE = frozenset({".py", ".pyc", ".pyd", ".so", ".dylib"})  # suffixes of Python modules
 
@@ -91,7 +91,7 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
 
 
 def _find_strangers(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Find entries that no export has: false where Python could import them, else worth a note."""
+    """Find files that `export` never writes: one that Python could import is a false claim, any other gets a note."""
     false, notes = {}, []
     for path in sorted(folder.iterdir()):
         name = path.name
@@ -245,7 +245,7 @@ def count_values(candidate: Candidate) -> int:
 
 
 def _widest_maps(candidate: Candidate) -> int:
-    """Return the values of the stem's maps, or of the largest block's nodes and a bottleneck, whichever are more."""
+    """Return the larger of: values in the stem's maps; values in the largest block's nodes and one bottleneck."""
     network = candidate.network
     height, width = network.resolution
     most = 4 * network.stem * height * width if network.large_stem else 0

@@ -43,7 +43,9 @@ class ShapeConfig(Settings):
     )
     stem_channels: Channels | None = flag(None, "Channels of the stem. [default: growth]", NETWORK)
     compression: Annotated[float, Field(gt=0, le=1)] | None = flag(
-        None, "Share of the channels it reads that a transition writes. [default: it writes growth channels]", NETWORK
+        None,
+        "Channels that a transition writes, as a share of those it reads. [default: it writes growth channels]",
+        NETWORK,
     )
     # Without flags, for the papers' networks: layers of each block where they differ (`layers` is the most of them),
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.

@@ -75,7 +75,7 @@ class Ledger:
         self._trial_ids: dict[int, int] = {}  # of Optuna's storage, by a trial's number, as far as asked for
 
     def accept(self) -> None:
-        """Write the study's attributes: to be called once nothing can refuse what this opening asks for any more."""
+        """Write the study's attributes; call it after every check has passed."""
         existing = self._study.user_attrs
         names = {*existing.get(HASH, {}), *self._accepted}
         attributes = {**existing, **self._accepted}
@@ -162,7 +162,7 @@ class Ledger:
             self._write(replace(trial, returned=True), "attempts")
 
     def give_up(self, number: int, outcome: Outcome, attempts: Attempts, pause_after: int | None) -> None:
-        """Record that a candidate failed because so many trainings of it were lost, not by its own fault."""
+        """Record a candidate as failed because its trainings were lost too often."""
         with using(self._path), self._one_commit():
             trial = self._with_attempts(number, attempts, pause_after)
             self._write(trial, "attempts")

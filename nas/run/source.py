@@ -41,7 +41,8 @@ class Task:
 class LedgerSource:
     """A source for an executor: tasks in their order, first those that an interrupted run left running.
 
-    A driver's death costs a candidate no attempt. One that may be the cause comes after all others, and alone.
+    A driver's death costs a candidate no attempt. A candidate that may have caused it comes after
+    all others, and is trained with no other at the same time.
 
     A subclass says in `_next_task` what comes next, and in `_pause_after` and `_measured` where a task pauses and
     what follows.
@@ -50,8 +51,8 @@ class LedgerSource:
         ledger: the run's ledger, open.
         listener: function called with (candidate, outcome, n_finished, n_asked) after every outcome.
         n_asked: number of candidates that the run ends with.
-        max_attempts: number of trainings of one candidate that may be lost, other than by the driver's death, before it
-            counts as failed. A candidate that was given up after fewer is taken up again.
+        max_attempts: a candidate fails when this many of its trainings were lost; the driver's deaths do not count. A
+            candidate that was given up after fewer is trained again.
     """
 
     def __init__(self, ledger: Ledger, listener: Listener, n_asked: int, max_attempts: int) -> None:
@@ -63,13 +64,13 @@ class LedgerSource:
         self._attempts: dict[int, Attempts] = {}
         self._again: deque[int] = deque()
         self._suspects: deque[int] = deque()
-        self._suspect: int | None = None  # the one in training: what it breaks must not count against others
+        self._suspect: int | None = None  # now in training, with no other, so that no other is blamed
         self._given_up: set[int] = set()  # whose checkpoints stay
         self.n_asked = n_asked
         self.n_finished = 0
 
     def _read_entries(self) -> list[Trial]:
-        """Return the ledger's candidates, as running those that were given up after fewer attempts than allowed now."""
+        """Return the ledger's candidates; one given up after fewer attempts than are allowed now counts as running."""
         entries = []
         for entry in self._ledger.entries():
             if entry.attempts.given_up_after:

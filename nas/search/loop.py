@@ -64,7 +64,7 @@ class Search(LedgerSource):
         )
 
     def _check_given_up(self, entries: list[Trial]) -> None:
-        """Check that more attempts bring back no candidate without which halving has decided."""
+        """Refuse to train a candidate again once halving has decided without it."""
         for entry in entries:
             is_taken_up = entry.running and entry.attempts.given_up_after > 0
             if self._config.halving and is_taken_up and entry.strategy != TEMPLATES:
@@ -83,7 +83,7 @@ class Search(LedgerSource):
         return Task(candidate, strategy, stratum.budget, strata=names)
 
     def _iterate_plan(self) -> Iterator[Task | None]:
-        """Give every training that is not in the ledger yet; None while all budgets wait for outcomes."""
+        """Yield each training that is not in the ledger yet, or None while every budget waits for outcomes."""
         for stratum, arrival in self._iterate_arrivals():
             if arrival is None:
                 yield None

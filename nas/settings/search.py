@@ -53,9 +53,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     )
     seeds: Annotated[int, Field(ge=1, le=1000)] = flag(3, "Trainings of each pattern.", SPACE)
     train_examples: Examples | None = flag(None, "Size of the training set. [default: all images]", DATA)
-    validation_examples: Examples | None = flag(
-        None, "Number of the images set aside for validation that are used. [default: all]", DATA
-    )
+    validation_examples: Examples | None = flag(None, "How many of the validation images to use. [default: all]", DATA)
     strategy: Literal["random", "tpe", "evolve", "templates"] = flag(
         "random", "How patterns are proposed; templates proposes none and trains the named ones only.", SPACE
     )
@@ -79,16 +77,16 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         MACHINE,
     )
     trial_timeout: Annotated[float, Field(gt=0, le=10**8)] | None = flag(
-        None, "Seconds after which a training's worker is ended. [default: no limit]", MACHINE
+        None, "Stop a training that takes longer than this many seconds. [default: no limit]", MACHINE
     )
     checkpoint_seconds: Annotated[float, Field(ge=0, le=10**8)] = flag(
         10.0, "Least seconds of training between two checkpoints.", MACHINE
     )
     halving: bool = flag(
-        False, "Of every nine proposed patterns, train only the best three longer, and of those the best.", SPACE
+        False, "Train nine patterns briefly, the best three of them longer, and the best of these to the end.", SPACE
     )
     deterministic: bool = flag(
-        False, "Let torch use deterministic algorithms only; an operation without one is an error.", MACHINE
+        False, "Let torch use deterministic algorithms only; an operation that has none is an error.", MACHINE
     )
     gpus_per_worker: Annotated[float, Field(ge=0.001, le=1024)] | None = flag(
         None, "GPUs for one training on cuda, such as 0.25 or 2. [default: 1]", MACHINE

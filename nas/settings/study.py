@@ -65,7 +65,7 @@ class StudyConfig(SearchConfig):
         TRAINING,
     )
     check_epochs: Epochs | None = flag(
-        None, "Train a spread of the patterns once more, for this many epochs. [default: none]", TRAINING
+        None, "Train a selection spread over the patterns once more, for this many epochs. [default: none]", TRAINING
     )
     check_patterns: Annotated[int, Field(ge=5, le=10_000)] = flag(
         12, "Number of patterns that --check-epochs trains once more.", TRAINING

@@ -28,7 +28,7 @@ class Checkpoint:
     Args:
         network: the network's state_dict.
         optimizer: the optimiser's state_dict.
-        curve: one row a finished epoch; see train.Outcome.
+        curve: one row a finished epoch; see records.trial.Outcome.
         seconds: training time so far.
     """
 

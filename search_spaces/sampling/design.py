@@ -119,7 +119,7 @@ def lay_out(
 
 
 def _find_optima(budget: Budget, layout: Layout, check_stop: Callable[[], None]) -> Iterator[ConnectionPattern]:
-    """Yield different patterns of the least mean BD found, and always one, for the window starts from it."""
+    """Yield distinct shortest patterns, at least one, because the window starts from it."""
     shortest: list[ConnectionPattern] = []
     for number in range(max(1, layout.optima)):
         seed = derive_seed(layout.seed, "optimum", number)
@@ -132,7 +132,7 @@ def _find_optima(budget: Budget, layout: Layout, check_stop: Callable[[], None])
 
 
 def _draw_certified(budget: Budget, shortest: Sequence[ConnectionPattern], seed: int) -> ConnectionPattern | None:
-    """Draw another pattern as short as a certified one: a construction would give the same again."""
+    """Draw another pattern as short as a certified one, because a construction always gives the same pattern."""
     if not shortest or certify(shortest[0], budget).gap > 0:
         return None
     least = Cell(mean_bd=(1.0, backprop_distance(shortest[0]).mean))
@@ -151,7 +151,7 @@ def _choose_bins(
         bins = tuple(itertools.pairwise(edges))
         if layout.span_window:
             return bins, _span_bands(layout.span_window, layout.n_span_bins)
-        # The spans that the outer bins of the window can reach are the fewest: they bound those of the others.
+        # The outer bins reach the narrowest range of spans, so they limit the others.
         outer = dict.fromkeys((bins[0], bins[len(bins) // 2], bins[-1]))
         ends = [_reach_spans(budget, layout, distances) for distances in outer]
         check_stop()
@@ -177,7 +177,7 @@ def _least_distance(budget: Budget, layout: Layout, shortest: ConnectionPattern)
 
 
 def _reach_spans(budget: Budget, layout: Layout, distances: Band) -> Band:
-    """Return the least and the largest span found among patterns of these distances."""
+    """Return the least and the largest span that annealing reaches when it is drawn towards these distances."""
     measure = MEASURES[layout.distance]
     n_summed = count_summed(budget)[measure]
     inside = Bands().limit(measure, distances[0] * n_summed, distances[1] * n_summed, 5.0)

@@ -220,3 +220,10 @@ def test_documents_escape_every_block() -> None:
     markdown = format_markdown(blocks)
     assert "<script" not in markdown.replace(r"\<script", "")
     assert markdown.count(r"\|") == 5
+
+
+def test_a_final_measurement_is_reported_by_its_run(tmp_path: Path) -> None:
+    final = make_run(tmp_path / "run" / "final", propose(2), lambda _p, _s: 0.5, kind="final")
+    with pytest.raises(InputError, match=str(tmp_path / "run")):
+        write_report(final)
+    assert not (final / "report").exists()

@@ -8,7 +8,7 @@ import pytest
 from analysis.data.protocol import STATUSES, TESTS, describe_protocol
 from analysis.stats.correlations import Estimate
 from analysis.stats.guessing import Guessing, Learning
-from analysis.stats.inference import Primary, PrimaryTest, adjust_primary
+from analysis.stats.inference import INNER, Primary, PrimaryTest, adjust_primary
 from analysis.study.verdict import NOT_LEARNED, Verdict, count_patterns, judge, summarise_verdicts
 from search_spaces.errors import InputError
 
@@ -133,7 +133,9 @@ def test_networks_that_learned_nothing_are_no_evidence() -> None:
         assert "settle" not in verdict.sentence
         assert judge(primary, n_patterns, 3, 0.2, replace(unlearned, low=0.105)) == judge(primary, n_patterns, 3, 0.2)
     verdicts = {name: judge(_primary(), 60, 3, None, given) for name, given in (("a", None), ("b", unlearned))}
-    assert summarise_verdicts(verdicts).sentence.startswith("mixed over 2 strata: not learned in 1 (b)")
+    mixed = summarise_verdicts(verdicts)
+    assert mixed.sentence.startswith("mixed over 2 strata: not learned in 1 (b)")
+    assert mixed.words == "mixed"
 
 
 def test_direction_turns_with_accuracy() -> None:
@@ -194,3 +196,8 @@ def test_protocol_is_plain_deterministic_json() -> None:
     assert describe_protocol() != describe_protocol("from_output_mean")
     with pytest.raises(InputError, match="one of mean_bd, from_output_mean"):
         describe_protocol("span")
+
+
+def test_the_declared_rules_name_the_quantiles_that_a_turning_point_must_lie_between() -> None:
+    low, high = (f"{100 * share:.0f} %" for share in INNER)
+    assert f"between the {low} and {high} quantiles" in " ".join(describe_protocol()["verdict"]["rules"])
