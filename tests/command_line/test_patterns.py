@@ -10,9 +10,12 @@ import pytest
 
 from nas.export.export import Exported
 from nas.export.manifest import FILES
-from nas.model.candidate import NetworkConfig
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.cost import predict_cost
 from nas.model.presets import PRESETS
+from search_spaces.budget import Budget
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling.cells import Cell, sample_distinct
 from search_spaces.templates import TEMPLATES, find_template
 from tests.support.small import ROOT, CommandLine
 
@@ -85,6 +88,22 @@ def test_score_takes_a_published_network(command_line: CommandLine) -> None:
     wrong = command_line("score", "--network", "densenet-122")
     assert wrong.returncode == 2
     assert "no network 'densenet-122'" in wrong.stderr
+
+
+def test_flags_win_over_the_published_network(command_line: CommandLine) -> None:
+    done = command_line("score", "--network", "densenet-bc-100-12", "--growth", 24, "--classes", 7, "--json")
+    (row,) = json.loads(done.stdout)
+    preset = PRESETS["densenet-bc-100-12"]
+    network = preset.network.model_copy(update={"growth": 24, "classes": 7})
+    assert row["params"] == predict_cost(Candidate(preset.pattern, network, 0, preset.template)).params
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_sample_draws_by_its_seed(seed: int, command_line: CommandLine, tmp_path: Path) -> None:
+    flags = ["--layers", 8, "--budget", "total:16", "--count", 2, "--seed", seed]
+    assert command_line("sample", *flags, "--to", tmp_path).returncode == 0
+    drawn = sample_distinct(Budget(8, total=16), Cell(), 2, seed)
+    assert {folder.name for folder in tmp_path.iterdir()} == {pattern.key[:12] for pattern in drawn}
 
 
 def test_score_of_a_network_loads_no_torch() -> None:

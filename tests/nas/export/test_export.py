@@ -285,6 +285,15 @@ def test_weights_that_overflow_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_infinite_logits_are_refused_where_all_forms_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.export.agreement.find_disagreement", lambda *_: None)
+    weights = exported.make_weights(exported.CANDIDATE)
+    weights["classifier.weight"].fill_(3e38)
+    with pytest.raises(InputError, match="logits that are not finite"):
+        exported.export(tmp_path, weights=weights, archives=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / RANDOM.key[:12]).write_text("mine")
     with pytest.raises(ConflictError, match="is a file or a link"):

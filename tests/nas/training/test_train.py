@@ -21,7 +21,7 @@ from nas.model.network import build_network
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
-from nas.training.evaluation import EVALUATION_BATCH, NonFiniteLossError
+from nas.training.evaluation import EVALUATION_BATCH, NonFiniteLossError, predict
 from nas.training.train import _batches, _rate
 from nas.workers.jobs import Job, LostDeviceError, LostError, failed
 from nas.workers.trainer import Trainer
@@ -140,6 +140,15 @@ def test_evaluate_equals_a_computation_by_hand() -> None:
     rows = np.arange(len(labels))
     assert loss == pytest.approx(-log_probabilities[rows, labels.numpy()].mean(), rel=1e-5)
     assert accuracy == (logits.argmax(axis=1) == labels.numpy()).mean()
+
+
+def test_evaluation_uses_the_running_statistics_and_leaves_them_alone() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()).train()
+    images = 5 + torch.randn(4, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    logits = predict(network, lambda batch: network(batch[0])[None], [images])
+    assert torch.allclose(logits[0], images.flatten(1), rtol=1e-4)  # by running mean 0 and running variance 1
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_evaluate_refuses_a_loss_that_is_not_finite() -> None:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +207,18 @@ def test_a_timeout_is_explained_by_the_line_that_hung(small_config: SearchConfig
     assert explained == "over the trial timeout of 9 s at train.py:45, _step"
     assert not list(tmp_path.glob("checkpoints/.*"))
     assert ray_executor._explain_death(trainer, [7], "") == "worker died"
+
+
+def test_a_cohort_may_take_the_time_of_all_its_trainings(
+    small_config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: limits.append(seconds))
+    trainer = SimpleNamespace(config=small_config.model_copy(update={"trial_timeout": 9.0}), run=tmp_path)
+    for n_jobs in (1, 3):
+        with ray_executor._time_limit(trainer, [SimpleNamespace(number=number) for number in range(n_jobs)]):
+            pass
+    assert limits == [9.0, 27.0]
 
 
 def test_a_worker_that_is_not_what_the_driver_has_trains_nothing(small_config: SearchConfig) -> None:
