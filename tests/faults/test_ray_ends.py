@@ -147,9 +147,8 @@ def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_folder_of_a_killed_driver_goes_with_the_next_start(tmp_path: Path, base: Path) -> None:
-    started = Started(tmp_path, base)
+    started = Started(tmp_path, base, epochs=12)
     others = set(started.descendants()) - {started.process.pid}
     (folder,) = base.iterdir()
     started.process.kill()
