@@ -50,6 +50,15 @@ def test_the_tree_names_every_folder_by_its_own_sentence() -> None:
     assert all((ROOT / name).exists() for name in tree)
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/checklist.md", "nas/engines/README.md"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    named = re.findall(
+        r"`(?:python )?((?:search_spaces|nas|analysis|commands|tests|scripts|docs)/[\w./-]*)", (ROOT / page).read_text()
+    )
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_there_are_two_commands_that_search_and_test() -> None:
     search, test = re.findall(r"```sh\n(.*?)\n```", README)
     assert ".venv/bin/python run_search.py search --run runs/first " in search
