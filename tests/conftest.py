@@ -1,5 +1,6 @@
 """What several tests share: a small run's settings and the command line."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,11 +14,19 @@ from tests.support.small import ROOT, SMALL, CommandLine
 
 
 def pytest_configure() -> None:
-    """Have Triton's kernels interpreted where there is no CUDA device; read when they are imported."""
+    """Keep torch to one thread, and have Triton's kernels interpreted where there is no CUDA device."""
     import torch
 
+    torch.set_num_threads(1)  # the tests run side by side, one process a core, and more threads would only wait
     if not torch.cuda.is_available():
-        os.environ.setdefault("TRITON_INTERPRET", "1")
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
+
+
+def pytest_collection_finish() -> None:
+    """Look for cyclic garbage seldom, and not among the thousands of tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

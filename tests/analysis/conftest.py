@@ -6,6 +6,7 @@ import pytest
 
 from analysis.data.results import read_run
 from analysis.report.findings import Findings, find
+from tests.support.resamples import use_resamples
 from tests.support.synthetic_study import make_study, score_by_span
 
 
@@ -19,5 +20,7 @@ def study_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def study_findings(study_run: Path) -> Findings:
-    """What its report shows."""
-    return find(read_run(study_run))
+    """What its report shows, from few resamples."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_resamples(patch, 399)
+        return find(read_run(study_run))

@@ -72,7 +72,7 @@ def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("budget", ["log", "total"])
+@pytest.mark.parametrize("budget", ["log", pytest.param("total", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "tiny"])
 def test_eight_together_are_each_what_they_are_alone(name: str, budget: str, form: str) -> None:
     candidates = draw_candidates(name, budget)
