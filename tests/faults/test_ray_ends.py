@@ -160,3 +160,24 @@ def test_the_folder_of_a_killed_driver_goes_with_the_next_start(tmp_path: Path, 
     code, _, error = started.go_on()
     assert code == 0, error
     assert not list(base.iterdir())
+
+
+@pytest.mark.slow
+def test_a_long_tmpdir_is_refused_with_the_way_to_continue(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(tmp_path / "run"), *SEARCH.split()]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    process = subprocess.run(
+        [*command, "--workers", "2"],
+        capture_output=True,
+        text=True,
+        env={**inherited, "TMPDIR": str(long)},
+        check=False,
+        timeout=120,
+    )
+    assert process.returncode == 3
+    assert f"TMPDIR is {long}" in process.stderr
+    assert "RAY_TMPDIR=" in process.stderr
+    assert "to continue: " in process.stdout
+    assert not list(long.iterdir())

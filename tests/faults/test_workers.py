@@ -28,7 +28,6 @@ class UnluckyTrainer(Trainer):
     """Trains, but for the first attempt at three of the seeds."""
 
     def train(self, job: Job, check_stop: Any = lambda: None) -> Outcome:
-        """See Trainer."""
         assert self.run is not None
         mark = self.run / f".{job.number}.met"
         seed = job.candidate.seed
@@ -125,7 +124,6 @@ class FragileTrainer(Trainer):
     """Its process dies in a cohort that seed 1 is in, and not when that is alone."""
 
     def train_cohort(self, jobs: Any, check_stop: Any = lambda: None) -> Any:
-        """See Trainer."""
         if len(jobs) > 1 and any(job.candidate.seed == 1 for job in jobs):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().train_cohort(jobs, check_stop)

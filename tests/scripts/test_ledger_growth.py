@@ -1,5 +1,6 @@
 """What a training costs ledger and search, in counts: so many commits, and as much for the 110th as for the 20th."""
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -31,7 +32,6 @@ class FakeTrainer(Trainer):
     """Trains nothing."""
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002
-        """See Trainer."""
         accuracy = int(job.candidate.pattern.key[:6], 16) / 16**6
         curve = tuple({"epoch": epoch, "train_loss": 1 / epoch} for epoch in range(1, 10))
         return Outcome(accuracy, 1 - accuracy, 9, 1.0, curve, strengths=((0.5,) * 37,))
@@ -92,11 +92,14 @@ class Counter:
         self._counts, self._is_counting = Counts(), True
         assert self._connection is not None
         self._connection.set_progress_handler(self._step, 1)
+        gc.collect()
+        gc.disable()  # a collection calls the finalizers of whatever earlier tests left
         sys.setprofile(self._call)
 
     def stop(self) -> Counts:
         """What was counted since the start."""
         sys.setprofile(None)
+        gc.enable()
         self._is_counting = False
         assert self._connection is not None
         self._connection.set_progress_handler(None, 1)

@@ -50,13 +50,12 @@ class FakeTrainer(Trainer):
     """Trains nothing and writes a checkpoint an epoch, as real training does."""
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:
-        """See Trainer."""
         outcome: Outcome
         (outcome,) = self.train_cohort([job], check_stop)
         return outcome
 
     def train_cohort(self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None) -> list[Any]:
-        """See Trainer; all of a cohort epoch by epoch, where each one's checkpoint has come to."""
+        """Train a cohort together, epoch by epoch, each member from where its checkpoint ends."""
         last = jobs[0].pause_after or self.config.epochs
         slots = [self._slot(job) for job in jobs]
         curves = []

@@ -155,7 +155,9 @@ def test_a_study_cut_halfway_says_so_with_what_is_missing(tmp_path: Path) -> Non
     n_trained = 14
     settings: dict[str, Any] = {"regime": ("one=lr:0.1",), "per_cell": 1, "trials": 2, "optima": 1}
     run = read_run(make_study(tmp_path / "run", score_by_distance, n_trained=n_trained, **settings))
-    report = format_markdown([*build_blocks(find(run))])
+    findings = find(run)
+    assert findings.verdict.status == "inconclusive"
+    report = format_markdown([*build_blocks(findings)])
     assert run.asked is not None
     n_left = run.asked - n_trained - 1
     notice = f"Incomplete: {n_trained} candidates of {run.asked} asked for are complete (1 running, {n_left} not begun)"

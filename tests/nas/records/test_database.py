@@ -41,7 +41,6 @@ class FakeTrainer(Trainer):
     """Trains nothing; one candidate fails, and what it gives is fixed by the candidate."""
 
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002
-        """See Trainer."""
         last = job.pause_after or self.config.epochs
         if job.number == 3:
             return Outcome(None, None, 1, 0.5, (), "training loss not finite at step 3 of 8")
