@@ -19,7 +19,7 @@ from nas.records.shown import defuse, quote, restore
 from nas.records.trial import RESTORE, STATES, Strengths, Trial, check_trials
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
-from search_spaces.measures import describe_rivals
+from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
 
 # Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
@@ -205,8 +205,7 @@ def _tabulate_candidates(trials: list[Trial], ledger: Path) -> pd.DataFrame:
     described: dict[ConnectionPattern, dict[str, Any]] = {}  # networkx once a pattern, not a seed
     for trial in trials:
         if trial.pattern not in described:
-            rivals = describe_rivals(trial.pattern)
-            own = {**describe(trial.pattern), **{name: rivals[name] for name in RIVALS}, "key": trial.pattern.key}
+            own = {**describe(trial.pattern), **measure(trial.pattern, RIVALS), "key": trial.pattern.key}
             described[trial.pattern] = own
     rows = [_candidate_row(trial, described[trial.pattern], ledger) for trial in trials]
     recorded = {name for trial in trials for name in trial.facts}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nas.model.candidate import Candidate, NetworkConfig
 from search_spaces.budget import Budget
-from search_spaces.measures import describe_rivals
+from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
 
 KERNEL = 3
@@ -52,7 +52,10 @@ def predict_nn_mass(candidate: Candidate) -> float:
 
     For one size and number of connections it is the same for every placement.
     """
-    masses = {pattern: describe_rivals(pattern)["skip_density"] * pattern.depth for pattern in set(candidate.patterns)}
+    masses = {
+        pattern: measure(pattern, ["skip_density"])["skip_density"] * pattern.depth
+        for pattern in set(candidate.patterns)
+    }
     return candidate.network.growth * sum(masses[pattern] for pattern in candidate.patterns)
 
 

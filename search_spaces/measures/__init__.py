@@ -1,0 +1,1 @@
+"""Measures of a pattern: named functions of where its connections lie."""
