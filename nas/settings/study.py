@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -17,6 +18,7 @@ from search_spaces.sampling.design import Layout
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
 MAX_BINS = 100
+MAX_RATES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,13 @@ class StudyConfig(SearchConfig):
         "of it]",
         TRAINING,
     )
+    tune_lr: str | None = flag(
+        None,
+        "LO:HI:K, such as .05:.8:5: train every pattern at K learning rates in equal ratios, each a regime, and judge "
+        "it at its own best rate. Instead of --regime and --lr. [default: none]",
+        TRAINING,
+        form="<LO:HI:K>",
+    )
     check_epochs: Epochs | None = flag(
         None, "Train a selection spread over the patterns once more, for this many epochs. [default: none]", TRAINING
     )
@@ -77,6 +86,13 @@ class StudyConfig(SearchConfig):
         _parse_bins(text)
         return text
 
+    @field_validator("tune_lr")
+    @classmethod
+    def _check_rates(cls, text: str | None) -> str | None:
+        if text is not None:
+            list_rates(text)
+        return text
+
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
         for needed, check in super().conflicts():
@@ -85,7 +101,7 @@ class StudyConfig(SearchConfig):
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
         yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
-        yield {"regime", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
+        yield {"regime", "tune_lr", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
         yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
 
     @property
@@ -106,6 +122,8 @@ class StudyConfig(SearchConfig):
     def regimes(self) -> tuple[Regime, ...]:
         """Return the regimes, and after them those that check them."""
         texts = self.regime or (f"high-lr=lr:{self.lr:g}", f"low-lr=lr:{self.lr / 3:.3g}")
+        if self.tune_lr is not None:
+            texts = tuple(f"lr {rate:g}=lr:{rate!r}" for rate in list_rates(self.tune_lr))
         own = TrainingConfig(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, weight_decay=self.weight_decay)
         main = tuple(_parse_regime(text, own) for text in texts)
         if self.check_epochs is None:
@@ -150,6 +168,30 @@ def _parse_bins(text: str) -> tuple[int, tuple[float, float] | None]:
     return n_bins, (low, high) if window else None
 
 
+def list_rates(text: str) -> tuple[float, ...]:
+    """Return the K learning rates in equal ratios of a text LO:HI:K; those between the ends have three digits.
+
+    >>> list_rates(".05:.8:5")
+    (0.05, 0.1, 0.2, 0.4, 0.8)
+
+    Raises:
+        ValueError: the text is not of that form, or two of its rates would be the same.
+    """
+    try:
+        low, high, count = (kind(part) for kind, part in zip((float, float, int), text.split(":"), strict=True))
+    except ValueError:
+        raise ValueError(f"expected LO:HI:K, as .05:.8:5, not {text!r}") from None
+    if not 3 <= count <= MAX_RATES or not 0 < low < high <= 1000:
+        raise ValueError(
+            f"expected 3 to {MAX_RATES} learning rates, from LO above 0 to a larger HI of at most 1000, not {text!r}"
+        )
+    between = (low * (high / low) ** (k / (count - 1)) for k in range(1, count - 1))
+    rates = (low, *(float(f"{rate:.3g}") for rate in between), high)
+    if any(float(f"{rate:g}") >= float(f"{following:g}") for rate, following in pairwise(rates)):
+        raise ValueError(f"expected rates that differ in three digits: give a wider range or fewer than {text!r}")
+    return rates
+
+
 def _parse_regime(text: str, own: TrainingConfig) -> Regime:
     """Read a regime in the command line's form; what it leaves out is as in the run.
 
@@ -176,6 +218,8 @@ def _parse_regime(text: str, own: TrainingConfig) -> Regime:
 
 
 def _check_regimes(config: StudyConfig) -> str | None:
+    if config.tune_lr is not None and config.regime:
+        return "tune-lr makes a regime of each learning rate: drop regime, or drop tune-lr"
     try:
         regimes = config.regimes()
     except InputError as error:

@@ -82,6 +82,7 @@ def _describe_stratum(depth: int, config: StudyConfig, regime: Regime) -> dict[s
         "regime": regime.name,
         "checks": regime.checks,
         "training": describe_training(regime.training),
+        **({"tuned": True} if config.tune_lr is not None and regime.checks is None else {}),
     }
 
 

@@ -123,6 +123,42 @@ def test_checks_follow_all_regimes_and_are_longer() -> None:
         assert check.training == main.training.model_copy(update={"epochs": 10})
 
 
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        (".05:.8:5", [0.05, 0.1, 0.2, 0.4, 0.8]),
+        ("0.1:1:4", [0.1, 0.215, 0.464, 1.0]),
+        ("1e-5:1e-3:3", [1e-5, 1e-4, 1e-3]),
+    ],
+)
+def test_tuned_rates_are_regimes_in_equal_ratios(text: str, rates: list[float]) -> None:
+    config = settle(tune_lr=text, epochs=4, batch_size=8, lr=0.3)
+    own = TrainingConfig(epochs=4, batch_size=8)
+    assert [regime.training for regime in config.regimes()] == [own.model_copy(update={"lr": rate}) for rate in rates]
+    assert [regime.name for regime in config.regimes()] == [f"lr {rate:g}" for rate in rates]
+    n = len(rates)
+    assert rates == pytest.approx([rates[0] ** (1 - k / (n - 1)) * rates[-1] ** (k / (n - 1)) for k in range(n)], 5e-3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "5", ".05:.8", ".05:.8:", ".05:.8:2", ".05:.8:101", ".05:.8:3.5", ".05:.8:5:1", "slow:.8:5"),
+        *("0:.8:5", "-1:.8:5", "nan:.8:5", ".05:nan:5", ".05:inf:5", ".05:1001:5", "1:1:3", ".8:.05:5"),
+        *(".1:.101:5", ".1004:.1006:3"),
+    ],
+)
+def test_tuned_rates_of_another_form_are_refused(text: str) -> None:
+    (line,) = lines_of(tune_lr=text)
+    assert line.startswith("tune-lr: expected ")
+    assert repr(text) in line
+
+
+def test_tuned_rates_and_regimes_exclude_each_other() -> None:
+    said = ["tune-lr makes a regime of each learning rate: drop regime, or drop tune-lr"]
+    assert lines_of(tune_lr=".05:.8:5", regime=("a=lr:0.1",)) == said
+
+
 @pytest.mark.parametrize("check_epochs", [1, 8, 9])
 def test_a_check_no_longer_than_its_regime_is_refused(check_epochs: int) -> None:
     said = f"check-epochs {check_epochs} is not longer than every regime: give more epochs"
@@ -263,9 +299,10 @@ FULL: dict[str, Any] = {
     "device": "cpu",
     "train_examples": 64,
 }
+TUNED: dict[str, Any] = {"tune_lr": ".05:.8:5", "check_epochs": 20}
 
 
-@pytest.mark.parametrize("values", [{}, FULL, {"mean_bd_bins": "1.8:2.7:9", "span_bins": "3:6:3"}], ids=str)
+@pytest.mark.parametrize("values", [{}, FULL, TUNED, {"mean_bd_bins": "1.8:2.7:9", "span_bins": "3:6:3"}], ids=str)
 def test_settings_survive_toml(values: dict[str, Any]) -> None:
     config = settle(**values)
     held = tomllib.loads(format_toml(config))

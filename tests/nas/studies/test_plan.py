@@ -160,6 +160,29 @@ def test_checks_of_few_patterns_are_of_all() -> None:
     assert Counter(place for place, _, _ in plan["order"]) == dict.fromkeys(range(4), 5)
 
 
+def test_a_tuned_plan_crosses_rates_with_patterns_and_seeds() -> None:
+    changes: dict[str, Any] = {"regime": (), "tune_lr": ".1:.4:3", "seeds": 3, "check_epochs": 10}
+    config = validate(StudyConfig, TINY | changes)
+    plan = make_plan(config, PROTOCOL)
+    n_patterns = len(plan["patterns"])
+    assert [(one["regime"], one["training"]["lr"], one.get("tuned", False)) for one in plan["strata"]] == [
+        ("lr 0.1", 0.1, True),
+        ("lr 0.2", 0.2, True),
+        ("lr 0.4", 0.4, True),
+        *((f"lr {lr} 10 epochs", lr, False) for lr in (0.1, 0.2, 0.4)),
+    ]
+    order = main_order(plan)
+    assert sorted(order) == sorted(itertools.product(range(3), range(n_patterns), range(3)))
+    n_block = 3 * n_patterns
+    assert [seed for _, _, seed in order] == [seed for seed in range(3) for _ in range(n_block)]
+    assert order[:n_block] != sorted(order[:n_block])  # rates and patterns mixed, so that a prefix is balanced
+    assert len({tuple(one[:2] for one in order[seed * n_block :][:n_block]) for seed in range(3)}) == 3
+
+
+def test_other_plans_do_not_mention_tuning_in_their_strata() -> None:
+    assert not any("tuned" in stratum for stratum in wide()[1]["strata"])
+
+
 def test_the_same_settings_give_the_same_plan_and_others_another() -> None:
     config, plan = tiny()
     for change in ({"workers": 7}, {"attempts": 1}, {"device": "cuda"}):
