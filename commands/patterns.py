@@ -11,8 +11,11 @@ from commands.flags import SPACE, Budget, Json, Layers, Network, Seed, flag
 from commands.terminal import OURSELVES, make_console, print_next, print_table, print_written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nas.model.candidate import NetworkConfig
     from search_spaces.budget import Budget as Spent
+    from search_spaces.measures.registry import Measure
     from search_spaces.pattern import ConnectionPattern
 
 
@@ -30,6 +33,14 @@ def score(
     pattern: Annotated[Path | None, flag("Template file.", SPACE)] = None,
     budget: Budget = None,
     network: Network = None,
+    measures: Annotated[
+        str | None,
+        flag(
+            "Measures to show instead: all, or names joined by commas. They are of one block; from_loss_mean in --json "
+            "without this is of the whole network.",
+            form="<all|NAME,...>",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
@@ -38,8 +49,10 @@ def score(
     from nas.model.score import score_candidate
     from nas.records.template import read_pattern
     from search_spaces.budget import parse_budget
+    from search_spaces.measures.registry import measure
     from search_spaces.templates import build_named, list_templates
 
+    shown = _choose_measures(measures)
     own = None if pattern is None else read_pattern(pattern)
     config = surround(own, network, ctx.obj)
     chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
@@ -52,9 +65,16 @@ def score(
         spent = parse_budget(budget or "log", config.pattern_depth)
         names = template or (list_templates(spent.depth) if own is None else [])
         chosen += [(name, name, build_named(name, spent)) for name in names]
-    rows = [score_candidate(Candidate(scored, config, 0, name), spent, label) for label, name, scored in chosen]
+    candidates = [Candidate(scored, config, 0, name) for _, name, scored in chosen]
+    rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
+    if shown:
+        for row, each in zip(rows, candidates, strict=True):
+            row["measures"] = measure(each.pattern, [entry.name for entry in shown], each.reads)
     if as_json:
         print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
+        return
+    if shown:
+        print_measures(rows, shown)
         return
     around = "" if network is None else f"in the surroundings of {network}, "
     title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
@@ -83,19 +103,62 @@ def surround(pattern: "ConnectionPattern | None", network: str | None, values: M
     return config
 
 
+def _choose_measures(text: str | None) -> "tuple[Measure, ...]":
+    """Return the measures that --measures names.
+
+    Raises:
+        InputError: nothing has one of the names.
+    """
+    from search_spaces.measures.registry import find_measure, list_measures
+
+    if text is None:
+        return ()
+    return list_measures() if text == "all" else tuple(find_measure(name.strip()) for name in text.split(","))
+
+
+def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") -> None:
+    """Print measures: with their definitions for one pattern, otherwise side by side in tables of 80 columns."""
+    from nas.records.shown import show
+
+    def form(row: dict[str, Any], name: str) -> str:
+        return f"{row['measures'][name]:.5g}"
+
+    console = make_console()
+    if len(rows) == 1:
+        title = f"{show(rows[0]['template'] or '-')}, {rows[0]['layers']} layers"
+        cells = [[each.name, form(rows[0], each.name), f"{each.definition} ({each.unit})"] for each in measures]
+        print_table(console, title, ["measure", "value", "definition (unit)"], cells, left=["definition (unit)"])
+        return
+    labels = [show(row["template"] or "-") for row in rows]
+    width = 80 - max(map(len, labels)) - 4
+    tables: list[list[str]] = [[]]
+    for each in measures:
+        taken = sum(max(len(name), 10) + 3 for name in (*tables[-1], each.name))
+        if tables[-1] and taken > width:
+            tables.append([])
+        tables[-1].append(each.name)
+    for number, names in enumerate(tables):
+        cells = [[label, *(form(row, name) for name in names)] for label, row in zip(labels, rows, strict=True)]
+        title = "" if number else f"{rows[0]['layers']} layers; with one --template, definitions too"
+        print_table(console, title, ["template", *names], cells)
+
+
 def print_scores(rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows of score_candidate as a table."""
     from nas.records.shown import show
+    from search_spaces.measures.registry import list_brought
 
-    headings = "template connections mean_BD MBD from_output to_input span max_in max_out params FLOPs certificate"
+    headings = "template connections mean_BD MBD walk evenness span max_in max_out params FLOPs certificate"
+    brought = [each.name for each in list_brought() if all(each.name in row for row in rows)]
     cells = []
     for row in rows:
-        distances = [f"{row[name]:.3f}" for name in ("from_output_mean", "to_input_mean", "span")]
+        distances = [f"{row[name]:.3f}" for name in ("walk_length", "visit_evenness", "span")]
+        others = [f"{row[name]:.5g}" for name in brought]
         sizes = [f"{row[name]:,}" for name in ("max_in_degree", "max_out_degree", "params", "flops")]
         proven = "" if row["certificate"] is None else f"{row['certificate']}, gap {100 * row['gap']:.1f} %"
         first = [show(row["template"] or "-"), f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}"]
-        cells.append([*first, *distances, *sizes, proven])
-    names = [heading.replace("_", " ") for heading in headings.split()]
+        cells.append([*first, *distances, *sizes, proven, *others])
+    names = [*(heading.replace("_", " ") for heading in headings.split()), *brought]
     print_table(make_console(), title, names, cells, left=["certificate"])
 
 

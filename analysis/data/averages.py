@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.protocol import OUTCOMES
-from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run
+from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run, find_brought
 
 
 def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -20,9 +20,9 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
     seed cannot outrank an average; then higher mean accuracy; then lower mean loss; then key.
 
     Returns:
-        Columns STRATUM, key, template, strategy, DESIGN, FIXED_BY_PATTERN, n_seeds, all_seeds, and for each of OUTCOMES
-        its mean, `_sd` (between seeds; missing for one seed), `_centred` and `_centred_sd`. One pattern under two
-        budgets is two rows.
+        Columns STRATUM, key, template, strategy, DESIGN, FIXED_BY_PATTERN, other packages' measures, n_seeds,
+        all_seeds, and for each of OUTCOMES its mean, `_sd` (between seeds; missing for one seed), `_centred` and
+        `_centred_sd`. One pattern under two budgets is two rows.
     """
     complete = candidates[candidates["state"] == "complete"].drop_duplicates([*STRATUM, "key", "seed"])
     n_seeds = complete.groupby([*STRATUM, "key"], dropna=False)["seed"].transform("nunique")
@@ -33,7 +33,7 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
         seed_mean = full.groupby([*STRATUM, "seed"], dropna=False)["value"].transform("mean")
         complete[f"{outcome}_centred"] = complete[outcome] - seed_mean
     by_pattern = complete.groupby([*STRATUM, "key"], dropna=False, sort=False)
-    copied = ("template", "strategy", *DESIGN, *FIXED_BY_PATTERN)
+    copied = ("template", "strategy", *DESIGN, *FIXED_BY_PATTERN, *find_brought(complete))
     columns: dict[str, Any] = {name: by_pattern[name].first() for name in copied}
     columns |= {"n_seeds": by_pattern["seed"].nunique(), "all_seeds": by_pattern["all_seeds"].first()}
     for outcome in OUTCOMES:

@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from nas.records.shown import defuse, quote, restore
 from nas.records.trial import RESTORE, STATES, Strengths, Trial, check_trials
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
-from search_spaces.measures.registry import measure
+from search_spaces.measures.registry import ALWAYS_SHOWN, list_brought, measure, measure_brought
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.wiring.blocks import classifier_reads
 
 # Nullable types: a missing seed or name must not turn its column into floats or the text "nan".
 COLUMNS = {
@@ -47,6 +48,7 @@ COLUMNS = {
     "random_walk_depth": "float64",
     "out_degree_sd": "float64",
     "mean_inverse_bd": "float64",
+    **dict.fromkeys(ALWAYS_SHOWN, "float64"),
     "nn_mass": "float64",
     "params": "Int64",
     "flops": "Int64",
@@ -66,7 +68,7 @@ RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed f
 DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
 FIXED_BY_PATTERN = (
     "connections", "mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean", "max_in_degree", "max_out_degree",
-    *RIVALS, "params", "flops", "nn_mass", "sources",
+    *RIVALS, *ALWAYS_SHOWN, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
 RECORDED = ("regime", *DESIGN, "params", "flops", "nn_mass")
 MEASURED = ("validation_loss", "epochs", "seconds", "error")
@@ -124,14 +126,17 @@ def read_run(run: Path) -> Run:
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
     tested_at = _as_dict(attributes.get(TESTED)).get("at")
     largest = attributes.get("largest_class")
+    config, kind = _as_dict(attributes.get("config")), read_kind(attributes)
+    # The networks of a comparison differ in what their classifiers read.
+    transition = None if kind == "comparison" else str(config.get("transition", "log"))
     return Run(
         path=run,
-        candidates=_tabulate_candidates(trials, ledger),
+        candidates=_tabulate_candidates(trials, ledger, transition),
         curves=pd.DataFrame(
             [row for trial in trials for row in _curve_rows(trial)], columns=list(CURVE_COLUMNS)
         ).astype(CURVE_COLUMNS),
         asked=asked if isinstance(asked, int) else None,
-        config=_as_dict(attributes.get("config")),
+        config=config,
         environment=_as_dict(attributes.get("environment")),
         data=_as_dict(attributes.get("data")),
         plan=plan,
@@ -140,7 +145,7 @@ def read_run(run: Path) -> Run:
         largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
         strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
-        kind=read_kind(attributes),
+        kind=kind,
     )
 
 
@@ -201,16 +206,38 @@ def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
         optuna.logging.set_verbosity(level)
 
 
-def _tabulate_candidates(trials: list[Trial], ledger: Path) -> pd.DataFrame:
-    described: dict[ConnectionPattern, dict[str, Any]] = {}  # networkx once a pattern, not a seed
+def _tabulate_candidates(trials: list[Trial], ledger: Path, transition: str | None) -> pd.DataFrame:
+    """Return the table of candidates.
+
+    Args:
+        transition: what the classifier reads; None where it is not known: measures of the walk are as recorded.
+    """
+    described: dict[Any, dict[str, Any]] = {}  # networkx once a pattern, not a seed
+    rows = []
     for trial in trials:
-        if trial.pattern not in described:
-            own = {**describe(trial.pattern), **measure(trial.pattern, RIVALS), "key": trial.pattern.key}
-            described[trial.pattern] = own
-    rows = [_candidate_row(trial, described[trial.pattern], ledger) for trial in trials]
+        place = (trial.pattern, trial.template) if transition == "rule" else trial.pattern
+        if place not in described:
+            described[place] = _describe_pattern(trial, transition)
+        rows.append(_candidate_row(trial, described[place], ledger))
     recorded = {name for trial in trials for name in trial.facts}
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
+    columns |= dict.fromkeys(find_brought(set().union(*rows)), "float64")
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _describe_pattern(trial: Trial, transition: str | None) -> dict[str, Any]:
+    pattern = trial.pattern
+    own = {**describe(pattern), **measure(pattern, RIVALS), "key": pattern.key}
+    if transition is None:
+        return own
+    reads = classifier_reads(transition, pattern, trial.template)
+    return {**own, **measure(pattern, ALWAYS_SHOWN, reads), **measure_brought(pattern, reads, COLUMNS)}
+
+
+def find_brought(columns: Iterable[object]) -> list[str]:
+    """Return those columns that are measures of other packages."""
+    present = set(columns) - set(COLUMNS)
+    return [each.name for each in list_brought() if each.name in present]
 
 
 def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> dict[str, Any]:
@@ -218,12 +245,12 @@ def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> d
         if value is not None and name in descriptors and not _agree(value, descriptors[name]):
             raise InputError(
                 f"{ledger} contradicts itself: trial {trial.number} records {name} {value}, but its connections give "
-                f"{descriptors[name]} by networkx; the file was edited or written by another program"
+                f"{descriptors[name]}; the file was edited or written by another program"
             )
     outcome = trial.outcome
     measured = {} if outcome is None else {name: getattr(outcome, name) for name in MEASURED}
     return {
-        **{name: trial.facts.get(name) for name in (*RECORDED, *NETWORK_COLUMNS)},
+        **{name: trial.facts.get(name) for name in (*RECORDED, *ALWAYS_SHOWN, *NETWORK_COLUMNS)},
         **descriptors,
         **measured,
         "number": trial.number,
@@ -326,4 +353,28 @@ def read_table(path: Path) -> pd.DataFrame:
     unknown = set(table["state"].fillna("nothing")) - set(STATES.values())
     if unknown:
         raise InputError(f"{path}: state is {', '.join(sorted(unknown))}; it is one of {', '.join(STATES.values())}")
-    return table[list(COLUMNS)].astype(COLUMNS)
+    table = fill_from_sources(table)
+    columns = COLUMNS | dict.fromkeys(find_brought(table), "float64")
+    return table[list(columns)].astype(columns)
+
+
+def fill_from_sources(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the measures of ALWAYS_SHOWN and of other packages where it lacks them and has `sources`.
+
+    They are those of a classifier that reads what transition `log` lets it.
+    """
+    measured = {text: _measure_sources(text) for text in table["sources"].dropna().unique()}
+    filled = table.copy()
+    for name in dict.fromkeys((*ALWAYS_SHOWN, *(name for values in measured.values() for name in values))):
+        computed = table["sources"].map({text: values.get(name) for text, values in measured.items()})
+        computed = pd.to_numeric(computed).astype("float64")
+        filled[name] = pd.to_numeric(table[name]).astype("float64").fillna(computed) if name in table else computed
+    return filled
+
+
+def _measure_sources(text: str) -> dict[str, float]:
+    try:
+        pattern = parse_sources(text)
+    except (ValueError, TypeError, RecursionError):  # no test needs this column
+        return {}
+    return {**measure(pattern, ALWAYS_SHOWN), **measure_brought(pattern, taken=COLUMNS)}

@@ -10,7 +10,8 @@ from analysis.stats.reliability import Fidelity
 from analysis.study.view import View
 
 FOREST_MEASURES = (
-    "mean_bd", "from_output_mean", "to_input_mean", "span", "random_walk_depth", "out_degree_sd", "mean_inverse_bd",
+    "mean_bd", "from_output_mean", "to_input_mean", "span", "walk_length", "visit_evenness", "ntk_trace",
+    "random_walk_depth", "out_degree_sd", "mean_inverse_bd",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED, name_distance
-from analysis.data.results import STRATUM
+from analysis.data.results import STRATUM, find_brought
 from analysis.stats.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
 from analysis.stats.guessing import UNKNOWN, Guessing, Learning, measure_learning
 from analysis.stats.inference import Primary, adjust_primary, measure_primary, outcome_of
@@ -179,9 +179,10 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guess
     budget, layers = str(everything["budget"].iloc[0]), int(everything["layers"].iloc[0])
     regime = None if pd.isna(everything["regime"].iloc[0]) else str(everything["regime"].iloc[0])
     seed = (run_seed, "statistics", budget, layers, regime or "")
-    absent = tuple(name for name in MEASURES if patterns.empty or patterns[name].isna().any())
-    constant = tuple(name for name in MEASURES if name not in absent and _is_constant(patterns[name]))
-    varying = [name for name in MEASURES if name not in (*absent, *constant)]
+    measures = (*MEASURES, *find_brought(patterns))
+    absent = tuple(name for name in measures if patterns.empty or patterns[name].isna().any())
+    constant = tuple(name for name in measures if name not in absent and _is_constant(patterns[name]))
+    varying = [name for name in measures if name not in (*absent, *constant)]
     reliability = tuple(measure_reliability(sample, outcome) for outcome in OUTCOMES)
     ceilings = {each.outcome: each.ceiling for each in reliability}
     distances = [name for name in DISTANCES if name in varying]

@@ -13,7 +13,15 @@ from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import TEMPLATES, find_template
-from search_spaces.wiring.blocks import Widths, Wiring, transition_inputs, wire_across, wire_summaries, wire_within
+from search_spaces.wiring.blocks import (
+    Widths,
+    Wiring,
+    classifier_reads,
+    transition_inputs,
+    wire_across,
+    wire_summaries,
+    wire_within,
+)
 
 # Limits beyond all use, but below what would fill the memory or never end.
 Depth = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
@@ -182,6 +190,15 @@ class Candidate:
         if network.transition == "v1":
             return (self.pattern,)
         return tuple(_fit(self.pattern, depth, self.template) for depth in network.block_depths)
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Return the nodes of the pattern that the classifier reads.
+
+        Raises:
+            InputError: there is no rule where one is needed.
+        """
+        return classifier_reads(self.network.transition, self.pattern, self.template)
 
     @property
     def wiring(self) -> Wiring:

@@ -7,6 +7,7 @@ from nas.model.cost import predict_activation_bytes, predict_cost
 from nas.records.template import describe_certificate
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
+from search_spaces.measures.registry import ALWAYS_SHOWN, measure, measure_brought
 from search_spaces.wiring.blocks import global_distance
 
 
@@ -19,16 +20,19 @@ def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> 
         label: name of the row.
 
     Returns:
-        describe's entries; params and flops of the whole network; bytes that training keeps for each image of a batch
-        in float32, naively and memory-efficiently; distances through its blocks and transitions; bound, certificate
-        and gap.
+        describe's entries, the measures of ALWAYS_SHOWN and those that other packages bring, all of one block; params
+        and flops of the whole network; bytes that training keeps for each image of a batch in float32, naively and
+        memory-efficiently; distances through its blocks and transitions, `from_loss_mean` among them; bound,
+        certificate and gap.
     """
     pattern = candidate.pattern
     cost = predict_cost(candidate)
     through = global_distance(candidate.wiring)
+    described = {**describe(pattern), **measure(pattern, ALWAYS_SHOWN, candidate.reads)}
+    described |= measure_brought(pattern, candidate.reads, taken=described)
     return {
         "template": label,
-        **describe(pattern),
+        **described,
         "params": cost.params,
         "flops": cost.flops,
         "activation_bytes": predict_activation_bytes(candidate, memory_efficient=False),

@@ -31,6 +31,7 @@ from nas.run.storage import commit_once, open_study, revive, using
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError
+from search_spaces.measures.registry import ALWAYS_SHOWN, measure
 
 
 class Ledger:
@@ -122,6 +123,7 @@ class Ledger:
         if strata:
             descriptors["stratum"], distributions["stratum"] = strata[0], CategoricalDistribution(sorted(strata))
         costs = {"params": cost.params, "flops": cost.flops, "nn_mass": predict_nn_mass(candidate)}
+        walked = measure(pattern, ALWAYS_SHOWN, candidate.reads)
         trial = Trial(
             number=self._n_entered,  # nobody else writes: to ask Optuna would read back what was just written
             pattern=pattern,
@@ -129,7 +131,7 @@ class Ledger:
             strategy=strategy,
             seed=candidate.seed,
             budget=str(budget),
-            facts={"key": pattern.key, "max_bd": row["max_bd"], **costs, **details},
+            facts={"key": pattern.key, "max_bd": row["max_bd"], **walked, **costs, **details},
             descriptors=descriptors,
         )
         new = create_trial(

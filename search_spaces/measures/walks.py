@@ -50,12 +50,12 @@ def _ntk_trace(pattern: ConnectionPattern, reads: Reads) -> float:
     return math.fsum(v * n for v, n in zip(visit_chances(pattern, reads), pattern.in_degrees, strict=True))
 
 
-FROM_CLASSIFIER = "the random walk from what the classifier reads back to node 0"
+WALK = "a random walk back from what the classifier reads"
 
 WALKS = (
     Measure(
         "walk_length",
-        f"Mean number of layers, W, that {FROM_CLASSIFIER} visits.",
+        f"Mean number of layers that {WALK} visits: W.",
         PROJECT,
         "layers",
         0,
@@ -64,7 +64,7 @@ WALKS = (
     ),
     Measure(
         "visit_evenness",
-        f"Entropy, H, of the shares of the layers in the visits of {FROM_CLASSIFIER}.",
+        f"Entropy of the layers' shares of the visits of {WALK}: H.",
         PROJECT,
         "nats",
         0,
@@ -73,7 +73,7 @@ WALKS = (
     ),
     Measure(
         "ntk_trace",
-        f"Sum over layers, T, of the number of inputs times the chance that {FROM_CLASSIFIER} visits the layer.",
+        f"Sum over the layers of the number of inputs times the chance that {WALK} visits the layer: T.",
         PROJECT + "; after the trace of the neural tangent kernel",
         "inputs",
         0,
@@ -82,7 +82,7 @@ WALKS = (
     ),
     Measure(
         "least_visit",
-        f"Smallest chance that {FROM_CLASSIFIER} visits a layer, over the layers.",
+        f"Smallest chance of a layer to be visited by {WALK}.",
         PROJECT,
         "chance",
         0,

@@ -50,6 +50,26 @@ def transition_inputs(policy: str, depth: int, template: str | None = None) -> t
     raise InputError(f"there is no transition policy {policy!r} within a block; there are {', '.join(WITHIN)}")
 
 
+def classifier_reads(policy: str, pattern: ConnectionPattern, template: str | None = None) -> tuple[int, ...]:
+    """Return the nodes of a pattern that the classifier reads, ascending: what measures of a walk start from.
+
+    Args:
+        policy: one of WITHIN, as for transition_inputs; or `v1` or `v2`, under which it reads the last layer and that
+            layer's inputs.
+        pattern: pattern of the last block, or under `v1` the one over all blocks.
+        template: name of the pattern's template, which only `rule` needs.
+
+    Raises:
+        InputError: as transition_inputs.
+
+    >>> classifier_reads("v1", ConnectionPattern(3, ((0,), (1,), (0, 2))))
+    (0, 2, 3)
+    """
+    if policy in ("v1", "v2"):
+        return (*pattern.sources[-1], pattern.depth)
+    return tuple(sorted(transition_inputs(policy, pattern.depth, template)))
+
+
 class Node(NamedTuple):
     """A node of a whole network: an input of a block, or a layer's output."""
 

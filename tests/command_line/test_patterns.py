@@ -14,13 +14,16 @@ from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.presets import PRESETS
 from search_spaces.budget import Budget
+from search_spaces.measures.registry import list_measures
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.cells import Cell, sample_distinct
 from search_spaces.templates import TEMPLATES, find_template
+from tests.support.measured import SECOND
 from tests.support.small import ROOT, CommandLine
 
 SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
-SCORE_KEYS += ["max_in_degree", "max_out_degree", "params", "flops", "activation_bytes", "activation_bytes_efficient"]
+SCORE_KEYS += ["max_in_degree", "max_out_degree", "walk_length", "visit_evenness", "ntk_trace"]
+SCORE_KEYS += ["params", "flops", "activation_bytes", "activation_bytes_efficient"]
 SCORE_KEYS += ["global_mean_bd", "global_max_bd", "from_loss_mean", "bound_mean_bd", "certificate", "gap"]
 # connections, MBD, mean BD at 12 layers
 EXPECTED = {
@@ -188,3 +191,47 @@ def test_correlate_says_what_splits_a_table_and_prints_no_p_of_0(command_line: C
     assert "<0.001" in done.stdout
     assert "0.000" not in done.stdout
     assert "flat is constant" in done.stdout
+
+
+def test_score_shows_any_measure_and_says_what_it_is(command_line: CommandLine) -> None:
+    done = command_line("score", "--layers", 6, "--template", "log", "--measures", "all")
+    assert (done.returncode, done.stderr) == (0, "")
+    for entry in list_measures():
+        assert entry.name in done.stdout
+    words = " ".join(done.stdout.replace("│", " ").split())
+    assert "Mean number of layers that a random walk back from what the classifier reads visits" in words
+
+    arguments = [
+        "--layers",
+        9,
+        "--blocks",
+        2,
+        "--transition",
+        "last",
+        "--measures",
+        "from_loss_mean,least_visit",
+        "--json",
+    ]
+    rows = json.loads(command_line("score", *arguments).stdout)
+    assert [row["template"] for row in rows] == list(TEMPLATES)
+    for row in rows:
+        pattern = find_template(row["template"]).build(9)
+        # Of one block; without --measures it is of the whole network, here of two.
+        expected = {name: SECOND[name](pattern, (9,)) for name in ("from_loss_mean", "least_visit")}
+        assert row["measures"] == pytest.approx(expected)
+        assert row["from_loss_mean"] > row["measures"]["from_loss_mean"]
+
+
+def test_measures_of_several_patterns_fit_in_80_columns(command_line: CommandLine) -> None:
+    done = command_line("score", "--layers", 6, "--measures", "all")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for name in (*TEMPLATES, *(entry.name for entry in list_measures())):
+        assert name in done.stdout
+
+
+def test_a_measure_that_there_is_not_is_refused(command_line: CommandLine) -> None:
+    done = command_line("score", "--layers", 6, "--measures", "span,walk_lenght")
+    assert done.returncode == 2
+    assert "'walk_lenght'" in done.stderr
+    assert "walk_length" in done.stderr

@@ -1,7 +1,9 @@
 import json
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -12,6 +14,7 @@ from analysis.data.results import COLUMNS, read_run, read_table
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
+from tests.support.measured import SECOND
 from tests.support.synthetic_run import make_run, propose, weigh_by
 
 
@@ -73,6 +76,70 @@ def test_an_empty_study_has_the_columns_and_no_best(tmp_path: Path) -> None:
     status = summarise_status(run)
     assert status["best"] is None
     assert status["patterns"] == 0
+
+
+WALKED = ("walk_length", "visit_evenness", "ntk_trace")
+
+
+@pytest.mark.parametrize(("config", "reads"), [({}, (1, 5, 7, 8)), ({"transition": "last"}, (8,))])
+def test_a_run_that_recorded_no_walks_has_those_of_its_connections(
+    tmp_path: Path, config: dict[str, str], reads: tuple[int, ...]
+) -> None:
+    proposals = propose(2, ["log"])
+    run = read_run(make_run(tmp_path / "run", proposals, lambda _p, _s: 0.5, config=config))
+    for number, row in run.candidates.iterrows():
+        expected = {name: SECOND[name](proposals[int(str(number)) // 2][2], reads) for name in WALKED}
+        assert {name: row[name] for name in WALKED} == pytest.approx(expected)
+    means = average_patterns(run.candidates).set_index("key")
+    assert means.loc[proposals[0][2].key, "walk_length"] == pytest.approx(SECOND["walk_length"](proposals[0][2], reads))
+
+
+@pytest.mark.parametrize("config", [{"networks": "log"}, {"transition": "rule"}])
+def test_walks_are_missing_or_refused_where_what_the_classifier_reads_is_not_known(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    run = make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5, config=config, asked=1)
+    if "transition" in config:
+        with pytest.raises(InputError, match="no named template"):
+            read_run(run)
+    else:
+        _set_fact(run, "walk_length", 2.5)
+        table = read_run(run).candidates
+        assert table["walk_length"].tolist() == [2.5, 2.5]
+        assert table["ntk_trace"].isna().all()
+
+
+def test_a_recorded_walk_that_the_connections_do_not_give_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5)
+    _set_fact(run, "visit_evenness", 1.25)
+    with pytest.raises(InputError, match=r"records visit_evenness 1\.25"):
+        read_run(run)
+
+
+def test_a_table_without_walks_gets_them_from_its_sources(tmp_path: Path) -> None:
+    proposals = propose(3)
+    table = read_run(make_run(tmp_path / "run", proposals, lambda _p, _s: 0.5)).candidates
+    path = tmp_path / "table.csv"
+    lacking = table.drop(columns=["walk_length", "ntk_trace"])
+    lacking.loc[1:, "visit_evenness"] = math.nan
+    lacking.loc[0, "visit_evenness"] = 9.0
+    lacking.to_csv(path, index=False)
+    again = read_table(path)
+    pd.testing.assert_series_equal(again["walk_length"], table["walk_length"])
+    pd.testing.assert_series_equal(again["ntk_trace"], table["ntk_trace"])
+    assert again["visit_evenness"].tolist() == pytest.approx([9.0, *table["visit_evenness"][1:]])
+    spoilt = table.drop(columns=list(WALKED)).assign(sources=["", "[", "7", "[[1]]", "[[0], [0]]", "null"])
+    spoilt.to_csv(path, index=False)
+    assert read_table(path)["walk_length"].isna().all()
+
+
+def _set_fact(run: Path, name: str, value: float) -> None:
+    """Give every trial of a run one more attribute, as the first schema has its facts."""
+    with closing(sqlite3.connect(run / "study.db")) as connection:
+        trials = connection.execute("SELECT trial_id FROM trials").fetchall()
+        rows = [(trial, name, json.dumps(value)) for (trial,) in trials]
+        connection.executemany("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)", rows)
+        connection.commit()
 
 
 def _edit(run: Path, sql: str) -> None:

@@ -106,7 +106,7 @@ def test_a_designed_stratum_says_everything() -> None:
     (stratum,) = analyse_candidates(_sampled())
     assert (stratum.regime, stratum.distance, stratum.n_patterns, stratum.n_seeds) == (None, "mean_bd", 40, 3)
     assert stratum.constant == ("params", "flops", "nn_mass")
-    assert stratum.absent == ("mean_inverse_bd",)
+    assert stratum.absent == ("mean_inverse_bd", "walk_length", "visit_evenness", "ntk_trace")
     assert stratum.verdict.status == "supported"
     effects = {(one.measure, one.outcome, one.method): one for one in stratum.effects}
     assert len(effects) == 7 * 2 * 2

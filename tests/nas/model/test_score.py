@@ -11,10 +11,12 @@ from nas.model.cost import predict_cost
 from nas.model.score import score_candidate
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
+from search_spaces.measures.registry import ALWAYS_SHOWN
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.bounds import bound_sum, certify
 from search_spaces.templates import TEMPLATES, find_template
 from search_spaces.wiring.blocks import transition_inputs
+from tests.support.measured import SECOND
 from tests.support.patterns import by_closed_formula, by_layer_order, by_whole_graph, random_pattern
 from tests.support.small import CommandLine
 
@@ -44,6 +46,8 @@ def test_distances_through_the_network_are_those_on_its_whole_graph(depth: int, 
             assert row["global_mean_bd"] == pytest.approx(expected.mean, rel=1e-12)
             assert row["global_max_bd"] == expected.max
             assert row["from_loss_mean"] == pytest.approx(expected.from_loss_mean, rel=1e-12)
+        for measure in ALWAYS_SHOWN:
+            assert row[measure] == pytest.approx(SECOND[measure](pattern, read), rel=1e-9, abs=1e-9)
 
 
 def test_a_row_holds_distances_costs_and_what_is_proven() -> None:
@@ -61,7 +65,16 @@ def test_a_row_holds_distances_costs_and_what_is_proven() -> None:
     assert row["certificate"] == certificate.status == "bounded"
     assert row["gap"] == pytest.approx(row["mean_bd"] / row["bound_mean_bd"] - 1, rel=1e-9)
     assert set(row) == {
-        *("template", *describe(pattern), "params", "flops", "activation_bytes"),
+        *(
+            "template",
+            *describe(pattern),
+            "walk_length",
+            "visit_evenness",
+            "ntk_trace",
+            "params",
+            "flops",
+            "activation_bytes",
+        ),
         *("activation_bytes_efficient", "global_mean_bd", "global_max_bd", "from_loss_mean", *PROVEN),
     }
     assert json.loads(json.dumps(row)) == row

@@ -21,6 +21,7 @@ from nas.workers.jobs import failed
 from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, MachineError
 from search_spaces.templates import find_template
+from tests.support.measured import SECOND
 from tests.support.small import ROOT
 
 CANDIDATE = Candidate(find_template("log").build(5), NetworkConfig(layers=5), 1, "log")
@@ -59,6 +60,10 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
         "max_bd": 2,
         "params": predict_cost(CANDIDATE).params,
         "flops": predict_cost(CANDIDATE).flops,
+        # The classifier reads nodes 2, 4 and 5, of which the walks to node 0 have these mean numbers of layers.
+        "walk_length": pytest.approx((1.5 + (1 + (0 + 1.5 + 2.25) / 3) + (1 + (1 + 2.25 + 2.25) / 3)) / 3),
+        "visit_evenness": pytest.approx(SECOND["visit_evenness"](CANDIDATE.pattern, (2, 4, 5))),
+        "ntk_trace": pytest.approx(SECOND["ntk_trace"](CANDIDATE.pattern, (2, 4, 5))),
         "nn_mass": pytest.approx(6 / 10 * 4 * 5),  # 11 connections, 5 of them the chain, 10 skips possible
         "budget": "log",
         "sources": [[0], [0, 1], [1, 2], [0, 2, 3], [1, 3, 4]],

@@ -17,6 +17,7 @@ from search_spaces.wiring.blocks import (
     WITHIN,
     GlobalDistance,
     Widths,
+    classifier_reads,
     global_distance,
     transition_inputs,
     wire_across,
@@ -28,6 +29,19 @@ from tests.support.patterns import by_closed_formula, by_whole_graph, every_patt
 DEPTHS = [1, 2, 3, 5, 7, 8, 12, 15, 16, 24, 52]
 # These rules ask for L beside the layer, so a block one layer longer is another pattern.
 NEED_DEPTH = {"nearest_log_L", "evenly_log_L"}
+
+
+@pytest.mark.parametrize("policy", [*WITHIN, "v1", "v2"])
+@pytest.mark.parametrize("name", ["log", "midpoint", "nearest_log_i"])
+def test_what_the_classifier_reads_of_a_pattern_is_what_it_reads_of_the_network(policy: str, name: str) -> None:
+    network = NetworkConfig.model_validate({"layers": 9, "blocks": 3, "transition": policy})
+    pattern = find_template(name).build(network.pattern_depth)
+    candidate = Candidate(pattern, network, 0, name)
+    last = candidate.wiring.blocks[-1]
+    by_places = {last.places[node] for node in candidate.wiring.read}
+    if policy == "v2":  # the summary, which is node 0, is read by every layer, whatever the pattern
+        by_places = by_places - {0} | ({0} & set(pattern.sources[-1]))
+    assert candidate.reads == classifier_reads(policy, pattern, name) == tuple(sorted(by_places))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
