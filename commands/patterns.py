@@ -49,7 +49,7 @@ def score(
     from nas.model.score import score_candidate
     from nas.records.template import read_pattern
     from search_spaces.budget import parse_budget
-    from search_spaces.measures.registry import measure
+    from search_spaces.measures.registry import measure, measure_all
     from search_spaces.templates import build_named, list_templates
 
     shown = _choose_measures(measures)
@@ -69,7 +69,11 @@ def score(
     rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
     if shown:
         for row, each in zip(rows, candidates, strict=True):
-            row["measures"] = measure(each.pattern, [entry.name for entry in shown], each.reads)
+            every = measures == "all"
+            names = [entry.name for entry in shown]
+            row["measures"] = (
+                measure_all(each.pattern, each.reads) if every else measure(each.pattern, names, each.reads)
+            )
     if as_json:
         print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
         return
@@ -121,7 +125,7 @@ def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") ->
     from nas.records.shown import show
 
     def form(row: dict[str, Any], name: str) -> str:
-        return f"{row['measures'][name]:.5g}"
+        return f"{row['measures'][name]:.5g}" if name in row["measures"] else "-"
 
     console = make_console()
     if len(rows) == 1:

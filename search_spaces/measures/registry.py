@@ -22,6 +22,7 @@ __all__ = [
     "list_brought",
     "list_measures",
     "measure",
+    "measure_all",
     "measure_brought",
 ]
 
@@ -79,6 +80,15 @@ def measure(pattern: ConnectionPattern, names: Iterable[str], reads: Reads | Non
     nodes = log_reads(pattern.depth) if reads is None else reads
     check_reads(nodes, pattern.depth)
     return {name: float(find_measure(name).function(pattern, nodes)) for name in names}
+
+
+def measure_all(pattern: ConnectionPattern, reads: Reads | None = None) -> dict[str, float]:
+    """Return every measure of a pattern by name; one of another package that fails is left out, with a warning.
+
+    Args:
+        pattern, reads: as for `measure`.
+    """
+    return {**measure(pattern, _OWN, reads), **measure_brought(pattern, reads)}
 
 
 def measure_brought(

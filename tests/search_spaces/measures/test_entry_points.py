@@ -142,6 +142,11 @@ def test_a_measure_that_fails_is_left_out_unless_it_was_asked_for(
     for part in ("'fragile'", "package gauge 1.2", reason, "uninstall"):
         assert part in asked.stderr
     assert command_line("score", "--layers", 5, "--template", "log").returncode == 0  # the table, without it
+    for templates in (["log"], ["log", "dense"]):
+        flags = [part for name in templates for part in ("--template", name)]
+        every = command_line("score", "--layers", 5, *flags, "--measures", "all")
+        assert every.returncode == 0
+        assert "n_twos" in every.stdout
 
 
 def test_ours_keeps_its_name(install: Install, caplog: pytest.LogCaptureFixture) -> None:
