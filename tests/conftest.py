@@ -1,16 +1,31 @@
 """What several tests share: a small run's settings and the command line."""
 
+import functools
 import gc
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import alembic.util
 import pytest
 
 from nas.settings.search import SearchConfig
 from tests.support.small import ROOT, SMALL, CommandLine
+
+
+_load = alembic.util.load_python_file
+_load_once = functools.cache(_load)
+
+
+def _load_migration(folder: Any, name: str) -> Any:
+    """Run a file of Optuna's migrations once, where alembic runs all again for every database that is opened."""
+    return (_load if name == "env.py" else _load_once)(folder, name)
+
+
+alembic.util.load_python_file = _load_migration  # half of the time that opening a ledger takes
 
 
 def pytest_configure() -> None:

@@ -45,7 +45,7 @@ def _drive(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("command", ["search", "study"])
+@pytest.mark.parametrize("command", [pytest.param("search", marks=[pytest.mark.slow, pytest.mark.ci]), "study"])
 def test_a_second_driver_leaves_before_the_libraries_are_loaded(tmp_path: Path, command: str) -> None:
     """Torch, optuna and pandas take seconds, all the more where four drivers load them."""
     with lock_run(tmp_path):
@@ -53,7 +53,7 @@ def test_a_second_driver_leaves_before_the_libraries_are_loaded(tmp_path: Path, 
     assert (process.returncode, process.stdout) == (4, "[]\n"), process.stderr
 
 
-@pytest.mark.parametrize("command", ["search", "study"])
+@pytest.mark.parametrize("command", ["search", pytest.param("study", marks=[pytest.mark.slow, pytest.mark.ci])])
 def test_a_wrong_setting_is_told_before_the_libraries_are_loaded(tmp_path: Path, command: str) -> None:
     process = _drive(command, "--run", tmp_path / "run", "--epochs", -1)
     assert (process.returncode, process.stdout) == (2, "[]\n"), process.stderr

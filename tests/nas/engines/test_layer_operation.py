@@ -434,7 +434,7 @@ def test_one_value_a_channel_has_no_variance() -> None:
 # --- torch's own checks ------------------------------------------------------------------------------------------
 
 
-@each_form
+@pytest.mark.parametrize("form", [run_compiled, pytest.param(run_reference, marks=pytest.mark.slow)])
 def test_the_gradient_is_that_of_small_differences(form: Form) -> None:
     members = [[(0, 1), (1, 2), (0, 3)], [(0, 1), (1, 2), (0, 2)]]
     case = draw_case(members, [2, 4], (2, 1), growth=2, n_images=2, size=(2, 3)).with_batch_statistics
@@ -456,8 +456,10 @@ ODD_CASE = draw_odd("inputs of several widths", n_images=5).map(Tensor.float)
 
 @pytest.mark.parametrize(
     "case",
-    [ODD_CASE, ODD_CASE.with_batch_statistics.map(lambda one: one.double().requires_grad_())],
-    ids=["evaluation", "training"],
+    [
+        pytest.param(ODD_CASE, id="evaluation", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param(ODD_CASE.with_batch_statistics.map(lambda one: one.double().requires_grad_()), id="training"),
+    ],
 )
 def test_the_forward_operator_is_what_torch_expects_of_one(case: Case) -> None:
     ensure_compiled()

@@ -139,13 +139,16 @@ FORMS: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"n_members": 1, "size": (9, 7), "batch": 3}, (128, 64)),
     ({"size": (1, 1), "batch": 5}, (64, 16)),
 ]
+DEFAULT = [FORMS[place] for place in (0, 2, 6)]  # several tiles; odd widths and inputs; a single pixel
+RARE = [pytest.mark.slow, pytest.mark.ci]
 
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize(
     ("form", "cut"),
     [
-        *((SMALL | form, cut) for form, cut in FORMS),
+        *((SMALL | form, cut) for form, cut in DEFAULT),
+        *(pytest.param(SMALL | form, cut, marks=RARE) for form, cut in FORMS if (form, cut) not in DEFAULT),
         *(pytest.param(form, cut, marks=pytest.mark.slow) for form, cut in FORMS),
     ],
     indirect=["cut"],
@@ -175,7 +178,7 @@ def test_programs_of_several_tiles_join_their_results(form: dict[str, Any], monk
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("growth", "width"), [(4, 6), (16, 8)])
+@pytest.mark.parametrize(("growth", "width"), [(4, 6), pytest.param(16, 8, marks=RARE)])
 def test_float32_and_half_round(growth: int, width: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     # Interpreted, matrices of bfloat16 are not multiplied as such.

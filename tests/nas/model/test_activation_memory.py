@@ -56,8 +56,13 @@ def train_steps(network: SkipNetwork, candidate: Candidate) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize(
+    ("name", "momentum"),
+    [
+        *((name, 0.1) for name in AROUND),
+        *(pytest.param(name, None, marks=() if name == "plain" else pytest.mark.slow) for name in AROUND),
+    ],
+)
 def test_losses_weights_and_statistics_are_the_same(name: str, momentum: float | None) -> None:
     candidate = make_candidate(name)
     naive, efficient = (build_network(candidate).double().train() for _ in range(2))

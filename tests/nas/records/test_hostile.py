@@ -160,7 +160,7 @@ def check_refusal(error: InputError, *words: str) -> None:
 # --- templates and plans -----------------------------------------------------------------------------------------
 
 
-@settings(by_luck, max_examples=350)
+@settings(by_luck, max_examples=150)
 @given(json_mutants())
 def test_a_mutated_template_is_refused_in_words_or_read_as_it_stands(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "template.json"
@@ -296,7 +296,7 @@ def test_a_plan_is_read_as_strictly(content: str, tmp_path: Path) -> None:
 # --- configs -----------------------------------------------------------------------------------------------------
 
 
-@settings(by_luck, max_examples=350)
+@settings(by_luck, max_examples=150)
 @given(toml_mutants())
 def test_a_mutated_config_is_refused_in_words_or_read_as_it_stands(
     tmp_path: Path, mutant: tuple[type[SearchConfig], bytes]
@@ -378,7 +378,7 @@ def load_npz(path: Path, content: bytes) -> DataSet:
         return load_data("npz", str(path))
 
 
-@settings(by_luck, max_examples=200)
+@settings(by_luck, max_examples=100)
 @given(st.sampled_from(NPZ).flatmap(lambda content: damaged(content, 1)))
 def test_a_damaged_data_set_is_refused_in_words_or_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data.npz"
@@ -604,8 +604,15 @@ def attack(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("arguments", "content", "said"),
     [
-        (["verify", "FILE"], '{"schema": "skipsearch/template", "layers": 1000000000}', "from 1 to 4096"),
-        (["score", "--pattern", "FILE"], "[" * 500_000, "is not JSON"),
+        pytest.param(
+            ["verify", "FILE"],
+            '{"schema": "skipsearch/template", "layers": 1000000000}',
+            "from 1 to 4096",
+            marks=[pytest.mark.slow, pytest.mark.ci],
+        ),
+        pytest.param(
+            ["score", "--pattern", "FILE"], "[" * 500_000, "is not JSON", marks=[pytest.mark.slow, pytest.mark.ci]
+        ),
         (
             ["search", "--run", "run", "--config", "FILE"],
             "layers = 1000000000\nlr = nan\nlayres = 1",

@@ -80,7 +80,13 @@ def test_a_name_that_is_not_utf8_cannot_be_stored(flag: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [HOSTILE.replace("?", ""), LATIN], ids=["hostile", "latin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(HOSTILE.replace("?", ""), id="hostile"),
+        pytest.param(LATIN, id="latin", marks=[pytest.mark.slow, pytest.mark.ci]),
+    ],
+)
 def test_commands_to_go_on_can_be_copied(name: str, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path / name)
     flags = ["optimize", "--layers", "4", "--seconds", "1", "--to", os.fsdecode(folder + b"/a b.json")]
@@ -112,7 +118,7 @@ def test_errors_show_names_escaped_in_one_line(command_line: CommandLine, tmp_pa
     [
         ("networks", ">&-"),
         pytest.param("score --layers 24 --json", ">&- 2>&- <&-", marks=pytest.mark.slow),
-        ("networks", "| true"),
+        pytest.param("networks", "| true", marks=[pytest.mark.slow, pytest.mark.ci]),
         ("score --layers 24 --json", "| head -c 1"),
         pytest.param("score --layers 24", "2>&1 | true", marks=pytest.mark.slow),
     ],
