@@ -123,6 +123,7 @@ def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]
 def _measure_finally(console: "Console", results: "Results", top: int, changes: dict[str, Any]) -> None:
     """Train the best patterns and the named templates of each stratum again, and measure them on the test images."""
     from analysis.comparisons.accuracy import choose_patterns
+    from analysis.page.wording import count_nouns
     from nas.studies.final import plan_final, run_final
 
     run = results.path
@@ -130,8 +131,8 @@ def _measure_finally(console: "Console", results: "Results", top: int, changes: 
         {str(name): value for name, value in row.items()} for row in choose_patterns(results, top).to_dict("records")
     ]
     settings, chosen = plan_final(run, results.config, results.plan, rows, changes)
-    headline = f"training {len(chosen)} patterns with {settings.seeds} seeds each on all but the test images of "
-    headline += f"{settings.dataset}, {describe_workers(settings)}; what follows is test accuracy"
+    headline = f"training {len(chosen)} patterns with {count_nouns(settings.seeds, 'seed')} each on all but the test "
+    headline += f"images of {settings.dataset}, {describe_workers(settings)}; what follows is test accuracy"
     with resumable(console, f"export --final --top {top}", run), show_progress(console, headline) as listener:
         run_final(run, settings, chosen, listener)
 

@@ -37,7 +37,14 @@ Network = Annotated[
         NETWORK,
     ),
 ]
-Budget = Annotated[str | None, flag("Connections to place: log, total:E or layers:d1,d2,... [default: log]", SPACE)]
+Budget = Annotated[
+    str | None,
+    flag(
+        "Connections to place: log, total:E or layers:d1,d2,...; the most inputs of a layer and readers of a node may "
+        "follow, as in 'total:60;max-in:4;max-out:6'. [default: log]",
+        SPACE,
+    ),
+]
 Layers = Annotated[int | None, flag("Number of layers in a block. [default: 24]", NETWORK)]
 
 

@@ -196,14 +196,13 @@ def networks(as_json: Json = False) -> None:
     print_next(console, *OURSELVES, "score", "--network", "densenet-bc-100-12")
 
 
-def _read_budget(budget: str | None, layers: int | None, **caps: int | None) -> "Spent":
+def _read_budget(budget: str | None, layers: int | None) -> "Spent":
     from nas.model.candidate import NetworkConfig
     from nas.records.checked import validate
     from search_spaces.budget import parse_budget
 
     depth = validate(NetworkConfig, {} if layers is None else {"layers": layers}).layers
-    capped = [f";{name.replace('_', '-')}:{cap}" for name, cap in caps.items() if cap is not None]
-    return parse_budget((budget or "log") + "".join(capped), depth)
+    return parse_budget(budget or "log", depth)
 
 
 def score_pattern(pattern: "ConnectionPattern", budget: "Spent") -> dict[str, Any]:
@@ -229,8 +228,6 @@ def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", pr
 def optimize(
     budget: Budget = None,
     layers: Layers = None,
-    max_in: Annotated[int | None, flag("Most inputs of a layer.", SPACE)] = None,
-    max_out: Annotated[int | None, flag("Most readers of a node.", SPACE)] = None,
     seconds: Annotated[float, typer.Option(help="Time limit.")] = 20.0,
     seed: Seed = 0,
     to: Annotated[Path | None, flag("Template file to write.")] = None,
@@ -242,7 +239,7 @@ def optimize(
 
     if to is not None:
         check_replaceable(to)
-    spent = _read_budget(budget, layers, max_in=max_in, max_out=max_out)
+    spent = _read_budget(budget, layers)
     optimum = find_optimum(spent, seed, seconds)
     row = score_pattern(optimum.pattern, spent)
     if to is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Budget, Json, Run, flag
+from commands.flags import Budget, Json, Run, flag
 from commands.patterns import print_scores, score_pattern, write_template
 from commands.terminal import OURSELVES, make_console, print_next, print_written
 
@@ -114,6 +114,7 @@ def annotate(console: "Console", run: Path) -> None:
 def print_end(console: "Console", results: "Results", paths: list[Path], run: Path) -> None:
     """Print what came out of a run: its best pattern, and the files that were written."""
     from analysis.data.averages import average_patterns, summarise_status
+    from analysis.page.wording import count_nouns
     from analysis.stats.guessing import list_unlearned
 
     for sentence in list_unlearned(results):
@@ -123,7 +124,8 @@ def print_end(console: "Console", results: "Results", paths: list[Path], run: Pa
     name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
     console.print(
         f"{summary['complete']} of {summary['asked']} candidates complete, {summary['failed']} failed; "
-        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over {best['n_seeds']} seeds "
+        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over "
+        f"{count_nouns(best['n_seeds'], 'seed')} "
         f"at mean BD {best['mean_bd']:.3f}"
     )
     print_written(console, paths, ["open", run / "report" / "index.html"])
@@ -135,21 +137,22 @@ def strengths(
     pattern: Annotated[
         str, typer.Option("--of", help="Trained pattern: a template's name, or the first digits of its key.")
     ] = "dense",
-    seed: Annotated[int | None, flag("Seed of one training. [default: the mean over all]", SPACE)] = None,
 ) -> None:
     """Write a trained pattern's connection strengths: a table, DenseNet's heat map and the arc diagram."""
     from analysis.data.results import read_run
     from analysis.page.figure_style import draw_png, draw_svg
+    from analysis.page.wording import count_nouns
     from analysis.strengths.learning import select_trained
     from analysis.strengths.plot import Panel, plot_strengths
     from nas.records.written import write_files
     from search_spaces.wiring.arcs import draw_arcs
 
-    trained = select_trained(read_run(run), pattern, seed)
+    trained = select_trained(read_run(run), pattern)
     relative = dict(zip(trained.pattern.connections, trained.strengths, strict=True))
-    of = f"{len(trained.numbers)} training{'s' if len(trained.numbers) > 1 else ''}"
     panel = Panel(pattern, trained.pattern.depth, relative)
-    figure = plot_strengths([panel], f"mean over blocks of {of} in {run.name}")
+    figure = plot_strengths(
+        [panel], f"mean over blocks of {count_nouns(len(trained.numbers), 'training')} in {run.name}"
+    )
     rows = [f"{source},{target},{strength:.6g}" for (source, target), strength in relative.items()]
     files: dict[str, str | bytes] = {
         "strengths.csv": "\n".join(["source,target,relative_strength", *rows]) + "\n",
@@ -164,7 +167,7 @@ def strengths(
 def pattern_from_strengths(
     run: Run,
     teacher: Annotated[
-        str, typer.Option("--from", help="Trained pattern: a template's name, or the first digits of its key.")
+        str, typer.Option("--of", help="Trained pattern: a template's name, or the first digits of its key.")
     ] = "dense",
     budget: Budget = None,
     to: Annotated[Path | None, flag("Template file to write.")] = None,

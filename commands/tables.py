@@ -84,13 +84,6 @@ def compare_strategies(
     trials: Annotated[
         int | None, flag("Patterns that each search proposes. [default: 120, or all there are]", SPACE)
     ] = None,
-    visible_seeds: Annotated[
-        int | None,
-        flag(
-            "Number of the table's seeds that a search sees; the others judge it. [default: 3 of 6 or more, else 1]",
-            SPACE,
-        ),
-    ] = None,
     lookahead: Annotated[
         int,
         typer.Option(min=1, max=10**6, help="A search does not wait for this many last patterns, the next included."),
@@ -123,7 +116,7 @@ def compare_strategies(
         strategies=tuple(dict.fromkeys((Proposing.RANDOM.value, *(name.value for name in strategy or Proposing)))),
         n_replays=replays,
         n_patterns=min(120, len(patterns.keys)) if trials is None else trials,
-        n_visible=choose_n_visible(n_seeds) if visible_seeds is None else visible_seeds,
+        n_visible=choose_n_visible(n_seeds),
         lookahead=lookahead,
         run_seed=seed,
     )

@@ -57,7 +57,7 @@ class Budget:
         if self.depth < 1:
             raise InputError(f"a budget needs at least 1 layer, not {self.depth}")
         if any(cap < 1 for cap in self._caps.values()):
-            raise InputError("a cap below 1 leaves no room for the chain: give --max-in and --max-out of 1 or more")
+            raise InputError("a cap below 1 leaves no room for the chain: give a max-in and max-out of 1 or more")
         if self.total is not None:
             self._check_total(self.total)
         if self.per_layer is not None:
@@ -94,7 +94,7 @@ class Budget:
             if len(inputs) < per_layer[layer - 1]:
                 raise InputError(
                     f"layer {layer} cannot have {per_layer[layer - 1]} inputs{self._describe_caps()}, where the layers "
-                    f"below leave so few readers to spare: give it 1 to {len(inputs)}, or give a larger --max-out"
+                    f"below leave so few readers to spare: give it 1 to {len(inputs)}, or give a larger max-out"
                 )
 
     @property

@@ -5,9 +5,9 @@ import gc
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import alembic.util
 import pytest
@@ -15,12 +15,11 @@ import pytest
 from nas.settings.search import SearchConfig
 from tests.support.small import ROOT, SMALL, CommandLine
 
-
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 
 
-def _load_migration(folder: Any, name: str) -> Any:
+def _load_migration(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> types.ModuleType:
     """Run a file of Optuna's migrations once, where alembic runs all again for every database that is opened."""
     return (_load if name == "env.py" else _load_once)(folder, name)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from analysis.comparisons.accuracy import Final, FinalAccuracy
 from analysis.page.document import Block, Heading, Paragraph, Table
-from analysis.page.wording import NONE, capitalise, format_interval, format_signed
+from analysis.page.wording import NONE, capitalise, count_nouns, format_interval, format_signed
 from analysis.stats.guessing import describe_guessing, explain_unlearned
 from analysis.stats.intervals import share_error
 
@@ -14,7 +14,8 @@ def build_final(final: Final) -> Iterator[Block]:
     yield Heading(2, "Test accuracy")
     when = f" first on {final.at}" if final.at else ""
     sizes = "" if final.n_train is None else f" Trained on {final.n_train:,} images, measured on {final.n_test:,}"
-    epochs = f", {' or '.join(map(str, final.epochs))} epochs." if final.epochs else "."
+    *others, longest = final.epochs or (0,)
+    epochs = f", {' or '.join([*map(str, others), count_nouns(longest, 'epoch')])}." if final.epochs else "."
     yield Paragraph(
         f"The test images of this run were looked at{when}, by the patterns below and no others.{sizes}{epochs}"
         + (f" {final.n_left} of the trainings are still to come." if final.n_left else ""),

@@ -7,7 +7,15 @@ from analysis.data.averages import summarise_status
 from analysis.data.results import Run
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.provenance import build_provenance
-from analysis.page.wording import NONE, capitalise, enumerate_words, format_interval, format_p, format_signed
+from analysis.page.wording import (
+    NONE,
+    capitalise,
+    count_nouns,
+    enumerate_words,
+    format_interval,
+    format_p,
+    format_signed,
+)
 from analysis.stats.guessing import (
     ACCURACY,
     Learning,
@@ -111,8 +119,8 @@ def describe_lineup(run: Run) -> str:
     config, data = run.config, run.data
     examples = f"{data['n_train']:,} training and {data['n_validation']:,} validation images" if data else "images"
     return (
-        f"{data.get('name', 'unknown data')}, {examples}; {config.get('epochs')} epochs, learning rate "
-        f"{config.get('lr')}, batches of {config.get('batch_size')}; {config.get('seeds')} seeds"
+        f"{data.get('name', 'unknown data')}, {examples}; {count_nouns(config['epochs'], 'epoch')}, learning rate "
+        f"{config.get('lr')}, batches of {config.get('batch_size')}; {count_nouns(config['seeds'], 'seed')}"
     )
 
 
@@ -129,7 +137,8 @@ def summarise_lineup(standings: Sequence[Standing], learning: Learning | None = 
     if learning is not None and not learning.is_better:
         return f"Not learned: {explain_unlearned(learning)}. So nothing is known about which network is better."
     best = measured[0]
-    text = f"{best.name} is the most accurate, {100 * (best.accuracy or 0):.1f} % over {best.n_seeds} seeds."
+    seeds = count_nouns(best.n_seeds, "seed")
+    text = f"{best.name} is the most accurate, {100 * (best.accuracy or 0):.1f} % over {seeds}."
     others = [standing for standing in measured if standing.name != REFERENCE]
     apart = [standing for standing in others if standing.is_told_apart]
     if len(others) == len(measured):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.data.results import Run
 from analysis.page.document import Picture
-from analysis.page.wording import enumerate_words, name_budgets
+from analysis.page.wording import count_nouns, enumerate_words, name_budgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def describe_data(run: Run, patterns: pd.DataFrame) -> str:
     depths = enumerate_words([str(layers) for layers in patterns["layers"].unique().tolist()])
     budgets = name_budgets([str(budget) for budget in patterns["budget"].tolist()])
     parts = [
-        f"{n_patterns} pattern{'' if n_patterns == 1 else 's'} x {span} seed{'' if span == '1' else 's'}",
+        f"{count_nouns(n_patterns, 'pattern')} x {span} seed{'' if span == '1' else 's'}",
         f"{budgets}, {depths} layers",
     ]
     if regimes := patterns["regime"].dropna().unique().tolist():
@@ -36,7 +36,7 @@ def describe_data(run: Run, patterns: pd.DataFrame) -> str:
         n_train = run.data.get("n_train")
         parts.append(f"{run.data['name']}" + (f" ({n_train} training images)" if n_train else ""))
     if run.config.get("epochs") and run.kind == "search":
-        parts.append(f"{run.config['epochs']} epochs")
+        parts.append(count_nouns(run.config["epochs"], "epoch"))
     if run.environment.get("device"):
         parts.append(str(run.environment["device"]))
     return ", ".join(parts)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from analysis.page.wording import format_with_error
+from analysis.page.wording import count_nouns, format_with_error
 from analysis.stats.intervals import Range, clip, seed_error
 
 SVG_STYLE: dict[Any, Any] = {
@@ -129,7 +129,7 @@ def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
     """
     name = row["key"][:12] if pd.isna(row["template"]) else row["template"]
     error = seed_error(row, deviation)
-    seeds = f"{row['n_seeds']} seed{'' if row['n_seeds'] == 1 else 's'}"
+    seeds = count_nouns(row["n_seeds"], "seed")
     value = format_with_error(row[outcome], None if pd.isna(error) else error, 4)
     strategy = "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"
     return f"{name}{strategy}: mean BD {row['mean_bd']:.3f}, span {row['span']:.2f}, {LABELS[outcome]} {value}, {seeds}"

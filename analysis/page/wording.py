@@ -72,6 +72,15 @@ def name_budgets(budgets: Sequence[str]) -> str:
     return f"budget{'' if len(distinct) == 1 else 's'} {enumerate_words(distinct)}"
 
 
+def count_nouns(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count_nouns(1, "seed"), count_nouns(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def format_count(number: int) -> str:
     """Return a number in full below ten thousand, otherwise as three digits and a letter.
 

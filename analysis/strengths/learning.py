@@ -58,12 +58,11 @@ def learn_from_run(run: Run, teacher: str, budget: str) -> Learned:
     return Learned(strongest, trained.pattern.key, len(trained.numbers))
 
 
-def select_trained(run: Run, name: str, seed: int | None = None) -> Trained:
+def select_trained(run: Run, name: str) -> Trained:
     """Return a pattern that a run trained, and how strong its connections are.
 
     Args:
         name: name of its template, or the first digits of its key.
-        seed: seed of one training; None for the mean over all of them.
 
     Raises:
         NothingUsableError: no finished training of that pattern has strengths.
@@ -73,13 +72,12 @@ def select_trained(run: Run, name: str, seed: int | None = None) -> Trained:
     is_named = (candidates["template"] == name).fillna(False)
     is_named |= candidates["key"].str.startswith(name) if len(name) >= MIN_DIGITS else False
     is_named &= candidates["number"].isin(list(run.strengths))
-    measured = candidates[is_named if seed is None else is_named & (candidates["seed"] == seed)]
+    measured = candidates[is_named]
     if measured.empty:
         names = sorted(set(candidates["template"].dropna()))
         raise NothingUsableError(
-            f"{run.path} has no finished training of {name}{'' if seed is None else f' with seed {seed}'} with "
-            f"connection strengths; its named patterns are {', '.join(names) or 'none'}, others go by the first "
-            f"{MIN_DIGITS} digits or more of their key"
+            f"{run.path} has no finished training of {name} with connection strengths; its named patterns are "
+            f"{', '.join(names) or 'none'}, others go by the first {MIN_DIGITS} digits or more of their key"
         )
     _check_one(measured, name)
     pattern = parse_sources(measured["sources"].iloc[0])

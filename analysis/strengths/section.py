@@ -9,7 +9,7 @@ from analysis.data.protocol import MIN_PATTERNS
 from analysis.data.results import parse_sources
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
-from analysis.page.wording import capitalise, format_interval, format_signed, name_briefly, name_pattern
+from analysis.page.wording import capitalise, count_nouns, format_interval, format_signed, name_briefly, name_pattern
 from analysis.strengths.trends import MIN_LAYERS, ConnectionStrengths, Trend, TrendStatus
 from search_spaces.wiring.arcs import draw_arcs
 
@@ -49,7 +49,7 @@ def answer_strengths(strengths: ConnectionStrengths) -> str:
     """Say whether strength falls with span and with detour, each by itself and given the other."""
     statuses = {trend.status for trend in strengths.trends}
     n = len(strengths.sampled)
-    sample = f"{n} sampled pattern{'' if n == 1 else 's'}" + (f" ({_count_seeds(strengths)})" if n else "")
+    sample = count_nouns(n, "sampled pattern") + (f" ({_count_seeds(strengths)})" if n else "")
     if statuses == {"too_few"}:
         return (
             f"Too few to say whether strength falls with span or detour: {sample}. It takes {MIN_PATTERNS} patterns, "
@@ -62,7 +62,7 @@ def answer_strengths(strengths: ConnectionStrengths) -> str:
 def _count_seeds(strengths: ConnectionStrengths) -> str:
     counts = [strengths.n_seeds[key] for key in strengths.sampled]
     low, high = min(counts), max(counts)
-    return f"{low} to {high} seeds each" if low < high else f"{low} seed{'' if low == 1 else 's'} each"
+    return f"{low} to {high} seeds each" if low < high else f"{count_nouns(low, 'seed')} each"
 
 
 def _describe_trend(trend: Trend) -> str:
@@ -92,7 +92,7 @@ def _draw_heat_maps(strengths: ConnectionStrengths, caption: str, file: str) -> 
 def _draw_arcs(strengths: ConnectionStrengths, file: str) -> Picture:
     row = strengths.shown.iloc[0]
     svg = draw_arcs(parse_sources(row["sources"]), _name(strengths, row), strengths=strengths.by_pattern[row["key"]])
-    seeds = f"{row['n_seeds']} seed{'' if row['n_seeds'] == 1 else 's'}"
+    seeds = count_nouns(row["n_seeds"], "seed")
     return Picture(file, svg, f"The same of {name_pattern(row)}, over {seeds}: the wider a line, the stronger.")
 
 

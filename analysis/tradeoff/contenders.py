@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.page.wording import name_briefly
+from analysis.page.wording import count_nouns, name_briefly
 from analysis.stats.guessing import ACCURACY
 from analysis.stats.resampling import Vector
 from search_spaces.budget import parse_budget
@@ -82,7 +82,7 @@ def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame) -> Iterator[Cont
         yield _describe_found(proposed, accuracies.loc[proposed["key"]])
     if len(drawn):
         mean = _describe(RANDOM, drawn, accuracies.loc[drawn["key"]].mean(axis=0))
-        yield replace(mean, pattern=f"{len(drawn)} pattern{'' if len(drawn) == 1 else 's'}")
+        yield replace(mean, pattern=count_nouns(len(drawn), "pattern"))
     if _name_sole(patterns.iloc[0]) and not len(proposed):
         # Any search or draw would have given it.
         if complete["template"].isna().any():

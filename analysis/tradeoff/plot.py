@@ -21,7 +21,7 @@ from analysis.page.figure_style import (
     style_axes,
     wrap_text,
 )
-from analysis.page.wording import format_count
+from analysis.page.wording import count_nouns, format_count
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Point
 
@@ -114,8 +114,7 @@ def _describe(point: Point) -> str:
     costs = [
         f"{getattr(point, cost):,} {word}" for cost, word in COST_LABELS.items() if getattr(point, cost) is not None
     ]
-    seeds = f"{point.n_seeds} seed{'' if point.n_seeds == 1 else 's'}"
-    accuracy = f"accuracy {100 * point.accuracy:.2f} %{interval}, {seeds}"
+    accuracy = f"accuracy {100 * point.accuracy:.2f} %{interval}, {count_nouns(point.n_seeds, 'seed')}"
     return f"{point.family} ({point.pattern}): {', '.join(costs)}; {accuracy}"
 
 

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Table
-from analysis.page.wording import NONE, capitalise, enumerate_words, format_count, format_interval, format_signed
+from analysis.page.wording import (
+    NONE,
+    capitalise,
+    count_nouns,
+    enumerate_words,
+    format_count,
+    format_interval,
+    format_signed,
+)
 from analysis.stats.guessing import explain_unlearned
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Answer, Point, Tradeoff
@@ -72,7 +80,7 @@ def answer_tradeoff(tradeoff: Tradeoff) -> str:
 
 def _count_seeds(seeds: Sequence[int]) -> str:
     low, high = min(seeds), max(seeds)
-    return f"{low} to {high} seeds" if low < high else f"{low} seed{'' if low == 1 else 's'}"
+    return f"{low} to {high} seeds" if low < high else count_nouns(low, "seed")
 
 
 def _group(answers: Sequence[tuple[Answer, int]], preposition: str) -> str:

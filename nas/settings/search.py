@@ -204,8 +204,8 @@ def _check_n_trainings(config: SearchConfig) -> str | None:
     if n_trainings <= MAX_TRAININGS:
         return None
     return (
-        f"{config.trials} trials of {config.seeds} seeds are {n_trainings:,} trainings, and a run has at most "
-        f"{MAX_TRAININGS:,}: give fewer trials or seeds"
+        f"trials {config.trials} and seeds {config.seeds} make {n_trainings:,} trainings, and a run has at most "
+        f"{MAX_TRAININGS:,}: give fewer of them"
     )
 
 

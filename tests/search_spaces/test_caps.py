@@ -72,7 +72,7 @@ def test_sparse_budgets_by_layer_near_their_limit_are_feasible_where_the_flow_sa
             budget = Budget(depth, per_layer=per_layer, max_out=max_out)
             assert_spent(budget.example(), budget)
         else:
-            assert "give a larger --max-out" in refusal_of(depth=depth, per_layer=per_layer, max_out=max_out)
+            assert "give a larger max-out" in refusal_of(depth=depth, per_layer=per_layer, max_out=max_out)
     assert 60 < sum(verdicts) < 240
 
 

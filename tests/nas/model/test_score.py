@@ -122,7 +122,7 @@ def test_the_command_prints_null_for_templates_of_other_budgets(command_line: Co
 
 def test_what_optimize_prints_is_the_score_of_its_sources(command_line: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "best.json"
-    done = command_line("optimize", "--layers", 12, "--budget", "total:34", "--max-in", 6, "--to", file, "--json")
+    done = command_line("optimize", "--layers", 12, "--budget", "total:34;max-in:6", "--to", file, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     row = json.loads(done.stdout)
     pattern = ConnectionPattern.from_sources(row.pop("sources"))
