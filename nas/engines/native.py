@@ -1,5 +1,6 @@
 """The cache of what this machine builds or measures once: the compiled layers and the advice of `bench`."""
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -9,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -56,8 +58,22 @@ def _find_library(flags: Sequence[str]) -> Path:
         raise BuildError(f"{folder} can be written by others: chmod 700 it")
     library = folder / f"layers-{_describe_build(flags)}.so"
     if not library.exists():
-        _build(library, flags)
+        with _alone(folder):
+            if not library.exists():  # a process that was waited for may have built it
+                _build(library, flags)
     return library
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time build in a folder; a file system that knows no locks lets all of them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_advice(device: str) -> tuple[str, int] | None:

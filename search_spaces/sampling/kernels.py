@@ -150,10 +150,11 @@ def rescore(first, sources, degrees, rows, sums, saved, layers, touched):  # typ
             changed |= row[j] != fresh[j]
         touched[i] = changed
         if changed:
-            saved[n_saved, :i] = row[:i]
+            for j in range(i):  # assigned as slices, this would compile numba's words for shapes that differ: 2 s
+                saved[n_saved, j] = row[j]
+                row[j] = fresh[j]
             layers[2 * n_saved] = i
             layers[2 * n_saved + 1] = sums[i]
-            row[:i] = fresh[:i]
             sums[i] = total
             n_saved += 1
     touched[first:] = False
@@ -165,7 +166,8 @@ def undo(n_saved, rows, sums, saved, layers):  # type: ignore[no-untyped-def]  #
     """Undo what `rescore` changed, from what it saved."""
     for k in range(n_saved):
         i = layers[2 * k]
-        rows[i, :i] = saved[k, :i]
+        for j in range(i):
+            rows[i, j] = saved[k, j]
         sums[i] = layers[2 * k + 1]
 
 
