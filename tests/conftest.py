@@ -1,6 +1,5 @@
 """What several tests share: a small run's settings and the command line."""
 
-import functools
 import gc
 import os
 import subprocess
@@ -16,12 +15,17 @@ from nas.settings.search import SearchConfig
 from tests.support.small import ROOT, SMALL, CommandLine
 
 _load = alembic.util.load_python_file
-_load_once = functools.cache(_load)
+_loaded: dict[Path, types.ModuleType] = {}
 
 
-def _load_migration(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> types.ModuleType:
+def _load_migration(dir_: str | os.PathLike[str], filename: str | os.PathLike[str]) -> types.ModuleType:
     """Run a file of Optuna's migrations once, where alembic runs all again for every database that is opened."""
-    return (_load if name == "env.py" else _load_once)(folder, name)
+    path = Path(dir_, filename)
+    if path.name == "env.py":
+        return _load(dir_, filename)
+    if path not in _loaded:
+        _loaded[path] = _load(dir_, filename)
+    return _loaded[path]
 
 
 alembic.util.load_python_file = _load_migration  # half of the time that opening a ledger takes

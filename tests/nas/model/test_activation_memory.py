@@ -122,7 +122,9 @@ def test_evaluation_and_fresh_statistics_recompute_nothing(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("efficient", [False, True])
-@pytest.mark.parametrize("template", ["dense", "log", "midpoint", "chain"])
+@pytest.mark.parametrize(
+    "template", ["dense", "log", *(pytest.param(name, marks=pytest.mark.slow) for name in ("midpoint", "chain"))]
+)
 @pytest.mark.parametrize("name", AROUND)
 def test_what_is_kept_is_what_is_predicted(name: str, template: str, efficient: bool) -> None:
     candidate = make_candidate(name, template, image=(3, 20, 20) if name != "large stem" else (3, 40, 40))
