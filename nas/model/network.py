@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -158,13 +159,19 @@ class SkipNetwork(nn.Module):
         for block in self.blocks:
             cast(Block, block).fuse_layers()
 
+    @property
+    def stages(self) -> list[tuple[Block, list[Reader]]]:
+        """Each block with the transitions that follow it."""
+        transitions = [cast(Reader, transition) for transition in self.transitions]
+        parts = [transitions[first:end] for first, end in pairwise(self._first_transitions)]
+        return [(cast(Block, block), part) for block, part in zip(self.blocks, parts, strict=True)]
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, channels, height, width) -> logits (batch, classes)."""
         inputs = [self.stem(images)]
-        for number, block in enumerate(self.blocks):
+        for block, transitions in self.stages:
             features = block(*inputs)
-            first, end = self._first_transitions[number : number + 2]
-            inputs = [transition(features) for transition in self.transitions[first:end]]
+            inputs = [transition(features) for transition in transitions]
         return cast(Tensor, self.classifier(self.head(features).mean(dim=(2, 3))))
 
 
