@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.protocol import OUTCOMES
+from analysis.data.proxies import list_proxies
 from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run, find_brought
 
 
@@ -22,7 +23,7 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns STRATUM, key, template, strategy, DESIGN, FIXED_BY_PATTERN, other packages' measures, n_seeds,
         all_seeds, and for each of OUTCOMES its mean, `_sd` (between seeds; missing for one seed), `_centred` and
-        `_centred_sd`. One pattern under two budgets is two rows.
+        `_centred_sd`; the mean of each zero-cost proxy. One pattern under two budgets is two rows.
     """
     complete = candidates[candidates["state"] == "complete"].drop_duplicates([*STRATUM, "key", "seed"])
     n_seeds = complete.groupby([*STRATUM, "key"], dropna=False)["seed"].transform("nunique")
@@ -36,6 +37,7 @@ def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
     copied = ("template", "strategy", *DESIGN, *FIXED_BY_PATTERN, *find_brought(complete))
     columns: dict[str, Any] = {name: by_pattern[name].first() for name in copied}
     columns |= {"n_seeds": by_pattern["seed"].nunique(), "all_seeds": by_pattern["all_seeds"].first()}
+    columns |= {name: by_pattern[name].mean() for name in list_proxies(candidates)}
     for outcome in OUTCOMES:
         columns[outcome] = by_pattern[outcome].mean()
         columns[f"{outcome}_sd"] = by_pattern[outcome].std()

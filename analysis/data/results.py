@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.data.csv_files import OpenTable, open_csv
 from analysis.data.protocol import OUTCOMES
+from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.plan import read_plan
 from nas.records.shown import defuse, quote, restore
@@ -80,7 +81,8 @@ class Run:
 
     Args:
         path: the run directory.
-        candidates: one row a candidate, columns COLUMNS, in order of number.
+        candidates: one row a candidate, columns COLUMNS, in order of number; then NETWORK_COLUMNS, measures of other
+            packages and zero-cost proxies where the run has them.
         curves: one row a measurement, columns CURVE_COLUMNS: metric is train_loss (nats), validation_loss (nats) or
             validation_accuracy (0..1).
         asked: number of candidates asked for; None where the study does not say.
@@ -221,7 +223,8 @@ def _tabulate_candidates(trials: list[Trial], ledger: Path, transition: str | No
         rows.append(_candidate_row(trial, described[place], ledger))
     recorded = {name for trial in trials for name in trial.facts}
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
-    columns |= dict.fromkeys(find_brought(set().union(*rows)), "float64")
+    present = list(dict.fromkeys(name for row in rows for name in row))
+    columns |= dict.fromkeys([*find_brought(present), *list_proxies(present)], "float64")
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
@@ -253,6 +256,7 @@ def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> d
         **{name: trial.facts.get(name) for name in (*RECORDED, *ALWAYS_SHOWN, *NETWORK_COLUMNS)},
         **descriptors,
         **measured,
+        **read_proxies(trial, ledger),
         "number": trial.number,
         "state": trial.state,
         "template": trial.template,
@@ -340,7 +344,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path} lacks the columns {', '.join(absent)}; {present}; report/candidates.csv shows the form"
         )
-    for name, dtype in COLUMNS.items():
+    for name, dtype in {**COLUMNS, **dict.fromkeys(list_proxies(table), "float64")}.items():
         if name not in table:
             table[name] = pd.Series(pd.NA, index=table.index, dtype="string")
         try:
@@ -354,7 +358,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if unknown:
         raise InputError(f"{path}: state is {', '.join(sorted(unknown))}; it is one of {', '.join(STATES.values())}")
     table = fill_from_sources(table)
-    columns = COLUMNS | dict.fromkeys(find_brought(table), "float64")
+    columns = COLUMNS | dict.fromkeys([*find_brought(table), *list_proxies(table)], "float64")
     return table[list(columns)].astype(columns)
 
 

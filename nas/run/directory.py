@@ -19,6 +19,7 @@ from nas.records.safe_files import sweep_temporaries, write_atomic
 from nas.records.trial import SCHEMA
 from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
+from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource
 from nas.settings.machine import measure_memory
 from nas.settings.resume import settle_config
@@ -127,7 +128,9 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
     sizes = {"n_train": n_train, "n_validation": n_validation}
     largest = find_largest_class(data, config.train_examples, config.validation_examples)
     attributes |= describe_run(config, data, n_asked, sizes, largest)
-    return Ledger(run / "study.db", attributes, RENEWED, config.deepest)
+    proxies = ProxyRecorder(data, config)
+    describe = (lambda candidate: {"proxies": proxies.measure(candidate)}) if config.proxies else lambda _: {}
+    return Ledger(run / "study.db", attributes, RENEWED, config.deepest, describe=describe)
 
 
 def describe_run(

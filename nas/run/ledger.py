@@ -1,7 +1,7 @@
 """The Optuna study in the run directory: the only writer of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ class Ledger:
         renewed: names of attributes that may change from one opening to the next.
         deepest: the largest number of layers that the run has; None: each candidate's own.
         metric: what a trial's value is called.
+        describe: function that gives further facts of each candidate that is entered.
 
     Raises:
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
@@ -57,10 +58,12 @@ class Ledger:
         renewed: frozenset[str],
         deepest: int | None = None,
         metric: str = METRIC,
+        describe: Callable[[Candidate], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self.run = path.parent
         self._path = path
         self._deepest = deepest
+        self._describe = describe
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # what is wrong is raised
         self._storage, self._study = open_study(path, metric)
         with using(path), reading(path):
@@ -124,6 +127,7 @@ class Ledger:
             descriptors["stratum"], distributions["stratum"] = strata[0], CategoricalDistribution(sorted(strata))
         costs = {"params": cost.params, "flops": cost.flops, "nn_mass": predict_nn_mass(candidate)}
         walked = measure(pattern, ALWAYS_SHOWN, candidate.reads)
+        own = {"key": pattern.key, "max_bd": row["max_bd"], **walked, **costs, **self._describe(candidate)}
         trial = Trial(
             number=self._n_entered,  # nobody else writes: to ask Optuna would read back what was just written
             pattern=pattern,
@@ -131,7 +135,7 @@ class Ledger:
             strategy=strategy,
             seed=candidate.seed,
             budget=str(budget),
-            facts={"key": pattern.key, "max_bd": row["max_bd"], **walked, **costs, **details},
+            facts={**own, **details},
             descriptors=descriptors,
         )
         new = create_trial(

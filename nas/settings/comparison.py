@@ -24,7 +24,7 @@ class LineupConfig(SearchConfig):
 
     kind: ClassVar[Kind] = "comparison"
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
-    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {"budget", "trials", "templates", "seed"}
+    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {"budget", "trials", "templates", "seed", "proxies"}
 
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nas.data.splits import Split, augment_images
 from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.proxies import Batch
 from nas.model.strengths import measure_strengths
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
@@ -250,6 +251,11 @@ def _rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
     if step < n_warm_up:
         return (step + 1) / n_warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
+
+
+def first_batch(split: Split, batch_size: int, seed: int) -> Batch:
+    """Return the batch that a training with this seed begins with."""
+    return Batch(*next(_batches(split, batch_size, 1, seed, 0)))
 
 
 def _batches(split: Split, batch_size: int, n_steps: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -353,6 +353,7 @@ FULL = {
     "memory_efficient": True,
     "cohort": 1,
     "engine": "eager",
+    "proxies": True,
     "precision": "bfloat16",
     "device": "cuda",
     "seed": 11,
