@@ -45,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take [default: 24] for a style, and boxes leave no room at 80 columns
 )
 NETWORK_FLAGS = with_flags_of("nas.model.candidate:NetworkConfig")
+SCORE_FLAGS = with_flags_of("nas.settings.search:SearchConfig", patterns.BATCH_FLAGS, NETWORK_FLAGS)
 for name, function, kind in (
     ("search", training.search, with_flags_of("nas.settings.search:SearchConfig")),
     ("study", training.study, with_flags_of("nas.settings.study:StudyConfig")),
@@ -53,7 +54,7 @@ for name, function, kind in (
     ("report", runs.report, Command),
     ("export", files.export, NETWORK_FLAGS),
     ("verify", files.verify, Command),
-    ("score", patterns.score, NETWORK_FLAGS),
+    ("score", patterns.score, SCORE_FLAGS),
     ("optimize", patterns.optimize, Command),
     ("sample", patterns.sample, Command),
     ("networks", patterns.networks, Command),

@@ -76,7 +76,7 @@ def _describe(parameter: Any, ctx: Any) -> tuple[str, str]:
     return names.replace(" range>", ">"), f"{parameter.help}{said}"
 
 
-def with_flags_of(place: str, only: frozenset[str] | None = None) -> type[Command]:
+def with_flags_of(place: str, only: frozenset[str] | None = None, base: type[Command] = Command) -> type[Command]:
     """Return a class of commands that have a flag for each field of a model of settings.
 
     The model is imported when its flags are first needed: the list of commands does not need them. The command's
@@ -85,15 +85,16 @@ def with_flags_of(place: str, only: frozenset[str] | None = None) -> type[Comman
     Args:
         place: the model, as module:name.
         only: fields to take; None for all that are flags.
+        base: class that may have flags of another model already.
     """
 
-    class FieldsCommand(Command):
+    class FieldsCommand(base):  # type: ignore[misc, valid-type]
         def get_params(self, ctx: Any) -> list[Any]:
             return [*super().get_params(ctx), *_make_options(place, only)]
 
         def invoke(self, ctx: Any) -> Any:
             values = {option.name: ctx.params.pop(option.name) for option in _make_options(place, only)}
-            ctx.obj = read_flags(_load(place), values)
+            ctx.obj = {**(ctx.obj or {}), **read_flags(_load(place), values)}
             return super().invoke(ctx)
 
     return FieldsCommand

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nas.model.candidate import NetworkConfig
+    from nas.run.proxies import ProxyRecorder
     from search_spaces.budget import Budget as Spent
     from search_spaces.measures.registry import Measure
     from search_spaces.pattern import ConnectionPattern
+
+BATCH_FLAGS = frozenset({"dataset", "data", "train_examples", "batch_size"})  # of a search: what its first batch holds
+# Columns of a table that must fit 80 columns: those that take labels, and those that do not.
+PROXY_TABLES = (("grad_norm", "snip", "grasp", "fisher"), ("synflow", "jacob_cov", "naswot", "zen"))
 
 
 def score(
@@ -41,6 +46,16 @@ def score(
             form="<all|NAME,...>",
         ),
     ] = None,
+    proxies: Annotated[
+        bool,
+        flag(
+            "Also compute zero-cost proxies of the untrained networks, on the batch that a training would begin with: "
+            "about 0.3 s a pattern at 24 layers. Classes and image are those of the data.",
+            "Data",
+            "--proxies",
+        ),
+    ] = False,
+    seed: Annotated[int | None, flag("For --proxies: a training's seed. [default: 0]", "Data")] = None,
     as_json: Json = False,
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
@@ -54,7 +69,8 @@ def score(
 
     shown = _choose_measures(measures)
     own = None if pattern is None else read_pattern(pattern)
-    config = surround(own, network, ctx.obj)
+    values, recorder = _open_proxies(ctx.obj, seed, proxies)
+    config = surround(own, network, values)
     chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
     if network is not None and own is None and "layers" not in ctx.obj and not template:
         preset = find_preset(network)
@@ -65,7 +81,7 @@ def score(
         spent = parse_budget(budget or "log", config.pattern_depth)
         names = template or (list_templates(spent.depth) if own is None else [])
         chosen += [(name, name, build_named(name, spent)) for name in names]
-    candidates = [Candidate(scored, config, 0, name) for _, name, scored in chosen]
+    candidates = [Candidate(scored, config, seed or 0, name) for _, name, scored in chosen]
     rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
     if shown:
         for row, each in zip(rows, candidates, strict=True):
@@ -74,15 +90,62 @@ def score(
             row["measures"] = (
                 measure_all(each.pattern, each.reads) if every else measure(each.pattern, names, each.reads)
             )
+    if recorder is not None:
+        for row, each in zip(rows, candidates, strict=True):
+            row |= {f"proxy_{proxy}": value for proxy, value in recorder.measure(each).items()}
     if as_json:
         print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
         return
-    if shown:
-        print_measures(rows, shown)
-        return
     around = "" if network is None else f"in the surroundings of {network}, "
     title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
-    print_scores(rows, title)
+    if shown:
+        print_measures(rows, shown)
+    else:
+        print_scores(rows, title)
+    if proxies:
+        _print_proxies(rows)
+
+
+def _open_proxies(
+    values: Mapping[str, Any], seed: int | None, is_asked: bool
+) -> tuple[dict[str, Any], "ProxyRecorder | None"]:
+    """Return the flags of the network, and what measures proxies if that is asked for.
+
+    Raises:
+        InputError: the data cannot be used, contradict the network, or are not asked for.
+    """
+    from search_spaces.errors import InputError
+
+    batch = {name: value for name, value in values.items() if name in BATCH_FLAGS}
+    others = {name: value for name, value in values.items() if name not in BATCH_FLAGS}
+    if not is_asked:
+        given = ["seed"] * (seed is not None) + list(batch)
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} is for the proxies: add --proxies, or drop it")
+        return others, None
+    from nas.data.readers import load_data
+    from nas.records.checked import validate
+    from nas.run.proxies import ProxyRecorder
+    from nas.settings.search import SearchConfig
+
+    config = validate(SearchConfig, batch if seed is None else {**batch, "seed": seed})
+    data = load_data(config.dataset, config.data)
+    for name, own in (("classes", data.n_classes), ("image", data.image)):
+        if others.setdefault(name, own) != own:
+            raise InputError(f"--{name} contradicts the data, {data}: drop it")
+    return others, ProxyRecorder(data, config)
+
+
+def _print_proxies(rows: list[dict[str, Any]]) -> None:
+    from nas.records.shown import show
+
+    for title, names in zip(("proxies from the loss of a batch", "proxies without labels"), PROXY_TABLES, strict=True):
+        cells = []
+        for row in rows:
+            values = [row[f"proxy_{name}"] for name in names]
+            shown = ["-" if value is None else f"{value:.4g}" for value in values]
+            cells.append([show(row["template"] or "-"), *shown])
+        print_table(make_console(), title, ["template", *names], cells)
 
 
 def surround(pattern: "ConnectionPattern | None", network: str | None, values: Mapping[str, Any]) -> "NetworkConfig":

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from nas.data.splits import split_data
 from nas.export.export import Exported
 from nas.export.manifest import FILES
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.presets import PRESETS
+from nas.model.proxies import PROXIES, measure_proxies
+from nas.training.train import first_batch
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import list_measures
 from search_spaces.pattern import ConnectionPattern
@@ -20,6 +23,7 @@ from search_spaces.sampling.cells import Cell, sample_distinct
 from search_spaces.templates import TEMPLATES, find_template
 from tests.support.measured import SECOND
 from tests.support.small import ROOT, CommandLine
+from tests.support.small_study import DIGITS
 
 SCORE_KEYS = "template layers connections mean_bd max_bd from_output_mean to_input_mean span".split()  # noqa: SIM905
 SCORE_KEYS += ["max_in_degree", "max_out_degree", "walk_length", "visit_evenness", "ntk_trace"]
@@ -70,6 +74,46 @@ def test_score_takes_templates_sizes_and_files(command_line: CommandLine, tmp_pa
     table = command_line("score", "--layers", 4, "--template", "dense").stdout
     assert "1.0000" in table
     assert "dense" in table
+
+
+def test_score_measures_proxies_on_the_data_at_hand(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["score", "--proxies", "--layers", 3, "--template", "log", "--template", "chain", "--seed", 4]
+    flags += ["--batch-size", 8, "--train-examples", 64]
+    done = command_line(*flags, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    split = split_data(DIGITS, 4, 64, "cpu")
+    for row in rows:
+        assert list(row) == [*SCORE_KEYS, *(f"proxy_{name}" for name in PROXIES)]
+        candidate = Candidate(find_template(row["template"]).build(3), NetworkConfig(layers=3), 4)
+        expected = measure_proxies(candidate, first_batch(split, 8, 4), 4)
+        assert {name: row[f"proxy_{name}"] for name in PROXIES} == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = command_line(*flags).stdout
+    tables = shown[shown.index("proxies") :].splitlines()
+    assert max(map(len, tables)) <= 80
+    assert all(any(name in line for line in tables) for name in PROXIES)
+    assert f"{rows[0]['proxy_synflow']:.4g}" in "".join(tables)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--dataset", "digits"], "--dataset is for the proxies"),
+        (["--seed", 0], "--seed is for the proxies"),
+        (["--proxies", "--image", "3x8x8"], "--image contradicts the data"),
+        (["--proxies", "--classes", 7], "--classes contradicts the data"),
+        (["--proxies", "--blocks", 5], "4 blocks"),
+        (["--proxies", "--seed", -1], "seed: expected"),
+        (["--proxies", "--dataset", "cifar-10"], "needs --data"),
+    ],
+)
+def test_score_refuses_proxies_of_what_it_cannot_build(
+    flags: list[object], said: str, command_line: CommandLine
+) -> None:
+    done = command_line("score", "--layers", 3, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 def test_networks_lists_the_papers_networks(command_line: CommandLine) -> None:
