@@ -1,9 +1,19 @@
 """The statistics of one stratum as tables: tests, slopes, measures, predictions, pairs, noise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+import pandas as pd
+
+from analysis.data.protocol import MEASURES, MIN_PATTERNS
+from analysis.data.proxies import PROXY, list_proxies
 from analysis.page.document import Block, Paragraph, Table
 from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
+from analysis.stats.correlations import UNDEFINED, Estimate, estimate, weighted_spearman
+from analysis.stats.inference import outcome_of
+from analysis.stats.resampling import design_cells
 from analysis.study.stratum import MeasureEffect, Stratum
 from analysis.study.verdict import NOT_LEARNED
 
@@ -201,6 +211,77 @@ def _describe_noise(stratum: Stratum) -> Iterator[Block]:
         )
     if not known:
         yield Paragraph("Noise: not known, since it takes at least two patterns that share at least two seeds.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A zero-cost proxy or a graph measure against an outcome.
+
+    Args:
+        name: column of average_patterns.
+        n_patterns: number of patterns that have it and the outcome.
+        estimate: Spearman correlation without a p-value; undefined for fewer than MIN_PATTERNS.
+    """
+
+    name: str
+    n_patterns: int
+    estimate: Estimate
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether it is a zero-cost proxy."""
+        return self.name.startswith(PROXY)
+
+
+def compare_rivals(
+    patterns: pd.DataFrame, outcome: str, generator: np.random.Generator, measures: Sequence[str] = MEASURES
+) -> tuple[Rival, ...]:
+    """Correlate an outcome with each proxy and graph measure of a stratum's patterns, the strongest first.
+
+    Args:
+        patterns: rows of average_patterns.
+        outcome: one of OUTCOMES; the mean of each seed is taken out.
+        generator: source of the intervals' resamples.
+        measures: columns of graph measures; constant ones are left out.
+
+    Returns:
+        Empty where no proxies were recorded.
+    """
+    proxies = list_proxies(patterns)
+    patterns = patterns.dropna(subset=[f"{outcome}_centred"])
+    rivals = []
+    for name in [*proxies, *measures] if proxies else []:
+        rows = patterns.dropna(subset=[name])
+        x = rows[name].to_numpy(np.float64)
+        if name in measures and (len(x) == 0 or np.ptp(x) <= 1e-12 * np.abs(x).max()):
+            continue
+        statistic = partial(weighted_spearman, x, outcome_of(rows, outcome))
+        found = estimate(statistic, design_cells(rows), generator) if len(rows) >= MIN_PATTERNS else UNDEFINED
+        rivals.append(Rival(name, len(rows), found))
+    return tuple(sorted(rivals, key=lambda rival: -abs(rival.estimate.value or 0.0)))
+
+
+def tabulate_rivals(rivals: Sequence[Rival], outcome: str) -> Iterator[Block]:
+    """Show the correlations of compare_rivals in one table."""
+    if not rivals:
+        return
+    header = (f"correlation with {_words(outcome)} of", "kind", "Spearman", "95 % interval", "patterns")
+    rows = [
+        (
+            rival.name.removeprefix(PROXY) if rival.is_proxy else name_measure(rival.name),
+            "zero-cost proxy" if rival.is_proxy else "graph measure",
+            format_signed(rival.estimate.value),
+            format_interval(rival.estimate.low, rival.estimate.high),
+            str(rival.n_patterns),
+        )
+        for rival in rivals
+    ]
+    yield Table(header, tuple(rows))
+    yield Paragraph(
+        "The strongest come first. A zero-cost proxy is computed from the untrained network and the batch that its "
+        "training begins with, and averaged over seeds; a graph measure needs no network. No interval is adjusted for "
+        "the number of rows. A correlation whose sign differs between strata cannot choose a pattern beforehand."
+    )
 
 
 def _words(outcome: str) -> str:
