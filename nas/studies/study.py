@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from nas.records.database import read_attributes
 from nas.records.plan import hash_plan, read_plan, write_plan
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
+from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource, Listener, Task
 from nas.settings.study import StudyConfig
 from nas.studies.plan import describe_settings, list_tasks, make_plan
@@ -97,7 +98,8 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     """Estimate the wall-clock seconds of a plan's trainings by two short ones of each stratum in this process.
 
     The first, of one epoch, warms up; the second, of at most two, is extrapolated. The start of Ray and what workers
-    cost each other are not included; a cluster, whose size is not known here, counts as one worker.
+    cost each other are not included; a cluster, whose size is not known here, counts as one worker. Proxies are
+    measured by the driver, whatever the number of workers.
     """
     data = prepare_data(config, config.depths)
     trainer = Trainer(data, config)
@@ -113,4 +115,15 @@ def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
             seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
     n_workers = 1 if config.workers == "auto" else config.workers
     total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
-    return total / n_workers
+    return total / n_workers + (_estimate_proxies(tasks, ProxyRecorder(data, config)) if config.proxies else 0.0)
+
+
+def _estimate_proxies(tasks: Sequence[Task], recorder: ProxyRecorder) -> float:
+    """Estimate the seconds that proxies take, by one network of each depth; regimes share them."""
+    measured = {(task.candidate.pattern, task.candidate.seed): task.candidate for task in tasks}
+    seconds = {}
+    for depth, candidate in {candidate.pattern.depth: candidate for candidate in measured.values()}.items():
+        started = time.perf_counter()
+        recorder.measure(candidate)
+        seconds[depth] = time.perf_counter() - started
+    return sum(seconds[pattern.depth] for pattern, _ in measured)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from nas.records.database import STUDY_NAME
 from nas.records.plan import PLAN_FILE, read_plan, write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
+from nas.run.proxies import ProxyRecorder
 from nas.run.source import Task
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
@@ -489,6 +491,24 @@ def test_time_is_estimated_for_all_trainings_and_shared_by_workers() -> None:
     many = estimate_seconds(plan, config.model_copy(update={"workers": 1000}))
     assert 0 < many < one / 20
     assert one < 600
+
+
+def test_a_dry_run_counts_the_proxies_of_each_pattern_and_seed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only measuring moves, a tenth of a second a layer; more workers do not make it faster."""
+    clock = [0.0]
+
+    def measure(_: ProxyRecorder, candidate: Candidate) -> None:
+        clock[0] += candidate.pattern.depth / 10
+
+    monkeypatch.setattr(ProxyRecorder, "measure", measure)
+    monkeypatch.setattr(Trainer, "train", lambda *_: None)
+    monkeypatch.setattr("nas.studies.study.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    config, plan = wide()
+    assert estimate_seconds(plan, config) == 0.0
+    depths = [described["layers"] for described in plan["patterns"]]
+    for n_workers in (1, 5):
+        with_proxies = config.model_copy(update={"proxies": True, "workers": n_workers})
+        assert estimate_seconds(plan, with_proxies) == pytest.approx(3 * sum(depths) / 10)  # three seeds
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
