@@ -326,53 +326,59 @@ def sample(
     to: Annotated[Path, flag("Folder for the template files.")],
     budget: Budget = None,
     layers: Layers = None,
-    mean_bd: Annotated[str | None, flag("LO:HI, in hops. [default: any]", SPACE)] = None,
-    span: Annotated[str | None, flag("LO:HI, in layers. [default: any]", SPACE)] = None,
-    from_output: Annotated[str | None, flag("LO:HI, mean BD from the output. [default: any]", SPACE)] = None,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Number of patterns.")] = 1,
+    cross: Annotated[
+        str, flag("One to three measures, separated by commas; `score --measures all` lists them.", SPACE)
+    ] = "walk_length,visit_evenness,mean_bd",
+    bins: Annotated[str, flag("Bins of each measure: N, LO:HI or LO:HI:N, separated by commas.", SPACE)] = "3,3,2",
+    per_cell: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of patterns in each cell of the crossing.")
+    ] = 4,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw patterns whose distance and span lie in given ranges, at an exact budget."""
+    """Draw patterns from the cells of crossed measures, at an exact budget."""
     from nas.export.export import export_pattern
     from nas.model.candidate import NetworkConfig
     from nas.records.shown import show
-    from search_spaces.distance import backprop_distance
     from search_spaces.errors import NothingUsableError
-    from search_spaces.sampling.bounds import bound_mean
-    from search_spaces.sampling.cells import Cell, farthest_pattern, sample_distinct
+    from search_spaces.measures.registry import measure
+    from search_spaces.sampling.cells import find_reach
+    from search_spaces.sampling.design import Layout, lay_out, parse_crossing
 
     spent = _read_budget(budget, layers)
-    cell = Cell(_read_band("mean-bd", mean_bd), _read_band("span", span), _read_band("from-output", from_output))
-    patterns = sample_distinct(spent, cell, count, seed)
-    if not patterns:
-        largest = backprop_distance(farthest_pattern(spent)).mean
+    crossing = parse_crossing(cross, bins)
+    design = lay_out(spent, Layout(crossing, per_cell, optima=0, uniform=0, seed=seed), [])
+    console = make_console(stderr=as_json)
+    for name, (low, high) in find_reach(spent, design.measures).items():
+        console.print(f"{name}: {low:.4g} to {high:.4g} are reached at this budget")
+    if not design.members:
         raise NothingUsableError(
-            "not found: no pattern of this budget was met in these bands; widen or move them. Its mean BD lies between "
-            f"{bound_mean(spent):.3f} (proven) and {largest:.3f} (the largest known)"
+            "not found: no pattern of this budget was met in these cells. Give wider bins, or bins inside the ranges "
+            "above"
         )
+    for lack in design.lacking:
+        bands = ", ".join(
+            f"{name} {own[place].low:.4g} to {own[place].high:.4g}"
+            for name, own, place in zip(design.measures, design.bins, lack.cell, strict=True)
+        )
+        console.print(f"not found: {lack.n} of {per_cell} patterns with {bands}")
     provenance = {"name": None, "origin": "sample", "seed": seed}
     network = NetworkConfig(layers=spent.depth)
-    paths = [path for drawn in patterns for path in export_pattern(drawn, network, str(spent), provenance, to)]
-    rows = [score_pattern(drawn, spent) for drawn in patterns]
-    console = make_console(stderr=as_json)
-    if len(patterns) < count:
-        console.print(f"found {len(patterns)} of {count}: the cell is small, or hard to get to")
+    rows, paths = [], []
+    for member in design.members:
+        assert member.cell is not None
+        paths += export_pattern(member.pattern, network, str(spent), provenance, to)
+        cell = {"cell": list(member.cell), **measure(member.pattern, design.measures)}
+        rows.append({**score_pattern(member.pattern, spent), **cell})
     if as_json:
         print(json.dumps(rows))  # noqa: T201
         return
-    print_scores(rows, f"{spent.depth} layers at budget {spent}")
-    console.print(f"wrote {len(patterns)} folders in {show(to)}")
+    title = f"{spent.depth} layers at budget {spent}; a cell is the bin of each measure"
+    cells = [
+        [",".join(map(str, row["cell"])), *(f"{row[name]:.4f}" for name in design.measures), f"{row['span']:.3f}"]
+        for row in rows
+    ]
+    headings = ["cell", *(name.replace("_", " ") for name in design.measures), "span"]
+    print_table(console, title, headings, cells)
+    console.print(f"wrote {len(rows)} folders in {show(to)}")
     print_next(console, *OURSELVES, "verify", paths[0])
-
-
-def _read_band(name: str, text: str | None) -> tuple[float, float] | None:
-    from search_spaces.errors import InputError
-
-    if text is None:
-        return None
-    low, _, high = text.partition(":")
-    try:
-        return float(low), float(high)
-    except ValueError:
-        raise InputError(f"--{name} {text}: expected LO:HI, as 1.8:1.9") from None

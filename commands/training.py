@@ -65,7 +65,7 @@ def study(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a crossed design of distance and span with controls, then report what distance explains.
+    """Train a design that crosses measures of patterns, with controls, then report what they explain.
 
     The plan is laid out and hashed before the first training. The same command again continues an interrupted study;
     on its run directory, --run is enough.
@@ -146,7 +146,7 @@ def _drive(
 def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
     """Print a study's plan, the time that it takes and its power."""
     from analysis.stats.reliability import describe_power
-    from nas.records.plan import hash_plan, read_plan
+    from nas.records.plan import hash_plan, list_crossings, read_plan
     from nas.studies.plan import make_plan
     from nas.studies.study import estimate_seconds
 
@@ -162,14 +162,10 @@ def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_
         summary = {"sha256": sha256, "trainings": n_trainings, "hours": hours, "strata": power}
         print(json.dumps(summary))  # noqa: T201
         return
-    for cells in plan["cells"]:
-        lacking = sum(n for _, _, n in cells["lacking"])
-        bins = cells["distance_bins"]
+    for crossing in list_crossings(plan):
+        lacking = sum(missing.n for missing in crossing.lacking)
         console.print(
-            f"{cells['layers']} layers: {cells['distance']} in {len(bins)} bins from {bins[0][0]:.3f} to "
-            f"{bins[-1][1]:.3f}, span in bands about "
-            + ", ".join(f"{sum(band) / 2:.2f}" for band in cells["span_bands"])
-            + (f"; {lacking} patterns not found" if lacking else "")
+            f"{crossing.layers} layers: {crossing.describe()}" + (f"; {lacking} patterns not found" if lacking else "")
         )
     for stratum in power:
         parts = ", ".join(f"{n} {name}" for name, n in stratum["patterns"].items())

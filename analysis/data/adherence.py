@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.data.protocol import describe_protocol
 from analysis.data.results import Run
+from nas.records.plan import Missing, choose_distance, list_crossings, read_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Progress:
         checks: the regime that it checks, or None.
         planned, complete, failed: numbers of trainings.
         planned_patterns, complete_patterns: numbers of patterns, complete at every seed.
-        missing_cells: (distance_bin, span_bin) of designed cells without any complete training.
+        missing_cells: designed cells without any complete training, each the bin of every crossed measure.
         lacking_cells: cells for which the plan found fewer patterns than asked, with the number that it lacks.
     """
 
@@ -28,8 +29,8 @@ class Progress:
     failed: int
     planned_patterns: int
     complete_patterns: int
-    missing_cells: tuple[tuple[int, int], ...]
-    lacking_cells: tuple[tuple[int, int, int], ...]
+    missing_cells: tuple[tuple[int, ...], ...]
+    lacking_cells: tuple[Missing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def check_adherence(run: Run) -> Adherence:
     if repeated:
         deviations.append(f"{repeated} trainings are in the ledger twice")
     protocol = run.plan["protocol"]
-    if protocol != describe_protocol(run.plan["cells"][0]["distance"]):
+    if protocol != describe_protocol(choose_distance(run.plan)):
         deviations.append("this version of the program tests by another protocol than the plan's")
     wanted = joined[joined["_merge"] != "right_only"]
     n_missing = int((~wanted["state"].isin(["complete", "failed"])).sum())
@@ -81,13 +82,12 @@ def _tabulate_plan(run: Run) -> pd.DataFrame:
             "regime": strata[place]["regime"],
             "key": patterns[number]["key"],
             "seed": seed,
-            "distance_bin": patterns[number]["distance_bin"],
-            "span_bin": patterns[number]["span_bin"],
+            "cell": None if (cell := read_cell(patterns[number])) is None else tuple(cell),
         }
         for place, number, seed in run.plan["order"]
     ]
-    kinds = {"regime": "string", "key": "string", "seed": "Int64", "distance_bin": "Int64", "span_bin": "Int64"}
-    return pd.DataFrame(rows, columns=["place", *kinds]).astype(kinds)
+    kinds = {"regime": "string", "key": "string", "seed": "Int64"}
+    return pd.DataFrame(rows, columns=["place", *kinds, "cell"]).astype(kinds)
 
 
 def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]) -> Progress:
@@ -95,9 +95,9 @@ def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]
     rows = wanted[wanted["place"] == run.plan["strata"].index(stratum)]
     is_complete = (rows["state"] == "complete").fillna(False)
     by_pattern = is_complete.groupby(rows["key"]).all()
-    cells = rows.dropna(subset=["distance_bin", "span_bin"])
-    by_cell = is_complete.loc[cells.index].groupby([cells["distance_bin"], cells["span_bin"]]).any()
-    design = next(design for design in run.plan["cells"] if design["layers"] == stratum["layers"])
+    cells = rows["cell"].dropna()
+    by_cell = is_complete.loc[cells.index].groupby(cells).any()
+    crossing = next(each for each in list_crossings(run.plan) if each.layers == stratum["layers"])
     layers, checks = stratum["layers"], stratum["checks"]
     assert isinstance(layers, int)
     return Progress(
@@ -109,6 +109,6 @@ def _measure_progress(run: Run, wanted: pd.DataFrame, stratum: dict[str, object]
         failed=int((rows["state"] == "failed").sum()),
         planned_patterns=len(by_pattern),
         complete_patterns=int(by_pattern.sum()),
-        missing_cells=tuple((int(d), int(s)) for d, s in by_cell.index[~by_cell]),
-        lacking_cells=tuple((d, s, n) for d, s, n in design["lacking"]),
+        missing_cells=tuple(by_cell.index[~by_cell]),
+        lacking_cells=crossing.lacking,
     )

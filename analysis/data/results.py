@@ -15,7 +15,7 @@ from analysis.data.csv_files import OpenTable, open_csv
 from analysis.data.protocol import OUTCOMES
 from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
-from nas.records.plan import read_plan
+from nas.records.plan import read_cell, read_plan
 from nas.records.shown import defuse, quote, restore
 from nas.records.trial import RESTORE, STATES, Strengths, Trial, check_trials
 from search_spaces.distance import describe
@@ -32,8 +32,7 @@ COLUMNS = {
     "template": "string",
     "strategy": "string",
     "regime": "string",
-    "distance_bin": "Int64",
-    "span_bin": "Int64",
+    "cell": "string",
     "matched": "string",
     "seed": "Int64",
     "budget": "string",
@@ -66,12 +65,13 @@ REQUIRED = ("state", "key", "strategy", "seed", "budget", "layers", "connections
 MAX_TABLE_BYTES = 10**9
 STRATUM = ["budget", "layers", "regime"]  # only patterns that share these compare fairly
 RIVALS = ("random_walk_depth", "out_degree_sd", "mean_inverse_bd")  # computed from the connections, as the distances
-DESIGN = ("distance_bin", "span_bin", "matched")  # a pattern's place in a study
+DESIGN = ("cell", "matched")  # a pattern's place in a study; a cell is as "2,0,1", its bin of each crossed measure
 FIXED_BY_PATTERN = (
     "connections", "mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean", "max_in_degree", "max_out_degree",
     *RIVALS, *ALWAYS_SHOWN, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
-RECORDED = ("regime", *DESIGN, "params", "flops", "nn_mass")
+OLDER_CELL = ["distance_bin", "span_bin"]  # columns of older tables
+RECORDED = ("regime", "matched", "params", "flops", "nn_mass")
 MEASURED = ("validation_loss", "epochs", "seconds", "error")
 
 
@@ -254,6 +254,7 @@ def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> d
     measured = {} if outcome is None else {name: getattr(outcome, name) for name in MEASURED}
     return {
         **{name: trial.facts.get(name) for name in (*RECORDED, *ALWAYS_SHOWN, *NETWORK_COLUMNS)},
+        "cell": None if (cell := read_cell(trial.facts)) is None else ",".join(map(str, cell)),
         **descriptors,
         **measured,
         **read_proxies(trial, ledger),
@@ -344,6 +345,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path} lacks the columns {', '.join(absent)}; {present}; report/candidates.csv shows the form"
         )
+    if "cell" not in table and set(OLDER_CELL) <= set(table.columns):
+        has_cell = table[OLDER_CELL].notna().all(axis=1)
+        table["cell"] = (table[OLDER_CELL[0]] + "," + table[OLDER_CELL[1]]).where(has_cell)
     for name, dtype in {**COLUMNS, **dict.fromkeys(list_proxies(table), "float64")}.items():
         if name not in table:
             table[name] = pd.Series(pd.NA, index=table.index, dtype="string")

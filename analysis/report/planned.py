@@ -6,6 +6,7 @@ from typing import Any
 from analysis.data.adherence import Adherence, Progress
 from analysis.page.document import Block, Heading, Link, Paragraph, Table
 from analysis.page.wording import name_measure
+from nas.records.plan import list_crossings
 
 CHECKLIST_LINK = Link("the checklist for studies of architecture search", "checklist.md")
 
@@ -23,13 +24,10 @@ def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
         "stratum", "trainings done", "failed", "patterns done", "cells without any training", "patterns not found"
     )  # fmt: skip
     yield Table(header, tuple(map(_format_progress, adherence.progress)))
-    for cells in plan["cells"]:
-        bins, bands = cells["distance_bins"], cells["span_bands"]
+    for crossing in list_crossings(plan):
         yield Paragraph(
-            f"{cells['layers']} layers: {len(bins)} bins of {name_measure(cells['distance'])} from {bins[0][0]:.3f} to "
-            f"{bins[-1][1]:.3f}, crossed with spans of about "
-            + ", ".join(f"{sum(band) / 2:.2f}" for band in bands)
-            + ". Every pattern was to be trained with every seed, in an order shuffled within each seed."
+            f"{crossing.layers} layers: {crossing.describe(name_measure)}. Every pattern was to be trained with every "
+            "seed, in an order shuffled within each seed."
         )
     protocol = plan["protocol"]
     yield Paragraph("Hypotheses: " + "; ".join(protocol["hypotheses"]) + ".")
@@ -50,5 +48,5 @@ def _format_progress(progress: Progress) -> tuple[str, ...]:
         str(progress.failed),
         f"{progress.complete_patterns} of {progress.planned_patterns}",
         str(len(progress.missing_cells)),
-        str(sum(n for _, _, n in progress.lacking_cells)),
+        str(sum(missing.n for missing in progress.lacking_cells)),
     )

@@ -90,8 +90,8 @@ def measure_primary(patterns: pd.DataFrame, distance: str, generator: np.random.
     ones = np.ones((1, len(y)))
     rank_x, rank_span, rank_y = (weighted_ranks(column, ones)[0] / len(y) for column in (x, span, y))
     constant, square_x, square_span = ones[0], rank_x**2, rank_span**2
-    bands = design_bands(rows, "span", "span_bin")
-    distance_bands = design_bands(rows, distance, "distance_bin")
+    bands = design_bands(rows, "span", 1)
+    distance_bands = design_bands(rows, distance, 0)
     designs: dict[str, tuple[list[Vector], list[Vector], Groups]] = {  # tested, nuisance, permuted inside
         "distance": ([rank_x], [constant, rank_span, square_span], bands),
         "curvature": ([square_x], [constant, rank_span, square_span, rank_x], bands),

@@ -43,22 +43,32 @@ def pool_single(groups: Groups) -> Groups:
 
 def design_cells(patterns: pd.DataFrame) -> Groups:
     """Return groups for the bootstrap: cells of the crossed design, and strategies of patterns without a cell."""
-    columns = (patterns["distance_bin"], patterns["span_bin"], patterns["strategy"].fillna("unknown"))
-    labels: list[Hashable] = []
-    for distance, span, strategy in zip(*(column.tolist() for column in columns), strict=True):
-        has_cell = not (pd.isna(distance) or pd.isna(span))
-        labels.append((int(distance), int(span)) if has_cell else str(strategy))
+    cells, strategies = patterns["cell"].tolist(), patterns["strategy"].fillna("unknown").tolist()
+    labels = [
+        ("strategy", strategy) if pd.isna(cell) else ("cell", cell)
+        for cell, strategy in zip(cells, strategies, strict=True)
+    ]  # fmt: skip
     return pool_single(number_groups(labels)) if labels else np.zeros(0, dtype=np.int64)
 
 
-def design_bands(patterns: pd.DataFrame, column: str, bin_column: str) -> Groups:
+def design_bands(patterns: pd.DataFrame, column: str, place: int) -> Groups:
     """Return groups for permutations: the design's bands of a column, or quantile bands without a design.
 
     Where only some patterns have a band, the others are a band of their own.
+
+    Args:
+        place: the column's place among two crossed measures; other designs have no bands.
     """
-    if patterns[bin_column].isna().all():
+    bins = list_bins(patterns, place)
+    if bins.isna().all():
         return quantile_bands(patterns[column].to_numpy(np.float64))
-    return number_groups(patterns[bin_column].fillna(-1).tolist())
+    return number_groups(bins.fillna(-1).tolist())
+
+
+def list_bins(patterns: pd.DataFrame, place: int) -> "pd.Series[int]":
+    """Return each pattern's bin of the first (place 0) or second of two crossed measures, where there is one."""
+    parts = patterns["cell"].astype("string").str.extract(r"^(\d+),(\d+)$")
+    return parts[place].astype("Int64")
 
 
 def quantile_bands(values: Vector) -> Groups:

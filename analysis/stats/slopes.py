@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.data.protocol import MIN_BAND, OUTCOMES
 from analysis.stats.inference import outcome_of
 from analysis.stats.intervals import student_quantile
-from analysis.stats.resampling import Groups, Vector, design_bands
+from analysis.stats.resampling import Groups, Vector, design_bands, list_bins
 
 UNITS = {"validation_accuracy": (100.0, "points"), "validation_loss": (1.0, "nats")}
 
@@ -19,7 +19,7 @@ class Slope:
     """The least squares slope of an outcome on distance.
 
     Args:
-        band: span_bin of its patterns; None for the pooled slope and for patterns without a bin.
+        band: bin of span of its patterns; None for the pooled slope and for patterns without a bin.
         span_low, span_high: range of their spans.
         x_low, x_mean, x_high: range and mean of their distances.
         is_pooled: whether it is over all bands, each with its own level.
@@ -105,7 +105,7 @@ def _slopes_of(patterns: pd.DataFrame, outcome: str, distance: str) -> Iterator[
     if rows.empty:
         return
     x, span = (rows[name].to_numpy(np.float64) for name in (distance, "span"))
-    bands = design_bands(rows, "span", "span_bin")
+    bands = design_bands(rows, "span", 1)
     scale, unit = UNITS[outcome]
     y = scale * outcome_of(rows, outcome)
     by_span = sorted(np.unique(bands).tolist(), key=lambda band: float(span[bands == band].mean()))
@@ -116,7 +116,7 @@ def _slopes_of(patterns: pd.DataFrame, outcome: str, distance: str) -> Iterator[
         fit = _fit(x[members], y[members], bands[members])
         if fit is not None:
             slope, half = fit
-            bins = rows.loc[members, "span_bin"]
+            bins = list_bins(rows.loc[members], 1)
             band = None if is_pooled or bins.isna().any() else int(bins.iloc[0])
             spans = float(span[members].min()), float(span[members].max())
             reach = float(x[members].min()), float(x[members].mean()), float(x[members].max())

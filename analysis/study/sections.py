@@ -20,6 +20,7 @@ from analysis.page.wording import (
     name_pattern,
 )
 from analysis.stats.intervals import seed_error
+from analysis.stats.resampling import list_bins
 from analysis.study.stratum import Reach
 from analysis.study.tables import build_statistics
 from analysis.study.view import N_BEST, View
@@ -107,7 +108,7 @@ def _fit_line(view: View, outcome: str, place: int) -> "SlopeLine | None":
     x = [slope.x_low, slope.x_mean, slope.x_high]
     steps = [each - slope.x_mean for each in x]
     ends = [(scale * slope.low * step, scale * slope.high * step) for step in steps]
-    middle = view.patterns.loc[(view.patterns["span_bin"] == place).fillna(False), outcome].mean()
+    middle = view.patterns.loc[(list_bins(view.patterns, 1) == place).fillna(False), outcome].mean()
     return {
         "band": place,
         "x": x,

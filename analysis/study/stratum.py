@@ -234,8 +234,8 @@ def _measure_effects(
             continue
         # Sums over the same distances in another order differ by 1e-16, but they are ties.
         columns = {name: rows[name].to_numpy(np.float64).round(12) for name in measures}
-        inside_span = design_bands(rows, "span", "span_bin")
-        bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, distance, "distance_bin")}
+        inside_span = design_bands(rows, "span", 1)
+        bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, distance, 0)}
         generator = derive_generator(*seed, "effects", outcome)
         estimates = correlate(columns, outcome_of(rows, outcome), design_cells(rows), bands, generator)
         for (measure, method), estimate in estimates.items():

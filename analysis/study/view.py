@@ -15,6 +15,7 @@ from analysis.stats.intervals import RANGES
 from analysis.stats.reliability import Fidelity, measure_fidelity
 from analysis.study.levels import OutcomeLevel, TemplateComparison, compare_templates, measure_levels
 from analysis.study.stratum import Reach, Stratum, analyse_candidates, measure_uniform_reach
+from nas.records.plan import choose_distance, list_crossings
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 
@@ -55,7 +56,7 @@ def view_strata(run: Run, run_seed: int) -> tuple[View, ...]:
     Returns:
         One View for each stratum that has a complete candidate; regimes that only check others have none.
     """
-    distance = run.plan["cells"][0]["distance"] if run.plan and run.plan["cells"] else "mean_bd"
+    distance = choose_distance(run.plan)
     strata = analyse_candidates(run.candidates, run_seed, distance, tuple(_list_checks(run)), read_guessing(run))
     views = [_view_stratum(run, stratum, run_seed, len(strata) > 1) for stratum in strata]
     if run.kind == "search":
@@ -91,15 +92,14 @@ def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> 
         uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
     except InputError:  # another program's word for its budget
         uniform = None
-    cells = run.plan["cells"] if run.plan else []
-    bands = next((each["span_bands"] for each in cells if each["layers"] == stratum.layers), None)
+    spans = {each.layers: each.bins[1] for each in list_crossings(run.plan or {}) if each.measures[1:] == ("span",)}
     return View(
         name=f"{stratum.layers} layers, {stratum.regime or stratum.budget}" if is_named else "",
         stratum=stratum,
         patterns=_level_outcomes(average_patterns(complete)),
         candidates=candidates,
         curves=run.curves[run.curves["number"].isin(candidates["number"])],
-        bands=None if bands is None else tuple((low, high) for low, high in bands),
+        bands=spans.get(stratum.layers),
         comparisons=compare_templates(complete),
         levels=measure_levels(complete),
         uniform=uniform,

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.records.safe_files import format_json, read_json, write_atomic
 from search_spaces.errors import ConflictError
@@ -60,3 +61,67 @@ def read_plan(run: Path) -> tuple[dict[str, Any], str] | None:
             "another --run"
         )
     return plan, sha256
+
+
+class Missing(NamedTuple):
+    """A cell of a plan for which n patterns were not found."""
+
+    cell: tuple[int, ...]
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The measures that a plan crosses at one number of layers.
+
+    Args:
+        measures: their names.
+        bins: for each of them the (lowest, highest) value of every bin.
+        lacking: cells that are not full; a cell is a place in the bins of each measure.
+    """
+
+    layers: int
+    measures: tuple[str, ...]
+    bins: tuple[tuple[tuple[float, float], ...], ...]
+    lacking: tuple[Missing, ...]
+
+    def describe(self, name: Callable[[str], str] = str) -> str:
+        """Return the crossed measures and the range of their bins in words, with measures as `name` calls them."""
+        parts = [
+            f"{name(own)} in {len(bins)} bins from {bins[0][0]:.3f} to {bins[-1][1]:.3f}"
+            for own, bins in zip(self.measures, self.bins, strict=True)
+        ]
+        return ", crossed with ".join(parts)
+
+
+def list_crossings(plan: Mapping[str, Any]) -> tuple[Crossing, ...]:
+    """Return what a plan crosses at each number of layers; older plans cross a distance with span."""
+    return tuple(map(_read_crossing, plan.get("cells", ())))
+
+
+def _read_crossing(cells: Mapping[str, Any]) -> Crossing:
+    if "measures" in cells:
+        measures, bins = cells["measures"], cells["bins"]
+        lacking = [Missing(tuple(each["cell"]), each["n"]) for each in cells["lacking"]]
+    else:
+        measures, bins = [cells["distance"], "span"], [cells["distance_bins"], cells["span_bands"]]
+        lacking = [Missing((distance, span), n) for distance, span, n in cells["lacking"]]
+    pairs = tuple(tuple((low, high) for low, high in own) for own in bins)
+    return Crossing(cells["layers"], tuple(measures), pairs, tuple(lacking))
+
+
+def read_cell(record: Mapping[str, Any]) -> list[int] | None:
+    """Return the cell of a plan's pattern or of a trial's facts; older ones have a bin of distance and one of span.
+
+    >>> read_cell({"cell": [2, 0, 1]}), read_cell({"distance_bin": 3, "span_bin": 1}), read_cell({})
+    ([2, 0, 1], [3, 1], None)
+    """
+    if record.get("distance_bin") is not None and record.get("span_bin") is not None:
+        return [record["distance_bin"], record["span_bin"]]
+    return record.get("cell")
+
+
+def choose_distance(plan: Mapping[str, Any] | None) -> str:
+    """Return the distance that a plan crosses: mean BD, unless it is the distance from the output."""
+    crossings = list_crossings(plan or {})
+    return "from_output_mean" if crossings and "from_output_mean" in crossings[0].measures else "mean_bd"

@@ -12,9 +12,10 @@ from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.cells import Cell, find_reach, sample_towards
+from search_spaces.sampling.goals import Band
 from search_spaces.seeds import derive_generator, derive_seed
 
-TARGETS = {"mean_bd": "mean_bd", "span": "span", "from_output": "from_output_mean"}  # Cell's name -> describe's
+TARGETS = ("mean_bd", "span", "from_output_mean")
 HALF_WIDTH = 0.02  # of the band around a target, as a share of the range that the budget reaches
 N_STARTUP = 10  # patterns with an outcome before the sampler is used
 MAX_RATIO = 2.0  # largest target distance over the least; most of the range lies beyond, without patterns of interest
@@ -57,7 +58,7 @@ class TpeStrategy:
         trial = self._study.ask({**window})
         self._study.tell(trial, state=TrialState.FAIL)  # the sampler ignores failed trials
         half = {name: HALF_WIDTH * (target.high - target.low) for name, target in window.items()}
-        return Cell(**{name: (value - half[name], value + half[name]) for name, value in trial.params.items()})
+        return Cell({name: Band(value - half[name], value + half[name]) for name, value in trial.params.items()})
 
     def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
         if validation_accuracy is None:
@@ -65,7 +66,7 @@ class TpeStrategy:
         row = describe(pattern)
         window = _find_window(self._budget)
         # Optuna refuses values outside the range, which patterns may have: the end of the range replaces them.
-        params = {name: min(max(row[column], window[name].low), window[name].high) for name, column in TARGETS.items()}
+        params = {name: min(max(row[name], window[name].low), window[name].high) for name in TARGETS}
         self._study.add_trial(create_trial(value=validation_accuracy, params=params, distributions={**window}))
         self._n_told += 1
 
@@ -73,10 +74,8 @@ class TpeStrategy:
 @cache
 def _find_window(budget: Budget) -> dict[str, FloatDistribution]:
     """Return the range of each target."""
-    reach = find_reach(budget)
     window = {}
-    for name in TARGETS:
-        low, high = getattr(reach, name)
+    for name, (low, high) in find_reach(budget, TARGETS).items():
         high = high if name == "span" else min(high, MAX_RATIO * low)
         window[name] = FloatDistribution(low, max(high, low + 1e-9))  # Optuna refuses an empty range
     return window

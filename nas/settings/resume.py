@@ -98,6 +98,19 @@ def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:
         mended["engine"] = "eager"  # the run is older than the other engines, or was made from Python
     if mended.get("dataset", "digits") == "digits":
         mended.pop("data", None)  # was accepted once, and never read
+    return mend_crossing(mended)
+
+
+def mend_crossing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's settings by name with _, with those that crossed a distance with span as they are written now.
+
+    >>> mend_crossing({"cross": "from_output,span", "mean_bd_bins": "9", "span_bins": "2:4:3"})
+    {'cross': 'from_output_mean,span', 'bins': '9,2:4:3'}
+    """
+    mended = dict(values)
+    if {"mean_bd_bins", "span_bins"} & mended.keys():
+        mended["cross"] = "from_output_mean,span" if mended.get("cross") == "from_output,span" else "mean_bd,span"
+        mended["bins"] = f"{mended.pop('mean_bd_bins', '9')},{mended.pop('span_bins', '3')}"
     return mended
 
 

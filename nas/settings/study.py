@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -14,10 +14,9 @@ from nas.records.database import Kind
 from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, check_enough_patterns
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
-from search_spaces.sampling.design import Layout
+from search_spaces.sampling.design import Layout, parse_crossing
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
-MAX_BINS = 100
 MAX_RATES = 100
 
 
@@ -51,14 +50,15 @@ class StudyConfig(SearchConfig):
     also_layers: tuple[Depth, ...] = flag(
         (), "Another depth to study, as a stratum of its own. May be repeated.", NETWORK
     )
-    cross: Literal["mean_bd,span", "from_output,span"] = flag(
-        "mean_bd,span", "The two measures that the design crosses.", SPACE
+    cross: str = flag(
+        "walk_length,visit_evenness,mean_bd",
+        "One to three measures that the design crosses, by name, separated by commas.",
+        SPACE,
     )
-    mean_bd_bins: str = flag("9", "Bins of the first crossed measure, in hops: N or LO:HI:N.", SPACE)
-    span_bins: str = flag("3", "Bins of span, in layers: N or LO:HI:N.", SPACE)
-    per_cell: Annotated[int, Field(ge=1, le=100)] = flag(3, "Patterns in each cell of the design.", SPACE)
+    bins: str = flag("3,3,2", "Bins of each crossed measure: N or LO:HI:N, separated by commas.", SPACE)
+    per_cell: Annotated[int, Field(ge=1, le=100)] = flag(4, "Patterns in each cell of the design.", SPACE)
     optima: Annotated[int, Field(ge=0, le=100)] = flag(
-        6, "Number of shortest patterns, each with a control of equal span.", SPACE
+        6, "Number of shortest patterns, each with a control of equal span and visit evenness.", SPACE
     )
     regime: tuple[str, ...] = flag(
         (),
@@ -80,12 +80,6 @@ class StudyConfig(SearchConfig):
         12, "Number of patterns that --check-epochs trains once more.", TRAINING
     )
 
-    @field_validator("mean_bd_bins", "span_bins")
-    @classmethod
-    def _check_bins(cls, text: str) -> str:
-        _parse_bins(text)
-        return text
-
     @field_validator("tune_lr")
     @classmethod
     def _check_rates(cls, text: str | None) -> str | None:
@@ -101,8 +95,8 @@ class StudyConfig(SearchConfig):
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
         yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
-        yield {"regime", "tune_lr", "check_epochs", "lr", "epochs", "batch_size", "weight_decay"}, _check_regimes
-        yield {"mean_bd_bins", "span_bins", "also_layers"}, _check_windows
+        yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
+        yield {"cross", "bins", "also_layers"}, _check_crossing
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -116,15 +110,15 @@ class StudyConfig(SearchConfig):
 
     @property
     def distance(self) -> str:
-        """Return the name of the crossed distance in tables."""
-        return "mean_bd" if self.cross == "mean_bd,span" else "from_output_mean"
+        """Return the name of the crossed distance in tables: mean BD, unless it is the distance from the output."""
+        return "from_output_mean" if "from_output_mean" in self.cross.split(",") else "mean_bd"
 
     def regimes(self) -> tuple[Regime, ...]:
         """Return the regimes, and after them those that check them."""
         texts = self.regime or (f"high-lr=lr:{self.lr:g}", f"low-lr=lr:{self.lr / 3:.3g}")
         if self.tune_lr is not None:
             texts = tuple(f"lr {rate:g}=lr:{rate!r}" for rate in list_rates(self.tune_lr))
-        own = TrainingConfig(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size, weight_decay=self.weight_decay)
+        own = TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
         main = tuple(_parse_regime(text, own) for text in texts)
         if self.check_epochs is None:
             return main
@@ -140,32 +134,14 @@ class StudyConfig(SearchConfig):
 
     def layout(self, depth: int) -> Layout:
         """Return what the design of one number of layers contains."""
-        n_distances, distances = _parse_bins(self.mean_bd_bins)
-        n_spans, spans = _parse_bins(self.span_bins)
         return Layout(
-            distance=self.cross.partition(",")[0],
-            n_distance_bins=n_distances,
-            n_span_bins=n_spans,
-            distance_window=distances,
-            span_window=spans,
+            crossed=parse_crossing(self.cross, self.bins),
             per_cell=self.per_cell,
             optima=self.optima,
             uniform=self.trials,
             reversals=self.budget_at(depth).per_layer is None,
             seed=self.seed,
         )
-
-
-def _parse_bins(text: str) -> tuple[int, tuple[float, float] | None]:
-    *window, count = text.split(":")
-    try:
-        n_bins = int(count)
-        low, high = map(float, window) if window else (1.0, 2.0)
-    except ValueError:
-        raise ValueError(f"expected N or LO:HI:N, as 9 or 1.8:2.7:9, not {text!r}") from None
-    if not 1 <= n_bins <= MAX_BINS or not 0 < low < high < float("inf"):
-        raise ValueError(f"expected 1 to {MAX_BINS} bins, of LO above 0 and below HI, not {text!r}")
-    return n_bins, (low, high) if window else None
 
 
 def list_rates(text: str) -> tuple[float, ...]:
@@ -259,8 +235,11 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
     )
 
 
-def _check_windows(config: StudyConfig) -> str | None:
-    explicit = ":" in config.mean_bd_bins + config.span_bins
-    if explicit and config.also_layers:
+def _check_crossing(config: StudyConfig) -> str | None:
+    try:
+        parse_crossing(config.cross, config.bins)
+    except InputError as error:
+        return str(error)
+    if ":" in config.bins and config.also_layers:
         return "bins LO:HI:N fit one number of layers: give only numbers of bins with also-layers"
     return None

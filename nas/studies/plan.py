@@ -5,7 +5,7 @@ from typing import Any
 
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate, TrainingConfig
-from nas.records.plan import SCHEMA, VERSION
+from nas.records.plan import SCHEMA, VERSION, read_cell
 from nas.run.source import Task
 from nas.settings.study import Regime, StudyConfig
 from search_spaces.distance import backprop_distance
@@ -42,7 +42,7 @@ def make_plan(
         "protocol": dict(protocol),
         "settings": describe_settings(config),
         "strata": strata,
-        "cells": [_describe_cells(config, design) for design in designs],
+        "cells": [_describe_cells(design) for design in designs],
         "patterns": patterns,
         "order": _order(config, strata, patterns),
     }
@@ -66,8 +66,7 @@ def _list_patterns(design: Design) -> list[dict[str, Any]]:
             "key": member.pattern.key,
             "strategy": member.strategy,
             "template": member.template,
-            "distance_bin": member.distance_bin,
-            "span_bin": member.span_bin,
+            "cell": None if member.cell is None else list(member.cell),
             "matched": member.matched,
             "sources": [list(inputs) for inputs in member.pattern.sources],
         }
@@ -91,12 +90,12 @@ def describe_training(training: TrainingConfig) -> dict[str, Any]:
     return training.model_dump(mode="json", exclude_none=True)
 
 
-def _describe_cells(config: StudyConfig, design: Design) -> dict[str, Any]:
+def _describe_cells(design: Design) -> dict[str, Any]:
     return {
         "layers": design.budget.depth,
-        "distance": config.distance,
-        **{name: [list(band) for band in getattr(design, name)] for name in ("distance_bins", "span_bands")},
-        "lacking": [list(cell) for cell in design.lacking],
+        "measures": list(design.measures),
+        "bins": [[list(band) for band in bins] for bins in design.bins],
+        "lacking": [{"cell": list(lack.cell), "n": lack.n} for lack in design.lacking],
     }
 
 
@@ -141,8 +140,7 @@ def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> l
     for place, number, seed in plan["order"]:
         stratum, described, depth = plan["strata"][place], plan["patterns"][number], patterns[number].depth
         candidate = Candidate(patterns[number], networks[depth], seed, described["template"], trainings[place])
-        details = {name: described[name] for name in ("distance_bin", "span_bin", "matched")}
-        details["regime"] = stratum["regime"]
+        details = {"cell": read_cell(described), "matched": described["matched"], "regime": stratum["regime"]}
         strata = (names[place], *names[:place], *names[place + 1 :]) if len(names) > 1 else ()
         tasks.append(Task(candidate, described["strategy"], budgets[depth], details, strata))
     return tasks

@@ -14,6 +14,7 @@ from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource, Listener, Task
+from nas.settings.resume import mend_crossing
 from nas.settings.study import StudyConfig
 from nas.studies.plan import describe_settings, list_tasks, make_plan
 from nas.workers.jobs import Job
@@ -82,9 +83,10 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
             with check_stop.at_once():
                 plan = make_plan(config, protocol, check_stop)
             sha256 = hash_plan(plan)
+        planned = mend_crossing(plan["settings"])
         # A plan of an older version lacks settings that were added later.
-        own = {name: value for name, value in describe_settings(config).items() if name in plan["settings"]}
-        if plan["settings"] != own:
+        own = {name: value for name, value in describe_settings(config).items() if name in planned}
+        if planned != own:
             raise ConflictError(f"the plan.json in {run} belongs to a study with other settings: restore the right one")
         ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
         tasks = list_tasks(plan, config, data)

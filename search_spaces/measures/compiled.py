@@ -231,3 +231,118 @@ def _measure_degrees(sources, degrees, readers, values):  # type: ignore[no-unty
     values[_SPAN] = span / n_connections
     values[_OUT_DEGREE_SD] = math.sqrt(outs / depth)
     values[_IN_DEGREE_SD] = math.sqrt(ins / depth)
+
+
+@njit(cache=True, nogil=True)
+def walk_measured(connections, measuring, goal, limits, schedule, seed):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Run the loop of goals.anneal_towards and goals.wander_within.
+
+    Args:
+        connections: sources, degrees, members, readers and skips of annealing.Connections, changed in place.
+        measuring: nodes that the classifier reads, groups, scratch and values, as `evaluate` takes them.
+        goal: lowest and highest values wanted, energies of one unit outside and pulls, each in the order of COMPILED.
+        limits: whether the budget is by layer, and the most inputs and readers.
+        schedule: number of moves, first and last temperature, and whether energy 0 is the end.
+        seed: uint64 above 0.
+
+    Returns:
+        The energy and the number of moves made.
+    """
+    sources, degrees, members, readers, skips = connections
+    reads, groups, scratch, values = measuring
+    by_layer, max_in, max_out = limits
+    n_moves, first, last, stops = schedule
+    depth = degrees.shape[0] - 1
+    quick = groups & ~DISTANCES_GROUP
+    # What the quick measures cost bounds the energy from below, unless a distance may lower it.
+    is_bounded = quick != 0 and quick != groups and not goal[3][:_WALK_LENGTH].any()
+    evaluate(sources, degrees, reads, groups, scratch, values)
+    energy = _weigh(values, goal, 0)
+    n_made = 0
+    if skips.shape[0] == 0:
+        return energy, n_made
+    temperature = first
+    for move in range(n_moves):
+        if stops and energy == 0.0:
+            break
+        if move % 256 == 0 and first > 0:
+            temperature = first * (last / first) ** (move / n_moves)
+        seed = _next(seed)
+        skip = _below(skips.shape[0], seed)
+        target, source = np.int64(skips[skip, 0]), np.int64(skips[skip, 1])
+        new_target = target
+        seed = _next(seed)
+        if by_layer:
+            new_source = _below(target - 1, seed)
+        else:
+            # Uniform over all pairs at least 2 layers apart: drawn independently, impossible ones refused.
+            new_target = 2 + _below(depth - 1, seed)
+            seed = _next(seed)
+            new_source = _below(depth - 1, seed)
+            if new_source > new_target - 2:
+                continue
+        if members[new_target, new_source] or (readers[new_source] >= max_out and new_source != source):
+            continue
+        if new_target != target and degrees[new_target] >= max_in:
+            continue
+        most = energy  # the largest energy that is accepted, by Metropolis' rule
+        if temperature > 0:
+            seed = _next(seed)
+            most -= temperature * math.log(((seed >> np.uint64(11)) + 1) * 2.0**-53)
+        _move(target, source, new_target, new_source, connections)
+        new_energy = -math.inf
+        if is_bounded:
+            evaluate(sources, degrees, reads, quick, scratch, values)
+            new_energy = _weigh(values, goal, _WALK_LENGTH)
+        if new_energy <= most:
+            evaluate(sources, degrees, reads, groups & ~quick if is_bounded else groups, scratch, values)
+            new_energy = _weigh(values, goal, 0)
+        if new_energy <= most:
+            energy = new_energy
+            skips[skip, 0], skips[skip, 1] = new_target, new_source
+            n_made += 1
+        else:
+            _move(new_target, new_source, target, source, connections)
+    return energy, n_made
+
+
+@njit(cache=True, nogil=True)
+def _weigh(values, goal, start):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Return the energy of the measures from place `start` on."""
+    low, high, weights, pulls = goal
+    energy = 0.0
+    for place in range(start, values.shape[0]):
+        value = values[place]
+        energy += weights[place] * max(value - high[place], low[place] - value, 0.0) + pulls[place] * value
+    return energy
+
+
+@njit(cache=True, nogil=True)
+def _next(seed):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Return the next number of Marsaglia's xorshift64, as sampling.kernels has it."""
+    seed ^= seed << np.uint64(13)
+    seed ^= seed >> np.uint64(7)
+    return seed ^ (seed << np.uint64(17))
+
+
+@njit(cache=True, nogil=True)
+def _below(n, seed):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Return the upper 32 bits as a number in 0..n-1."""
+    return np.int64(((seed >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _move(old_layer, old, new_layer, new, connections):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Take input `old` from a layer and give input `new` to the same or another."""
+    sources, degrees, members, readers, _ = connections
+    place = 1
+    while sources[old_layer, place] != old:
+        place += 1
+    degrees[old_layer] -= 1
+    sources[old_layer, place] = sources[old_layer, degrees[old_layer]]
+    members[old_layer, old] = False
+    readers[old] -= 1
+    sources[new_layer, degrees[new_layer]] = new
+    degrees[new_layer] += 1
+    members[new_layer, new] = True
+    readers[new] += 1

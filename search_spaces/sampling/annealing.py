@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, SUM_SPAN, rescore, walk
 
-__all__ = ["FROM_OUTPUT", "MAX_OUT_DEGREE", "SUM_BD", "SUM_SPAN", "Bands", "State", "anneal", "wander"]
+__all__ = ["FROM_OUTPUT", "MAX_OUT_DEGREE", "SUM_BD", "SUM_SPAN", "Bands", "Connections", "State", "anneal", "wander"]
 
 
 class Measures(NamedTuple):
@@ -22,11 +22,6 @@ class Measures(NamedTuple):
     sum_span: int  # sum of spans over connections
     from_output: int  # sum of BD from the output over the nodes below it
     max_out_degree: int  # largest out-degree
-
-
-def count_summed(budget: Budget) -> dict[int, int]:
-    """Return how many numbers each summed measure adds up: the sum over this count is a mean."""
-    return {SUM_BD: budget.depth * (budget.depth + 1) // 2, SUM_SPAN: budget.n_connections, FROM_OUTPUT: budget.depth}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +42,8 @@ class Bands:
 
 
 @dataclass(slots=True)
-class State:
-    """A pattern on its way, with all distances, which the functions below change in place."""
+class Connections:
+    """A pattern's connections as arrays, which moves change in place."""
 
     budget: Budget  # what every move spends
     sources: NDArray[np.int16]  # (L + 1, L) int16; sources[i, :degrees[i]] are layer i's inputs, the chain's first
@@ -56,22 +51,11 @@ class State:
     members: NDArray[np.bool_]  # (L + 1, L + 1) bool; members[i, j]: layer i reads node j
     readers: NDArray[np.int64]  # (L + 1,) int64; out-degrees
     skips: NDArray[np.int16]  # (E - L, 2) int16; the movable connections as (target, source)
-    rows: NDArray[np.integer]  # (L + 1, L + 1); rows[i, j] = BD(i, j)
-    sums: NDArray[np.int64]  # (L + 1,) int64; sums[i] is the sum over j < i of rows[i, j]
-    scratch: tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.bool_]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        n_nodes = self.budget.depth + 1
-        self.scratch = (
-            np.empty((n_nodes + 1, n_nodes), self.rows.dtype),  # rows before the move; the last: the one being made
-            np.empty(2 * n_nodes, np.int64),  # the layers they are of, their sums
-            np.zeros(n_nodes, np.bool_),  # layers whose row changed, or whose inputs did
-        )
 
     @classmethod
-    def of(cls, pattern: ConnectionPattern, budget: Budget) -> "State":
-        """Return the state of a pattern that spends the budget."""
-        assert budget.is_met_by(pattern), "a state spends its budget from the start"
+    def of(cls, pattern: ConnectionPattern, budget: Budget) -> Self:
+        """Return the connections of a pattern that spends the budget."""
+        assert budget.is_met_by(pattern), "moves spend the budget from the start"
         n_nodes = pattern.depth + 1
         sources = np.zeros((n_nodes, pattern.depth), np.int16)
         members = np.zeros((n_nodes, n_nodes), np.bool_)
@@ -79,30 +63,46 @@ class State:
             sources[layer, : len(inputs)] = inputs[::-1]  # the chain's is the largest
             members[layer, list(inputs)] = True
         skips = [(target, source) for source, target in pattern.connections if target - source > 1]
-        kind = np.uint8 if pattern.depth < 255 else np.int16  # narrow rows are scored faster
-        state = cls(
+        return cls(
             budget,
             sources,
             np.array([0, *pattern.in_degrees]),
             members,
             np.array(pattern.out_degrees),
             np.array(skips, np.int16).reshape(-1, 2),
-            np.zeros((n_nodes, n_nodes), kind),
-            np.zeros(n_nodes, np.int64),
         )
-        state.scratch[2][1:] = True
-        rescore(1, state.sources, state.degrees, state.rows, state.sums, *state.scratch)
-        return state
 
     @classmethod
-    def draw(cls, budget: Budget, generator: np.random.Generator) -> "State":
-        """Return the state of a uniform draw or, under caps, which may refuse every draw, of the budget's example."""
+    def draw(cls, budget: Budget, generator: np.random.Generator) -> Self:
+        """Return those of a uniform draw or, under caps, which may refuse every draw, of the budget's example."""
         return cls.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
 
     def pattern(self) -> ConnectionPattern:
-        """Return the pattern that the state is at."""
+        """Return the pattern that the moves have led to."""
         layers = range(1, self.budget.depth + 1)
         return ConnectionPattern.from_sources(self.sources[layer, : self.degrees[layer]].tolist() for layer in layers)
+
+
+@dataclass(slots=True)
+class State(Connections):
+    """Connections with all distances, which the functions below keep up to date."""
+
+    rows: NDArray[np.integer] = field(init=False)  # (L + 1, L + 1); rows[i, j] = BD(i, j)
+    sums: NDArray[np.int64] = field(init=False)  # (L + 1,) int64; sums[i] is the sum over j < i of rows[i, j]
+    scratch: tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.bool_]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_nodes = self.budget.depth + 1
+        kind = np.uint8 if self.budget.depth < 255 else np.int16  # narrow rows are scored faster
+        self.rows = np.zeros((n_nodes, n_nodes), kind)
+        self.sums = np.zeros(n_nodes, np.int64)
+        self.scratch = (
+            np.empty((n_nodes + 1, n_nodes), kind),  # rows before the move; the last: the one being made
+            np.empty(2 * n_nodes, np.int64),  # the layers they are of, their sums
+            np.zeros(n_nodes, np.bool_),  # layers whose row changed, or whose inputs did
+        )
+        self.scratch[2][1:] = True
+        rescore(1, self.sources, self.degrees, self.rows, self.sums, *self.scratch)
 
     def measure(self) -> Measures:
         """Return the four measures."""

@@ -1,44 +1,41 @@
-"""A design that crosses distance with span under one budget, with the controls that a comparison needs."""
+"""A design that crosses up to three measures under one budget, with the controls that a comparison needs."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
+from search_spaces.measures.registry import find_measure, measure
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.annealing import FROM_OUTPUT, SUM_BD, SUM_SPAN, Bands, State, anneal, count_summed
 from search_spaces.sampling.bounds import certify
-from search_spaces.sampling.cells import REACH_TEMPERATURES, Cell, sample_cell, sample_distinct
+from search_spaces.sampling.cells import Cell, Crossed, choose_bins, choose_cell, sample_cell, sample_distinct, tile
 from search_spaces.sampling.draw import sample_uniform
+from search_spaces.sampling.goals import Band, measure_spreads
 from search_spaces.sampling.optimal import optimize
 from search_spaces.seeds import derive_generator, derive_seed
 
-NEAREST = 1.07  # the window of distances starts at this multiple of the least: nearer, few patterns are left
-FARTHEST = (1.6, 1.5, 1.4, 1.3)  # and ends at the first of these multiples where spans can be crossed with it
-MIN_SPAN_RATIO = 1.25  # of the widest to the narrowest span, from which crossing is worth it
-TRIMMED = 0.1  # of the range of spans at each end, where only odd patterns are left
-BAND_HALF_WIDTH = 0.02  # of a span band, as a share of its centre
-REACH_MOVES = 400_000
+MAX_CROSSED = 3  # measures
+MAX_BINS = 100  # of each
+MAX_PARTS = 4  # of each side of a cell, over which its patterns are spread
+PART_MOVES = 200_000
+CONTROL_DISTANCES = (1.6, 1.5, 1.4, 1.3, 1.07)  # multiples of an optimum's mean BD between which its control's lies
+CONTROL_SPAN = 0.02  # half width of a control's span, as a share of the optimum's
+CONTROL_EVENNESS = 0.1  # half width of its visit evenness, in standard deviations
+CONTROL_MOVES = 400_000
 MAX_DRAWS = 10_000  # uniform draws in a row that give a known pattern
-MEASURES = {"mean_bd": SUM_BD, "from_output": FROM_OUTPUT}
-Band = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What a design contains."""
 
-    distance: str = "mean_bd"  # crossed with span: mean_bd or from_output
-    n_distance_bins: int = 9
-    n_span_bins: int = 3
-    distance_window: Band | None = None  # lowest and highest value; None for what the budget allows
-    span_window: Band | None = None
-    per_cell: int = 3  # patterns
-    optima: int = 6  # shortest patterns to look for, each with a control of equal span
+    crossed: tuple[Crossed, ...] = (Crossed("walk_length", 3), Crossed("visit_evenness", 3), Crossed("mean_bd", 2))
+    per_cell: int = 4  # patterns
+    optima: int = 6  # shortest patterns to look for, each with a control of equal span and visit evenness
     uniform: int = 12  # patterns drawn uniformly from the budget
     reversals: bool = False  # whether each cell's first pattern comes with its reversal; budgets by layer have none
     seed: int = 0  # of all draws
@@ -52,28 +49,70 @@ class Member:
     pattern: ConnectionPattern
     strategy: str  # templates, optimum, control, design, reversal or random
     template: str | None = None  # name of its rule
-    distance_bin: int | None = None  # place of a designed pattern in the crossing, from 0
-    span_bin: int | None = None
+    cell: tuple[int, ...] | None = None  # bin of each crossed measure, from 0, of a designed pattern
     matched: str | None = None  # key of the pattern that a control or a reversal is matched to
 
 
 class Lack(NamedTuple):
     """A cell for which n patterns were not found."""
 
-    distance_bin: int
-    span_bin: int
+    cell: tuple[int, ...]
     n: int
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Patterns of one budget laid out for a study."""
+    """Patterns of one budget laid out for a study.
+
+    Args:
+        measures: names of the crossed measures.
+        bins: for each of them its bins, ascending.
+        members: no pattern twice.
+        lacking: cells that are not full.
+    """
 
     budget: Budget
-    distance_bins: tuple[Band, ...]  # in hops
-    span_bands: tuple[Band, ...]  # in layers
-    members: tuple[Member, ...]  # no pattern twice
+    measures: tuple[str, ...]
+    bins: tuple[tuple[Band, ...], ...]
+    members: tuple[Member, ...]
     lacking: tuple[Lack, ...]
+
+
+def parse_crossing(cross: str, bins: str) -> tuple[Crossed, ...]:
+    """Read the command line's lists of measures and of their bins.
+
+    Raises:
+        InputError: a measure or its bins cannot be used, or there are more of one than of the other.
+
+    >>> parse_crossing("mean_bd", "1.8:2.2:3")
+    (Crossed(name='mean_bd', n_bins=3, window=Band(low=1.8, high=2.2)),)
+    """
+    names, texts = cross.split(","), bins.split(",")
+    if len(names) > MAX_CROSSED or len(set(names)) < len(names):
+        raise InputError(f"cross {cross!r}: give one to {MAX_CROSSED} different measures, separated by commas")
+    for name in names:
+        find_measure(name)
+    if len(texts) != len(names):
+        raise InputError(
+            f"bins {bins!r} are for {len(texts)} measures, but cross names {len(names)}: give one entry for each, "
+            "separated by commas"
+        )
+    return tuple(map(_parse_bins, names, texts))
+
+
+def _parse_bins(name: str, text: str) -> Crossed:
+    parts = text.split(":")
+    try:
+        n_bins = 1 if len(parts) == 2 else int(parts[-1])
+        low, high = map(float, parts[:2]) if len(parts) > 1 else (0.0, 1.0)
+        is_readable = len(parts) <= 3
+    except ValueError:
+        is_readable = False
+    if not is_readable:
+        raise InputError(f"bins {text!r} of {name}: expected N, LO:HI or LO:HI:N, as 3 or 1.8:2.7:3")
+    if not 1 <= n_bins <= MAX_BINS or not -math.inf < low < high < math.inf:
+        raise InputError(f"bins {text!r} of {name}: give 1 to {MAX_BINS} bins, and LO below HI")
+    return Crossed(name, n_bins, Band(low, high) if len(parts) > 1 else None)
 
 
 def lay_out(
@@ -91,37 +130,59 @@ def lay_out(
         check_stop: function called between steps, which raises to end at once.
 
     Raises:
-        InputError: no span can be crossed with the distances wanted.
+        InputError: the measures cannot be crossed at this budget.
     """
     members = {pattern.key: Member(pattern, "templates", template=name) for name, pattern in named}
-    optima = list(_find_optima(budget, layout, check_stop))
-    bins, bands = _choose_bins(budget, layout, optima[0], check_stop)
-    for pattern in optima[: layout.optima]:
+    bins = choose_bins(budget, layout.crossed, layout.seed, check_stop)
+    optima = list(_find_optima(budget, layout, check_stop)) if layout.optima else []
+    for pattern in optima:
         members.setdefault(pattern.key, Member(pattern, "optimum"))
-    for pattern in optima[: layout.optima]:
+    for pattern in optima:
         control = _find_control(budget, layout, pattern)
         if control is not None and control.key not in members:
             members[control.key] = Member(control, "control", matched=pattern.key)
         check_stop()
+    names = tuple(crossed.name for crossed in layout.crossed)
     lacking = []
-    for (x, distances), (y, spans) in itertools.product(enumerate(bins), enumerate(bands)):
-        cell = Cell(span=spans, **{layout.distance: distances})
-        seed = derive_seed(layout.seed, "cell", x, y)
-        patterns = sample_distinct(budget, cell, layout.per_cell, seed, members.keys())
-        members |= {pattern.key: Member(pattern, "design", distance_bin=x, span_bin=y) for pattern in patterns}
+    for cell in itertools.product(*(range(len(own)) for own in bins)):
+        seed = derive_seed(layout.seed, "cell", *cell)
+        patterns = _fill_cell(budget, choose_cell(names, bins, cell), layout.per_cell, seed, members.keys())
+        members |= {pattern.key: Member(pattern, "design", cell=cell) for pattern in patterns}
         if len(patterns) < layout.per_cell:
-            lacking.append(Lack(x, y, layout.per_cell - len(patterns)))
+            lacking.append(Lack(cell, layout.per_cell - len(patterns)))
         check_stop()
     if layout.reversals and budget.per_layer is None:
         members |= _reverse_each_cell(budget, members)
     members |= {pattern.key: Member(pattern, "random") for pattern in _draw_uniform(budget, layout, set(members))}
-    return Design(budget, bins, bands, tuple(members.values()), tuple(lacking))
+    return Design(budget, names, bins, tuple(members.values()), tuple(lacking))
+
+
+def _fill_cell(budget: Budget, cell: Cell, count: int, seed: int, known: Set[str]) -> list[ConnectionPattern]:
+    """Draw patterns spread over a cell, as a Latin hypercube; parts that are not reached give way to the whole cell.
+
+    Draws from a whole cell lie at its side towards most patterns, which ties its measures together.
+    """
+    n_parts = min(count, MAX_PARTS)
+    orders = [derive_generator(seed, "order", name).permutation(n_parts) for name in cell.bands]
+    patterns: dict[str, ConnectionPattern] = {}
+    for number in range(count):
+        places = [order[number % n_parts] for order in orders]
+        parts = {
+            name: tile(band, n_parts)[place]
+            for (name, band), place in zip(cell.bands.items(), places, strict=True)
+        }  # fmt: skip
+        pattern = sample_cell(budget, Cell(parts), derive_generator(seed, "part", number), PART_MOVES)
+        if pattern is not None and pattern.key not in known:
+            patterns[pattern.key] = pattern
+    missing = count - len(patterns)
+    more = sample_distinct(budget, cell, missing, seed, known | patterns.keys()) if missing else []
+    return [*patterns.values(), *more]
 
 
 def _find_optima(budget: Budget, layout: Layout, check_stop: Callable[[], None]) -> Iterator[ConnectionPattern]:
-    """Yield distinct shortest patterns, at least one, because the window starts from it."""
+    """Yield distinct shortest patterns."""
     shortest: list[ConnectionPattern] = []
-    for number in range(max(1, layout.optima)):
+    for number in range(layout.optima):
         seed = derive_seed(layout.seed, "optimum", number)
         drawn = _draw_certified(budget, shortest, seed)
         shortest.append(drawn or optimize(budget, seed, layout.optimum_seconds).pattern)
@@ -135,80 +196,23 @@ def _draw_certified(budget: Budget, shortest: Sequence[ConnectionPattern], seed:
     """Draw another pattern as short as a certified one, because a construction always gives the same pattern."""
     if not shortest or certify(shortest[0], budget).gap > 0:
         return None
-    least = Cell(mean_bd=(1.0, backprop_distance(shortest[0]).mean))
+    least = Cell({"mean_bd": Band(1.0, backprop_distance(shortest[0]).mean)})
     return sample_cell(budget, least, derive_generator(seed, "plateau"))
 
 
-def _choose_bins(
-    budget: Budget, layout: Layout, shortest: ConnectionPattern, check_stop: Callable[[], None]
-) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
-    """Return bins that tile the window of distances, and narrow span bands that all of them can be crossed with."""
-    least = _least_distance(budget, layout, shortest)
-    windows = [layout.distance_window] if layout.distance_window else [(NEAREST * least, f * least) for f in FARTHEST]
-    reached: Band = (math.inf, 0.0)
-    for low, high in windows:
-        edges = [low + (high - low) * k / layout.n_distance_bins for k in range(layout.n_distance_bins + 1)]
-        bins = tuple(itertools.pairwise(edges))
-        if layout.span_window:
-            return bins, _span_bands(layout.span_window, layout.n_span_bins)
-        # The outer bins reach the narrowest range of spans, so they limit the others.
-        outer = dict.fromkeys((bins[0], bins[len(bins) // 2], bins[-1]))
-        ends = [_reach_spans(budget, layout, distances) for distances in outer]
-        check_stop()
-        reached = max(low for low, _ in ends), min(high for _, high in ends)
-        margin = TRIMMED * (reached[1] - reached[0])
-        trimmed = reached[0] + margin, reached[1] - margin
-        if (layout.n_span_bins == 1 and trimmed[0] <= trimmed[1]) or trimmed[1] >= MIN_SPAN_RATIO * trimmed[0] > 0:
-            return bins, _span_bands(trimmed, layout.n_span_bins)
-    raise InputError(
-        f"distances from {windows[-1][0]:.3f} to {windows[-1][1]:.3f} cannot be crossed with span at budget {budget} "
-        f"and {budget.depth} layers: spans {reached[0]:.2f} to {reached[1]:.2f} are reached in all of them. Give a "
-        "narrower window of distances, or more layers or connections"
-    )
-
-
-def _least_distance(budget: Budget, layout: Layout, shortest: ConnectionPattern) -> float:
-    state = State.of(shortest, budget)
-    if layout.distance == "from_output":
-        downwards = Bands().limit(FROM_OUTPUT, -math.inf, budget.depth, 1.0)
-        anneal(state, downwards, REACH_MOVES, REACH_TEMPERATURES, derive_generator(layout.seed, "least"))
-    measure = MEASURES[layout.distance]
-    return state.measure()[measure] / count_summed(budget)[measure]
-
-
-def _reach_spans(budget: Budget, layout: Layout, distances: Band) -> Band:
-    """Return the least and the largest span that annealing reaches when it is drawn towards these distances."""
-    measure = MEASURES[layout.distance]
-    n_summed = count_summed(budget)[measure]
-    inside = Bands().limit(measure, distances[0] * n_summed, distances[1] * n_summed, 5.0)
-    n = budget.n_connections
-    ends = []
-    for low, high in ((-math.inf, n), (n * budget.depth, math.inf)):
-        generator = derive_generator(layout.seed, "spans", *(f"{bound:.6f}" for bound in distances), str(low))
-        state = State.draw(budget, generator)
-        anneal(state, inside.limit(SUM_SPAN, low, high, 1.0), REACH_MOVES, REACH_TEMPERATURES, generator)
-        ends.append(state.measure().sum_span / n)
-    return ends[0], ends[1]
-
-
-def _span_bands(window: Band, n_bands: int) -> tuple[Band, ...]:
-    """Return narrow bands with centres in equal ratios from end to end of the window; a single one is in its middle."""
-    low, high = window
-    shares = [k / (n_bands - 1) for k in range(n_bands)] if n_bands > 1 else [0.5]
-    return tuple(_band_around(low * (high / low) ** share) for share in shares)
-
-
-def _band_around(span: float) -> Band:
-    return span * (1 - BAND_HALF_WIDTH), span * (1 + BAND_HALF_WIDTH)
-
-
 def _find_control(budget: Budget, layout: Layout, optimum: ConnectionPattern) -> ConnectionPattern | None:
-    """Return a pattern of an optimum's span and much longer mean BD, the longest that is easily found."""
+    """Return a pattern of an optimum's span and visit evenness and much longer mean BD, the longest easily found."""
     least = backprop_distance(optimum).mean
-    spans = _band_around(optimum.span)
-    for farthest, nearest in itertools.pairwise((*FARTHEST, NEAREST)):
+    evenness = measure(optimum, ["visit_evenness"])["visit_evenness"]
+    half = CONTROL_EVENNESS * measure_spreads(budget, ["visit_evenness"])["visit_evenness"].sd
+    held = {
+        "span": Band((1 - CONTROL_SPAN) * optimum.span, (1 + CONTROL_SPAN) * optimum.span),
+        "visit_evenness": Band(evenness - half, evenness + half),
+    }
+    for farthest, nearest in itertools.pairwise(CONTROL_DISTANCES):
         generator = derive_generator(layout.seed, "control", optimum.key, f"{farthest}")
-        pattern = sample_cell(budget, Cell(mean_bd=(nearest * least, farthest * least), span=spans), generator)
+        cell = Cell({"mean_bd": Band(nearest * least, farthest * least), **held})
+        pattern = sample_cell(budget, cell, generator, CONTROL_MOVES)
         if pattern is not None:
             return pattern
     return None
@@ -217,17 +221,16 @@ def _find_control(budget: Budget, layout: Layout, optimum: ConnectionPattern) ->
 def _reverse_each_cell(budget: Budget, members: Mapping[str, Member]) -> dict[str, Member]:
     """Return the reversal of each cell's first pattern whose reversal spends the budget and is new."""
     reversals: dict[str, Member] = {}
-    places = set()
+    cells = set()
     for member in members.values():
-        place = member.distance_bin, member.span_bin
         turned = member.pattern.reversed()
         if (
             member.strategy == "design"
-            and place not in places
+            and member.cell not in cells
             and turned.key not in members
             and budget.is_met_by(turned)
         ):
-            places.add(place)
+            cells.add(member.cell)
             reversals[turned.key] = Member(turned, "reversal", matched=member.pattern.key)
     return reversals
 

@@ -103,9 +103,9 @@ def test_a_flag_gives_its_fields_value(tmp_path: Path) -> None:
         "trial_timeout": 1000.0, "data": "x.npz", "engine": "graph", "recipe": "short",
     }  # fmt: skip
     assert all(type(value) is not str for name, value in given.items() if name in ("layers", "cohort", "lr"))
-    regimes = ["--regime", "a=lr:0.1", "--regime", "b=lr:0.2", "--also-layers", 6, "--mean-bd-bins", "1:2:3"]
+    regimes = ["--regime", "a=lr:0.1", "--regime", "b=lr:0.2", "--also-layers", 6, "--bins", "1:2:3,2,1"]
     assert _ask("study", *run, *regimes) == {
-        "regime": ("a=lr:0.1", "b=lr:0.2"), "also_layers": (6,), "mean_bd_bins": "1:2:3"
+        "regime": ("a=lr:0.1", "b=lr:0.2"), "also_layers": (6,), "bins": "1:2:3,2,1"
     }  # fmt: skip
     networks = ["--network", "log", "--network", "dense", "--no-bottleneck"]
     assert _ask("compare-networks", *run, *networks) == {"networks": ("log", "dense"), "bottleneck": False}

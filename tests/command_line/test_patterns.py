@@ -19,7 +19,9 @@ from nas.training.train import first_batch
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import list_measures
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.cells import Cell, sample_distinct
+from search_spaces.sampling.cells import Crossed, find_reach
+from search_spaces.sampling.design import Layout, lay_out
+from search_spaces.sampling.goals import Band
 from search_spaces.templates import TEMPLATES, find_template
 from tests.support.measured import SECOND
 from tests.support.small import ROOT, CommandLine
@@ -147,10 +149,30 @@ def test_flags_win_over_the_published_network(command_line: CommandLine) -> None
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sample_draws_by_its_seed(seed: int, command_line: CommandLine, tmp_path: Path) -> None:
-    flags = ["--layers", 8, "--budget", "total:16", "--count", 2, "--seed", seed]
-    assert command_line("sample", *flags, "--to", tmp_path).returncode == 0
-    drawn = sample_distinct(Budget(8, total=16), Cell(), 2, seed)
-    assert {folder.name for folder in tmp_path.iterdir()} == {pattern.key[:12] for pattern in drawn}
+    flags = ["--layers", 8, "--budget", "total:16", "--cross", "span", "--bins", "2:3", "--per-cell", 2]
+    done = command_line("sample", *flags, "--seed", seed, "--to", tmp_path)
+    assert done.returncode == 0
+    layout = Layout((Crossed("span", 1, Band(2.0, 3.0)),), 2, optima=0, uniform=0, seed=seed)
+    drawn = lay_out(Budget(8, total=16), layout, []).members
+    assert {folder.name for folder in tmp_path.iterdir()} == {member.pattern.key[:12] for member in drawn}
+    low, high = find_reach(Budget(8, total=16), ["span"])["span"]
+    assert f"span: {low:.4g} to {high:.4g} are reached at this budget" in done.stdout
+
+
+def test_sample_says_what_it_did_not_find(command_line: CommandLine, tmp_path: Path) -> None:
+    flags = ["--layers", 8, "--budget", "log", "--cross", "mean_bd,walk_length", "--bins", "1.4:1.6:2,2:9:2"]
+    done = command_line("sample", *flags, "--per-cell", 1, "--json", "--to", tmp_path / "some")
+    rows = json.loads(done.stdout)
+    assert 1 <= len(rows) < 4
+    for row in rows:
+        bd, walk = row["cell"]
+        assert 1.4 + 0.1 * bd <= row["mean_bd"] <= 1.5 + 0.1 * bd
+        assert 2 + 3.5 * walk <= row["walk_length"] <= 5.5 + 3.5 * walk
+    assert done.stderr.count("not found: 1 of 1 patterns with ") == 4 - len(rows)
+    nothing = command_line("sample", "--layers", 8, "--cross", "span", "--bins", "7:8", "--to", tmp_path / "none")
+    assert nothing.returncode == 5
+    assert "not found" in nothing.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_score_of_a_network_loads_none_of_the_large_libraries() -> None:

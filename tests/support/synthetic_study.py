@@ -21,8 +21,8 @@ from tests.support.synthetic_run import Weigh
 
 SETTINGS: dict[str, Any] = {
     "layers": 12,
-    "mean_bd_bins": "3",
-    "span_bins": "2",
+    "cross": "mean_bd,span",
+    "bins": "3,2",
     "per_cell": 5,
     "optima": 2,
     "trials": 5,

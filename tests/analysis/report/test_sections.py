@@ -165,8 +165,8 @@ def test_a_study_cut_halfway_says_so_with_what_is_missing(tmp_path: Path) -> Non
     assert f"kept to its plan so far; {run.asked - n_trained} trainings are still to come" in report
     adherence = check_adherence(run)
     assert sum(each.complete for each in adherence.progress) == n_trained
-    trained = run.candidates.query("state == 'complete'").dropna(subset=["span_bin"])
-    met = set(zip(trained["distance_bin"], trained["span_bin"], strict=True))
+    trained = run.candidates.query("state == 'complete'").dropna(subset=["cell"])
+    met = {tuple(map(int, cell.split(","))) for cell in trained["cell"]}
     assert set(adherence.progress[0].missing_cells) == {(d, s) for d in range(3) for s in range(2)} - met
 
 

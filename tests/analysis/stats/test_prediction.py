@@ -20,8 +20,7 @@ def _patterns(n: int = 40, slope: float = 1.0) -> pd.DataFrame:
         {
             "mean_bd": mean_bd,
             "span": 4.0 + span_bin,
-            "distance_bin": pd.array(np.arange(n) * 4 // n, dtype="Int64"),
-            "span_bin": pd.array(span_bin, dtype="Int64"),
+            "cell": [f"{place * 4 // n},{place % 2}" for place in range(n)],
             "strategy": "design",
             "validation_loss_centred": slope * mean_bd + span_bin + noise,
             "validation_accuracy_centred": -0.1 * mean_bd + 0.1 * noise,
@@ -96,7 +95,7 @@ def test_slopes_agree_with_the_hc3_formula() -> None:
     assert [(slope.outcome, slope.is_pooled) for slope in slopes] == [
         (outcome, pooled) for outcome in ("validation_loss", "validation_accuracy") for pooled in (False, False, True)
     ]
-    rows = patterns[patterns["span_bin"] == 0]
+    rows = patterns[patterns["span"] == 4.0]
     x, y = rows["mean_bd"].to_numpy(), rows["validation_accuracy_centred"].to_numpy() * 100
     within = x - x.mean()
     slope = within @ y / (within @ within)
@@ -109,7 +108,7 @@ def test_slopes_agree_with_the_hc3_formula() -> None:
     assert [first.value, first.low, first.high] == pytest.approx([slope, slope - half, slope + half])
     assert first.excluded == pytest.approx(abs(slope) + half)
     pooled = slopes[2]
-    levels = pd.get_dummies(patterns["span_bin"], dtype=float).to_numpy()
+    levels = pd.get_dummies(patterns["span"], dtype=float).to_numpy()
     model = sm.OLS(patterns["validation_loss_centred"], np.column_stack([levels, patterns["mean_bd"]]))
     reference = model.fit(cov_type="HC3", use_t=True)
     expected = [reference.params.iloc[-1], *reference.conf_int().iloc[-1]]

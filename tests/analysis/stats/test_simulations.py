@@ -32,12 +32,11 @@ def _sample(design: str, generator: np.random.Generator) -> pd.DataFrame:
         distance_bin, span_bin = cells % 4, cells // 4
         mean_bd = 1.8 + 0.2 * distance_bin + generator.uniform(0, 0.1, N_PATTERNS)
         span = np.array([3.5, 4.6, 6.0])[span_bin] + generator.uniform(-0.1, 0.1, N_PATTERNS)
-        return pd.DataFrame({"mean_bd": mean_bd, "span": span, "distance_bin": distance_bin, "span_bin": span_bin})
+        cell = [f"{bd},{place}" for bd, place in zip(distance_bin, span_bin, strict=True)]
+        return pd.DataFrame({"mean_bd": mean_bd, "span": span, "cell": pd.array(cell, dtype="string")})
     first, second = generator.multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], size=N_PATTERNS).T
-    missing = pd.array([pd.NA] * N_PATTERNS, dtype="Int64")
-    return pd.DataFrame(
-        {"mean_bd": 2 + 0.1 * first, "span": 5 + 0.5 * second, "distance_bin": missing, "span_bin": missing}
-    )
+    missing = pd.array([pd.NA] * N_PATTERNS, dtype="string")
+    return pd.DataFrame({"mean_bd": 2 + 0.1 * first, "span": 5 + 0.5 * second, "cell": missing})
 
 
 def _signal(truth: str, sample: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -126,7 +126,7 @@ def test_an_exported_folder_without_its_manifest_is_no_folder_of_templates(folde
 
 
 def test_the_command_checks_a_folder_of_templates(tmp_path: Path) -> None:
-    flags = ("--layers", 6, "--count", 2, "--to", tmp_path / "drawn")
+    flags = ("--layers", 6, "--cross", "span", "--bins", 1, "--per-cell", 2, "--to", tmp_path / "drawn")
     assert run_command("sample", *flags).returncode == 0
     done = run_command("verify", tmp_path / "drawn")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """A study's settings: every flag's form, and every problem told at once."""
 
+import math
 import tomllib
 from typing import Any
 
@@ -13,6 +14,7 @@ from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
 from search_spaces.errors import InputError
+from search_spaces.sampling.cells import Crossed
 from search_spaces.sampling.design import Layout
 
 
@@ -34,12 +36,8 @@ def test_the_defaults_are_a_study_of_two_learning_rates() -> None:
     assert low.training == high.training.model_copy(update={"lr": 0.05})
     assert (config.depths, config.deepest, config.distance) == ((24,), 24, "mean_bd")
     assert config.layout(24) == Layout(
-        distance="mean_bd",
-        n_distance_bins=9,
-        n_span_bins=3,
-        distance_window=None,
-        span_window=None,
-        per_cell=3,
+        crossed=(Crossed("walk_length", 3), Crossed("visit_evenness", 3), Crossed("mean_bd", 2)),
+        per_cell=4,
         optima=6,
         uniform=12,
         reversals=False,
@@ -48,9 +46,11 @@ def test_the_defaults_are_a_study_of_two_learning_rates() -> None:
 
 
 def test_regimes_follow_the_runs_own_training() -> None:
-    high, low = settle(lr=0.3, epochs=4, batch_size=8, weight_decay=0.0).regimes()
-    assert high.training == TrainingConfig(epochs=4, lr=0.3, batch_size=8, weight_decay=0.0)
-    assert low.training == TrainingConfig(epochs=4, lr=0.1, batch_size=8, weight_decay=0.0)
+    high, low = settle(lr=0.3, epochs=4, batch_size=8, weight_decay=0.0, lr_drops=(0.5, 0.75)).regimes()
+    assert high.training == TrainingConfig(epochs=4, lr=0.3, batch_size=8, weight_decay=0.0, lr_drops=(0.5, 0.75))
+    assert low.training == high.training.model_copy(update={"lr": 0.1})
+    (named,) = settle(regime=("gentle=lr:0.05",), lr_drops=(0.5,)).regimes()
+    assert named.training.lr_drops == (0.5,)
 
 
 @pytest.mark.parametrize(
@@ -169,34 +169,49 @@ def test_a_check_no_longer_than_its_regime_is_refused(check_epochs: int) -> None
 
 @pytest.mark.parametrize(
     ("text", "n_bins", "window"),
-    [("9", 9, None), ("1", 1, None), ("1.8:2.7:9", 9, (1.8, 2.7)), ("2:3:100", 100, (2.0, 3.0))],
+    [("9", 9, None), ("1", 1, None), ("1.8:2.7:9", 9, (1.8, 2.7)), ("2:3:100", 100, (2, 3)), ("-1:5", 1, (-1, 5))],
 )
 def test_bins_are_a_number_or_a_window_with_one(text: str, n_bins: int, window: tuple[float, float] | None) -> None:
-    layout = settle(mean_bd_bins=text).layout(24)
-    assert (layout.n_distance_bins, layout.distance_window) == (n_bins, window)
-    layout = settle(span_bins=text).layout(24)
-    assert (layout.n_span_bins, layout.span_window) == (n_bins, window)
+    first, second = settle(cross="mean_bd,span", bins=f"{text},2").layout(24).crossed
+    assert (first.name, first.n_bins, first.window) == ("mean_bd", n_bins, window)
+    assert second == Crossed("span", 2)
+    assert settle(cross="span", bins=text).layout(24).crossed == (Crossed("span", n_bins, first.window),)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "0", "-3", "101", "nine", "2.5", "1:2", "1:2:", "1:2:3:4", "2:1:3", "2:2:3", "a:2:3", "1:2:0"),
-        *("0:5:3", "-1:5:3", "-inf:2:3", "nan:2:3", "1:nan:3", "1:inf:3"),
+        *("", "0", "-3", "101", "nine", "2.5", "1:", "1:2:", "1:2:3:4", "2:1:3", "2:2:3", "a:2:3", "1:2:0"),
+        *("0:1:3:", "-inf:2:3", "nan:2:3", "1:nan:3", "1:inf:3"),
     ],
 )
-@pytest.mark.parametrize("name", ["mean_bd_bins", "span_bins"])
-def test_bins_of_another_form_are_refused(name: str, text: str) -> None:
-    (line,) = lines_of(**{name: text})
-    assert line.startswith(name.replace("_", "-") + ": expected ")
-    assert line.endswith(f", not {text!r}, got {text!r}")
+@pytest.mark.parametrize("bins", ["{},2", "2,{}"])
+def test_bins_of_another_form_are_refused(bins: str, text: str) -> None:
+    (line,) = lines_of(cross="mean_bd,span", bins=bins.format(text))
+    assert f"bins {text!r} of {'mean_bd' if bins.startswith('{') else 'span'}: " in line
+
+
+@pytest.mark.parametrize(
+    ("cross", "bins", "said"),
+    [
+        ("mean_bd,span", "3", "'3' are for 1 measures, but cross names 2"),
+        ("mean_bd", "3,2,2", "'3,2,2' are for 3 measures, but cross names 1"),
+        ("mean_bd,mean_bd", "3,2", "'mean_bd,mean_bd': give one to 3 different measures"),
+        ("mean_bd,span,walk_length,ntk_trace", "2,2,2,2", "give one to 3 different measures"),
+        ("mean_bd,walk_lenght", "3,2", "walk_lenght"),
+        ("", "3", "''"),
+    ],
+)
+def test_a_crossing_that_cannot_be_is_refused(cross: str, bins: str, said: str) -> None:
+    (line,) = lines_of(cross=cross, bins=bins)
+    assert said in line
 
 
 def test_windows_fit_one_depth() -> None:
     said = ["bins LO:HI:N fit one number of layers: give only numbers of bins with also-layers"]
-    assert lines_of(mean_bd_bins="1.8:2.7:9", also_layers=(12,)) == said
-    assert lines_of(span_bins="3:6:3", also_layers=(12,)) == said
-    assert settle(mean_bd_bins="9", span_bins="3", also_layers=(12, 24, 52, 12)).depths == (24, 12, 52)
+    assert lines_of(bins="3,3,1.8:2.7:9", also_layers=(12,)) == said
+    assert lines_of(cross="span", bins="3:6", also_layers=(12,)) == said
+    assert settle(cross="mean_bd,span", bins="9,3", also_layers=(12, 24, 52, 12)).depths == (24, 12, 52)
     assert settle(also_layers=(12, 52)).deepest == 52
 
 
@@ -229,18 +244,18 @@ def test_reversals_are_for_total_budgets() -> None:
 
 
 def test_the_crossed_distance_is_named_as_tables_name_it() -> None:
-    config = settle(cross="from_output,span", seed=3, trials=0, per_cell=2, optima=0)
+    config = settle(cross="from_output_mean,span", bins="9,3", seed=3, trials=0, per_cell=2, optima=0)
     assert config.distance == "from_output_mean"
     layout = config.layout(24)
-    assert (layout.distance, layout.seed, layout.uniform) == ("from_output", 3, 0)
+    assert [crossed.name for crossed in layout.crossed] == ["from_output_mean", "span"]
+    assert (layout.seed, layout.uniform) == (3, 0)
     assert (layout.per_cell, layout.optima) == (2, 0)
 
 
 @pytest.mark.parametrize(
     ("values", "flag"),
     [
-        ({"cross": "max_bd,span"}, "cross"),
-        ({"cross": "mean_bd"}, "cross"),
+        ({"cross": 3}, "cross"),
         ({"per_cell": 0}, "per-cell"),
         ({"optima": -1}, "optima"),
         ({"trials": -1}, "trials"),
@@ -251,7 +266,7 @@ def test_the_crossed_distance_is_named_as_tables_name_it() -> None:
         ({"also_layers": (12.0,)}, "also-layers"),
         ({"regime": "a=lr:0.1"}, "regime"),
         ({"regime": (1,)}, "regime"),
-        ({"mean_bd_bins": 9}, "mean-bd-bins"),
+        ({"bins": 9}, "bins"),
         ({"seeds": True}, "seeds"),
         ({"perr_cell": 3}, "perr-cell"),
     ],
@@ -284,9 +299,8 @@ FULL: dict[str, Any] = {
     "layers": 12,
     "also_layers": (8, 10),
     "budget": "total:26",
-    "cross": "from_output,span",
-    "mean_bd_bins": "4",
-    "span_bins": "2",
+    "cross": "from_output_mean,span",
+    "bins": "4,2",
     "per_cell": 2,
     "optima": 0,
     "trials": 0,
@@ -302,7 +316,7 @@ FULL: dict[str, Any] = {
 TUNED: dict[str, Any] = {"tune_lr": ".05:.8:5", "check_epochs": 20}
 
 
-@pytest.mark.parametrize("values", [{}, FULL, TUNED, {"mean_bd_bins": "1.8:2.7:9", "span_bins": "3:6:3"}], ids=str)
+@pytest.mark.parametrize("values", [{}, FULL, TUNED, {"cross": "mean_bd,span", "bins": "1.8:2.7:9,3:6:3"}], ids=str)
 def test_settings_survive_toml(values: dict[str, Any]) -> None:
     config = settle(**values)
     held = tomllib.loads(format_toml(config))
@@ -342,17 +356,16 @@ def test_any_regime_is_read_or_refused(text: str) -> None:
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(bin_texts, st.sampled_from(["mean_bd_bins", "span_bins"]))
-@example("1e-320:1e308:3", "span_bins")
-def test_any_bins_are_read_or_refused(text: str, name: str) -> None:
+@given(bin_texts)
+@example("1e-320:1e308:3")
+def test_any_bins_are_read_or_refused(text: str) -> None:
     try:
-        layout = settle(**{name: text}).layout(12)
+        (crossed,) = settle(cross="span", bins=text).layout(12).crossed
     except InputError as refusal:
-        assert f"{name.replace('_', '-')}: expected" in str(refusal)
+        assert "bins " in str(refusal)
         return
-    window = layout.distance_window if name == "mean_bd_bins" else layout.span_window
-    assert 1 <= (layout.n_distance_bins if name == "mean_bd_bins" else layout.n_span_bins) <= 100
-    assert window is None or 0 < window[0] < window[1] < float("inf")
+    assert 1 <= crossed.n_bins <= 100
+    assert crossed.window is None or -math.inf < crossed.window.low < crossed.window.high < math.inf
 
 
 json_values = (

@@ -72,15 +72,16 @@ def test_patterns_are_described_as_the_design_has_them() -> None:
         assert pattern.key == one["key"]
         assert parse_budget("total:28", one["layers"]).is_met_by(pattern)
         assert (one["template"] is not None) == (one["strategy"] == "templates")
-        assert (one["distance_bin"] is not None) == (one["strategy"] == "design")
+        assert (one["cell"] is not None) == (one["strategy"] == "design")
         assert (one["matched"] is not None) == (one["strategy"] in ("control", "reversal"))
     for cells in plan["cells"]:
         designed = [o for o in plan["patterns"] if o["strategy"] == "design" and o["layers"] == cells["layers"]]
-        assert cells["distance"] == "mean_bd"
+        assert cells["measures"] == ["mean_bd", "span"]
         for one in designed:
-            low, high = cells["distance_bins"][one["distance_bin"]]
-            assert low - 1e-9 <= measure_means(pattern_of(one))["mean_bd"] <= high + 1e-9
-        assert len(designed) + sum(n for _, _, n in cells["lacking"]) == 4
+            for name, bins, place in zip(cells["measures"], cells["bins"], one["cell"], strict=True):
+                low, high = bins[place]
+                assert low - 1e-9 <= measure_means(pattern_of(one))[name] <= high + 1e-9
+        assert len(designed) + sum(lack["n"] for lack in cells["lacking"]) == 4
 
 
 def test_every_stratum_pattern_and_seed_is_there_exactly_once() -> None:
@@ -216,8 +217,7 @@ def test_tasks_are_the_order_with_the_right_network_and_training() -> None:
         assert len(task.strata) == len(names)
         assert set(task.strata) == names
         assert task.details == {
-            "distance_bin": described["distance_bin"],
-            "span_bin": described["span_bin"],
+            "cell": described["cell"],
             "matched": described["matched"],
             "regime": stratum["regime"],
         }

@@ -187,7 +187,7 @@ def test_trials_carry_regime_bins_match_and_stratum() -> None:
     names = sorted(map(name_stratum, plan["strata"]))
     for trial, (place, number, seed) in zip(trials, plan["order"], strict=False):
         described, attributes = plan["patterns"][number], trial.user_attrs["candidate"]
-        for name in ("key", "strategy", "template", "distance_bin", "span_bin", "matched", "sources"):
+        for name in ("key", "strategy", "template", "cell", "matched", "sources"):
             assert attributes[name] == described[name]
         assert attributes["seed"] == seed
         assert attributes["regime"] == plan["strata"][place]["regime"]
@@ -317,7 +317,7 @@ def test_workers_and_attempts_may_change_and_nothing_else(half: Path) -> None:
     assert settle_config(half, None, {"workers": 3, "attempts": 1}, StudyConfig).workers == 3
     changes: list[dict[str, Any]] = [
         *({"seeds": 3}, {"trials": 2}, {"lr": 0.1}, {"per_cell": 2}, {"seed": 1}, {"check_epochs": 5}),
-        *({"regime": ("gentle=lr:0.05,epochs:1",)}, {"cross": "from_output,span"}, {"span_bins": "1"}),
+        *({"regime": ("gentle=lr:0.05,epochs:1",)}, {"cross": "from_output_mean,span"}, {"bins": "1,1"}),
     ]
     for change in changes:
         (name,) = change
@@ -387,8 +387,8 @@ def test_a_search_does_not_go_on_with_a_study_nor_the_reverse(half: Path, tmp_pa
 
 
 def test_what_cannot_be_laid_out_leaves_no_plan(tmp_path: Path, trained: list[Candidate]) -> None:
-    with pytest.raises(InputError, match="cannot be crossed with span"):
-        start(tmp_path / "run", layers=4, budget="total:4", mean_bd_bins="2", span_bins="2")
+    with pytest.raises(InputError, match="cannot be crossed with"):
+        start(tmp_path / "run", layers=4, budget="total:4", cross="mean_bd,span", bins="2,2")
     assert trained == []
     assert not (tmp_path / "run" / PLAN_FILE).exists()
     assert not (tmp_path / "run" / "study.db").exists()
@@ -445,12 +445,13 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     table = run.candidates
     assert table["regime"].tolist() == [plan["strata"][place]["regime"] for place, _, _ in plan["order"]]
     assert table["seed"].tolist() == [seed for _, _, seed in plan["order"]]
-    for name in ("strategy", "template", "distance_bin", "span_bin", "matched", "layers"):
+    for name in ("strategy", "template", "matched", "layers"):
         values = [None if pd.isna(value) else value for value in table[name]]
         assert values == [by_key[key][name] for key in table["key"]]
+    cells = [None if pd.isna(value) else list(map(int, value.split(","))) for value in table["cell"]]
+    assert cells == [by_key[key]["cell"] for key in table["key"]]
     designed = table[table["strategy"] == "design"]
-    assert sorted(set(designed["distance_bin"])) == [0, 1]
-    assert set(designed["span_bin"]) == {0}
+    assert sorted(set(designed["cell"])) == ["0,0", "1,0"]
     assert table["nn_mass"].to_list() == pytest.approx([16 / 45 * 4 * 10] * 20)  # 16 of 45 possible skips
     assert table["random_walk_depth"].between(1, 10).all()
     assert table["mean_inverse_bd"].between(0, 1).all()
@@ -545,18 +546,18 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     assert "20 trainings, about 2.0 h, 1 at a time on cpu with fused layers; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
-    assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, span in bands about 3.29" in said
+    assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, crossed with span in 1 bins from 3.000 to 3.600" in said
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_bad_flags_are_explained_all_at_once(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    flags = ["--span-bins", "0:5:3", "--regime", "gentle=lr:fast", "--check-epochs", "2", "--per-cell", "0"]
+    flags = ["--bins", "5:0:3,3,2", "--regime", "gentle=lr:fast", "--check-epochs", "2", "--per-cell", "0"]
     done = run_command("study", "--run", run, *flags)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for said in (
-        "span-bins: expected 1 to 100 bins, of LO above 0 and below HI, not '0:5:3'",
+        "bins '5:0:3' of walk_length: give 1 to 100 bins, and LO below HI",
         "regime 'gentle=lr:fast': expected NAME=lr:F,epochs:N, as gentle=lr:0.05,epochs:9",
         "per-cell: expected a whole number from 1 to 100, got 0",
     ):
