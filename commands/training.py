@@ -81,7 +81,7 @@ def study(
 
         from nas.studies.study import run_study
 
-        protocol = describe_protocol(settings.distance)
+        protocol = describe_protocol(settings.measures)
         if dry_run:
             print_plan(run, settings, protocol, as_json)
             return
@@ -145,7 +145,7 @@ def _drive(
 
 def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
     """Print a study's plan, the time that it takes and its power."""
-    from analysis.stats.reliability import describe_power
+    from analysis.verdict.power import describe_power
     from nas.records.plan import hash_plan, list_crossings, read_plan
     from nas.studies.plan import make_plan
     from nas.studies.study import estimate_seconds

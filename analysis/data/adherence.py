@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.data.protocol import describe_protocol
+from analysis.data.protocol import VERSION, describe_protocol, list_declared, read_version
 from analysis.data.results import Run
-from nas.records.plan import Missing, choose_distance, list_crossings, read_cell
+from nas.records.plan import Missing, list_crossings, read_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,13 @@ def check_adherence(run: Run) -> Adherence:
     if repeated:
         deviations.append(f"{repeated} trainings are in the ledger twice")
     protocol = run.plan["protocol"]
-    if protocol != describe_protocol(choose_distance(run.plan)):
+    version = read_version(protocol)
+    if version != VERSION:
+        deviations.append(
+            f"it was planned under protocol {version} and is judged by protocol {VERSION}, so its verdicts are "
+            "exploratory"
+        )
+    elif protocol != describe_protocol(list_declared(run.plan)):
         deviations.append("this version of the program tests by another protocol than the plan's")
     wanted = joined[joined["_merge"] != "right_only"]
     n_missing = int((~wanted["state"].isin(["complete", "failed"])).sum())

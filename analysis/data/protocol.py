@@ -1,18 +1,19 @@
 """The hypotheses, tests and rules that a study declares before it trains anything, as data."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search_spaces.errors import InputError
-
+VERSION = 2  # of the rules; plans of version 1 do not say it
 ALPHA = 0.05  # two-sided, after Holm's adjustment
 CONFIDENCE = 0.95
-MARGIN = 0.2  # |partial rank correlation| below which distance hardly matters: it explains less than 4 % of the ranks
+POWER = 0.80
+MARGIN = 0.2  # |partial rank correlation over its ceiling| below which a measure hardly matters: 4 % of the ranks
+SEEDS_RANDOM = 0.10  # p-value of Q up to which seeds count as a sample of seeds
+UNDERTRAINED = 3.0  # how many times off its best learning rate a regime is undertrained
 N_RESAMPLES = 2000  # of every bootstrap and of every permutation test
-MIN_PATTERNS = 10  # the fullest primary test fits 5 coefficients: below twice that it says nothing
+MIN_PATTERNS = 12  # the fullest test fits 6 coefficients: below twice that it says nothing
 MIN_BAND = 5  # patterns in a quantile band
 MAX_BANDS = 5
-SETTLED = 0.80  # chance that an interval around a true 0 lies wholly inside +-MARGIN, at the number of patterns named
-ADVISED = "40 patterns x 3 seeds"
 SAMPLED = ("random", "design")  # drawn without looking at outcomes; an optimiser's proposals are no sample
 OUTCOMES = ("validation_loss", "validation_accuracy")  # primary first: one seed's loss says more than its accuracy
 LOWER_IS_BETTER = {"validation_loss": True, "validation_accuracy": False}
@@ -30,80 +31,107 @@ MEASURES = (
     "flops",
     "nn_mass",
 )
-PRIMARY_DISTANCES = {"mean_bd": "mean BD", "from_output_mean": "mean distance from the output"}
-TESTS = ("distance", "curvature", "span")  # the primary family of one stratum
+STAND_IN = "mean_bd"  # held in the place of a measure that would otherwise be held given itself
+CONTROL_SETS = (("span",), ("walk_length",), ("span", "walk_length"), ("walk_length", "visit_evenness"))
+CONTROLS = ("span", "walk_length", "visit_evenness", STAND_IN)
+N_HELD = 4  # columns of the fullest control: two measures and their squares
 TOP_SHARE, TOP_LEAST = 0.10, 5  # precision at the top: k = max(TOP_LEAST, ceil(TOP_SHARE n))
-STATUSES = ("supported", "reversed", "explained_by_span", "u_shaped", "negligible", "inconclusive")
+RULES = {
+    "not_trained": "the median accuracy is within two standard errors of chance or of the largest class",
+    "unresolved": f"F test of the patterns on seed-centred outcomes: p > {ALPHA:g}",
+    "u_shaped": f"slopes on both sides of the turning point are opposite, both detected (Holm p <= {ALPHA:g}) under "
+    "every control",
+    "nothing_left": f"not detected under any control, and after one of them the F test of the patterns has p > "
+    f"{ALPHA:g}",
+    "supported": f"detected (Holm p <= {ALPHA:g}, interval without 0) under every control, lower measure with better "
+    "outcome",
+    "reversed": "the same, lower measure with worse outcome",
+    "depends": "detected under some controls only, or with opposite signs",
+    "negligible": f"under every control the 90 % interval of the correlation over its ceiling lies inside +-{MARGIN:g}",
+    "inconclusive": f"otherwise, or fewer than {MIN_PATTERNS} patterns, or a correlation that is not defined",
+}
+STATUSES = tuple(RULES)
 
 
-def describe_protocol(distance: str = "mean_bd") -> dict[str, Any]:
+def describe_protocol(measures: Sequence[str] = ("mean_bd",)) -> dict[str, Any]:
     """Return all that is fixed before training, as plain JSON values; the same call gives the same value.
 
     Args:
-        distance: the primary distance, one of PRIMARY_DISTANCES.
-
-    Raises:
-        InputError: the distance is another.
+        measures: the declared measures, which the design crosses.
 
     >>> sorted(describe_protocol())
-    ['alpha', 'hypotheses', 'primary', 'resampling', 'sample', 'secondary', 'verdict']
+    ['alpha', 'hypotheses', 'measures', 'primary', 'resampling', 'sample', 'secondary', 'verdict', 'version']
     """
-    name = name_distance(distance)
     return {
+        "version": VERSION,
+        "measures": list(measures),
         "alpha": ALPHA,
-        "hypotheses": _hypotheses(name),
+        "hypotheses": _hypotheses(measures),
         "sample": {
             "strategies": list(SAMPLED),
             "unit": "a pattern: the mean over its seeds of its outcomes, each seed's own mean subtracted",
             "least_patterns": MIN_PATTERNS,
-            "strata": "budget, layers and training regime; none is pooled with another",
+            "strata": "budget, layers and training regime; estimates of strata are pooled, patterns never are",
         },
-        "primary": _primary_family(distance),
+        "primary": _primary_family(),
         "secondary": _secondary_family(),
-        "verdict": {"statuses": list(STATUSES), "margin": MARGIN, "settled": SETTLED, "rules": _rules(name)},
+        "verdict": {"rules": dict(RULES), "margin": MARGIN, "undertrained": UNDERTRAINED},
         "resampling": _resampling(),
     }
 
 
-def name_distance(distance: str) -> str:
-    """Return the words for a primary distance.
+def read_version(protocol: Mapping[str, Any]) -> int:
+    """Return the version of the rules that a plan was made under: 1 where it does not say.
 
-    Raises:
-        InputError: it is not one of PRIMARY_DISTANCES.
+    >>> read_version({}), read_version(describe_protocol())
+    (1, 2)
     """
-    if distance not in PRIMARY_DISTANCES:
-        raise InputError(f"the primary distance is one of {', '.join(PRIMARY_DISTANCES)}, not {distance!r}")
-    return PRIMARY_DISTANCES[distance]
+    version = protocol.get("version", 1)
+    return version if isinstance(version, int) else 1
 
 
-def _hypotheses(name: str) -> list[str]:
+def list_declared(plan: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the measures that a plan declared, the main one first: mean BD where there is no plan.
+
+    A plan of version 1 declared the distance that its cells cross.
+    """
+    if plan is None or "measures" in plan["protocol"]:
+        return tuple(plan["protocol"]["measures"]) if plan else (STAND_IN,)
+    cells = plan["cells"]
+    return (cells[0].get("distance", STAND_IN) if cells else STAND_IN,)
+
+
+def _hypotheses(measures: Sequence[str]) -> list[str]:
     return [
-        f"H1: at a fixed number of connections, patterns with shorter {name} reach a lower validation loss, span and "
-        "span squared held",
-        f"H2: the loss is lowest or highest at a middling {name} (curvature), span and span squared held",
-        f"H3: span, linear and squared, goes with validation loss, {name} linear and squared held",
+        *(
+            f"H{number}: at a fixed number of connections, patterns of lower {measure} reach a lower validation loss, "
+            "whichever other measures are held"
+            for number, measure in enumerate(measures, start=1)
+        ),
         "The test of each is two-sided; a failure to detect is reported with the correlations it excludes",
     ]
 
 
-def _primary_family(distance: str) -> dict[str, Any]:
-    tests = {
-        "distance": f"rank({distance}) given rank(span) and its centred square",
-        "curvature": f"centred rank({distance}) squared given rank(span), its centred square and rank({distance})",
-        "span": f"rank(span) and its centred square, jointly, given rank({distance}) and its centred square",
-    }
-    assert tuple(tests) == TESTS
+def _primary_family() -> dict[str, Any]:
     return {
-        "distance": distance,
         "outcome": OUTCOMES[0],
         "outcome_where_absent": OUTCOMES[1],
-        "tests": tests,
+        "controls": [list(names) for names in CONTROL_SETS],
+        "stand_in": STAND_IN,
+        "held": "rank of a measure and its square",
+        "tests": {
+            "effect": "rank(measure) given each control",
+            "shape": "opposite slopes on both sides of where a parabola turns, largest p of the two under any control",
+            "pooled": "Fisher's z of the strata's correlations given each control, by inverse variance",
+        },
         "statistic": "Wald statistic of the least squares fit to rank(outcome), covariance HC3",
-        "p_value": "Freedman-Lane permutation of the residuals of the nuisance fit, inside bands of span (distance and "
-        "curvature) or of distance (span); two-sided",
+        "p_value": "Freedman-Lane permutation of the residuals of the nuisance fit, two-sided; Student's t where no "
+        f"permutation comes as far; where seeds' slopes differ (Q, p <= {SEEDS_RANDOM:g}) Student's t with one degree "
+        "of freedom less than there are seeds",
         "interval": f"{CONFIDENCE:g} percentile bootstrap of the partial rank correlation, re-ranked in each resample",
-        "adjustment": f"Holm over all tests of all main strata together: {len(TESTS)} x the number of strata; a test "
-        "that is not defined counts as one with p = 1",
+        "adjustment": "Holm over all tests of all declared measures and all main strata together, pooled ones among "
+        "them; a test that is not defined counts as one with p = 1",
+        "ceiling": "sqrt(1 - MSE / MSR), MSR of the pattern means beyond what is held; interval from F quantiles",
     }
 
 
@@ -114,37 +142,22 @@ def _secondary_family() -> dict[str, Any]:
         "methods": ["spearman", "kendall"],
         "adjustment": "Holm over all measures and outcomes of one stratum and one method; constant measures untested",
         "without_tests": [
-            "least squares slopes per hop in each span band and pooled, HC3 intervals",
             "R2 of linear and quadratic fits to distance and to span",
             f"precision at the top, k = max({TOP_LEAST}, {TOP_SHARE:g} of the patterns)",
             "leave-one-pattern-out ridge from the distances and from all measures",
             "optima against controls of equal span, and reversals against originals, paired by seed",
-            "reliability of the outcomes and the ceiling that seed noise puts on a correlation",
         ],
     }
-
-
-def _rules(name: str) -> list[str]:
-    return [
-        f"fewer than {MIN_PATTERNS} patterns, or a correlation that is not defined: inconclusive",
-        f"curvature detected (Holm p <= {ALPHA:g}) with the turning point between the 10 % and 90 % quantiles of "
-        f"{name}: u_shaped",
-        f"distance detected (Holm p <= {ALPHA:g}, interval without 0) and the interval not wholly inside +-{MARGIN:g}: "
-        "supported where shorter goes with the better outcome, otherwise reversed",
-        f"span detected (Holm p <= {ALPHA:g}): explained_by_span",
-        f"interval wholly inside +-{MARGIN:g}: negligible",
-        "otherwise: inconclusive, with the number of patterns at which an interval around a true 0 would lie inside "
-        f"+-{MARGIN:g} with {100 * SETTLED:.0f} % chance",
-    ]
 
 
 def _resampling() -> dict[str, Any]:
     return {
         "n_resamples": N_RESAMPLES,
-        "bootstrap": "over patterns inside design cells (distance_bin x span_bin), or inside a strategy for patterns "
+        "bootstrap": "over patterns inside design cells, or inside a strategy for patterns "
         "without a cell, single ones pooled; n_h - 1 of n_h drawn with replacement, counts times n_h / (n_h - 1) "
         "(Rao, Wu and Yue 1992)",
-        "permutation": "inside the design's bands, patterns without one being their own band; in a sample without any "
-        f"design inside at most {MAX_BANDS} quantile bands of at least {MIN_BAND} patterns",
-        "seed": "SHA-256 of the run's seed and the stratum's name",
+        "seeds": "drawn too where their slopes differ (pigeonhole, Owen 2007), scaled in the same way",
+        "permutation": "of secondary measures inside the design's bands, patterns without one being their own band; in "
+        f"a sample without any design inside at most {MAX_BANDS} quantile bands of at least {MIN_BAND} patterns",
+        "seed": "SHA-256 of the run's seed, and of budget and depth, whose strata draw shared patterns together",
     }

@@ -17,6 +17,7 @@ from analysis.strengths.trends import ConnectionStrengths, analyse_strengths, su
 from analysis.study.verdict import Verdict, summarise_verdicts
 from analysis.study.view import View, compare_lengths, list_best, summarise_view, view_strata
 from analysis.tradeoff.points import Tradeoff, measure_tradeoffs
+from analysis.verdict.pooled import Pooled
 from nas.records.database import COMMANDS
 from nas.records.shown import quote
 from search_spaces.errors import NothingUsableError
@@ -29,6 +30,7 @@ class Findings:
 
     Args:
         views: strata in the report's order; at least one.
+        pooled: what all strata say together of each declared measure; empty for a single one.
         strengths: connection strengths of each view's stratum; None where none were measured.
         adherence: how a study kept to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
@@ -40,6 +42,7 @@ class Findings:
     status: dict[str, Any]
     verdict: Verdict
     views: tuple[View, ...]
+    pooled: tuple[Pooled, ...]
     strengths: tuple[ConnectionStrengths | None, ...]
     adherence: Adherence | None
     fidelity: tuple[Fidelity, ...]
@@ -56,15 +59,18 @@ def find(run: Run) -> Findings:
     status = summarise_status(run)
     seed = run.config.get("seed")
     run_seed = seed if isinstance(seed, int) else 0
-    views = view_strata(run, run_seed) if status["complete"] else ()
-    if not views:
+    views = view_strata(run, run_seed) if status["complete"] else None
+    if views is None or not views.strata:
         raise NothingUsableError(_explain_nothing(run, status))
     return Findings(
         run=run,
         status=status,
-        verdict=summarise_verdicts({view.stratum.name: view.stratum.verdict for view in views}),
-        views=views,
-        strengths=tuple(_analyse_strengths(run, view, run_seed) for view in views),
+        verdict=summarise_verdicts(
+            {view.stratum.name: view.stratum.verdict for view in views.strata}, next(iter(views.pooled), None)
+        ),
+        views=views.strata,
+        pooled=views.pooled,
+        strengths=tuple(_analyse_strengths(run, view, run_seed) for view in views.strata),
         adherence=check_adherence(run) if run.kind == "study" else None,
         fidelity=compare_lengths(run, run_seed),
         tradeoffs=measure_tradeoffs(run.candidates, read_guessing(run)) if run.kind == "search" else (),
@@ -97,6 +103,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
     summary = {
         "status": findings.status,
         "verdict": dataclasses.asdict(findings.verdict),
+        "pooled": [dataclasses.asdict(each) for each in findings.pooled],
         "strata": [
             {
                 **summarise_view(view),

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.data.adherence import Adherence, Progress
+from analysis.data.protocol import RULES
 from analysis.page.document import Block, Heading, Link, Paragraph, Table
 from analysis.page.wording import name_measure
+from analysis.study.verdict import IN_WORDS
 from nas.records.plan import list_crossings
 
 CHECKLIST_LINK = Link("the checklist for studies of architecture search", "checklist.md")
@@ -31,12 +33,8 @@ def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
         )
     protocol = plan["protocol"]
     yield Paragraph("Hypotheses: " + "; ".join(protocol["hypotheses"]) + ".")
-    yield Paragraph("The verdict follows the first rule that holds: " + "; ".join(protocol["verdict"]["rules"]) + ".")
-    yield Paragraph(
-        "These rules are asked only of networks that learned something. Where the mean accuracy of a stratum is not "
-        "shown to be above that of always answering the largest class, its verdict is that nothing was learned, "
-        "whatever the tests say."
-    )
+    rules = "; ".join(f"{IN_WORDS[status]}: {rule}" for status, rule in RULES.items())
+    yield Paragraph(f"The verdict is the first of these whose rule holds. {rules}.")
     yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
 
 

@@ -25,7 +25,6 @@ from analysis.stats.guessing import describe_guessing, read_guessing
 from analysis.strengths.section import build_strengths
 from analysis.study.overview import build_effects, build_fidelity, build_verdicts
 from analysis.study.sections import build_stratum
-from analysis.study.verdict import NOT_LEARNED
 from analysis.study.view import View
 from analysis.tradeoff.section import build_tradeoff
 
@@ -41,7 +40,9 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     yield from _list_mixtures(views, findings.adherence is not None, bool(tradeoffs))
     # A search at several budgets answers another question; without a sample it has nothing to say on this one.
     is_asked = not tradeoffs or any(
-        view.stratum.primary or view.stratum.verdict.status == NOT_LEARNED for view in views
+        judgement.effects or judgement.status == "not_trained"
+        for view in views
+        for judgement in view.stratum.judgements
     )
     yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer" if is_asked else "plain")
     if len(views) > 1 and is_asked:

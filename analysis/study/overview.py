@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.data.protocol import MARGIN, name_distance
+from analysis.data.protocol import MARGIN
 from analysis.page.captions import make_picture
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
 from analysis.stats.reliability import Fidelity
+from analysis.study.verdict import IN_WORDS
 from analysis.study.view import View
 
 FOREST_MEASURES = (
@@ -17,32 +18,25 @@ FOREST_MEASURES = (
 
 def build_verdicts(views: Sequence[View]) -> Iterator[Block]:
     """Show the verdicts of several strata in one table."""
-    header = (
-        "stratum", "verdict", "partial rho", "95 % interval", "p (Holm)", "noise ceiling", "patterns x seeds"
-    )  # fmt: skip
-    yield Table(header, tuple(map(_format_verdict, views)))
+    header = ("stratum", "declared measure", "verdict", "F test p", "noise ceiling", "patterns x seeds")
+    yield Table(header, tuple(row for view in views for row in _format_verdicts(view)))
     yield Paragraph(
-        "A positive rho, given span and its square, says that a shorter distance goes with a lower validation "
-        "loss. Each stratum stands for itself; p is adjusted over the primary tests of all of them. The noise "
-        "ceiling is what a perfect predictor would reach at these seeds: a relation shows no further than that."
+        "Each stratum stands for itself; p is adjusted over the declared tests of all of them. The noise ceiling is "
+        "what a perfect predictor would reach at these seeds: a relation shows no further than that."
     )
 
 
-def _format_verdict(view: View) -> tuple[str, ...]:
-    stratum, primary = view.stratum, view.stratum.primary
-    size = f"{stratum.n_patterns} x {stratum.n_seeds}"
-    if primary is None or primary.partial.value is None:
-        return (view.name, stratum.verdict.words, NONE, NONE, NONE, NONE, size)
-    ceiling = stratum.ceiling(primary.outcome)
-    return (
-        view.name,
-        stratum.verdict.words,
-        format_signed(primary.partial.value),
-        format_interval(primary.partial.low, primary.partial.high),
-        format_p(primary.test("distance").p_holm),
-        NONE if ceiling is None else f"{ceiling:.2f}",
-        size,
-    )
+def _format_verdicts(view: View) -> Iterator[tuple[str, ...]]:
+    for judgement in view.stratum.judgements:
+        noise = judgement.resolution
+        yield (
+            view.name,
+            name_measure(judgement.measure),
+            IN_WORDS[judgement.status],
+            NONE if noise is None else format_p(noise.p_value),
+            NONE if noise is None else f"{noise.ceiling:.2f}",
+            f"{view.stratum.n_patterns} x {view.stratum.n_seeds}",
+        )
 
 
 def build_effects(views: Sequence[View]) -> Iterator[Block]:
@@ -51,28 +45,31 @@ def build_effects(views: Sequence[View]) -> Iterator[Block]:
 
     rows, outcome = [], ""
     for view in views:
-        primary = view.stratum.primary
-        if primary is None:
-            continue
-        outcome = outcome or primary.outcome.replace("_", " ")
-        estimates = {
-            effect.measure: effect.estimate
-            for effect in view.stratum.effects
-            if effect.method == "spearman" and effect.outcome == primary.outcome
-        }
-        labelled = [(f"{name_distance(view.stratum.distance)}, given span and span squared", primary.partial, True)]
-        labelled += [(name_measure(name), estimates[name], False) for name in FOREST_MEASURES if name in estimates]
-        rows += [
-            Effect(label=label, group=view.name, value=each.value, low=each.low, high=each.high, is_primary=is_primary)
-            for label, each, is_primary in labelled
-        ]
+        for judgement in view.stratum.judgements:
+            outcome = outcome or (judgement.outcome or "").replace("_", " ")
+            for effect in judgement.effects:
+                own, held = effect.partial, " and ".join(map(name_measure, effect.given))
+                label = f"{name_measure(judgement.measure)}, given {held}"
+                rows.append(
+                    Effect(label=label, group=view.name, value=own.value, low=own.low, high=own.high, is_primary=True)
+                )
+        for alone in view.stratum.effects:
+            own = alone.estimate
+            if (alone.method, alone.outcome.replace("_", " ")) == (
+                "spearman",
+                outcome,
+            ) and alone.measure in FOREST_MEASURES:
+                label = name_measure(alone.measure)
+                rows.append(
+                    Effect(label=label, group=view.name, value=own.value, low=own.low, high=own.high, is_primary=False)
+                )
     if not rows:
         return
     yield Heading(2, "All effects side by side")
     yield make_picture(
         plot_forest(rows, MARGIN, axis_label=f"rank correlation with {outcome}"),
         "effects.svg",
-        "Bold: the primary test of each stratum, distance given span and its square. Below it each measure alone "
+        "Bold: the declared measures of each stratum under each control. Below them each measure alone "
         "(Spearman). 95 % intervals from a bootstrap over patterns inside cells. Right of 0: more of it goes with "
         "a higher loss.",
     )

@@ -1,7 +1,7 @@
 """What a report says of one stratum: outcome against distance, levels, patterns, curves."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
-    format_interval,
     format_percent,
     format_signed,
     format_value,
@@ -20,16 +19,12 @@ from analysis.page.wording import (
     name_pattern,
 )
 from analysis.stats.intervals import seed_error
-from analysis.stats.resampling import list_bins
 from analysis.study.stratum import Reach
 from analysis.study.tables import build_statistics
 from analysis.study.view import N_BEST, View
 from search_spaces.budget import parse_budget
 from search_spaces.sampling.bounds import certify
 from search_spaces.wiring.arcs import draw_arcs
-
-if TYPE_CHECKING:
-    from analysis.study.plots import SlopeLine
 
 N_DRAWN = 2
 GROUP_NAMES = {
@@ -81,42 +76,18 @@ def _draw_distances(view: View, caption: str) -> Iterator[Block]:
 def _draw_bands(view: View, bands: Sequence[tuple[float, float]], caption: str) -> Iterator[Block]:
     from analysis.study.plots import plot_outcome_by_span, plot_span_bands
 
-    outcome = view.stratum.primary.outcome if view.stratum.primary else "validation_loss"
+    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), "validation_loss")
     yield make_picture(
         plot_outcome_by_span(view.patterns, outcome, caption),
         name_file("distance", view.name),
         "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error of "
         "it. Colour shows its span. Point at a mark for its name.",
     )
-    lines = [line for place in range(len(bands)) if (line := _fit_line(view, outcome, place))]
-    unit = "nats" if outcome == "validation_loss" else "points"
     yield make_picture(
-        plot_span_bands(view.patterns, bands, outcome, lines, caption),
+        plot_span_bands(view.patterns, bands, outcome, (), caption),
         name_file("bands", view.name),
-        "The same, with one panel for each band of spans: within it distance varies and span hardly does. Lines: least "
-        f"squares, their slopes in {unit} a hop; shaded the slope's 95 % interval about the middle.",
+        "The same, with one panel for each band of spans: within it distance varies and span hardly does.",
     )
-
-
-def _fit_line(view: View, outcome: str, place: int) -> "SlopeLine | None":
-    """Return the fitted line of one span band, as plot_span_bands takes it; None where there is none."""
-    slopes = view.stratum.slopes
-    slope = next((each for each in slopes if each.outcome == outcome and each.band == place), None)
-    if slope is None:
-        return None
-    scale = 0.01 if slope.unit == "points" else 1.0
-    x = [slope.x_low, slope.x_mean, slope.x_high]
-    steps = [each - slope.x_mean for each in x]
-    ends = [(scale * slope.low * step, scale * slope.high * step) for step in steps]
-    middle = view.patterns.loc[(list_bins(view.patterns, 1) == place).fillna(False), outcome].mean()
-    return {
-        "band": place,
-        "x": x,
-        "y": [middle + scale * slope.value * step for step in steps],
-        "low": [middle + min(pair) for pair in ends],
-        "high": [middle + max(pair) for pair in ends],
-        "label": f"slope {format_signed(slope.value)} ({format_interval(slope.low, slope.high)})",
-    }
 
 
 def _describe(reach: Reach) -> str:

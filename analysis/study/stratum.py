@@ -1,6 +1,6 @@
 """All statistics of a stratum, and its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,17 +8,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED, name_distance
+from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED
 from analysis.data.results import STRATUM, find_brought
 from analysis.stats.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
 from analysis.stats.guessing import UNKNOWN, Guessing, Learning, measure_learning
-from analysis.stats.inference import Primary, adjust_primary, measure_primary, outcome_of
+from analysis.stats.inference import outcome_of
+from analysis.stats.parabolas import Fit, fit_parabolas
 from analysis.stats.prediction import Baseline, Precision, learn_baselines, measure_precision
-from analysis.stats.reliability import Reliability, measure_reliability
 from analysis.stats.resampling import design_bands, design_cells
-from analysis.stats.slopes import Fit, Slope, fit_parabolas, fit_slopes
 from analysis.study.levels import PairedDifference, compare_pairs
-from analysis.study.verdict import Verdict, judge
+from analysis.study.verdict import Verdict, word_judgement
+from analysis.verdict.noise import Resolution, measure_resolution
+from analysis.verdict.pooled import Pooled
+from analysis.verdict.rules import Evidence, Judgement, gather_evidence, judge_strata
+from analysis.verdict.sample import Sample, build_samples
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
@@ -78,39 +81,42 @@ class Stratum:
 
     Args:
         regime: training regime; None in a plain search.
-        distance: the primary distance.
+        measures: the declared measures, the one of the verdict first.
         used, left_out: number of patterns by strategy, in the statistics and not. Templates were chosen by name and an
             optimiser's proposals by their outcomes, so neither is a sample.
         n_seeds, n_incomplete: seeds of a fully trained pattern, and number of patterns used that lack some of them.
-        primary: the declared tests, adjusted over all strata; None below MIN_PATTERNS.
+        judgements: one a declared measure, adjusted over all strata.
         effects: the secondary family.
         constant, absent: measures that are equal in all patterns, and that some patterns lack.
-        collinearity: Spearman correlation of distance with COLLINEAR among the patterns used.
-        learning: mean accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
+        resolution: by outcome, whether the seeds tell patterns apart; None where that is not known.
+        collinearity: Spearman correlation of the first declared measure with COLLINEAR among the patterns used.
+        learning: accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
+        is_undertrained: whether its learning rate is far from the best one.
+        verdict: the first declared measure's judgement in words.
     """
 
     budget: str
     layers: int
     regime: str | None
-    distance: str
+    measures: tuple[str, ...]
     used: dict[str, int]
     left_out: dict[str, int]
     n_patterns: int
     n_seeds: int
     n_incomplete: int
-    primary: Primary | None
+    judgements: tuple[Judgement, ...]
     effects: tuple[MeasureEffect, ...]
     constant: tuple[str, ...]
     absent: tuple[str, ...]
-    slopes: tuple[Slope, ...]
     fits: tuple[Fit, ...]
     precision: tuple[Precision, ...]
     baselines: tuple[Baseline, ...]
     pairs: tuple[PairedDifference, ...]
-    reliability: tuple[Reliability, ...]
+    resolution: dict[str, Resolution | None]
     collinearity: dict[str, float | None]
     reach: Reach | None
     learning: Learning | None
+    is_undertrained: bool
     verdict: Verdict
 
     @property
@@ -120,53 +126,87 @@ class Stratum:
 
     def ceiling(self, outcome: str) -> float | None:
         """Return the largest correlation with an outcome that seed noise leaves; None where it is not known."""
-        return next((each.ceiling for each in self.reliability if each.outcome == outcome), None)
+        resolution = self.resolution.get(outcome)
+        return None if resolution is None else resolution.ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The strata of a run, and what they say together.
+
+    Args:
+        strata: the largest first, then fewer layers, then in the table's order.
+        pooled: one a declared measure; empty where fewer than two strata can be pooled.
+        n_tests: number of declared tests that p-values are adjusted over.
+    """
+
+    strata: tuple[Stratum, ...]
+    pooled: tuple[Pooled, ...]
+    n_tests: int
 
 
 def analyse_candidates(
     candidates: pd.DataFrame,
     run_seed: int = 0,
-    distance: str = "mean_bd",
-    checks: Sequence[str] = (),
+    measures: Sequence[str] = ("mean_bd",),
+    checks: Collection[str] = (),
     guessing: Guessing = UNKNOWN,
-) -> tuple[Stratum, ...]:
-    """Analyse what distance has to do with the outcomes, separately in every budget, depth and regime.
+    undertrained: Collection[str] = (),
+) -> Analysis:
+    """Analyse what the declared measures have to do with the outcomes, in every budget, depth and regime.
 
     Args:
         candidates: rows of read_run or read_table.
         run_seed: seed of the bootstrap and the permutations.
-        distance: the primary distance, of protocol.PRIMARY_DISTANCES.
+        measures: columns that the study declared, by which it is judged.
         checks: regimes that only check others; they are left out, from Holm's family too.
         guessing: accuracy reached without a look at the images; where a stratum is no better, that is its verdict.
+        undertrained: regimes whose learning rate is far from the best one.
 
     Returns:
-        One Stratum for each budget, depth and regime that has a complete candidate: the largest first, then fewer
-        layers, then in the table's order.
+        Of each budget, depth and regime that has a complete candidate.
 
     Raises:
-        InputError: another distance.
+        InputError: a measure is no column of numbers.
     """
-    name_distance(distance)
     complete = candidates[(candidates["state"] == "complete").fillna(False)]
     complete = complete[~complete["regime"].isin(list(checks))]
     complete = complete.assign(strategy=complete["strategy"].fillna("unknown"))
+    unknown = [name for name in measures if name not in complete]
+    if unknown:
+        raise InputError(f"the table has no column {unknown[0]!r} to judge; it has {', '.join(map(str, complete))}")
     groups = [rows for _, rows in complete.groupby(STRATUM, dropna=False, sort=False)]
     groups.sort(key=lambda rows: (-len(rows), int(rows["layers"].iloc[0])))  # stable: then the order of appearance
-    strata = [_analyse_stratum(rows, run_seed, distance, guessing) for rows in groups]
-    adjusted = adjust_primary([stratum.primary for stratum in strata])
-    return tuple(
-        replace(stratum, primary=primary, verdict=_judge_stratum(stratum, primary))
-        for stratum, primary in zip(strata, adjusted, strict=True)
+    sampled = {str(place): _choose_sample(rows) for place, rows in enumerate(groups)}
+    samples = build_samples(sampled, tuple(measures), run_seed)
+    strata, evidence = [], {}
+    for place, rows in enumerate(groups):
+        stratum = _analyse_stratum(rows, run_seed, tuple(measures), guessing)
+        strata.append(replace(stratum, is_undertrained=stratum.regime in undertrained))
+        evidence[stratum.name] = _gather(stratum, samples.get(str(place)), run_seed)
+    judged = judge_strata(evidence)
+    worded = (
+        replace(
+            stratum,
+            judgements=judged.strata[stratum.name],
+            verdict=word_judgement(judged.strata[stratum.name][0], stratum.learning),
+        )
+        for stratum in strata
     )
+    return Analysis(tuple(worded), judged.pooled, judged.n_tests)
 
 
-def _judge_stratum(stratum: Stratum, primary: Primary | None) -> Verdict:
-    ceiling = None if primary is None else stratum.ceiling(primary.outcome)
-    return judge(primary, stratum.n_patterns, stratum.n_seeds, ceiling, stratum.learning)
+def _gather(stratum: Stratum, sample: Sample | None, run_seed: int) -> Evidence:
+    generator = derive_generator(run_seed, "tests", stratum.budget, stratum.layers, stratum.regime or "")
+    return gather_evidence(sample, stratum.measures, stratum.learning, generator)
 
 
-def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guessing: Guessing) -> Stratum:
-    """Compute all that does not depend on other strata: the primary tests are not adjusted, and there is no verdict."""
+def _choose_sample(complete: pd.DataFrame) -> pd.DataFrame:
+    return complete[complete["strategy"].isin(SAMPLED)]
+
+
+def _analyse_stratum(complete: pd.DataFrame, run_seed: int, measures: tuple[str, ...], guessing: Guessing) -> Stratum:
+    """Compute all that does not depend on other strata: there is no judgement and no verdict."""
     everything = average_patterns(complete)
     is_sampled = everything["strategy"].isin(SAMPLED)
     used, left_out = (
@@ -174,45 +214,52 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, distance: str, guess
         for rows in (is_sampled, ~is_sampled)
     )
     # Averaged again without the others, whose numbers of seeds may differ.
-    sample = complete[complete["key"].isin(everything.loc[is_sampled, "key"])]
+    sample = _choose_sample(complete)
     patterns = average_patterns(sample)
     budget, layers = str(everything["budget"].iloc[0]), int(everything["layers"].iloc[0])
     regime = None if pd.isna(everything["regime"].iloc[0]) else str(everything["regime"].iloc[0])
     seed = (run_seed, "statistics", budget, layers, regime or "")
-    measures = (*MEASURES, *find_brought(patterns))
-    absent = tuple(name for name in measures if patterns.empty or patterns[name].isna().any())
-    constant = tuple(name for name in measures if name not in absent and _is_constant(patterns[name]))
-    varying = [name for name in measures if name not in (*absent, *constant)]
-    reliability = tuple(measure_reliability(sample, outcome) for outcome in OUTCOMES)
-    ceilings = {each.outcome: each.ceiling for each in reliability}
+    shown = (*MEASURES, *find_brought(patterns))
+    absent = tuple(name for name in shown if patterns.empty or patterns[name].isna().any())
+    constant = tuple(name for name in shown if name not in absent and _is_constant(patterns[name]))
+    varying = [name for name in shown if name not in (*absent, *constant)]
+    resolution = {outcome: _resolve(sample, outcome) for outcome in OUTCOMES}
+    ceilings = {outcome: None if each is None else each.ceiling for outcome, each in resolution.items()}
     distances = [name for name in DISTANCES if name in varying]
     sets = {"distances": distances, "all measures": varying}
     is_enough = len(patterns) >= MIN_PATTERNS
+    first = measures[0] if measures[0] in patterns else "mean_bd"
     return Stratum(
         budget=budget,
         layers=layers,
         regime=regime,
-        distance=distance,
+        measures=measures,
         used=used,
         left_out=left_out,
         n_patterns=len(patterns),
         n_seeds=int(patterns["n_seeds"].max()) if len(patterns) else 0,
         n_incomplete=int((~patterns["all_seeds"]).sum()),
-        primary=measure_primary(patterns, distance, derive_generator(*seed, "primary", distance)),
-        effects=_measure_effects(patterns, varying, distance, ceilings, seed) if is_enough else (),
+        judgements=(),
+        effects=_measure_effects(patterns, varying, ceilings, seed) if is_enough else (),
         constant=constant,
         absent=absent,
-        slopes=fit_slopes(patterns, distance) if is_enough else (),
-        fits=fit_parabolas(patterns, (distance, "span")) if is_enough else (),
+        fits=fit_parabolas(patterns, (first, "span")) if is_enough else (),
         precision=measure_precision(patterns, distances, OUTCOMES, derive_generator(*seed, "precision")),
-        baselines=learn_baselines(patterns, distance, sets, derive_generator(*seed, "baseline")),
+        baselines=learn_baselines(patterns, first, sets, derive_generator(*seed, "baseline")),
         pairs=compare_pairs(complete),
-        reliability=reliability,
-        collinearity={name: _correlate_plainly(patterns, distance, name) for name in COLLINEAR},
+        resolution=resolution,
+        collinearity={name: _correlate_plainly(patterns, first, name) for name in COLLINEAR},
         reach=_measure_sample_reach(patterns, budget, layers),
         learning=measure_learning(complete, guessing),
+        is_undertrained=False,
         verdict=Verdict("inconclusive", ""),
     )
+
+
+def _resolve(sample: pd.DataFrame, outcome: str) -> Resolution | None:
+    rows = sample.dropna(subset=[outcome]).drop_duplicates(["key", "seed"])
+    table = rows.set_index(["key", "seed"])[outcome].unstack("seed")  # noqa: PD010  no aggregation
+    return measure_resolution(table.to_numpy(np.float64))
 
 
 def _is_constant(column: "pd.Series[float]") -> bool:
@@ -223,7 +270,6 @@ def _is_constant(column: "pd.Series[float]") -> bool:
 def _measure_effects(
     patterns: pd.DataFrame,
     measures: list[str],
-    distance: str,
     ceilings: dict[str, float | None],
     seed: tuple[int | str, ...],
 ) -> tuple[MeasureEffect, ...]:
@@ -235,7 +281,7 @@ def _measure_effects(
         # Sums over the same distances in another order differ by 1e-16, but they are ties.
         columns = {name: rows[name].to_numpy(np.float64).round(12) for name in measures}
         inside_span = design_bands(rows, "span", 1)
-        bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, distance, 0)}
+        bands = dict.fromkeys(measures, inside_span) | {"span": design_bands(rows, "mean_bd", 0)}
         generator = derive_generator(*seed, "effects", outcome)
         estimates = correlate(columns, outcome_of(rows, outcome), design_cells(rows), bands, generator)
         for (measure, method), estimate in estimates.items():

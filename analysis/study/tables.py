@@ -15,18 +15,11 @@ from analysis.stats.correlations import UNDEFINED, Estimate, estimate, weighted_
 from analysis.stats.inference import outcome_of
 from analysis.stats.resampling import design_cells
 from analysis.study.stratum import MeasureEffect, Stratum
-from analysis.study.verdict import NOT_LEARNED
-
-TEST_NAMES = {
-    "distance": "{}, given span and span squared",
-    "curvature": "{} squared, given {} and span",
-    "span": "span and span squared, given {}",
-}
 
 
 def build_statistics(stratum: Stratum) -> Iterator[Block]:
     """Show every number that the verdict rests on, and the secondary ones."""
-    if stratum.verdict.status == NOT_LEARNED:
+    if stratum.verdict.status == "not_trained":
         yield Paragraph(
             "These networks learned nothing, as said above. The numbers of this part compare networks that failed to "
             "train, and say nothing about where connections should go.",
@@ -34,7 +27,6 @@ def build_statistics(stratum: Stratum) -> Iterator[Block]:
         )
     yield from _describe_sample(stratum)
     yield from _tabulate_tests(stratum)
-    yield from _tabulate_slopes(stratum)
     yield from _tabulate_effects(stratum)
     yield from _tabulate_predictions(stratum)
     yield from _tabulate_pairs(stratum)
@@ -53,49 +45,28 @@ def _describe_sample(stratum: Stratum) -> Iterator[Block]:
     if rhos:
         others = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos)
         yield Paragraph(
-            f"Confounding: rank correlation of {name_measure(stratum.distance)}, among these patterns, with {others}. "
-            "Where that is strong, an effect of distance cannot be told from an effect of the other."
+            f"Confounding: rank correlation of {name_measure(stratum.measures[0])}, among these patterns, with "
+            f"{others}. Where that is strong, an effect of distance cannot be told from an effect of the other."
         )
 
 
 def _tabulate_tests(stratum: Stratum) -> Iterator[Block]:
-    primary = stratum.primary
-    if primary is None:
-        return
-    name, partial = name_measure(stratum.distance), primary.partial
-    estimates = {"distance": (format_signed(partial.value), format_interval(partial.low, partial.high))}
     rows = [
         (
-            TEST_NAMES[test.name].format(name, name),
-            *estimates.get(test.name, (NONE, NONE)),
-            format_p(test.p_value, digits=4),
-            format_p(test.p_holm, digits=4),
+            name_measure(judgement.measure),
+            " and ".join(map(name_measure, effect.given)),
+            format_signed(effect.partial.value),
+            format_interval(effect.partial.low, effect.partial.high),
+            format_p(effect.partial.p_value, digits=4),
+            format_p(effect.p_holm, digits=4),
+            NONE if effect.resolution is None else f"{effect.resolution.ceiling:.2f}",
         )
-        for test in primary.tests
+        for judgement in stratum.judgements
+        for effect in judgement.effects
     ]
-    yield Table(
-        (f"primary tests, on {_words(primary.outcome)}", "partial rho", "95 % interval", "p", "p (Holm)"), tuple(rows)
-    )
-
-
-def _tabulate_slopes(stratum: Stratum) -> Iterator[Block]:
-    if not stratum.slopes:
-        return
-    header = ("slope of", "spans", "value a hop", "95 % interval", "excluded beyond", "patterns")
-    rows = [
-        (
-            f"{_words(slope.outcome)} ({slope.unit})",
-            "all, each band with its own level"
-            if slope.is_pooled
-            else f"{slope.span_low:.2f} to {slope.span_high:.2f}",
-            format_signed(slope.value, 3),
-            format_interval(slope.low, slope.high, 3),
-            f"\u00b1{slope.excluded:.3f}",
-            str(slope.n_patterns),
-        )
-        for slope in stratum.slopes
-    ]
-    yield Table(header, tuple(rows))
+    if rows:
+        header = ("declared measure", "held", "partial rho", "95 % interval", "p", "p (Holm)", "ceiling")
+        yield Table(header, tuple(rows))
 
 
 def _tabulate_effects(stratum: Stratum) -> Iterator[Block]:
@@ -201,13 +172,14 @@ def _tabulate_pairs(stratum: Stratum) -> Iterator[Block]:
 
 
 def _describe_noise(stratum: Stratum) -> Iterator[Block]:
-    known = [noise for noise in stratum.reliability if noise.ceiling is not None]
-    for noise in known:
+    known = {outcome: each for outcome, each in stratum.resolution.items() if each is not None}
+    for outcome, noise in known.items():
         yield Paragraph(
-            f"Noise: by estimate, {noise.single_seed:z.2f} of the variance of one training's {_words(noise.outcome)} "
-            f"lies between patterns, {noise.paired_mean:z.2f} of that of the mean of {noise.n_seeds} seeds "
+            f"Noise: by estimate, {noise.single_seed:z.2f} of the variance of one training's {_words(outcome)} "
+            f"lies between patterns, {noise.reliability:z.2f} of that of the mean of {noise.n_seeds:g} seeds "
             f"(n={noise.n_patterns} patterns; below 0 means none that can be told from noise): even a perfect "
-            f"predictor would show a correlation of about {noise.ceiling:.2f}."
+            f"predictor would show a correlation of about {noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}]; "
+            f"F test of the patterns: p {format_p(noise.p_value)}."
         )
     if not known:
         yield Paragraph("Noise: not known, since it takes at least two patterns that share at least two seeds.")

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import OUTCOMES
+from analysis.data.protocol import OUTCOMES, list_declared
 from analysis.data.results import Run
 from analysis.stats.guessing import read_guessing
 from analysis.stats.intervals import RANGES
 from analysis.stats.reliability import Fidelity, measure_fidelity
 from analysis.study.levels import OutcomeLevel, TemplateComparison, compare_templates, measure_levels
 from analysis.study.stratum import Reach, Stratum, analyse_candidates, measure_uniform_reach
-from nas.records.plan import choose_distance, list_crossings
+from analysis.verdict.pooled import Pooled
+from nas.records.plan import list_crossings
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 
@@ -47,24 +48,36 @@ class View:
     uniform: Reach | None
 
 
-def view_strata(run: Run, run_seed: int) -> tuple[View, ...]:
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The strata of a run in the report's order, and what they say together.
+
+    Args:
+        strata: one for each stratum that has a complete candidate; regimes that only check others have none.
+        pooled: one a declared measure; empty where fewer than two strata can be pooled.
+        n_tests: number of declared tests that p-values are adjusted over.
+    """
+
+    strata: tuple[View, ...]
+    pooled: tuple[Pooled, ...]
+    n_tests: int
+
+
+def view_strata(run: Run, run_seed: int) -> Views:
     """Analyse the strata of a run: a study's in its plan's order, others by layers and connections.
 
     Args:
         run_seed: seed of the bootstrap, the permutations and the uniform sample.
-
-    Returns:
-        One View for each stratum that has a complete candidate; regimes that only check others have none.
     """
-    distance = choose_distance(run.plan)
-    strata = analyse_candidates(run.candidates, run_seed, distance, tuple(_list_checks(run)), read_guessing(run))
-    views = [_view_stratum(run, stratum, run_seed, len(strata) > 1) for stratum in strata]
+    measures = list_declared(run.plan)
+    analysis = analyse_candidates(run.candidates, run_seed, measures, tuple(_list_checks(run)), read_guessing(run))
+    views = [_view_stratum(run, stratum, run_seed, len(analysis.strata) > 1) for stratum in analysis.strata]
     if run.kind == "search":
         views.sort(key=lambda view: (view.stratum.layers, view.patterns["connections"].min()))
     elif run.plan is not None:
         places = {(planned["layers"], planned["regime"]): place for place, planned in enumerate(run.plan["strata"])}
         views.sort(key=lambda view: places.get((view.stratum.layers, view.stratum.regime), len(places)))
-    return tuple(views)
+    return Views(tuple(views), analysis.pooled, analysis.n_tests)
 
 
 def compare_lengths(run: Run, run_seed: int) -> tuple[Fidelity, ...]:

@@ -119,9 +119,3 @@ def read_cell(record: Mapping[str, Any]) -> list[int] | None:
     if record.get("distance_bin") is not None and record.get("span_bin") is not None:
         return [record["distance_bin"], record["span_bin"]]
     return record.get("cell")
-
-
-def choose_distance(plan: Mapping[str, Any] | None) -> str:
-    """Return the distance that a plan crosses: mean BD, unless it is the distance from the output."""
-    crossings = list_crossings(plan or {})
-    return "from_output_mean" if crossings and "from_output_mean" in crossings[0].measures else "mean_bd"

@@ -109,9 +109,9 @@ class StudyConfig(SearchConfig):
         return max(self.depths)
 
     @property
-    def distance(self) -> str:
-        """Return the name of the crossed distance in tables: mean BD, unless it is the distance from the output."""
-        return "from_output_mean" if "from_output_mean" in self.cross.split(",") else "mean_bd"
+    def measures(self) -> tuple[str, ...]:
+        """Return the names of the crossed measures, which are those that the study declares."""
+        return tuple(self.cross.split(","))
 
     def regimes(self) -> tuple[Regime, ...]:
         """Return the regimes, and after them those that check them."""

@@ -56,7 +56,7 @@ def make_study(
     """
     config = validate(StudyConfig, {**SETTINGS, **settings})
     run.mkdir(parents=True)
-    plan = make_plan(config, describe_protocol(config.distance))
+    plan = make_plan(config, describe_protocol(config.measures[:1]))
     data = load_data("digits", None)
     tasks = list_tasks(plan, config, data)
     attributes = {

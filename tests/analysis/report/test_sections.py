@@ -100,8 +100,8 @@ def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: 
     blocks = [*build_blocks(study_findings)]
     report = format_markdown(blocks)
     order = [
-        "Explained by span in all 2 strata",
-        "| stratum | verdict",
+        " over 2 strata: ",
+        "| stratum | declared measure | verdict",
         "lr:0.1",
         "All effects side by side",
         "Do short runs rank patterns as long ones do?",
@@ -128,7 +128,7 @@ def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: 
 
 def test_the_summary_of_a_study_has_its_verdict_and_strata(study_findings: Findings) -> None:
     summary = summarise(study_findings)
-    assert summary["verdict"]["status"] == "explained_by_span"
+    assert summary["verdict"]["status"] == study_findings.verdict.status
     assert [view.stratum.name for view in study_findings.views] == ["12 layers at log, one", "12 layers at log, two"]
     assert [stratum["statistics"]["regime"] for stratum in summary["strata"]] == ["one", "two"]
     assert [list(stratum) for stratum in summary["strata"]] == 2 * [

@@ -114,12 +114,12 @@ def test_a_run_at_chance_says_so_first_and_settles_nothing() -> None:
     findings = find(run)
     text = _head(findings)
     first = text.split("\n\n")[1]
-    assert first.startswith("> **Not learned: the networks are at chance level: their mean accuracy is ")
+    assert first.startswith("> **Not trained: the networks are at chance level: their mean accuracy is ")
     assert "always answering the largest class gets 10.4 % of the validation images right" in first
     assert "would settle" not in text
     assert "not detected" not in text
     summary = summarise(findings)
-    assert summary["verdict"]["status"] == "not_learned"
+    assert summary["verdict"]["status"] == "not_trained"
     assert summary["guessing"] == {"classes": 10, "largest_class": 0.104, "n_images": 500}
     assert [stratum["is_learned"] for stratum in summary["strata"]] == [False]
 
@@ -137,7 +137,7 @@ def test_networks_that_learned_have_what_guessing_reaches_beside_them(monkeypatc
     run = _run(12, lambda place, seed: 0.9 + guess(place, seed) / 10, DATA, largest_class=0.104)
     findings = find(run)
     assert "Always answering the largest class gets 10.4 % of" in _head(findings)
-    assert findings.verdict.status == "inconclusive"
+    assert findings.verdict.status == "unresolved"
     assert list_unlearned(run) == []
 
 
@@ -188,7 +188,7 @@ def test_mostly_one_class_is_named_and_no_better_was_learned(tmp_path: Path) -> 
     assert largest_class == pytest.approx(0.996)
     data = {"name": "npz", "classes": 2, "n_train": 256, "n_validation": 600}
     verdict = find(_run(3, lambda _place, _seed: 0.996, data, largest_class)).verdict
-    assert verdict.status == "not_learned"
+    assert verdict.status == "not_trained"
     assert "the networks are no better than always answering the largest class" in verdict.sentence
     assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in verdict.sentence
 

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-import statsmodels.api as sm
 from sklearn.linear_model import RidgeCV
 
+from analysis.stats.parabolas import explain, fit_parabolas
 from analysis.stats.prediction import PENALTIES, learn_baselines, measure_precision, predict_left_out
-from analysis.stats.slopes import explain, fit_parabolas, fit_slopes
 
 
 def _patterns(n: int = 40, slope: float = 1.0) -> pd.DataFrame:
@@ -87,40 +86,6 @@ def test_ties_at_the_top_are_broken_by_lot() -> None:
         measure_precision(patterns, ["max_bd"], ("validation_loss",), generator)[0].share for _ in range(300)
     ]  # fmt: skip
     assert np.mean(shares) == pytest.approx(5 / 40, abs=0.04)
-
-
-def test_slopes_agree_with_the_hc3_formula() -> None:
-    patterns = _patterns()
-    slopes = fit_slopes(patterns, "mean_bd")
-    assert [(slope.outcome, slope.is_pooled) for slope in slopes] == [
-        (outcome, pooled) for outcome in ("validation_loss", "validation_accuracy") for pooled in (False, False, True)
-    ]
-    rows = patterns[patterns["span"] == 4.0]
-    x, y = rows["mean_bd"].to_numpy(), rows["validation_accuracy_centred"].to_numpy() * 100
-    within = x - x.mean()
-    slope = within @ y / (within @ within)
-    residual = y - y.mean() - slope * within
-    leverage = 1 / len(x) + within**2 / (within @ within)
-    error = np.sqrt((within**2 * (residual / (1 - leverage)) ** 2).sum()) / (within @ within)
-    half = scipy.stats.t.ppf(0.975, len(x) - 2) * error
-    first = slopes[3]
-    assert (first.unit, first.span_low, first.n_patterns) == ("points", 4.0, 20)
-    assert [first.value, first.low, first.high] == pytest.approx([slope, slope - half, slope + half])
-    assert first.excluded == pytest.approx(abs(slope) + half)
-    pooled = slopes[2]
-    levels = pd.get_dummies(patterns["span"], dtype=float).to_numpy()
-    model = sm.OLS(patterns["validation_loss_centred"], np.column_stack([levels, patterns["mean_bd"]]))
-    reference = model.fit(cov_type="HC3", use_t=True)
-    expected = [reference.params.iloc[-1], *reference.conf_int().iloc[-1]]
-    assert [pooled.value, pooled.low, pooled.high] == pytest.approx(expected)
-    assert pooled.low < 1.0 < pooled.high
-
-
-def test_slopes_are_left_out_where_one_pattern_decides() -> None:
-    patterns = _patterns(12).assign(mean_bd=[2.0] * 11 + [3.0])
-    assert fit_slopes(patterns, "mean_bd") == ()
-    assert fit_slopes(_patterns(40).assign(mean_bd=2.0), "mean_bd") == ()
-    assert fit_slopes(_patterns(40).iloc[:0], "mean_bd") == ()
 
 
 def test_shares_explained_are_those_of_polyfit() -> None:

@@ -58,12 +58,11 @@ def test_verdicts_stand_in_one_table_with_their_numbers(study_findings: Findings
     table, _ = build_verdicts(study_findings.views)
     assert isinstance(table, Table)
     for row, view in zip(table.rows, study_findings.views, strict=True):
-        primary = view.stratum.primary
-        assert primary is not None
-        partial, ceiling = primary.partial, view.stratum.ceiling(primary.outcome)
-        assert row[:3] == (view.name, view.stratum.verdict.words, f"{partial.value:+.2f}")
-        assert row[3] == f"{partial.low:+.2f} to {partial.high:+.2f}"
-        assert row[5:] == (f"{ceiling:.2f}", f"{view.stratum.n_patterns} x 2")
+        (judgement,) = view.stratum.judgements
+        assert judgement.resolution is not None
+        ceiling = f"{judgement.resolution.ceiling:.2f}"
+        assert row[:3] == (view.name, "mean BD", view.stratum.verdict.words)
+        assert row[4:] == (ceiling, f"{view.stratum.n_patterns} x 2")
 
 
 def test_effects_of_all_strata_are_one_picture(study_findings: Findings) -> None:
@@ -71,7 +70,7 @@ def test_effects_of_all_strata_are_one_picture(study_findings: Findings) -> None
     assert heading == Heading(2, "All effects side by side")
     assert isinstance(picture, Picture)
     assert "rank correlation with validation loss" in picture.svg
-    without = [replace(view, stratum=replace(view.stratum, primary=None)) for view in study_findings.views]
+    without = [replace(view, stratum=replace(view.stratum, judgements=(), effects=())) for view in study_findings.views]
     assert [*build_effects(without)] == []
 
 

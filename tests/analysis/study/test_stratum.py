@@ -76,7 +76,7 @@ def _sampled(n: int = 40, n_seeds: int = 3, **columns: Any) -> pd.DataFrame:
 
 
 def test_only_random_and_designed_patterns_enter() -> None:
-    proposals = propose(12, ["log", "nearest_log_i"])
+    proposals = propose(14, ["log", "nearest_log_i"])
     proposals[-1] = (None, "tpe", proposals[-1][2])
     proposals[-2] = (None, "design", proposals[-2][2])
     numbers = [backprop_distance(pattern).mean for _, _, pattern in proposals]
@@ -86,8 +86,8 @@ def test_only_random_and_designed_patterns_enter() -> None:
         return 0.5 + sign * 0.1 * numbers[place] + 0.01 * seed
 
     table = make_candidates(proposals, score, ["log"] * len(proposals))
-    (stratum,) = analyse_candidates(table)
-    assert stratum.used == {"random": 10, "design": 1}
+    (stratum,) = analyse_candidates(table).strata
+    assert stratum.used == {"random": 12, "design": 1}
     assert stratum.left_out == {"templates": 2, "tpe": 1}
     found = {(one.measure, one.outcome, one.method): one.estimate.value for one in stratum.effects}
     assert found["mean_bd", "validation_loss", "spearman"] == pytest.approx(1.0)
@@ -96,20 +96,20 @@ def test_only_random_and_designed_patterns_enter() -> None:
     reference = scipy.stats.spearmanr(used["span"], used["validation_loss"].round(9)).statistic
     assert found["span", "validation_loss", "spearman"] == pytest.approx(reference)
     assert stratum.collinearity["span"] == pytest.approx(scipy.stats.spearmanr(used["mean_bd"], used["span"]).statistic)
-    assert stratum.primary is not None
-    assert stratum.primary.partial.value == pytest.approx(1.0)
-    assert analyse_candidates(table) == (stratum,)
+    (judgement,) = stratum.judgements
+    assert [effect.partial.value for effect in judgement.effects] == pytest.approx([1.0] * 4)
+    assert analyse_candidates(table).strata == (stratum,)
 
 
 def test_a_designed_stratum_says_everything() -> None:
-    (stratum,) = analyse_candidates(_sampled())
-    assert (stratum.regime, stratum.distance, stratum.n_patterns, stratum.n_seeds) == (None, "mean_bd", 40, 3)
+    (stratum,) = analyse_candidates(_sampled()).strata
+    assert (stratum.regime, stratum.measures, stratum.n_patterns, stratum.n_seeds) == (None, ("mean_bd",), 40, 3)
     assert stratum.constant == ("params", "flops", "nn_mass")
     assert stratum.absent == ("mean_inverse_bd", "walk_length", "visit_evenness", "ntk_trace")
     assert stratum.verdict.status == "supported"
     effects = {(one.measure, one.outcome, one.method): one for one in stratum.effects}
     assert len(effects) == 7 * 2 * 2
-    ceiling = stratum.reliability[0].ceiling
+    ceiling = stratum.ceiling("validation_loss")
     best = effects["mean_bd", "validation_loss", "spearman"]
     assert ceiling is not None
     assert best.estimate.value is not None
@@ -119,7 +119,6 @@ def test_a_designed_stratum_says_everything() -> None:
         same = [one for one in stratum.effects if one.method == method]
         expected = multipletests([one.estimate.p_value for one in same], method="holm")[1]
         assert [one.p_holm for one in same] == pytest.approx(expected.tolist())
-    assert len(stratum.slopes) == 2 * (3 + 1)
     assert len(stratum.fits) == 4
     assert {one.measure for one in stratum.precision} == {"mean_bd", "max_bd", "from_output_mean", "to_input_mean"}
     assert [one.name for one in stratum.baselines] == ["distances", "all measures"]
@@ -135,7 +134,8 @@ def test_strata_are_never_pooled_and_checks_are_left_out() -> None:
         table.assign(regime="check"),
     ]
     together = pd.concat(parts).astype(COLUMNS)
-    strata = analyse_candidates(together, checks=("check",))
+    analysis = analyse_candidates(together, checks=("check",))
+    strata = analysis.strata
     assert [(one.budget, one.regime, one.n_patterns) for one in strata] == [
         ("log", "long", 20),
         ("total:94", "short", 20),
@@ -143,40 +143,40 @@ def test_strata_are_never_pooled_and_checks_are_left_out() -> None:
     ]
     assert strata[2].verdict.status == "inconclusive"
     assert "4 sampled" in strata[2].verdict.sentence
-    alone = analyse_candidates(parts[0].astype(COLUMNS))[0].primary
-    primary = strata[0].primary
-    assert alone is not None
-    assert primary is not None
-    p_value = primary.test("distance").p_value
-    assert p_value == alone.test("distance").p_value
+    (alone,) = analyse_candidates(parts[0].astype(COLUMNS)).strata[0].judgements
+    (own,) = strata[0].judgements
+    (effect,), (effect_alone,) = own.effects, alone.effects  # this table has no walk to hold
+    p_value = effect.partial.p_value
+    assert p_value == effect_alone.partial.p_value
     assert p_value is not None
-    assert alone.test("distance").p_holm == pytest.approx(3 * p_value)
-    assert primary.test("distance").p_holm == pytest.approx(9 * p_value)  # the family has three strata
+    assert effect_alone.p_holm == pytest.approx(2 * p_value)  # with the shape
+    assert analysis.n_tests == 3 + 2 + 1  # effects of two strata and pooled, shapes of three
+    (pooled,) = analysis.pooled
+    assert pooled.strata == ("24 layers at log, long", "24 layers at total:94, short")
 
 
-def test_the_primary_distance_is_chosen_beforehand() -> None:
-    (stratum,) = analyse_candidates(_sampled(), distance="from_output_mean")
-    assert stratum.primary is not None
-    assert stratum.primary.distance == "from_output_mean"
-    assert "mean distance from the output" in stratum.verdict.sentence
-    with pytest.raises(InputError, match="primary distance"):
-        analyse_candidates(_sampled(), distance="span")
+def test_the_declared_measures_are_chosen_beforehand() -> None:
+    (stratum,) = analyse_candidates(_sampled(), measures=("from_output_mean", "span")).strata
+    assert [judgement.measure for judgement in stratum.judgements] == ["from_output_mean", "span"]
+    assert [effect.given for effect in stratum.judgements[1].effects] == [("mean_bd",)]
+    assert "from the output" in stratum.verdict.sentence
+    with pytest.raises(InputError, match="no_such"):
+        analyse_candidates(_sampled(), measures=("no_such",))
 
 
 def test_equal_outcomes_are_not_defined() -> None:
-    (stratum,) = analyse_candidates(_sampled(validation_loss=0.3, validation_accuracy=0.5))
+    (stratum,) = analyse_candidates(_sampled(validation_loss=0.3, validation_accuracy=0.5)).strata
     assert stratum.verdict.status == "inconclusive"
     assert "does not vary" in stratum.verdict.sentence
-    assert all(one.ceiling is None for one in stratum.reliability)
-    assert not stratum.slopes + stratum.fits + stratum.baselines
+    assert set(stratum.resolution.values()) == {None}
+    assert not stratum.fits + stratum.baselines
 
 
 def test_equal_distances_and_missing_losses_are_survived() -> None:
-    (stratum,) = analyse_candidates(_sampled(mean_bd=2.0))
+    (stratum,) = analyse_candidates(_sampled(mean_bd=2.0)).strata
     assert stratum.verdict.status == "inconclusive"
-    (stratum,) = analyse_candidates(_sampled(validation_loss=np.nan))
-    assert stratum.primary is not None
-    assert stratum.primary.outcome == "validation_accuracy"
+    (stratum,) = analyse_candidates(_sampled(validation_loss=np.nan)).strata
+    assert stratum.judgements[0].outcome == "validation_accuracy"
     assert stratum.verdict.status == "supported"
     assert "higher validation accuracy" in stratum.verdict.sentence
     assert {one.outcome for one in stratum.effects} == {"validation_accuracy"}

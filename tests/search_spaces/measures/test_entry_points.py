@@ -91,7 +91,7 @@ def test_the_report_correlates_them_with_the_outcomes(
     assert list(table) == [*COLUMNS, "n_twos", "share_read"]
     for _, row in table.iterrows():
         assert row["n_twos"] == sum(len(inputs) == 2 for inputs in json.loads(row["sources"]))
-    (stratum,) = analyse_candidates(table)
+    (stratum,) = analyse_candidates(table).strata
     assert {"n_twos"} == {effect.measure for effect in stratum.effects} & {"n_twos", "share_read"}
     assert "share_read" in stratum.constant
     assert name_measure("n_twos") == "n twos"

@@ -7,27 +7,34 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.data.protocol import TESTS
-from analysis.stats.reliability import correct_attenuation, describe_power, detectable_correlation
+from analysis.data.protocol import describe_protocol
+from analysis.verdict.power import (
+    correct_attenuation,
+    count_for_negligible,
+    count_tests,
+    describe_power,
+    detectable_correlation,
+)
 
 N_STUDIES = 1500
 
 
 def share_detected(n_patterns: int, n_tests: int, rank_correlation: float, seed: int) -> float:
-    """Of simulated studies: rank correlation of two normal variables, given the ranks of a third and their square."""
+    """Of simulated studies: rank correlation of two normal variables, given the ranks of two others, squared too."""
     generator = np.random.default_rng(seed)
     # Of a bivariate normal distribution, Pearson's from Spearman's.
     pearson = 2 * math.sin(math.pi * rank_correlation / 6)
-    distance, noise, span = generator.standard_normal((3, N_STUDIES, n_patterns))
+    distance, noise, span, walk = generator.standard_normal((4, N_STUDIES, n_patterns))
     outcome = pearson * distance + math.sqrt(1 - pearson**2) * noise
-    ranks = [stats.rankdata(values, axis=1) - (n_patterns + 1) / 2 for values in (distance, outcome, span)]
-    of_distance, of_outcome, of_span = ranks
-    nuisance, _ = np.linalg.qr(np.stack([np.ones_like(of_span), of_span, of_span**2], axis=2))  # (studies, patterns, 3)
+    ranks = [stats.rankdata(values, axis=1) - (n_patterns + 1) / 2 for values in (distance, outcome, span, walk)]
+    of_distance, of_outcome, of_span, of_walk = ranks
+    held = [np.ones_like(of_span), of_span, of_span**2, of_walk, of_walk**2]
+    nuisance, _ = np.linalg.qr(np.stack(held, axis=2))  # (studies, patterns, 5)
     both = np.stack([of_distance, of_outcome], axis=2)
     left = both - nuisance @ (nuisance.transpose(0, 2, 1) @ both)
     products = left.transpose(0, 2, 1) @ left
     partial = products[:, 0, 1] / np.sqrt(products[:, 0, 0] * products[:, 1, 1])
-    n_free = n_patterns - 2 - 2
+    n_free = n_patterns - 2 - 4
     p_values = 2 * stats.t.sf(abs(partial) * np.sqrt(n_free / (1 - partial**2)), n_free)
     return float((p_values <= 0.05 / n_tests).mean())
 
@@ -50,19 +57,19 @@ def test_the_simulation_notices_a_correlation_that_is_promised_wrongly() -> None
 @pytest.mark.parametrize("n_patterns", [10, 25, 60, 367])
 @pytest.mark.parametrize("n_tests", [1, 3, 12])
 def test_the_detectable_correlation_has_a_closed_form(n_patterns: int, n_tests: int) -> None:
-    """Fisher's transformation with the variance 1.06 / (n - 3 - 2) of ranks, two nuisance columns."""
+    """Fisher's transformation with the variance 1.06 / (n - 3 - 4) of ranks, four nuisance columns."""
     normal = stats.norm()
     distance = normal.isf(0.025 / n_tests) + normal.isf(0.2)
     assert detectable_correlation(n_patterns, n_tests) == pytest.approx(
-        math.tanh(distance * (1.06 / (n_patterns - 5)) ** 0.5)
+        math.tanh(distance * (1.06 / (n_patterns - 7)) ** 0.5)
     )
 
 
 def test_few_patterns_detect_nothing_and_more_detect_more() -> None:
-    assert [detectable_correlation(n) for n in (0, 1, 5)] == [None] * 3
-    result = [detectable_correlation(n) for n in range(6, 200)]
+    assert [detectable_correlation(n) for n in (0, 1, 7)] == [None] * 3
+    result = [detectable_correlation(n) for n in range(8, 200)]
     values = [value for value in result if value is not None]
-    assert len(values) == 194
+    assert len(values) == 192
     assert values == sorted(values, reverse=True)
     assert 0 < values[-1] < values[0] < 1
     by_tests = [detectable_correlation(40, n) or 0 for n in (1, 2, 6, 20)]
@@ -96,6 +103,7 @@ def make_plan(strategies: dict[str, int], n_seeds: int, checks: int = 0) -> dict
     order = [[place, number, seed] for seed in range(n_seeds) for place in (0, 1) for number in range(len(names))]
     order += [[2, number, seed] for seed in range(n_seeds) for number in range(checks)]
     return {
+        "protocol": describe_protocol(),
         "settings": {"seeds": n_seeds},
         "strata": strata,
         "patterns": [{"strategy": name} for name in names],
@@ -113,9 +121,10 @@ def test_each_stratum_of_a_plan_is_described() -> None:
     assert check["patterns"] == {"templates": 5, "optimum": 6, "control": 1}
     assert check["sentence"] == "checks a"
     assert "detectable" not in check
-    # Drawn without looking at outcomes: the designed and the random ones; 3 tests in each of 2 main strata.
+    # Drawn without looking at outcomes: the designed and the random ones; 4 controls and the shape in each of
+    # 2 main strata, and 4 controls pooled.
     assert first["n_sampled"] == 93
-    assert first["detectable"] == detectable_correlation(93, 2 * len(TESTS))
+    assert first["detectable"] == detectable_correlation(93, 2 * 5 + 4)
     result = f"{first['detectable']:.2f}"
     true = correct_attenuation(first["detectable"], 0.3, 3)
     assert f"detects a correlation of {result} between pattern means with 80 % chance" in first["sentence"]
@@ -129,3 +138,20 @@ def test_a_plan_of_few_patterns_says_so() -> None:
     assert row["sentence"] == "too few patterns to detect any correlation"
     weak = describe_power(make_plan({"random": 8}, n_seeds=1))[0]
     assert "none where one seed's reliability is 0.1" in weak["sentence"]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, 0.6])
+def test_an_effect_of_0_is_negligible_four_times_in_five_from_the_number_named(ceiling: float) -> None:
+    """Both one-sided tests of simulated estimates, whose Fisher z has the variance 1 / (n - 3 - 4)."""
+    generator = np.random.default_rng(1)
+    n = count_for_negligible(ceiling)
+    for size, low, high in ((n, 0.79, 0.82), (n // 2, 0.0, 0.5)):
+        error = 1 / math.sqrt(size - 7)
+        z = generator.normal(0, error, 100_000)
+        inside = (np.tanh(z - 1.644854 * error) > -0.2 * ceiling) & (np.tanh(z + 1.644854 * error) < 0.2 * ceiling)
+        assert low < inside.mean() < high
+    assert count_for_negligible() == 216
+
+
+def test_the_family_counts_every_control_and_shape() -> None:
+    assert [count_tests(1, 1), count_tests(1, 2), count_tests(3, 3)] == [5, 14, 57]

@@ -1,0 +1,111 @@
+"""What a planned study can reach: the smallest effect that it detects, and from when an effect of 0 is negligible."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from scipy.special import ndtri  # scipy.stats would take half a second to import
+
+from analysis.data.protocol import ALPHA, CONTROL_SETS, MARGIN, N_HELD, POWER, SAMPLED, list_declared
+
+RANK_VARIANCE = 1.06  # of atanh(Spearman's rho) times n - 3 (Fieller, Hartley and Pearson, Biometrika 44, 1957)
+RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, seen in short trainings
+
+
+def detectable_correlation(n_patterns: int, n_tests: int = 1) -> float | None:
+    """Return the smallest partial |rank correlation| of pattern means that is found with POWER, two-sided at ALPHA.
+
+    None where so few patterns cannot show any correlation.
+
+    >>> round(detectable_correlation(93), 2), detectable_correlation(7)
+    (0.3, None)
+    """
+    n_free = n_patterns - 3 - N_HELD
+    if n_free < 1:
+        return None
+    wanted = float(ndtri(1 - ALPHA / (2 * n_tests)) + ndtri(POWER))  # Holm's first step is Bonferroni's
+    return math.tanh(wanted * math.sqrt(RANK_VARIANCE / n_free))
+
+
+def count_for_negligible(ceiling: float = 1.0) -> int:
+    """Return from how many patterns, summed over strata, an effect of 0 is found negligible with POWER.
+
+    Args:
+        ceiling: largest correlation that the noise leaves beyond what is held, in (0, 1].
+
+    >>> count_for_negligible(), count_for_negligible(0.7)
+    (216, 440)
+    """
+    # Both one-sided tests reject if the estimate lies this many standard errors inside the margin.
+    wanted = float(ndtri(1 - ALPHA) + ndtri((1 + POWER) / 2))
+    return 3 + N_HELD + math.ceil((wanted / math.atanh(MARGIN * ceiling)) ** 2)
+
+
+def correct_attenuation(correlation: float, reliability: float, n_seeds: int) -> float | None:
+    """Return the true correlation that noise reduces to this one (Spearman-Brown, then Spearman's attenuation).
+
+    Args:
+        correlation: correlation with means over n_seeds.
+        reliability: share of one training's variance that lies between patterns, in (0, 1].
+
+    Returns:
+        In [0, 1]; None where not even a true correlation of 1 would show so much.
+
+    >>> round(correct_attenuation(0.25, 0.1, 3), 2), correct_attenuation(0.9, 0.1, 3)
+    (0.5, None)
+    """
+    mean_reliability = n_seeds * reliability / (1 + (n_seeds - 1) * reliability)
+    true = correlation / math.sqrt(mean_reliability)
+    return true if true <= 1 else None
+
+
+def count_tests(n_measures: int, n_strata: int) -> int:
+    """Return how many tests Holm's adjustment runs over: every control and the shape, and every control pooled.
+
+    >>> count_tests(1, 1), count_tests(3, 3)
+    (5, 57)
+    """
+    n_pooled = len(CONTROL_SETS) if n_strata > 1 else 0
+    return n_measures * (n_strata * (len(CONTROL_SETS) + 1) + n_pooled)
+
+
+def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Describe what each stratum of a study's plan trains and can detect.
+
+    Returns:
+        One dict for each stratum, in the plan's order: stratum, trainings, patterns by strategy, a sentence, and except
+        for checks n_sampled and detectable (by detectable_correlation, over all main strata's primary tests).
+    """
+    n_tests = count_tests(len(list_declared(plan)), sum(stratum["checks"] is None for stratum in plan["strata"]))
+    n_seeds = plan["settings"]["seeds"]
+    described = []
+    for place, stratum in enumerate(plan["strata"]):
+        numbers = [number for stratum_place, number, _ in plan["order"] if stratum_place == place]
+        strategies = Counter(plan["patterns"][number]["strategy"] for number in sorted(set(numbers)))
+        row = {
+            "stratum": f"{stratum['layers']} layers, {stratum['regime']}",
+            "trainings": len(numbers),
+            "patterns": dict(strategies),
+        }
+        if stratum["checks"] is None:
+            n_sampled = sum(strategies[name] for name in SAMPLED)
+            detectable = detectable_correlation(n_sampled, n_tests)
+            row |= {"n_sampled": n_sampled, "detectable": detectable, "sentence": _word(detectable, n_seeds)}
+        else:
+            row["sentence"] = f"checks {stratum['checks']}"
+        described.append(row)
+    return described
+
+
+def _word(detectable: float | None, n_seeds: int) -> str:
+    if detectable is None:
+        return "too few patterns to detect any correlation"
+    parts = []
+    for reliability in RELIABILITIES:
+        true = correct_attenuation(detectable, reliability, n_seeds)
+        parts.append(f"{'none' if true is None else f'{true:.2f}'} where one seed's reliability is {reliability:g}")
+    return (
+        f"detects a correlation of {detectable:.2f} between pattern means with {100 * POWER:.0f} % chance: a true one "
+        f"of {', '.join(parts)}"
+    )
