@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from analysis.correlate.columns import read_columns
 from analysis.correlate.exact import average_exactly, explain_exactly, order_exactly, parse_numbers, scale_exactly
-from analysis.data.protocol import CONFIDENCE
-from analysis.page.wording import format_p
-from analysis.stats.correlations import correlate_spearman, pooled_kendall, varies_inside
+from analysis.data.protocol import ALPHA, CONFIDENCE
+from analysis.page.wording import format_interval, format_p
+from analysis.stats.grouped import LOST, compare_groups, correlate_spearman, pooled_kendall, varies_inside
 from analysis.stats.reliability import measure_mean_reliability
 from analysis.stats.resampling import Groups, number_groups
 from search_spaces.errors import InputError
@@ -87,7 +87,8 @@ def correlate_table(
         (95 % bootstrap interval over patterns), kendall (tau-b), quadratic_r2, p_permutation (two-sided, of Spearman),
         ceiling (sqrt of the reliability of a pattern's mean): finite, or None where not defined; groups (number of
         those that add something, None without a group column), strata (unused columns of STRATA that split the table
-        or its groups), and note (why a number is undefined or rows are left out, or that p and interval disagree; or
+        or its groups), by_group (for each group: group, patterns, spearman, ceiling; None without a group column), and
+        note (why a number is undefined or rows are left out, that groups differ, or that p and interval disagree; or
         None). See pooled_spearman, pooled_kendall, explain_exactly and measure_mean_reliability for the pooling.
 
     Raises:
@@ -105,7 +106,9 @@ def correlate_table(
     for measure in dict.fromkeys(measures):
         sample = _choose_rows(rows, measure)
         numbers = _describe(sample, rows, derive_generator(seed, "table", measure, outcome))
-        described.append({"measure": measure} | numbers | {"strata": rows.strata, "note": _explain(sample, numbers)})
+        by_group = _describe_groups(sample, rows) if rows.is_grouped else None
+        further = {"strata": rows.strata, "by_group": by_group, "note": _explain(sample, numbers)}
+        described.append({"measure": measure} | numbers | further)
     return described
 
 
@@ -188,6 +191,21 @@ def _describe(sample: _Sample, rows: _Rows, generator: np.random.Generator) -> d
     }
 
 
+def _describe_groups(sample: _Sample, rows: _Rows) -> list[dict[str, Any]]:
+    """Return the correlation and the ceiling of each group by itself."""
+    estimates = compare_groups(order_exactly(sample.x), order_exactly(sample.y), sample.groups)
+    values = dict(zip(estimates.groups.tolist(), estimates.values.tolist(), strict=True))
+    return [
+        {
+            "group": name,
+            "patterns": int((sample.groups == number).sum()),
+            "spearman": values.get(number),
+            "ceiling": _measure_ceiling(sample, sample.groups == number) if rows.is_repeated else None,
+        }
+        for number, name in enumerate(sample.names)
+    ]
+
+
 def _measure_ceiling(sample: _Sample, is_used: NDArray[np.bool_]) -> float | None:
     """Return the largest correlation that the repeats' noise leaves on average."""
     if not is_used.any():
@@ -214,7 +232,15 @@ def _explain(sample: _Sample, numbers: dict[str, Any]) -> str | None:
         more = " and others" if len(left_out) > MAX_NAMED else ""
         share = f"{len(left_out)} of {len(sample.names)} groups"
         notes.append(f"{names} is constant in {share}, which add nothing: {shown:.200}{more}")
+    each = compare_groups(order_exactly(sample.x), order_exactly(sample.y), sample.groups)
+    if each.q_p_value is not None and each.q_p_value <= ALPHA:
+        notes.append(
+            f"groups differ: rho of {sample.measure} is {format_interval(*np.quantile(each.values, (0, 1)))} by group, "
+            f"Q test p {format_p(each.q_p_value)}, so that one number for all says little"
+        )
     low, high, p_value = numbers["spearman_low"], numbers["spearman_high"], numbers["p_permutation"]
+    if numbers["spearman"] is None and not left_out:
+        notes.append(f"a group of {LOST} rows or fewer adds nothing, and there is no larger one")
     if numbers["spearman"] is not None and low is None:
         notes.append("no interval is defined: in groups so small, a resample has one pattern of each")
     if low is not None and (low <= 0 <= high) != (p_value > 1 - CONFIDENCE):

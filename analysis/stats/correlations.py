@@ -6,16 +6,14 @@ occur.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.data.protocol import N_RESAMPLES
 from analysis.stats.intervals import percentile_interval
-from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, permute, share_as_far, split_resamples
+from analysis.stats.resampling import Groups, Vector, bootstrap, centre_inside, permute, share_as_far
 
 Method = Literal["spearman", "kendall"]
 METHODS: tuple[Method, Method] = ("spearman", "kendall")
@@ -63,35 +61,6 @@ def weighted_ranks(x: Vector, weights: Vector) -> Vector:
     return ranks
 
 
-def rank_inside(x: Vector, weights: Vector, groups: Groups) -> Vector:
-    """Rank rows inside their groups as weighted_ranks does, divided by the group's weight: each spans -1/2..1/2.
-
-    >>> rank_inside(np.array([5.0, 1, 5, 7, 9]), np.ones((1, 5)), np.array([0, 0, 1, 1, 1])).round(3).tolist()
-    [[0.25, -0.25, -0.333, 0.0, 0.333]]
-    """
-    keys, groups = order_inside(x, groups), np.unique(groups, return_inverse=True)[1]
-    starts_of = np.flatnonzero(np.diff(np.sort(groups), prepend=-1))  # first row of each group, sorted by group
-    sorted_weights = weights[:, np.argsort(groups, kind="stable")]
-    totals = np.add.reduceat(sorted_weights, starts_of, axis=1)  # (draws, groups)
-    before = totals.cumsum(axis=1) - totals
-    ranks = weighted_ranks(keys, weights) + weights.sum(axis=1)[:, None] / 2  # from 0, over the groups in turn
-    inside: Vector = (ranks - (before + totals / 2)[:, groups]) / totals.clip(1e-300)[:, groups]
-    return inside
-
-
-def order_inside(x: Vector, groups: Groups) -> Vector:
-    """Number distinct pairs of group and value, group by group: their ranks are ranks inside groups, shifted.
-
-    >>> order_inside(np.array([5.0, 1, 5, 1]), np.array([0, 0, 1, 1])).tolist()
-    [1.0, 0.0, 3.0, 2.0]
-    """
-    order = np.lexsort((x, groups))
-    is_new = (np.diff(x[order], prepend=np.nan) != 0) | (np.diff(groups[order], prepend=-1) != 0)
-    keys = np.empty(len(x))
-    keys[order] = is_new.cumsum() - 1
-    return keys
-
-
 def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
     """Return Spearman's rho of weighted rows.
 
@@ -99,82 +68,6 @@ def weighted_spearman(x: Vector, y: Vector, weights: Vector) -> Vector:
     [0.5]
     """
     return _correlate_ranks(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
-
-
-def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Vector:
-    """Return Spearman's rho inside groups, pooled: the correlation of ranks centred inside each group.
-
-    Ranks are divided by the group's size, so that a group counts by its number of rows. A group in which x or y is
-    constant adds nothing. With one group it is weighted_spearman.
-
-    >>> x, y = np.array([1.0, 2, 3, 1, 2, 3]), np.array([3.0, 2, 1, 9, 8, 7])
-    >>> pooled_spearman(x, y, np.array([0, 0, 0, 1, 1, 1]), np.ones((1, 6))).tolist()
-    [-1.0]
-    """
-    if (groups == groups[0]).all():
-        return weighted_spearman(x, y, weights)  # twice as fast
-    ranks_x, ranks_y = rank_inside(x, weights, groups), rank_inside(y, weights, groups)
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    products = (weights * ranks_x * ranks_y, weights * ranks_x**2, weights * ranks_y**2)
-    sums = np.stack([np.add.reduceat(product[:, order], starts, axis=1) for product in products])  # (3, draws, groups)
-    sums *= (sums[1:] > FLAT).all(axis=0)
-    both, square_x, square_y = sums.sum(axis=2)
-    return np.clip(_divide(both, square_x * square_y), -1, 1)
-
-
-def pooled_kendall(x: Vector, y: Vector, groups: Groups) -> float | None:
-    """Return Kendall's tau-b over the pairs inside groups; None where x or y is constant in every group.
-
-    A group in which x or y is constant adds nothing.
-
-    >>> pooled_kendall(np.array([1.0, 2, 1, 2]), np.array([2.0, 1, 9, 8]), np.array([0, 0, 1, 1]))
-    -1.0
-    """
-    from analysis.stats.concordance import sum_concordances, sum_untied  # numba: 0.5 s
-
-    rows = varies_inside(x, groups) & varies_inside(y, groups)
-    if not rows.any():
-        return None
-    keys_x, keys_y, sizes = order_inside(x[rows], groups[rows]), order_inside(y[rows], groups[rows]), groups[rows]
-    ones = np.ones((1, int(rows.sum())))
-    # The keys rise from group to group, so every pair across two groups is concordant and can be subtracted.
-    across = float(rows.sum()) ** 2 - float((np.bincount(np.unique(sizes, return_inverse=True)[1]) ** 2).sum())
-    both = float(sum_concordances(keys_x, keys_y, ones)[0]) - across
-    untied = [float(sum_untied(keys, ones)[0]) - across for keys in (keys_x, keys_y)]
-    return float(both / np.sqrt(untied[0] * untied[1]))
-
-
-def varies_inside(x: Vector, groups: Groups) -> NDArray[np.bool_]:
-    """Return whether x takes more than one value in each row's group, shape (n,).
-
-    >>> varies_inside(np.array([1.0, 2, 1, 1]), np.array([0, 0, 1, 1])).tolist()
-    [True, True, False, False]
-    """
-    _, groups = np.unique(groups, return_inverse=True)
-    low, high = np.full(groups.max(initial=-1) + 1, np.inf), np.full(groups.max(initial=-1) + 1, -np.inf)
-    np.minimum.at(low, groups, x)
-    np.maximum.at(high, groups, x)
-    varies: NDArray[np.bool_] = (low < high)[groups]
-    return varies
-
-
-def weighted_partial(x: Vector, y: Vector, given: Vector, weights: Vector) -> Vector:
-    """Correlate the residuals of rank(x) and rank(y) on [1, rank(given), rank(given)^2], of weighted rows.
-
-    Where `given` is constant, the result is Spearman's rho; where a residual is 0 throughout, it is nan.
-    """
-    ranks = [weighted_ranks(column, weights) / len(x) for column in (given, x, y)]
-    columns = np.stack([ranks[0], ranks[0] ** 2, ranks[1], ranks[2]], axis=1)  # (draws, 4, n)
-    total = weights.sum(axis=1)[:, None, None]
-    columns -= (columns * weights[:, None]).sum(axis=2, keepdims=True) / total
-    cross = (columns * weights[:, None]) @ columns.transpose(0, 2, 1) / total  # (draws, 4, 4)
-    of_given, across, own = cross[:, :2, :2], cross[:, 2:, :2], cross[:, 2:, 2:]
-    left = own - across @ np.linalg.pinv(of_given, rcond=1e-9, hermitian=True) @ across.transpose(0, 2, 1)
-    # A residual variance of 1e-9 of the rank's own is rounding: x or y is then a quadratic in the rank of `given`.
-    is_flat = (left[:, [0, 1], [0, 1]] <= 1e-9 * own[:, [0, 1], [0, 1]] + 1e-15).any(axis=1)
-    squared = np.where(is_flat, 0.0, left[:, 0, 0] * left[:, 1, 1])
-    return np.clip(_divide(left[:, 0, 1], squared), -1, 1)
 
 
 def correlate(
@@ -205,22 +98,6 @@ def correlate(
     for column, key in enumerate((name, method) for name in tested for method in METHODS):
         estimates[key] = Estimate.from_resamples(float(values[column]), resampled[:, column], p_values[key])
     return estimates
-
-
-def correlate_spearman(x: Vector, y: Vector, cells: Groups, groups: Groups, generator: np.random.Generator) -> Estimate:
-    """Estimate Spearman's rho of x and y inside groups, pooled; nothing here grows with the square of n.
-
-    Args:
-        cells: groups inside which the bootstrap draws, as draw_weights.
-        groups: groups inside which rows are ranked and permuted, as pooled_spearman.
-    """
-    if not (varies_inside(x, groups) & varies_inside(y, groups)).any():
-        return UNDEFINED
-    estimated = estimate(partial(pooled_spearman, x, y, groups), cells, generator)
-    ones = np.ones((1, len(x)))
-    ranks_x, ranks_y = (rank_inside(column, ones, groups)[0] for column in (x, y))
-    permuted = np.concatenate([ranks_y[permute(groups, n, generator)] @ ranks_x for n in split_resamples(len(x))])
-    return replace(estimated, p_value=share_as_far(float(ranks_x @ ranks_y), permuted, 0.0))
 
 
 def estimate(

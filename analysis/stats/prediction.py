@@ -1,4 +1,4 @@
-"""How well measures choose and predict patterns: precision at the top, and a learned baseline."""
+"""How well measures choose and predict patterns: precision at the top, parabolas, and a learned baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln  # scipy.stats would take half a second to import
 
-from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, TOP_LEAST, TOP_SHARE
+from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, OUTCOMES, TOP_LEAST, TOP_SHARE
 from analysis.stats.correlations import Estimate, estimate, weighted_spearman
 from analysis.stats.inference import choose_outcome, outcome_of
 from analysis.stats.resampling import Vector, design_cells
@@ -53,6 +53,17 @@ class Baseline:
     measures: tuple[str, ...]
     n_patterns: int
     estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The shares of an outcome's variance, 0..1, that a line and a parabola in one measure explain."""
+
+    measure: str
+    outcome: str
+    n_patterns: int
+    linear_r2: float
+    quadratic_r2: float
 
 
 def measure_precision(
@@ -148,3 +159,39 @@ def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
     """Return the logarithm of the number of ways to choose k of n; minus infinity where there is none."""
     ways: Vector = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return ways
+
+
+def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fit, ...]:
+    """Fit a line and a parabola in every measure to every outcome."""
+    fits = []
+    for outcome in OUTCOMES:
+        rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
+        for measure in measures:
+            linear, quadratic = explain(rows[measure].to_numpy(np.float64), outcome_of(rows, outcome))
+            if linear is not None and quadratic is not None:
+                fits.append(Fit(measure, outcome, len(rows), linear, quadratic))
+    return tuple(fits)
+
+
+def explain(x: Vector, y: Vector) -> tuple[float | None, float | None]:
+    """Return R2 of y on x, and on x and its square; None where x or y is constant or no row would be left over.
+
+    >>> x = np.arange(5.0)
+    >>> [round(share, 6) for share in explain(x, (x - 2) ** 2)]
+    [0.0, 1.0]
+    """
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, None
+    x, y = _standardise(x), _standardise(y)
+    powers = np.stack([np.ones(len(x)), x, x**2], axis=1)
+    left = [y - powers[:, :k] @ np.linalg.lstsq(powers[:, :k], y, rcond=None)[0] for k in (2, 3)]
+    linear, quadratic = (min(max(1 - float(residual @ residual) / len(y), 0.0), 1.0) for residual in left)
+    return linear, quadratic
+
+
+def _standardise(x: Vector) -> Vector:
+    """Centre and divide by the standard deviation, scaling first, for the square of 1e200 is not a float."""
+    scaled = x / np.abs(x).max()
+    scaled = (scaled - scaled.mean()) / np.ptp(scaled)
+    standard: Vector = scaled / scaled.std()
+    return standard

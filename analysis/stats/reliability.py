@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import OUTCOMES
-from analysis.stats.correlations import Estimate, correlate_spearman
+from analysis.stats.correlations import Estimate
+from analysis.stats.grouped import correlate_spearman
 from analysis.stats.resampling import Groups, Vector, centre_inside, design_cells
 from search_spaces.seeds import derive_generator
 

@@ -13,8 +13,7 @@ from analysis.data.results import STRATUM, find_brought
 from analysis.stats.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
 from analysis.stats.guessing import UNKNOWN, Guessing, Learning, measure_learning
 from analysis.stats.inference import outcome_of
-from analysis.stats.parabolas import Fit, fit_parabolas
-from analysis.stats.prediction import Baseline, Precision, learn_baselines, measure_precision
+from analysis.stats.prediction import Baseline, Fit, Precision, fit_parabolas, learn_baselines, measure_precision
 from analysis.stats.resampling import design_bands, design_cells
 from analysis.study.levels import PairedDifference, compare_pairs
 from analysis.study.verdict import Verdict, word_judgement

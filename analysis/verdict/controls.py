@@ -12,7 +12,7 @@ from analysis.stats.resampling import Vector
 from analysis.verdict.equivalence import Equivalence, compare_with_margin
 from analysis.verdict.noise import Resolution, measure_resolution, square_ranks
 from analysis.verdict.sample import Sample
-from analysis.verdict.seeds import SeedSlopes, compare_mean, compare_seeds, rank_seeds
+from analysis.verdict.seeds import MeanTest, SeedSlopes, compare_mean, compare_seeds, rank_seeds
 
 Given = tuple[str, ...]
 
@@ -28,6 +28,7 @@ class ControlledEffect:
         resolution: how well the seeds tell patterns apart beyond what is held, which bounds the correlation.
         equivalence: correlation over that ceiling, against the margin; None where the ceiling is 0 or not known.
         seeds: the slopes of single seeds; None where there is one seed.
+        seed_share: share of the correlation's variance that is the spread between seeds; 0 where they count as fixed.
     """
 
     given: Given
@@ -36,6 +37,7 @@ class ControlledEffect:
     resolution: Resolution | None
     equivalence: Equivalence | None
     seeds: SeedSlopes | None
+    seed_share: float = 0.0
 
     @property
     def is_detected(self) -> bool:
@@ -88,7 +90,7 @@ def measure_effects(sample: Sample, measures: Sequence[str], generator: np.rando
     seed_ranks = rank_seeds(sample.values[sample.is_full])
     seeds = {(measure, given): _compare_seeds(sample, measure, given, seed_ranks) for measure, given in tested}
     is_random = [key for key, each in seeds.items() if each is not None and each.are_random]
-    values = _correlate(sample, tested, np.ones((1, len(sample.keys))), None)
+    values = correlate_given(sample, tested, np.ones((1, len(sample.keys))), None)
     draws = _resample(sample, [key for key in tested if key not in is_random], draw_seeds=False)
     draws |= _resample(sample, is_random, draw_seeds=True)
     effects = {key: _describe(sample, key, float(values[key][0]), draws[key], seeds[key], generator) for key in tested}
@@ -115,31 +117,33 @@ def _describe(
     resolution = measure_resolution(sample.values, held)
     if not np.isfinite(value):
         return ControlledEffect(given, Estimate(None, None, None, None, 0), None, resolution, None, seeds)
-    p_value = _test(sample, measure, held, seeds, generator)
+    test = _test(sample, measure, held, seeds, generator)
     ceiling = 0.0 if resolution is None else resolution.ceiling
     usable = draws[np.isfinite(draws)]
     interval = tuple(np.quantile(usable, (ALPHA, 1 - ALPHA)).tolist()) if len(usable) else None
     return ControlledEffect(
         given=given,
-        partial=Estimate.from_resamples(value, draws, p_value),
+        partial=Estimate.from_resamples(value, draws, None if test is None else test.p_value),
         p_holm=None,
         resolution=resolution,
         equivalence=compare_with_margin(value, interval, ceiling),
         seeds=seeds,
+        seed_share=0.0 if test is None else test.seed_share,
     )
 
 
 def _test(
     sample: Sample, measure: str, held: Vector, seeds: SeedSlopes | None, generator: np.random.Generator
-) -> float | None:
-    """Return the p-value: by permutation, or where seeds are random by Student's t over them."""
+) -> MeanTest | None:
+    """Test a slope: by permutation, or where seeds are random by Student's t over them; None where nothing is left."""
     n = len(sample.keys)
     ones = np.ones((1, n))
     x, y = (weighted_ranks(column, ones)[0] / n for column in (sample.columns[measure], sample.means))
     if seeds is not None and seeds.are_random:
         _, variance, freedom = regress(x, held, y)
         return compare_mean(float(np.mean(seeds.slopes)), variance, seeds, freedom)
-    return permute_slope(x, held, y, generator)
+    p_value = permute_slope(x, held, y, generator)
+    return None if p_value is None else MeanTest(p_value, 0.0)
 
 
 def _compare_seeds(sample: Sample, measure: str, given: Given, ranks: Vector) -> SeedSlopes | None:
@@ -155,11 +159,13 @@ def _compare_seeds(sample: Sample, measure: str, given: Given, ranks: Vector) ->
 def _resample(sample: Sample, tested: list[tuple[str, Given]], draw_seeds: bool) -> dict[tuple[str, Given], Vector]:
     if not tested:
         return {}
-    parts = [_correlate(sample, tested, drawn.patterns, drawn.seeds if draw_seeds else None) for drawn in sample.draw()]
+    parts = [
+        correlate_given(sample, tested, drawn.patterns, drawn.seeds if draw_seeds else None) for drawn in sample.draw()
+    ]
     return {key: np.concatenate([part[key] for part in parts]) for key in tested}
 
 
-def _correlate(
+def correlate_given(
     sample: Sample, tested: Sequence[tuple[str, Given]], weights: Vector, seed_weights: Vector | None
 ) -> dict[tuple[str, Given], Vector]:
     """Return partial rank correlations of weighted patterns, ranking each column once a draw, shape (draws,) each."""

@@ -60,7 +60,7 @@ def measure_resolution(values: Vector, held: Vector | None = None) -> Resolution
         return None
     y = values[rows, seeds]
     scale = float(np.ptp(y))
-    if scale <= ROUNDING * max(1.0, float(np.abs(y).max())):
+    if scale <= ROUNDING * float(np.abs(y).max()):
         return None
     y = (y - y.mean()) / scale
     by_seed = (seeds[:, None] == np.unique(seeds)).astype(np.float64)

@@ -73,7 +73,7 @@ def pool_effects(strata: Sequence[Resampled]) -> tuple[PooledEffect, ...]:
 
     The weights are the inverse variances of the strata's Fisher z over resamples. The variance of the pooled z takes
     in their covariance: strata that share patterns drew them together. Where seeds are random in some stratum, the
-    tests are Student's with one degree of freedom less than it has seeds.
+    tests are Student's.
     """
     shared = [given for given in strata[0].draws if all(given in each.draws for each in strata)]
     pooled = (
@@ -138,9 +138,7 @@ def _pool(effects: Sequence[ControlledEffect], draws: Sequence[Vector]) -> Poole
         return None
     mean, heterogeneity = average_estimates(z, covariance), compare_estimates(z, covariance)
     error = mean.variance**0.5
-    freedom = min(
-        (len(each.seeds.slopes) - 1 for each in effects if each.seeds and each.seeds.are_random), default=MANY
-    )
+    freedom = _count_freedom(effects, mean, covariance)
     ends = [math.tanh(mean.value + float(stdtrit(freedom, tail)) * error) for tail in (ALPHA / 2, 1 - ALPHA / 2)]
     inner = [math.tanh(mean.value + float(stdtrit(freedom, tail)) * error) for tail in (ALPHA, 1 - ALPHA)]
     ceiling = float(mean.weights @ [0.0 if each.resolution is None else each.resolution.ceiling for each in effects])
@@ -155,6 +153,17 @@ def _pool(effects: Sequence[ControlledEffect], draws: Sequence[Vector]) -> Poole
         q_p_value=heterogeneity.p_value,
         equivalence=compare_with_margin(math.tanh(mean.value), (inner[0], inner[1]), ceiling),
     )
+
+
+def _count_freedom(effects: Sequence[ControlledEffect], mean: Mean, covariance: Vector) -> float:
+    """Return the degrees of freedom of the pooled variance (Satterthwaite, Biometrics Bull. 2, 1946).
+
+    What is spread between random seeds has one less than there are seeds, all else as good as infinitely many.
+    """
+    own = mean.weights**2 * np.diagonal(covariance)
+    of_seeds = float(own @ [effect.seed_share for effect in effects])
+    least = min((len(each.seeds.slopes) - 1 for each in effects if each.seeds and each.seeds.are_random), default=MANY)
+    return float(min(least * (mean.variance / of_seeds) ** 2, MANY)) if of_seeds > 0 else MANY
 
 
 def _transform(correlations: Vector) -> Vector:

@@ -1,6 +1,7 @@
 """Whether seeds agree on the slope of a measure, or are a sample of seeds themselves."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import chdtrc, stdtr  # scipy.stats would take half a second to import
@@ -73,8 +74,20 @@ def compare_seeds(ranks: Vector, left: Vector) -> SeedSlopes | None:
     return SeedSlopes(tuple(slopes.tolist()), q, float(chdtrc(k - 1, q)), spread)
 
 
-def compare_mean(mean: float, variance: float, seeds: SeedSlopes | None, freedom: int) -> float:
-    """Return the two-sided p-value of a mean slope, by Student's t.
+class MeanTest(NamedTuple):
+    """The test of a mean slope.
+
+    Args:
+        p_value: two-sided.
+        seed_share: share of the mean's variance that is the spread between seeds; 0 where seeds count as fixed.
+    """
+
+    p_value: float
+    seed_share: float
+
+
+def compare_mean(mean: float, variance: float, seeds: SeedSlopes | None, freedom: int) -> MeanTest:
+    """Test whether a mean slope is 0, by Student's t.
 
     Args:
         variance: variance of the mean over patterns, the seeds as they are.
@@ -82,9 +95,12 @@ def compare_mean(mean: float, variance: float, seeds: SeedSlopes | None, freedom
             less than there are seeds.
         freedom: degrees of freedom otherwise.
     """
+    seed_share = 0.0
     if seeds is not None and seeds.are_random:
         k = len(seeds.slopes)
-        variance, freedom = variance + seeds.spread / k, min(k - 1, freedom)
+        total = variance + seeds.spread / k
+        seed_share = seeds.spread / k / total if total > 0 else 0.0
+        variance, freedom = total, min(k - 1, freedom)
     if variance <= 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stdtr(freedom, -abs(mean) / variance**0.5))
+        return MeanTest(1.0 if mean == 0 else 0.0, seed_share)
+    return MeanTest(float(2 * stdtr(freedom, -abs(mean) / variance**0.5)), seed_share)

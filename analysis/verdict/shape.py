@@ -100,4 +100,4 @@ def _test_side(sample: Sample, side: Vector, nuisance: Vector, y: Vector) -> tup
         basis = orthogonalise(np.concatenate([np.ones((int(full.sum()), 1)), nuisance[full]], axis=1))
         left = side[full] - basis @ (basis.T @ side[full])
         seeds = compare_seeds(rank_seeds(sample.values[full]), left)
-    return slope, compare_mean(slope, variance, seeds, freedom)
+    return slope, compare_mean(slope, variance, seeds, freedom).p_value

@@ -11,7 +11,7 @@ from analysis.stats.reliability import measure_mean_reliability
 from search_spaces.errors import InputError
 
 NUMBERS = ["spearman", "spearman_low", "spearman_high", "kendall", "quadratic_r2", "p_permutation", "ceiling"]
-KEYS = ["measure", "n", "patterns", *NUMBERS, "groups", "strata", "note"]
+KEYS = ["measure", "n", "patterns", *NUMBERS, "groups", "strata", "by_group", "note"]
 
 
 def _write(tmp_path: Path, text: str) -> Path:
@@ -54,7 +54,7 @@ def test_every_number_by_a_second_computation(tmp_path: Path) -> None:
     assert first["ceiling"] is None
     assert {key: flat[key] for key in NUMBERS} == dict.fromkeys(NUMBERS)
     assert flat["note"].startswith("flat is constant")
-    assert first["note"] is first["groups"] is None
+    assert first["note"] is first["groups"] is first["by_group"] is None
     assert json.loads(json.dumps([first, flat], allow_nan=False)) == correlate_table(path, ["x", "flat"], "y")
 
 
@@ -64,11 +64,14 @@ def test_repeats_are_averaged_and_give_the_ceiling(tmp_path: Path) -> None:
     (result,) = correlate_table(path, ["x"], "y", group="group", pattern="name")
     means = frame.groupby("name", sort=False)[["x", "y"]].mean()
     assert (result["n"], result["patterns"], result["groups"]) == (60, 20, 2)
-    ranks = [
-        np.concatenate([scipy.stats.rankdata(half) - 5.5 for half in np.split(means[name].to_numpy(), 2)])
-        for name in ("x", "y")
+    halves = [scipy.stats.spearmanr(*half.to_numpy().T).statistic for half in (means.iloc[:10], means.iloc[10:])]
+    assert result["spearman"] == pytest.approx(np.tanh(np.arctanh(halves).mean()))
+    f_values = [scipy.stats.f_oneway(*part.reshape(10, 3)).statistic for part in np.split(frame["y"].to_numpy(), 2)]
+    ceilings = [max(1 - 1 / f_value, 0) ** 0.5 for f_value in f_values]
+    assert result["by_group"] == [
+        {"group": name, "patterns": 10, "spearman": pytest.approx(rho), "ceiling": pytest.approx(ceiling)}
+        for name, rho, ceiling in zip("ab", halves, ceilings, strict=True)
     ]
-    assert result["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic)
     (plain,) = correlate_table(path, ["x"], "y", pattern="name")
     assert plain["spearman"] == pytest.approx(scipy.stats.spearmanr(means["x"], means["y"]).statistic)
     f_value = scipy.stats.f_oneway(*frame["y"].to_numpy().reshape(20, 3)).statistic
@@ -232,12 +235,21 @@ def test_groups_of_several_columns_and_those_that_add_nothing(tmp_path: Path) ->
     assert "e, c; f, d" in result["note"]
 
 
-def test_groups_too_small_to_be_drawn_again_give_no_interval_and_say_so(tmp_path: Path) -> None:
+def test_groups_of_three_rows_or_fewer_have_no_correlation_and_that_is_said(tmp_path: Path) -> None:
     path = _write(tmp_path, "x,y,g\n" + "".join(f"{i},{i * i % 7},{i // 2}\n" for i in range(10)))
     (result,) = correlate_table(path, ["x"], "y", group="g")
-    assert result["spearman"] is not None
-    assert result["spearman_low"] is result["spearman_high"] is None
-    assert "interval" in result["note"]
+    assert result["spearman"] is result["spearman_low"] is result["p_permutation"] is None
+    assert "3 rows or fewer" in result["note"]
+
+
+def test_groups_that_differ_are_said_to(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=60)
+    frame = pd.DataFrame({"x": x, "y": x * np.repeat([1, -1], 30) + generator.normal(size=60) / 2})
+    path = _write(tmp_path, frame.assign(g=np.repeat(["a", "b"], 30)).to_csv(index=False))
+    (result,) = correlate_table(path, ["x"], "y", group="g")
+    assert result["note"].startswith("groups differ: rho of x is -")
+    assert [each["spearman"] > 0 for each in result["by_group"]] == [True, False]
 
 
 @pytest.mark.parametrize("measures", [["y"], ["x", "y"]])

@@ -8,7 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.stats.correlations import METHODS, correlate, correlate_spearman, weighted_ranks
+from analysis.stats.correlations import METHODS, correlate, weighted_ranks
+from analysis.stats.grouped import correlate_spearman
 from analysis.stats.inference import permute_wald
 from analysis.stats.resampling import share_as_far, share_as_large
 from tests.support.resamples import use_resamples

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.correlate.exact import explain_exactly
 from analysis.correlate.table import correlate_table
-from analysis.stats.correlations import pooled_kendall, pooled_spearman
+from analysis.stats.grouped import compare_groups, pooled_kendall, pooled_spearman
 from analysis.stats.reliability import measure_mean_reliability
 from tests.support.resamples import use_resamples
 
@@ -35,20 +35,28 @@ def _split(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> list[tuple[np.nd
     return [(a, b) for a, b in parts if np.ptp(a) > 0 and np.ptp(b) > 0]
 
 
+def _pool_by_scipy(parts: list[tuple[np.ndarray, np.ndarray]], n_groups: int) -> float:
+    """Fisher's z of the groups' own rho, each cut off half of its smallest step below 1, weighted by n - 3."""
+    own = [(len(x), scipy.stats.spearmanr(x, y).statistic) for x, y in parts]
+    if n_groups == 1:
+        return own[0][1] if own else np.nan
+    own = [(n, rho) for n, rho in own if n > 3]
+    if not own:
+        return np.nan
+    ends = [1 - 6 / (n**3 - n) for n, _ in own]
+    weights = [n - 3 for n, _ in own]
+    if all(abs(rho) >= end for (_, rho), end in zip(own, ends, strict=True)) and len({rho > 0 for _, rho in own}) == 1:
+        return float(np.sign(own[0][1]))
+    z = [np.arctanh(min(max(rho, -end), end)) for (_, rho), end in zip(own, ends, strict=True)]
+    return float(np.tanh(np.average(z, weights=weights)))
+
+
 @by_luck
 @given(TABLES)
 def test_spearman_is_that_of_scipys_ranks_inside_groups(table: tuple[list[int], int, int]) -> None:
     x, y, groups = _draw_table(*table)
-    ranks = [
-        np.concatenate([(scipy.stats.rankdata(part[i]) - (len(part[i]) + 1) / 2) / len(part[i]) for part in parts])
-        for i in (0, 1)
-        if (parts := _split(x, y, groups))
-    ]
     result = pooled_spearman(x, y, groups, np.ones((1, len(x))))[0]
-    if ranks:
-        assert result == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
-    else:
-        assert np.isnan(result)
+    assert result == pytest.approx(_pool_by_scipy(_split(x, y, groups), len(np.unique(groups))), nan_ok=True, abs=1e-9)
 
 
 @by_luck
@@ -152,14 +160,35 @@ def test_a_table_of_any_scale_with_repeats_and_groups(
     if not parts:
         assert result["spearman"] is result["kendall"] is result["quadratic_r2"] is None
         return
-    ranks = [
-        np.concatenate([(scipy.stats.rankdata(part[i]) - (len(part[i]) + 1) / 2) / len(part[i]) for part in parts])
-        for i in (0, 1)
-    ]
-    assert result["spearman"] == pytest.approx(scipy.stats.pearsonr(*ranks).statistic, abs=1e-12)
+    expected = _pool_by_scipy(parts, len(np.unique(groups)))
+    assert result["spearman"] == (None if np.isnan(expected) else pytest.approx(expected, abs=1e-9))
     within = [np.concatenate([part[i] - part[i].mean() for part in parts]) for i in (0, 1)]
     if len(within[0]) >= len(parts) + 3:
         levels = np.repeat(np.eye(len(parts)), [len(part[0]) for part in parts], axis=0)
         columns = np.column_stack([levels, within[0], within[0] ** 2])
         left = within[1] - columns @ np.linalg.lstsq(columns, within[1])[0]  # statsmodels warns where x has two values
         assert result["quadratic_r2"] == pytest.approx(1 - left @ left / (within[1] @ within[1]), abs=1e-9)
+
+
+def test_groups_that_disagree_are_told_by_q() -> None:
+    generator = np.random.default_rng(4)
+    groups = np.repeat([0, 1, 2], 40)
+    x = generator.normal(size=120)
+    alike, apart = x + generator.normal(size=120), x * np.repeat([1, 1, -1], 40) + generator.normal(size=120)
+    for y, low, high in ((alike, 0.05, 1.0), (apart, 0.0, 1e-6)):
+        result = compare_groups(x, y, groups)
+        rho = [scipy.stats.spearmanr(x[groups == g], y[groups == g]).statistic for g in range(3)]
+        assert result.values.tolist() == pytest.approx(rho)
+        z = np.arctanh(rho)
+        q = 37 / 1.06 * ((z - z.mean()) ** 2).sum()
+        assert result.q_p_value is not None
+        assert result.q_p_value == pytest.approx(scipy.stats.chi2.sf(q, 2))
+        assert low <= result.q_p_value <= high
+
+
+def test_few_rows_that_agree_perfectly_do_not_outweigh_many() -> None:
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(2, 104))
+    x[100:] = y[100:] = [1, 2, 3, 4]
+    groups = np.repeat([0, 1], [100, 4])
+    assert abs(pooled_spearman(x, y, groups, np.ones((1, 104)))[0]) < 0.2

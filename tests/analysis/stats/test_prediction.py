@@ -6,8 +6,14 @@ import pytest
 import scipy.stats
 from sklearn.linear_model import RidgeCV
 
-from analysis.stats.parabolas import explain, fit_parabolas
-from analysis.stats.prediction import PENALTIES, learn_baselines, measure_precision, predict_left_out
+from analysis.stats.prediction import (
+    PENALTIES,
+    explain,
+    fit_parabolas,
+    learn_baselines,
+    measure_precision,
+    predict_left_out,
+)
 
 
 def _patterns(n: int = 40, slope: float = 1.0) -> pd.DataFrame:
