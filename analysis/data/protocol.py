@@ -126,8 +126,8 @@ def _primary_family() -> dict[str, Any]:
         },
         "statistic": "Wald statistic of the least squares fit to rank(outcome), covariance HC3",
         "p_value": "Freedman-Lane permutation of the residuals of the nuisance fit, two-sided; Student's t where no "
-        f"permutation comes as far; where seeds' slopes differ (Q, p <= {SEEDS_RANDOM:g}) Student's t with one degree "
-        "of freedom less than there are seeds",
+        f"permutation comes as far; where seeds' slopes differ (Q, p <= {SEEDS_RANDOM:g}) Student's t, whose variance "
+        "has the spread between seeds added, with one degree of freedom less than there are seeds (Satterthwaite)",
         "interval": f"{CONFIDENCE:g} percentile bootstrap of the partial rank correlation, re-ranked in each resample",
         "adjustment": "Holm over all tests of all declared measures and all main strata together, pooled ones among "
         "them; a test that is not defined counts as one with p = 1",

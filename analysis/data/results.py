@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.csv_files import OpenTable, open_csv
-from analysis.data.protocol import OUTCOMES
+from analysis.data.protocol import OUTCOMES, list_declared
 from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.plan import read_cell, read_plan
@@ -131,9 +131,10 @@ def read_run(run: Path) -> Run:
     config, kind = _as_dict(attributes.get("config")), read_kind(attributes)
     # The networks of a comparison differ in what their classifiers read.
     transition = None if kind == "comparison" else str(config.get("transition", "log"))
+    declared = tuple(name for name in list_declared(plan) if name not in COLUMNS)
     return Run(
         path=run,
-        candidates=_tabulate_candidates(trials, ledger, transition),
+        candidates=_tabulate_candidates(trials, ledger, transition, declared),
         curves=pd.DataFrame(
             [row for trial in trials for row in _curve_rows(trial)], columns=list(CURVE_COLUMNS)
         ).astype(CURVE_COLUMNS),
@@ -208,33 +209,36 @@ def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
         optuna.logging.set_verbosity(level)
 
 
-def _tabulate_candidates(trials: list[Trial], ledger: Path, transition: str | None) -> pd.DataFrame:
+def _tabulate_candidates(
+    trials: list[Trial], ledger: Path, transition: str | None, declared: tuple[str, ...]
+) -> pd.DataFrame:
     """Return the table of candidates.
 
     Args:
         transition: what the classifier reads; None where it is not known: measures of the walk are as recorded.
+        declared: measures of the plan that are no columns by themselves.
     """
     described: dict[Any, dict[str, Any]] = {}  # networkx once a pattern, not a seed
     rows = []
     for trial in trials:
         place = (trial.pattern, trial.template) if transition == "rule" else trial.pattern
         if place not in described:
-            described[place] = _describe_pattern(trial, transition)
+            described[place] = _describe_pattern(trial, transition, declared)
         rows.append(_candidate_row(trial, described[place], ledger))
     recorded = {name for trial in trials for name in trial.facts}
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
     present = list(dict.fromkeys(name for row in rows for name in row))
-    columns |= dict.fromkeys([*find_brought(present), *list_proxies(present)], "float64")
+    columns |= dict.fromkeys([*declared, *find_brought(present), *list_proxies(present)], "float64")
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _describe_pattern(trial: Trial, transition: str | None) -> dict[str, Any]:
+def _describe_pattern(trial: Trial, transition: str | None, declared: tuple[str, ...]) -> dict[str, Any]:
     pattern = trial.pattern
     own = {**describe(pattern), **measure(pattern, RIVALS), "key": pattern.key}
     if transition is None:
         return own
     reads = classifier_reads(transition, pattern, trial.template)
-    return {**own, **measure(pattern, ALWAYS_SHOWN, reads), **measure_brought(pattern, reads, COLUMNS)}
+    return {**own, **measure(pattern, (*ALWAYS_SHOWN, *declared), reads), **measure_brought(pattern, reads, COLUMNS)}
 
 
 def find_brought(columns: Iterable[object]) -> list[str]:

@@ -13,8 +13,8 @@ from scipy.special import chdtrc  # scipy.stats would take half a second to impo
 from analysis.stats.correlations import FLAT, UNDEFINED, Estimate, estimate, weighted_ranks, weighted_spearman
 from analysis.stats.resampling import Groups, Vector, permute, share_as_far, split_resamples
 
-LOST = 3  # rows of a group that its correlation's variance is worse by: of atanh(rho) it is 1.06 / (n - 3)
-RANK_VARIANCE = 1.06  # Fieller, Hartley and Pearson, Biometrika 44, 1957
+# The variance of atanh(Spearman's rho) is 1.06 / (n - 3) (Fieller, Hartley and Pearson, Biometrika 44, 1957).
+RANK_VARIANCE, LOST = 1.06, 3
 
 
 @dataclass(frozen=True, slots=True)

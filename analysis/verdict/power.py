@@ -8,8 +8,8 @@ from typing import Any
 from scipy.special import ndtri  # scipy.stats would take half a second to import
 
 from analysis.data.protocol import ALPHA, CONTROL_SETS, MARGIN, N_HELD, POWER, SAMPLED, list_declared
+from analysis.stats.grouped import RANK_VARIANCE
 
-RANK_VARIANCE = 1.06  # of atanh(Spearman's rho) times n - 3 (Fieller, Hartley and Pearson, Biometrika 44, 1957)
 RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, seen in short trainings
 
 

@@ -89,18 +89,24 @@ class MeanTest(NamedTuple):
 def compare_mean(mean: float, variance: float, seeds: SeedSlopes | None, freedom: int) -> MeanTest:
     """Test whether a mean slope is 0, by Student's t.
 
+    Where seeds are random, their spread is added to the variance. Only this part has as few degrees of freedom as one
+    less than there are seeds, so that the sum has more (Satterthwaite, Biometrics Bull. 2, 1946): seeds that were taken
+    for random by chance cost little.
+
     Args:
         variance: variance of the mean over patterns, the seeds as they are.
-        seeds: single seeds' slopes; where they are random, their spread is added and there is one degree of freedom
-            less than there are seeds.
-        freedom: degrees of freedom otherwise.
+        seeds: single seeds' slopes; None where they are not known.
+        freedom: degrees of freedom of the variance over patterns.
     """
-    seed_share = 0.0
-    if seeds is not None and seeds.are_random:
-        k = len(seeds.slopes)
-        total = variance + seeds.spread / k
-        seed_share = seeds.spread / k / total if total > 0 else 0.0
-        variance, freedom = total, min(k - 1, freedom)
+    if seeds is None or not seeds.are_random:
+        return MeanTest(_test(mean, variance, freedom), 0.0)
+    k = len(seeds.slopes)
+    total = variance + seeds.spread / k
+    seed_share = seeds.spread / k / total if total > 0 else 0.0
+    return MeanTest(_test(mean, total, min((k - 1) / max(seed_share, 1e-6) ** 2, freedom)), seed_share)
+
+
+def _test(mean: float, variance: float, freedom: float) -> float:
     if variance <= 0:
-        return MeanTest(1.0 if mean == 0 else 0.0, seed_share)
-    return MeanTest(float(2 * stdtr(freedom, -abs(mean) / variance**0.5)), seed_share)
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(freedom, -abs(mean) / variance**0.5))

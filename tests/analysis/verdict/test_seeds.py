@@ -42,11 +42,11 @@ def test_q_keeps_its_level_and_finds_slopes_of_half_a_residual() -> None:
         assert low < np.mean([each is not None and each.are_random for each in found]) <= high
 
 
-def test_random_seeds_widen_a_test_and_take_its_degrees_of_freedom() -> None:
+def test_random_seeds_widen_a_test_and_take_degrees_of_freedom() -> None:
     alike, apart = SeedSlopes((0.9, 1.0, 1.1, 1.0), 1.0, 0.8, 0.0), SeedSlopes((0.0, 1.0, 2.0, 1.0), 9.0, 0.03, 0.6)
     assert compare_mean(1.0, 0.1, alike, 60) == compare_mean(1.0, 0.1, None, 60)
     assert compare_mean(1.0, 0.1, alike, 60) == pytest.approx((2 * scipy.stats.t.sf(1 / 0.1**0.5, 60), 0.0))
-    p_value = 2 * scipy.stats.t.sf(1 / (0.1 + 0.6 / 4) ** 0.5, 3)
+    p_value = 2 * scipy.stats.t.sf(1 / (0.1 + 0.6 / 4) ** 0.5, 3 / 0.6**2)
     assert compare_mean(1.0, 0.1, apart, 60) == pytest.approx((p_value, 0.6))
     assert (compare_mean(0.0, 0.0, None, 9).p_value, compare_mean(1.0, 0.0, None, 9).p_value) == (1.0, 0.0)
 

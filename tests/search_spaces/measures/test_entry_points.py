@@ -83,7 +83,7 @@ def test_the_report_correlates_them_with_the_outcomes(
 ) -> None:
     use_resamples(monkeypatch, 20)
     run = make_run(
-        tmp_path / "run", propose(12, budget="total:16"), lambda place, seed: 0.5 + 0.01 * place + 0.001 * seed
+        tmp_path / "run", propose(14, budget="total:16"), lambda place, seed: 0.5 + 0.01 * place + 0.001 * seed
     )
     assert list(read_run(run).candidates) == list(COLUMNS)
     install(WORKING)
