@@ -17,6 +17,8 @@ from analysis.strengths.trends import ConnectionStrengths, analyse_strengths, su
 from analysis.study.verdict import Verdict, summarise_verdicts
 from analysis.study.view import View, compare_lengths, list_best, summarise_view, view_strata
 from analysis.tradeoff.points import Tradeoff, measure_tradeoffs
+from analysis.tuning.rates import list_exploratory
+from analysis.tuning.tuned import Tuning, add_tuned, analyse_tunings, summarise_tuning
 from analysis.verdict.pooled import Pooled
 from nas.records.database import COMMANDS
 from nas.records.shown import quote
@@ -34,6 +36,7 @@ class Findings:
         strengths: connection strengths of each view's stratum; None where none were measured.
         adherence: how a study kept to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
+        tunings: one for each depth at which a study tuned the learning rate.
         tradeoffs: one for each depth that was searched at several budgets.
         final: what was measured on the test images, where they were looked at.
     """
@@ -46,6 +49,7 @@ class Findings:
     strengths: tuple[ConnectionStrengths | None, ...]
     adherence: Adherence | None
     fidelity: tuple[Fidelity, ...]
+    tunings: tuple[Tuning, ...]
     tradeoffs: tuple[Tradeoff, ...]
     final: Final | None
 
@@ -59,20 +63,25 @@ def find(run: Run) -> Findings:
     status = summarise_status(run)
     seed = run.config.get("seed")
     run_seed = seed if isinstance(seed, int) else 0
-    views = view_strata(run, run_seed) if status["complete"] else None
+    tunings = analyse_tunings(run, run_seed)
+    exploratory = list_exploratory(run)
+    far = [(each.layers, each.regime) for tuning in tunings for each in tuning.far]
+    views = view_strata(add_tuned(run), run_seed, exploratory, far) if status["complete"] else None
     if views is None or not views.strata:
         raise NothingUsableError(_explain_nothing(run, status))
+    declared = [view for view in views.strata if not view.stratum.is_exploratory] or views.strata
     return Findings(
         run=run,
         status=status,
         verdict=summarise_verdicts(
-            {view.stratum.name: view.stratum.verdict for view in views.strata}, next(iter(views.pooled), None)
+            {view.stratum.name: view.stratum.verdict for view in declared}, next(iter(views.pooled), None)
         ),
         views=views.strata,
         pooled=views.pooled,
         strengths=tuple(_analyse_strengths(run, view, run_seed) for view in views.strata),
         adherence=check_adherence(run) if run.kind == "study" else None,
         fidelity=compare_lengths(run, run_seed),
+        tunings=tunings,
         tradeoffs=measure_tradeoffs(run.candidates, read_guessing(run)) if run.kind == "search" else (),
         final=measure_final(run),
     )
@@ -114,6 +123,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
         ],
         "adherence": dataclasses.asdict(findings.adherence) if findings.adherence else None,
         "fidelity": [dataclasses.asdict(each) for each in findings.fidelity],
+        "tunings": [summarise_tuning(tuning) for tuning in findings.tunings],
         "tradeoffs": [dataclasses.asdict(tradeoff) for tradeoff in findings.tradeoffs],
         "final": dataclasses.asdict(findings.final) if findings.final else None,
         "config": findings.run.config,

@@ -27,6 +27,7 @@ from analysis.study.overview import build_effects, build_fidelity, build_verdict
 from analysis.study.sections import build_stratum
 from analysis.study.view import View
 from analysis.tradeoff.section import build_tradeoff
+from analysis.tuning.section import build_tuning
 
 N_FAILURES = 20
 
@@ -56,6 +57,9 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
     for tradeoff in tradeoffs:
         part = f"{tradeoff.layers} layers" if len(tradeoffs) > 1 else ""
         yield from build_tradeoff(tradeoff, caption, part, strategies)
+    for tuning in findings.tunings:
+        part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
+        yield from build_tuning(tuning, describe_data(run, tuning.patterns), part)
     if len(views) > 1:
         yield from build_effects(views)
         yield from build_fidelity(findings.fidelity)

@@ -90,6 +90,7 @@ class Stratum:
         resolution: by outcome, whether the seeds tell patterns apart; None where that is not known.
         collinearity: Spearman correlation of the first declared measure with COLLINEAR among the patterns used.
         learning: accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
+        is_exploratory: whether the study did not declare it.
         is_undertrained: whether its learning rate is far from the best one.
         verdict: the first declared measure's judgement in words.
     """
@@ -115,6 +116,7 @@ class Stratum:
     collinearity: dict[str, float | None]
     reach: Reach | None
     learning: Learning | None
+    is_exploratory: bool
     is_undertrained: bool
     verdict: Verdict
 
@@ -150,7 +152,8 @@ def analyse_candidates(
     measures: Sequence[str] = ("mean_bd",),
     checks: Collection[str] = (),
     guessing: Guessing = UNKNOWN,
-    undertrained: Collection[str] = (),
+    exploratory: Collection[str] = (),
+    undertrained: Collection[tuple[int, str]] = (),
 ) -> Analysis:
     """Analyse what the declared measures have to do with the outcomes, in every budget, depth and regime.
 
@@ -160,7 +163,9 @@ def analyse_candidates(
         measures: columns that the study declared, by which it is judged.
         checks: regimes that only check others; they are left out, from Holm's family too.
         guessing: accuracy reached without a look at the images; where a stratum is no better, that is its verdict.
-        undertrained: regimes whose learning rate is far from the best one.
+        exploratory: regimes that the study did not declare, such as single rates where it judges patterns at their best
+            one: their tests are adjusted for one another only, and not pooled.
+        undertrained: number of layers and regime of strata whose learning rate is far from the best one.
 
     Returns:
         Of each budget, depth and regime that has a complete candidate.
@@ -178,17 +183,21 @@ def analyse_candidates(
     groups.sort(key=lambda rows: (-len(rows), int(rows["layers"].iloc[0])))  # stable: then the order of appearance
     sampled = {str(place): _choose_sample(rows) for place, rows in enumerate(groups)}
     samples = build_samples(sampled, tuple(measures), run_seed)
-    strata, evidence = [], {}
+    strata: list[Stratum] = []
+    evidence: dict[str, Evidence] = {}
+    explored: dict[str, Evidence] = {}
     for place, rows in enumerate(groups):
         stratum = _analyse_stratum(rows, run_seed, tuple(measures), guessing)
-        strata.append(replace(stratum, is_undertrained=stratum.regime in undertrained))
-        evidence[stratum.name] = _gather(stratum, samples.get(str(place)), run_seed)
+        is_exploratory, is_far = stratum.regime in exploratory, (stratum.layers, stratum.regime) in undertrained
+        strata.append(replace(stratum, is_exploratory=is_exploratory, is_undertrained=is_far))
+        (explored if is_exploratory else evidence)[stratum.name] = _gather(stratum, samples.get(str(place)), run_seed)
     judged = judge_strata(evidence)
+    judgements = {**judged.strata, **judge_strata(explored).strata}
     worded = (
         replace(
             stratum,
-            judgements=judged.strata[stratum.name],
-            verdict=word_judgement(judged.strata[stratum.name][0], stratum.learning),
+            judgements=judgements[stratum.name],
+            verdict=word_judgement(judgements[stratum.name][0], stratum.learning),
         )
         for stratum in strata
     )
@@ -250,6 +259,7 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, measures: tuple[str,
         collinearity={name: _correlate_plainly(patterns, first, name) for name in COLLINEAR},
         reach=_measure_sample_reach(patterns, budget, layers),
         learning=measure_learning(complete, guessing),
+        is_exploratory=False,
         is_undertrained=False,
         verdict=Verdict("inconclusive", ""),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,20 +64,30 @@ class Views:
     n_tests: int
 
 
-def view_strata(run: Run, run_seed: int) -> Views:
+def view_strata(
+    run: Run, run_seed: int, exploratory: Collection[str] = (), undertrained: Collection[tuple[int, str]] = ()
+) -> Views:
     """Analyse the strata of a run: a study's in its plan's order, others by layers and connections.
 
     Args:
         run_seed: seed of the bootstrap, the permutations and the uniform sample.
+        exploratory, undertrained: as analyse_candidates takes them.
     """
-    measures = list_declared(run.plan)
-    analysis = analyse_candidates(run.candidates, run_seed, measures, tuple(_list_checks(run)), read_guessing(run))
+    analysis = analyse_candidates(
+        run.candidates,
+        run_seed,
+        list_declared(run.plan),
+        tuple(_list_checks(run)),
+        read_guessing(run),
+        exploratory,
+        undertrained,
+    )
     views = [_view_stratum(run, stratum, run_seed, len(analysis.strata) > 1) for stratum in analysis.strata]
     if run.kind == "search":
         views.sort(key=lambda view: (view.stratum.layers, view.patterns["connections"].min()))
     elif run.plan is not None:
         places = {(planned["layers"], planned["regime"]): place for place, planned in enumerate(run.plan["strata"])}
-        views.sort(key=lambda view: places.get((view.stratum.layers, view.stratum.regime), len(places)))
+        views.sort(key=lambda view: places.get((view.stratum.layers, view.stratum.regime), -1))  # tuned ones first
     return Views(tuple(views), analysis.pooled, analysis.n_tests)
 
 
