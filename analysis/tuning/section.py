@@ -186,10 +186,16 @@ def _explain(tuning: Tuning) -> str:
     sentences = [
         "The amount of training is the learning rate times the number of weight updates "
         f"({tuning.best.rates.steps:,} here). The change is the slope of a straight line for each doubling of it, "
-        "next to the least and the largest that single seeds show; the intervals draw patterns again, not seeds. "
+        "next to the least and the largest that single seeds show. "
         "These correlations hold nothing constant and are not adjusted for one another; a training that diverged "
         "counts as the worst."
     ]
+    random = [name_measure(turning.measure) for turning in tuning.turnings if turning.has_random_seeds]
+    sentences.append(
+        f"The intervals draw patterns again, and seeds too for {enumerate_words(random)}, for which the seeds differ."
+        if random
+        else "The intervals draw patterns again; the seeds agree on every change."
+    )
     if tuning.unlearned:
         sentences.append(f"Left out, because nothing was learned there: {enumerate_words(tuning.unlearned)}.")
     return " ".join(sentences)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import MEASURES, MIN_PATTERNS, SAMPLED, list_declared
-from analysis.data.results import Run
+from analysis.data.results import Run, find_brought
 from analysis.stats.correlations import Estimate, correlate_spearman
 from analysis.stats.guessing import measure_learning, read_guessing
 from analysis.stats.resampling import Groups, Vector, design_cells
@@ -100,7 +100,7 @@ def _analyse(run: Run, rates: Rates, run_seed: int) -> Tuning | None:
 def _list_columns(sample: pd.DataFrame, declared: tuple[str, ...]) -> dict[str, Vector]:
     """Return the measures that all patterns have and in which they differ, the declared ones first."""
     columns = {}
-    for name in dict.fromkeys((*declared, *MEASURES)):
+    for name in dict.fromkeys((*declared, *MEASURES, *find_brought(sample))):
         if name in sample and sample[name].notna().all():
             # Sums over the same distances in another order differ by 1e-16, but they are ties.
             column = sample[name].to_numpy(np.float64).round(12)

@@ -219,7 +219,7 @@ UP, DOWN = estimate(0.9, 0.5, 1.2), estimate(-0.9, -1.2, -0.5)
 
 
 def turning(slope: Estimate, crossing: Crossing | None) -> Turning:
-    return Turning("span", (8.0, 16.0), (estimate(-0.5), estimate(0.4)), (72, 72), slope, (0.8, 1.0), crossing)
+    return Turning("span", (8.0, 16.0), (estimate(-0.5), estimate(0.4)), (72, 72), slope, (0.8, 1.0), False, crossing)
 
 
 @pytest.mark.parametrize(

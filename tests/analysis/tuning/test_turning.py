@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import linregress, spearmanr
+from scipy.stats import linregress, rankdata, spearmanr
 from sklearn.isotonic import IsotonicRegression
 
-from analysis.tuning.turning import Turning, cross_zero, make_rising, measure_turnings
+from analysis.tuning.turning import Turning, cross_zero, make_rising, measure_turnings, rank_rows
 
 AMOUNTS = tuple(162 * rate for rate in (0.05, 0.1, 0.2, 0.4, 0.8))
 LOGS = np.log2(AMOUNTS)
@@ -122,6 +122,43 @@ def test_a_constant_measure_has_no_turning() -> None:
     assert turning.slope.value is None
     assert turning.crossing is None
     assert not turning.is_shown
+
+
+def plant_seeds(spread: float, generator: np.random.Generator, x: Losses, seeds: int = 4) -> Losses:
+    """Losses that do not turn on average, each seed with a turn of its own of that spread."""
+    turns = spread * generator.normal(size=(seeds, 1, 1))
+    steps = np.linspace(-1, 1, 5)
+    shared = generator.normal(size=(1, N, 5))
+    losses: Losses = turns * x[None, :, None] * steps + shared + 0.7 * generator.normal(size=(seeds, N, 5))
+    return losses
+
+
+def test_seeds_that_differ_are_drawn_too() -> None:
+    generator = np.random.default_rng(9)
+    x = generator.normal(size=N)
+    apart, alike = turn(x, plant_seeds(1.0, generator, x)), turn(x, plant_seeds(0.0, generator, x))
+    assert (apart.has_random_seeds, alike.has_random_seeds) == (True, False)
+    assert np.ptp(apart.seed_slopes) > 3 * np.ptp(alike.seed_slopes)
+
+
+def test_ranks_of_drawn_rows_are_those_of_scipy() -> None:
+    generator = np.random.default_rng(10)
+    values, weights = generator.normal(size=(20, 9)), generator.integers(0, 4, size=(20, 9)).astype(np.float64)
+    values[:, :2] = np.inf
+    for row, own, ranks in zip(values, weights.astype(int), rank_rows(values, weights), strict=True):
+        repeated = rankdata(np.repeat(row, own)) - (own.sum() + 1) / 2
+        assert np.repeat(ranks, own) == pytest.approx(repeated)
+
+
+@pytest.mark.slow
+def test_turns_of_single_seeds_are_not_claimed_for_all() -> None:
+    """With the patterns only, an interval of the slope leaves 0 out in half of these draws and more."""
+    claims = 0
+    for draw in range(100):
+        generator = np.random.default_rng((draw, 11))
+        x = generator.normal(size=N)
+        claims += turn(x, plant_seeds(0.7, generator, x), draw).is_shown
+    assert claims <= 12
 
 
 def _cover(rho: tuple[float, ...], n_draws: int) -> tuple[int, int]:
