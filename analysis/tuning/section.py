@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from analysis.data.protocol import MIN_PATTERNS
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import (
@@ -43,6 +44,11 @@ def build_tuning(tuning: Tuning, caption: str, part: str = "") -> Iterator[Block
         yield Paragraph(
             "Rank correlation of a measure with the best learning rate: above 0, patterns with more of it take a "
             "higher rate. The intervals draw the patterns again; the p-values are not adjusted for one another."
+        )
+    else:
+        yield Paragraph(
+            f"{tuning.best.n_patterns} sampled patterns are too few to say what the best rate goes with, or how "
+            f"effects turn with training: it takes {MIN_PATTERNS}."
         )
     if tuning.turnings:
         yield from _show_turnings(tuning, caption, part)

@@ -161,6 +161,7 @@ def test_an_unfinished_study_shows_the_patterns_that_were_tried_at_every_rate(ru
     (found,) = analyse_tunings(few, 0)
     assert len(found.patterns) > 0
     assert (found.drivers, found.turnings) == ((), ())
+    assert "sampled patterns are too few" in format_markdown([*build_tuning(found, "")])
 
 
 def test_the_section_answers_first_and_draws_both_figures(tuning: Tuning, blocks: list[Block]) -> None:
