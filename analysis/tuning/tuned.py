@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import MEASURES, MIN_PATTERNS, SAMPLED, list_declared
 from analysis.data.results import Run, find_brought
-from analysis.stats.correlations import Estimate, correlate_spearman
+from analysis.stats.correlations import Estimate
+from analysis.stats.grouped import correlate_spearman
 from analysis.stats.guessing import measure_learning, read_guessing
 from analysis.stats.resampling import Groups, Vector, design_cells
 from analysis.tuning.optimum import LOSS, is_diverged, select_rates, tune_candidates

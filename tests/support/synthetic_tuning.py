@@ -54,7 +54,7 @@ def score_by_rate(candidate: Candidate) -> float:
 def make_tuned_run(n_trained: int | None = None, **settings: Any) -> Run:
     """The run of a study that was trained to its end, or as far as n_trained trainings."""
     config = validate(StudyConfig, {**SETTINGS, **settings})
-    plan = make_plan(config, describe_protocol((config.distance, "span")))
+    plan = make_plan(config, describe_protocol(config.measures))
     tasks = list_tasks(plan, config, load_data("digits", None))
     described: dict[ConnectionPattern, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []

@@ -34,7 +34,7 @@ def test_the_defaults_are_a_study_of_two_learning_rates() -> None:
     assert (high.name, high.checks, low.name, low.checks) == ("high-lr", None, "low-lr", None)
     assert high.training == TrainingConfig(epochs=9, lr=0.15, batch_size=16, weight_decay=1e-4)
     assert low.training == high.training.model_copy(update={"lr": 0.05})
-    assert (config.depths, config.deepest, config.distance) == ((24,), 24, "mean_bd")
+    assert (config.depths, config.deepest) == ((24,), 24)
     assert config.layout(24) == Layout(
         crossed=(Crossed("walk_length", 3), Crossed("visit_evenness", 3), Crossed("mean_bd", 2)),
         per_cell=4,
@@ -245,7 +245,7 @@ def test_reversals_are_for_total_budgets() -> None:
 
 def test_the_crossed_distance_is_named_as_tables_name_it() -> None:
     config = settle(cross="from_output_mean,span", bins="9,3", seed=3, trials=0, per_cell=2, optima=0)
-    assert config.distance == "from_output_mean"
+    assert config.measures == ("from_output_mean", "span")
     layout = config.layout(24)
     assert [crossed.name for crossed in layout.crossed] == ["from_output_mean", "span"]
     assert (layout.seed, layout.uniform) == (3, 0)
