@@ -125,8 +125,11 @@ def describe_lineup(run: Run) -> str:
 
 
 def learn_lineup(run: Run) -> Learning | None:
-    """Compare the mean accuracy of all networks of a comparison with what guessing reaches."""
-    return measure_learning(run.candidates[(run.candidates["state"] == "complete").fillna(False)], read_guessing(run))
+    """Compare the most accurate network of a comparison with what guessing reaches."""
+    complete = run.candidates[(run.candidates["state"] == "complete").fillna(False)]
+    each = (measure_learning(rows, read_guessing(run)) for _, rows in complete.groupby("regime", dropna=False))
+    known = [learning for learning in each if learning is not None]
+    return max(known, key=lambda learning: learning.accuracy, default=None)
 
 
 def summarise_lineup(standings: Sequence[Standing], learning: Learning | None = None) -> str:

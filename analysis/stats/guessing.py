@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import pandas as pd
 
-from analysis.data.protocol import CONFIDENCE
 from analysis.data.results import STRATUM, Run
 from analysis.stats.intervals import SHARE, clip, share_error
 
 ACCURACY = "validation_accuracy"
+N_ERRORS = 2  # standard errors above guessing from which networks have learned something
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +43,10 @@ UNKNOWN = Guessing(None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """The mean accuracy of a group of networks, next to that of guessing.
+    """The median accuracy of a group of networks, next to that of guessing.
 
     Args:
-        accuracy: mean over seeds of the mean over the networks of each seed.
+        accuracy: mean over seeds of the median over the networks of each seed.
         low: lower end of the interval.
         n_patterns: number of different patterns among the networks.
         guessing: accuracy that it is compared with.
@@ -86,16 +85,16 @@ def read_guessing(run: Run) -> Guessing:
 
 
 def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | None:
-    """Compare the mean accuracy of a group of networks with guessing; None without any accuracy.
+    """Compare the median accuracy of a group of networks with guessing; None without any accuracy.
 
-    The CONFIDENCE interval is the normal one of a share, on one seed's images times the number of seeds. More networks
+    The interval is N_ERRORS standard errors of a share, on one seed's images times the number of seeds. More networks
     of one seed do not narrow it, for they are measured on the same images. Few networks do not widen it either: the
     question is whether these networks learned, not whether others would.
 
     Args:
         complete: rows of read_run, complete candidates only.
     """
-    by_seed = complete.dropna(subset=[ACCURACY]).groupby("seed")[ACCURACY].mean()
+    by_seed = complete.dropna(subset=[ACCURACY]).groupby("seed")[ACCURACY].median()
     if by_seed.empty:
         return None
     mean = clip(float(by_seed.mean()), SHARE)
@@ -107,8 +106,8 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
 
 
 def _half_width(share: float, n_images: int) -> float:
-    """Return half the width of the normal interval of a share of this many images."""
-    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * share_error(share, n_images)
+    """Return half the width of the interval of a share of this many images."""
+    return N_ERRORS * share_error(share, n_images)
 
 
 def list_unlearned(run: Run, images: str = "validation images") -> list[str]:
@@ -152,7 +151,7 @@ def explain_unlearned(learning: Learning, images: str = "validation images") -> 
         how = "no better than always answering the largest class"
     n_patterns = f"n={learning.n_patterns} pattern{'' if learning.n_patterns == 1 else 's'}"
     return (
-        f"the networks are {how}: their mean accuracy is {format_share(learning.accuracy)} ({n_patterns}), and "
+        f"the networks are {how}: their median accuracy is {format_share(learning.accuracy)} ({n_patterns}), and "
         f"{describe_guessing(learning.guessing, images)}"
     )
 
