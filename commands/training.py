@@ -145,7 +145,7 @@ def _drive(
 
 def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
     """Print a study's plan, the time that it takes and its power."""
-    from analysis.verdict.power import describe_power
+    from analysis.verdict.power import count_for_negligible, count_pattern_strata, describe_power
     from nas.records.plan import hash_plan, list_crossings, read_plan
     from nas.studies.plan import make_plan
     from nas.studies.study import estimate_seconds
@@ -158,8 +158,9 @@ def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_
     with log_to(console):
         hours = estimate_seconds(plan, settings) / 3600
     sha256, n_trainings = hash_plan(plan), len(plan["order"])
+    equivalence = {"pattern_strata": count_pattern_strata(plan), "negligible_from": count_for_negligible()}
     if as_json:
-        summary = {"sha256": sha256, "trainings": n_trainings, "hours": hours, "strata": power}
+        summary = {"sha256": sha256, "trainings": n_trainings, "hours": hours, "strata": power, **equivalence}
         print(json.dumps(summary))  # noqa: T201
         return
     for crossing in list_crossings(plan):
@@ -170,6 +171,10 @@ def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_
     for stratum in power:
         parts = ", ".join(f"{n} {name}" for name, n in stratum["patterns"].items())
         console.print(f"{stratum['stratum']}: {stratum['trainings']} trainings; {parts}; {stratum['sentence']}")
+    console.print(
+        f"an effect of 0 is found negligible from about {equivalence['negligible_from']} patterns, summed over strata, "
+        f"and more where seeds are noisy; this plan has {equivalence['pattern_strata']}"
+    )
     console.print(
         f"{n_trainings:,} trainings, about {hours:.1f} h, {describe_workers(settings)}; plan {sha256[:12]}; nothing "
         "was written\nnext: the same without --dry-run"

@@ -70,6 +70,12 @@ def count_tests(n_measures: int, n_strata: int) -> int:
     return n_measures * (n_strata * (len(CONTROL_SETS) + 1) + n_pooled)
 
 
+def count_pattern_strata(plan: Mapping[str, Any]) -> int:
+    """Return how many sampled patterns a plan trains, counted in each main stratum that trains them."""
+    trained = {(place, number) for place, number, _ in plan["order"] if plan["strata"][place]["checks"] is None}
+    return sum(plan["patterns"][number]["strategy"] in SAMPLED for _, number in trained)
+
+
 def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Describe what each stratum of a study's plan trains and can detect.
 

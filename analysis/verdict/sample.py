@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.data.protocol import CONTROLS, LOWER_IS_BETTER, OUTCOMES
-from analysis.stats.resampling import Groups, Vector, design_cells, draw_weights, split_resamples
+from analysis.stats.resampling import Groups, Vector, centre_inside, design_cells, draw_weights, split_resamples
 from search_spaces.seeds import derive_generator
 
 
@@ -62,10 +62,17 @@ class Sample:
 
     @property
     def centred(self) -> Vector:
-        """Each value less its seed's mean over the patterns complete at every seed, shape (n, k)."""
-        full = self.is_full
-        means = self.values[full].mean(axis=0) if full.any() else np.nanmean(self.values, axis=0)
-        centred: Vector = self.values - means
+        """Each value less its seed's level, shape (n, k).
+
+        The levels are those of a least squares fit of patterns and seeds, so that trainings that are missing, of good
+        patterns or of bad ones, do not move them. In a full table they are the seeds' means.
+        """
+        rows, seeds = np.nonzero(np.isfinite(self.values))
+        y = self.values[rows, seeds]
+        by_seed = (seeds[:, None] == np.arange(self.values.shape[1])).astype(np.float64)
+        inside = np.stack([centre_inside(column, rows) for column in by_seed.T], axis=1)
+        levels = np.linalg.lstsq(inside, centre_inside(y, rows), rcond=None)[0]
+        centred: Vector = self.values - (levels - levels.mean()) - y.mean()
         return centred
 
     @property

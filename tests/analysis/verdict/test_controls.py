@@ -111,3 +111,13 @@ def test_the_margin_is_met_at_the_ceiling() -> None:
     assert inside.is_negligible
     assert not outside.is_negligible
     assert compare_with_margin(0.0, (-0.1, 0.1), 0.0) is compare_with_margin(0.0, None, 0.5) is None
+
+
+def test_missing_trainings_of_good_patterns_do_not_move_the_seeds_levels() -> None:
+    generator = np.random.default_rng(6)
+    pattern, seed = generator.normal(size=(20, 1)), np.array([0.0, 5.0, -3.0])
+    values = pattern + seed
+    full = Sample.from_arrays(values, {}).means
+    assert full == pytest.approx((pattern - pattern.mean())[:, 0], abs=1e-9)
+    values[np.argsort(pattern[:, 0])[:12], 1] = np.nan
+    assert np.ptp(Sample.from_arrays(values, {}).means - full) == pytest.approx(0.0, abs=1e-9)

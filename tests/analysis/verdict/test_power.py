@@ -11,6 +11,7 @@ from analysis.data.protocol import describe_protocol
 from analysis.verdict.power import (
     correct_attenuation,
     count_for_negligible,
+    count_pattern_strata,
     count_tests,
     describe_power,
     detectable_correlation,
@@ -114,6 +115,7 @@ def make_plan(strategies: dict[str, int], n_seeds: int, checks: int = 0) -> dict
 def test_each_stratum_of_a_plan_is_described() -> None:
     counted = {"templates": 5, "optimum": 6, "control": 6, "design": 81, "reversal": 27, "random": 12}
     first, second, check = describe_power(make_plan(counted, n_seeds=3, checks=12))
+    assert count_pattern_strata(make_plan(counted, n_seeds=3, checks=12)) == 2 * 93
     strata = [row["stratum"] for row in (first, second, check)]
     assert strata == ["24 layers, a", "24 layers, b", "24 layers, a long"]
     assert (first["trainings"], second["trainings"], check["trainings"]) == (411, 411, 36)

@@ -525,7 +525,7 @@ def test_a_dry_run_prints_strict_json_and_writes_nothing(tmp_path: Path, monkeyp
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
     summary = json.loads(done.stdout, parse_constant=refuse_constant)
-    assert set(summary) == {"sha256", "trainings", "hours", "strata"}
+    assert set(summary) == {"sha256", "trainings", "hours", "strata", "pattern_strata", "negligible_from"}
     assert summary["trainings"] == 20
     assert summary["hours"] == pytest.approx(0.2)
     assert [one["stratum"] for one in summary["strata"]] == ["10 layers, gentle", "10 layers, steep"]
@@ -545,6 +545,8 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     said = " ".join(run_command("study", "--run", run, "--dry-run").stdout.split())
     assert "20 trainings, about 2.0 h, 1 at a time on cpu with fused layers; plan" in said
     assert f"plan {held[1][:12]}; nothing was written" in said
+    assert "negligible from about 216 patterns, summed over strata, and more where seeds are noisy" in said
+    assert "this plan has 6" in said
     assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
     assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, crossed with span in 1 bins from 3.000 to 3.600" in said
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
