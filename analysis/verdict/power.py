@@ -35,7 +35,7 @@ def count_for_negligible(ceiling: float = 1.0) -> int:
         ceiling: largest correlation that the noise leaves beyond what is held, in (0, 1].
 
     >>> count_for_negligible(), count_for_negligible(0.7)
-    (216, 440)
+    (216, 439)
     """
     # Both one-sided tests reject if the estimate lies this many standard errors inside the margin.
     wanted = float(ndtri(1 - ALPHA) + ndtri((1 + POWER) / 2))
@@ -71,9 +71,23 @@ def count_tests(n_measures: int, n_strata: int) -> int:
 
 
 def count_pattern_strata(plan: Mapping[str, Any]) -> int:
-    """Return how many sampled patterns a plan trains, counted in each main stratum that trains them."""
-    trained = {(place, number) for place, number, _ in plan["order"] if plan["strata"][place]["checks"] is None}
+    """Return how many sampled patterns a plan trains, counted in each judged stratum that trains them."""
+    judged = _name_judged(plan)
+    trained = {(judged[place], number) for place, number, _ in plan["order"] if judged[place] is not None}
     return sum(plan["patterns"][number]["strategy"] in SAMPLED for _, number in trained)
+
+
+def _name_judged(plan: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
+    """Return the judged stratum that each of a plan's belongs to, or None for checks.
+
+    Regimes of single learning rates that a study tunes are one stratum: that of each pattern at its best rate.
+    """
+    return [
+        None if stratum["checks"] is not None
+        else (stratum["layers"], "tuned") if stratum.get("tuned")
+        else (stratum["layers"], "regime", stratum["regime"])
+        for stratum in plan["strata"]
+    ]  # fmt: skip
 
 
 def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,9 +95,9 @@ def describe_power(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         One dict for each stratum, in the plan's order: stratum, trainings, patterns by strategy, a sentence, and except
-        for checks n_sampled and detectable (by detectable_correlation, over all main strata's primary tests).
+        for checks n_sampled and detectable (by detectable_correlation, over all declared tests).
     """
-    n_tests = count_tests(len(list_declared(plan)), sum(stratum["checks"] is None for stratum in plan["strata"]))
+    n_tests = count_tests(len(list_declared(plan)), len({*_name_judged(plan)} - {None}))
     n_seeds = plan["settings"]["seeds"]
     described = []
     for place, stratum in enumerate(plan["strata"]):

@@ -157,3 +157,12 @@ def test_an_effect_of_0_is_negligible_four_times_in_five_from_the_number_named(c
 
 def test_the_family_counts_every_control_and_shape() -> None:
     assert [count_tests(1, 1), count_tests(1, 2), count_tests(3, 3)] == [5, 14, 57]
+
+
+def test_single_rates_of_a_tuned_study_are_judged_as_one_stratum() -> None:
+    plan = make_plan({"design": 60}, n_seeds=2)
+    tuned = {**plan, "strata": [{**stratum, "tuned": True} for stratum in plan["strata"]]}
+    assert [count_pattern_strata(each) for each in (plan, tuned)] == [120, 60]
+    assert [describe_power(each)[0]["detectable"] for each in (plan, tuned)] == [
+        detectable_correlation(60, n_tests) for n_tests in (14, 5)
+    ]
