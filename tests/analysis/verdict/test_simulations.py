@@ -1,11 +1,12 @@
 """The whole way from outcomes to a status, on samples whose truth is planted (72 patterns, 4 seeds)."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from tests.support.planted import MEASURES, Column, Columns, Truth, count_statuses
+from tests.support.planted import MEASURES, Column, Columns, Truth, count_statuses, judge_planted, plant
 from tests.support.resamples import use_resamples
 
 N_DRAWS, N_FEW = 100, 12
@@ -146,3 +147,38 @@ def test_an_effect_of_0_is_negligible_in_90_of_100_large_studies() -> None:
     counts = count_statuses(Truth(own=4.0), "crossed", "mean_bd", N_DRAWS, n=432)
     print(counts)  # noqa: T201
     assert counts.get("negligible", 0) >= 90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("name", ["patterns differ", "seeds have slopes of half a residual"])
+def test_nothing_pooled_over_strata_is_taken_for_something_in_at_most_10_of_100(
+    name: str, is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three strata of the same patterns and what these have of their own, or of others; each with its own noise."""
+    use_resamples(monkeypatch, 499)
+    statuses = []
+    for number in range(N_DRAWS):
+        first = plant(NULLS[name], "crossed", number)
+        strata = {"0": first}
+        for place in (1, 2):
+            other = plant(NULLS[name], "crossed", 1000 * place + number)
+            own = np.random.default_rng((place, number)).normal(size=first.values.shape)
+            strata[str(place)] = (
+                dataclasses.replace(first, values=first.values + own)
+                if is_shared
+                else dataclasses.replace(other, draw_seed=("apart", place))
+            )
+        (pooled,) = judge_planted(strata, number=number).pooled
+        statuses.append(pooled.status)
+    print({status: statuses.count(status) for status in set(statuses)})  # noqa: T201
+    assert sum(status in CLAIMS for status in statuses) <= 10
+
+
+@pytest.mark.slow
+def test_an_effect_at_the_margin_is_called_negligible_in_at_most_10_of_100() -> None:
+    """Each one-sided test errs in 5 of 100; the noise ceiling of these patterns is .89."""
+    truth = Truth(lambda ranks: ranks["mean_bd"], BEYOND, partial=0.2 * 0.894)
+    counts = count_statuses(truth, "crossed", "mean_bd", N_DRAWS, n=432)
+    print(counts)  # noqa: T201
+    assert counts.get("negligible", 0) <= 10
