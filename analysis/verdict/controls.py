@@ -80,13 +80,22 @@ def list_controls(measure: str, available: Sequence[str]) -> tuple[Given, ...]:
 
 
 def measure_effects(sample: Sample, measures: Sequence[str], generator: np.random.Generator) -> tuple[Resampled, ...]:
-    """Estimate and test the effects of several measures, which share their ranks and resamples.
+    """Estimate and test the effects of several measures under all of their controls.
 
     Args:
         measures: columns of the sample.
         generator: for the permutations.
     """
-    tested = [(measure, given) for measure in measures for given in list_controls(measure, tuple(sample.columns))]
+    available = tuple(sample.columns)
+    tested = [(measure, given) for measure in measures for given in list_controls(measure, available)]
+    return estimate_effects(sample, tested, generator)
+
+
+def estimate_effects(
+    sample: Sample, tested: Sequence[tuple[str, Given]], generator: np.random.Generator
+) -> tuple[Resampled, ...]:
+    """Estimate and test effects, each of a measure while others are held, that share their ranks and resamples."""
+    measures = dict.fromkeys(measure for measure, _ in tested)
     seed_ranks = rank_seeds(sample.values[sample.is_full])
     seeds = {(measure, given): _compare_seeds(sample, measure, given, seed_ranks) for measure, given in tested}
     is_random = [key for key, each in seeds.items() if each is not None and each.are_random]

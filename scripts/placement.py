@@ -1,0 +1,294 @@
+"""Answer the five questions of docs/placement/plan.md from the committed tables, as that page declared.
+
+python scripts/placement.py [FOLDER]
+
+FOLDER, by default docs/placement, has a folder for each run with its plan.json, candidates.csv and summary.json. Runs that
+are not there yet are left out, and the answers say which strata they rest on. It writes FOLDER/answers.json and prints
+the answers as a Markdown table.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from recompute import rebuild_run
+from shared import DOCS, format_row
+
+from analysis.data.protocol import ALPHA, MARGIN, SAMPLED
+from analysis.data.results import Run
+from analysis.stats.correlations import adjust_holm
+from analysis.stats.guessing import measure_learning, read_guessing
+from analysis.tuning.optimum import LOSS
+from analysis.tuning.rates import TUNED
+from analysis.tuning.tuned import add_tuned, analyse_tunings
+from analysis.tuning.turning import Turning
+from analysis.verdict.controls import Given, Resampled, estimate_effects
+from analysis.verdict.noise import measure_resolution
+from analysis.verdict.pooled import PooledEffect, pool_effects
+from analysis.verdict.sample import Sample, build_samples
+from nas.records.safe_files import format_json, write_atomic
+from search_spaces.seeds import derive_generator
+
+RUNS = ("digits", "fashion")
+CONFIRMATION = "colour"
+EARLY = "lr 0.05"  # the regime of learning rate x steps up to 10
+TURNING_AT = (8.0, 17.0)  # learning rate x steps between which HA expects the sign to change
+MEASURES = ("walk_length", "visit_evenness", "mean_bd", "ntk_trace")
+WALK_GIVEN: Given = ("visit_evenness", "mean_bd")
+DISTANCE_GIVEN: Given = ("walk_length", "visit_evenness")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the data say of one expectation.
+
+    Args:
+        name, expectation: as in the plan.
+        strata: value, interval and number of patterns of each stratum, by name.
+        value, low, high: the declared estimate, pooled over strata where there are several, with its interval.
+        p_value, p_holm: of the declared test, and adjusted over the five.
+        verdict: in words.
+    """
+
+    name: str
+    expectation: str
+    strata: dict[str, dict[str, Any]]
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    verdict: str
+    p_holm: float | None = None
+    more: dict[str, Any] | None = None
+
+
+def main() -> None:
+    """Write the answers and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=DOCS / "placement", metavar="FOLDER")
+    folder = parser.parse_args().folder
+    result = answer(folder)
+    write_atomic(folder / "answers.json", format_json(result))
+    print(format_row("", "expectation", "strata", "estimate", "95 % interval", "p (Holm)", "verdict"))  # noqa: T201
+    print(format_row(*["---"] * 7))  # noqa: T201
+    for each in result["answers"]:
+        interval = "" if each["low"] is None else f"[{each['low']:+.2f}, {each['high']:+.2f}]"
+        value = "" if each["value"] is None else f"{each['value']:+.2f}"
+        p_holm = "" if each["p_holm"] is None else f"{each['p_holm']:.2g}"
+        names = ", ".join(each["strata"])
+        print(format_row(each["name"], each["expectation"], names, value, interval, p_holm, each["verdict"]))  # noqa: T201
+    print(json.dumps({"gates": result["gates"], "confirmation": result["confirmation"]}, indent=1))  # noqa: T201
+
+
+def answer(folder: Path) -> dict[str, Any]:
+    """Return the answers to HA to HE, what each stratum's seeds can tell, and the confirmation."""
+    runs = {name: load_run(folder / name) for name in RUNS if (folder / name / "candidates.csv").is_file()}
+    tuned: dict[str, pd.DataFrame] = {}
+    early: dict[str, pd.DataFrame] = {}
+    gates: dict[str, Any] = {}
+    for name, run in runs.items():
+        for (layers, regime), rows in add_tuned(run).candidates.groupby(["layers", "regime"]):
+            if regime not in (TUNED, EARLY):
+                continue
+            stratum = f"{name} {layers}"
+            complete = rows[(rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)]
+            gate = _check_stratum(complete, run)
+            gates[f"{stratum}, {regime}"] = gate
+            if gate["is_used"]:
+                (tuned if regime == TUNED else early)[stratum] = complete
+    best = {
+        name: rows.assign(**{LOSS: np.log(rows["best_lr"])}) for name, rows in tuned.items()
+    }  # the second outcome in the place of the first
+    effects = {
+        "HB": _estimate(tuned, "walk_length", WALK_GIVEN),
+        "HC": _estimate(early, "visit_evenness", ("walk_length",)),
+        "HD": _estimate(tuned, "mean_bd", DISTANCE_GIVEN),
+        "HE": _estimate(best, "ntk_trace", ()),
+    }
+    answers = [
+        _answer_turning(runs),
+        _answer_effect("HB", "rho(W, tuned loss given H, BD) > 0.5", effects["HB"], _judge_size),
+        _answer_effect("HC", "rho(H, loss given W) about -0.4 early in training", effects["HC"], _judge_about),
+        _answer_effect("HD", "|rho(BD, tuned loss given W, H)| < 0.2", effects["HD"], _judge_small),
+        _answer_effect("HE", "rho(NTK trace, best rate) about -0.4", effects["HE"], _judge_about),
+    ]
+    p_holm = adjust_holm([each.p_value for each in answers])
+    return {
+        "gates": gates,
+        "answers": [{**asdict(each), "p_holm": p} for each, p in zip(answers, p_holm, strict=True)],
+        "confirmation": _confirm(folder / CONFIRMATION),
+    }
+
+
+def load_run(folder: Path) -> Run:
+    """Return the run whose tables lie in a folder."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return rebuild_run(folder, summary, "")
+
+
+def _check_stratum(rows: pd.DataFrame, run: Run) -> dict[str, Any]:
+    """Say whether a stratum's networks learned, and whether its seeds tell patterns apart."""
+    table = rows.pivot(index="key", columns="seed", values=LOSS)
+    resolution = measure_resolution(table.to_numpy(np.float64))
+    learning = measure_learning(rows, read_guessing(run))
+    assert resolution is not None
+    assert learning is not None
+    return {
+        "n_patterns": len(table),
+        "n_seeds": table.shape[1],
+        "learned": learning.is_better,
+        "f": resolution.f,
+        "p_value": resolution.p_value,
+        "ceiling": [resolution.ceiling, resolution.low, resolution.high],
+        "single_seed": resolution.single_seed,
+        "is_used": bool(learning.is_better and resolution.p_value <= ALPHA),
+    }
+
+
+def _estimate(strata: Mapping[str, pd.DataFrame], measure: str, given: Given) -> dict[str, tuple[Sample, Resampled]]:
+    """Return each stratum's effect; strata of one depth draw the patterns that they share together."""
+    samples = build_samples(strata, MEASURES, 0)
+    generators = {name: derive_generator("placement", measure, *given, name) for name in samples}
+    return {
+        name: (sample, estimate_effects(sample, [(measure, given)], generators[name])[0])
+        for name, sample in samples.items()
+    }
+
+
+def _answer_turning(runs: Mapping[str, Run]) -> Answer:
+    turnings = {
+        f"{name} {tuning.best.rates.layers}": turning
+        for name, run in runs.items()
+        for tuning in analyse_tunings(run, 0)
+        for turning in tuning.turnings
+        if turning.measure == "walk_length"
+    }
+    main = turnings["digits 24"]
+    slope, crossing = main.slope, main.crossing
+    rises = slope.low is not None and slope.low > 0
+    crosses = crossing is not None and TURNING_AT[0] <= crossing.value <= TURNING_AT[1]
+    if rises and crosses:
+        verdict = "holds"
+    elif rises:
+        verdict = "rises, but " + ("does not cross 0" if crossing is None else f"crosses at {crossing.value:.1f}")
+    else:
+        verdict = "not shown"
+    return Answer(
+        name="HA",
+        expectation="rho(W, loss) rises with log2(learning rate x steps), and crosses 0 between 8 and 17",
+        strata={name: _describe_turning(turning) for name, turning in turnings.items()},
+        value=slope.value,
+        low=slope.low,
+        high=slope.high,
+        p_value=_tail(slope.value, slope.low, slope.high),
+        verdict=verdict,
+    )
+
+
+def _describe_turning(turning: Turning) -> dict[str, Any]:
+    return {
+        "value": turning.slope.value,
+        "low": turning.slope.low,
+        "high": turning.slope.high,
+        "n": turning.n_patterns[0],
+        "amounts": list(turning.amounts),
+        "rhos": [[each.value, each.low, each.high] for each in turning.effects],
+        "crossing": None if turning.crossing is None else asdict(turning.crossing),
+    }
+
+
+def _tail(value: float | None, low: float | None, high: float | None) -> float | None:
+    """Return the one-sided p-value of "above 0" of a normal estimate with this 95 % interval."""
+    if value is None or low is None or high is None:
+        return None
+    error = (high - low) / (2 * NormalDist().inv_cdf(0.975))
+    return 1 - NormalDist().cdf(value / error)
+
+
+def _answer_effect(name: str, expectation: str, effects: Mapping[str, tuple[Sample, Resampled]], judge: Any) -> Answer:
+    strata = {}
+    for stratum, (sample, resampled) in effects.items():
+        (effect,) = resampled.effects
+        partial = effect.partial
+        strata[stratum] = {
+            "value": partial.value,
+            "low": partial.low,
+            "high": partial.high,
+            "p_value": partial.p_value,
+            "n": len(sample.keys),
+            "ceiling": None if effect.resolution is None else effect.resolution.ceiling,
+            "seeds_random": None if effect.seeds is None else effect.seeds.are_random,
+        }
+    pooled = pool_effects([resampled for _, resampled in effects.values()]) if effects else ()
+    if not pooled:
+        return Answer(name, expectation, strata, None, None, None, None, "not answered: no stratum can tell")
+    p_value, verdict = judge(pooled[0])
+    over_ceiling = None if pooled[0].equivalence is None else asdict(pooled[0].equivalence)
+    more = {"q": pooled[0].q, "q_p_value": pooled[0].q_p_value, "over_ceiling": over_ceiling}
+    return Answer(
+        name, expectation, strata, pooled[0].value, pooled[0].low, pooled[0].high, p_value, verdict, more=more
+    )
+
+
+def _judge_size(pooled: PooledEffect) -> tuple[float, str]:
+    if pooled.low > 0.5:
+        return pooled.p_value, "holds"
+    return pooled.p_value, "the direction holds, the size is not shown" if pooled.low > 0 else "not shown"
+
+
+def _judge_about(pooled: PooledEffect) -> tuple[float, str]:
+    if pooled.high >= 0:
+        return pooled.p_value, "reversed" if pooled.low > 0 else "not shown"
+    return pooled.p_value, "holds" if pooled.low <= -0.4 <= pooled.high else "the direction holds, the size differs"
+
+
+def _judge_small(pooled: PooledEffect) -> tuple[float, str]:
+    """Test by two one-sided tests on Fisher's z that the correlation lies inside the margin."""
+    z, edge = math.atanh(pooled.value), math.atanh(MARGIN)
+    error = (math.atanh(pooled.high) - math.atanh(pooled.low)) / (2 * NormalDist().inv_cdf(0.975))
+    p_value = 1 - NormalDist().cdf((edge - abs(z)) / error)
+    if p_value <= ALPHA:
+        return p_value, "holds"
+    return p_value, "does not hold" if min(abs(pooled.low), abs(pooled.high)) > MARGIN else "not shown"
+
+
+def _confirm(folder: Path) -> dict[str, Any] | None:
+    """Return whether walk length goes with the tuned loss on colour images; None before they are trained."""
+    if not (folder / "candidates.csv").is_file():
+        return None
+    run = load_run(folder)
+    rows = add_tuned(run).candidates
+    rows = rows[(rows["regime"] == TUNED) & (rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)]
+    effects = _estimate({CONFIRMATION: rows}, "walk_length", WALK_GIVEN)
+    ((sample, resampled),) = effects.values()
+    partial = resampled.effects[0].partial
+    is_long = np.array([cell.startswith("1") for cell in rows.drop_duplicates("key").set_index("key").loc[
+        list(sample.keys), "cell"
+    ]])  # fmt: skip
+    return {
+        "gate": _check_stratum(rows, run),
+        "rho": [partial.value, partial.low, partial.high, partial.p_value],
+        "n": len(sample.keys),
+        "long_less_short": _compare_means(sample.means[is_long], sample.means[~is_long]),
+        "verdict": "confirmed" if partial.low is not None and partial.low > 0 else "not confirmed",
+    }
+
+
+def _compare_means(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Return the difference of two means in nats, with Welch's 95 % interval."""
+    from scipy.stats import ttest_ind
+
+    result = ttest_ind(first, second, equal_var=False)
+    low, high = result.confidence_interval()
+    return [float(np.mean(first) - np.mean(second)), float(low), float(high)]
+
+
+if __name__ == "__main__":
+    main()
