@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search_spaces.budget import Budget as Spent
     from search_spaces.measures.registry import Measure
     from search_spaces.pattern import ConnectionPattern
+    from search_spaces.sampling.optimal import Extreme
 
 BATCH_FLAGS = frozenset({"dataset", "data", "train_examples", "batch_size"})  # of a search: what its first batch holds
 # Columns of a table that must fit 80 columns: those that take labels, and those that do not.
@@ -291,35 +292,62 @@ def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", pr
 def optimize(
     budget: Budget = None,
     layers: Layers = None,
+    measure: Annotated[
+        str, flag("Measure to optimize; `score --measures all` lists them. [default: mean_bd]", SPACE)
+    ] = "mean_bd",
+    maximize: Annotated[
+        bool, typer.Option("--maximize", help="Look for the largest value, not the least.", rich_help_panel=SPACE)
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Time limit.")] = 20.0,
     seed: Seed = 0,
     to: Annotated[Path | None, flag("Template file to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pattern of least mean backprop distance for a budget, with a certificate of how good it is."""
+    """Find the pattern of least mean backprop distance for a budget, with a certificate; or that of any measure."""
     from nas.records.template import check_replaceable
     from search_spaces.sampling.optimal import optimize as find_optimum
+    from search_spaces.sampling.optimal import optimize_measure
 
     if to is not None:
         check_replaceable(to)
     spent = _read_budget(budget, layers)
-    optimum = find_optimum(spent, seed, seconds)
-    row = score_pattern(optimum.pattern, spent)
+    title = f"{spent.depth} layers at budget {spent}"
+    provenance: dict[str, Any] = {"origin": "optimize", "seed": seed}
+    if measure == "mean_bd" and not maximize:
+        optimum = find_optimum(spent, seed, seconds)
+        pattern, row = optimum.pattern, score_pattern(optimum.pattern, spent)
+        provenance["n_moves"] = optimum.n_moves
+        title += f", {optimum.n_moves:,} moves tried"
+        ended = "time was up" if optimum.by_clock else "the bound is met" if row["gap"] == 0 else "the search ended"
+        said = f"{row['certificate']}: mean BD {row['mean_bd']:.4f}, proven bound {row['bound_mean_bd']:.4f}; {ended}"
+    else:
+        extreme = optimize_measure(spent, measure, 1 if maximize else -1, seed, seconds)
+        pattern = extreme.pattern
+        row = score_pattern(pattern, spent) | {measure: extreme.value, "proven": extreme.is_proven}
+        provenance |= {"measure": measure, "maximized": maximize}
+        said = f"{measure} {extreme.value:.6g}: {_describe_extreme(extreme, maximize)}"
     if to is not None:
-        write_template(to, optimum.pattern, spent, {"origin": "optimize", "seed": seed, "n_moves": optimum.n_moves})
+        write_template(to, pattern, spent, provenance)
     if as_json:
         print(json.dumps(row))  # noqa: T201
         return
-    print_scores([row], f"{spent.depth} layers at budget {spent}, {optimum.n_moves:,} moves tried")
-    ended = "time was up" if optimum.by_clock else "the bound is met" if row["gap"] == 0 else "the search ended"
+    print_scores([row], title)
     console = make_console()
-    console.print(
-        f"{row['certificate']}: mean BD {row['mean_bd']:.4f}, proven bound {row['bound_mean_bd']:.4f}; {ended}"
-    )
+    console.print(said)
     if to is None:
         console.print("next: the same with --to FILE keeps it")
     else:
         print_written(console, [to], [*OURSELVES, "verify", to])
+
+
+def _describe_extreme(extreme: "Extreme", maximize: bool) -> str:
+    if extreme.is_proven:
+        return f"proven: no pattern of this budget has a {'larger' if maximize else 'smaller'} one"
+    ended = "time was up" if extreme.by_clock else "the last of them found nothing better"
+    return (
+        f"the {'largest' if maximize else 'least'} that {extreme.n_rounds} rounds of annealing found, and {ended}; "
+        "nothing is proven of it, for the certificate is that of mean BD"
+    )
 
 
 def sample(
@@ -327,9 +355,16 @@ def sample(
     budget: Budget = None,
     layers: Layers = None,
     cross: Annotated[
-        str, flag("One to three measures, separated by commas; `score --measures all` lists them.", SPACE)
+        str,
+        flag(
+            "One to three measures, separated by commas; `score --measures all` lists them. "
+            "[default: walk_length,visit_evenness,mean_bd]",
+            SPACE,
+        ),
     ] = "walk_length,visit_evenness,mean_bd",
-    bins: Annotated[str, flag("Bins of each measure: N, LO:HI or LO:HI:N, separated by commas.", SPACE)] = "3,3,2",
+    bins: Annotated[
+        str, flag("Bins of each measure: N, LO:HI or LO:HI:N, separated by commas. [default: 3,3,2]", SPACE)
+    ] = "3,3,2",
     per_cell: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of patterns in each cell of the crossing.")
     ] = 4,
@@ -341,7 +376,7 @@ def sample(
     from nas.model.candidate import NetworkConfig
     from nas.records.shown import show
     from search_spaces.errors import NothingUsableError
-    from search_spaces.measures.registry import measure
+    from search_spaces.measures.registry import list_brought, measure
     from search_spaces.sampling.cells import find_reach
     from search_spaces.sampling.design import Layout, lay_out, parse_crossing
 
@@ -373,12 +408,9 @@ def sample(
     if as_json:
         print(json.dumps(rows))  # noqa: T201
         return
+    names = dict.fromkeys([*design.measures, "span", *(each.name for each in list_brought())])
+    cells = [[",".join(map(str, row["cell"])), *(f"{row[name]:.5g}" for name in names)] for row in rows]
     title = f"{spent.depth} layers at budget {spent}; a cell is the bin of each measure"
-    cells = [
-        [",".join(map(str, row["cell"])), *(f"{row[name]:.4f}" for name in design.measures), f"{row['span']:.3f}"]
-        for row in rows
-    ]
-    headings = ["cell", *(name.replace("_", " ") for name in design.measures), "span"]
-    print_table(console, title, headings, cells)
+    print_table(console, title, ["cell", *(name.replace("_", " ") for name in names)], cells)
     console.print(f"wrote {len(rows)} folders in {show(to)}")
     print_next(console, *OURSELVES, "verify", paths[0])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from search_spaces import rules
@@ -23,6 +23,7 @@ class Template:
     pattern_at: Callable[[int], ConnectionPattern]  # by depth
     inputs_after: Callable[[int], tuple[int, ...]]  # by depth, what layer depth + 1 would read; policy `rule` reads it
     max_depth: int | None = None  # largest depth it exists for
+    fit: Callable[[Budget], ConnectionPattern] | None = None  # by budget, where it fits any; pattern_at is at log
 
     def build(self, depth: int) -> ConnectionPattern:
         """Build the template's pattern over `depth` layers.
@@ -63,6 +64,17 @@ def _annealed(depth: int) -> ConnectionPattern:
     return anneal_template(depth)
 
 
+def _shortest_walk(budget: Budget) -> ConnectionPattern:
+    from search_spaces.sampling.optimal import shortest_walk  # numba: 0.5 s
+
+    return shortest_walk(budget)
+
+
+def _by_budget(name: str, origin: str, fit: Callable[[Budget], ConnectionPattern], max_depth: int) -> Template:
+    at_log = _by_block(name, origin, lambda depth: fit(log_budget(depth)), max_depth)
+    return replace(at_log, fit=fit)
+
+
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
 DENSENET_INTERVIEW = "DenseNet authors' interview"
@@ -86,6 +98,9 @@ TEMPLATES = {
         _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", rules.midpoint),
         _by_block("greedy", "ours, at budget log: optimal.row_greedy", _greedy, rules.MAX_SEARCHED_DEPTH),
         _by_block("annealed", "ours, at budget log: optimal.anneal_template", _annealed, rules.MAX_SEARCHED_DEPTH),
+        _by_budget(
+            "shortest_walk", "ours, at any budget: optimal.shortest_walk", _shortest_walk, rules.MAX_SEARCHED_DEPTH
+        ),
     )
 }
 
@@ -147,7 +162,7 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
     if name in FAMILIES:
         return fit_family(name, budget)
     if not name.startswith("random:"):
-        return find_template(name).build(budget.depth)
+        return _build_at(find_template(name), budget)
     try:
         seed = int(name.removeprefix("random:"))
     except ValueError:
@@ -155,15 +170,20 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
     return sample_uniform(budget, derive_generator(seed, "random template"))
 
 
+def _build_at(template: Template, budget: Budget) -> ConnectionPattern:
+    pattern = template.build(budget.depth)
+    return pattern if template.fit is None else template.fit(budget)
+
+
 def iterate_templates(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]:
     """Yield the templates that spend exactly this budget; where two give one pattern, only the first.
 
     >>> [name for name, _ in iterate_templates(Budget(24, total=94))]
-    ['log', 'nearest_log_i', 'evenly_log_i', 'greedy', 'annealed']
+    ['log', 'nearest_log_i', 'evenly_log_i', 'greedy', 'annealed', 'shortest_walk']
     """
     seen = set()
     for name in list_templates(budget.depth):
-        pattern = TEMPLATES[name].build(budget.depth)
+        pattern = _build_at(TEMPLATES[name], budget)
         if budget.is_met_by(pattern) and pattern.key not in seen:
             seen.add(pattern.key)
             yield name, pattern

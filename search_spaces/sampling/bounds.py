@@ -138,3 +138,27 @@ def _reaches(budget: Budget) -> list[list[int]]:
             largest = sorted([*largest, last[layer - 1]], reverse=True)[: max(degrees)]
         reaches.append(reach)
     return reaches
+
+
+def find_extreme_walk(budget: Budget, sign: int) -> ConnectionPattern | None:
+    """Return the pattern whose random walks are shortest (sign -1) or longest (sign 1), proven; None if none is known.
+
+    Let h(i) be the mean number of layers on a walk from layer i, h(0) = 0 and h(i) = 1 + the mean of h over i's inputs.
+    Where each layer's number of inputs is fixed, layer i reads layer i-1 and d_i - 1 others, and no choice of one layer
+    limits another's, so h(i) >= 1 + (m(i-1) + the d_i - 1 least of m(0), ..., m(i-2)) / d_i =: m(i), by induction over
+    i. The pattern that reads those others has h = m at every layer. Walk length, layer walk and random walk depth are
+    means of h over some layers, so it has the least of all three. For the longest, greatest replaces least.
+
+    >>> find_extreme_walk(Budget(5, per_layer=(1, 2, 2, 2, 3)), -1).sources
+    ((0,), (0, 1), (0, 2), (0, 3), (0, 1, 4))
+    """
+    if budget.per_layer is None or budget.max_out is not None:
+        return None
+    hops = [0.0]
+    sources = []
+    for layer, degree in enumerate(budget.per_layer, start=1):
+        others = sorted(range(layer - 1), key=lambda node: -sign * hops[node])[: degree - 1]
+        inputs = sorted([*others, layer - 1])
+        hops.append(1 + sum(hops[node] for node in inputs) / degree)
+        sources.append(inputs)
+    return ConnectionPattern.from_sources(sources)

@@ -13,7 +13,16 @@ from search_spaces.errors import InputError
 from search_spaces.measures.registry import find_measure, measure
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.annealing import SUM_BD, Bands, Connections, State, anneal
-from search_spaces.sampling.goals import HAIR, Band, Goal, Meter, anneal_towards, measure_spreads, wander_within
+from search_spaces.sampling.goals import (
+    HAIR,
+    Band,
+    Goal,
+    Meter,
+    anneal_to_end,
+    anneal_towards,
+    measure_spreads,
+    wander_within,
+)
 from search_spaces.seeds import derive_generator
 
 MAX_STALE = 30  # chains in a row that find nothing new
@@ -25,7 +34,6 @@ TARGET_MOVES = 2_000  # for every skip, towards a target or an end of what a bud
 MAX_TARGET_MOVES = 200_000  # a second at 100 layers
 FALLS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the moves: most cells take few; a new rise gets out of frozen corners
 FALL_TEMPERATURES = (1.0, 0.02)
-REACH_TEMPERATURES = (0.3, 0.003)  # on the way to an end of what a budget reaches
 FARTHEST_TEMPERATURES = (3.0, 0.1)  # the same in summed hops
 TRIMMED = 0.1  # of the way from the mean to each end of a measure's reach, where only odd patterns are left
 FIRST_STEP = 0.3  # of the windows' growth
@@ -110,11 +118,8 @@ def _count_target_moves(budget: Budget) -> int:
 def find_end(budget: Budget, name: str, sign: int) -> ConnectionPattern:
     """Return the pattern of largest (sign 1) or least (sign -1) measure that annealing finds with a fixed seed."""
     generator = derive_generator("reach", str(budget), budget.depth, name, sign)
-    goal = Goal(measure_spreads(budget, [name]), pulls={name: -float(sign)})
     connections = Connections.draw(budget, generator)
-    n_moves = _count_target_moves(budget)
-    anneal_towards(connections, goal, n_moves, REACH_TEMPERATURES, generator)
-    anneal_towards(connections, goal, n_moves // 10, (0.0, 0.0), generator)
+    anneal_to_end(connections, name, sign, _count_target_moves(budget), generator)
     return connections.pattern()
 
 

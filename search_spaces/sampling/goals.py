@@ -19,6 +19,7 @@ from search_spaces.seeds import derive_generator
 HAIR = 1e-9  # share by which a value may lie outside its band: sums in another order differ by 1e-16
 SLOWNESS = 100  # of a measure that is not compiled: moves are fewer by this factor
 SPREAD_DRAWS = 200
+END_TEMPERATURES = (0.3, 0.003)  # on the way to an end of what a budget reaches
 SPREAD_MOVES = 10  # of each skip between two of these draws
 Temperatures = tuple[float, float]  # first and last, in units of energy
 
@@ -108,6 +109,13 @@ def anneal_towards(
         The energy at the end.
     """
     return _walk(connections, goal, n_moves, temperatures, not goal.pulls, generator)
+
+
+def anneal_to_end(connections: Connections, name: str, sign: int, n_moves: int, generator: np.random.Generator) -> None:
+    """Move connections towards the largest (sign 1) or the least (sign -1) value of a measure, in the end downhill."""
+    goal = Goal(measure_spreads(connections.budget, [name]), pulls={name: -float(sign)})
+    anneal_towards(connections, goal, n_moves, END_TEMPERATURES, generator)
+    anneal_towards(connections, goal, n_moves // 10, (0.0, 0.0), generator)
 
 
 def wander_within(connections: Connections, goal: Goal, n_moves: int, generator: np.random.Generator) -> None:

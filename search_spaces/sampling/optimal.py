@@ -5,15 +5,18 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError
+from search_spaces.measures.registry import find_measure, measure
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.rules import MAX_SEARCHED_DEPTH, midpoint
-from search_spaces.sampling.annealing import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, Bands, State, anneal
-from search_spaces.sampling.bounds import Certificate, bound_sum, certify
+from search_spaces.sampling.annealing import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, Bands, Connections, State, anneal
+from search_spaces.sampling.bounds import Certificate, bound_sum, certify, find_extreme_walk
+from search_spaces.sampling.goals import HAIR, Goal, Meter, Spread, anneal_to_end, anneal_towards
 from search_spaces.seeds import derive_generator
 
 TEMPERATURES = (0.6, 0.15)  # in hops of the summed distance: at L = 12 to 100 hotter or colder starts ended higher
@@ -24,6 +27,10 @@ MAX_SECONDS = 10**6  # eleven days
 POLISH_MOVES = 500_000
 MAX_POLISHED_DEPTH = 254
 TEMPLATE_MOVES = 300_000
+WALK_TEMPERATURES = (0.1, 0.001)  # in layers of the walk length
+MEASURE_ROUND = 300_000  # moves of a round for any measure
+MAX_AGREEING = 8  # such rounds in a row that find nothing better
+PROVEN_MEASURES = ("walk_length", "layer_walk", "random_walk_depth")  # under a budget by layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,74 @@ def anneal_template(depth: int) -> ConnectionPattern:
     state = State.draw(budget, generator)
     anneal(state, Bands().limit(SUM_BD, -math.inf, bound_sum(budget), 1.0), TEMPLATE_MOVES, TEMPERATURES, generator)
     return state.pattern()
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """The pattern of least or largest measure found for a budget.
+
+    Args:
+        value: the measure.
+        n_rounds: rounds of annealing; 0 where the pattern is constructed.
+        by_clock: whether the time limit ended the search; if not, the same call gives the same pattern.
+        is_proven: whether no pattern of the budget has a better value.
+    """
+
+    pattern: ConnectionPattern
+    value: float
+    n_rounds: int
+    by_clock: bool
+    is_proven: bool
+
+
+def optimize_measure(budget: Budget, name: str, sign: int, seed: int = 0, seconds: float = 20.0) -> Extreme:
+    """Search for the pattern of largest (sign 1) or least (sign -1) measure of a budget, by rounds of annealing.
+
+    It ends when MAX_AGREEING rounds in a row find nothing better. The walks of a budget by layer need no search.
+
+    Raises:
+        InputError: nothing has that name, or seconds is not above 0.
+    """
+    find_measure(name)
+    if not 0 < seconds <= MAX_SECONDS:
+        raise InputError(f"a search of {seconds} seconds cannot be: give more than 0, and at most {MAX_SECONDS:,}")
+    proven = find_extreme_walk(budget, sign) if name in PROVEN_MEASURES else None
+    if proven is not None:
+        return Extreme(proven, measure(proven, [name])[name], 0, by_clock=False, is_proven=True)
+    deadline = time.monotonic() + seconds
+    best: ConnectionPattern | None = None
+    value, n_agreeing, n_rounds = -sign * math.inf, 0, 0
+    while n_agreeing < MAX_AGREEING and (n_rounds == 0 or time.monotonic() < deadline):
+        generator = derive_generator(seed, "measure", name, sign, n_rounds)
+        connections = Connections.draw(budget, generator)
+        anneal_to_end(connections, name, sign, MEASURE_ROUND, generator)
+        reached = Meter(budget, (name,)).read(connections)[name]
+        is_better = best is None or sign * (reached - value) > HAIR * max(1.0, abs(value))
+        if is_better:
+            best, value = connections.pattern(), reached
+        n_agreeing = 0 if is_better else n_agreeing + 1
+        n_rounds += 1
+    assert best is not None
+    return Extreme(best, measure(best, [name])[name], n_rounds, n_agreeing < MAX_AGREEING, is_proven=False)
+
+
+@cache
+def shortest_walk(budget: Budget) -> ConnectionPattern:
+    """Build the template `shortest_walk` for a budget: proven by layer, otherwise annealed with fixed seed and moves.
+
+    A walk's chances are summed in the order of the layers and without fused operations, so that all machines get the
+    same numbers; only a draw within 1e-16 of the threshold of a move, or an ulp of another library's logarithm there,
+    could part them.
+    """
+    proven = find_extreme_walk(budget, -1)
+    if proven is not None:
+        return proven
+    generator = derive_generator("shortest walk", str(budget), budget.depth)
+    connections = Connections.draw(budget, generator)
+    goal = Goal({"walk_length": Spread(0.0, 1.0, 1.0)}, pulls={"walk_length": 1.0})
+    anneal_towards(connections, goal, TEMPLATE_MOVES, WALK_TEMPERATURES, generator)
+    anneal_towards(connections, goal, TEMPLATE_MOVES // 10, (0.0, 0.0), generator)
+    return connections.pattern()
 
 
 def spanner(depth: int, hops: int) -> ConnectionPattern:

@@ -49,6 +49,7 @@ EXPECTED = {
     "midpoint": (28, 2, 1.641),
     "greedy": (37, 3, 1.538),
     "annealed": (37, 2, 1.526),
+    "shortest_walk": (37, 9, 2.679),
 }
 
 

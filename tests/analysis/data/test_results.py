@@ -212,6 +212,19 @@ def test_a_table_survives_the_round_trip_with_awkward_names(tmp_path: Path) -> N
     pd.testing.assert_frame_equal(read_table(path), run.candidates)
 
 
+def test_bins_of_distance_and_span_in_an_older_table_are_a_cell(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", propose(3), lambda *_: 0.5)
+    table = read_run(run).candidates.drop(columns="cell")
+    n_rows = len(table)
+    table["distance_bin"] = pd.array([2, 0, *[pd.NA] * (n_rows - 2)], dtype="Int64")
+    table["span_bin"] = pd.array([1, pd.NA, *[pd.NA] * (n_rows - 2)], dtype="Int64")
+    table.to_csv(tmp_path / "older.csv", index=False)
+    read = read_table(tmp_path / "older.csv")
+    assert read["cell"].iloc[0] == "2,1"
+    assert read["cell"].iloc[1:].isna().all()
+    assert "distance_bin" not in read
+
+
 def test_a_table_without_what_statistics_need_is_refused(tmp_path: Path) -> None:
     table = read_run(make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5)).candidates
     path = tmp_path / "table.csv"

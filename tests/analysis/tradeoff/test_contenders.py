@@ -18,6 +18,7 @@ OWN_FAMILY = (
     "midpoint",
     "greedy",
     "annealed",
+    "shortest_walk",
 )
 
 

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.records.plan import PARTS, PLAN_FILE, SCHEMA, VERSION, hash_plan, read_plan, write_plan
+from nas.records.plan import (
+    PARTS,
+    PLAN_FILE,
+    SCHEMA,
+    VERSION,
+    choose_distance,
+    hash_plan,
+    list_crossings,
+    read_plan,
+    write_plan,
+)
 from search_spaces.errors import ConflictError
 
 PLAN: dict[str, Any] = {
@@ -164,3 +174,30 @@ def test_a_plan_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="JSON"):
         write_plan(tmp_path, {**PLAN, "protocol": {"alpha": float("nan")}})
     assert read_plan(tmp_path) == (PLAN, written)
+
+
+def test_what_a_plan_crosses_is_read_from_older_plans_too() -> None:
+    older = {
+        "layers": 24,
+        "distance": "mean_bd",
+        "distance_bins": [[1.8, 2.0], [2.0, 2.2]],
+        "span_bands": [[3.9, 4.1]],
+        "lacking": [[1, 0, 2]],
+    }
+    newer = {
+        "layers": 12,
+        "measures": ["walk_length", "ntk_trace", "span"],
+        "bins": [[[2.0, 3.0]], [[8.0, 9.0], [9.0, 10.0]], [[3.9, 4.1]]],
+        "lacking": [{"cell": [0, 1, 0], "n": 3}],
+    }
+    first, second = list_crossings({"cells": [older, newer]})
+    assert (first.layers, first.measures) == (24, ("mean_bd", "span"))
+    assert first.bins == (((1.8, 2.0), (2.0, 2.2)), ((3.9, 4.1),))
+    assert first.lacking == (((1, 0), 2),)
+    assert (second.measures[1], second.bins[1][1], second.lacking) == ("ntk_trace", (9.0, 10.0), (((0, 1, 0), 3),))
+    assert first.describe() == "mean_bd in 2 bins from 1.800 to 2.200, crossed with span in 1 bins from 3.900 to 4.100"
+    assert (
+        choose_distance({"cells": [older]}) == choose_distance({"cells": [newer]}) == choose_distance(None) == "mean_bd"
+    )
+    assert choose_distance({"cells": [{**older, "distance": "from_output_mean"}]}) == "from_output_mean"
+    assert list_crossings({}) == ()

@@ -37,7 +37,7 @@ from tests.support.memory_search import (
 )
 from tests.support.small import SMALL
 
-NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed"]
+NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed", "shortest_walk"]
 
 
 def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
@@ -59,16 +59,16 @@ def test_templates_come_first_then_proposals_each_with_every_seed() -> None:
     jobs = train_all(open_search(new_storage(), SearchConfig(**SMALL)))
     plan = [(job.candidate.template, job.candidate.pattern.key, job.candidate.seed) for job in jobs]
     assert [name for name, _, _ in plan] == [*(name for name in NAMED for _ in range(2)), None, None, None, None]
-    assert [seed for _, _, seed in plan] == [0, 1] * 7
-    assert len({key for _, key, _ in plan}) == 7
+    assert [seed for _, _, seed in plan] == [0, 1] * 8
+    assert len({key for _, key, _ in plan}) == 8
 
 
-@pytest.mark.parametrize("n_before", (0, 3, 8, 14))
+@pytest.mark.parametrize("n_before", (0, 3, 8, 16))
 def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
     """Two candidates at a time, as with two workers; the older one is lost, the younger one finished."""
     config = SearchConfig(**SMALL)
     whole, cut = new_storage(), new_storage()
-    assert len(train_all(open_search(whole, config))) == count_asked(config) == 14
+    assert len(train_all(open_search(whole, config))) == count_asked(config) == 16
     search = open_search(cut, config)
     for _ in range(n_before):
         job = search.ask()
@@ -78,7 +78,7 @@ def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
     if lost[1] is not None:
         search.tell(lost[1].number, train_to_rung(lost[1]))
     resumed = open_search(cut, config)
-    assert resumed.n_finished == min(n_before + (lost[1] is not None), 14)
+    assert resumed.n_finished == min(n_before + (lost[1] is not None), 16)
     train_all(resumed)
     assert _results_in(cut) == _results_in(whole)
 
@@ -86,9 +86,9 @@ def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
 def test_more_trials_or_seeds_extend_a_run() -> None:
     extended, direct = new_storage(), new_storage()
     small = SearchConfig(**SMALL)
-    assert len(train_all(open_search(extended, small))) == 14
+    assert len(train_all(open_search(extended, small))) == 16
     large = small.model_copy(update={"trials": 4, "seeds": 3})
-    assert len(train_all(open_search(extended, large))) == count_asked(large) - 14 == 13
+    assert len(train_all(open_search(extended, large))) == count_asked(large) - 16 == 14
     train_all(open_search(direct, large))
     assert _results_in(extended) == _results_in(direct)
 
@@ -99,22 +99,22 @@ def test_a_failed_candidate_counts_as_finished_and_is_not_trained_again() -> Non
     job = search.ask()
     assert job is not None
     search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
-    assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 13
+    assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 15
 
 
 def test_the_strategy_templates_trains_only_templates() -> None:
     config = SearchConfig(**{**SMALL, "strategy": "templates"})
-    assert count_asked(config) == 10
+    assert count_asked(config) == 12
     jobs = train_all(open_search(new_storage(), config))
     assert [job.candidate.template for job in jobs] == [name for name in NAMED for _ in range(2)]
-    with pytest.raises(InputError, match="budget total:7"):
-        count_asked(SearchConfig(layers=5, budget="total:7", strategy="templates"))
+    with pytest.raises(InputError, match="budget total:301"):  # searched templates end at 256 layers
+        count_asked(SearchConfig(layers=300, budget="total:301", strategy="templates"))
 
 
 def test_a_space_too_small_for_the_trials_is_refused() -> None:
-    with pytest.raises(InputError, match="has 31 patterns of 5 layers"):
+    with pytest.raises(InputError, match="has 30 patterns of 5 layers"):
         count_asked(SearchConfig(layers=5, trials=32))
-    assert count_asked(SearchConfig(layers=5, trials=31, seeds=1)) == 36
+    assert count_asked(SearchConfig(layers=5, trials=30, seeds=1)) == 36
 
 
 def test_a_run_keeps_its_settings(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_thei
     storage = new_storage()
     jobs = train_all(open_search(storage, HALVED))
     trials = trials_in(storage)
-    assert len(trials) == count_asked(HALVED) == 32
+    assert len(trials) == count_asked(HALVED) == 34
     _expect_halved(trials, n_seeds=2)
     states = [one.state.name for one in trials]
-    assert states[:10] == ["COMPLETE"] * 10  # the templates
-    assert (states[10:].count("COMPLETE"), states[10:].count("PRUNED")) == (2 * 2, 9 * 2)
+    assert states[:12] == ["COMPLETE"] * 12  # the templates
+    assert (states[12:].count("COMPLETE"), states[12:].count("PRUNED")) == (2 * 2, 9 * 2)
     best = optuna.load_study(study_name=STUDY_NAME, storage=storage).best_trial
     assert best.state.name == "COMPLETE"
     # No training went beyond its rung, and none was handed out twice to the same one.
@@ -227,7 +227,7 @@ def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_thei
         stages = [pause_after for number, pause_after in handed_out if number == one.number]
         rungs = sorted(one.intermediate_values)
         assert stages == [*rungs, *([None] if one.state.name == "COMPLETE" else [])]
-    n_epochs = sum(one.user_attrs["outcome"]["epochs"] for one in trials[10:])
+    n_epochs = sum(one.user_attrs["outcome"]["epochs"] for one in trials[12:])
     assert n_epochs == 2 * ((6 * 1 + 2 * 3 + 1 * 9) + (1 * 1 + 1 * 9))  # of 2 * 11 * 9 without halving
 
 
@@ -299,7 +299,7 @@ def test_killed_after_any_outcome_a_halved_run_ends_with_the_same_and_no_attempt
         search.tell(job.number, train_to_rung(job))
         moments.append(copy.deepcopy(storage))
     whole = _results(trials_in(storage))
-    assert len(moments) == 1 + 5 + (11 + 3 + 1) + (1 + 1)
+    assert len(moments) == 1 + 6 + (11 + 3 + 1) + (1 + 1)
     for moment in moments:
         train_all(open_search(moment, config))
         assert _results(trials_in(moment)) == whole
@@ -415,7 +415,7 @@ def test_completed_in_any_order_a_halved_run_ends_with_the_same(order: int) -> N
     storage = new_storage()
     search = open_search(storage, HALVED)
     train_all(search, n_workers=3, chance=random.Random(order))  # noqa: S311  of no secret
-    assert search.n_finished == search.n_asked == 32
+    assert search.n_finished == search.n_asked == 34
     assert _results(trials_in(storage)) == _run_whole(HALVED)
 
 
@@ -534,12 +534,12 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
         assert job is not None
         search.tell(job.number, train_to_rung(job))
         assert search.n_finished == len(heard)
-    assert len(heard) == 10  # the templates: proposals wait at their rung
+    assert len(heard) == 12  # the templates: proposals wait at their rung
     search = open_search(storage, HALVED, listen)
-    assert search.n_finished == 10
+    assert search.n_finished == 12
     train_all(search, n_workers=3)
-    assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 32) for n in range(1, 33)]
-    assert len({one for one, _, _, _ in heard}) == 32
+    assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 34) for n in range(1, 35)]
+    assert len({one for one, _, _, _ in heard}) == 34
     states = {
         (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): one.state.name
         for one in trials_in(storage)

@@ -13,7 +13,7 @@ from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
-from search_spaces.sampling.optimal import optimize
+from search_spaces.sampling.optimal import optimize, shortest_walk
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template, iterate_templates
 
@@ -149,14 +149,17 @@ def test_templates_are_those_that_spend_the_budget() -> None:
         "evenly_log_i",
         "greedy",
         "annealed",
+        "shortest_walk",
     ]
     assert [name for name, _ in iterate_templates(Budget(12, total=42))] == [
         "nearest_log_L",
         "nearest_half",
         "evenly_log_L",
         "odd_even",
+        "shortest_walk",
     ]  # nearest_4 is nearest_log_L there
-    assert list(iterate_templates(Budget(12, total=43))) == []
+    ((name, pattern),) = iterate_templates(Budget(12, total=43))
+    assert (name, pattern) == ("shortest_walk", shortest_walk(Budget(12, total=43)))
     ((name, pattern),) = iterate_templates(Budget(12, total=78))
     assert (name, pattern) == ("dense", find_template("dense").build(12))
 

@@ -3,9 +3,12 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +18,11 @@ import pandas as pd
 import pytest
 from optuna.storages import InMemoryStorage
 
+from analysis.data.adherence import check_adherence
 from analysis.data.results import read_run
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
-from nas.records.plan import PLAN_FILE, read_plan, write_plan
+from nas.records.plan import PLAN_FILE, list_crossings, read_plan, write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.run.proxies import ProxyRecorder
@@ -313,6 +317,39 @@ def test_the_plan_stays_the_first_one(half: Path, monkeypatch: pytest.MonkeyPatc
     assert (half / PLAN_FILE).read_bytes() == before
 
 
+def test_a_study_of_an_older_version_goes_on(tmp_path: Path, trained: list[Candidate]) -> None:
+    """It crossed distance from the output with span, and stopped at its sixth training."""
+    run, older = tmp_path / "run", Path(__file__).parent / "older_study"
+    run.mkdir()
+    for name in (PLAN_FILE, "config.toml"):
+        shutil.copy(older / name, run)
+    with closing(sqlite3.connect(run / "study.db")) as database:
+        database.executescript((older / "study.sql").read_text())
+    before = results_of(run / "study.db")
+    config = settle_config(run, None, {}, StudyConfig)
+    assert (config.cross, config.bins) == ("from_output_mean,span", "1.3:2.5:2,2.8:3.8:1")
+    go_on(run)
+    after = results_of(run / "study.db")
+    assert len(trained) == 20 - 5
+    done = {identity: result for identity, result in before.items() if result[0] == "COMPLETE"}
+    assert len(done) == 5
+    assert done.items() <= after.items()
+    assert Counter(state for state, _ in after.values()) == {"COMPLETE": 20}
+    result = read_run(run)
+    (crossing,) = list_crossings(result.plan or {})
+    assert (crossing.measures, len(crossing.bins[0]), crossing.lacking) == (("from_output_mean", "span"), 2, ())
+    designed = result.candidates[result.candidates["strategy"] == "design"]
+    assert sorted(designed["cell"]) == 4 * ["0,0"] + 4 * ["1,0"]
+    for _, row in designed.iterrows():
+        low, high = crossing.bins[0][int(row["cell"][0])]
+        assert low - 1e-9 <= row["from_output_mean"] <= high + 1e-9
+    assert result.candidates["cell"].notna().sum() == len(designed)
+    adherence = check_adherence(result)
+    assert (adherence.n_missing, adherence.progress[0].missing_cells) == (0, ())
+    with pytest.raises(ConflictError, match=r"cross .* there, .* now"):
+        settle_config(run, None, {"cross": "mean_bd,span"}, StudyConfig)
+
+
 def test_workers_and_attempts_may_change_and_nothing_else(half: Path) -> None:
     assert settle_config(half, None, {"workers": 3, "attempts": 1}, StudyConfig).workers == 3
     changes: list[dict[str, Any]] = [
@@ -547,7 +584,7 @@ def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     assert f"plan {held[1][:12]}; nothing was written" in said
     assert "negligible from about 216 patterns, summed over strata, and more where seeds are noisy" in said
     assert "this plan has 6" in said
-    assert "10 layers, gentle: 10 trainings; 2 design, 2 reversal, 1 random" in said
+    assert "10 layers, gentle: 10 trainings; 1 templates, 2 design, 2 reversal" in said
     assert "10 layers: mean_bd in 2 bins from 1.600 to 2.000, crossed with span in 1 bins from 3.000 to 3.600" in said
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 

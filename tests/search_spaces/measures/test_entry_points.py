@@ -74,8 +74,9 @@ def test_score_and_sample_show_them_next_to_bd(install: Install, command_line: C
     assert "share_read" in table
     shown = command_line("score", "--layers", 6, "--template", "chain", "--measures", "n_twos").stdout
     assert "Number of layers with two inputs." in shown
-    drawn = command_line("sample", "--layers", 6, "--budget", "total:9", "--to", tmp_path / "drawn", "--json")
-    assert 0 <= json.loads(drawn.stdout)[0]["n_twos"] <= 3
+    flags = ("--layers", 6, "--budget", "total:9", "--cross", "n_twos", "--bins", "1:3", "--per-cell", 2)
+    drawn = command_line("sample", *flags, "--to", tmp_path / "drawn", "--json")
+    assert [1 <= row["n_twos"] <= 3 for row in json.loads(drawn.stdout)] == [True, True]
 
 
 def test_the_report_correlates_them_with_the_outcomes(

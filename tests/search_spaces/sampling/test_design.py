@@ -229,18 +229,18 @@ def test_no_reversals_unless_asked_for() -> None:
 def test_named_templates_come_first_under_their_names() -> None:
     design = design_of("total:37")
     named = list(iterate_templates(design.budget))
-    assert len(named) == 5
-    assert [(member.template, member.pattern) for member in design.members[:5]] == named
-    assert {member.strategy for member in design.members[:5]} == {"templates"}
-    assert {member.template for member in design.members[5:]} == {None}
+    assert len(named) == 6
+    assert [(member.template, member.pattern) for member in design.members[:6]] == named
+    assert {member.strategy for member in design.members[:6]} == {"templates"}
+    assert {member.template for member in design.members[6:]} == {None}
     order = ["templates", "optimum", "control", "design", "reversal", "random"]
     assert [name for name, _ in itertools.groupby(member.strategy for member in design.members)] == order
 
 
 def test_a_template_that_is_an_optimum_stays_a_template() -> None:
     design = design_of("total:28")
-    (midpoint,) = members(design, "templates")
-    assert midpoint.template == "midpoint"
+    midpoint, walk = members(design, "templates")
+    assert (midpoint.template, walk.template) == ("midpoint", "shortest_walk")
     assert midpoint.pattern.key in {member.matched for member in members(design, "control")}
 
 
