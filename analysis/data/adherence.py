@@ -39,11 +39,13 @@ class Adherence:
 
     Args:
         sha256: hash of the plan, recorded in the ledger before the first training.
+        version: version of the rules that it was made under.
         deviations: differences from the plan, in words; empty where the plan was kept so far.
         n_missing: number of planned trainings without an outcome.
     """
 
     sha256: str
+    version: int
     deviations: tuple[str, ...]
     n_missing: int
     progress: tuple[Progress, ...]
@@ -65,17 +67,13 @@ def check_adherence(run: Run) -> Adherence:
         deviations.append(f"{repeated} trainings are in the ledger twice")
     protocol = run.plan["protocol"]
     version = read_version(protocol)
-    if version != VERSION:
-        deviations.append(
-            f"it was planned under protocol {version} and is judged by protocol {VERSION}, so its verdicts are "
-            "exploratory"
-        )
-    elif protocol != describe_protocol(list_declared(run.plan)):
+    # A plan of an earlier version is judged by the present rules, as exploratory: no other set of rules is kept.
+    if version == VERSION and protocol != describe_protocol(list_declared(run.plan)):
         deviations.append("this version of the program tests by another protocol than the plan's")
     wanted = joined[joined["_merge"] != "right_only"]
     n_missing = int((~wanted["state"].isin(["complete", "failed"])).sum())
     progress = tuple(_measure_progress(run, wanted, stratum) for stratum in run.plan["strata"])
-    return Adherence(run.plan_sha256, tuple(deviations), n_missing, progress)
+    return Adherence(run.plan_sha256, version, tuple(deviations), n_missing, progress)
 
 
 def _tabulate_plan(run: Run) -> pd.DataFrame:

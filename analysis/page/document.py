@@ -44,11 +44,12 @@ class Paragraph:
     """Plain text, with an optional link after it.
 
     Args:
-        kind: a notice is set apart, so that no reader misses it; the answer is large, for it is what they came for.
+        kind: a notice is set apart, so that no reader misses it; the answer is large, for it is what they came for; a
+            note says how to read what stands above it.
     """
 
     text: str
-    kind: Literal["plain", "notice", "answer"] = "plain"
+    kind: Literal["plain", "notice", "answer", "note"] = "plain"
     link: Link | None = None
 
 
@@ -169,7 +170,7 @@ def _markdown_block(block: Block) -> str:
         case Paragraph(text, kind, link):
             words = f"**{_escape_markdown(text)}**" if kind == "answer" else _escape_markdown(text)
             after = f" [{_escape_markdown(link.text)}]({link.target})" if link else ""
-            return ("" if kind == "plain" else "> ") + words + after
+            return ("> " if kind in ("notice", "answer") else "") + words + after
         case Code(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # no line of the text ends it
             return f"{fence}\n{show_lines(text)}\n{fence}"

@@ -1,7 +1,6 @@
 """Figures of estimates with their intervals: effects by stratum, and named templates."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, NotRequired, TypedDict
 
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from analysis.page.figure_style import (
     GREY,
     INK,
     LABELS,
+    MARKERS,
     add_caption,
     clean_text,
     name_mark,
@@ -30,10 +30,10 @@ class Effect(TypedDict):
     """One estimate of a forest plot.
 
     Args:
-        label, group: name of the effect, and of its stratum.
+        label, group: name of the measure, and of the stratum.
         value: None where it is not defined.
         low, high: interval; None where none was computed.
-        is_primary: whether it is printed in bold.
+        is_primary: whether the label is printed in bold.
     """
 
     label: str
@@ -63,40 +63,77 @@ class Level(TypedDict):
     is_reference: NotRequired[bool]
 
 
-def plot_forest(
-    rows: Sequence[Effect], margin: float | None = None, caption: str = "", axis_label: str = "effect"
-) -> Figure:
-    """Draw effects with their intervals against the zero line, by group; each row adds to the height.
+def plot_forest(rows: Sequence[Effect], axis_label: str = "effect", caption: str = "") -> Figure:
+    """Draw one line a label, with the estimates of all groups on it; labels whose estimates are larger come first.
 
     Args:
-        rows: effects from top to bottom; those of one group follow each other.
-        margin: half width of a grey band of effects too small to matter; None for no band.
-        caption: text at the foot.
+        rows: effects in any order, at most one for each label and group; primary ones come before all others.
         axis_label: name and unit of the effects.
+        caption: text at the foot.
     """
-    lines: list[tuple[str, Effect | None]] = []
-    for group, members in groupby(rows, key=lambda row: row["group"]):
-        lines.append((group, None))
-        lines += [(row["label"], row) for row in members]
-    axes, places = _new_list(
-        [("" if row is None else text, row) for text, row in lines], 0.9 + 0.25 * bool(margin is not None)
-    )
-    if margin is not None:
-        axes.axvspan(-margin, margin, color="#eceef1", zorder=0, gid="margin")
-        axes.annotate(
-            f"too small to matter: within \u00b1{margin:g}", (0, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
-            textcoords="offset points", ha="center", va="bottom", fontsize=8, color=GREY,
-        )  # fmt: skip
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    by_label: dict[str, list[Effect]] = {}
+    for row in rows:
+        by_label.setdefault(row["label"], []).append(row)
+    ordered = sorted(by_label.items(), key=lambda item: (not item[1][0]["is_primary"], -_size(item[1])))
+    step = min(1.0, 0.55 + 0.05 * len(groups)) if len(groups) > 1 else 1.0
+    texts = [wrap_text(label, LABEL_WIDTH, 3) or [""] for label, _ in ordered]
+    heights = [max(0.25 + len(lines), 0.5 + step * len(groups)) for lines in texts]
+    figure = new_figure(1.0 + LINE * (sum(heights) + -(-len(groups) // 2) * (len(groups) > 1)))
+    axes = figure.subplots()
+    style_axes(axes)
+    axes.grid(visible=False, axis="y")
     axes.axvline(0, color=GREY, linewidth=1, zorder=1)
-    for number, ((text, row), place) in enumerate(zip(lines, places, strict=True)):
-        if row is None:
-            _write_heading(axes, text, place)
-        else:
-            _draw_effect(axes, row, place, number)
+    top, number, places = 0.0, 0, []
+    for place, ((_, own), height) in enumerate(zip(ordered, heights, strict=True)):
+        if place % 2:
+            axes.axhspan(top, top + height, color="#f5f6f8", zorder=0)
+        places.append(top + height / 2)
+        for row in own:
+            shift = step * (groups.index(row["group"]) - (len(groups) - 1) / 2)
+            _draw_one_of_several(axes, row, places[-1] + shift, number, groups)
+            number += 1
+        top += height
+    axes.set_yticks(places, ["\n".join(lines) for lines in texts])
+    for tick, (_, own) in zip(axes.get_yticklabels(), ordered, strict=True):
+        tick.set_fontweight("bold" if own[0]["is_primary"] else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(top, 0)
     axes.set_xlabel(clean_text(axis_label), fontsize=10)
-    for tick, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("bold" if row is not None and row["is_primary"] else "normal")
+    if len(groups) > 1:
+        names = ["".join(wrap_text(group, 50)) for group in groups]
+        handles = [axes.plot([], [], _marker(place), color=_colour(place))[0] for place in range(len(groups))]
+        figure.legend(
+            handles, names, loc="outside upper left", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK
+        )  # fmt: skip
     return _finish(axes, caption)
+
+
+def _size(rows: Sequence[Effect]) -> float:
+    values = [abs(row["value"]) for row in rows if row["value"] is not None]
+    return sum(values) / len(values) if values else -1.0
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _marker(place: int) -> str:
+    return MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
+
+
+def _draw_one_of_several(axes: Axes, row: Effect, place: float, number: int, groups: Sequence[str]) -> None:
+    if row["value"] is None:
+        return
+    own = groups.index(row["group"])
+    colour, marker = (_colour(own), _marker(own)) if len(groups) > 1 else (ESTIMATE, "o")
+    if row["low"] is not None and row["high"] is not None:
+        axes.hlines(place, row["low"], row["high"], colour, linewidth=1.3, zorder=2)
+    (mark,) = axes.plot(row["value"], place, marker, color=colour, markersize=5, zorder=3)
+    text = _format_interval(row["value"], row["low"], row["high"], sign="+")
+    name_mark(mark, str(number), f"{row['group']}, {row['label']}: {text}")
+    if len(groups) == 1:
+        _write_right(axes, text, place, "bold" if row["is_primary"] else "normal")
 
 
 def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "validation_loss") -> Figure:
@@ -148,18 +185,6 @@ def _new_list(lines: Sequence[tuple[str, Any]], extra: float) -> tuple[Axes, lis
     return axes, places
 
 
-def _draw_effect(axes: Axes, row: Effect, place: float, number: int) -> None:
-    weight = "bold" if row["is_primary"] else "normal"
-    if row["value"] is None:
-        _write_right(axes, "not defined", place, weight)
-        return
-    colour = ESTIMATE if row["is_primary"] else INK
-    _draw_interval(axes, row["value"], row["low"], row["high"], place, colour, 2.4 if row["is_primary"] else 1.3)
-    text = _format_interval(row["value"], row["low"], row["high"], sign="+")
-    name_mark(axes.get_lines()[-1], str(number), f"{row['group']}, {row['label']}: {text}")
-    _write_right(axes, text, place, weight)
-
-
 def _draw_interval(
     axes: Axes, value: float, low: float | None, high: float | None, place: float, colour: str, width: float
 ) -> None:
@@ -168,14 +193,6 @@ def _draw_interval(
         axes.hlines(place, low, high, colour, linewidth=width, zorder=2)
     face = "white" if low is None or high is None else colour
     axes.plot(value, place, "o", color=colour, markerfacecolor=face, markersize=4.5 + width, zorder=3)
-
-
-def _write_heading(axes: Axes, text: str, place: float) -> None:
-    heading = axes.annotate(
-        "".join(wrap_text(text, 100)), (0.01, place), xycoords=("figure fraction", "data"), va="center_baseline",
-        fontsize=9.5, color=GREY, fontweight="bold", annotation_clip=False,
-    )  # fmt: skip
-    heading.set_in_layout(False)  # a heading starts at the figure's edge and must not push the axes
 
 
 def _write_right(axes: Axes, text: str, place: float, weight: str) -> None:

@@ -31,10 +31,9 @@ def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
             f"{crossing.layers} layers: {crossing.describe(name_measure)}. Every pattern was to be trained with every "
             "seed, in an order shuffled within each seed."
         )
-    protocol = plan["protocol"]
-    yield Paragraph("Hypotheses: " + "; ".join(protocol["hypotheses"]) + ".")
+    yield Paragraph(f"Hypotheses: {'; '.join(plan['protocol']['hypotheses'])}.")
     rules = "; ".join(f"{IN_WORDS[status]}: {rule}" for status, rule in RULES.items())
-    yield Paragraph(f"The verdict is the first of these whose rule holds. {rules}.")
+    yield Paragraph(f"The verdict is the first of these whose rule holds. {rules[:1].upper()}{rules[1:]}.")
     yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
 
 

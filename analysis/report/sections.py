@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.comparisons.final import build_final
 from analysis.data.adherence import Adherence
+from analysis.data.protocol import VERSION
 from analysis.data.results import Run
 from analysis.page.captions import describe_data
 from analysis.page.document import Block, Heading, Paragraph, Table
@@ -23,7 +24,15 @@ from analysis.report.findings import Findings
 from analysis.report.planned import build_plan
 from analysis.stats.guessing import describe_guessing, read_guessing
 from analysis.strengths.section import build_strengths
-from analysis.study.overview import build_effects, build_fidelity, build_verdicts
+from analysis.study.overview import (
+    build_answer,
+    build_effects,
+    build_fidelity,
+    build_pooled,
+    build_verdicts,
+    define_measures,
+    judge_others,
+)
 from analysis.study.sections import build_stratum
 from analysis.study.view import View
 from analysis.tradeoff.section import build_tradeoff
@@ -33,7 +42,18 @@ N_FAILURES = 20
 
 
 def build_blocks(findings: Findings) -> Iterator[Block]:
-    """Put the sections of a search or a study in order; each takes the value that it shows."""
+    """Put the sections of a search or a study in order; a note on how to read something comes only once."""
+    said = set()
+    for block in _build_all(findings):
+        if isinstance(block, Paragraph) and block.kind == "note":
+            if block.text in said:
+                continue
+            said.add(block.text)
+        yield block
+
+
+def _build_all(findings: Findings) -> Iterator[Block]:
+    """Build the sections; each takes the value that it shows."""
     run, views, tradeoffs = findings.run, findings.views, findings.tradeoffs
     caption = describe_data(run, pd.concat([view.patterns for view in views]))
     yield Heading(1, _title(views))
@@ -45,9 +65,11 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
         for view in views
         for judgement in view.stratum.judgements
     )
-    yield Paragraph(capitalise(findings.verdict.sentence) + ".", kind="answer" if is_asked else "plain")
+    if is_asked:
+        yield from build_answer(findings.verdict, judge_others(views, findings.pooled))
+        yield from define_measures(views[0].stratum.measures)
     if len(views) > 1 and is_asked:
-        yield from build_verdicts(views)
+        yield from build_verdicts(views, findings.pooled)
     yield from _describe_trainings(run, caption)
     if len(views) == 1:
         yield _name_best(views[0].patterns)
@@ -61,7 +83,9 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
         part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
         yield from build_tuning(tuning, describe_data(run, tuning.patterns), part)
     if len(views) > 1:
-        yield from build_effects(views)
+        yield Heading(2, "All settings together")
+        yield from build_pooled(findings.pooled)
+        yield from build_effects(views, 3)
         yield from build_fidelity(findings.fidelity)
     for view, strengths in zip(views, findings.strengths, strict=True):
         yield from build_stratum(view, describe_data(run, view.patterns))
@@ -98,6 +122,11 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
             f"Halving dropped {status['pruned']} candidates early: the proposed patterns that are left were picked by "
             "their accuracy, and are no random sample.", kind="notice",
         )  # fmt: skip
+    if adherence is not None and adherence.version < VERSION:
+        yield Paragraph(
+            f"Planned under earlier rules (protocol {adherence.version}) and judged by the present ones (protocol "
+            f"{VERSION}): all that follows is exploratory.", kind="notice",
+        )  # fmt: skip
     if adherence is not None and adherence.deviations:
         yield Paragraph(f"Not as planned: {'; '.join(adherence.deviations)}.", kind="notice")
 
@@ -124,19 +153,21 @@ def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool)
 
 
 def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:
-    yield Paragraph(f"Trained: {caption}.")
-    if guessing := describe_guessing(read_guessing(run)):
-        yield Paragraph(capitalise(guessing) + ".")
+    guessing = describe_guessing(read_guessing(run))
+    yield Paragraph(f"Trained: {caption}." + (f" {capitalise(guessing)}." if guessing else ""))
+    parts = []
     if run.plan is not None:
         regimes = [
             f"{name}: {training['epochs']} epochs, learning rate {training['lr']:g}, batches of "
             f"{training['batch_size']}, weight decay {training['weight_decay']:g}"
             for name, training in {stratum["regime"]: stratum["training"] for stratum in run.plan["strata"]}.items()
         ]
-        yield Paragraph(f"Regimes: {'; '.join(regimes)}.")
+        parts.append(f"Regimes: {'; '.join(regimes)}.")
     names = [name for name in ("python", "torch", "optuna", "commit") if run.environment.get(name)]
     if names:
-        yield Paragraph(f"Versions: {', '.join(f'{name} {run.environment[name]}' for name in names)}.")
+        parts.append(f"Versions: {', '.join(f'{name} {run.environment[name]}' for name in names)}.")
+    if parts:
+        yield Paragraph(" ".join(parts))
 
 
 def _name_best(patterns: pd.DataFrame) -> Block:

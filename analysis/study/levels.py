@@ -15,6 +15,7 @@ from analysis.stats.intervals import RANGES, SHARES_APART, UNBOUNDED, clip, stud
 from analysis.stats.resampling import Vector
 
 GROUPS = ("optimum", "control", "random", "design", "reversal")
+SHARED = ("span", "visit_evenness")  # measures in which a pattern and the one made to match it should be equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class PairedDifference:
         mean, low, high: in nats, or accuracy 0..1; interval over pairs by student_interval, None for one pair and for
             pairs that differ by the same.
         p_wilcoxon: signed-rank test, two-sided; None where no pair differs.
+        apart: mean absolute difference of the pairs in the measures that they should share, by name.
     """
 
     name: str
@@ -94,6 +96,7 @@ class PairedDifference:
     low: float | None
     high: float | None
     p_wilcoxon: float | None
+    apart: dict[str, float]
 
 
 def compare_pairs(complete: pd.DataFrame) -> tuple[PairedDifference, ...]:
@@ -104,10 +107,22 @@ def compare_pairs(complete: pd.DataFrame) -> tuple[PairedDifference, ...]:
         table = complete.pivot_table(index="key", columns="seed", values=outcome)  # (patterns, seeds)
         for name, strategy, sign in (("optimum - control", "control", -1), ("reversal - original", "reversal", 1)):
             made = patterns[(patterns["strategy"] == strategy).fillna(False)].dropna(subset=["matched"])
-            differences = sign * _list_differences(table, dict(zip(made["key"], made["matched"], strict=True)))
+            matched = dict(zip(made["key"], made["matched"], strict=True))
+            differences = sign * _list_differences(table, matched)
             if len(differences):
-                compared.append(_compare_paired(name, outcome, differences.round(12)))
+                apart = _measure_apart(patterns.set_index("key"), matched)
+                compared.append(_compare_paired(name, outcome, differences.round(12), apart))
     return tuple(compared)
+
+
+def _measure_apart(patterns: pd.DataFrame, matched: dict[str, str]) -> dict[str, float]:
+    pairs = [(made, match) for made, match in matched.items() if {made, match} <= set(patterns.index)]
+    made, match = (patterns.loc[[pair[side] for pair in pairs]] for side in (0, 1))
+    return {
+        name: float(np.abs(made[name].to_numpy(np.float64) - match[name].to_numpy(np.float64)).mean())
+        for name in SHARED
+        if name in patterns and made[name].notna().all() and match[name].notna().all()
+    }
 
 
 def _list_differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
@@ -121,13 +136,13 @@ def _list_differences(table: pd.DataFrame, matched: dict[str, str]) -> Vector:
     return np.array([np.mean(values) for values in by_match.values()])
 
 
-def _compare_paired(name: str, outcome: str, differences: Vector) -> PairedDifference:
+def _compare_paired(name: str, outcome: str, differences: Vector, apart: dict[str, float]) -> PairedDifference:
     """Compare pairs by their differences, rounded: 1e-17 between equal outcomes is none."""
     from scipy.stats import wilcoxon  # a second
 
     low, high = student_interval(differences, SHARES_APART if outcome == ACCURACY else UNBOUNDED)
     p_value = float(wilcoxon(differences).pvalue) if len(differences) > 1 and differences.any() else None
-    return PairedDifference(name, outcome, len(differences), float(differences.mean()), low, high, p_value)
+    return PairedDifference(name, outcome, len(differences), float(differences.mean()), low, high, p_value, apart)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,77 +1,170 @@
-"""What a report says of all strata together: verdicts and effects side by side, short runs against long ones."""
+"""What a report says of all strata together: the answer, the strata side by side, short runs against long ones."""
 
+import re
 from collections.abc import Iterator, Sequence
 
-from analysis.data.protocol import MARGIN
+from analysis.data.protocol import OUTCOMES
 from analysis.page.captions import make_picture
 from analysis.page.document import Block, Heading, Paragraph, Table
-from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
+from analysis.page.wording import (
+    NONE,
+    capitalise,
+    format_interval,
+    format_p,
+    format_signed,
+    name_measure,
+)
 from analysis.stats.reliability import Fidelity
-from analysis.study.verdict import IN_WORDS
+from analysis.study.verdict import IN_WORDS, Verdict, format_range, read_estimate, summarise_verdicts, word_judgement
 from analysis.study.view import View
+from analysis.verdict.controls import ControlledEffect
+from analysis.verdict.pooled import Pooled, PooledEffect
+from search_spaces.errors import InputError
+from search_spaces.measures.registry import find_measure
 
-FOREST_MEASURES = (
-    "mean_bd", "from_output_mean", "to_input_mean", "span", "walk_length", "visit_evenness", "ntk_trace",
-    "random_walk_depth", "out_degree_sd", "mean_inverse_bd",
-)  # fmt: skip
+
+def build_answer(verdict: Verdict, others: Sequence[Verdict] = ()) -> Iterator[Block]:
+    """Show the sentence first, then its numbers and what it would take to know more, then the other measures.
+
+    Args:
+        verdict: verdict on the first declared measure.
+        others: verdicts on the other ones.
+    """
+    yield Paragraph(verdict.sentence, kind="answer")
+    for other in others:
+        yield Paragraph(other.sentence, kind="answer")
+    for each in (verdict, *others):
+        if each.numbers:
+            yield Paragraph(each.numbers)
+    advice = list(dict.fromkeys(each.more for each in (verdict, *others) if each.more))
+    if advice:
+        yield Paragraph(f"To know more: {' '.join(advice)}")
 
 
-def build_verdicts(views: Sequence[View]) -> Iterator[Block]:
-    """Show the verdicts of several strata in one table."""
-    header = ("stratum", "declared measure", "verdict", "F test p", "noise ceiling", "patterns x seeds")
-    yield Table(header, tuple(row for view in views for row in _format_verdicts(view)))
+def judge_others(views: Sequence[View], pooled: Sequence[Pooled]) -> tuple[Verdict, ...]:
+    """Return the verdicts on all declared measures but the first, over all strata that the study declared."""
+    declared = [view.stratum for view in views]
+    known = {each.measure: each for each in pooled}
+    verdicts = []
+    for place, measure in enumerate(declared[0].measures[1:], start=1):
+        worded = {
+            stratum.name: word_judgement(stratum.judgements[place], stratum.learning)
+            for stratum in declared
+            if len(stratum.judgements) > place
+        }
+        if worded:
+            verdicts.append(summarise_verdicts(worded, known.get(measure)))
+    return tuple(verdicts)
+
+
+def define_measures(measures: Sequence[str]) -> Iterator[Block]:
+    """Say what the declared measures are, in the words of their definitions."""
+    parts = []
+    for measure in measures:
+        try:
+            definition = find_measure(measure).definition
+        except InputError:  # of a package that is not installed here, or a column of a table
+            continue
+        head, colon, rest = re.sub(r"(: \w)?\.$", "", definition).partition(": ")  # without its symbol
+        head = head[:1].lower() + head[1:]
+        parts.append(f"{capitalise(name_measure(measure))}{', ' if colon else ': '}{head}{colon}{rest}.")
+    if parts:
+        yield Paragraph(" ".join(parts))
+
+
+def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iterator[Block]:
+    """Show what every stratum says of every declared measure, and all together."""
+    measures = list(dict.fromkeys(measure for view in views for measure in view.stratum.measures))
+    header = ("setting", *map(name_measure, measures), "F test p", "noise ceiling", "patterns x seeds")
+    rows = [_format_strata(pooled, measures)] if pooled else []
+    yield Table(header, (*rows, *(_format_stratum(view, measures) for view in views)))
     yield Paragraph(
-        "Each stratum stands for itself; p is adjusted over the declared tests of all of them. The noise ceiling is "
-        "what a perfect predictor would reach at these seeds: a relation shows no further than that."
+        "Each cell: the verdict, and the range of the measure's partial rank correlations under its controls; above 0, "
+        "more of it goes with a higher outcome. The F test asks whether the seeds can tell the patterns apart; the "
+        "noise ceiling is what a perfect predictor would show at these seeds. A correlation shows no cause.",
+        kind="note",
     )
 
 
-def _format_verdicts(view: View) -> Iterator[tuple[str, ...]]:
-    for judgement in view.stratum.judgements:
-        noise = judgement.resolution
+def build_pooled(pooled: Sequence[Pooled]) -> Iterator[Block]:
+    """Show every declared measure over all strata, under each control; nothing where nothing was pooled."""
+    if not pooled:
+        return
+    header = (
+        "measure", "with this held", "pooled correlation", "95 % interval", "p (Holm)", "do settings differ? (Q, p)"
+    )  # fmt: skip
+    yield Table(header, tuple(row for each in pooled for row in _format_pooled(each)))
+    yield Paragraph(
+        "Partial rank correlations, averaged over settings by Fisher's z and inverse variance; settings that share "
+        "patterns draw them together.",
+        kind="note",
+    )
+
+
+def _format_strata(pooled: Sequence[Pooled], measures: Sequence[str]) -> tuple[str, ...]:
+    known = {each.measure: each for each in pooled}
+    cells = [_format_cell(known[name].status, known[name].effects) if name in known else NONE for name in measures]
+    n_strata = max(len(each.strata) for each in pooled)
+    return (f"all {n_strata} together", *cells, NONE, NONE, NONE)
+
+
+def _format_stratum(view: View, measures: Sequence[str]) -> tuple[str, ...]:
+    judged = {judgement.measure: judgement for judgement in view.stratum.judgements}
+    cells = [_format_cell(judged[name].status, judged[name].effects) if name in judged else NONE for name in measures]
+    noise = next((judgement.resolution for judgement in judged.values()), None)
+    return (
+        view.label,
+        *cells,
+        NONE if noise is None else format_p(noise.p_value),
+        NONE if noise is None else f"{noise.ceiling:.2f}",
+        f"{view.stratum.n_patterns} x {view.stratum.n_seeds}",
+    )
+
+
+def _format_cell(status: str, effects: Sequence[ControlledEffect] | Sequence[PooledEffect]) -> str:
+    text = format_range([read_estimate(effect).value for effect in effects])
+    return IN_WORDS[status] + (f" ({text})" if text != NONE and status not in ("not_trained", "unresolved") else "")
+
+
+def _format_pooled(pooled: Pooled) -> Iterator[tuple[str, ...]]:
+    for effect in pooled.effects:
         yield (
-            view.name,
-            name_measure(judgement.measure),
-            IN_WORDS[judgement.status],
-            NONE if noise is None else format_p(noise.p_value),
-            NONE if noise is None else f"{noise.ceiling:.2f}",
-            f"{view.stratum.n_patterns} x {view.stratum.n_seeds}",
+            name_measure(pooled.measure),
+            " and ".join(map(name_measure, effect.given)),
+            format_signed(effect.value),
+            format_interval(effect.low, effect.high),
+            format_p(effect.p_holm),
+            format_p(effect.q_p_value),
         )
 
 
-def build_effects(views: Sequence[View]) -> Iterator[Block]:
-    """Show the effects of all strata in one picture; nothing where no stratum has any."""
+def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
+    """Show the correlation of every measure by itself, the strata side by side; nothing where no stratum has any."""
     from analysis.page.interval_plots import Effect, plot_forest  # matplotlib: half a second
 
-    rows, outcome = [], ""
-    for view in views:
-        for judgement in view.stratum.judgements:
-            outcome = outcome or (judgement.outcome or "").replace("_", " ")
-            for effect in judgement.effects:
-                own, held = effect.partial, " and ".join(map(name_measure, effect.given))
-                label = f"{name_measure(judgement.measure)}, given {held}"
-                rows.append(
-                    Effect(label=label, group=view.name, value=own.value, low=own.low, high=own.high, is_primary=True)
-                )
-        for alone in view.stratum.effects:
-            own = alone.estimate
-            if (alone.method, alone.outcome.replace("_", " ")) == (
-                "spearman",
-                outcome,
-            ) and alone.measure in FOREST_MEASURES:
-                label = name_measure(alone.measure)
-                rows.append(
-                    Effect(label=label, group=view.name, value=own.value, low=own.low, high=own.high, is_primary=False)
-                )
-    if not rows:
+    effects = [(view, effect) for view in views for effect in view.stratum.effects if effect.method == "spearman"]
+    outcome = next((name for name in OUTCOMES if any(effect.outcome == name for _, effect in effects)), None)
+    if outcome is None:
         return
-    yield Heading(2, "All effects side by side")
+    rows = [
+        Effect(
+            label=name_measure(effect.measure),
+            group=view.label,
+            value=effect.estimate.value,
+            low=effect.estimate.low,
+            high=effect.estimate.high,
+            is_primary=effect.measure in view.stratum.measures,
+        )
+        for view, effect in effects
+        if effect.outcome == outcome
+    ]
+    words = outcome.replace("_", " ")
+    yield Heading(level, "Every measure by itself")
     yield make_picture(
-        plot_forest(rows, MARGIN, axis_label=f"rank correlation with {outcome}"),
+        plot_forest(rows, f"rank correlation with {words}"),
         "effects.svg",
-        "Bold: the declared measures of each stratum under each control. Below them each measure alone "
-        "(Spearman). 95 % intervals from a bootstrap over patterns inside cells. Right of 0: more of it goes with "
-        "a higher loss.",
+        f"Rank correlation of each measure by itself with the {words}, 95 % intervals over patterns, nothing held; in "
+        "bold the declared measures. Right of 0: more of it goes with a higher outcome.",
     )
 
 
@@ -95,5 +188,6 @@ def build_fidelity(fidelity: Sequence[Fidelity]) -> Iterator[Block]:
     ]
     yield Table(header, tuple(rows))
     yield Paragraph(
-        "Agreement is bounded by the noise of both runs: compare it with the product of their ceilings, not with 1."
+        "Agreement is bounded by the noise of both runs: compare it with the product of their ceilings, not with 1.",
+        kind="note",
     )

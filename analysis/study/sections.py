@@ -1,32 +1,37 @@
-"""What a report says of one stratum: outcome against distance, levels, patterns, curves."""
+"""What a report says of one stratum: what its seeds see, what goes with the outcome, levels, patterns, curves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
+from analysis.data.protocol import OUTCOMES, SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
+    enumerate_words,
     format_percent,
     format_signed,
     format_value,
     format_with_error,
     name_briefly,
+    name_measure,
     name_pattern,
 )
 from analysis.stats.intervals import seed_error
+from analysis.study.overview import build_answer, build_effects
 from analysis.study.stratum import Reach
-from analysis.study.tables import build_statistics
+from analysis.study.tables import build_noise, build_pairs, build_predictions, build_tests, tabulate_rivals
 from analysis.study.view import N_BEST, View
-from search_spaces.budget import parse_budget
+from search_spaces.budget import Budget, parse_budget
 from search_spaces.sampling.bounds import certify
 from search_spaces.wiring.arcs import draw_arcs
 
 N_DRAWN = 2
+STAND_INS = ("span", "mean_bd")  # for colour, where a study declares one measure only
 GROUP_NAMES = {
     "optimum": "shortest found",
     "control": "their controls",
@@ -38,26 +43,35 @@ GROUP_NAMES = {
 
 def build_stratum(view: View, caption: str) -> Iterator[Block]:
     """Show everything about one stratum, under its name where there are several; the caption is its figures'."""
-    level = 3 if view.name else 2
+    stratum, level = view.stratum, 3 if view.name else 2
     if view.name:
-        yield Heading(2, capitalise(view.name))
-        yield Paragraph(capitalise(view.stratum.verdict.sentence) + ".", kind="answer")
-    yield Heading(level, "Outcome against distance")
-    yield from _draw_distances(view, caption) if view.bands is None else _draw_bands(view, view.bands, caption)
-    if view.uniform:
-        n = view.uniform.n_patterns
-        yield Paragraph(f"Uniform random sampling, {n} draws at this budget: {_describe(view.uniform)}.")
-    if view.stratum.reach:
-        yield Paragraph(f"Reach of the sample: {_describe(view.stratum.reach)}. Outside that range it says nothing.")
-    if view.patterns["template"].notna().any() or (view.patterns["strategy"] == "optimum").any():
+        yield Heading(2, capitalise(view.label))
+        yield from build_answer(stratum.verdict)
+    if stratum.verdict.status == "not_trained":
+        yield Paragraph(
+            "The numbers of this part compare networks that failed to train, and say nothing about where connections "
+            "should go.",
+            kind="notice",
+        )
+    yield Heading(level, "Can the seeds tell the patterns apart?")
+    yield from build_noise(stratum)
+    yield Heading(level, "What goes with the outcome?")
+    yield from _draw_outcome(view, caption) if view.is_planned else _draw_distances(view, caption)
+    yield from build_tests(stratum)
+    yield from build_predictions(stratum)
+    yield from build_pairs(stratum.pairs)
+    if not view.name:
+        yield from build_effects([view], level)
+    if view.rivals:
+        yield Heading(level, "Zero-cost proxies")
+        outcome = next((each.outcome for each in stratum.judgements if each.outcome), OUTCOMES[0])
+        yield from tabulate_rivals(view.rivals, outcome)
+    if view.levels and (view.patterns["template"].notna().any() or len(view.levels) > 1):
         yield Heading(level, "Templates at equal budget")
         yield from _draw_levels(view)
-        yield from _tabulate_certificates(view)
         yield from _tabulate_templates(view)
     yield Heading(level, "The best patterns")
     yield from _list_best(view)
-    yield Heading(level, "Does distance explain the outcome?")
-    yield from build_statistics(view.stratum)
     yield Heading(level, "Learning curves")
     yield _draw_curves(view, caption)
 
@@ -71,23 +85,11 @@ def _draw_distances(view: View, caption: str) -> Iterator[Block]:
         name_file("distance", view.name),
         "Large marks: patterns, mean over seeds with one standard error; small dots: single trainings.",
     )
-
-
-def _draw_bands(view: View, bands: Sequence[tuple[float, float]], caption: str) -> Iterator[Block]:
-    from analysis.study.plots import plot_outcome_by_span, plot_span_bands
-
-    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), "validation_loss")
-    yield make_picture(
-        plot_outcome_by_span(view.patterns, outcome, caption),
-        name_file("distance", view.name),
-        "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error of "
-        "it. Colour shows its span. Point at a mark for its name.",
-    )
-    yield make_picture(
-        plot_span_bands(view.patterns, bands, outcome, (), caption),
-        name_file("bands", view.name),
-        "The same, with one panel for each band of spans: within it distance varies and span hardly does.",
-    )
+    if view.uniform:
+        n = view.uniform.n_patterns
+        yield Paragraph(f"Uniform random sampling, {n} draws at this budget: {_describe(view.uniform)}.")
+    if view.stratum.reach:
+        yield Paragraph(f"Reach of the sample: {_describe(view.stratum.reach)}. Outside that range it says nothing.")
 
 
 def _describe(reach: Reach) -> str:
@@ -95,6 +97,32 @@ def _describe(reach: Reach) -> str:
     if reach.farthest is not None and reach.share is not None:
         text += f" and the farthest has {reach.farthest:.3f}, so this covers {100 * reach.share:.1f} % of that range"
     return text
+
+
+def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
+    from analysis.study.plots import plot_outcome
+
+    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), OUTCOMES[0])
+    known = [name for name in (*view.stratum.measures, *STAND_INS) if _is_known(view.patterns, name)]
+    x, colour = list(dict.fromkeys(known))[:2]
+    yield make_picture(
+        plot_outcome(view.patterns, outcome, x, colour, caption),
+        name_file("outcome", view.name),
+        "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error. "
+        f"Colour: {name_measure(colour)}. Point at a mark for its name.",
+    )
+    sampled = view.patterns[view.patterns["strategy"].isin(SAMPLED)]
+    ranges = [
+        f"{name_measure(name)} {sampled[name].min():.2f} to {sampled[name].max():.2f}"
+        for name in view.stratum.measures
+        if _is_known(sampled, name)
+    ]
+    if ranges:
+        yield Paragraph(f"The sample covers {enumerate_words(ranges)}; outside that it says nothing.")
+
+
+def _is_known(patterns: pd.DataFrame, measure: str) -> bool:
+    return measure in patterns and len(patterns) > 0 and bool(patterns[measure].notna().all())
 
 
 def _draw_levels(view: View) -> Iterator[Block]:
@@ -121,42 +149,42 @@ def _draw_levels(view: View) -> Iterator[Block]:
     )
 
 
-def _tabulate_certificates(view: View) -> Iterator[Block]:
-    budget = parse_budget(view.stratum.budget, view.stratum.layers)
-    named = view.patterns[view.patterns["template"].notna() | (view.patterns["strategy"] == "optimum").fillna(False)]
-    rows = []
-    for _, row in named.sort_values(["mean_bd", "key"]).iterrows():
-        certificate = certify(parse_sources(row["sources"]), budget)
-        distances = (f"{row['mean_bd']:.4f}", f"{certificate.bound:.4f}", f"{100 * certificate.gap:.1f}")
-        name = f"{row['strategy']} ({row['key'][:12]})" if row["template"] is pd.NA else row["template"]
-        rows.append((name, *distances, format_value(row["max_bd"]), f"{row['span']:.2f}", certificate.status))
-    yield Table(("pattern", "mean BD", "proven bound", "above it (%)", "MBD", "span", "certificate"), tuple(rows))
-    yield Paragraph(
-        "No pattern of this budget has a mean BD below the bound. Optimal: none has a lower mean; max-optimal: none "
-        "has a lower maximum."
-    )
-
-
 def _tabulate_templates(view: View) -> Iterator[Block]:
+    """Show every template with its distance, and how far it is from the best one by accuracy."""
     if not view.comparisons:
         return
-    header = ("template", "seeds", "accuracy (%)", "difference to the best template (points)", "shared seeds")
-    rows = [
-        (
-            template.name,
-            str(template.n_seeds),
-            _format_points(template.mean, template.standard_error),
-            NONE if template.difference is None else _difference(template.difference, template.difference_error),
-            str(template.n_shared_seeds) if template.difference is not None else NONE,
+    header = (
+        "template", "mean BD", "above bound", "walk length", "seeds", "accuracy (%)",
+        "less the best template (points)",
+    )  # fmt: skip
+    budget = parse_budget(view.stratum.budget, view.stratum.layers)
+    by_name = {row["template"]: row for _, row in view.patterns.dropna(subset=["template"]).iterrows()}
+    rows = []
+    for template in view.comparisons:
+        row = by_name.get(template.name)
+        rows.append(
+            (
+                template.name,
+                *((NONE, NONE, NONE) if row is None else _describe_template(row, budget)),
+                str(template.n_seeds),
+                _format_points(template.mean, template.standard_error),
+                NONE if template.difference is None else _difference(template.difference, template.difference_error),
+            )
         )
-        for template in view.comparisons
-    ]
     yield Table(header, tuple(rows))
     yield Paragraph(
-        "Mean and one standard error over seeds. The differences are paired: each seed gives every pattern the same "
-        "split, initial weights and data order. The best template was picked by this number; a difference below twice "
-        "its error is not evidence."
+        "Mean and one standard error over seeds; the differences are paired by seed. No pattern of this budget has a "
+        "mean BD below the bound; optimal: none has a lower one. The best template was picked by this number; a "
+        "difference below twice its error is not evidence.",
+        kind="note",
     )
+
+
+def _describe_template(row: "pd.Series[Any]", budget: Budget) -> tuple[str, ...]:
+    certificate = certify(parse_sources(row["sources"]), budget)
+    above = "optimal" if certificate.status == "optimal" else f"{100 * certificate.gap:.1f} %"
+    walk = row.get("walk_length")
+    return f"{row['mean_bd']:.4f}", above, NONE if walk is None or pd.isna(walk) else f"{walk:.2f}"
 
 
 def _format_points(share: float, error: float | None) -> str:
@@ -174,13 +202,13 @@ def _list_best(view: View) -> Iterator[Block]:
     yield Table(header, tuple(_best_row(place, row) for place, row in enumerate(top, start=1)))
     yield Paragraph(
         "Means over seeds with one standard error. Patterns trained at every seed come first, then higher accuracy, "
-        "then lower loss; neighbours in this list are often within the noise."
+        "then lower loss; neighbours in this list are often within the noise.",
+        kind="note",
     )
-    named = [row for _, row in view.patterns.dropna(subset=["template"]).iterrows()]
     shortest = [row for _, row in view.patterns[(view.patterns["strategy"] == "optimum").fillna(False)].iterrows()]
     full = view.patterns[view.patterns["all_seeds"]]
     worst = [full.iloc[-1]] if len(full) > N_BEST else []
-    drawn = {row["key"]: row for row in (*top[:N_DRAWN], *worst, *shortest[:1], *named)}
+    drawn = {row["key"]: row for row in (*top[:N_DRAWN], *worst, *shortest[:1])}
     parts = {top[0]["key"]: "best", **{row["key"]: "worst" for row in worst}}
     parts |= {row["key"]: "shortest found" for row in shortest[:1]}
     for key, row in drawn.items():

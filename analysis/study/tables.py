@@ -1,4 +1,4 @@
-"""The statistics of one stratum as tables: tests, slopes, measures, predictions, pairs, noise."""
+"""The statistics of one stratum: what the seeds see, the declared measures under every control, pairs, proxies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,182 +7,168 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.protocol import MEASURES, MIN_PATTERNS
+from analysis.data.protocol import MEASURES, MIN_PATTERNS, SEEDS_RANDOM
 from analysis.data.proxies import PROXY, list_proxies
 from analysis.page.document import Block, Paragraph, Table
-from analysis.page.wording import NONE, format_interval, format_p, format_signed, name_measure
+from analysis.page.wording import NONE, enumerate_words, format_interval, format_p, format_signed, name_measure
 from analysis.stats.correlations import UNDEFINED, Estimate, estimate, weighted_spearman
 from analysis.stats.inference import outcome_of
 from analysis.stats.resampling import design_cells
-from analysis.study.stratum import MeasureEffect, Stratum
+from analysis.study.levels import PairedDifference
+from analysis.study.stratum import Stratum
+from analysis.study.verdict import word_judgement
+from analysis.verdict.controls import ControlledEffect
+from analysis.verdict.noise import Resolution
+from analysis.verdict.rules import Judgement
+
+CLEAR = 0.5  # |rank correlation| from which two measures are said to go together
 
 
-def build_statistics(stratum: Stratum) -> Iterator[Block]:
-    """Show every number that the verdict rests on, and the secondary ones."""
-    if stratum.verdict.status == "not_trained":
-        yield Paragraph(
-            "These networks learned nothing, as said above. The numbers of this part compare networks that failed to "
-            "train, and say nothing about where connections should go.",
-            kind="notice",
-        )
-    yield from _describe_sample(stratum)
-    yield from _tabulate_tests(stratum)
-    yield from _tabulate_effects(stratum)
-    yield from _tabulate_predictions(stratum)
-    yield from _tabulate_pairs(stratum)
-    yield from _describe_noise(stratum)
-
-
-def _describe_sample(stratum: Stratum) -> Iterator[Block]:
-    used, left = (", ".join(f"{n} {name}" for name, n in counts.items()) for counts in (stratum.used, stratum.left_out))
+def build_noise(stratum: Stratum) -> Iterator[Block]:
+    """Say whether the seeds can tell the patterns apart, before anything explains them."""
+    known = {outcome: noise for outcome, noise in stratum.resolution.items() if noise is not None}
+    if not known:
+        yield Paragraph("Not known: it takes at least two patterns that share at least two seeds.")
+        return
+    header = (
+        "outcome", "F test p", "patterns' share, one training", "mean over seeds", "noise ceiling [95 %]"
+    )  # fmt: skip
+    yield Table(header, tuple(_format_noise(outcome, noise) for outcome, noise in known.items()))
     yield Paragraph(
-        f"Sample: {used or 'no pattern'}, means over up to {stratum.n_seeds} seeds, centred by seed"
-        + (f", {stratum.n_incomplete} lacking some seeds" if stratum.n_incomplete else "")
-        + (f"; left out, being no random sample: {left}" if left else "")
-        + ". Even a clear correlation in it shows no cause."
+        "The F test asks whether patterns differ at all. The share is that of the variance, below 0 where seeds differ "
+        "more than patterns do. The noise ceiling is the correlation that a perfect predictor would show.",
+        kind="note",
     )
-    rhos = [(name, rho) for name, rho in stratum.collinearity.items() if rho is not None]
-    if rhos:
-        others = ", ".join(f"{name_measure(name)} {format_signed(rho)}" for name, rho in rhos)
+
+
+def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
+    return (
+        _words(outcome),
+        format_p(noise.p_value),
+        f"{noise.single_seed:z.2f}",
+        f"{noise.reliability:z.2f}",
+        f"{noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}]",
+    )
+
+
+def build_tests(stratum: Stratum) -> Iterator[Block]:
+    """Show each declared measure under every control, and what the numbers rest on."""
+    judged = [judgement for judgement in stratum.judgements if judgement.effects]
+    for place, judgement in enumerate(stratum.judgements):
+        if place:  # the first one's sentence heads the stratum
+            yield Paragraph(word_judgement(judgement, stratum.learning).sentence)
+        if judgement.effects:
+            header = (
+                f"{name_measure(judgement.measure)}, with this held", "partial rank correlation", "95 % interval",
+                "noise ceiling", "p (Holm)",
+            )  # fmt: skip
+            yield Table(header, tuple(map(_format_effect, judgement.effects)))
+    if judged:
+        outcome = _words(judged[0].outcome or "the outcome")
         yield Paragraph(
-            f"Confounding: rank correlation of {name_measure(stratum.measures[0])}, among these patterns, with "
-            f"{others}. Where that is strong, an effect of distance cannot be told from an effect of the other."
+            f"Above 0: more of the measure goes with a higher {outcome}, while what is held and its square are taken "
+            "out. The ceiling is that of a perfect predictor of what is then left. p is adjusted by Holm over all "
+            "declared tests of all settings.",
+            kind="note",
         )
+        yield from _describe_seeds(judged)
+    yield _describe_sample(stratum)
 
 
-def _tabulate_tests(stratum: Stratum) -> Iterator[Block]:
-    rows = [
-        (
-            name_measure(judgement.measure),
-            " and ".join(map(name_measure, effect.given)),
-            format_signed(effect.partial.value),
-            format_interval(effect.partial.low, effect.partial.high),
-            format_p(effect.partial.p_value, digits=4),
-            format_p(effect.p_holm, digits=4),
-            NONE if effect.resolution is None else f"{effect.resolution.ceiling:.2f}",
-        )
-        for judgement in stratum.judgements
-        for effect in judgement.effects
+def _format_effect(effect: ControlledEffect) -> tuple[str, ...]:
+    own = effect.partial
+    return (
+        " and ".join(map(name_measure, effect.given)),
+        format_signed(own.value),
+        format_interval(own.low, own.high),
+        NONE if effect.resolution is None else f"{effect.resolution.ceiling:.2f}",
+        format_p(effect.p_holm),
+    )
+
+
+def _describe_seeds(judgements: Sequence[Judgement]) -> Iterator[Block]:
+    """Say where seeds differ in slope, so that they count as a sample of seeds."""
+    names = [
+        name_measure(judgement.measure)
+        for judgement in judgements
+        if any(effect.seeds is not None and effect.seeds.are_random for effect in judgement.effects)
     ]
-    if rows:
-        header = ("declared measure", "held", "partial rho", "95 % interval", "p", "p (Holm)", "ceiling")
-        yield Table(header, tuple(rows))
-
-
-def _tabulate_effects(stratum: Stratum) -> Iterator[Block]:
-    for outcome in dict.fromkeys(effect.outcome for effect in stratum.effects):
-        header = (
-            f"each measure alone, on {_words(outcome)}", "Spearman", "95 % interval", "p", "p (Holm)",
-            "of the ceiling", "Kendall tau-b", "p",
-        )  # fmt: skip
-        effects = {(effect.measure, effect.method): effect for effect in stratum.effects if effect.outcome == outcome}
-        rows = [
-            _format_effect(effect, effects[measure, "kendall"])
-            for (measure, method), effect in effects.items()
-            if method == "spearman"
-        ]
-        yield Table(header, tuple(rows))
-    if stratum.effects:
+    if names:
         yield Paragraph(
-            "p by permutation among patterns of the same span band (of the same distance band for span), so a measure "
-            "that goes along with span can show a clear correlation and no small p; Holm over all measures and "
-            "outcomes by one statistic. The ceiling is what seed noise leaves of a perfect correlation."
+            f"Seeds disagree on the slope of {enumerate_words(names)} (Q test, p up to {SEEDS_RANDOM:g}): there its "
+            "interval and test count the seeds as a sample too, which makes them wider."
+        )
+
+
+def _describe_sample(stratum: Stratum) -> Block:
+    used, left = (", ".join(f"{n} {name}" for name, n in counts.items()) for counts in (stratum.used, stratum.left_out))
+    together = [
+        f"{name_measure(name)} ({format_signed(rho)})"
+        for name, rho in stratum.collinearity.items()
+        if rho is not None and abs(rho) >= CLEAR and name != stratum.measures[0]
+    ]
+    sentences = [
+        f"Sample: {used or 'no pattern'}, means over up to {stratum.n_seeds} seeds"
+        + (f", {stratum.n_incomplete} lacking some" if stratum.n_incomplete else "")
+        + (f"; left out, being no random sample: {left}" if left else "")
+    ]
+    if together:
+        sentences.append(
+            f"Among these patterns {name_measure(stratum.measures[0])} goes along with {enumerate_words(together)}"
         )
     if stratum.constant:
-        names = ", ".join(map(name_measure, stratum.constant))
-        yield Paragraph(f"Constant among these patterns, so they explain nothing here: {names}.")
-    if stratum.fits:
-        shares = "; ".join(
-            f"{name_measure(fit.measure)} on {_words(fit.outcome)}: line {100 * fit.linear_r2:.0f} %, "
-            f"parabola {100 * fit.quadratic_r2:.0f} %"
-            for fit in stratum.fits
-        )
-        yield Paragraph(f"Share of the variance between patterns that a line and a parabola explain: {shares}.")
+        sentences.append(f"Equal in all of them: {enumerate_words([*map(name_measure, stratum.constant)])}")
+    return Paragraph(f"{'. '.join(sentences)}.")
 
 
-def _format_effect(spearman: MeasureEffect, kendall: MeasureEffect) -> tuple[str, ...]:
-    rho, tau = spearman.estimate, kendall.estimate
-    return (
-        name_measure(spearman.measure),
-        format_signed(rho.value),
-        format_interval(rho.low, rho.high),
-        format_p(rho.p_value),
-        format_p(spearman.p_holm),
-        NONE if spearman.share_of_ceiling is None else f"{100 * spearman.share_of_ceiling:.0f} %",
-        format_signed(tau.value),
-        format_p(tau.p_value),
-    )
-
-
-def _tabulate_predictions(stratum: Stratum) -> Iterator[Block]:
-    if stratum.baselines:
-        header = ("learned from", "outcome", "rank correlation of prediction and outcome", "95 % interval", "patterns")
-        rows = [
-            (
-                f"{baseline.name} ({', '.join(map(name_measure, baseline.measures))})",
-                _words(baseline.outcome),
-                "not defined" if baseline.estimate.value is None else format_signed(baseline.estimate.value),
-                format_interval(baseline.estimate.low, baseline.estimate.high),
-                str(baseline.n_patterns),
-            )
-            for baseline in stratum.baselines
-        ]
-        yield Table(header, tuple(rows))
+def build_predictions(stratum: Stratum) -> Iterator[Block]:
+    """Say how well the graph predicts the outcome at all."""
+    known = [baseline for baseline in stratum.baselines if baseline.estimate.value is not None]
+    outcome = known[0].outcome if known else ""
+    parts = [
+        f"{format_signed(own.estimate.value)} ({format_interval(own.estimate.low, own.estimate.high)}) from {own.name}"
+        for own in known
+        if own.outcome == outcome
+    ]
+    if parts:
         yield Paragraph(
-            "How well the graph predicts the outcome at all: a ridge regression learns from all other patterns "
-            "and predicts the one left out."
+            f"How well the graph predicts the {_words(outcome)} of a pattern left out, by a ridge regression on all "
+            f"others: rank correlation {enumerate_words(parts)}."
         )
-    if stratum.precision:
-        picks = [
-            (
-                name_measure(pick.measure),
-                _words(pick.outcome),
-                f"{pick.n_hits} of {pick.n_top}",
-                f"{pick.chance * pick.n_top:.1f}",
-                format_p(pick.p_value),
-            )
-            for pick in stratum.precision
-        ]
-        yield Table(("picks the shortest by", "outcome", "hits among the best", "by chance", "p"), tuple(picks))
-        yield Paragraph("A measure may avoid the worst patterns and still not find the best.")
 
 
-def _tabulate_pairs(stratum: Stratum) -> Iterator[Block]:
-    if not stratum.pairs:
+def build_pairs(pairs: Sequence[PairedDifference]) -> Iterator[Block]:
+    """Show patterns that were made to differ in one thing, pair by pair."""
+    if not pairs:
         return
-    rows = []
-    for pair in stratum.pairs:
-        scale, unit = (100, "points") if pair.outcome == "validation_accuracy" else (1, "nats")
-        low, high = (None if end is None else scale * end for end in (pair.low, pair.high))
-        rows.append(
-            (
-                pair.name,
-                f"{_words(pair.outcome)} ({unit})",
-                format_signed(scale * pair.mean, 3),
-                format_interval(low, high, 3),
-                format_p(pair.p_wilcoxon),
-                str(pair.n_pairs),
-            )
-        )
-    yield Table(("difference", "outcome", "mean", "95 % interval", "p (Wilcoxon)", "pairs"), tuple(rows))
+    header = ("difference", "outcome", "mean", "95 % interval", "p (Wilcoxon)", "pairs")
+    yield Table(header, tuple(map(_format_pair, pairs)))
     yield Paragraph(
-        "Pairs made to differ in one thing: a shortest pattern and one of its span and longer distance; a pattern and "
-        "its reversal, which swaps in- and out-degrees and keeps both distance and span."
+        "Optimum less control: a shortest pattern and one matched to it whose paths are longer. Reversal less "
+        "original: a pattern turned back to front, which swaps its in- and out-degrees.",
+        kind="note",
     )
+    matched = {pair.name.replace(" - ", " less "): pair.apart for pair in pairs}
+    apart = "; ".join(
+        f"{name}: {enumerate_words([f'{name_measure(own)} {value:.2f}' for own, value in by_measure.items()])}"
+        for name, by_measure in matched.items()
+        if by_measure
+    )
+    if apart:
+        yield Paragraph(f"How far the pairs differ, on average, in what they should share: {apart}.")
 
 
-def _describe_noise(stratum: Stratum) -> Iterator[Block]:
-    known = {outcome: each for outcome, each in stratum.resolution.items() if each is not None}
-    for outcome, noise in known.items():
-        yield Paragraph(
-            f"Noise: by estimate, {noise.single_seed:z.2f} of the variance of one training's {_words(outcome)} "
-            f"lies between patterns, {noise.reliability:z.2f} of that of the mean of {noise.n_seeds:g} seeds "
-            f"(n={noise.n_patterns} patterns; below 0 means none that can be told from noise): even a perfect "
-            f"predictor would show a correlation of about {noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}]; "
-            f"F test of the patterns: p {format_p(noise.p_value)}."
-        )
-    if not known:
-        yield Paragraph("Noise: not known, since it takes at least two patterns that share at least two seeds.")
+def _format_pair(pair: PairedDifference) -> tuple[str, ...]:
+    scale, unit = (100, "points") if pair.outcome == "validation_accuracy" else (1, "nats")
+    low, high = (None if end is None else scale * end for end in (pair.low, pair.high))
+    return (
+        pair.name.replace(" - ", " less "),
+        f"{_words(pair.outcome)} ({unit})",
+        format_signed(scale * pair.mean, 3),
+        format_interval(low, high, 3),
+        format_p(pair.p_wilcoxon),
+        str(pair.n_pairs),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +238,8 @@ def tabulate_rivals(rivals: Sequence[Rival], outcome: str) -> Iterator[Block]:
     yield Paragraph(
         "The strongest come first. A zero-cost proxy is computed from the untrained network and the batch that its "
         "training begins with, and averaged over seeds; a graph measure needs no network. No interval is adjusted for "
-        "the number of rows. A correlation whose sign differs between strata cannot choose a pattern beforehand."
+        "the number of rows. A correlation whose sign differs between strata cannot choose a pattern beforehand.",
+        kind="note",
     )
 
 

@@ -1,16 +1,18 @@
-"""The verdict on a stratum in words, by rules that were written down before the first training."""
+"""The verdict in words: one sentence for everybody, the numbers behind it, and what it would take to know more."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from analysis.data.protocol import CONFIDENCE, LOWER_IS_BETTER, MARGIN, MIN_PATTERNS
-from analysis.page.wording import format_interval, format_p, format_signed, name_measure
+from analysis.data.protocol import ALPHA, CONFIDENCE, LOWER_IS_BETTER, MARGIN, MIN_PATTERNS, OUTCOMES, POWER
+from analysis.page.wording import NONE, capitalise, format_interval, format_p, format_signed, name_measure
 from analysis.stats.guessing import Learning, explain_unlearned
 from analysis.verdict.controls import ControlledEffect
+from analysis.verdict.noise import Resolution
 from analysis.verdict.pooled import Pooled, PooledEffect
+from analysis.verdict.power import count_for_negligible, count_seeds
 from analysis.verdict.rules import Judgement
 
-SCOPE = "at this schedule and one shared learning rate"
 IN_WORDS = {
     "not_trained": "not trained",
     "unresolved": "unresolved",
@@ -24,105 +26,349 @@ IN_WORDS = {
     "mixed": "mixed",
     "explained_by_span": "explained by span",  # of the first protocol
 }
+MOST_WORDS = 20  # of a verdict's sentence
+AnyEffect = ControlledEffect | PooledEffect
+
+
+class Phrase(NamedTuple):
+    """What a measure is called in a sentence, and little and much of it; these two take a verb in the plural."""
+
+    noun: str
+    less: str
+    more: str
+
+
+PHRASES = {
+    "walk_length": Phrase(
+        "walk length", "shorter walks from classifier to input", "longer walks from classifier to input"
+    ),
+    "visit_evenness": Phrase("visit evenness", "less even visits to the layers", "more even visits to the layers"),
+    "mean_bd": Phrase("backprop distance", "shorter paths between layers", "longer paths between layers"),
+    "from_output_mean": Phrase(
+        "distance from the output", "shorter paths from the output", "longer paths from the output"
+    ),
+    "from_loss_mean": Phrase("distance from the loss", "shorter paths from the loss", "longer paths from the loss"),
+    "to_input_mean": Phrase("distance to the input", "shorter paths to the input", "longer paths to the input"),
+    "span": Phrase("span", "connections that reach less far back", "connections that reach farther back"),
+}
+BETTER = {"validation_loss": "a lower loss", "validation_accuracy": "a higher accuracy"}
+SHORT = {"validation_loss": "the loss", "validation_accuracy": "the accuracy"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a stratum, or on all of them.
+    """What a stratum, or all of them together, say of one measure.
 
     Args:
         status: one of protocol.STATUSES, or mixed for strata that differ.
-        sentence: the verdict for a reader, without its full stop.
-        reason: short detail to add to the status; usually empty.
+        sentence: the verdict for a reader who knows no statistics, at most MOST_WORDS words.
+        numbers: the estimates that it rests on; empty where there are none.
+        more: what it would take to know more; empty where nothing would help.
+        measure: column of the measure.
+        outcome: outcome that it is judged by.
     """
 
     status: str
     sentence: str
-    reason: str = ""
-
-    @property
-    def words(self) -> str:
-        """The status in words, followed by its reason."""
-        return IN_WORDS[self.status] + (f" ({self.reason})" if self.reason else "")
+    numbers: str = ""
+    more: str = ""
+    measure: str = ""
+    outcome: str = OUTCOMES[0]
 
 
 def word_judgement(judgement: Judgement, learning: Learning | None = None) -> Verdict:
-    """Return a judgement in words.
+    """Return what one stratum says of a measure, in words.
 
     Args:
         learning: accuracy next to what guessing reaches, which the status not_trained rests on.
     """
-    status = judgement.status
-    return Verdict(status, f"{IN_WORDS[status]}: {_explain(judgement, learning)}, {SCOPE}")
+    outcome = judgement.outcome or OUTCOMES[0]
+    return Verdict(
+        status=judgement.status,
+        sentence=_say(judgement, outcome),
+        numbers=_count(judgement, outcome, learning),
+        more=_advise(judgement),
+        measure=judgement.measure,
+        outcome=outcome,
+    )
 
 
-def _explain(judgement: Judgement, learning: Learning | None) -> str:
-    name, outcome = name_measure(judgement.measure), (judgement.outcome or "the outcome").replace("_", " ")
-    if judgement.status == "not_trained" and learning is not None:
-        return f"{explain_unlearned(learning)}; so nothing is known about where connections go"
-    if judgement.n_patterns < MIN_PATTERNS:
-        return f"too few patterns to say: {judgement.n_patterns} sampled, at least {MIN_PATTERNS} are needed"
-    if not judgement.effects:
-        return f"not defined: {name} or its controls are not known of every pattern"
-    if judgement.resolution is not None and judgement.status == "unresolved":
-        return (
-            f"the seeds cannot tell these {judgement.n_patterns} patterns apart, F test p "
-            f"{format_p(judgement.resolution.p_value)}"
-        )
-    if all(effect.partial.value is None for effect in judgement.effects):
-        return f"not defined: {name} or {outcome} does not vary beyond what is held"
-    return f"{_relate(judgement, name, outcome)} ({list_effects(judgement.effects)}), n={judgement.n_patterns} patterns"
+def word_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> Verdict:
+    """Return what several strata together say of a measure, in words.
 
-
-def _relate(judgement: Judgement, name: str, outcome: str) -> str:
-    status, shape = judgement.status, judgement.shape
-    if status in ("supported", "reversed"):
-        is_low = (status == "supported") == LOWER_IS_BETTER[judgement.outcome or "validation_loss"]
-        return f"lower {name} goes with {'lower' if is_low else 'higher'} {outcome} under every control"
-    if status == "u_shaped" and shape is not None:
-        middle = "best" if shape.middle_is_best else "worst"
-        return f"{outcome} is {middle} at a middling {name}, turning at {shape.turning_point:.2f}"
-    return {
-        "depends": f"{name} goes with {outcome} under some controls only",
-        "nothing_left": f"once other measures are held, the seeds see no difference left for {name} to explain",
-        "negligible": f"what {name} adds lies within \u00b1{MARGIN:g} of what can be explained",
-    }.get(status, f"a relation of {name} with {outcome} was not detected")
-
-
-def list_effects(effects: Sequence[ControlledEffect] | Sequence[PooledEffect]) -> str:
-    """List the partial correlations of a measure, one for each control."""
-    return "; ".join(map(_format_effect, effects))
-
-
-def _format_effect(effect: ControlledEffect | PooledEffect) -> str:
-    own = effect.partial if isinstance(effect, ControlledEffect) else effect
-    return (
-        f"given {' and '.join(map(name_measure, effect.given))}: {format_signed(own.value)}, "
-        f"{100 * CONFIDENCE:.0f} % interval {format_interval(own.low, own.high)}, p (Holm) {format_p(effect.p_holm)}"
+    Args:
+        statuses: status of the measure in each stratum.
+        outcome: outcome that they are judged by.
+    """
+    return Verdict(
+        status=pooled.status,
+        sentence=_say_pooled(pooled, statuses, outcome),
+        numbers=_count_pooled(pooled, outcome),
+        more=_advise_pooled(pooled),
+        measure=pooled.measure,
+        outcome=outcome,
     )
 
 
 def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = None) -> Verdict:
-    """Return one verdict over several strata: the pooled one where there is one, with each stratum's.
+    """Return the verdict on one measure over several strata: the pooled one where there is one.
 
     Args:
-        verdicts: name of a stratum -> its verdict.
-        pooled: the first declared measure over all strata.
+        verdicts: name of a stratum -> its verdict on the measure.
+        pooled: the measure over all strata.
 
     Raises:
         ValueError: no stratum.
     """
     if not verdicts:
         raise ValueError("there is no stratum to summarise; give at least one")
+    first, statuses = next(iter(verdicts.values())), [verdict.status for verdict in verdicts.values()]
     if len(verdicts) == 1:
-        return next(iter(verdicts.values()))
-    by_status: dict[str, list[str]] = {}
-    for name, verdict in verdicts.items():
-        by_status.setdefault(verdict.status, []).append(name)
-    parts = [f"{IN_WORDS[status]} in {len(names)} ({'; '.join(names)})" for status, names in by_status.items()]
-    strata = f"over {len(verdicts)} strata: {', '.join(parts)}, {SCOPE} in each"
+        return first
     if pooled is not None:
-        text = f"{IN_WORDS[pooled.status]} pooled ({list_effects(pooled.effects)}); {strata}"
-        return Verdict(pooled.status, text)
-    status = next(iter(by_status)) if len(by_status) == 1 else "mixed"
-    return Verdict(status, f"{IN_WORDS[status]} {strata}")
+        return word_pooled(pooled, statuses, first.outcome)
+    listed = "; ".join(f"{name}: {IN_WORDS[verdict.status]}" for name, verdict in verdicts.items())
+    if len(set(statuses)) == 1:
+        return replace(first, numbers=f"The same in each of {len(verdicts)} settings.")
+    sentence = f"The {len(verdicts)} settings give different answers, which follow one by one."
+    return Verdict("mixed", sentence, f"{listed}.", measure=first.measure, outcome=first.outcome)
+
+
+def relate(measure: str, status: str, outcome: str) -> str:
+    """Say which side of a measure goes with the better outcome; a clause without its full stop.
+
+    >>> relate("walk_length", "supported", "validation_loss")
+    'shorter walks from classifier to input go with a lower loss'
+    >>> relate("nn_mass", "reversed", "validation_accuracy")
+    'a higher NN-Mass goes with a higher accuracy'
+    """
+    phrase = PHRASES.get(measure)
+    if phrase is None:
+        return f"a {'lower' if status == 'supported' else 'higher'} {name_measure(measure)} goes with {BETTER[outcome]}"
+    return f"{phrase.less if status == 'supported' else phrase.more} go with {BETTER[outcome]}"
+
+
+def name_in_sentence(measure: str) -> str:
+    """Return what a measure is called in a sentence.
+
+    >>> name_in_sentence("mean_bd"), name_in_sentence("ntk_trace")
+    ('backprop distance', 'NTK trace')
+    """
+    return PHRASES[measure].noun if measure in PHRASES else name_measure(measure)
+
+
+def _say(judgement: Judgement, outcome: str) -> str:
+    name, status = name_in_sentence(judgement.measure), judgement.status
+    if status == "inconclusive":
+        return _say_nothing(judgement, name, outcome)
+    if status == "u_shaped" and judgement.shape is not None:
+        is_low = judgement.shape.middle_is_best == LOWER_IS_BETTER[outcome]
+        ends = "lowest at middling {} and rises" if is_low else "highest at middling {} and falls"
+        return f"{capitalise(SHORT[outcome])} is {ends.format(name)} towards both ends."
+    if status in ("supported", "reversed"):
+        return f"{capitalise(relate(judgement.measure, status, outcome))}, in every comparison made."
+    if status == "depends":
+        return _say_depends(judgement.measure, judgement.effects, outcome)
+    return {
+        "not_trained": "These networks have learned nothing, so where connections go cannot be judged.",
+        "unresolved": f"These seeds cannot tell the patterns apart, so nothing is said about {name}.",
+        "nothing_left": f"Once other measures are held equal, these seeds see nothing left for {name} to explain.",
+        "negligible": f"{capitalise(name)} hardly matters to {SHORT[outcome]} once other measures are held equal.",
+    }[status]
+
+
+def _say_nothing(judgement: Judgement, name: str, outcome: str) -> str:
+    n = judgement.n_patterns
+    if n < MIN_PATTERNS:
+        return f"Too few patterns to say whether {name} matters: {n}, and it takes {MIN_PATTERNS}."
+    if not judgement.effects:
+        return f"Whether {name} matters is unknown, because some patterns come without it."
+    if all(effect.partial.value is None for effect in judgement.effects):
+        return f"{capitalise(name)} or the outcome does not vary here beyond other measures, so nothing is said."
+    return f"This study cannot say whether {name} matters to {SHORT[outcome]}."
+
+
+def _say_depends(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
+    signs = {effect.sign for effect in effects if effect.is_detected}
+    if len(signs) > 1:
+        return (
+            f"{capitalise(name_in_sentence(measure))} goes with {SHORT[outcome]} in opposite directions, depending on "
+            "which other measures are held equal."
+        )
+    status = "supported" if (signs == {1}) == LOWER_IS_BETTER[outcome] else "reversed"
+    return f"Whether {relate(measure, status, outcome)} depends on which other measures are held equal."
+
+
+def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
+    name, status = name_in_sentence(pooled.measure), pooled.status
+    if pooled.differs:
+        return f"{capitalise(name)} goes with {SHORT[outcome]} in opposite directions in different settings."
+    if status in ("supported", "reversed"):
+        where = "in every setting tested" if set(statuses) == {status} else "over all settings together"
+        return f"{capitalise(relate(pooled.measure, status, outcome))}, {where}."
+    if status == "depends":
+        return _say_depends(pooled.measure, pooled.effects, outcome)
+    return {
+        "unresolved": f"In no setting can these seeds tell the patterns apart, so nothing is said about {name}.",
+        "negligible": f"On average, {name} hardly matters to {SHORT[outcome]} once other measures are held equal.",
+    }.get(status, f"Over all settings together, this study cannot say whether {name} matters to {SHORT[outcome]}.")
+
+
+def _count(judgement: Judgement, outcome: str, learning: Learning | None) -> str:
+    if judgement.status == "not_trained" and learning is not None:
+        return f"{capitalise(explain_unlearned(learning))}."
+    noise, n = judgement.resolution, f"{judgement.n_patterns} patterns x {judgement.n_seeds} seeds"
+    parts = []
+    if judgement.status == "unresolved" and noise is not None:
+        parts.append(f"{n}; F test of the patterns: p {format_p(noise.p_value)}; {_describe_ceiling(noise)}")
+        return f"{'. '.join(parts)}."
+    if judgement.status == "u_shaped" and (shape := judgement.shape) is not None:
+        parts.append(
+            f"It turns where {name_measure(judgement.measure)} is {shape.turning_point:.2f}; the slopes on both sides "
+            f"are opposite under every control, p {format_p(shape.p_holm)} (Holm)"
+        )
+    if judgement.status == "nothing_left":
+        left = [each for each in judgement.effects if each.has_nothing_left and each.resolution is not None]
+        parts += [
+            f"F test of the patterns with {_name_held(each)} held: p {format_p(each.resolution.p_value)}"
+            for each in left
+            if each.resolution is not None
+        ]
+    if summary := _summarise(judgement.measure, judgement.effects, outcome):
+        parts.append(summary)
+    parts.append(n + ("" if noise is None else f"; {_describe_ceiling(noise)}"))
+    return f"{'. '.join(parts)}."
+
+
+def _count_pooled(pooled: Pooled, outcome: str) -> str:
+    parts = [_summarise(pooled.measure, pooled.effects, outcome), f"Pooled over {len(pooled.strata)} settings"]
+    if pooled.effects:
+        least = min(effect.q_p_value for effect in pooled.effects)
+        parts[1] += (
+            f", which differ from one another (Q test p {format_p(least)})"
+            if least <= ALPHA
+            else f", which do not visibly differ (Q test p {format_p(least)} or more)"
+        )
+    return f"{'. '.join(filter(None, parts))}."
+
+
+def _describe_ceiling(noise: Resolution) -> str:
+    return (
+        f"a perfect predictor would show a correlation of {noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}] at "
+        "these seeds"
+    )
+
+
+def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
+    """Return the range of a measure's correlations under its controls, and the weakest with its interval."""
+    known = [effect for effect in effects if read_estimate(effect).value is not None]
+    if not known:
+        return ""
+    weakest = min(known, key=lambda effect: abs(read_estimate(effect).value or 0.0))
+    own = read_estimate(weakest)
+    values = [read_estimate(effect).value for effect in known]
+    shown = f"{format_signed(own.value)}, {100 * CONFIDENCE:.0f} % interval {format_interval(own.low, own.high)}"
+    return (
+        f"Partial rank correlation of {name_measure(measure)} with the {outcome.replace('_', ' ')}: "
+        f"{format_range(values)} under {len(known)} controls; the weakest, with {_name_held(weakest)} held, is {shown}"
+        f", p {format_p(weakest.p_holm)} (Holm)"
+    )
+
+
+class Shown(NamedTuple):
+    """A correlation with its interval, of one stratum or pooled."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def read_estimate(effect: AnyEffect) -> Shown:
+    """Return the correlation of an effect with its interval."""
+    own = effect.partial if isinstance(effect, ControlledEffect) else effect
+    return Shown(own.value, own.low, own.high)
+
+
+def format_range(values: Sequence[float | None]) -> str:
+    """Return the least and the largest of several correlations, or the only one.
+
+    >>> format_range([0.25, None, -0.5]), format_range([0.25]), format_range([None])
+    ('-0.50 to +0.25', '+0.25', '-')
+    """
+    known = sorted({format_signed(value): value for value in values if value is not None}.values())
+    if len(known) < 2:
+        return format_signed(known[0]) if known else NONE
+    return format_interval(known[0], known[-1])
+
+
+def _name_held(effect: AnyEffect) -> str:
+    return " and ".join(map(name_measure, effect.given))
+
+
+def _advise(judgement: Judgement) -> str:
+    """Say what it would take to know more of a measure in one stratum."""
+    status = judgement.status
+    if status == "unresolved" and judgement.resolution is not None:
+        return _advise_seeds(judgement.resolution)
+    if status == "nothing_left":
+        left = [each.resolution for each in judgement.effects if each.has_nothing_left and each.resolution is not None]
+        return _advise_seeds(min(left, key=lambda each: each.single_seed)) if left else ""
+    if status == "inconclusive":
+        return _advise_patterns(judgement)
+    if status == "u_shaped" and judgement.shape is not None:
+        return f"More patterns on both sides of {judgement.shape.turning_point:.2f} would place the turn better."
+    return _advise_by_status(status, judgement.effects)
+
+
+def _advise_pooled(pooled: Pooled) -> str:
+    if pooled.differs:
+        return "What decides the direction takes settings that differ in one thing, such as only the learning rate."
+    if pooled.status == "unresolved":
+        return "More seeds of each pattern, or longer training; each setting's part says how many seeds."
+    if pooled.status == "inconclusive":
+        return (
+            f"An effect of 0 takes at least {count_for_negligible()} patterns, summed over settings, to be shown "
+            "negligible; less noise, by more seeds, brings the number down to this."
+        )
+    return _advise_by_status(pooled.status, pooled.effects)
+
+
+def _advise_by_status(status: str, effects: Sequence[AnyEffect]) -> str:
+    if status == "depends":
+        lost = [effect for effect in effects if not effect.is_detected]
+        held = _name_held(lost[0]) if lost else ""
+        return f"Patterns in which it varies while {held} does not, by `study --cross`." if held else ""
+    return {
+        "not_trained": "Longer training, or another learning rate: `study --tune-lr` tries several.",
+        "supported": "Whether it holds elsewhere takes other depths, budgets, data and learning rates.",
+        "reversed": "Whether it holds elsewhere takes other depths, budgets, data and learning rates.",
+        "negligible": f"Effects smaller than \u00b1{MARGIN:g} of what can be explained would take more patterns.",
+    }.get(status, "")
+
+
+def _advise_seeds(noise: Resolution) -> str:
+    """Say how many seeds it takes until the F test finds that patterns differ."""
+    n_seeds = count_seeds(noise.single_seed, noise.n_patterns)
+    if n_seeds is None:
+        return (
+            "More seeds may not do: by the best estimate hardly any of the variance is the patterns'. Longer training "
+            "or patterns that differ more may."
+        )
+    return (
+        f"About {max(n_seeds, round(noise.n_seeds) + 1)} seeds of each pattern would tell them apart with "
+        f"{100 * POWER:.0f} % chance, if {100 * noise.single_seed:.0f} % of the variance of one training is the "
+        "pattern's, as estimated here."
+    )
+
+
+def _advise_patterns(judgement: Judgement) -> str:
+    if judgement.n_patterns < MIN_PATTERNS:
+        return f"At least {MIN_PATTERNS} patterns, drawn at random or by a design; {count_for_negligible()} say more."
+    ceilings = [each.resolution.ceiling for each in judgement.effects if each.resolution is not None]
+    least = min(ceilings, default=0.0)
+    if least <= 0:
+        return "Repeats: only several seeds of each pattern tell patterns from noise."
+    return (
+        f"About {count_for_negligible(least)} patterns, summed over settings, would show an effect of 0 to be "
+        f"negligible at this noise; there are {judgement.n_patterns}."
+    )

@@ -9,17 +9,18 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import OUTCOMES, list_declared
+from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED, list_declared
 from analysis.data.results import Run
 from analysis.stats.guessing import read_guessing
 from analysis.stats.intervals import RANGES
 from analysis.stats.reliability import Fidelity, measure_fidelity
 from analysis.study.levels import OutcomeLevel, TemplateComparison, compare_templates, measure_levels
 from analysis.study.stratum import Reach, Stratum, analyse_candidates, measure_uniform_reach
+from analysis.study.tables import Rival, compare_rivals
 from analysis.verdict.pooled import Pooled
-from nas.records.plan import list_crossings
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
+from search_spaces.seeds import derive_generator
 
 N_BEST = 10
 
@@ -33,9 +34,10 @@ class View:
         patterns: rows of average_patterns, best first. Each seed's own mean is taken out of the outcomes and the
             stratum's put back, so that patterns trained at different seeds compare.
         candidates, curves: rows of read_run, of candidates in every state.
-        bands: lowest and highest span of each band that a study's plan crosses with distance; None for a search.
+        is_planned: whether a study's plan laid it out.
         comparisons, levels: templates and groups of patterns, by accuracy and by the primary outcome.
         uniform: reach of uniform random sampling at its budget; None for a budget in another program's words.
+        rivals: zero-cost proxies next to some measures, of the sampled patterns; empty where none were recorded.
     """
 
     name: str
@@ -43,10 +45,17 @@ class View:
     patterns: pd.DataFrame
     candidates: pd.DataFrame
     curves: pd.DataFrame
-    bands: tuple[tuple[float, float], ...] | None
+    is_planned: bool
     comparisons: tuple[TemplateComparison, ...]
     levels: tuple[OutcomeLevel, ...]
     uniform: Reach | None
+    rivals: tuple[Rival, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name in words, with what a reader must know of every figure."""
+        name = self.name or f"{self.stratum.layers} layers"
+        return f"{name} (undertrained)" if self.stratum.is_undertrained else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +125,26 @@ def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> 
         uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
     except InputError:  # another program's word for its budget
         uniform = None
-    spans = {each.layers: each.bins[1] for each in list_crossings(run.plan or {}) if each.measures[1:] == ("span",)}
     return View(
         name=f"{stratum.layers} layers, {stratum.regime or stratum.budget}" if is_named else "",
         stratum=stratum,
         patterns=_level_outcomes(average_patterns(complete)),
         candidates=candidates,
         curves=run.curves[run.curves["number"].isin(candidates["number"])],
-        bands=spans.get(stratum.layers),
+        is_planned=run.plan is not None,
         comparisons=compare_templates(complete),
         levels=measure_levels(complete),
         uniform=uniform,
+        rivals=_compare_rivals(stratum, complete, run_seed),
     )
+
+
+def _compare_rivals(stratum: Stratum, complete: pd.DataFrame, run_seed: int) -> tuple[Rival, ...]:
+    patterns = average_patterns(complete[complete["strategy"].isin(SAMPLED)])
+    outcome = next((name for name in OUTCOMES if patterns[name].notna().any()), OUTCOMES[0])
+    generator = derive_generator(run_seed, "rivals", stratum.budget, stratum.layers, stratum.regime or "")
+    measures = [name for name in dict.fromkeys((*stratum.measures, *CONTROLS)) if name in patterns]
+    return compare_rivals(patterns, outcome, generator, measures)
 
 
 def _level_outcomes(patterns: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +164,7 @@ def summarise_view(view: View) -> dict[str, Any]:
         "is_learned": None if view.stratum.learning is None else view.stratum.learning.is_better,
         "uniform_reach": dataclasses.asdict(view.uniform) if view.uniform else None,
         "templates": [dataclasses.asdict(comparison) for comparison in view.comparisons],
+        "proxies": [dataclasses.asdict(rival) for rival in view.rivals if rival.is_proxy],
         "levels": [dataclasses.asdict(level) for level in view.levels],
     }
 

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from scipy.special import ndtri  # scipy.stats would take half a second to import
+from scipy.special import fdtrc, fdtri, ndtri  # scipy.stats would take half a second to import
 
 from analysis.data.protocol import ALPHA, CONTROL_SETS, MARGIN, N_HELD, POWER, SAMPLED, list_declared
 from analysis.stats.grouped import RANK_VARIANCE
 
+MOST_SEEDS = 200
 RELIABILITIES = (0.1, 0.3)  # of one seed's validation loss, seen in short trainings
 
 
@@ -40,6 +41,29 @@ def count_for_negligible(ceiling: float = 1.0) -> int:
     # Both one-sided tests reject if the estimate lies this many standard errors inside the margin.
     wanted = float(ndtri(1 - ALPHA) + ndtri((1 + POWER) / 2))
     return 3 + N_HELD + math.ceil((wanted / math.atanh(MARGIN * ceiling)) ** 2)
+
+
+def count_seeds(single_seed: float, n_patterns: int) -> int | None:
+    """Return from how many seeds the F test finds with POWER that patterns differ; None beyond MOST_SEEDS.
+
+    With random patterns the F of k seeds is one of equal patterns times 1 + k v, v being the variance of a pattern over
+    that of the noise.
+
+    Args:
+        single_seed: share of one training's variance that is the pattern's, below 1.
+
+    >>> count_seeds(0.1, 72), count_seeds(0.5, 72), count_seeds(0.0, 72)
+    (6, 2, None)
+    """
+    if n_patterns < 2 or single_seed <= 0:
+        return None
+    ratio = single_seed / max(1 - single_seed, 1e-12)
+    for n_seeds in range(2, MOST_SEEDS + 1):
+        freedom = (n_patterns - 1, (n_patterns - 1) * (n_seeds - 1))
+        critical = fdtri(*freedom, 1 - ALPHA)
+        if fdtrc(*freedom, critical / (1 + n_seeds * ratio)) >= POWER:
+            return n_seeds
+    return None
 
 
 def correct_attenuation(correlation: float, reliability: float, n_seeds: int) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.study.verdict import Verdict
+from analysis.study.verdict import IN_WORDS
 from nas.bench.contestants import CAPTURED, COHORTS, COMPILED, EAGER, GROUPED
 from nas.search.strategies import STRATEGIES
 from run_search import app
@@ -110,8 +110,9 @@ def test_its_finding_is_that_of_the_committed_report(folder: str, name: str, n_s
         shown = [(stratum["primary"]["partial"], "value", 2), (alone["span"], "value", 2)]
         shown += [(alone["random_walk_depth"], "value", 2), (pair, "mean", 3)]
         cells = [_interval(one[value], one["low"], one["high"], digits) for one, value, digits in shown]
-        verdict = Verdict(**stratum["verdict"])
-        assert row == " | ".join([verdict.words, *cells, f"{reliability['ceiling']:.2f}"])
+        verdict, reason = IN_WORDS[stratum["verdict"]["status"]], stratum["verdict"]["reason"]
+        words = f"{verdict} ({reason})" if reason else verdict
+        assert row == " | ".join([words, *cells, f"{reliability['ceiling']:.2f}"])
         assert stratum["n_patterns"] == 93
         assert stratum["n_seeds"] == n_seeds
 

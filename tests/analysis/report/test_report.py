@@ -103,7 +103,7 @@ def test_summary_is_strict_json_and_agrees_with_the_run(run: Path, texts: dict[s
 def test_a_study_without_attributes_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", propose(1), lambda _p, _s: 0.5, seeds=(0,))
     report = format_markdown(compose_report(read_run(run)).blocks)
-    assert "too few patterns to say: 1 sampled" in report
+    assert "Too few patterns to say whether backprop distance matters: 1, " in report
     assert "Templates at equal budget" not in report
 
 

@@ -100,10 +100,11 @@ def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: 
     blocks = [*build_blocks(study_findings)]
     report = format_markdown(blocks)
     order = [
-        " over 2 strata: ",
-        "| stratum | declared measure | verdict",
+        study_findings.verdict.sentence,
+        "| setting | mean BD | F test p",
         "lr:0.1",
-        "All effects side by side",
+        "All settings together",
+        "Every measure by itself",
         "Do short runs rank patterns as long ones do?",
         "## 12 layers, one",
         "## 12 layers, two",
@@ -186,7 +187,14 @@ def test_failures_are_counted_and_trainings_outside_the_plan_too(tmp_path: Path)
     run.plan["order"].pop()
     adherence = check_adherence(run)
     assert adherence.deviations == ("1 trainings are in the ledger that were not planned",)
+    assert "exploratory" not in format_markdown([*build_blocks(findings)])
     notices = format_markdown([*build_blocks(dataclasses.replace(findings, adherence=adherence))])
     assert re.search(r"Not as planned: 1 trainings .*departed from its plan, as said above", notices, re.DOTALL)
-    run.plan["protocol"] = {**run.plan["protocol"], "alpha": 0.1}
+    protocol = run.plan["protocol"]
+    run.plan["protocol"] = {**protocol, "alpha": 0.1}
     assert len(check_adherence(run).deviations) == 2
+    run.plan["protocol"] = {name: value for name, value in protocol.items() if name not in ("version", "measures")}
+    adherence = check_adherence(run)
+    assert (adherence.version, len(adherence.deviations)) == (1, 1)
+    older = format_markdown([*build_blocks(dataclasses.replace(findings, adherence=adherence))])
+    assert older.index("Planned under earlier rules (protocol 1)") < older.index(findings.verdict.sentence)

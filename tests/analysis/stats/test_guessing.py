@@ -114,8 +114,10 @@ def test_a_run_at_chance_says_so_first_and_settles_nothing() -> None:
     findings = find(run)
     text = _head(findings)
     first = text.split("\n\n")[1]
-    assert first.startswith("> **Not trained: the networks are at chance level: their median accuracy is ")
-    assert "always answering the largest class gets 10.4 % of the validation images right" in first
+    assert first.startswith("> **These networks have learned nothing")
+    numbers = text.split("\n\n")[2]
+    assert numbers.startswith("The networks are at chance level: their median accuracy is ")
+    assert "always answering the largest class gets 10.4 % of the validation images right" in numbers
     assert "would settle" not in text
     assert "not detected" not in text
     summary = summarise(findings)
@@ -189,8 +191,8 @@ def test_mostly_one_class_is_named_and_no_better_was_learned(tmp_path: Path) -> 
     data = {"name": "npz", "classes": 2, "n_train": 256, "n_validation": 600}
     verdict = find(_run(3, lambda _place, _seed: 0.996, data, largest_class)).verdict
     assert verdict.status == "not_trained"
-    assert "the networks are no better than always answering the largest class" in verdict.sentence
-    assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in verdict.sentence
+    assert "The networks are no better than always answering the largest class" in verdict.numbers
+    assert "gets 99.6 % of the validation images right (chance, 1 of 2 classes: 50.0 %)" in verdict.numbers
 
 
 @pytest.mark.usefixtures("one_thread")

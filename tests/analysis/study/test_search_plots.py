@@ -18,7 +18,7 @@ from analysis.data.averages import average_patterns
 from analysis.data.results import read_run
 from analysis.page.figure_style import choose_styles, draw_png, draw_svg, name_marks
 from analysis.page.interval_plots import Effect, Level, plot_forest, plot_templates
-from analysis.study.plots import SPAN_COLOURS, SlopeLine, plot_outcome_by_span, plot_span_bands
+from analysis.study.plots import SHADES, plot_outcome
 from analysis.study.search_plots import plot_curves, plot_distance_accuracy
 from tests.support.synthetic_run import make_candidates, make_run, propose
 
@@ -70,7 +70,6 @@ def test_curves_draw_a_line_a_candidate_and_name_templates_and_the_best(tmp_path
     assert "log (best)" in {one.get_text() for one in _annotations(named, 0)}
 
 
-BANDS = [(3.3, 3.7), (4.4, 4.8), (5.8, 6.2)]
 NAMED = {"log": (2.31, 4.6), "nearest_log_i": (2.69, 3.4), "evenly_log_i": (1.95, 6.1), "star": (2.68, 3.45)}
 
 
@@ -111,21 +110,27 @@ def _overlaps(texts: Sequence[Text]) -> list[tuple[str, str]]:
     return [(a[0], b[0]) for a, b in itertools.combinations(boxes, 2) if a[1].overlaps(b[1])]
 
 
-@pytest.mark.parametrize("outcome", ["validation_loss", "validation_accuracy"])
-def test_every_pattern_is_a_mark_whose_shape_is_its_strategy_and_colour_its_span(outcome: str) -> None:
-    patterns = _patterns()
-    figure = plot_outcome_by_span(patterns, outcome, "145 patterns")
+@pytest.mark.parametrize(
+    ("outcome", "x", "colour"),
+    [("validation_loss", "mean_bd", "span"), ("validation_accuracy", "walk_length", "mean_bd")],
+)
+def test_every_pattern_is_a_mark_whose_shape_is_its_strategy_and_colour_a_measure(
+    outcome: str, x: str, colour: str
+) -> None:
+    patterns = _patterns().assign(walk_length=lambda rows: 9 - rows["span"])
+    figure = plot_outcome(patterns, outcome, x, colour, "145 patterns")
+    assert figure.axes[0].get_xlabel() == {"mean_bd": "Mean BD", "walk_length": "Walk length"}[x]
     marks = _marks(figure)
     places = [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks]  # type: ignore[index]
-    assert places == list(zip(patterns["mean_bd"], patterns[outcome], strict=True))
+    assert places == list(zip(patterns[x], patterns[outcome], strict=True))
     shapes = {strategy: set() for strategy in patterns["strategy"]}  # type: dict[str, set[object]]
     for mark, strategy in zip(marks, patterns["strategy"], strict=True):
         shapes[strategy].add(mark.get_marker())
     assert all(len(used) == 1 for used in shapes.values())
     assert len(set.union(*shapes.values())) == len(shapes)
-    low, high = patterns["span"].min(), patterns["span"].max()
-    for mark, span in zip(marks, patterns["span"], strict=True):
-        assert same_color(mark.get_color(), SPAN_COLOURS((span - low) / (high - low)))
+    low, high = patterns[colour].min(), patterns[colour].max()
+    for mark, value in zip(marks, patterns[colour], strict=True):
+        assert same_color(mark.get_color(), SHADES((value - low) / (high - low)))
     words = {text.get_text() for text in figure.legends[0].get_texts()}
     assert words == {
         "design",
@@ -144,7 +149,7 @@ def test_every_pattern_is_a_mark_whose_shape_is_its_strategy_and_colour_its_span
 
 def test_one_standard_error_is_drawn_on_both_sides() -> None:
     patterns = _patterns(3)
-    bars = next(line for line in plot_outcome_by_span(patterns, "validation_loss").axes[0].get_lines())
+    bars = next(line for line in plot_outcome(patterns, "validation_loss", "mean_bd", "span").axes[0].get_lines())
     ends = np.asarray(bars.get_ydata()).reshape(-1, 3)
     np.testing.assert_allclose(ends[:, :2].mean(axis=1), patterns["validation_loss"])
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * 0.03 / 3**0.5)
@@ -156,44 +161,9 @@ def test_a_study_may_lack_variety(column: str) -> None:
     constant: Any = {"span": 4.0, "template": pd.NA, "strategy": pd.NA, "validation_loss_centred_sd": float("nan")}[
         column
     ]
-    figure = plot_outcome_by_span(_patterns(4).assign(**{column: constant}), "validation_loss")
+    figure = plot_outcome(_patterns(4).assign(**{column: constant}), "validation_loss", "mean_bd", "span")
     assert len(_marks(figure)) == 9
     draw_svg(figure)
-
-
-def test_bands_hold_their_patterns_lines_and_intervals() -> None:
-    patterns = _patterns()
-    slopes: list[SlopeLine] = [
-        {"band": 2, "x": [1.7, 2.7], "y": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7], "label": "+0.10 per hop"},
-        {"band": 0, "x": [1.7, 2.7], "y": [0.7, 0.8], "label": "no interval"},
-    ]
-    lacking = pd.concat([patterns, patterns.head(2).assign(span=9.0)], ignore_index=True)
-    figure = plot_span_bands(lacking, BANDS, "validation_loss", slopes, "145 patterns")
-    counts = [int(patterns["span"].between(*band).sum()) for band in BANDS]
-    assert [len(_marks(figure, panel)) for panel in range(3)] == counts
-    assert sum(counts) == len(patterns)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        f"span {low} to {high} (n={n})" for (low, high), n in zip(BANDS, counts, strict=True)
-    ]
-    fitted = [[line for line in axes.get_lines() if line.get_gid() == "slope"] for axes in figure.axes]
-    assert [[np.asarray(line.get_ydata()).tolist() for line in lines] for lines in fitted] == [
-        [[0.7, 0.8]],
-        [],
-        [[0.5, 0.6]],
-    ]
-    assert [len(axes.collections) for axes in figure.axes] == [0, 0, 1]
-    assert {axes.get_ylim() for axes in figure.axes} == {figure.axes[0].get_ylim()}
-    assert "2 patterns outside" in figure.get_supxlabel().replace("\n", " ")
-    for panel in range(3):
-        assert not _overlaps(_annotations(figure, panel))
-
-
-@pytest.mark.parametrize("n_bands", [1, 2, 4, 5])
-def test_any_number_of_bands_has_a_panel_each_with_its_axis_named_at_the_foot(n_bands: int) -> None:
-    bands = [(place, place + 0.9) for place in map(float, range(2, 2 + n_bands))]
-    figure = plot_span_bands(_patterns(30), bands, "validation_accuracy")
-    assert len(figure.axes) == n_bands
-    assert sum(bool(axes.get_xlabel()) for axes in figure.axes) == min(n_bands, 3)
 
 
 def _effects(n_groups: int, n_rows: int) -> list[Effect]:
@@ -211,32 +181,41 @@ def _effects(n_groups: int, n_rows: int) -> list[Effect]:
     ]
 
 
-@pytest.mark.parametrize(("n_groups", "n_rows"), [(1, 1), (2, 4), (4, 8)])
-def test_a_forest_has_room_for_every_row(n_groups: int, n_rows: int) -> None:
+@pytest.mark.parametrize(("n_groups", "n_rows"), [(1, 1), (2, 4), (6, 8), (13, 3)])
+def test_a_forest_has_a_line_for_every_measure_and_a_mark_for_every_stratum(n_groups: int, n_rows: int) -> None:
     effects = _effects(n_groups, n_rows)
-    figure = plot_forest(effects, 0.02, "caption", "effect (nats per hop)")
+    figure = plot_forest(effects, "rank correlation", "caption")
     axes = figure.axes[0]
     figure.draw_without_rendering()
-    headings = [one.get_text() for one in _annotations(figure, 0) if "high-lr" in one.get_text()]
-    assert headings == list(dict.fromkeys(effect["group"] for effect in effects))
-    labels = [label for label in axes.get_yticklabels() if label.get_text()]
-    assert [" ".join(label.get_text().split()) for label in labels] == [effect["label"].strip() for effect in effects]
-    assert [label.get_fontweight() == "bold" for label in labels] == [effect["is_primary"] for effect in effects]
-    assert not _overlaps([*labels, *_annotations(figure, 0)])
-    assert min(_box(label).x0 for label in labels) >= 0
-    assert max(_box(one).x1 for one in _annotations(figure, 0)) <= figure.bbox.x1
-    values = [mark.get_xdata()[0] for mark in _marks(figure)]  # type: ignore[index]
-    assert values == [effect["value"] for effect in effects if effect["value"] is not None]
-    band = next(patch for patch in axes.patches if patch.get_gid() == "margin")
-    assert band.get_extents().transformed(axes.transData.inverted()).intervalx == pytest.approx([-0.02, 0.02])
+    labels = [" ".join(label.get_text().split()) for label in axes.get_yticklabels()]
+    assert set(labels) == {" ".join(effect["label"].split()) for effect in effects}
+    assert len(labels) == n_rows
+    assert labels[0] == effects[0]["label"].strip()
+    bold = [label.get_fontweight() == "bold" for label in axes.get_yticklabels()]
+    assert bold == [True] + [False] * (n_rows - 1)
+    assert not _overlaps([*axes.get_yticklabels(), *_annotations(figure, 0)])
+    assert min(_box(label).x0 for label in axes.get_yticklabels()) >= 0
+    defined = [effect for effect in effects if effect["value"] is not None]
+    marks = _marks(figure)
+    drawn = [float(np.asarray(mark.get_xdata())[0]) for mark in marks]
+    assert sorted(drawn) == sorted(float(effect["value"] or 0) for effect in defined)
+    looks = {(mark.get_color(), mark.get_marker()) for mark in marks}
+    assert len(looks) == n_groups
+    if n_groups > 1:
+        assert len(figure.legends[0].get_texts()) == n_groups
+        assert not any("[" in text.get_text() for text in figure.legends[0].get_texts())
+    else:
+        assert max(_box(one).x1 for one in _annotations(figure, 0)) <= figure.bbox.x1
 
 
-def test_a_forest_grows_and_says_what_is_not_defined() -> None:
-    small, large = plot_forest(_effects(1, 2)), plot_forest(_effects(2, 5))
-    assert large.get_figheight() > small.get_figheight() + 1
-    texts = {one.get_text() for one in _annotations(large, 0)}
-    assert {"not defined", "\u22120.200 [\u22120.300, \u22120.100]", "0.000"} <= texts
-    assert not small.axes[0].patches
+def test_a_forest_puts_the_larger_effects_first_after_the_primary_ones() -> None:
+    figure = plot_forest(_effects(2, 8))
+    values = [abs(0.1 * row - 0.2) for row in range(8)]
+    order = sorted(range(1, 8), key=lambda row: -values[row])
+    rows = [int(label.get_text().split()[1]) for label in figure.axes[0].get_yticklabels()]
+    assert rows[0] == 0
+    assert rows[1:3] == order[:2]
+    assert plot_forest(_effects(6, 8)).get_figheight() > figure.get_figheight() + 1
 
 
 @pytest.mark.parametrize(("outcome", "best"), [("validation_loss", "a"), ("validation_accuracy", "c")])
@@ -264,7 +243,7 @@ def test_the_best_template_stands_on_top_with_its_note(outcome: str, best: str) 
 def test_an_svg_names_its_marks_under_the_pointer_and_stays_small() -> None:
     patterns = _patterns(150)
     patterns.loc[150, "template"] = "<a & b> $x$\x00"
-    figure = plot_outcome_by_span(patterns, "validation_loss", "caption")
+    figure = plot_outcome(patterns, "validation_loss", "mean_bd", "span", "caption")
     svg = draw_svg(figure)
     assert len(svg) < 150_000
     root = ET.fromstring(svg)  # noqa: S314 - our own
@@ -292,7 +271,7 @@ def test_marks_of_two_panels_have_ids_of_their_own() -> None:
 
 
 def test_drawings_are_the_same_every_time() -> None:
-    once, again = (plot_span_bands(_patterns(9), BANDS, "validation_loss") for _ in range(2))
+    once, again = (plot_outcome(_patterns(9), "validation_loss", "mean_bd", "span") for _ in range(2))
     assert draw_svg(once) == draw_svg(again)
     assert draw_png(once) == draw_png(again)
     assert draw_png(once).startswith(b"\x89PNG")

@@ -12,6 +12,7 @@ from analysis.verdict.power import (
     correct_attenuation,
     count_for_negligible,
     count_pattern_strata,
+    count_seeds,
     count_tests,
     describe_power,
     detectable_correlation,
@@ -166,3 +167,25 @@ def test_single_rates_of_a_tuned_study_are_judged_as_one_stratum() -> None:
     assert [describe_power(each)[0]["detectable"] for each in (plan, tuned)] == [
         detectable_correlation(60, n_tests) for n_tests in (14, 5)
     ]
+
+
+@pytest.mark.parametrize("single_seed", [0.05, 0.2])
+def test_the_f_test_sees_patterns_four_times_in_five_from_the_seeds_named(single_seed: float) -> None:
+    """One-way tables of 40 patterns, drawn; seeds' own levels cost the same degrees of freedom as centring."""
+    k = count_seeds(single_seed, 40)
+    assert k is not None
+    generator = np.random.default_rng(3)
+    shares = []
+    for n_seeds in (k, k - 1):
+        own = single_seed**0.5 * generator.normal(size=(3000, 40, 1))
+        table = own + (1 - single_seed) ** 0.5 * generator.normal(size=(3000, 40, n_seeds))
+        table = table - table.mean(axis=1, keepdims=True)
+        means = table.mean(axis=2)
+        between = n_seeds * (means**2).sum(axis=1) / 39
+        within = ((table - means[:, :, None]) ** 2).sum(axis=(1, 2)) / (39 * (n_seeds - 1))
+        p_values = stats.f.sf(between / within, 39, 39 * (n_seeds - 1))
+        shares.append(float((p_values <= 0.05).mean()))
+    assert shares[0] > 0.78
+    assert shares[1] < 0.82
+    assert count_seeds(0.0, 40) is None
+    assert count_seeds(1.0, 40) == 2
