@@ -12,6 +12,7 @@ NONE = "-"
 MEASURE_NAMES = {
     "mean_bd": "mean BD",
     "max_bd": "MBD",
+    "max_out_degree": "largest out-degree",
     "from_output_mean": "mean BD from the output",
     "to_input_mean": "mean BD to the input",
     "span": "span",

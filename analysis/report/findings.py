@@ -65,8 +65,10 @@ def find(run: Run) -> Findings:
     run_seed = seed if isinstance(seed, int) else 0
     tunings = analyse_tunings(run, run_seed)
     exploratory = list_exploratory(run)
-    far = [(each.layers, each.regime) for tuning in tunings for each in tuning.far]
-    views = view_strata(add_tuned(run), run_seed, exploratory, far) if status["complete"] else None
+    faults: dict[tuple[int, str | None], str] = {
+        (each.layers, each.regime): each.fault for tuning in tunings for each in tuning.far
+    }
+    views = view_strata(add_tuned(run), run_seed, exploratory, faults) if status["complete"] else None
     if views is None or not views.strata:
         raise NothingUsableError(_explain_nothing(run, status))
     declared = [view for view in views.strata if not view.stratum.is_exploratory] or views.strata

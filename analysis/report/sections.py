@@ -55,7 +55,8 @@ def build_blocks(findings: Findings) -> Iterator[Block]:
 def _build_all(findings: Findings) -> Iterator[Block]:
     """Build the sections; each takes the value that it shows."""
     run, views, tradeoffs = findings.run, findings.views, findings.tradeoffs
-    caption = describe_data(run, pd.concat([view.patterns for view in views]))
+    declared = [view for view in views if not view.stratum.is_exploratory] or views
+    caption = describe_data(run, pd.concat([view.patterns for view in declared]))
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
     yield from _list_mixtures(views, findings.adherence is not None, bool(tradeoffs))
@@ -66,7 +67,7 @@ def _build_all(findings: Findings) -> Iterator[Block]:
         for judgement in view.stratum.judgements
     )
     if is_asked:
-        yield from build_answer(findings.verdict, judge_others(views, findings.pooled))
+        yield from build_answer(findings.verdict, judge_others(declared, findings.pooled))
         yield from define_measures(views[0].stratum.measures)
     if len(views) > 1 and is_asked:
         yield from build_verdicts(views, findings.pooled)
@@ -88,7 +89,10 @@ def _build_all(findings: Findings) -> Iterator[Block]:
         yield from build_effects(views, 3)
         yield from build_fidelity(findings.fidelity)
     for view, strengths in zip(views, findings.strengths, strict=True):
-        yield from build_stratum(view, describe_data(run, view.patterns))
+        if not any(view is each for each in declared):  # the tables and figures of all settings have it
+            continue
+        fault = f", {view.stratum.fault}" if view.stratum.fault else ""
+        yield from build_stratum(view, describe_data(run, view.patterns) + fault)
         if strengths is not None:
             yield from build_strengths(
                 strengths, describe_data(run, strengths.shown), view.name, is_planned=run.kind == "study"
@@ -157,17 +161,25 @@ def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:
     yield Paragraph(f"Trained: {caption}." + (f" {capitalise(guessing)}." if guessing else ""))
     parts = []
     if run.plan is not None:
-        regimes = [
-            f"{name}: {training['epochs']} epochs, learning rate {training['lr']:g}, batches of "
-            f"{training['batch_size']}, weight decay {training['weight_decay']:g}"
-            for name, training in {stratum["regime"]: stratum["training"] for stratum in run.plan["strata"]}.items()
-        ]
-        parts.append(f"Regimes: {'; '.join(regimes)}.")
+        parts.append(f"Regimes: {_describe_regimes(run.plan)}.")
     names = [name for name in ("python", "torch", "optuna", "commit") if run.environment.get(name)]
     if names:
         parts.append(f"Versions: {', '.join(f'{name} {run.environment[name]}' for name in names)}.")
     if parts:
         yield Paragraph(" ".join(parts))
+
+
+def _describe_regimes(plan: dict[str, Any]) -> str:
+    """List the learning rates of a plan's regimes after what they share."""
+    rates: dict[str, list[str]] = {}
+    for name, training in {stratum["regime"]: stratum["training"] for stratum in plan["strata"]}.items():
+        shared = (
+            f"{training['epochs']} epochs, batches of {training['batch_size']}, weight decay "
+            f"{training['weight_decay']:g}, learning rate"
+        )
+        rate = f"{training['lr']:g}"
+        rates.setdefault(shared, []).append(rate if name == f"lr {rate}" else f"{rate} ({name})")
+    return "; ".join(f"{shared} {enumerate_words(own)}" for shared, own in rates.items())
 
 
 def _name_best(patterns: pd.DataFrame) -> Block:

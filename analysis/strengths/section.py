@@ -36,12 +36,13 @@ def build_strengths(
     yield _draw_heat_maps(strengths, caption, name_file("strengths", part))
     yield _draw_arcs(strengths, name_file("strength_arcs", part))
     yield _tabulate_trends(strengths)
-    yield Paragraph(_explain(strengths, is_planned))
+    yield Paragraph(_explain(strengths, is_planned), kind="note")
     yield Paragraph(
         "This is about weights only. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
         "at no loss, and a weak one may matter. Batch normalisation scales each channel before it is weighed, which "
         "these numbers leave out. All weights begin alike, so the shorter the training, the more of a strength is "
-        "chance."
+        "chance.",
+        kind="note",
     )
 
 

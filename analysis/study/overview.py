@@ -9,13 +9,22 @@ from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
+    enumerate_words,
     format_interval,
     format_p,
     format_signed,
     name_measure,
 )
 from analysis.stats.reliability import Fidelity
-from analysis.study.verdict import IN_WORDS, Verdict, format_range, read_estimate, summarise_verdicts, word_judgement
+from analysis.study.verdict import (
+    IN_WORDS,
+    Verdict,
+    format_range,
+    name_in_sentence,
+    read_estimate,
+    summarise_verdicts,
+    word_judgement,
+)
 from analysis.study.view import View
 from analysis.verdict.controls import ControlledEffect
 from analysis.verdict.pooled import Pooled, PooledEffect
@@ -30,15 +39,21 @@ def build_answer(verdict: Verdict, others: Sequence[Verdict] = ()) -> Iterator[B
         verdict: verdict on the first declared measure.
         others: verdicts on the other ones.
     """
-    yield Paragraph(verdict.sentence, kind="answer")
-    for other in others:
-        yield Paragraph(other.sentence, kind="answer")
-    for each in (verdict, *others):
-        if each.numbers:
-            yield Paragraph(each.numbers)
-    advice = list(dict.fromkeys(each.more for each in (verdict, *others) if each.more))
-    if advice:
-        yield Paragraph(f"To know more: {' '.join(advice)}")
+    everything = (verdict, *others)
+    for sentence in dict.fromkeys(each.sentence for each in everything):
+        yield Paragraph(sentence, kind="answer")
+    for text in (*(each.numbers for each in everything), verdict.basis):
+        if text:
+            yield Paragraph(text)
+    advice: dict[str, list[str]] = {}
+    for each in everything:
+        if each.more:
+            advice.setdefault(each.more, []).append(name_in_sentence(each.measure))
+    if len(advice) == 1:
+        yield Paragraph(f"To know more: {next(iter(advice))}")
+    elif advice:
+        parts = (f"{capitalise(enumerate_words(names))}: {more}" for more, names in advice.items())
+        yield Paragraph(f"To know more. {' '.join(parts)}")
 
 
 def judge_others(views: Sequence[View], pooled: Sequence[Pooled]) -> tuple[Verdict, ...]:
@@ -88,12 +103,13 @@ def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iter
 
 def build_pooled(pooled: Sequence[Pooled]) -> Iterator[Block]:
     """Show every declared measure over all strata, under each control; nothing where nothing was pooled."""
-    if not pooled:
+    resolved = [each for each in pooled if each.status != "unresolved"]
+    if not resolved:
         return
     header = (
         "measure", "with this held", "pooled correlation", "95 % interval", "p (Holm)", "do settings differ? (Q, p)"
     )  # fmt: skip
-    yield Table(header, tuple(row for each in pooled for row in _format_pooled(each)))
+    yield Table(header, tuple(row for each in resolved for row in _format_pooled(each)))
     yield Paragraph(
         "Partial rank correlations, averaged over settings by Fisher's z and inverse variance; settings that share "
         "patterns draw them together.",
@@ -104,8 +120,7 @@ def build_pooled(pooled: Sequence[Pooled]) -> Iterator[Block]:
 def _format_strata(pooled: Sequence[Pooled], measures: Sequence[str]) -> tuple[str, ...]:
     known = {each.measure: each for each in pooled}
     cells = [_format_cell(known[name].status, known[name].effects) if name in known else NONE for name in measures]
-    n_strata = max(len(each.strata) for each in pooled)
-    return (f"all {n_strata} together", *cells, NONE, NONE, NONE)
+    return ("all together", *cells, NONE, NONE, NONE)
 
 
 def _format_stratum(view: View, measures: Sequence[str]) -> tuple[str, ...]:

@@ -47,12 +47,10 @@ def build_stratum(view: View, caption: str) -> Iterator[Block]:
     if view.name:
         yield Heading(2, capitalise(view.label))
         yield from build_answer(stratum.verdict)
-    if stratum.verdict.status == "not_trained":
-        yield Paragraph(
-            "The numbers of this part compare networks that failed to train, and say nothing about where connections "
-            "should go.",
-            kind="notice",
-        )
+    if stratum.verdict.status == "not_trained":  # then nothing else is said
+        yield Heading(level, "Learning curves")
+        yield _draw_curves(view, caption)
+        return
     yield Heading(level, "Can the seeds tell the patterns apart?")
     yield from build_noise(stratum)
     yield Heading(level, "What goes with the outcome?")
@@ -151,7 +149,7 @@ def _draw_levels(view: View) -> Iterator[Block]:
 
 def _tabulate_templates(view: View) -> Iterator[Block]:
     """Show every template with its distance, and how far it is from the best one by accuracy."""
-    if not view.comparisons:
+    if all(template.n_patterns > 1 for template in view.comparisons):
         return
     header = (
         "template", "mean BD", "above bound", "walk length", "seeds", "accuracy (%)",

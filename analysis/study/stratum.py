@@ -1,6 +1,6 @@
 """All statistics of a stratum, and its verdict."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,7 +91,7 @@ class Stratum:
         collinearity: Spearman correlation of the first declared measure with COLLINEAR among the patterns used.
         learning: accuracy of all complete candidates, next to what guessing reaches; None without an accuracy.
         is_exploratory: whether the study did not declare it.
-        is_undertrained: whether its learning rate is far from the best one.
+        fault: undertrained or overheated, where its learning rate is far from the best one; otherwise empty.
         verdict: the first declared measure's judgement in words.
     """
 
@@ -117,7 +117,7 @@ class Stratum:
     reach: Reach | None
     learning: Learning | None
     is_exploratory: bool
-    is_undertrained: bool
+    fault: str
     verdict: Verdict
 
     @property
@@ -153,7 +153,7 @@ def analyse_candidates(
     checks: Collection[str] = (),
     guessing: Guessing = UNKNOWN,
     exploratory: Collection[str] = (),
-    undertrained: Collection[tuple[int, str]] = (),
+    faults: Mapping[tuple[int, str | None], str] | None = None,
 ) -> Analysis:
     """Analyse what the declared measures have to do with the outcomes, in every budget, depth and regime.
 
@@ -165,7 +165,7 @@ def analyse_candidates(
         guessing: accuracy reached without a look at the images; where a stratum is no better, that is its verdict.
         exploratory: regimes that the study did not declare, such as single rates where it judges patterns at their best
             one: their tests are adjusted for one another only, and not pooled.
-        undertrained: number of layers and regime of strata whose learning rate is far from the best one.
+        faults: by number of layers and regime, why a stratum's learning rate is far from the best one.
 
     Returns:
         Of each budget, depth and regime that has a complete candidate.
@@ -188,8 +188,8 @@ def analyse_candidates(
     explored: dict[str, Evidence] = {}
     for place, rows in enumerate(groups):
         stratum = _analyse_stratum(rows, run_seed, tuple(measures), guessing)
-        is_exploratory, is_far = stratum.regime in exploratory, (stratum.layers, stratum.regime) in undertrained
-        strata.append(replace(stratum, is_exploratory=is_exploratory, is_undertrained=is_far))
+        is_exploratory, fault = stratum.regime in exploratory, (faults or {}).get((stratum.layers, stratum.regime), "")
+        strata.append(replace(stratum, is_exploratory=is_exploratory, fault=fault))
         (explored if is_exploratory else evidence)[stratum.name] = _gather(stratum, samples.get(str(place)), run_seed)
     judged = judge_strata(evidence)
     judgements = {**judged.strata, **judge_strata(explored).strata}
@@ -260,7 +260,7 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, measures: tuple[str,
         reach=_measure_sample_reach(patterns, budget, layers),
         learning=measure_learning(complete, guessing),
         is_exploratory=False,
-        is_undertrained=False,
+        fault="",
         verdict=Verdict("inconclusive", ""),
     )
 

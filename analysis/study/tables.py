@@ -54,9 +54,12 @@ def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
 def build_tests(stratum: Stratum) -> Iterator[Block]:
     """Show each declared measure under every control, and what the numbers rest on."""
     judged = [judgement for judgement in stratum.judgements if judgement.effects]
-    for place, judgement in enumerate(stratum.judgements):
-        if place:  # the first one's sentence heads the stratum
-            yield Paragraph(word_judgement(judgement, stratum.learning).sentence)
+    said = {stratum.verdict.sentence}  # at the head of the stratum
+    for judgement in stratum.judgements:
+        sentence = word_judgement(judgement, stratum.learning).sentence
+        if sentence not in said:
+            said.add(sentence)
+            yield Paragraph(sentence)
         if judgement.effects:
             header = (
                 f"{name_measure(judgement.measure)}, with this held", "partial rank correlation", "95 % interval",

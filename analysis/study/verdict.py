@@ -63,6 +63,7 @@ class Verdict:
         status: one of protocol.STATUSES, or mixed for strata that differ.
         sentence: the verdict for a reader who knows no statistics, at most MOST_WORDS words.
         numbers: the estimates that it rests on; empty where there are none.
+        basis: patterns, seeds and what the seeds see, which is the same for all measures of a stratum.
         more: what it would take to know more; empty where nothing would help.
         measure: column of the measure.
         outcome: outcome that it is judged by.
@@ -71,6 +72,7 @@ class Verdict:
     status: str
     sentence: str
     numbers: str = ""
+    basis: str = ""
     more: str = ""
     measure: str = ""
     outcome: str = OUTCOMES[0]
@@ -87,6 +89,7 @@ def word_judgement(judgement: Judgement, learning: Learning | None = None) -> Ve
         status=judgement.status,
         sentence=_say(judgement, outcome),
         numbers=_count(judgement, outcome, learning),
+        basis=_describe_basis(judgement),
         more=_advise(judgement),
         measure=judgement.measure,
         outcome=outcome,
@@ -129,9 +132,9 @@ def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = 
         return word_pooled(pooled, statuses, first.outcome)
     listed = "; ".join(f"{name}: {IN_WORDS[verdict.status]}" for name, verdict in verdicts.items())
     if len(set(statuses)) == 1:
-        return replace(first, numbers=f"The same in each of {len(verdicts)} settings.")
+        return replace(first, numbers=f"The same in each of {len(verdicts)} settings.", basis="")
     sentence = f"The {len(verdicts)} settings give different answers, which follow one by one."
-    return Verdict("mixed", sentence, f"{listed}.", measure=first.measure, outcome=first.outcome)
+    return Verdict("mixed", sentence, numbers=f"{listed}.", measure=first.measure, outcome=first.outcome)
 
 
 def relate(measure: str, status: str, outcome: str) -> str:
@@ -171,7 +174,7 @@ def _say(judgement: Judgement, outcome: str) -> str:
         return _say_depends(judgement.measure, judgement.effects, outcome)
     return {
         "not_trained": "These networks have learned nothing, so where connections go cannot be judged.",
-        "unresolved": f"These seeds cannot tell the patterns apart, so nothing is said about {name}.",
+        "unresolved": "These seeds cannot tell the patterns apart, so there is nothing to explain yet.",
         "nothing_left": f"Once other measures are held equal, these seeds see nothing left for {name} to explain.",
         "negligible": f"{capitalise(name)} hardly matters to {SHORT[outcome]} once other measures are held equal.",
     }[status]
@@ -209,7 +212,7 @@ def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
     if status == "depends":
         return _say_depends(pooled.measure, pooled.effects, outcome)
     return {
-        "unresolved": f"In no setting can these seeds tell the patterns apart, so nothing is said about {name}.",
+        "unresolved": "In no setting can these seeds tell the patterns apart, so there is nothing to explain yet.",
         "negligible": f"On average, {name} hardly matters to {SHORT[outcome]} once other measures are held equal.",
     }.get(status, f"Over all settings together, this study cannot say whether {name} matters to {SHORT[outcome]}.")
 
@@ -217,11 +220,7 @@ def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
 def _count(judgement: Judgement, outcome: str, learning: Learning | None) -> str:
     if judgement.status == "not_trained" and learning is not None:
         return f"{capitalise(explain_unlearned(learning))}."
-    noise, n = judgement.resolution, f"{judgement.n_patterns} patterns x {judgement.n_seeds} seeds"
     parts = []
-    if judgement.status == "unresolved" and noise is not None:
-        parts.append(f"{n}; F test of the patterns: p {format_p(noise.p_value)}; {_describe_ceiling(noise)}")
-        return f"{'. '.join(parts)}."
     if judgement.status == "u_shaped" and (shape := judgement.shape) is not None:
         parts.append(
             f"It turns where {name_measure(judgement.measure)} is {shape.turning_point:.2f}; the slopes on both sides "
@@ -236,27 +235,26 @@ def _count(judgement: Judgement, outcome: str, learning: Learning | None) -> str
         ]
     if summary := _summarise(judgement.measure, judgement.effects, outcome):
         parts.append(summary)
-    parts.append(n + ("" if noise is None else f"; {_describe_ceiling(noise)}"))
-    return f"{'. '.join(parts)}."
+    return f"{'. '.join(parts)}." if parts and judgement.status != "unresolved" else ""
 
 
 def _count_pooled(pooled: Pooled, outcome: str) -> str:
-    parts = [_summarise(pooled.measure, pooled.effects, outcome), f"Pooled over {len(pooled.strata)} settings"]
-    if pooled.effects:
-        least = min(effect.q_p_value for effect in pooled.effects)
-        parts[1] += (
-            f", which differ from one another (Q test p {format_p(least)})"
-            if least <= ALPHA
-            else f", which do not visibly differ (Q test p {format_p(least)} or more)"
+    summary = _summarise(pooled.measure, pooled.effects, outcome)
+    if pooled.status == "unresolved" or not summary:
+        return ""
+    least = min(effect.q_p_value for effect in pooled.effects)
+    differ = "differ from one another" if least <= ALPHA else "do not visibly differ"
+    return f"{summary}; the {len(pooled.strata)} settings pooled {differ} (Q test, least p {format_p(least)})."
+
+
+def _describe_basis(judgement: Judgement) -> str:
+    text, noise = f"{judgement.n_patterns} patterns x {judgement.n_seeds} seeds", judgement.resolution
+    if noise is not None:
+        text += (
+            f"; F test of whether they differ: p {format_p(noise.p_value)}; a perfect predictor would show a "
+            f"correlation of {noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}] at these seeds"
         )
-    return f"{'. '.join(filter(None, parts))}."
-
-
-def _describe_ceiling(noise: Resolution) -> str:
-    return (
-        f"a perfect predictor would show a correlation of {noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}] at "
-        "these seeds"
-    )
+    return f"{text}."
 
 
 def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
@@ -267,11 +265,11 @@ def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
     weakest = min(known, key=lambda effect: abs(read_estimate(effect).value or 0.0))
     own = read_estimate(weakest)
     values = [read_estimate(effect).value for effect in known]
-    shown = f"{format_signed(own.value)}, {100 * CONFIDENCE:.0f} % interval {format_interval(own.low, own.high)}"
+    several = f"{format_range(values)} under {len(known)} controls; the weakest " if len(known) > 1 else ""
     return (
-        f"Partial rank correlation of {name_measure(measure)} with the {outcome.replace('_', ' ')}: "
-        f"{format_range(values)} under {len(known)} controls; the weakest, with {_name_held(weakest)} held, is {shown}"
-        f", p {format_p(weakest.p_holm)} (Holm)"
+        f"{capitalise(name_measure(measure))}, partial rank correlation with the {outcome.replace('_', ' ')}: {several}"
+        f"{format_signed(own.value)} with {_name_held(weakest)} held, {100 * CONFIDENCE:.0f} % interval "
+        f"{format_interval(own.low, own.high)}, p {format_p(weakest.p_holm)} (Holm)"
     )
 
 
@@ -317,7 +315,7 @@ def _advise(judgement: Judgement) -> str:
         return _advise_patterns(judgement)
     if status == "u_shaped" and judgement.shape is not None:
         return f"More patterns on both sides of {judgement.shape.turning_point:.2f} would place the turn better."
-    return _advise_by_status(status, judgement.effects)
+    return _advise_by_status(status, judgement.effects, name_in_sentence(judgement.measure))
 
 
 def _advise_pooled(pooled: Pooled) -> str:
@@ -330,14 +328,14 @@ def _advise_pooled(pooled: Pooled) -> str:
             f"An effect of 0 takes at least {count_for_negligible()} patterns, summed over settings, to be shown "
             "negligible; less noise, by more seeds, brings the number down to this."
         )
-    return _advise_by_status(pooled.status, pooled.effects)
+    return _advise_by_status(pooled.status, pooled.effects, name_in_sentence(pooled.measure))
 
 
-def _advise_by_status(status: str, effects: Sequence[AnyEffect]) -> str:
+def _advise_by_status(status: str, effects: Sequence[AnyEffect], name: str) -> str:
     if status == "depends":
         lost = [effect for effect in effects if not effect.is_detected]
         held = _name_held(lost[0]) if lost else ""
-        return f"Patterns in which it varies while {held} does not, by `study --cross`." if held else ""
+        return f"Patterns in which {name} varies while {held} does not, by `study --cross`." if held else ""
     return {
         "not_trained": "Longer training, or another learning rate: `study --tune-lr` tries several.",
         "supported": "Whether it holds elsewhere takes other depths, budgets, data and learning rates.",
@@ -364,6 +362,8 @@ def _advise_seeds(noise: Resolution) -> str:
 def _advise_patterns(judgement: Judgement) -> str:
     if judgement.n_patterns < MIN_PATTERNS:
         return f"At least {MIN_PATTERNS} patterns, drawn at random or by a design; {count_for_negligible()} say more."
+    if all(each.partial.value is None for each in judgement.effects):
+        return ""
     ceilings = [each.resolution.ceiling for each in judgement.effects if each.resolution is not None]
     least = min(ceilings, default=0.0)
     if least <= 0:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class View:
     def label(self) -> str:
         """Its name in words, with what a reader must know of every figure."""
         name = self.name or f"{self.stratum.layers} layers"
-        return f"{name} (undertrained)" if self.stratum.is_undertrained else name
+        return f"{name} ({self.stratum.fault})" if self.stratum.fault else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,16 @@ class Views:
 
 
 def view_strata(
-    run: Run, run_seed: int, exploratory: Collection[str] = (), undertrained: Collection[tuple[int, str]] = ()
+    run: Run,
+    run_seed: int,
+    exploratory: Collection[str] = (),
+    faults: Mapping[tuple[int, str | None], str] | None = None,
 ) -> Views:
     """Analyse the strata of a run: a study's in its plan's order, others by layers and connections.
 
     Args:
         run_seed: seed of the bootstrap, the permutations and the uniform sample.
-        exploratory, undertrained: as analyse_candidates takes them.
+        exploratory, faults: as analyse_candidates takes them.
     """
     analysis = analyse_candidates(
         run.candidates,
@@ -89,7 +92,7 @@ def view_strata(
         tuple(_list_checks(run)),
         read_guessing(run),
         exploratory,
-        undertrained,
+        faults,
     )
     views = [_view_stratum(run, stratum, run_seed, len(analysis.strata) > 1) for stratum in analysis.strata]
     if run.kind == "search":

@@ -111,7 +111,7 @@ def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: 
         "## Planned and done",
         "checklist.md",
     ]
-    report = report.replace("learning rate 0.1,", "lr:0.1")
+    report = report.replace("learning rate 0.1 (one) and 0.05 (two)", "lr:0.1")
     places = [report.index(text) for text in order]
     assert places == sorted(places)
     assert "Incomplete" not in report
@@ -133,7 +133,16 @@ def test_the_summary_of_a_study_has_its_verdict_and_strata(study_findings: Findi
     assert [view.stratum.name for view in study_findings.views] == ["12 layers at log, one", "12 layers at log, two"]
     assert [stratum["statistics"]["regime"] for stratum in summary["strata"]] == ["one", "two"]
     assert [list(stratum) for stratum in summary["strata"]] == 2 * [
-        ["statistics", "is_learned", "uniform_reach", "templates", "levels", "strength_trends", "best_patterns"]
+        [
+            "statistics",
+            "is_learned",
+            "uniform_reach",
+            "templates",
+            "proxies",
+            "levels",
+            "strength_trends",
+            "best_patterns",
+        ]
     ]
     assert summary["adherence"]["n_missing"] == 0
     assert {stratum["strength_trends"] for stratum in summary["strata"]} == {None}

@@ -124,7 +124,7 @@ def test_verdicts_of_all_strata_stand_in_one_table(study_findings: Findings) -> 
     assert table.header[1] == "mean BD"
     together, *rows = table.rows
     (pooled,) = study_findings.pooled
-    assert together[:2] == ("all 2 together", _cell(pooled.status, pooled.effects))
+    assert together[:2] == ("all together", _cell(pooled.status, pooled.effects))
     for row, view in zip(rows, study_findings.views, strict=True):
         (judgement,) = view.stratum.judgements
         assert judgement.resolution is not None
@@ -140,7 +140,7 @@ def _cell(status: str, effects: Any) -> str:
 
 def test_undertrained_strata_are_called_so_wherever_they_are_shown(study_findings: Findings) -> None:
     view = study_findings.views[0]
-    under = replace(view, stratum=replace(view.stratum, is_undertrained=True))
+    under = replace(view, stratum=replace(view.stratum, fault="undertrained"))
     table, _ = build_verdicts([under])
     assert isinstance(table, Table)
     assert table.rows[0][0] == f"{view.name} (undertrained)"

@@ -142,7 +142,7 @@ def test_strata_are_never_pooled_and_checks_are_left_out() -> None:
         ("total:21", None, 4),
     ]
     assert strata[2].verdict.status == "inconclusive"
-    assert "4 sampled" in strata[2].verdict.sentence
+    assert ": 4, and it takes 12" in strata[2].verdict.sentence
     (alone,) = analyse_candidates(parts[0].astype(COLUMNS)).strata[0].judgements
     (own,) = strata[0].judgements
     (effect,), (effect_alone,) = own.effects, alone.effects  # this table has no walk to hold
@@ -178,7 +178,7 @@ def test_equal_distances_and_missing_losses_are_survived() -> None:
     (stratum,) = analyse_candidates(_sampled(validation_loss=np.nan)).strata
     assert stratum.judgements[0].outcome == "validation_accuracy"
     assert stratum.verdict.status == "supported"
-    assert "higher validation accuracy" in stratum.verdict.sentence
+    assert "a higher accuracy" in stratum.verdict.sentence
     assert {one.outcome for one in stratum.effects} == {"validation_accuracy"}
 
 

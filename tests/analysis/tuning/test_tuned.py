@@ -279,12 +279,11 @@ def test_single_rates_are_exploratory_and_leave_the_declared_tests_alone(finding
 
 def test_far_rates_reach_their_strata(run: Run) -> None:
     candidates = run.candidates[run.candidates["regime"].isin(["lr 0.05", "lr 0.2"])]
-    far = [(far.layers, far.regime) for far in analyse_tunings(run, 0)[0].far]
-    analysis = analyse_candidates(candidates, undertrained=[*far, (24, "lr 0.2")])
-    assert {stratum.regime: stratum.is_undertrained for stratum in analysis.strata} == {
-        "lr 0.05": True,
-        "lr 0.2": False,
+    faults: dict[tuple[int, str | None], str] = {
+        (far.layers, far.regime): far.fault for far in analyse_tunings(run, 0)[0].far
     }
+    analysis = analyse_candidates(candidates, faults=faults | {(24, "lr 0.2"): "overheated"})
+    assert {stratum.regime: stratum.fault for stratum in analysis.strata} == {"lr 0.05": "undertrained", "lr 0.2": ""}
 
 
 def test_the_report_shows_the_tuning_before_the_strata(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
