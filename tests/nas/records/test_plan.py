@@ -15,7 +15,6 @@ from nas.records.plan import (
     PLAN_FILE,
     SCHEMA,
     VERSION,
-    choose_distance,
     hash_plan,
     list_crossings,
     read_plan,
@@ -196,8 +195,4 @@ def test_what_a_plan_crosses_is_read_from_older_plans_too() -> None:
     assert first.lacking == (((1, 0), 2),)
     assert (second.measures[1], second.bins[1][1], second.lacking) == ("ntk_trace", (9.0, 10.0), (((0, 1, 0), 3),))
     assert first.describe() == "mean_bd in 2 bins from 1.800 to 2.200, crossed with span in 1 bins from 3.900 to 4.100"
-    assert (
-        choose_distance({"cells": [older]}) == choose_distance({"cells": [newer]}) == choose_distance(None) == "mean_bd"
-    )
-    assert choose_distance({"cells": [{**older, "distance": "from_output_mean"}]}) == "from_output_mean"
     assert list_crossings({}) == ()
