@@ -21,8 +21,8 @@ from search_spaces.seeds import derive_generator
 
 SETTINGS: dict[str, Any] = {
     "layers": 12,
-    "mean_bd_bins": "2",
-    "span_bins": "2",
+    "cross": "mean_bd,span",
+    "bins": "2,2",
     "per_cell": 3,
     "optima": 0,
     "trials": 2,
