@@ -86,7 +86,7 @@ def _build_all(findings: Findings) -> Iterator[Block]:
     if len(views) > 1:
         yield Heading(2, "All settings together")
         yield from build_pooled(findings.pooled)
-        yield from build_effects(views, 3)
+        yield from build_effects(declared, 3)
         yield from build_fidelity(findings.fidelity)
     for view, strengths in zip(views, findings.strengths, strict=True):
         if not any(view is each for each in declared):  # the tables and figures of all settings have it

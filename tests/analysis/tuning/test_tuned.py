@@ -288,9 +288,8 @@ def test_far_rates_reach_their_strata(run: Run) -> None:
 
 def test_the_report_shows_the_tuning_before_the_strata(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.report.sections.build_stratum", lambda view, _: [Heading(2, view.name)])
-    monkeypatch.setattr("analysis.report.sections.build_effects", lambda _: [])
+    monkeypatch.setattr("analysis.report.sections.build_effects", lambda *_: [])
     text = format_markdown([*build_blocks(findings)])
-    places = [
-        text.index(part) for part in ("## Each pattern at its best", "## 12 layers, tuned", "## 12 layers, lr 0.1")
-    ]
-    assert places == sorted(places)
+    assert text.index("## Each pattern at its best") < text.index("## 12 layers, tuned")
+    assert "## 12 layers, lr 0.1" not in text  # single rates are exploratory: the tables of all settings have them
+    assert "| 12 layers, lr 0.1 " in text
