@@ -17,7 +17,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, fill_from_sources, parse_sources
+from analysis.data.results import (
+    COLUMNS,
+    CURVE_COLUMNS,
+    NETWORK_COLUMNS,
+    Run,
+    fill_cells,
+    fill_from_sources,
+    parse_sources,
+)
 from analysis.page.document import Picture, format_markdown
 from analysis.report.report import compose_report
 from nas.data.readers import load_data
@@ -66,7 +74,7 @@ def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
         patterns = plan["patterns"] if plan else []
         sources = {pattern["key"]: json.dumps(pattern["sources"], separators=(",", ":")) for pattern in patterns}
         table["sources"] = table["key"].map(sources)
-    table = fill_from_sources(table)
+    table = fill_from_sources(fill_cells(table))
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in table}
     for name, kind in columns.items():
         if kind != "string":

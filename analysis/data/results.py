@@ -320,6 +320,14 @@ def _check_header(path: Path, opened: OpenTable) -> None:
         raise InputError(f"{path} has {header.count(twice[0])} columns {twice[0]!r}; give each its own name")
 
 
+def fill_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of text columns with the column cell, which older tables have as two bins."""
+    if "cell" in table or not set(OLDER_CELL) <= set(table.columns):
+        return table
+    has_cell = table[OLDER_CELL].notna().all(axis=1)
+    return table.assign(cell=(table[OLDER_CELL[0]] + "," + table[OLDER_CELL[1]]).where(has_cell))
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a tidy CSV with read_run's columns; columns that the statistics do not need may be absent.
 
@@ -349,9 +357,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path} lacks the columns {', '.join(absent)}; {present}; report/candidates.csv shows the form"
         )
-    if "cell" not in table and set(OLDER_CELL) <= set(table.columns):
-        has_cell = table[OLDER_CELL].notna().all(axis=1)
-        table["cell"] = (table[OLDER_CELL[0]] + "," + table[OLDER_CELL[1]]).where(has_cell)
+    table = fill_cells(table)
     for name, dtype in {**COLUMNS, **dict.fromkeys(list_proxies(table), "float64")}.items():
         if name not in table:
             table[name] = pd.Series(pd.NA, index=table.index, dtype="string")

@@ -52,7 +52,9 @@ def build_answer(verdict: Verdict, others: Sequence[Verdict] = ()) -> Iterator[B
     if len(advice) == 1:
         yield Paragraph(f"To know more: {next(iter(advice))}")
     elif advice:
-        parts = (f"{capitalise(enumerate_words(names))}: {more}" for more, names in advice.items())
+        parts = (
+            f"{capitalise(enumerate_words(names))}: {more[:1].lower()}{more[1:]}" for more, names in advice.items()
+        )
         yield Paragraph(f"To know more. {' '.join(parts)}")
 
 
@@ -84,7 +86,7 @@ def define_measures(measures: Sequence[str]) -> Iterator[Block]:
         head = head[:1].lower() + head[1:]
         parts.append(f"{capitalise(name_measure(measure))}{', ' if colon else ': '}{head}{colon}{rest}.")
     if parts:
-        yield Paragraph(" ".join(parts))
+        yield Paragraph(" ".join(parts), kind="note")
 
 
 def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iterator[Block]:
@@ -93,6 +95,12 @@ def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iter
     header = ("setting", *map(name_measure, measures), "F test p", "noise ceiling", "patterns x seeds")
     rows = [_format_strata(pooled, measures)] if pooled else []
     yield Table(header, (*rows, *(_format_stratum(view, measures) for view in views)))
+    if 0 < sum(view.stratum.is_exploratory for view in views) < len(views):
+        yield Paragraph(
+            "Settings of a single learning rate are exploratory: their tests are adjusted for one another only, and "
+            "they are not part of all together.",
+            kind="note",
+        )
     yield Paragraph(
         "Each cell: the verdict, and the range of the measure's partial rank correlations under its controls; above 0, "
         "more of it goes with a higher outcome. The F test asks whether the seeds can tell the patterns apart; the "

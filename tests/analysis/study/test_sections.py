@@ -21,7 +21,7 @@ from analysis.study.overview import (
 )
 from analysis.study.sections import build_stratum
 from analysis.study.tables import build_noise, build_pairs, build_tests
-from analysis.study.verdict import IN_WORDS, read_estimate
+from analysis.study.verdict import IN_WORDS, Verdict, read_estimate
 from analysis.verdict.seeds import SeedSlopes
 
 
@@ -148,6 +148,34 @@ def test_undertrained_strata_are_called_so_wherever_they_are_shown(study_finding
     assert isinstance(picture, Picture)
     assert "12 layers, one (undertrained)" in picture.svg
     assert next(build_stratum(under, "")) == Heading(2, "12 layers, one (undertrained)")
+
+
+def test_of_networks_that_learned_nothing_only_their_curves_are_shown(study_findings: Findings) -> None:
+    view = study_findings.views[0]
+    verdict = Verdict("not_trained", "Nothing was learned.")
+    blocks = [*build_stratum(replace(view, stratum=replace(view.stratum, verdict=verdict)), "")]
+    assert [block.text for block in blocks if isinstance(block, Heading)] == [view.name, "Learning curves"]
+    assert not any(isinstance(block, Table) for block in blocks)
+
+
+def test_single_rates_of_a_tuned_study_are_called_exploratory(study_findings: Findings) -> None:
+    one, two = study_findings.views
+    explored = replace(two, stratum=replace(two.stratum, is_exploratory=True))
+    texts = [block.text for block in build_verdicts([one, explored]) if isinstance(block, Paragraph)]
+    assert sum("are exploratory" in text for text in texts) == 1
+    texts = [block.text for block in build_verdicts([one, two]) if isinstance(block, Paragraph)]
+    assert not any("are exploratory" in text for text in texts)
+
+
+def test_advice_that_measures_share_is_given_once() -> None:
+    first = Verdict("depends", "One.", more="More patterns.", measure="walk_length")
+    texts = [
+        block.text for block in build_answer(first, (replace(first, measure="span"),)) if isinstance(block, Paragraph)
+    ]
+    assert texts == ["One.", "To know more: More patterns."]
+    other = Verdict("inconclusive", "Two.", numbers="n.", more="More seeds.", measure="mean_bd")
+    *_, last = build_answer(first, (other,))
+    assert last == Paragraph("To know more. Walk length: more patterns. Backprop distance: more seeds.")
 
 
 def test_every_declared_measure_has_its_sentence(study_findings: Findings) -> None:
