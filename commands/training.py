@@ -176,9 +176,13 @@ def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_
         f"and more where seeds are noisy; this plan has {equivalence['pattern_strata']}"
     )
     console.print(
-        f"{n_trainings:,} trainings, about {hours:.1f} h, {describe_workers(settings)}; plan {sha256[:12]}; nothing "
-        "was written\nnext: the same without --dry-run"
+        f"{n_trainings:,} trainings, about {_format_hours(hours)}, {describe_workers(settings)}; plan {sha256[:12]}; "
+        "nothing was written\nnext: the same without --dry-run"
     )
+
+
+def _format_hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{max(60 * hours, 1):.0f} min"
 
 
 def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:

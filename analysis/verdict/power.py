@@ -148,8 +148,9 @@ def _word(detectable: float | None, n_seeds: int) -> str:
     parts = []
     for reliability in RELIABILITIES:
         true = correct_attenuation(detectable, reliability, n_seeds)
-        parts.append(f"{'none' if true is None else f'{true:.2f}'} where one seed's reliability is {reliability:g}")
+        is_seen = "out of reach" if true is None else f"{true:.2f} without noise"
+        parts.append(f"{is_seen} where one seed's reliability is {reliability:g}")
     return (
-        f"detects a correlation of {detectable:.2f} between pattern means with {100 * POWER:.0f} % chance: a true one "
-        f"of {', '.join(parts)}"
+        f"the smallest correlation of pattern means detected with {100 * POWER:.0f} % chance is {detectable:.2f}, "
+        f"which is {' and '.join(parts)}"
     )
