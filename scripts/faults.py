@@ -302,7 +302,7 @@ FAULTS = (
     Fault("groups-pooled-without-fisher", "analysis/stats/grouped.py",
           "np.where(counted > 0, _transform(rho, ends), 0.0)", "np.where(counted > 0, np.nan_to_num(rho), 0.0)",
           ("tests/analysis/stats/test_pooled_groups.py",)),
-    Fault("verdict-negligible-by-one-end", "analysis/verdict/equivalence.py",
+    Fault("verdict-negligible-by-one-end", "analysis/verdict/controls.py",
           "self.low > -MARGIN and self.high < MARGIN", "self.low > -MARGIN or self.high < MARGIN",
           ("tests/analysis/verdict/test_rules.py",)),
     Fault("verdict-of-accuracy-upside-down", "analysis/verdict/rules.py",

@@ -10,8 +10,7 @@ from scipy.special import chdtrc, stdtr, stdtrit  # scipy.stats would take half 
 
 from analysis.data.protocol import ALPHA
 from analysis.stats.resampling import Vector
-from analysis.verdict.controls import ControlledEffect, Given, Resampled
-from analysis.verdict.equivalence import Equivalence, compare_with_margin
+from analysis.verdict.controls import ControlledEffect, Equivalence, Given, Resampled, compare_with_margin
 
 EDGE = 0.9999  # |correlation| at which Fisher's z is cut off
 MANY = 10**6  # degrees of freedom of a normal distribution

@@ -6,8 +6,7 @@ import scipy.stats
 import statsmodels.api as sm
 
 from analysis.stats.inference import permute_slope, regress
-from analysis.verdict.controls import correlate_given, measure_effects
-from analysis.verdict.equivalence import compare_with_margin
+from analysis.verdict.controls import compare_with_margin, correlate_given, measure_effects
 from analysis.verdict.sample import Sample
 from tests.support.planted import Truth, plant
 from tests.support.resamples import use_resamples

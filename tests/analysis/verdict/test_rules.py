@@ -9,8 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.data.protocol import STATUSES
 from analysis.stats.correlations import Estimate
 from analysis.stats.guessing import Guessing, Learning
-from analysis.verdict.controls import ControlledEffect, list_controls
-from analysis.verdict.equivalence import Equivalence
+from analysis.verdict.controls import ControlledEffect, Equivalence, list_controls
 from analysis.verdict.noise import Resolution
 from analysis.verdict.rules import Evidence, Judgement, gather_evidence, judge, judge_strata
 from analysis.verdict.sample import Sample
