@@ -2,9 +2,9 @@
 
 python scripts/placement.py [FOLDER]
 
-FOLDER, by default docs/placement, has a folder for each run with its plan.json, candidates.csv and summary.json. Runs that
-are not there yet are left out, and the answers say which strata they rest on. It writes FOLDER/answers.json and prints
-the answers as a Markdown table.
+FOLDER, by default docs/placement, has a folder for each run with its plan.json, candidates.csv and summary.json. Runs
+that are not there yet are left out, and the answers say which strata they rest on. It writes FOLDER/answers.json and
+prints the answers as a Markdown table.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def load_run(folder: Path) -> Run:
 
 def _check_stratum(rows: pd.DataFrame, run: Run) -> dict[str, Any]:
     """Say whether a stratum's networks learned, and whether its seeds tell patterns apart."""
-    table = rows.pivot(index="key", columns="seed", values=LOSS)
+    table = rows.set_index(["key", "seed"])[LOSS].unstack("seed")  # noqa: PD010  no aggregation
     resolution = measure_resolution(table.to_numpy(np.float64))
     learning = measure_learning(rows, read_guessing(run))
     assert resolution is not None
