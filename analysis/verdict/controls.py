@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.data.protocol import ALPHA, CONTROL_SETS, MARGIN, STAND_IN
 from analysis.stats.correlations import Estimate, weighted_ranks
@@ -152,7 +153,7 @@ def _describe(
     generator: np.random.Generator,
 ) -> ControlledEffect:
     measure, given = key
-    held = square_ranks([sample.columns[name] for name in given])
+    held = _hold(sample, given, np.ones(len(sample.keys), np.bool_))
     resolution = measure_resolution(sample.values, held)
     if not np.isfinite(value):
         return ControlledEffect(given, Estimate(None, None, None, None, 0), None, resolution, None, seeds)
@@ -189,10 +190,16 @@ def _compare_seeds(sample: Sample, measure: str, given: Given, ranks: Vector) ->
     full, n = sample.is_full, len(ranks)
     if n < 2 * len(given) + 5:
         return None
-    held = square_ranks([sample.columns[name][full] for name in given])
+    held = _hold(sample, given, full)
     x = weighted_ranks(sample.columns[measure][full], np.ones((1, n)))[0] / n
     nuisance = orthogonalise(np.concatenate([np.ones((n, 1)), held], axis=1))
     return compare_seeds(ranks, x - nuisance @ (nuisance.T @ x))
+
+
+def _hold(sample: Sample, given: Given, rows: NDArray[np.bool_]) -> Vector:
+    """Return what is held of some patterns, shape (patterns, columns); without columns where nothing is held."""
+    columns = [sample.columns[name][rows] for name in given]
+    return square_ranks(columns) if columns else np.zeros((int(rows.sum()), 0))
 
 
 def _resample(sample: Sample, tested: list[tuple[str, Given]], draw_seeds: bool) -> dict[tuple[str, Given], Vector]:

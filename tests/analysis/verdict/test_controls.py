@@ -6,7 +6,8 @@ import scipy.stats
 import statsmodels.api as sm
 
 from analysis.stats.inference import permute_slope, regress
-from analysis.verdict.controls import compare_with_margin, correlate_given, measure_effects
+from analysis.verdict.controls import compare_with_margin, correlate_given, estimate_effects, measure_effects
+from analysis.verdict.noise import measure_resolution
 from analysis.verdict.sample import Sample
 from tests.support.planted import Truth, plant
 from tests.support.resamples import use_resamples
@@ -60,6 +61,20 @@ def test_what_is_held_may_say_nothing_or_everything() -> None:
     assert found["x", ("flat",)][0] == pytest.approx(scipy.stats.spearmanr(x, sample.means).statistic)
     assert np.isnan(found["x", ("same",)][0])
     assert np.isnan(found["flat", ("z",)][0])
+
+
+def test_where_nothing_is_held_it_is_the_plain_rank_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_resamples(monkeypatch, 199)
+    sample = plant(Truth(lambda ranks: ranks["mean_bd"]), "naive", 3, n=40)
+    (found,) = estimate_effects(sample, [("mean_bd", ())], np.random.default_rng(0))
+    (effect,) = found.effects
+    expected = scipy.stats.spearmanr(sample.columns["mean_bd"], sample.means)
+    assert effect.partial.value == pytest.approx(expected.statistic)
+    assert effect.partial.p_value == pytest.approx(expected.pvalue, abs=0.06)
+    resolution = measure_resolution(sample.values)
+    assert resolution is not None
+    assert effect.resolution is not None
+    assert effect.resolution.f == pytest.approx(resolution.f)
 
 
 def test_slope_and_error_are_those_of_statsmodels_hc3() -> None:
