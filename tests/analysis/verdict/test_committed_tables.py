@@ -1,23 +1,23 @@
-"""F tests and ceilings of the committed studies of the first protocol, by other formulas.
+"""F tests and ceilings of the earlier studies, which the first protocol planned, by other formulas.
 
 The figures are those that showed what the first protocol did not see.
 """
 
-import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.data.results import read_table
 from analysis.verdict.noise import measure_resolution, square_ranks
 from analysis.verdict.rules import gather_evidence, judge_strata
 from analysis.verdict.sample import build_samples
-from search_spaces.measures.registry import measure
-from search_spaces.pattern import ConnectionPattern
 from tests.support.resamples import use_resamples
 from tests.support.small import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from earlier import read_study
 
 # study, layers, regime: p of the F test, ceiling, and the partial ceiling given span and its square with its interval
 QUOTED = {
@@ -26,14 +26,14 @@ QUOTED = {
     ("digits", 52, "low-lr"): (0.011, 0.56, 0.27, (0.0, 0.59)),
     ("fashion", 24, "low-lr"): (0.0, 0.77, 0.56, (0.17, 0.73)),
     ("fashion", 24, "high-lr"): (0.81, 0.0, 0.0, (0.0, 0.45)),
-    ("gpu-study", 24, "lr0.15"): (0.15, 0.48, 0.50, (0.0, 0.75)),
+    ("gpu", 24, "lr0.15"): (0.15, 0.48, 0.50, (0.0, 0.75)),
 }
 
 
 def _read(study: str, layers: int, regime: str) -> pd.DataFrame:
-    table = read_table(ROOT / "docs" / study / "candidates.csv")
+    table = read_study(study)
     chosen = table["strategy"].isin(["random", "design"]) & (table["layers"] == layers) & (table["regime"] == regime)
-    return table[chosen & (table["state"] == "complete")]
+    return table[chosen]
 
 
 def _compute(rows: pd.DataFrame) -> tuple[float, float, float]:
@@ -73,7 +73,7 @@ def test_what_the_seeds_see_is_what_was_quoted_and_what_another_formula_gives(
 def test_what_the_seeds_cannot_tell_apart_is_unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first protocol called Fashion-MNIST at the high rate negligible."""
     use_resamples(monkeypatch, 199)
-    for study, layers, regime in (("fashion", 24, "high-lr"), ("gpu-study", 24, "lr0.15")):
+    for study, layers, regime in (("fashion", 24, "high-lr"), ("gpu", 24, "lr0.15")):
         samples = build_samples({"only": _read(study, layers, regime)}, ("mean_bd",), 0)
         evidence = gather_evidence(samples["only"], ("mean_bd",), None, np.random.default_rng(0))
         assert judge_strata({"only": evidence}).strata["only"][0].status == "unresolved"
@@ -82,13 +82,6 @@ def test_what_the_seeds_cannot_tell_apart_is_unresolved(monkeypatch: pytest.Monk
 def test_walk_length_is_detected_under_every_control_where_mean_bd_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     use_resamples(monkeypatch, 199)
     rows = _read("digits", 24, "high-lr")
-    plan = json.loads((ROOT / "docs" / "digits" / "plan.json").read_text())["plan"]
-    names = ("walk_length", "visit_evenness")
-    walks = {
-        each["key"]: measure(ConnectionPattern.from_sources(each["sources"], each["layers"]), names)
-        for each in plan["patterns"]
-    }
-    rows = rows.assign(**{name: [walks[key][name] for key in rows["key"]] for name in names})
     samples = build_samples({"only": rows}, ("walk_length", "mean_bd"), 0)
     evidence = gather_evidence(samples["only"], ("walk_length", "mean_bd"), None, np.random.default_rng(0))
     walk, distance = judge_strata({"only": evidence}).strata["only"]
