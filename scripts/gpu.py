@@ -1,4 +1,4 @@
-"""Measure what cohorts are worth on a GPU; write docs/gpu.md, gpu.csv and gpu.json, which name the card, and a study.
+"""Measure what cohorts are worth on a GPU; write docs/gpu.md, gpu.csv and gpu.json, which name the card.
 
 python scripts/gpu.py --data FOLDER, with nothing else on the card. It ends within ten minutes: each part has the rest
 of that time, writes its results when it is done, and can be measured separately (--part), which keeps the others.
@@ -9,7 +9,6 @@ import argparse
 import csv
 import json
 import multiprocessing
-import shutil
 import signal
 import statistics
 import subprocess
@@ -162,7 +161,7 @@ def run_within(seconds: float, target: Callable[..., None], *arguments: Any) -> 
     return f"exit code {process.exitcode}" if process.exitcode else None
 
 
-def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float) -> dict[str, Any]:
+def measure(part: str, plan: Plan, data: Sequence[str], seconds: float) -> dict[str, Any]:
     """Measure one part; return what was seen of each contestant, or a sentence."""
     with tempfile.TemporaryDirectory() as folder:
         path, run = Path(folder) / "results", Path(folder) / "run"
@@ -175,24 +174,7 @@ def measure(part: str, plan: Plan, data: Sequence[str], to: Path, seconds: float
             problem = run_within(seconds, compare_precisions, device, *plan.precision, path)
             return {"text": f"No {ABOUT[part]}: {problem}." if problem else path.read_text()}
         flags = ["--device", device, *getattr(plan, part).split()]
-        text = run_command(part, flags, data if part == "study" else [], run, seconds)
-        if part == "study" and (run / "report" / "report.md").exists():
-            keep_report(run, to / "gpu-study", data)
-            text += " [Its report](gpu-study/report.md)."
-        return {"text": text}
-
-
-def keep_report(run: Path, folder: Path, data: Sequence[str]) -> None:
-    """Copy a report and its plan, without paths of this machine."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(run / "report", folder, ignore=shutil.ignore_patterns(".*", "*.html", "*.png", "checklist.md"))
-    shutil.copy(run / "plan.json", folder)
-    changes = {str(run): "runs/gpu-study", "(checklist.md)": "(../checklist.md)", **dict.fromkeys(data[1:], "FOLDER")}
-    for path in (folder / "report.md", folder / "summary.json"):
-        text = path.read_text()
-        for ours, theirs in changes.items():
-            text = text.replace(ours, theirs)
-        write_atomic(path, text)
+        return {"text": run_command(part, flags, data if part == "study" else [], run, seconds)}
 
 
 def describe_place(device: str) -> str:
@@ -284,7 +266,7 @@ def main() -> None:
             print(f"no time left for {ABOUT[part]}", file=sys.stderr)  # noqa: T201
             continue
         data = ["--data", str(arguments.data)] if arguments.data else []
-        results[part] = {"place": place, **measure(part, plan, data, to, left)}
+        results[part] = {"place": place, **measure(part, plan, data, left)}
         page = save(plan, results, to)
     print(page or "nothing was measured: give more --minutes")  # noqa: T201
 

@@ -1,11 +1,10 @@
 """Recompute a committed report, whose run is gone, by this version of the program.
 
-python scripts/recompute.py docs/digits [docs/fashion ...]
+python scripts/recompute.py docs/budgets [docs/networks/digits ...]
 
 A folder under docs/ has candidates.csv and, for a study, plan.json, but no ledger. From these it computes report.md,
-summary.json and the figures. Learning curves, connection strengths and final measurements are only in ledgers, so the
-report's sentences about them stay unchanged, and so does its line on what was recomputed. Numbers that come out equal
-keep their digits.
+summary.json and the figures. Connection strengths and final measurements are only in ledgers, so what is said of them
+stays unchanged, and so does the report's line on what was recomputed. Numbers that come out equal keep their digits.
 """
 
 import argparse
@@ -35,8 +34,7 @@ from nas.records.plan import read_plan
 from nas.records.safe_files import format_json, write_atomic
 
 BALANCED = {"fashion-mnist": 0.1}  # share of the largest class, for data that may be missing here
-NO_CURVES = "This study holds no learning curves."
-OF_LEDGER = ("strength_trends", "final")  # keys of summary.json whose values come from ledgers
+OF_LEDGER = "final"  # key of summary.json whose value comes from a ledger
 
 
 def main() -> None:
@@ -70,10 +68,6 @@ def rebuild_run(folder: Path, summary: dict[str, Any], report: str) -> Run:
     """Return the run behind a report as `read_run` did, without learning curves and true connection strengths."""
     plan, sha256 = read_plan(folder) or (None, None)
     table = pd.read_csv(folder / "candidates.csv", dtype="string", keep_default_na=False, na_values=[""])
-    if "sources" not in table:  # an older version's
-        patterns = plan["patterns"] if plan else []
-        sources = {pattern["key"]: json.dumps(pattern["sources"], separators=(",", ":")) for pattern in patterns}
-        table["sources"] = table["key"].map(sources)
     table = fill_from_sources(fill_cells(table))
     columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in table}
     for name, kind in columns.items():
@@ -135,7 +129,7 @@ def _find_largest_class(settings: dict[str, Any], data: dict[str, Any]) -> float
 def _keep_equal(old: Any, new: Any) -> Any:
     """Return the new value, with the old one wherever both are the same number or it came from a ledger."""
     if isinstance(old, dict) and isinstance(new, dict):
-        kept = {name: old[name] for name in OF_LEDGER if name in old}
+        kept = {OF_LEDGER: old[OF_LEDGER]} if OF_LEDGER in old else {}
         return {name: _keep_equal(old.get(name), value) for name, value in new.items()} | kept
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [_keep_equal(*pair) for pair in zip(old, new, strict=True)]
@@ -144,20 +138,14 @@ def _keep_equal(old: Any, new: Any) -> Any:
 
 
 def _keep_of_ledger(old: str, new: str) -> str:
-    """Return the new report with the old one's sentences on learning curves and connection strengths."""
-    new = new.replace("](checklist.md)", "](../checklist.md)")
+    """Return the new report with the old one's sentences on what was recomputed and what was learned."""
     note = re.search(r"^> Recomputed .*$", old, re.MULTILINE)
     if note:
         heading, answer, rest = new.split("\n\n", 2)
         new = "\n\n".join((heading, answer, note[0], rest))
-    curves = iter(re.findall(r"^!\[.*\]\(curves\S*\)$", old, re.MULTILINE))
-    new = re.sub(rf"^{re.escape(NO_CURVES)}$", lambda _: next(curves), new, flags=re.MULTILINE)
     sentence = r"^The connections of dense that learned was taken from .*$"
     if learned := re.search(sentence, old, re.MULTILINE):
         new = re.sub(sentence, lambda _: learned[0], new, flags=re.MULTILINE)
-    strengths = re.search(r"^## Connection strengths\n.*?(?=^## )", old, re.MULTILINE | re.DOTALL)
-    if strengths and strengths[0] not in new:
-        new = new.replace("## Planned and done\n", f"{strengths[0]}## Planned and done\n")
     return new
 
 

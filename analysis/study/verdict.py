@@ -24,7 +24,6 @@ IN_WORDS = {
     "negligible": "negligible",
     "inconclusive": "inconclusive",
     "mixed": "mixed",
-    "explained_by_span": "explained by span",  # of the first protocol
 }
 MOST_WORDS = 20  # of a verdict's sentence
 AnyEffect = ControlledEffect | PooledEffect
