@@ -114,10 +114,14 @@ class Heterogeneity(NamedTuple):
 def compare_estimates(estimates: Vector, covariance: Vector) -> Heterogeneity:
     """Test whether estimates differ, by the length of their differences to the first in those' own covariance.
 
+    A single estimate differs from none.
+
     >>> round(compare_estimates(np.array([0.0, 2.0]), np.eye(2)).q, 6)
     2.0
     """
     n = len(estimates) - 1
+    if n == 0:
+        return Heterogeneity(0.0, 1.0)
     apart = np.concatenate([-np.ones((n, 1)), np.eye(n)], axis=1)
     difference, spread = apart @ estimates, apart @ covariance @ apart.T
     q = float(difference @ np.linalg.pinv(spread, rcond=1e-9, hermitian=True) @ difference)
@@ -132,7 +136,7 @@ def _pool(effects: Sequence[ControlledEffect], draws: Sequence[Vector]) -> Poole
     if None in values or usable.sum() < 3:
         return None
     z = _transform(np.array(values, dtype=np.float64))
-    covariance = np.cov(resampled[:, usable])
+    covariance = np.atleast_2d(np.cov(resampled[:, usable]))
     if (np.diagonal(covariance) <= 1e-12).any():
         return None
     mean, heterogeneity = average_estimates(z, covariance), compare_estimates(z, covariance)
