@@ -1,6 +1,8 @@
 """What a report says of networks side by side: accuracies at matched FLOPs, and which of them differ."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from analysis.comparisons.standing import REFERENCE, Standing
 from analysis.data.averages import summarise_status
@@ -35,6 +37,13 @@ WHAT = {
     "log": "the log rule in a block, in DenseNet-BC's surroundings",
     "optimum": "the shortest pattern known at the budget of log, in the same surroundings",
     "learned": "the strongest connections of the trained dense networks at the budget of log, in the same surroundings",
+}
+
+SETTINGS: dict[str, Callable[[Any], str]] = {  # those that a caption names, and how
+    "epochs": partial(count_nouns, noun="epoch"),
+    "lr": "learning rate {}".format,
+    "batch_size": "batches of {}".format,
+    "seeds": partial(count_nouns, noun="seed"),
 }
 
 
@@ -115,13 +124,11 @@ def _describe_network(standing: Standing) -> str:
 
 
 def describe_lineup(run: Run) -> str:
-    """Say what was trained on which data, in one sentence without its full stop."""
-    config, data = run.config, run.data
+    """Say what was trained on which data, as far as the run records it, in one sentence without its full stop."""
+    data = run.data
     examples = f"{data['n_train']:,} training and {data['n_validation']:,} validation images" if data else "images"
-    return (
-        f"{data.get('name', 'unknown data')}, {examples}; {count_nouns(config['epochs'], 'epoch')}, learning rate "
-        f"{config.get('lr')}, batches of {config.get('batch_size')}; {count_nouns(config['seeds'], 'seed')}"
-    )
+    settings = ", ".join(say(run.config[name]) for name, say in SETTINGS.items() if name in run.config)
+    return f"{data.get('name', 'unknown data')}, {examples}" + (f"; {settings}" if settings else "")
 
 
 def learn_lineup(run: Run) -> Learning | None:

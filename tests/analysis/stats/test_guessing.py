@@ -1,6 +1,7 @@
 """Networks that learned nothing: said first, next to what always answering the largest class reaches."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import run_search
-from analysis.comparisons.networks import build_lineup
+from analysis.comparisons.networks import build_lineup, describe_lineup
 from analysis.comparisons.standing import rank_networks
 from analysis.data.results import CURVE_COLUMNS, Run, read_run
 from analysis.page.document import Heading, format_markdown
@@ -168,6 +169,11 @@ def test_a_comparison_of_networks_names_those_that_learned_nothing(is_any_better
     assert ("> optimum has not learned: the networks are at chance level" in text) == is_any_better
     assert "> log has not learned" not in text
     assert "Always answering the largest class gets 10.0 % of the validation images right" in text
+    # A run may record none of its settings, or all.
+    assert describe_lineup(run) == "digits, 300 training and 500 validation images"
+    told = replace(run, config={"epochs": 1, "lr": 0.1, "batch_size": 64, "seeds": 2})
+    said = "digits, 300 training and 500 validation images; 1 epoch, learning rate 0.1, batches of 64, 2 seeds"
+    assert describe_lineup(told) == said
 
 
 def test_the_largest_class_is_that_of_every_seeds_validation_images() -> None:
