@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.results import REQUIRED, Run, read_run
+from analysis.data.csv_files import REQUIRED
+from analysis.data.results import Run, read_run
 from analysis.replays.table import read_exhaustive
 from nas.records.safe_files import format_json, write_atomic
 from nas.settings.search import RUNNING

@@ -243,7 +243,7 @@ FAULTS = (
           "None if sha256 == entry.sha256 else", "None if len(sha256) == len(entry.sha256) else",
           ("tests/nas/export/test_manifest.py",)),
     # --- analysis ---
-    Fault("table-takes-na-for-missing", "analysis/data/results.py",
+    Fault("table-takes-na-for-missing", "analysis/data/csv_files.py",
           'keep_default_na=False, na_values=[""]', 'na_values=[""]',
           ("tests/analysis/data/test_results.py",)),
     Fault("seed-means-over-unequal-patterns", "analysis/data/averages.py",

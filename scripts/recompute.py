@@ -16,15 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.results import (
-    COLUMNS,
-    CURVE_COLUMNS,
-    NETWORK_COLUMNS,
-    Run,
-    fill_cells,
-    fill_from_sources,
-    parse_sources,
-)
+from analysis.data.csv_files import fill_cells, fill_from_sources
+from analysis.data.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
 from analysis.page.document import Picture, format_markdown
 from analysis.report.report import compose_report
 from nas.data.readers import load_data

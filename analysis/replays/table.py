@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.data.results import STRATUM, read_table
+from analysis.data.csv_files import read_table
+from analysis.data.results import STRATUM
 from nas.records.safe_files import open_regular, read_json
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.comparisons.networks import build_lineup, learn_lineup
 from analysis.comparisons.standing import rank_networks
-from analysis.data.results import Run, format_table, read_run
+from analysis.data.csv_files import format_table
+from analysis.data.results import Run, read_run
 from analysis.page.document import Block, Heading, Picture, format_html, format_markdown
 from analysis.report.findings import find, summarise
 from analysis.report.sections import build_blocks

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.data.averages import average_curves, average_patterns, summarise_status
-from analysis.data.results import COLUMNS, read_run, read_table
+from analysis.data.csv_files import read_table
+from analysis.data.results import COLUMNS, read_run
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern

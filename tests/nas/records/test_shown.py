@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.data.results import format_table, read_run, read_table
+from analysis.data.csv_files import format_table, read_table
+from analysis.data.results import read_run
 from analysis.page.document import Code, Paragraph, Table, format_markdown
 from analysis.report.report import write_report
 from nas.records.shown import FORMULA, defuse, quote, restore, show

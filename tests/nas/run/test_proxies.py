@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from analysis.data.averages import average_patterns
+from analysis.data.csv_files import format_table, read_table
 from analysis.data.proxies import list_proxies
-from analysis.data.results import format_table, read_run, read_table
+from analysis.data.results import read_run
 from nas.data.splits import split_data
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.cost import predict_cost

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.data.results import COLUMNS, read_run, read_table
+from analysis.data.csv_files import read_table
+from analysis.data.results import COLUMNS, read_run
 from analysis.page.wording import name_measure
 from analysis.study.stratum import analyse_candidates
 from search_spaces.errors import InputError
