@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from commands import files, patterns, runs, speed, tables, training
+from commands import files, patterns, runs, scores, speed, tables, training
 from commands.flags import Command, with_flags_of
 
 
@@ -45,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take [default: 24] for a style, and boxes leave no room at 80 columns
 )
 NETWORK_FLAGS = with_flags_of("nas.model.candidate:NetworkConfig")
-SCORE_FLAGS = with_flags_of("nas.settings.search:SearchConfig", patterns.BATCH_FLAGS, NETWORK_FLAGS)
+SCORE_FLAGS = with_flags_of("nas.settings.search:SearchConfig", scores.BATCH_FLAGS, NETWORK_FLAGS)
 for name, function, kind in (
     ("search", training.search, with_flags_of("nas.settings.search:SearchConfig")),
     ("study", training.study, with_flags_of("nas.settings.study:StudyConfig")),
@@ -54,10 +54,10 @@ for name, function, kind in (
     ("report", runs.report, Command),
     ("export", files.export, NETWORK_FLAGS),
     ("verify", files.verify, Command),
-    ("score", patterns.score, SCORE_FLAGS),
+    ("score", scores.score, SCORE_FLAGS),
     ("optimize", patterns.optimize, Command),
     ("sample", patterns.sample, Command),
-    ("networks", patterns.networks, Command),
+    ("networks", scores.networks, Command),
     ("strengths", runs.strengths, Command),
     ("pattern-from-strengths", runs.pattern_from_strengths, Command),
     ("correlate", tables.correlate, Command),

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import FINAL, SPACE, Budget, Json, Network, flag
-from commands.patterns import surround
-from commands.progress import describe_workers, resumable, show_progress
-from commands.terminal import OURSELVES, make_console, print_next, print_written, show_message
+from commands.scores import surround
+from commands.terminal import (
+    OURSELVES,
+    describe_workers,
+    make_console,
+    print_next,
+    print_written,
+    resumable,
+    show_message,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console

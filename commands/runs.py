@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import Budget, Json, Run, flag
-from commands.patterns import print_scores, score_pattern, write_template
+from commands.patterns import score_pattern, write_template
+from commands.scores import print_scores
 from commands.terminal import OURSELVES, make_console, print_next, print_written
 
 if TYPE_CHECKING:

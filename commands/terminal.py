@@ -12,7 +12,14 @@ from nas.records.shown import quote, show, show_lines
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nas.model.candidate import Candidate
+    from nas.records.trial import Outcome
+    from nas.run.source import Listener
+    from nas.settings.search import SearchConfig
+
 OURSELVES = ("python", "run_search.py")
+WIDTH = 80  # characters of a line where there is no terminal to ask
+LABEL = 30  # characters up to which a first column is given its room; paths may be longer
 
 
 def make_console(stderr: bool = False) -> "Console":
@@ -43,6 +50,22 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def print_columns(
+    console: "Console", title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()
+) -> None:
+    """Print a table; columns for which a line has no room follow in further tables, next to the first column."""
+    widths = [max(map(len, column)) + 3 for column in zip(headings, *rows, strict=True)]  # with frame and spaces
+    room = (console.width if console.is_terminal else WIDTH) - min(widths[0], LABEL) - 1
+    tables: list[list[int]] = [[]]
+    for place, width in enumerate(widths[1:], start=1):
+        if tables[-1] and sum(widths[other] for other in tables[-1]) + width > room:
+            tables.append([])
+        tables[-1].append(place)
+    for number, places in enumerate(tables):
+        shown = [[line[place] for place in (0, *places)] for line in (headings, *rows)]
+        print_table(console, "" if number else title, shown[0], shown[1:], left)
 
 
 def print_written(console: "Console", paths: Sequence[Path], following: Sequence[object]) -> None:
@@ -91,3 +114,71 @@ def log_to(console: "Console") -> Iterator[None]:
 def show_message(text: str) -> str:
     """Return a message as shown: its list of settings has lines of its own, any other break of a line is a name's."""
     return "\n  - ".join(map(show, text.split("\n  - ")))
+
+
+def describe_workers(settings: "SearchConfig") -> str:
+    """Say how many trainings run at a time, and on what."""
+    number = "as many at a time as fit" if settings.workers == "auto" else f"{settings.workers} at a time"
+    most = settings.lookahead * settings.seeds * len(settings.budgets)
+    if settings.strategy in ("tpe", "evolve") and settings.workers != "auto" and settings.workers > most:
+        number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
+    if settings.cohort != 1:
+        number += f", in cohorts of {settings.cohort}"
+    engine = "" if settings.engine == "eager" else f" with {settings.engine} layers"
+    return f"{number} on {settings.device}{engine}" + (f" at {settings.ray_address}" if settings.ray_address else "")
+
+
+@contextmanager
+def resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
+    """Say how to continue a run that ends early, unless it ends because of its settings."""
+    from search_spaces.errors import ConflictError, InputError, NothingUsableError
+
+    try:
+        yield
+    except BaseException as error:
+        is_final = isinstance(error, InputError | ConflictError | NothingUsableError)
+        # Before the settings are written there is no run to continue.
+        if not is_final and (run / "config.toml").exists():
+            console.print(f"what is finished is kept; to continue: python run_search.py {command} --run {quote(run)}")
+        raise
+
+
+@contextmanager
+def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
+    """Show trainings as they end: as a bar on a terminal, as lines elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate, line = TextColumn("{task.fields[rate]}"), TextColumn("{task.description}")
+    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), line)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task("starting", rate="", total=None)
+
+    def listen(candidate: "Candidate | None", outcome: "Outcome | None", n_finished: int, n_asked: int) -> None:
+        if candidate is None or outcome is None:
+            if n_finished == n_asked:
+                console.print(f"nothing to train: all {n_asked} trainings are done")
+            else:
+                console.print(headline + (f"; {n_finished} of {n_asked} are done already" if n_finished else ""))
+            bar.reset(task, total=n_asked, completed=n_finished, description="training")
+            return
+        line = _describe_training(candidate, outcome)
+        if console.is_terminal:
+            speed = bar.tasks[0].speed
+            rate = "" if speed is None else f"{3600 * speed:,.0f} candidates/h"
+            bar.update(task, completed=n_finished, description=line, rate=rate)
+        else:
+            console.print(f"{n_finished}/{n_asked} {line}")
+
+    with bar, log_to(console):
+        yield listen
+
+
+def _describe_training(candidate: "Candidate", outcome: "Outcome") -> str:
+    name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
+    if outcome.validation_accuracy is None:
+        line = f"{name}: failed, {outcome.error}"
+    elif outcome.paused:
+        line = f"{name}: pruned after epoch {outcome.epochs} at accuracy {outcome.validation_accuracy:.4f}"
+    else:
+        line = f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
+    return show(line + (f" (from the start: {outcome.checkpoint_error})" if outcome.checkpoint_error else ""))

@@ -11,9 +11,16 @@ import typer
 
 from commands.files import export_best
 from commands.flags import Config, Json, Network, Run, flag
-from commands.progress import describe_workers, resumable, show_progress
 from commands.runs import annotate, print_end, print_status
-from commands.terminal import log_to, make_console, print_table, print_written
+from commands.terminal import (
+    describe_workers,
+    log_to,
+    make_console,
+    print_table,
+    print_written,
+    resumable,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -337,7 +337,7 @@ FAULTS = (
     Fault("correlate-swaps-group-and-pattern", "commands/tables.py",
           "outcome, group, pattern, seed)", "outcome, pattern, group, seed)",
           ("tests/command_line/test_patterns.py",)),
-    Fault("network-flags-lose-to-the-preset", "commands/patterns.py",
+    Fault("network-flags-lose-to-the-preset", "commands/scores.py",
           "for name in NetworkConfig.model_fields} | dict(values)", "for name in NetworkConfig.model_fields}",
           ("tests/command_line/test_patterns.py",)),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from commands.terminal import make_console, print_columns
 from nas.data.splits import split_data
 from nas.export.export import Exported
 from nas.export.manifest import FILES
@@ -287,6 +288,40 @@ def test_score_shows_any_measure_and_says_what_it_is(command_line: CommandLine) 
         expected = {name: SECOND[name](pattern, (9,)) for name in ("from_loss_mean", "least_visit")}
         assert row["measures"] == pytest.approx(expected)
         assert row["from_loss_mean"] > row["measures"]["from_loss_mean"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "headings"),
+    [
+        (["score", "--layers", 24], ["template", "mean BD", "walk", "evenness", "params", "FLOPs", "certificate"]),
+        (["score", "--network", "densenet-121"], ["template", "7,978,856", "5,668,323,328", "optimal, gap 0.0 %"]),
+        (["sample", "--layers", 8, "--bins", "1,1,1", "--per-cell", 1], ["cell", "visit_evenness", "span"]),
+    ],
+    ids=str,
+)
+def test_tables_fit_in_80_columns_without_loss(
+    flags: list[object], headings: list[str], command_line: CommandLine, tmp_path: Path
+) -> None:
+    done = command_line(*flags, *(["--to", tmp_path] if flags[0] == "sample" else []))
+    assert done.returncode == 0
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(("wrote", "next"))]
+    assert max(map(len, lines)) <= 80
+    assert all(heading in done.stdout for heading in headings)
+    assert "…" not in done.stdout
+
+
+def test_columns_without_room_follow_next_to_the_first_column(capsys: pytest.CaptureFixture[str]) -> None:
+    headings = ["name", *(f"column {k}" for k in range(12))]
+    rows = [[label, *(f"{label}{k}" for k in range(12))] for label in ("a", "b")]
+    print_columns(make_console(), "title", headings, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "title" in line] == lines[:1]
+    for label in ("a", "b"):
+        cells = [line.replace("│", " ").split() for line in lines if line.startswith(f"│ {label}")]
+        assert len(cells) == 2
+        assert [line[0] for line in cells] == [label] * 2
+        assert [cell for line in cells for cell in line[1:]] == [f"{label}{k}" for k in range(12)]
 
 
 def test_measures_of_several_patterns_fit_in_80_columns(command_line: CommandLine) -> None:

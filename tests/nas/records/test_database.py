@@ -16,9 +16,8 @@ import pytest
 
 from analysis.data.averages import summarise_status
 from analysis.data.results import read_run
-from commands.progress import show_progress
 from commands.runs import status
-from commands.terminal import make_console
+from commands.terminal import make_console, show_progress
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME, read_attributes, read_kind
 from nas.records.trial import HASH, Outcome, check_trials

@@ -1,0 +1,254 @@
+"""Commands that describe patterns and networks without training them: score and networks."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.flags import SPACE, Budget, Json, Network, flag
+from commands.terminal import OURSELVES, make_console, print_columns, print_next, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nas.model.candidate import NetworkConfig
+    from nas.run.proxies import ProxyRecorder
+    from search_spaces.measures.registry import Measure
+    from search_spaces.pattern import ConnectionPattern
+
+BATCH_FLAGS = frozenset({"dataset", "data", "train_examples", "batch_size"})  # of a search: what its first batch holds
+
+
+def score(
+    ctx: typer.Context,
+    template: Annotated[
+        list[str] | None,
+        flag(
+            "Template by name, log:b=B,c=C, random:SEED, or nearest, evenly or geometric, fitted to the budget. May be "
+            "repeated. [default: all]",
+            SPACE,
+            form="<str>",
+        ),
+    ] = None,
+    pattern: Annotated[Path | None, flag("Template file.", SPACE)] = None,
+    budget: Budget = None,
+    network: Network = None,
+    measures: Annotated[
+        str | None,
+        flag(
+            "Measures to show instead: all, or names joined by commas. They are of one block; from_loss_mean in --json "
+            "without this is of the whole network.",
+            form="<all|NAME,...>",
+        ),
+    ] = None,
+    proxies: Annotated[
+        bool,
+        flag(
+            "Also compute zero-cost proxies of the untrained networks, on the batch that a training would begin with: "
+            "about 0.3 s a pattern at 24 layers. Classes and image are those of the data.",
+            "Data",
+            "--proxies",
+        ),
+    ] = False,
+    seed: Annotated[int | None, flag("For --proxies: a training's seed. [default: 0]", "Data")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show distances and costs of templates and patterns, without training."""
+    from nas.model.candidate import Candidate, check_depth
+    from nas.model.presets import find_preset
+    from nas.model.score import score_candidate
+    from nas.records.template import read_pattern
+    from search_spaces.budget import parse_budget
+    from search_spaces.measures.registry import measure, measure_all
+    from search_spaces.templates import build_named, list_templates
+
+    shown = _choose_measures(measures)
+    own = None if pattern is None else read_pattern(pattern)
+    values, recorder = _open_proxies(ctx.obj, seed, proxies)
+    config = surround(own, network, values)
+    chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
+    if network is not None and own is None and "layers" not in ctx.obj and not template:
+        preset = find_preset(network)
+        check_depth(preset.pattern, config)
+        chosen = [(preset.template or network, preset.template, preset.pattern)]
+        spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
+    else:
+        spent = parse_budget(budget or "log", config.pattern_depth)
+        names = template or (list_templates(spent.depth) if own is None else [])
+        chosen += [(name, name, build_named(name, spent)) for name in names]
+    candidates = [Candidate(scored, config, seed or 0, name) for _, name, scored in chosen]
+    rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
+    if shown:
+        for row, each in zip(rows, candidates, strict=True):
+            every = measures == "all"
+            names = [entry.name for entry in shown]
+            row["measures"] = (
+                measure_all(each.pattern, each.reads) if every else measure(each.pattern, names, each.reads)
+            )
+    if recorder is not None:
+        for row, each in zip(rows, candidates, strict=True):
+            row |= {f"proxy_{proxy}": value for proxy, value in recorder.measure(each).items()}
+    if as_json:
+        print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
+        return
+    around = "" if network is None else f"in the surroundings of {network}:\n"
+    title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
+    if shown:
+        print_measures(rows, shown)
+    else:
+        print_scores(rows, title)
+    if proxies:
+        names = [name for name in rows[0] if name.startswith("proxy_")]
+        _print_values("zero-cost proxies of the untrained networks", rows, {name[6:]: name for name in names}, 4)
+
+
+def _open_proxies(
+    values: Mapping[str, Any], seed: int | None, is_asked: bool
+) -> tuple[dict[str, Any], "ProxyRecorder | None"]:
+    """Return the flags of the network, and what measures proxies if that is asked for.
+
+    Raises:
+        InputError: the data cannot be used, contradict the network, or are not asked for.
+    """
+    from search_spaces.errors import InputError
+
+    batch = {name: value for name, value in values.items() if name in BATCH_FLAGS}
+    others = {name: value for name, value in values.items() if name not in BATCH_FLAGS}
+    if not is_asked:
+        given = ["seed"] * (seed is not None) + list(batch)
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} is for the proxies: add --proxies, or drop it")
+        return others, None
+    from nas.data.readers import load_data
+    from nas.records.checked import validate
+    from nas.run.proxies import ProxyRecorder
+    from nas.settings.search import SearchConfig
+
+    config = validate(SearchConfig, batch if seed is None else {**batch, "seed": seed})
+    data = load_data(config.dataset, config.data)
+    for name, own in (("classes", data.n_classes), ("image", data.image)):
+        if others.setdefault(name, own) != own:
+            raise InputError(f"--{name} contradicts the data, {data}: drop it")
+    return others, ProxyRecorder(data, config)
+
+
+def surround(pattern: "ConnectionPattern | None", network: str | None, values: Mapping[str, Any]) -> "NetworkConfig":
+    """Return the network that flags and a published network's name describe, around a pattern if there is one.
+
+    Raises:
+        InputError: there is no such network, or the pattern does not fit it.
+    """
+    from nas.model.candidate import NetworkConfig, check_depth
+    from nas.model.presets import find_preset
+    from nas.records.checked import validate
+
+    if network is not None:
+        published = find_preset(network).network
+        values = {name: getattr(published, name) for name in NetworkConfig.model_fields} | dict(values)
+    elif pattern is not None and "layers" not in values:
+        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
+        values = {**values, "layers": pattern.depth // n_blocks}
+    config = validate(NetworkConfig, values)
+    if pattern is not None:
+        check_depth(pattern, config)
+    return config
+
+
+def _choose_measures(text: str | None) -> "tuple[Measure, ...]":
+    """Return the measures that --measures names.
+
+    Raises:
+        InputError: nothing has one of the names.
+    """
+    from search_spaces.measures.registry import find_measure, list_measures
+
+    if text is None:
+        return ()
+    return list_measures() if text == "all" else tuple(find_measure(name.strip()) for name in text.split(","))
+
+
+def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") -> None:
+    """Print measures: with their definitions for one pattern, otherwise side by side."""
+    from nas.records.shown import show
+
+    if len(rows) > 1:
+        title = f"{rows[0]['layers']} layers; with one --template, definitions too"
+        _print_values(title, [row | row["measures"] for row in rows], {each.name: each.name for each in measures}, 5)
+        return
+    (row,) = rows
+    cells = [
+        [each.name, _format_value(row["measures"].get(each.name), 5), f"{each.definition} ({each.unit})"]
+        for each in measures
+    ]
+    title = f"{show(row['template'] or '-')}, {row['layers']} layers"
+    print_table(make_console(), title, ["measure", "value", "definition (unit)"], cells, left=["definition (unit)"])
+
+
+def _print_values(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str], digits: int) -> None:
+    """Print numbers of patterns, to these digits.
+
+    Args:
+        columns: key of each number in a row, by its heading.
+    """
+    from nas.records.shown import show
+
+    cells = [
+        [show(row["template"] or "-"), *(_format_value(row.get(key), digits) for key in columns.values())]
+        for row in rows
+    ]
+    print_columns(make_console(), title, ["template", *columns], cells)
+
+
+def _format_value(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def print_scores(rows: list[dict[str, Any]], title: str) -> None:
+    """Print the rows of score_candidate, without what --json and --measures all have besides."""
+    from nas.records.shown import show
+    from search_spaces.measures.registry import list_brought
+
+    headings = "template connections mean_BD MBD walk evenness span params FLOPs certificate"
+    brought = [each.name for each in list_brought() if all(each.name in row for row in rows)]
+    cells = []
+    for row in rows:
+        distances = [f"{row[name]:.3f}" for name in ("walk_length", "visit_evenness", "span")]
+        others = [f"{row[name]:.5g}" for name in brought]
+        sizes = [f"{row[name]:,}" for name in ("params", "flops")]
+        proven = "" if row["certificate"] is None else f"{row['certificate']}, gap {100 * row['gap']:.1f} %"
+        first = [show(row["template"] or "-"), f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}"]
+        cells.append([*first, *distances, *sizes, proven, *others])
+    names = [*(heading.replace("_", " ") for heading in headings.split()), *brought]
+    print_columns(make_console(), title, names, cells, left=["certificate"])
+
+
+def networks(as_json: Json = False) -> None:
+    """List the papers' networks, which --network NAME takes."""
+    from nas.model.cost import predict_cost
+    from nas.model.presets import PRESETS
+
+    rows = [(preset, predict_cost(preset.candidate)) for preset in PRESETS.values()]
+    if as_json:
+        described = [
+            {"name": preset.name, "paper": preset.paper, "params": cost.params, "flops": cost.flops}
+            | {"differs": preset.differs}
+            for preset, cost in rows
+        ]
+        print(json.dumps(described))  # noqa: T201
+        return
+    console = make_console()
+    cells = []
+    differing: dict[str, list[str]] = {}
+    for preset, cost in rows:
+        layers = ", ".join(map(str, preset.network.block_depths))
+        sizes = [str(preset.network.growth), f"{cost.params:,}", f"{cost.flops:,}"]
+        cells.append([preset.name, preset.paper, layers, *sizes])
+        if preset.differs:
+            differing.setdefault(preset.differs, []).append(preset.name)
+    headings = ("name", "paper", "layers of blocks", "growth", "params", "FLOPs")
+    print_table(console, "published networks, as --network NAME", headings, cells, left=["paper"])
+    for differs, names in differing.items():
+        console.print(f"{names[0]} to {names[-1]}: {differs}")
+    print_next(console, *OURSELVES, "score", "--network", "densenet-bc-100-12")
