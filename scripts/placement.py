@@ -1,16 +1,18 @@
-"""Answer the five questions of docs/placement/plan.md from the committed tables, as that page declared.
+"""Answer the five questions of docs/placement/plan.md from the committed trainings, as that page declared.
 
-python scripts/placement.py [FOLDER]
+python scripts/placement.py [--add RUN NAME]
 
-FOLDER, by default docs/placement, has a folder for each run with its plan.json, candidates.csv and summary.json. Runs
-that are not there yet are left out, and the answers say which strata they rest on. It writes FOLDER/answers.json and
-prints the answers as a Markdown table.
+docs/placement has a folder for each run: plan.json as the run wrote it, trainings.csv with a row for every training and
+run.json with settings, data and environment. --add writes these of a run directory, with its report. Runs that are not
+there yet are left out, and the answers say which strata they rest on. It writes answers.json and prints the answers as
+a Markdown table.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -18,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from recompute import rebuild_run
 from shared import DOCS, format_row
 
+from analysis.data.csv_files import fill_from_sources
 from analysis.data.protocol import ALPHA, MARGIN, SAMPLED
-from analysis.data.results import Run
+from analysis.data.results import COLUMNS, CURVE_COLUMNS, Run, read_run
+from analysis.report.report import write_report
 from analysis.stats.correlations import adjust_holm
 from analysis.stats.guessing import measure_learning, read_guessing
 from analysis.tuning.optimum import LOSS
@@ -33,9 +36,13 @@ from analysis.verdict.controls import Given, Resampled, estimate_effects
 from analysis.verdict.noise import measure_resolution
 from analysis.verdict.pooled import PooledEffect, pool_effects
 from analysis.verdict.sample import Sample, build_samples
+from nas.records.plan import read_cell, read_plan
 from nas.records.safe_files import format_json, write_atomic
+from search_spaces.distance import describe
+from search_spaces.pattern import ConnectionPattern
 from search_spaces.seeds import derive_generator
 
+FOLDER = DOCS / "placement"
 RUNS = ("digits", "fashion")
 CONFIRMATION = "colour"
 EARLY = "lr 0.05"  # the regime of learning rate x steps up to 10
@@ -43,6 +50,13 @@ TURNING_AT = (8.0, 17.0)  # learning rate x steps between which HA expects the s
 MEASURES = ("walk_length", "visit_evenness", "mean_bd", "ntk_trace")
 WALK_GIVEN: Given = ("visit_evenness", "mean_bd")
 DISTANCE_GIVEN: Given = ("walk_length", "visit_evenness")
+HEADER = ("", "expectation", "strata", "estimate", "95 % interval", "p (Holm)", "verdict")
+KEY_DIGITS = 12  # of a pattern's key
+TRAINING_COLUMNS = (
+    "number", "layers", "key", "regime", "seed", "state", "validation_accuracy", "validation_loss", "epochs", "seconds",
+    "error",
+)  # fmt: skip
+Judge = Callable[[PooledEffect], tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +86,51 @@ class Answer:
 def main() -> None:
     """Write the answers and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=DOCS / "placement", metavar="FOLDER")
-    folder = parser.parse_args().folder
-    result = answer(folder)
-    write_atomic(folder / "answers.json", format_json(result))
-    print(format_row("", "expectation", "strata", "estimate", "95 % interval", "p (Holm)", "verdict"))  # noqa: T201
-    print(format_row(*["---"] * 7))  # noqa: T201
-    for each in result["answers"]:
-        interval = "" if each["low"] is None else f"[{each['low']:+.2f}, {each['high']:+.2f}]"
-        value = "" if each["value"] is None else f"{each['value']:+.2f}"
-        p_holm = "" if each["p_holm"] is None else f"{each['p_holm']:.2g}"
-        names = ", ".join(each["strata"])
-        print(format_row(each["name"], each["expectation"], names, value, interval, p_holm, each["verdict"]))  # noqa: T201
+    parser.add_argument("--add", nargs=2, metavar=("RUN", "NAME"), help="a run directory, and its folder's name")
+    added = parser.parse_args().add
+    if added:
+        add_run(Path(added[0]), FOLDER / added[1])
+    result = answer()
+    write_atomic(FOLDER / "answers.json", format_json(result))
+    print(format_answers(result))  # noqa: T201
     print(json.dumps({"gates": result["gates"], "confirmation": result["confirmation"]}, indent=1))  # noqa: T201
 
 
-def answer(folder: Path) -> dict[str, Any]:
+def format_answers(result: Mapping[str, Any]) -> str:
+    """Return the answers as a Markdown table."""
+    lines = [format_row(*HEADER), f"|{'---|' * len(HEADER)}"]
+    for each in result["answers"]:
+        interval = "" if each["low"] is None else f"[{each['low']:+.2f}, {each['high']:+.2f}]"
+        value = "" if each["value"] is None else f"{each['value']:+.2f}"
+        p_holm = "" if each["p_holm"] is None else "<0.001" if each["p_holm"] < 0.001 else f"{each['p_holm']:.3f}"
+        names = ", ".join(each["strata"])
+        lines.append(format_row(each["name"], each["expectation"], names, value, interval, p_holm, each["verdict"]))
+    return "\n".join(lines)
+
+
+def add_run(run_dir: Path, folder: Path) -> None:
+    """Write a run's plan, trainings, settings and report into a folder."""
+    run = read_run(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    existing = read_plan(folder)
+    assert existing is None or existing[1] == run.plan_sha256, f"{folder} has the plan of another run"
+    shutil.copy(run_dir / "plan.json", folder)
+    done = run.candidates[run.candidates["state"] != "running"]
+    trainings = done[list(TRAINING_COLUMNS)].assign(key=done["key"].str[:KEY_DIGITS])
+    trainings = trainings.sort_values(["layers", "key", "regime", "seed"])
+    write_atomic(folder / "trainings.csv", trainings.to_csv(index=False))
+    # Where the data lay on the machine that trained is nobody's business.
+    config = {name: value for name, value in run.config.items() if name != "data"}
+    about = {"config": config, "data": run.data, "environment": run.environment, "largest_class": run.largest_class}
+    write_atomic(folder / "run.json", format_json(about))
+    for path in write_report(run_dir):
+        if path.name == "report.md" or path.suffix == ".svg":
+            shutil.copy(path, folder)
+
+
+def answer() -> dict[str, Any]:
     """Return the answers to HA to HE, what each stratum's seeds can tell, and the confirmation."""
-    runs = {name: load_run(folder / name) for name in RUNS if (folder / name / "candidates.csv").is_file()}
+    runs = {name: load_run(FOLDER / name) for name in RUNS if (FOLDER / name / "trainings.csv").is_file()}
     tuned: dict[str, pd.DataFrame] = {}
     early: dict[str, pd.DataFrame] = {}
     gates: dict[str, Any] = {}
@@ -116,21 +157,55 @@ def answer(folder: Path) -> dict[str, Any]:
         _answer_turning(runs),
         _answer_effect("HB", "rho(W, tuned loss given H, BD) > 0.5", effects["HB"], _judge_size),
         _answer_effect("HC", "rho(H, loss given W) about -0.4 early in training", effects["HC"], _judge_about),
-        _answer_effect("HD", "|rho(BD, tuned loss given W, H)| < 0.2", effects["HD"], _judge_small),
+        _answer_effect("HD", "the size of rho(BD, tuned loss given W, H) < 0.2", effects["HD"], _judge_small),
         _answer_effect("HE", "rho(NTK trace, best rate) about -0.4", effects["HE"], _judge_about),
     ]
     p_holm = adjust_holm([each.p_value for each in answers])
     return {
         "gates": gates,
         "answers": [{**asdict(each), "p_holm": p} for each, p in zip(answers, p_holm, strict=True)],
-        "confirmation": _confirm(folder / CONFIRMATION),
+        "confirmation": _confirm(FOLDER / CONFIRMATION),
     }
 
 
 def load_run(folder: Path) -> Run:
-    """Return the run whose tables lie in a folder."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return rebuild_run(folder, summary, "")
+    """Return the run whose tables lie in a folder, as read_run did, without learning curves."""
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    read = read_plan(folder)
+    assert read is not None, f"{folder} has no plan.json"
+    plan, sha256 = read
+    budgets = {stratum["layers"]: stratum["budget"] for stratum in plan["strata"]}
+    patterns = pd.DataFrame([_describe_pattern(pattern, budgets) for pattern in plan["patterns"]])
+    trainings = pd.read_csv(folder / "trainings.csv", dtype={"error": "string"}).drop(columns="layers")
+    trainings = trainings.rename(columns={"key": "short"})
+    table = trainings.merge(patterns.assign(short=patterns["key"].str[:KEY_DIGITS]), on="short", validate="many_to_one")
+    table = fill_from_sources(table)
+    return Run(
+        path=folder,
+        candidates=table.reindex(columns=list(COLUMNS)).astype(COLUMNS),
+        curves=pd.DataFrame(columns=list(CURVE_COLUMNS)).astype(CURVE_COLUMNS),
+        asked=len(plan["order"]),
+        config=about["config"],
+        environment=about["environment"],
+        data=about["data"],
+        plan=plan,
+        plan_sha256=sha256,
+        largest_class=about["largest_class"],
+        kind="study",
+    )
+
+
+def _describe_pattern(planned: Mapping[str, Any], budgets: Mapping[int, str]) -> dict[str, Any]:
+    """Return the columns of read_run that a plan's pattern fixes."""
+    pattern = ConnectionPattern.from_sources(planned["sources"])
+    cell = read_cell(planned)
+    return {
+        **describe(pattern),
+        **{name: planned[name] for name in ("key", "strategy", "template", "matched")},
+        "budget": budgets[pattern.depth],
+        "cell": None if cell is None else ",".join(map(str, cell)),
+        "sources": json.dumps(planned["sources"], separators=(",", ":")),
+    }
 
 
 def _check_stratum(rows: pd.DataFrame, run: Run) -> dict[str, Any]:
@@ -212,7 +287,9 @@ def _tail(value: float | None, low: float | None, high: float | None) -> float |
     return 1 - NormalDist().cdf(value / error)
 
 
-def _answer_effect(name: str, expectation: str, effects: Mapping[str, tuple[Sample, Resampled]], judge: Any) -> Answer:
+def _answer_effect(
+    name: str, expectation: str, effects: Mapping[str, tuple[Sample, Resampled]], judge: Judge
+) -> Answer:
     strata = {}
     for stratum, (sample, resampled) in effects.items():
         (effect,) = resampled.effects
@@ -261,7 +338,7 @@ def _judge_small(pooled: PooledEffect) -> tuple[float, str]:
 
 def _confirm(folder: Path) -> dict[str, Any] | None:
     """Return whether walk length goes with the tuned loss on colour images; None before they are trained."""
-    if not (folder / "candidates.csv").is_file():
+    if not (folder / "trainings.csv").is_file():
         return None
     run = load_run(folder)
     rows = add_tuned(run).candidates
