@@ -124,8 +124,11 @@ def add_run(run_dir: Path, folder: Path) -> None:
     about = {"config": config, "data": run.data, "environment": run.environment, "largest_class": run.largest_class}
     write_atomic(folder / "run.json", format_json(about))
     for path in write_report(run_dir):
-        if path.name == "report.md" or path.suffix == ".svg":
+        if path.suffix == ".svg":
             shutil.copy(path, folder)
+        if path.name == "report.md":
+            text = path.read_text(encoding="utf-8").replace("](checklist.md)", "](../../checklist.md)")
+            write_atomic(folder / path.name, text.replace(str(run_dir), f"runs/placement-{folder.name}"))
 
 
 def answer() -> dict[str, Any]:

@@ -334,9 +334,9 @@ def _advise_by_status(status: str, effects: Sequence[AnyEffect], name: str) -> s
     if status == "depends":
         lost = [effect for effect in effects if not effect.is_detected]
         held = _name_held(lost[0]) if lost else ""
-        return f"Patterns in which {name} varies while {held} does not, by `study --cross`." if held else ""
+        return f"Patterns in which {name} varies while {held} does not, by 'study --cross'." if held else ""
     return {
-        "not_trained": "Longer training, or another learning rate: `study --tune-lr` tries several.",
+        "not_trained": "Longer training, or another learning rate: 'study --tune-lr' tries several.",
         "supported": "Whether it holds elsewhere takes other depths, budgets, data and learning rates.",
         "reversed": "Whether it holds elsewhere takes other depths, budgets, data and learning rates.",
         "negligible": f"Effects smaller than \u00b1{MARGIN:g} of what can be explained would take more patterns.",
