@@ -97,8 +97,8 @@ def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iter
     yield Table(header, (*rows, *(_format_stratum(view, measures) for view in views)))
     if 0 < sum(view.stratum.is_exploratory for view in views) < len(views):
         yield Paragraph(
-            "Settings of a single learning rate are exploratory: their tests are adjusted for one another only, and "
-            "they are not part of all together.",
+            "Tuned: each pattern at its own best learning rate. Settings of a single rate are exploratory: their tests "
+            "are adjusted for one another only, and they are not part of all together.",
             kind="note",
         )
     yield Paragraph(

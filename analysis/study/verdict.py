@@ -206,7 +206,7 @@ def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
     if pooled.differs:
         return f"{capitalise(name)} goes with {SHORT[outcome]} in opposite directions in different settings."
     if status in ("supported", "reversed"):
-        where = "in every setting tested" if set(statuses) == {status} else "over all settings together"
+        where = "in every setting judged" if set(statuses) == {status} else "over all settings together"
         return f"{capitalise(relate(pooled.measure, status, outcome))}, {where}."
     if status == "depends":
         return _say_depends(pooled.measure, pooled.effects, outcome)

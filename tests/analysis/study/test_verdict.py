@@ -150,7 +150,7 @@ def test_the_pooled_estimate_carries_the_headline() -> None:
     supported, u_shaped = Verdict("supported", "So."), Verdict("u_shaped", "Or so.")
     assert summarise_verdicts({"a": supported}, _pooled("depends", 0.4)) == supported
     together = summarise_verdicts({"a": supported, "b": supported}, _pooled("supported", 0.4, 0.3))
-    assert together.sentence.endswith("go with a lower loss, in every setting tested.")
+    assert together.sentence.endswith("go with a lower loss, in every setting judged.")
     apart = summarise_verdicts({"a": supported, "b": u_shaped}, _pooled("supported", 0.4, 0.3))
     assert apart.sentence.endswith("go with a lower loss, over all settings together.")
     assert "the weakest +0.30 with mean BD held, 95 % interval +0.20 to +0.40" in apart.numbers
