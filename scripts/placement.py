@@ -12,14 +12,15 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from shared import DOCS, format_row
 
 from analysis.data.csv_files import fill_from_sources
@@ -28,6 +29,8 @@ from analysis.data.results import COLUMNS, CURVE_COLUMNS, Run, read_run
 from analysis.report.report import write_report
 from analysis.stats.correlations import adjust_holm
 from analysis.stats.guessing import measure_learning, read_guessing
+from analysis.stats.intervals import TAILS
+from analysis.stats.resampling import Vector
 from analysis.tuning.optimum import LOSS
 from analysis.tuning.rates import TUNED
 from analysis.tuning.tuned import add_tuned, analyse_tunings
@@ -45,10 +48,13 @@ from search_spaces.seeds import derive_generator
 FOLDER = DOCS / "placement"
 RUNS = ("digits", "fashion")
 CONFIRMATION = "colour"
+BEST_RATE = "best rate"  # in the place of a regime: the logarithm of the best rate is the outcome
+N_RATES = 5
 EARLY = "lr 0.05"  # the regime of learning rate x steps up to 10
 TURNING_AT = (8.0, 17.0)  # learning rate x steps between which HA expects the sign to change
 MEASURES = ("walk_length", "visit_evenness", "mean_bd", "ntk_trace")
 WALK_GIVEN: Given = ("visit_evenness", "mean_bd")
+W_GIVEN: Given = ("walk_length",)
 DISTANCE_GIVEN: Given = ("walk_length", "visit_evenness")
 HEADER = ("", "expectation", "strata", "estimate", "95 % interval", "p (Holm)", "verdict")
 KEY_DIGITS = 12  # of a pattern's key
@@ -57,6 +63,24 @@ TRAINING_COLUMNS = (
     "error",
 )  # fmt: skip
 Judge = Callable[[PooledEffect], tuple[float, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An expectation about one effect.
+
+    Args:
+        text: as in the plan.
+        of: the regime that it is asked of, or BEST_RATE.
+        measure, given: the measure, and what is held.
+        judge: gives the p-value and the verdict of the pooled effect.
+    """
+
+    text: str
+    of: str
+    measure: str
+    given: Given
+    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,7 @@ def format_answers(result: Mapping[str, Any]) -> str:
         interval = "" if each["low"] is None else f"[{each['low']:+.2f}, {each['high']:+.2f}]"
         value = "" if each["value"] is None else f"{each['value']:+.2f}"
         p_holm = "" if each["p_holm"] is None else "<0.001" if each["p_holm"] < 0.001 else f"{each['p_holm']:.3f}"
-        names = ", ".join(each["strata"])
+        names = ", ".join(name for name, stratum in each["strata"].items() if stratum.get("is_used", True))
         lines.append(format_row(each["name"], each["expectation"], names, value, interval, p_holm, each["verdict"]))
     return "\n".join(lines)
 
@@ -134,41 +158,42 @@ def add_run(run_dir: Path, folder: Path) -> None:
 def answer() -> dict[str, Any]:
     """Return the answers to HA to HE, what each stratum's seeds can tell, and the confirmation."""
     runs = {name: load_run(FOLDER / name) for name in RUNS if (FOLDER / name / "trainings.csv").is_file()}
-    tuned: dict[str, pd.DataFrame] = {}
-    early: dict[str, pd.DataFrame] = {}
-    gates: dict[str, Any] = {}
+    strata: dict[str, dict[str, pd.DataFrame]] = {TUNED: {}, EARLY: {}, BEST_RATE: {}}
+    gates: dict[str, dict[str, Any]] = {}
     for name, run in runs.items():
         for (layers, regime), rows in add_tuned(run).candidates.groupby(["layers", "regime"]):
-            if regime not in (TUNED, EARLY):
-                continue
             stratum = f"{name} {layers}"
-            complete = rows[(rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)]
-            gate = _check_stratum(complete, run)
-            gates[f"{stratum}, {regime}"] = gate
-            if gate["is_used"]:
-                (tuned if regime == TUNED else early)[stratum] = complete
-    best = {
-        name: rows.assign(**{LOSS: np.log(rows["best_lr"])}) for name, rows in tuned.items()
-    }  # the second outcome in the place of the first
-    effects = {
-        "HB": _estimate(tuned, "walk_length", WALK_GIVEN),
-        "HC": _estimate(early, "visit_evenness", ("walk_length",)),
-        "HD": _estimate(tuned, "mean_bd", DISTANCE_GIVEN),
-        "HE": _estimate(best, "ntk_trace", ()),
+            complete = _keep_shared_seeds(rows[(rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)])
+            gates[f"{stratum}, {regime}"] = _check_stratum(complete, run)
+            if regime in strata:
+                strata[regime][stratum] = complete
+            if regime == TUNED:  # the second outcome in the place of the first
+                best = complete.assign(**{LOSS: np.log(complete["best_lr"])})
+                strata[BEST_RATE][stratum] = best
+                gates[f"{stratum}, {BEST_RATE}"] = _check_stratum(best, run)
+    asked = {
+        "HB": Question("rho(W, tuned loss given H, BD) > 0.5", TUNED, "walk_length", WALK_GIVEN, _judge_size),
+        "HC": Question("rho(H, loss given W) about -0.4 at rate 0.05", EARLY, "visit_evenness", W_GIVEN, _judge_about),
+        "HD": Question(
+            "the size of rho(BD, tuned loss given W, H) < 0.2", TUNED, "mean_bd", DISTANCE_GIVEN, _judge_small
+        ),
+        "HE": Question("rho(NTK trace, best rate) about -0.4", BEST_RATE, "ntk_trace", (), _judge_about),
     }
-    answers = [
-        _answer_turning(runs),
-        _answer_effect("HB", "rho(W, tuned loss given H, BD) > 0.5", effects["HB"], _judge_size),
-        _answer_effect("HC", "rho(H, loss given W) about -0.4 early in training", effects["HC"], _judge_about),
-        _answer_effect("HD", "the size of rho(BD, tuned loss given W, H) < 0.2", effects["HD"], _judge_small),
-        _answer_effect("HE", "rho(NTK trace, best rate) about -0.4", effects["HE"], _judge_about),
-    ]
+    answers = [_answer_turning(runs, gates)]
+    answers += [_answer_effect(name, question, strata[question.of], gates) for name, question in asked.items()]
     p_holm = adjust_holm([each.p_value for each in answers])
     return {
         "gates": gates,
         "answers": [{**asdict(each), "p_holm": p} for each, p in zip(answers, p_holm, strict=True)],
         "confirmation": _confirm(FOLDER / CONFIRMATION),
     }
+
+
+def _keep_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the seeds that every pattern has."""
+    n_patterns = rows.groupby("seed")["key"].nunique()
+    shared = n_patterns.index[n_patterns == rows["key"].nunique()]
+    return rows[rows["seed"].isin(shared)]
 
 
 def load_run(folder: Path) -> Run:
@@ -240,7 +265,7 @@ def _estimate(strata: Mapping[str, pd.DataFrame], measure: str, given: Given) ->
     }
 
 
-def _answer_turning(runs: Mapping[str, Run]) -> Answer:
+def _answer_turning(runs: Mapping[str, Run], gates: Mapping[str, Mapping[str, Any]]) -> Answer:
     turnings = {
         f"{name} {tuning.best.rates.layers}": turning
         for name, run in runs.items()
@@ -252,7 +277,10 @@ def _answer_turning(runs: Mapping[str, Run]) -> Answer:
     slope, crossing = main.slope, main.crossing
     rises = slope.low is not None and slope.low > 0
     crosses = crossing is not None and TURNING_AT[0] <= crossing.value <= TURNING_AT[1]
-    if rises and crosses:
+    can_tell = [gate["is_used"] for name, gate in gates.items() if name.startswith("digits 24, lr")]
+    if len(main.amounts) < N_RATES or not all(can_tell):
+        verdict = "unresolved"
+    elif rises and crosses:
         verdict = "holds"
     elif rises:
         verdict = "rises, but " + ("does not cross 0" if crossing is None else f"crosses at {crossing.value:.1f}")
@@ -291,30 +319,46 @@ def _tail(value: float | None, low: float | None, high: float | None) -> float |
 
 
 def _answer_effect(
-    name: str, expectation: str, effects: Mapping[str, tuple[Sample, Resampled]], judge: Judge
+    name: str, question: Question, rows: Mapping[str, pd.DataFrame], gates: Mapping[str, Mapping[str, Any]]
 ) -> Answer:
-    strata = {}
+    """Estimate an effect in every stratum, and pool those whose seeds tell the patterns apart."""
+    effects = _estimate(rows, question.measure, question.given)
+    strata, used = {}, []
     for stratum, (sample, resampled) in effects.items():
         (effect,) = resampled.effects
-        partial = effect.partial
+        gate = gates[f"{stratum}, {question.of}"]
         strata[stratum] = {
-            "value": partial.value,
-            "low": partial.low,
-            "high": partial.high,
-            "p_value": partial.p_value,
+            "value": effect.partial.value,
+            "low": effect.partial.low,
+            "high": effect.partial.high,
+            "p_value": effect.partial.p_value,
             "n": len(sample.keys),
             "ceiling": None if effect.resolution is None else effect.resolution.ceiling,
             "seeds_random": None if effect.seeds is None else effect.seeds.are_random,
+            "is_used": gate["is_used"],
         }
-    pooled = pool_effects([resampled for _, resampled in effects.values()]) if effects else ()
+        used += [resampled] if gate["is_used"] else []
+    pooled = pool_effects(used) if used else ()
     if not pooled:
-        return Answer(name, expectation, strata, None, None, None, None, "not answered: no stratum can tell")
-    p_value, verdict = judge(pooled[0])
-    over_ceiling = None if pooled[0].equivalence is None else asdict(pooled[0].equivalence)
-    more = {"q": pooled[0].q, "q_p_value": pooled[0].q_p_value, "over_ceiling": over_ceiling}
-    return Answer(
-        name, expectation, strata, pooled[0].value, pooled[0].low, pooled[0].high, p_value, verdict, more=more
-    )
+        return Answer(name, question.text, strata, None, None, None, None, "unresolved")
+    p_value, verdict = question.judge(pooled[0])
+    z, error = _place(pooled[0])
+    inner = [math.tanh(z + sign * NormalDist().inv_cdf(1 - ALPHA) * error) for sign in (-1, 1)]  # 90 %
+    more = {"q": pooled[0].q, "q_p_value": pooled[0].q_p_value, "inner": inner}
+    low, high = pooled[0].low, pooled[0].high
+    return Answer(name, question.text, strata, pooled[0].value, low, high, p_value, verdict, more=more)
+
+
+class Place(NamedTuple):
+    """A pooled correlation as Fisher's z, with its standard error."""
+
+    value: float
+    error: float
+
+
+def _place(pooled: PooledEffect) -> Place:
+    error = (math.atanh(pooled.high) - math.atanh(pooled.low)) / (2 * NormalDist().inv_cdf(0.975))
+    return Place(math.atanh(pooled.value), error)
 
 
 def _judge_size(pooled: PooledEffect) -> tuple[float, str]:
@@ -331,9 +375,8 @@ def _judge_about(pooled: PooledEffect) -> tuple[float, str]:
 
 def _judge_small(pooled: PooledEffect) -> tuple[float, str]:
     """Test by two one-sided tests on Fisher's z that the correlation lies inside the margin."""
-    z, edge = math.atanh(pooled.value), math.atanh(MARGIN)
-    error = (math.atanh(pooled.high) - math.atanh(pooled.low)) / (2 * NormalDist().inv_cdf(0.975))
-    p_value = 1 - NormalDist().cdf((edge - abs(z)) / error)
+    z, error = _place(pooled)
+    p_value = 1 - NormalDist().cdf((math.atanh(MARGIN) - abs(z)) / error)
     if p_value <= ALPHA:
         return p_value, "holds"
     return p_value, "does not hold" if min(abs(pooled.low), abs(pooled.high)) > MARGIN else "not shown"
@@ -352,22 +395,28 @@ def _confirm(folder: Path) -> dict[str, Any] | None:
     is_long = np.array([cell.startswith("1") for cell in rows.drop_duplicates("key").set_index("key").loc[
         list(sample.keys), "cell"
     ]])  # fmt: skip
+    gate = _check_stratum(rows, run)
+    is_above = partial.low is not None and partial.low > 0
     return {
-        "gate": _check_stratum(rows, run),
+        "gate": gate,
         "rho": [partial.value, partial.low, partial.high, partial.p_value],
         "n": len(sample.keys),
-        "long_less_short": _compare_means(sample.means[is_long], sample.means[~is_long]),
-        "verdict": "confirmed" if partial.low is not None and partial.low > 0 else "not confirmed",
+        "long_less_short": _compare_means(sample, is_long),
+        "verdict": "unresolved" if not gate["is_used"] else "confirmed" if is_above else "not confirmed",
     }
 
 
-def _compare_means(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Return the difference of two means in nats, with Welch's 95 % interval."""
-    from scipy.stats import ttest_ind
+def _compare_means(sample: Sample, is_long: NDArray[np.bool_]) -> list[float]:
+    """Return the difference of two groups' mean outcomes in nats, with its bootstrap interval."""
 
-    result = ttest_ind(first, second, equal_var=False)
-    low, high = result.confidence_interval()
-    return [float(np.mean(first) - np.mean(second)), float(low), float(high)]
+    def compare(weights: Vector) -> Vector:
+        groups = (np.where(own, weights, 0.0) for own in (is_long, ~is_long))
+        first, second = (own @ sample.means / own.sum(axis=1) for own in groups)
+        difference: Vector = first - second
+        return difference
+
+    draws = np.concatenate([compare(drawn.patterns) for drawn in sample.draw()])
+    return [float(compare(np.ones((1, len(sample.keys))))[0]), *np.quantile(draws, TAILS).tolist()]
 
 
 if __name__ == "__main__":

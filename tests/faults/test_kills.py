@@ -30,7 +30,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_pa
     assert not acknowledged.keys() & last.acknowledged.keys()
     results = load_results(run)
     assert {state for state, _ in results.values()} == {"COMPLETE"}
-    assert len(results) == 3 * (3 * n_kills + 5)
+    assert len(results) == 3 * (3 * n_kills + 6)  # with the named templates
     assert {identity: results[identity] for identity in acknowledged} == acknowledged
     assert not list_leftovers(run)
 

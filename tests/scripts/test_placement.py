@@ -95,6 +95,31 @@ def test_the_estimates_are_those_of_other_formulas(stratum: tuple[str, int]) -> 
     assert np.polyfit(np.log2(amounts), rhos, 1)[0] == pytest.approx(answers["HA"]["value"], abs=1e-6)
 
 
+@pytest.mark.parametrize(("layers", "literal", "left_out"), [(24, 0.73, 0.69), (52, 0.89, 0.85)])
+def test_the_main_answer_does_not_hang_on_how_the_rate_is_tuned(layers: int, literal: float, left_out: float) -> None:
+    """The parabola through the logarithm of mean losses; and each seed at the best rate that the other seeds see."""
+    measures, losses, rates = read_stratum("digits", layers)
+    walk, evenness, distance, _ = measures.T
+    x = np.log(rates)
+
+    def tune(means: np.ndarray, weights: np.ndarray, at: np.ndarray) -> float:
+        bend, slope, _ = np.polyfit(x, means, 2, w=weights)
+        if bend <= 0:
+            return float(np.exp(at[means.argmin()]))
+        place = np.clip(-slope / (2 * bend), x[0], x[-1])
+        return float(np.exp(np.polyval(np.polyfit(x, at, 2, w=weights), place)))
+
+    means = np.log(losses.mean(axis=2))
+    tuned = np.array([tune(own, np.exp((own.min() - own) / 2), own) for own in means])
+    assert partial(walk, tuned, [evenness, distance]) == pytest.approx(literal, abs=0.005)
+    each = np.empty((len(losses), losses.shape[2]))
+    for pattern, seed in np.ndindex(each.shape):
+        own = np.log(losses[pattern])
+        others = np.delete(own, seed, axis=1).mean(axis=1)
+        each[pattern, seed] = tune(others, np.exp(others.min() - others), own[:, seed])
+    assert partial(walk, centre(each), [evenness, distance]) == pytest.approx(left_out, abs=0.005)
+
+
 def read_stratum(name: str, layers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Measures (n, 4) of the designed patterns, their losses (n, rates, seeds) and the rates."""
     plan = json.loads((FOLDER / name / "plan.json").read_text())["plan"]
