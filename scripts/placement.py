@@ -163,7 +163,7 @@ def answer() -> dict[str, Any]:
     for name, run in runs.items():
         for (layers, regime), rows in add_tuned(run).candidates.groupby(["layers", "regime"]):
             stratum = f"{name} {layers}"
-            complete = _keep_shared_seeds(rows[(rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)])
+            complete = select_complete(rows)
             gates[f"{stratum}, {regime}"] = _check_stratum(complete, run)
             if regime in strata:
                 strata[regime][stratum] = complete
@@ -189,11 +189,15 @@ def answer() -> dict[str, Any]:
     }
 
 
-def _keep_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the seeds that every pattern has."""
+def select_complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the complete trainings of designed patterns with the seeds that every pattern was trained with.
+
+    A training that diverged was made: it costs its pattern that value, not everybody the seed.
+    """
+    rows = rows[rows["strategy"].isin(SAMPLED)]
     n_patterns = rows.groupby("seed")["key"].nunique()
     shared = n_patterns.index[n_patterns == rows["key"].nunique()]
-    return rows[rows["seed"].isin(shared)]
+    return rows[rows["seed"].isin(shared) & (rows["state"] == "complete")]
 
 
 def load_run(folder: Path) -> Run:
@@ -388,20 +392,19 @@ def _confirm(folder: Path) -> dict[str, Any] | None:
         return None
     run = load_run(folder)
     rows = add_tuned(run).candidates
-    rows = rows[(rows["regime"] == TUNED) & (rows["state"] == "complete") & rows["strategy"].isin(SAMPLED)]
+    rows = select_complete(rows[rows["regime"] == TUNED])
     effects = _estimate({CONFIRMATION: rows}, "walk_length", WALK_GIVEN)
     ((sample, resampled),) = effects.values()
     partial = resampled.effects[0].partial
-    is_long = np.array([cell.startswith("1") for cell in rows.drop_duplicates("key").set_index("key").loc[
-        list(sample.keys), "cell"
-    ]])  # fmt: skip
+    cells = rows.drop_duplicates("key").set_index("key").loc[list(sample.keys), "cell"]
+    bins = cells.str.partition(",")[0].astype(int).to_numpy()  # of walk length, which the plan crosses first
     gate = _check_stratum(rows, run)
     is_above = partial.low is not None and partial.low > 0
     return {
         "gate": gate,
         "rho": [partial.value, partial.low, partial.high, partial.p_value],
         "n": len(sample.keys),
-        "long_less_short": _compare_means(sample, is_long),
+        "long_less_short": _compare_means(sample, bins == bins.max()),
         "verdict": "unresolved" if not gate["is_used"] else "confirmed" if is_above else "not confirmed",
     }
 

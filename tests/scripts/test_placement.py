@@ -19,7 +19,7 @@ from search_spaces.pattern import ConnectionPattern
 from tests.support.small import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from placement import FOLDER, KEY_DIGITS, answer, format_answers
+from placement import FOLDER, KEY_DIGITS, answer, format_answers, select_complete
 
 ANSWERS = json.loads((FOLDER / "answers.json").read_text())
 PAGE = (FOLDER / "plan.md").read_text()
@@ -93,6 +93,22 @@ def test_the_estimates_are_those_of_other_formulas(stratum: tuple[str, int]) -> 
     assert rhos == pytest.approx([value for value, _, _ in answers["HA"]["rhos"]], abs=1e-6)
     amounts = answers["HA"]["amounts"]
     assert np.polyfit(np.log2(amounts), rhos, 1)[0] == pytest.approx(answers["HA"]["value"], abs=1e-6)
+
+
+def test_a_diverged_training_costs_its_pattern_and_an_unfinished_seed_everybody() -> None:
+    states = {
+        ("a", 0): "complete",
+        ("b", 0): "failed",
+        ("a", 1): "complete",
+        ("b", 1): "complete",
+        ("a", 2): "complete",
+    }
+    rows = [(key, seed, state, "design") for (key, seed), state in states.items()] + [
+        ("named", 3, "complete", "templates")
+    ]
+    table = pd.DataFrame(rows, columns=["key", "seed", "state", "strategy"])
+    kept = select_complete(table)
+    assert [*zip(kept["key"], kept["seed"], strict=True)] == [("a", 0), ("a", 1), ("b", 1)]
 
 
 @pytest.mark.parametrize(("layers", "literal", "left_out"), [(24, 0.73, 0.69), (52, 0.89, 0.85)])
