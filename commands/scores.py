@@ -206,7 +206,7 @@ def _format_value(value: float | None, digits: int) -> str:
 
 
 def print_scores(rows: list[dict[str, Any]], title: str) -> None:
-    """Print the rows of score_candidate, without what --json and --measures all have besides."""
+    """Print the rows of score_candidate, except the columns that only --json and --measures all show."""
     from nas.records.shown import show
     from search_spaces.measures.registry import list_brought
 

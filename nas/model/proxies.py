@@ -81,7 +81,7 @@ class Untrained:
 
     @cached_property
     def gradients(self) -> tuple[Tensor, ...]:
-        """The loss's gradient by each weight."""
+        """The gradient of the loss with respect to each weight."""
         return torch.autograd.grad(self.loss(), self.weights, materialize_grads=True)
 
 
@@ -120,7 +120,7 @@ def measure_grad_norm(untrained: Untrained) -> float:
 
 
 def measure_snip(untrained: Untrained) -> float:
-    """Return how much of the loss hangs on single weights: connection sensitivity (arXiv:1810.02340, A)."""
+    """Return how much the loss depends on single weights: connection sensitivity (arXiv:1810.02340, A)."""
     pairs = zip(untrained.gradients, untrained.weights, strict=True)
     return _sum((gradient * weight).abs() for gradient, weight in pairs)  # sum over weights of |dL/dw w|
 

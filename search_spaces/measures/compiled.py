@@ -319,7 +319,7 @@ def _weigh(values, goal, start):  # type: ignore[no-untyped-def]  # pragma: no c
 
 @njit(cache=True, nogil=True)
 def _next(seed):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    """Return the next number of Marsaglia's xorshift64, as sampling.kernels has it."""
+    """Return the next number of Marsaglia's xorshift64, the generator of sampling.kernels."""
     seed ^= seed << np.uint64(13)
     seed ^= seed >> np.uint64(7)
     return seed ^ (seed << np.uint64(17))

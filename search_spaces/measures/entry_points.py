@@ -78,7 +78,7 @@ def _origin(entry: EntryPoint) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """A stranger's function, whose failure says whose it is."""
+    """Another package's function, whose errors name that package."""
 
     name: str
     origin: str
