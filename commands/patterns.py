@@ -1,6 +1,7 @@
 """Commands that look for patterns, without training: optimize and sample."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from commands.scores import print_scores
 from commands.terminal import OURSELVES, make_console, print_columns, print_next, print_written
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from search_spaces.budget import Budget as Spent
     from search_spaces.pattern import ConnectionPattern
     from search_spaces.sampling.optimal import Extreme
@@ -106,40 +109,94 @@ def _describe_extreme(extreme: "Extreme", maximize: bool) -> str:
     )
 
 
+CROSS, BINS, PER_CELL = "walk_length,visit_evenness,mean_bd", "3,3,2", 4  # of sample, where nothing is said
+
+
 def sample(
     to: Annotated[Path, flag("Folder for the template files.")],
     budget: Budget = None,
     layers: Layers = None,
     cross: Annotated[
-        str,
+        str | None,
         flag(
-            "One to three measures, separated by commas; `score --measures all` lists them. "
-            "[default: walk_length,visit_evenness,mean_bd]",
+            f"One to three measures, separated by commas; `score --measures all` lists them. [default: {CROSS}]",
             SPACE,
         ),
-    ] = "walk_length,visit_evenness,mean_bd",
+    ] = None,
     bins: Annotated[
-        str, flag("Bins of each measure: N, LO:HI or LO:HI:N, separated by commas. [default: 3,3,2]", SPACE)
-    ] = "3,3,2",
+        str | None, flag(f"Bins of each measure: N, LO:HI or LO:HI:N, separated by commas. [default: {BINS}]", SPACE)
+    ] = None,
     per_cell: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Number of patterns in each cell of the crossing.")
-    ] = 4,
+        int | None,
+        typer.Option(min=1, max=10_000, help=f"Number of patterns in each cell of the crossing. [default: {PER_CELL}]"),
+    ] = None,
+    wide: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Number of patterns to draw from the whole budget, in place of cells. Their skips' lengths and places "
+            "vary far more than those of uniform draws.",
+            rich_help_panel=SPACE,
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw patterns from the cells of crossed measures, at an exact budget."""
+    """Draw patterns from the cells of crossed measures, or wide ones from the whole budget, at an exact budget."""
     from nas.export.export import export_pattern
     from nas.model.candidate import NetworkConfig
     from nas.records.shown import show
-    from search_spaces.errors import NothingUsableError
+    from search_spaces.errors import InputError
     from search_spaces.measures.registry import list_brought, measure
+
+    spent = _read_budget(budget, layers)
+    console = make_console(stderr=as_json)
+    if wide is None:
+        drawn = _draw_cells(spent, cross or CROSS, bins or BINS, per_cell or PER_CELL, seed, console)
+    elif (cross, bins, per_cell) == (None, None, None):
+        drawn = _draw_wide(spent, wide, seed, console)
+    else:
+        raise InputError(
+            f"--wide {wide} draws from the whole budget, and has no cells: leave out --cross, --bins and --per-cell, "
+            "or --wide"
+        )
+    provenance = {"name": None, "origin": "sample", "seed": seed} | ({} if wide is None else {"wide": True})
+    rows, paths = [], []
+    for pattern, cell in zip(drawn.patterns, drawn.cells, strict=True):
+        paths += export_pattern(pattern, NetworkConfig(layers=spent.depth), str(spent), provenance, to)
+        own = ({} if cell is None else {"cell": list(cell)}) | measure(pattern, drawn.measures)
+        rows.append({**score_pattern(pattern, spent), **own})
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+        return
+    names = dict.fromkeys([*drawn.measures, "span", *(each.name for each in list_brought())])
+    cells = [[",".join(map(str, row.get("cell", ()))), *(f"{row[name]:.5g}" for name in names)] for row in rows]
+    title = f"{spent.depth} layers at budget {spent}"
+    if wide is None:
+        print_columns(console, f"{title}; a cell is the bin of each measure, from 0", ["cell", *names], cells)
+    else:
+        print_columns(console, f"{title}, wide draws", [*names], [row[1:] for row in cells])
+    console.print(f"wrote {len(rows)} folders in {show(to)}")
+    print_next(console, *OURSELVES, "verify", paths[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Patterns, the cell of each or None, and the measures to show of them."""
+
+    patterns: "list[ConnectionPattern]"
+    cells: list[tuple[int, ...] | None]
+    measures: tuple[str, ...]
+
+
+def _draw_cells(spent: "Spent", cross: str, bins: str, per_cell: int, seed: int, console: "Console") -> _Drawn:
+    from search_spaces.errors import NothingUsableError
     from search_spaces.sampling.cells import find_reach
     from search_spaces.sampling.design import Layout, lay_out, parse_crossing
 
-    spent = _read_budget(budget, layers)
-    crossing = parse_crossing(cross, bins)
-    design = lay_out(spent, Layout(crossing, per_cell, optima=0, uniform=0, seed=seed), [])
-    console = make_console(stderr=as_json)
+    layout = Layout(parse_crossing(cross, bins), per_cell, optima=0, uniform=0, seed=seed)
+    design = lay_out(spent, layout, [])
     for name, (low, high) in find_reach(spent, design.measures).items():
         console.print(f"{name}: {low:.4g} to {high:.4g} are reached at this budget")
     if not design.members:
@@ -153,20 +210,20 @@ def sample(
             for name, own, place in zip(design.measures, design.bins, lack.cell, strict=True)
         )
         console.print(f"not found: {lack.n} of {per_cell} patterns with {bands}")
-    provenance = {"name": None, "origin": "sample", "seed": seed}
-    network = NetworkConfig(layers=spent.depth)
-    rows, paths = [], []
-    for member in design.members:
-        assert member.cell is not None
-        paths += export_pattern(member.pattern, network, str(spent), provenance, to)
-        cell = {"cell": list(member.cell), **measure(member.pattern, design.measures)}
-        rows.append({**score_pattern(member.pattern, spent), **cell})
-    if as_json:
-        print(json.dumps(rows))  # noqa: T201
-        return
-    names = dict.fromkeys([*design.measures, "span", *(each.name for each in list_brought())])
-    cells = [[",".join(map(str, row["cell"])), *(f"{row[name]:.5g}" for name in names)] for row in rows]
-    title = f"{spent.depth} layers at budget {spent}; a cell is the bin of each measure, from 0"
-    print_columns(console, title, ["cell", *names], cells)
-    console.print(f"wrote {len(rows)} folders in {show(to)}")
-    print_next(console, *OURSELVES, "verify", paths[0])
+    members = design.members
+    return _Drawn([member.pattern for member in members], [member.cell for member in members], design.measures)
+
+
+def _draw_wide(spent: "Spent", count: int, seed: int, console: "Console") -> _Drawn:
+    from nas.search.space import OpenSpace
+    from search_spaces.seeds import derive_generator
+
+    space = OpenSpace(spent)
+    patterns: dict[str, ConnectionPattern] = {}
+    for number in range(count):
+        pattern = space.draw_wide(derive_generator(seed, "wide", number), patterns.keys())
+        if pattern is None:
+            console.print(f"not found: {count - number} of {count} patterns, for this budget has no more")
+            break
+        patterns[pattern.key] = pattern
+    return _Drawn([*patterns.values()], [None] * len(patterns), tuple(CROSS.split(",")))

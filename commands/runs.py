@@ -42,7 +42,7 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
         as_json: whether one line of JSON is printed.
         driving: what JSON says besides: the run's driver, None where it has none, and the deaths of its drivers.
     """
-    from analysis.data.averages import summarise_status
+    from analysis.picks.order import summarise_status
     from analysis.stats.guessing import list_unlearned
 
     summary = summarise_status(results)
@@ -61,7 +61,22 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
         for sentence in list_unlearned(results):
             console.print(sentence)
         name = best.get("network", best["key"][:12])
-        console.print(f"best {name}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+        line = f"best {name}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}"
+        console.print(line + _describe_expected(best))
+
+
+def _describe_expected(best: Mapping[str, Any]) -> str:
+    """Say what a search expects of its best pattern; empty where it does not say it."""
+    if best.get("expected") is None:
+        return ""
+    from analysis.page.wording import count_nouns
+    from analysis.picks.expect import Expected
+    from analysis.picks.words import format_chance, format_expected
+
+    expected = Expected(best["expected"], **best["interval"])
+    text = f", {count_nouns(best['n_trainings'], 'training')}; {format_expected(expected, best['objective'])}"
+    chance = best["chance_better_than_log"]
+    return text + ("" if chance is None else f", chance to be better than log {format_chance(chance)}")
 
 
 def _summarise_networks(results: "Results", summary: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +94,7 @@ def _summarise_networks(results: "Results", summary: dict[str, Any]) -> dict[str
 
 
 def _print_how_to_continue(results: "Results", driver: str | None) -> None:
-    from analysis.data.averages import summarise_status
+    from analysis.picks.order import summarise_status
     from nas.records.database import COMMANDS
 
     console, run = make_console(), results.path
@@ -113,23 +128,31 @@ def annotate(console: "Console", run: Path) -> None:
 
 
 def print_end(console: "Console", results: "Results", paths: list[Path], run: Path) -> None:
-    """Print what came out of a run: its best pattern, and the files that were written."""
-    from analysis.data.averages import average_patterns, summarise_status
-    from analysis.page.wording import count_nouns
+    """Print what came out of a run: what a search found or a study's best pattern, and the files that were written."""
+    from analysis.picks.found import judge_search
+    from analysis.picks.order import summarise_status
+    from analysis.picks.words import list_answers
     from analysis.stats.guessing import list_unlearned
 
     for sentence in list_unlearned(results):
         console.print(sentence)
-    summary = summarise_status(results)
-    best = average_patterns(results.candidates).iloc[0]
-    name = best["template"] if isinstance(best["template"], str) else best["key"][:12]
-    console.print(
-        f"{summary['complete']} of {summary['asked']} candidates complete, {summary['failed']} failed; "
-        f"best pattern {name}: mean accuracy {best['validation_accuracy']:.4f} over "
-        f"{count_nouns(best['n_seeds'], 'seed')} "
-        f"at mean BD {best['mean_bd']:.3f}"
-    )
+    picks = judge_search(results)
+    summary = summarise_status(results, picks)
+    console.print(f"{summary['complete']} of {summary['asked']} candidates complete, {summary['failed']} failed")
+    for sentence in list_answers(picks) if picks else [_describe_best(results)]:
+        console.print(sentence)
     print_written(console, paths, ["open", run / "report" / "index.html"])
+
+
+def _describe_best(results: "Results") -> str:
+    from analysis.data.averages import average_patterns
+    from analysis.page.wording import count_nouns, name_briefly
+
+    best = average_patterns(results.candidates).iloc[0]
+    return (
+        f"best pattern {name_briefly(best)}: mean accuracy {best['validation_accuracy']:.4f} over "
+        f"{count_nouns(best['n_seeds'], 'seed')} at mean BD {best['mean_bd']:.3f}"
+    )
 
 
 def strengths(

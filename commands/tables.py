@@ -15,15 +15,33 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.replays.regret import Regrets
+    from analysis.replays.table import TrainedTable
     from nas.search.replay import ReplayPlan
+    from search_spaces.surrogate.target import Objective
 
 
 class Proposing(StrEnum):
     """Strategies that propose patterns."""
 
+    MODEL = "model"
     RANDOM = "random"
-    TPE = "tpe"
+    WIDE = "random:wide"
     EVOLVE = "evolve"
+
+
+class Judging(StrEnum):
+    """Outcomes that a search can be judged by."""
+
+    LOSS = "loss"
+    ACCURACY = "accuracy"
+
+
+class Picking(StrEnum):
+    """How replayed searches pick: the model's by its posterior and others by what they observed, or all alike."""
+
+    OWN = "own"
+    POSTERIOR = "posterior"
+    OBSERVED = "observed"
 
 
 def correlate(
@@ -71,78 +89,127 @@ def correlate(
 
 
 def compare_strategies(
-    table: Annotated[Path, flag("CSV of all patterns of a budget, each trained with the same seeds.")],
+    table: Annotated[
+        Path, flag("CSV of patterns of one budget, each trained with the same seeds; or the name of a table of ours.")
+    ],
     strategy: Annotated[
         list[Proposing] | None,
         flag(
-            "Strategy to replay, always next to random. May be repeated. [default: all]",
+            "Strategy to replay, always next to random. May be repeated. [default: all that the table allows]",
             SPACE,
-            form="<random|tpe|evolve>",
+            form="<model|random|random:wide|evolve>",
         ),
     ] = None,
-    replays: Annotated[int, typer.Option(min=1, max=100_000, help="Searches of each strategy.")] = 200,
-    trials: Annotated[
-        int | None, flag("Patterns that each search proposes. [default: 120, or all there are]", SPACE)
+    draws: Annotated[
+        list[str] | None,
+        flag(
+            "Strategy of the rows that random search draws from; all: every row. May be repeated. [default: random]",
+            SPACE,
+        ),
     ] = None,
+    objective: Annotated[
+        Judging, typer.Option(help="Outcome that searches go by and are judged by.", rich_help_panel=SPACE)
+    ] = Judging.LOSS,
+    replays: Annotated[int, typer.Option(min=1, max=100_000, help="Searches of each strategy.")] = 100,
+    trainings: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Trainings in each search; every one counts.", rich_help_panel=SPACE)
+    ] = 60,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10**6,
+            help="Trainings of each pattern. The strategy model decides itself.",
+            rich_help_panel=SPACE,
+        ),
+    ] = 1,
     lookahead: Annotated[
         int,
-        typer.Option(min=1, max=10**6, help="A search does not wait for this many last patterns, the next included."),
+        typer.Option(min=1, max=10**6, help="A search does not wait for this many last trainings, the next included."),
     ] = 1,
+    pick: Annotated[
+        Picking, typer.Option(help="What a search answers with: the best by the model, or the best mean it observed.")
+    ] = Picking.OWN,
     seed: Seed = 0,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="Replays at a time. [default: one for each core]", show_default=False),
     ] = None,
-    to: Annotated[Path | None, flag("Folder for regret.csv, regret.svg and regret.png.")] = None,
+    to: Annotated[Path | None, flag("Folder for regret.csv, regret.json, regret.svg and regret.png.")] = None,
     as_json: Json = False,
 ) -> None:
     """Replay search strategies on a table of trainings: regret against trainings, next to random search."""
+    from analysis.replays.catalogue import find_table
     from analysis.replays.regret import measure_regret
-    from analysis.replays.searches import Searches
-    from analysis.replays.table import OUTCOME, describe_provenance, read_exhaustive
-    from analysis.stats.reliability import measure_reliability
+    from analysis.replays.searches import Course, Searches
+    from analysis.replays.table import describe_provenance, read_trained
+    from analysis.replays.wording import UNITS, tabulate_regret
     from nas.records.shown import show
 
-    patterns = read_exhaustive(table)
+    trained = read_trained(find_table(table), objective.value, tuple(draws or [Proposing.RANDOM.value]))
     console = make_console(stderr=as_json)
-    if patterns.provenance is not None:
-        console.print(f"{show(table)}: {describe_provenance(patterns.provenance)}")
+    if trained.provenance is not None:
+        console.print(f"{show(table)}: {describe_provenance(trained.provenance)}")
 
-    from nas.search.replay import ReplayPlan, choose_n_visible, replay
+    from nas.search.replay import MAX_RANDOM, ListedSpace, ReplayPlan, by_posterior, choose_n_visible, replay
+    from nas.search.strategies import create_strategy
 
-    n_seeds = len(patterns.seeds)
+    space = ListedSpace(trained.budget, trained.patterns, trained.is_uniform, trained.is_wide, trained.list_named())
+    allowed = [name for name in Proposing if name is not Proposing.WIDE or space.wide]
+    strategies = tuple(dict.fromkeys((Proposing.RANDOM.value, *(name.value for name in strategy or allowed))))
+    by_model = {Picking.OWN: (Proposing.MODEL.value,), Picking.POSTERIOR: strategies, Picking.OBSERVED: ()}
     plan = ReplayPlan(
-        budget=patterns.budget,
-        strategies=tuple(dict.fromkeys((Proposing.RANDOM.value, *(name.value for name in strategy or Proposing)))),
+        strategies=strategies,
         n_replays=replays,
-        n_patterns=min(120, len(patterns.keys)) if trials is None else trials,
-        n_visible=choose_n_visible(n_seeds),
+        n_trainings=trainings,
+        n_visible=choose_n_visible(len(trained.seeds)),
+        n_random=max(1, min(len(space.uniform) * seeds, MAX_RANDOM * trainings)),
+        seeds=seeds,
         lookahead=lookahead,
         run_seed=seed,
+        picks=dict.fromkeys(by_model[pick], by_posterior),
     )
+    costs = trained.list_costs(objective.value)
     with count_up(console, "replaying", replays) as listen:
-        replayed = replay(plan, patterns.keys, patterns.accuracies, workers or os.cpu_count() or 1, listen)
-    searches = Searches(plan.strategies, patterns.accuracies, replayed.is_visible, replayed.proposed)
-    regrets = measure_regret(searches, measure_reliability(patterns.complete, OUTCOME), seed)
-    caption = (
-        f"{len(patterns.keys)} patterns of {patterns.budget.depth} layers at budget {patterns.budget}; {replays} "
-        f"replays of {plan.n_patterns} proposals, visible seeds {plan.n_visible}, judging seeds "
-        f"{n_seeds - plan.n_visible}, lookahead {lookahead}; 95 % intervals"
-    )
-    _print_regret(console, regrets, caption, plan, n_seeds, as_json)
+        done = replay(plan, space, costs, create_strategy, workers or os.cpu_count() or 1, listen)
+    courses = {name: Course(one.trained, one.picked, one.n_named) for name, one in done.by_strategy.items()}
+    judged = trained.list_judged(objective.value)
+    regrets = measure_regret(Searches(judged, trained.is_uniform, done.is_visible, courses), seed)
+    caption = f"{_describe_table(trained)}; {_describe_plan(plan, len(trained.seeds))}; 95 % intervals"
+    if as_json:
+        print(json.dumps(tabulate_regret(regrets), allow_nan=False))  # noqa: T201
+    else:
+        n_judges = len(trained.seeds) - plan.n_visible
+        _print_regret(console, regrets, f"{caption}; in {UNITS[objective.value]}", plan.n_visible, n_judges)
     if to is not None:
-        paths = _write_regret(regrets, caption, to)
+        paths = _write_regret(regrets, caption, objective.value, to)
         print_written(console, paths, ["open", to / "regret.svg"])
 
 
-def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
+def _describe_table(trained: "TrainedTable") -> str:
+    drawn = "all there are" if trained.is_exhaustive else f"random draws from {trained.is_uniform.sum()}"
+    layers = f"{trained.budget.depth} layers at budget {trained.budget}"
+    return f"{len(trained.patterns)} patterns of {layers}, {drawn}"
+
+
+def _describe_plan(plan: "ReplayPlan", n_seeds: int) -> str:
+    return (
+        f"{plan.n_replays} replays of {plan.n_trainings} trainings, visible seeds {plan.n_visible}, judging seeds "
+        f"{n_seeds - plan.n_visible}, lookahead {plan.lookahead}"
+    )
+
+
+def _write_regret(regrets: "Regrets", caption: str, objective: "Objective", folder: Path) -> list[Path]:
     from analysis.page.figure_style import draw_png, draw_svg
     from analysis.replays.plot import plot_regret
+    from analysis.replays.wording import UNITS, tabulate_regret
+    from nas.records.safe_files import format_json
     from nas.records.written import write_files
 
-    figure = plot_regret(regrets.curves, caption)
+    figure = plot_regret(regrets.curves, UNITS[objective], caption)
     files: dict[str, str | bytes] = {
         "regret.csv": regrets.curves.to_csv(index=False),
+        "regret.json": format_json(tabulate_regret(regrets)),
         "regret.svg": draw_svg(figure),
         "regret.png": draw_png(figure),
     }
@@ -150,29 +217,33 @@ def _write_regret(regrets: "Regrets", caption: str, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _print_regret(
-    console: "Console", regrets: "Regrets", caption: str, plan: "ReplayPlan", n_seeds: int, as_json: bool
-) -> None:
+def _print_regret(console: "Console", regrets: "Regrets", caption: str, n_visible: int, n_judges: int) -> None:
     """Print the curves at some numbers of trainings, how much noise hides, and each strategy's verdict."""
-    from analysis.replays.regret import describe_comparison, describe_noise, tabulate_regret
+    from analysis.replays.wording import (
+        describe_comparison,
+        describe_need,
+        describe_noise,
+        describe_proposals,
+        tabulate_regret,
+    )
 
-    rows = tabulate_regret(regrets)
-    if as_json:
-        print(json.dumps(rows, allow_nan=False))  # noqa: T201
-        return
     cells = []
-    for row in rows:
+    for row in tabulate_regret(regrets):
         estimates = [_format_estimate(row, name, "") for name in ("regret", "gain")]
         difference = _format_estimate(row, "difference_to_random", "+")
-        cells.append([row["strategy"], str(row["patterns"]), str(row["trainings"]), *estimates, difference])
-    headings = ("strategy", "patterns", "trainings", "regret", "gain", "regret less random's")
+        need = "-" if row["strategy"] == Proposing.RANDOM else describe_need(row, regrets.n_random)
+        cells.append([row["strategy"], str(row["trainings"]), *estimates, difference, need])
+    headings = ("strategy", "trainings", "regret", "gain", "regret less random's", "random needs")
     print_table(console, caption, headings, cells)
-    console.print(f"noise: {describe_noise(regrets.noise, plan.n_visible, n_seeds - plan.n_visible)}")
+    console.print(f"noise: {describe_noise(regrets.noise, n_visible, n_judges)}")
     for comparison in regrets.comparisons:
-        console.print(describe_comparison(comparison, rows[-1]["trainings"]))
+        console.print(describe_comparison(comparison))
+    for strategy, proposals in regrets.proposals.items():
+        console.print(describe_proposals(strategy, proposals))
     console.print(
-        "gain: over a random pattern. regret: to the best of noisy means, so all of them are too large by one offset; "
-        "gain and differences are free of it. Intervals: 95 %, of this table only"
+        "gain: over a uniform draw. regret: to the best of noisy means, so all of them are too large by one offset; "
+        "gain and differences are free of it. random needs: trainings until random's regret is as small. Intervals: "
+        "95 %, of this table only"
     )
 
 

@@ -1,4 +1,4 @@
-"""Make the table that compare-strategies reads, and its provenance, from runs that trained every pattern of a budget.
+"""Make the table that compare-strategies reads, and its provenance, from runs that trained patterns of a budget.
 
 python scripts/benchmark_table.py RUN [RUN ...] --to FILE.csv    writes FILE.csv and FILE.json
 """
@@ -12,14 +12,26 @@ import pandas as pd
 
 from analysis.data.csv_files import REQUIRED
 from analysis.data.results import Run, read_run
-from analysis.replays.table import read_exhaustive
+from analysis.replays.regret import measure_noise
+from analysis.replays.table import ANY, read_trained
+from analysis.replays.wording import UNITS, describe_noise
 from nas.records.safe_files import format_json, write_atomic
+from nas.search.replay import choose_n_visible
 from nas.settings.search import RUNNING
 from search_spaces.errors import InputError
 
 COLUMNS = [*REQUIRED, "template", "validation_accuracy", "validation_loss", "sources"]
 DIGITS = {"mean_bd": 6, "span": 6, "validation_accuracy": 6, "validation_loss": 5}
-FREE = RUNNING | {"data", "lookahead", "seed", "seeds", "strategy", "templates", "trials"}  # change no training
+FREE = RUNNING | {
+    "data",
+    "lookahead",
+    "pattern",
+    "seed",
+    "seeds",
+    "strategy",
+    "templates",
+    "trials",
+}  # change no training
 
 
 def main() -> None:
@@ -40,8 +52,12 @@ def main() -> None:
     provenance |= {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     write_atomic(to, text)
     write_atomic(to.with_suffix(".json"), format_json(provenance))
-    written = read_exhaustive(to)
-    print(f"wrote {to}: {len(written.keys)} patterns x {len(written.seeds)} seeds")  # noqa: T201
+    written = read_trained(to, "loss", (ANY,))
+    n_seeds, n_visible = len(written.seeds), choose_n_visible(len(written.seeds))
+    print(f"wrote {to}: {len(written.patterns)} patterns x {n_seeds} seeds")  # noqa: T201
+    for objective, unit in UNITS.items():
+        noise = measure_noise(written.list_judged(objective), n_visible)
+        print(f"{unit}: {describe_noise(noise, n_visible, n_seeds - n_visible)}")  # noqa: T201
 
 
 def merge(runs: list[Run]) -> tuple[pd.DataFrame, int]:

@@ -1,18 +1,22 @@
 """Judge the earlier studies by today's rules, and put the table into docs/earlier/README.md.
 
 python scripts/earlier.py
+python scripts/earlier.py --tables DIR    writes each stratum as a table for compare-strategies instead
 
 docs/earlier has the studies as two tables, patterns and trainings. Each study is judged by itself, as its report would
 be: mean BD is its declared measure, and p-values are adjusted over all declared tests of all of its strata.
 """
 
+import argparse
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from shared import DOCS, format_row
 
-from analysis.data.protocol import CONTROLS, SAMPLED
+from analysis.data.csv_files import REQUIRED
+from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.wording import format_interval, format_p, format_signed
 from analysis.stats.correlations import Estimate
@@ -21,7 +25,8 @@ from analysis.study.verdict import IN_WORDS
 from analysis.verdict.controls import Given, estimate_effects
 from analysis.verdict.rules import Evidence, Judgement, gather_evidence, judge_strata
 from analysis.verdict.sample import Sample, build_samples
-from nas.records.safe_files import write_atomic
+from nas.records.safe_files import format_json, write_atomic
+from search_spaces.distance import describe
 from search_spaces.measures.registry import measure
 from search_spaces.seeds import derive_generator
 
@@ -36,6 +41,7 @@ RATES = {"high-lr": "0.15", "low-lr": "0.05", "lr0.15": "0.15"}
 DECLARED = "mean_bd"
 GIVEN: Given = ("span",)
 ALONE = ("walk_length", "visit_evenness")
+DESCRIBED = ("connections", "max_out_degree")  # of what a table needs, not among a study's measures
 HEADER = (
     "stratum", "F test p", "noise ceiling", "verdict on mean BD", "mean BD, span held", "p (Holm)", "walk length W",
     "visit evenness H",
@@ -59,7 +65,13 @@ class Stratum:
 
 
 def main() -> None:
-    """Write the table into the page."""
+    """Write the table into the page, or the strata as tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="folder for the tables, made if missing")
+    folder = parser.parse_args().tables
+    if folder is not None:
+        write_tables(folder)
+        return
     path = FOLDER / "README.md"
     strata = [stratum for study in STUDIES for stratum in judge_study(study)]
     text = path.read_text(encoding="utf-8")
@@ -74,6 +86,21 @@ def read_study(study: str) -> pd.DataFrame:
     patterns = pd.concat([patterns.reset_index(drop=True), measured], axis=1)
     rows = trainings[trainings["study"] == study].merge(patterns, on="key", validate="many_to_one")
     return rows.assign(budget="log", state="complete")
+
+
+def write_tables(folder: Path) -> None:
+    """Write each stratum of the studies as a CSV that compare-strategies reads, with what its networks trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for study, guessing in STUDIES.items():
+        for (layers, regime), rows in read_study(study).groupby(["layers", "regime"]):
+            patterns = [parse_sources(text) for text in rows["sources"]]
+            described = pd.DataFrame([describe(pattern) for pattern in patterns])[list(DESCRIBED)]
+            table = pd.concat([rows.reset_index(drop=True), described], axis=1)
+            table = table.assign(key=[pattern.key for pattern in patterns])
+            path = folder / f"{study}-{layers}-lr{RATES[str(regime)]}.csv"
+            write_atomic(path, table[[*REQUIRED, "template", *OUTCOMES, "sources"]].to_csv(index=False))
+            provenance = {"config": {"dataset": NAMES[study]}, "data": {"n_validation": guessing.n_images}}
+            write_atomic(path.with_suffix(".json"), format_json(provenance))
 
 
 def judge_study(study: str) -> list[Stratum]:

@@ -70,7 +70,7 @@ def plan_all(device: str) -> Plan:
     return Plan(
         Race(shape, device, sizes=(1, 4, 16, 64), round_seconds=0.15),
         precision=(20, 600, 30),
-        search="--layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine fused "
+        search="--strategy random --layers 24 --growth 16 --trials 32 --seeds 2 --epochs 9 --cohort 8 --engine fused "
         "--precision bfloat16 --workers 4 --gpus-per-worker 0.25",
         # 60 patterns of one in-degree profile: three cohorts share one graph.
         study="--dataset fashion-mnist --layers 24 --growth 4 --batch-size 128 --seeds 3 --cross mean_bd,span "
@@ -85,7 +85,7 @@ def plan_quick(device: str) -> Plan:
     return Plan(
         Race(Shape("digits", (1, 8, 8), layers=4, growth=4, batch=16), device, sizes=(1, 3), round_seconds=0.02),
         precision=(2, 64, 1),
-        search=f"{small} --trials 2 --seeds 1 --epochs 1 --cohort 2 --workers 2",
+        search=f"{small} --strategy random --trials 2 --seeds 1 --epochs 1 --cohort 2 --workers 2",
         study=f"{small} --seeds 2 --cross mean_bd,span --bins 2,2 --per-cell 1 --optima 1 --trials 3 --epochs 1 "
         "--cohort 8 --workers 1",
     )

@@ -31,7 +31,7 @@ from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.seeds import derive_generator
 
-STRATEGIES = ("random", "tpe", "evolve")
+STRATEGIES = ("random", "evolve")
 SIZES = (10, 100, 1000)
 SEEDS = (1, 3)  # trainings of a pattern; 3 is the default of a search
 AT_ENDS = 100  # trainings that count as a search's first and last

@@ -1,18 +1,16 @@
 """Accuracies of a few chosen patterns on the test images, next to what their search had measured."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.data.averages import average_patterns
 from analysis.data.results import STRATUM, Run, read_run
+from analysis.picks.found import Place, judge_search
+from analysis.picks.order import describe_expected, find_place, index_places, order_patterns
 from analysis.stats.guessing import ACCURACY, Learning, measure_learning, read_guessing
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
 from nas.records.database import FINAL
-
-Place = tuple[str, int, str | None, str]  # budget, layers, regime, key of the pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class Final:
 
 def choose_patterns(run: Run, top: int) -> pd.DataFrame:
     """Return the rows of average_patterns to measure on the test images: the best `top` and all templates."""
-    patterns = average_patterns(run.candidates)
+    patterns = order_patterns(run)
     best = patterns.groupby(STRATUM, dropna=False, sort=False).head(top)
     return patterns[patterns.index.isin(best.index) | patterns["template"].notna()]
 
@@ -92,8 +90,7 @@ def measure_final(run: Run) -> Final | None:
     complete = final.candidates[(final.candidates["state"] == "complete").fillna(False)]
     if complete.empty:
         return None
-    in_search = average_patterns(run.candidates)
-    by_search = {_place(row): row for _, row in in_search.iterrows()}
+    by_search = {find_place(row): row for _, row in order_patterns(run).iterrows()}
     rows = [
         accuracy
         for _, stratum in complete.groupby(STRATUM, dropna=False, sort=False)
@@ -120,14 +117,17 @@ def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str
     in another way, it would be another network.
 
     Returns:
-        Rows of average_patterns as plain values, each with what was measured of it, or None; in average_patterns'
-        order.
+        Rows of average_patterns as plain values, of a search with describe_expected's, each with what was measured of
+        it, or None; in the order of order_patterns.
     """
-    patterns = average_patterns(run.candidates)
+    picks = judge_search(run)
+    patterns = order_patterns(run, picks)
+    expected = {place: describe_expected(ranked) for place, ranked in index_places(picks).items()}
     tested = {} if final is None else {row.place: row for row in final.rows}
     best = set(patterns.groupby(STRATUM, dropna=False, sort=False).head(top).index)
     rows = [{str(name): value for name, value in row.items()} for row in patterns.to_dict("records")]
-    measured = [tested.get(_place(row)) for row in rows]
+    rows = [row | expected.get(find_place(row), {}) for row in rows]
+    measured = [tested.get(find_place(row)) for row in rows]
     keys_measured = {row["key"] for row, final_accuracy in zip(rows, measured, strict=True) if final_accuracy}
     chosen: dict[str, tuple[dict[str, Any], FinalAccuracy | None]] = {}
     for number, row, final_accuracy in zip(patterns.index, rows, measured, strict=True):
@@ -136,26 +136,22 @@ def list_exports(run: Run, top: int, final: Final | None) -> list[tuple[dict[str
     return list(chosen.values())
 
 
-def _place(row: "Mapping[str, Any] | pd.Series[Any]") -> Place:
-    regime = None if pd.isna(row["regime"]) else str(row["regime"])
-    return str(row["budget"]), int(row["layers"]), regime, str(row["key"])
-
-
 def _measure_stratum(complete: pd.DataFrame, by_search: dict[Place, "pd.Series[Any]"]) -> list[FinalAccuracy]:
     accuracies = {str(key): rows.set_index("seed")[ACCURACY] for key, rows in complete.groupby("key")}
     patterns = {str(row["key"]): row for _, row in complete.drop_duplicates("key").iterrows()}
-    searched = {key: by_search.get(_place(row)) for key, row in patterns.items()}
+    searched = {key: by_search.get(find_place(row)) for key, row in patterns.items()}
     known = {key: float(row[ACCURACY]) for key, row in searched.items() if row is not None}
     # The template to beat is chosen as the search's own patterns were: by validation.
     named = [key for key, row in patterns.items() if isinstance(row["template"], str)]
-    best = max(named, key=lambda key: known.get(key, -1.0), default=None)
+    ranks = {place: rank for rank, place in enumerate(by_search)}
+    best = min(named, key=lambda key: ranks.get(find_place(patterns[key]), len(ranks)), default=None)
     measured = []
     for key, row in patterns.items():
         own = accuracies[key]
         differences = own.iloc[:0] if best is None or best == key else (own - accuracies[best]).dropna()
         low, high = student_interval(own, SHARE)
         difference_low, difference_high = student_interval(differences, SHARES_APART)
-        budget, layers, regime, _ = _place(row)
+        budget, layers, regime, _ = find_place(row)
         rows = complete[complete["key"] == key].sort_values("seed")
         measured.append(
             FinalAccuracy(

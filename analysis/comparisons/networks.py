@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from analysis.comparisons.standing import REFERENCE, Standing
-from analysis.data.averages import summarise_status
 from analysis.data.results import Run
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.provenance import build_provenance
@@ -18,6 +17,7 @@ from analysis.page.wording import (
     format_p,
     format_signed,
 )
+from analysis.picks.order import summarise_status
 from analysis.stats.guessing import (
     ACCURACY,
     Learning,

@@ -1,4 +1,4 @@
-"""Outcomes and learning curves of patterns, averaged over seeds, and how far a run is."""
+"""Outcomes and learning curves of patterns, averaged over seeds."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.data.protocol import OUTCOMES
 from analysis.data.proxies import list_proxies
-from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, Run, find_brought
+from analysis.data.results import DESIGN, FIXED_BY_PATTERN, STRATUM, find_brought
 
 
 def average_patterns(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -54,19 +54,3 @@ def average_curves(candidates: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFra
     complete = candidates.loc[candidates["state"] == "complete", ["number", "key"]]
     joined = curves.merge(complete, on="number")
     return joined.groupby(["key", "epoch", "metric"])["value"].mean().reset_index()
-
-
-def summarise_status(run: Run) -> dict[str, Any]:
-    """Return how many candidates of a run are in which state, and the best pattern so far, as plain numbers."""
-    states = run.candidates["state"].value_counts()
-    patterns = average_patterns(run.candidates)
-    best = None
-    if len(patterns):
-        row = patterns.iloc[0]
-        best = {"key": row["key"], "mean_bd": float(row["mean_bd"]), "value": float(row["validation_accuracy"])}
-    return {
-        **{state: int(states.get(state, 0)) for state in ("complete", "failed", "pruned", "running")},
-        "asked": run.asked,
-        "patterns": int(run.candidates["key"].nunique()),
-        "best": best,
-    }

@@ -15,6 +15,7 @@ MIN_PATTERNS = 12  # the fullest test fits 6 coefficients: below twice that it s
 MIN_BAND = 5  # patterns in a quantile band
 MAX_BANDS = 5
 SAMPLED = ("random", "design")  # drawn without looking at outcomes; an optimiser's proposals are no sample
+UNSTEERED = (*SAMPLED, "random:wide", "templates", "optimum", "control", "reversal")  # whatever came out earlier
 OUTCOMES = ("validation_loss", "validation_accuracy")  # primary first: one seed's loss says more than its accuracy
 LOWER_IS_BETTER = {"validation_loss": True, "validation_accuracy": False}
 DISTANCES = ("mean_bd", "max_bd", "from_output_mean", "to_input_mean")

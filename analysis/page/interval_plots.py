@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.page.figure_style import (
     COLOURS,
+    FAINT,
     GREY,
     INK,
     LABELS,
@@ -22,6 +23,7 @@ from analysis.page.figure_style import (
 from analysis.page.wording import format_signed
 
 LINE = 0.21  # inches of height for one line of text
+MOST_OUTSIDE = 0.5  # how far outside all intervals a single outcome is drawn, as a share of their range
 LABEL_WIDTH = 42  # characters; longer labels take several lines
 ESTIMATE = COLOURS[1]
 
@@ -53,6 +55,7 @@ class Level(TypedDict):
         low, high: interval; None where none was computed.
         note: text at the right, such as the mean BD.
         is_reference: whether a dashed line marks the value, for comparison with all others.
+        observed: single outcomes, drawn faintly where they lie not far outside the intervals.
     """
 
     label: str
@@ -61,6 +64,7 @@ class Level(TypedDict):
     high: float | None
     note: str
     is_reference: NotRequired[bool]
+    observed: NotRequired[Sequence[float]]
 
 
 def plot_forest(rows: Sequence[Effect], axis_label: str = "effect", caption: str = "") -> Figure:
@@ -146,6 +150,7 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
     """
     ordered = sorted(rows, key=lambda row: row["value"], reverse=outcome == "validation_accuracy")
     axes, places = _new_list([(row["label"], row) for row in ordered], 0.75)
+    _draw_observed(axes, ordered, places)
     for number, (row, place) in enumerate(zip(ordered, places, strict=True)):
         colour = GREY if row.get("is_reference") else ESTIMATE
         _draw_interval(axes, row["value"], row["low"], row["high"], place, colour, 1.6)
@@ -156,6 +161,21 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
             axes.axvline(row["value"], color=GREY, linewidth=1, linestyle="--", zorder=1)
     axes.set_xlabel(LABELS[outcome], fontsize=10)
     return _finish(axes, caption)
+
+
+def _draw_observed(axes: Axes, rows: Sequence[Level], places: Sequence[float]) -> None:
+    """Draw single outcomes under the intervals; one far away would leave these no room."""
+    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    room = MOST_OUTSIDE * (max(ends) - min(ends))
+    dots = [
+        (value, place)
+        for row, place in zip(rows, places, strict=True)
+        for value in row.get("observed", ())
+        if min(ends) - room <= value <= max(ends) + room
+    ]
+    if dots:
+        x, y = zip(*dots, strict=True)
+        axes.scatter(x, y, s=12, color=FAINT, linewidths=0, zorder=1.5)
 
 
 def _finish(axes: Axes, caption: str) -> Figure:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,15 +22,74 @@ MEASURE_NAMES = {
     "walk_length": "walk length",
     "visit_evenness": "visit evenness",
     "ntk_trace": "NTK trace",
+    "layer_walk": "walk length from every layer",
+    "least_visit": "chance of the layer visited least",
+    "from_loss_mean": "mean BD from the loss",
+    "in_degree_sd": "spread of in-degrees (sd)",
+    "mean_log_skip": "mean logarithm of skip lengths",
+    "skip_length_sd": "spread of skip lengths (sd)",
+    "short_skip_share": "share of short skips",
+    "long_skip_share": "share of long skips",
+    "skip_place_mean": "mean place of skips",
+    "skip_place_sd": "spread of the places of skips (sd)",
+    "bare_chain_share": "share of the chain that no skip passes",
+    "longest_single_run": "longest run of layers with one input",
     "params": "parameters",
     "flops": "FLOPs",
     "nn_mass": "NN-Mass",
 }
 
 
+class Phrase(NamedTuple):
+    """What a measure is called in a sentence, and little and much of it; these two take a verb in the plural."""
+
+    noun: str
+    less: str
+    more: str
+
+
+PHRASES = {
+    "walk_length": Phrase(
+        "walk length", "shorter walks from classifier to input", "longer walks from classifier to input"
+    ),
+    "visit_evenness": Phrase("visit evenness", "less even visits to the layers", "more even visits to the layers"),
+    "mean_bd": Phrase("backprop distance", "shorter paths between layers", "longer paths between layers"),
+    "from_output_mean": Phrase(
+        "distance from the output", "shorter paths from the output", "longer paths from the output"
+    ),
+    "from_loss_mean": Phrase("distance from the loss", "shorter paths from the loss", "longer paths from the loss"),
+    "to_input_mean": Phrase("distance to the input", "shorter paths to the input", "longer paths to the input"),
+    "span": Phrase("span", "connections that reach less far back", "connections that reach farther back"),
+}
+BETTER = {"validation_loss": "a lower loss", "validation_accuracy": "a higher accuracy"}
+
+
 def name_measure(measure: str) -> str:
     """Return the words for a measure's column."""
     return MEASURE_NAMES.get(measure, measure.replace("_", " "))
+
+
+def relate(measure: str, status: str, outcome: str) -> str:
+    """Say which side of a measure goes with the better outcome; a clause without its full stop.
+
+    >>> relate("walk_length", "supported", "validation_loss")
+    'shorter walks from classifier to input go with a lower loss'
+    >>> relate("nn_mass", "reversed", "validation_accuracy")
+    'a higher NN-Mass goes with a higher accuracy'
+    """
+    phrase = PHRASES.get(measure)
+    if phrase is None:
+        return f"a {'lower' if status == 'supported' else 'higher'} {name_measure(measure)} goes with {BETTER[outcome]}"
+    return f"{phrase.less if status == 'supported' else phrase.more} go with {BETTER[outcome]}"
+
+
+def name_in_sentence(measure: str) -> str:
+    """Return what a measure is called in a sentence.
+
+    >>> name_in_sentence("mean_bd"), name_in_sentence("ntk_trace")
+    ('backprop distance', 'NTK trace')
+    """
+    return PHRASES[measure].noun if measure in PHRASES else name_measure(measure)
 
 
 def name_pattern(row: "pd.Series[Any]") -> str:

@@ -8,11 +8,12 @@ from analysis.page.figure_style import COLOURS, GREY, add_caption, clean_text, f
 from analysis.replays.regret import RANDOM
 
 
-def plot_regret(curves: pd.DataFrame, caption: str = "") -> Figure:
+def plot_regret(curves: pd.DataFrame, unit: str, caption: str = "") -> Figure:
     """Draw regret against trainings, and next to it the difference to random search, each with its 95 % band.
 
     Args:
         curves: curves of measure_regret.
+        unit: what regret is measured in.
         caption: text at the foot.
     """
     figure = new_figure(3.6)
@@ -27,7 +28,7 @@ def plot_regret(curves: pd.DataFrame, caption: str = "") -> Figure:
             _draw_line(difference, rows, "difference_to_random", colour, name)
     difference.axhline(0, color=GREY, linewidth=1.6, zorder=1)
     for axes, title in (
-        (regret, "regret (validation accuracy)"),
+        (regret, f"regret ({unit})"),
         (difference, "difference to random; below 0 is better"),
     ):
         style_axes(axes)

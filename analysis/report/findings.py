@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ import pandas as pd
 
 from analysis.comparisons.accuracy import Final, measure_final
 from analysis.data.adherence import Adherence, check_adherence
-from analysis.data.averages import summarise_status
 from analysis.data.results import Run
+from analysis.picks.found import Found, judge_search
+from analysis.picks.order import summarise_found, summarise_status
 from analysis.stats.guessing import read_guessing
 from analysis.stats.reliability import Fidelity
 from analysis.strengths.trends import ConnectionStrengths, analyse_strengths, summarise_trends
@@ -39,6 +41,7 @@ class Findings:
         tunings: one for each depth at which a study tuned the learning rate.
         tradeoffs: one for each depth that was searched at several budgets.
         final: what was measured on the test images, where they were looked at.
+        picks: what a search found at each depth and budget; empty for a study.
     """
 
     run: Run
@@ -52,6 +55,7 @@ class Findings:
     tunings: tuple[Tuning, ...]
     tradeoffs: tuple[Tradeoff, ...]
     final: Final | None
+    picks: tuple[Found, ...]
 
 
 def find(run: Run) -> Findings:
@@ -60,7 +64,8 @@ def find(run: Run) -> Findings:
     Raises:
         NothingUsableError: no candidate is complete.
     """
-    status = summarise_status(run)
+    picks = judge_search(run)
+    status = summarise_status(run, picks)
     seed = run.config.get("seed")
     run_seed = seed if isinstance(seed, int) else 0
     tunings = analyse_tunings(run, run_seed)
@@ -68,7 +73,7 @@ def find(run: Run) -> Findings:
     faults: dict[tuple[int, str | None], str] = {
         (each.layers, each.regime): each.fault for tuning in tunings for each in tuning.far
     }
-    views = view_strata(add_tuned(run), run_seed, exploratory, faults) if status["complete"] else None
+    views = view_strata(add_tuned(run), run_seed, exploratory, faults, picks) if status["complete"] else None
     if views is None or not views.strata:
         raise NothingUsableError(_explain_nothing(run, status))
     declared = [view for view in views.strata if not view.stratum.is_exploratory] or views.strata
@@ -80,19 +85,20 @@ def find(run: Run) -> Findings:
         ),
         views=views.strata,
         pooled=views.pooled,
-        strengths=tuple(_analyse_strengths(run, view, run_seed) for view in views.strata),
+        strengths=tuple(_analyse_strengths(run, view, run_seed, picks) for view in views.strata),
         adherence=check_adherence(run) if run.kind == "study" else None,
         fidelity=compare_lengths(run, run_seed),
         tunings=tunings,
-        tradeoffs=measure_tradeoffs(run.candidates, read_guessing(run)) if run.kind == "search" else (),
+        tradeoffs=measure_tradeoffs(run.candidates, read_guessing(run), picks) if run.kind == "search" else (),
         final=measure_final(run),
+        picks=picks,
     )
 
 
-def _analyse_strengths(run: Run, view: View, run_seed: int) -> ConnectionStrengths | None:
+def _analyse_strengths(run: Run, view: View, run_seed: int, picks: Sequence[Found]) -> ConnectionStrengths | None:
     stratum = view.stratum
     generator = derive_generator(run_seed, "strengths", stratum.budget, stratum.layers, stratum.regime or "")
-    return analyse_strengths(view.candidates, run.strengths, generator)
+    return analyse_strengths(view.candidates, run.strengths, generator, picks)
 
 
 def _explain_nothing(run: Run, status: dict[str, Any]) -> str:
@@ -128,6 +134,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
         "tunings": [summarise_tuning(tuning) for tuning in findings.tunings],
         "tradeoffs": [dataclasses.asdict(tradeoff) for tradeoff in findings.tradeoffs],
         "final": dataclasses.asdict(findings.final) if findings.final else None,
+        "picks": [summarise_found(found) for found in findings.picks],
         "config": findings.run.config,
         "environment": findings.run.environment,
         "data": findings.run.data,

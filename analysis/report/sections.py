@@ -20,6 +20,8 @@ from analysis.page.wording import (
     name_budgets,
     name_pattern,
 )
+from analysis.picks.section import build_picks
+from analysis.picks.words import answer_found
 from analysis.report.findings import Findings
 from analysis.report.planned import build_plan
 from analysis.stats.guessing import describe_guessing, read_guessing
@@ -61,18 +63,21 @@ def _build_all(findings: Findings) -> Iterator[Block]:
     yield from _list_cuts(findings.status, findings.adherence)
     yield from _list_mixtures(views, findings.adherence is not None, bool(tradeoffs))
     # A search at several budgets answers another question; without a sample it has nothing to say on this one.
-    is_asked = not tradeoffs or any(
+    has_sample = run.kind == "study" or (not tradeoffs and any(view.stratum.n_patterns for view in views))
+    is_asked = has_sample or any(
         judgement.effects or judgement.status == "not_trained"
         for view in views
         for judgement in view.stratum.judgements
     )
+    if len(findings.picks) == 1 and findings.picks[0].basis != "unlearned":  # which the verdict says
+        yield Paragraph(answer_found(findings.picks[0]), kind="answer")
     if is_asked:
         yield from build_answer(findings.verdict, judge_others(declared, findings.pooled))
         yield from define_measures(views[0].stratum.measures)
     if len(views) > 1 and is_asked:
         yield from build_verdicts(views, findings.pooled)
     yield from _describe_trainings(run, caption)
-    if len(views) == 1:
+    if len(views) == 1 and not findings.picks:
         yield _name_best(views[0].patterns)
     if findings.final is not None:
         yield from build_final(findings.final)
@@ -80,6 +85,7 @@ def _build_all(findings: Findings) -> Iterator[Block]:
     for tradeoff in tradeoffs:
         part = f"{tradeoff.layers} layers" if len(tradeoffs) > 1 else ""
         yield from build_tradeoff(tradeoff, caption, part, strategies)
+    yield from build_picks(findings.picks, caption)
     for tuning in findings.tunings:
         part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
         yield from build_tuning(tuning, describe_data(run, tuning.patterns), part)
@@ -124,7 +130,7 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
     if status["pruned"]:
         yield Paragraph(
             f"Halving dropped {status['pruned']} candidates early: the proposed patterns that are left were picked by "
-            "their accuracy, and are no random sample.", kind="notice",
+            "their outcomes, and are no random sample.", kind="notice",
         )  # fmt: skip
     if adherence is not None and adherence.version < VERSION:
         yield Paragraph(

@@ -1,6 +1,6 @@
 """Connection strengths averaged by pattern, and whether they fall with span or with detour."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ from scipy.special import ndtri  # scipy.stats would take half a second to impor
 from analysis.data.averages import average_patterns
 from analysis.data.protocol import CONFIDENCE, MIN_PATTERNS, SAMPLED
 from analysis.data.results import STRATUM, parse_sources
+from analysis.picks.found import Found
+from analysis.picks.order import sort_found
 from analysis.stats.intervals import percentile_interval, student_quantile
 from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, draw_weights
 from nas.records.trial import Strengths as Recorded
@@ -81,13 +83,17 @@ class ConnectionStrengths:
 
 
 def analyse_strengths(
-    candidates: pd.DataFrame, recorded: Mapping[int, Recorded], generator: np.random.Generator
+    candidates: pd.DataFrame,
+    recorded: Mapping[int, Recorded],
+    generator: np.random.Generator,
+    picks: Sequence[Found] = (),
 ) -> ConnectionStrengths | None:
     """Return a stratum's strengths by pattern and their trends; None where no training has strengths.
 
     Args:
         candidates: rows of read_run, all of one stratum.
         recorded: strengths by number, as read_run gives them.
+        picks: what a search found, by which its patterns are ranked.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False)]
     measured = complete[complete["number"].isin(list(recorded))].drop_duplicates([*STRATUM, "key", "seed"])
@@ -100,7 +106,7 @@ def analyse_strengths(
     sums = np.stack(each) if each else np.zeros((0, 1, 3, 3))
     overlap = correlate_ranks(sums.sum(axis=1), SPAN, DETOUR)
     n_seeds = dict(zip(patterns["key"], map(int, patterns["n_seeds"]), strict=True))
-    ranked = average_patterns(complete)
+    ranked = sort_found(average_patterns(complete), picks)
     shown = ranked[ranked["key"].isin(list(by_pattern))]
     shown = shown[(shown.index == shown.index[0]) | shown["template"].isin(SHOWN)]
     return ConnectionStrengths(

@@ -13,6 +13,7 @@ from analysis.page.wording import (
     format_interval,
     format_p,
     format_signed,
+    name_in_sentence,
     name_measure,
 )
 from analysis.stats.reliability import Fidelity
@@ -20,7 +21,6 @@ from analysis.study.verdict import (
     IN_WORDS,
     Verdict,
     format_range,
-    name_in_sentence,
     read_estimate,
     summarise_verdicts,
     word_judgement,

@@ -51,13 +51,21 @@ def build_stratum(view: View, caption: str) -> Iterator[Block]:
         yield Heading(level, "Learning curves")
         yield _draw_curves(view, caption)
         return
-    yield Heading(level, "Can the seeds tell the patterns apart?")
-    yield from build_noise(stratum)
+    has_sample = view.is_planned or stratum.n_patterns > 0
+    if has_sample:
+        yield Heading(level, "Can the seeds tell the patterns apart?")
+        yield from build_noise(stratum)
     yield Heading(level, "What goes with the outcome?")
     yield from _draw_outcome(view, caption) if view.is_planned else _draw_distances(view, caption)
-    yield from build_tests(stratum)
-    yield from build_predictions(stratum)
-    yield from build_pairs(stratum.pairs)
+    if has_sample:
+        yield from build_tests(stratum)
+        yield from build_predictions(stratum)
+        yield from build_pairs(stratum.pairs)
+    else:
+        yield Paragraph(
+            "No correlation is computed: none of these patterns was drawn at random, and those that a search proposes "
+            "because of earlier outcomes are no sample. `--strategy random` draws one."
+        )
     if not view.name:
         yield from build_effects([view], level)
     if view.rivals:
@@ -69,7 +77,9 @@ def build_stratum(view: View, caption: str) -> Iterator[Block]:
         yield from _draw_levels(view)
         yield from _tabulate_templates(view)
     yield Heading(level, "The best patterns")
-    yield from _list_best(view)
+    if view.is_planned:  # what a search found has a section of its own
+        yield from _tabulate_best(view)
+    yield from _draw_best(view)
     yield Heading(level, "Learning curves")
     yield _draw_curves(view, caption)
 
@@ -194,7 +204,7 @@ def _difference(value: float, error: float | None) -> str:
     return format_signed(100 * value) + "".join(with_error)
 
 
-def _list_best(view: View) -> Iterator[Block]:
+def _tabulate_best(view: View) -> Iterator[Block]:
     header = ("", "pattern", "strategy", "mean BD", "MBD", "span", "seeds", "accuracy (%)", "loss (nats)")
     top = [row for _, row in view.patterns.head(N_BEST).iterrows()]
     yield Table(header, tuple(_best_row(place, row) for place, row in enumerate(top, start=1)))
@@ -203,10 +213,14 @@ def _list_best(view: View) -> Iterator[Block]:
         "then lower loss; neighbours in this list are often within the noise.",
         kind="note",
     )
+
+
+def _draw_best(view: View) -> Iterator[Block]:
+    top = [row for _, row in view.patterns.head(N_DRAWN).iterrows()]
     shortest = [row for _, row in view.patterns[(view.patterns["strategy"] == "optimum").fillna(False)].iterrows()]
-    full = view.patterns[view.patterns["all_seeds"]]
+    full = view.patterns[view.patterns["all_seeds"]] if view.is_planned else view.patterns
     worst = [full.iloc[-1]] if len(full) > N_BEST else []
-    drawn = {row["key"]: row for row in (*top[:N_DRAWN], *worst, *shortest[:1])}
+    drawn = {row["key"]: row for row in (*top, *worst, *shortest[:1])}
     parts = {top[0]["key"]: "best", **{row["key"]: "worst" for row in worst}}
     parts |= {row["key"]: "shortest found" for row in shortest[:1]}
     for key, row in drawn.items():

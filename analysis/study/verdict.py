@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from analysis.data.protocol import ALPHA, CONFIDENCE, LOWER_IS_BETTER, MARGIN, MIN_PATTERNS, OUTCOMES, POWER
-from analysis.page.wording import NONE, capitalise, format_interval, format_p, format_signed, name_measure
+from analysis.page.wording import (
+    NONE,
+    capitalise,
+    format_interval,
+    format_p,
+    format_signed,
+    name_in_sentence,
+    name_measure,
+    relate,
+)
 from analysis.stats.guessing import Learning, explain_unlearned
 from analysis.verdict.controls import ControlledEffect
 from analysis.verdict.noise import Resolution
@@ -27,30 +36,6 @@ IN_WORDS = {
 }
 MOST_WORDS = 20  # of a verdict's sentence
 AnyEffect = ControlledEffect | PooledEffect
-
-
-class Phrase(NamedTuple):
-    """What a measure is called in a sentence, and little and much of it; these two take a verb in the plural."""
-
-    noun: str
-    less: str
-    more: str
-
-
-PHRASES = {
-    "walk_length": Phrase(
-        "walk length", "shorter walks from classifier to input", "longer walks from classifier to input"
-    ),
-    "visit_evenness": Phrase("visit evenness", "less even visits to the layers", "more even visits to the layers"),
-    "mean_bd": Phrase("backprop distance", "shorter paths between layers", "longer paths between layers"),
-    "from_output_mean": Phrase(
-        "distance from the output", "shorter paths from the output", "longer paths from the output"
-    ),
-    "from_loss_mean": Phrase("distance from the loss", "shorter paths from the loss", "longer paths from the loss"),
-    "to_input_mean": Phrase("distance to the input", "shorter paths to the input", "longer paths to the input"),
-    "span": Phrase("span", "connections that reach less far back", "connections that reach farther back"),
-}
-BETTER = {"validation_loss": "a lower loss", "validation_accuracy": "a higher accuracy"}
 SHORT = {"validation_loss": "the loss", "validation_accuracy": "the accuracy"}
 
 
@@ -134,29 +119,6 @@ def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = 
         return replace(first, numbers=f"The same in each of {len(verdicts)} settings.", basis="")
     sentence = f"The {len(verdicts)} settings give different answers, which follow one by one."
     return Verdict("mixed", sentence, numbers=f"{listed}.", measure=first.measure, outcome=first.outcome)
-
-
-def relate(measure: str, status: str, outcome: str) -> str:
-    """Say which side of a measure goes with the better outcome; a clause without its full stop.
-
-    >>> relate("walk_length", "supported", "validation_loss")
-    'shorter walks from classifier to input go with a lower loss'
-    >>> relate("nn_mass", "reversed", "validation_accuracy")
-    'a higher NN-Mass goes with a higher accuracy'
-    """
-    phrase = PHRASES.get(measure)
-    if phrase is None:
-        return f"a {'lower' if status == 'supported' else 'higher'} {name_measure(measure)} goes with {BETTER[outcome]}"
-    return f"{phrase.less if status == 'supported' else phrase.more} go with {BETTER[outcome]}"
-
-
-def name_in_sentence(measure: str) -> str:
-    """Return what a measure is called in a sentence.
-
-    >>> name_in_sentence("mean_bd"), name_in_sentence("ntk_trace")
-    ('backprop distance', 'NTK trace')
-    """
-    return PHRASES[measure].noun if measure in PHRASES else name_measure(measure)
 
 
 def _say(judgement: Judgement, outcome: str) -> str:

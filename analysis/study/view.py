@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED, list_declared
+from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED, UNSTEERED, list_declared
 from analysis.data.results import Run
+from analysis.picks.found import Found
+from analysis.picks.order import sort_found
 from analysis.stats.guessing import read_guessing
 from analysis.stats.intervals import RANGES
 from analysis.stats.reliability import Fidelity, measure_fidelity
@@ -31,11 +33,13 @@ class View:
 
     Args:
         name: its name in figures and headings; empty where the run has only one stratum.
-        patterns: rows of average_patterns, best first. Each seed's own mean is taken out of the outcomes and the
-            stratum's put back, so that patterns trained at different seeds compare.
+        patterns: rows of average_patterns, best first: a search's as it ranks them. Each seed's own mean is taken out
+            of the outcomes and the stratum's put back, so that patterns trained at different seeds compare; not where a
+            strategy chose what to train again, for then few patterns have all seeds, and they are the best ones.
         candidates, curves: rows of read_run, of candidates in every state.
         is_planned: whether a study's plan laid it out.
-        comparisons, levels: templates and groups of patterns, by accuracy and by the primary outcome.
+        comparisons, levels: templates and groups of patterns, by accuracy and by the primary outcome; empty where
+            outcomes chose the seeds.
         uniform: reach of uniform random sampling at its budget; None for a budget in another program's words.
         rivals: zero-cost proxies next to some measures, of the sampled patterns; empty where none were recorded.
     """
@@ -78,12 +82,14 @@ def view_strata(
     run_seed: int,
     exploratory: Collection[str] = (),
     faults: Mapping[tuple[int, str | None], str] | None = None,
+    picks: Sequence[Found] = (),
 ) -> Views:
     """Analyse the strata of a run: a study's in its plan's order, others by layers and connections.
 
     Args:
         run_seed: seed of the bootstrap, the permutations and the uniform sample.
         exploratory, faults: as analyse_candidates takes them.
+        picks: what a search found; nothing for a study.
     """
     analysis = analyse_candidates(
         run.candidates,
@@ -94,7 +100,7 @@ def view_strata(
         exploratory,
         faults,
     )
-    views = [_view_stratum(run, stratum, run_seed, len(analysis.strata) > 1) for stratum in analysis.strata]
+    views = [_view_stratum(run, stratum, run_seed, len(analysis.strata) > 1, picks) for stratum in analysis.strata]
     if run.kind == "search":
         views.sort(key=lambda view: (view.stratum.layers, view.patterns["connections"].min()))
     elif run.plan is not None:
@@ -118,7 +124,7 @@ def _list_checks(run: Run) -> dict[str, str]:
     return {stratum["regime"]: stratum["checks"] for stratum in planned if stratum["checks"] is not None}
 
 
-def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> View:
+def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool, picks: Sequence[Found]) -> View:
     table = run.candidates
     is_regime = table["regime"].isna() if stratum.regime is None else table["regime"] == stratum.regime
     is_own = (table["budget"] == stratum.budget) & (table["layers"] == stratum.layers) & is_regime
@@ -128,15 +134,17 @@ def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool) -> 
         uniform = measure_uniform_reach(parse_budget(stratum.budget, stratum.layers), run_seed)
     except InputError:  # another program's word for its budget
         uniform = None
+    patterns = sort_found(average_patterns(complete), picks)
+    is_steered = not patterns["strategy"].isin(UNSTEERED).all() and not patterns["all_seeds"].all()
     return View(
         name=f"{stratum.layers} layers, {stratum.regime or stratum.budget}" if is_named else "",
         stratum=stratum,
-        patterns=_level_outcomes(average_patterns(complete)),
+        patterns=patterns if is_steered else _level_outcomes(patterns),
         candidates=candidates,
         curves=run.curves[run.curves["number"].isin(candidates["number"])],
         is_planned=run.plan is not None,
-        comparisons=compare_templates(complete),
-        levels=measure_levels(complete),
+        comparisons=() if is_steered else compare_templates(complete),
+        levels=() if is_steered else measure_levels(complete),
         uniform=uniform,
         rivals=_compare_rivals(stratum, complete, run_seed),
     )

@@ -1,6 +1,6 @@
 """The contenders of one budget: each template family, what was found, and the random mean, by seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.averages import average_patterns
+from analysis.data.protocol import UNSTEERED
 from analysis.page.wording import count_nouns, name_briefly
+from analysis.picks.found import Found
+from analysis.picks.order import sort_found
 from analysis.stats.guessing import ACCURACY
 from analysis.stats.resampling import Vector
 from search_spaces.budget import parse_budget
@@ -47,10 +50,12 @@ class Contender(Member):
         by_seed: seed -> accuracy on validation images, a share of 1; for FOUND by score_left_out, with one seed
             `picked` itself.
         picked: for FOUND only, the mean over seeds that it was picked by, too high by selection.
+        is_own_mean: for FOUND only, whether by_seed is that of the search's pick, of which no seed could be left out.
     """
 
     by_seed: "pd.Series[float]"
     picked: float | None = None
+    is_own_mean: bool = False
 
 
 def name_family(template: str) -> str:
@@ -64,26 +69,34 @@ def name_family(template: str) -> str:
     return next((family for family in FAMILIES if template.startswith(f"{family}_")), template)
 
 
-def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame) -> Iterator[Contender]:
+def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame, picks: Sequence[Found] = ()) -> Iterator[Contender]:
     """List all contenders that were trained at one budget.
 
     Args:
         rows: its complete candidates with an accuracy, none twice.
         complete: complete candidates of all budgets of the run.
+        picks: what the search found at each budget.
     """
     patterns = average_patterns(rows).set_index("key", drop=False)
     accuracies = rows.pivot_table(index="key", columns="seed", values=ACCURACY)  # (patterns, seeds)
     by_key = {str(key): own.dropna() for key, own in accuracies.iterrows()}
     for family, key in _choose_members(patterns).items():
         yield _describe(family, patterns.loc[[key]], by_key[key])
-    proposed = patterns[patterns["template"].isna() & patterns["all_seeds"]]
+    unnamed = patterns[patterns["template"].isna()]
+    proposed = unnamed[unnamed["all_seeds"]]
     drawn = proposed[(proposed["strategy"] == "random").fillna(False)]
-    if len(proposed):
+    if len(proposed) < len(unnamed) and not unnamed["strategy"].isin(UNSTEERED).all():
+        # Outcomes chose who has all seeds, so that no seed can be left out: the search's own pick.
+        first = sort_found(unnamed.reset_index(drop=True), picks).iloc[[0]]
+        own = by_key[first["key"].iloc[0]]
+        found = _describe(FOUND, first, own)
+        yield replace(found, n_patterns=len(unnamed), picked=float(own.mean()), is_own_mean=True)
+    elif len(proposed):
         yield _describe_found(proposed, accuracies.loc[proposed["key"]])
     if len(drawn):
         mean = _describe(RANDOM, drawn, accuracies.loc[drawn["key"]].mean(axis=0))
         yield replace(mean, pattern=count_nouns(len(drawn), "pattern"))
-    if _name_sole(patterns.iloc[0]) and not len(proposed):
+    if _name_sole(patterns.iloc[0]) and not len(unnamed):
         # Any search or draw would have given it.
         if complete["template"].isna().any():
             yield _describe(FOUND, patterns, by_key[patterns.index[0]])

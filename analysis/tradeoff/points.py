@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from analysis.data.results import STRATUM
+from analysis.picks.found import Found
 from analysis.stats.guessing import ACCURACY, UNKNOWN, Guessing, Learning, measure_learning
 from analysis.stats.intervals import SHARE, SHARES_APART, clip, student_interval
 from analysis.tradeoff.contenders import FOUND, RANDOM, Contender, Member, list_contenders
@@ -40,7 +41,7 @@ class Point(Member):
     Args:
         accuracy, low, high: mean over seeds, a share of 1, and its interval by student_interval, each seed's own mean
             over all points taken out (Cousineau 2005, corrected as in Morey 2008).
-        picked: that of its Contender.
+        picked, is_own_mean: those of its Contender.
         difference: to the family's largest budget; None for that budget itself, or without a shared seed.
     """
 
@@ -50,6 +51,7 @@ class Point(Member):
     high: float | None
     picked: float | None
     difference: Difference | None
+    is_own_mean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +96,29 @@ class Tradeoff:
     learning: Learning | None = None
 
 
-def measure_tradeoffs(candidates: pd.DataFrame, guessing: Guessing = UNKNOWN) -> tuple[Tradeoff, ...]:
+def measure_tradeoffs(
+    candidates: pd.DataFrame, guessing: Guessing = UNKNOWN, picks: Sequence[Found] = ()
+) -> tuple[Tradeoff, ...]:
     """Measure accuracy against connections at every depth trained at two budgets or more, outside any regime.
 
     Args:
         candidates: rows of read_run.
         guessing: accuracy reached without a look at the images.
+        picks: what the search found at each budget.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False) & candidates["regime"].isna()]
     complete = complete.dropna(subset=[ACCURACY]).drop_duplicates([*STRATUM, "key", "seed"])
     return tuple(
-        _measure_depth(int(rows["layers"].iloc[0]), rows, guessing)
+        _measure_depth(rows, guessing, picks)
         for _, rows in complete.groupby("layers")
         if len(rows["budget"].unique()) > 1
     )
 
 
-def _measure_depth(layers: int, complete: pd.DataFrame, guessing: Guessing) -> Tradeoff:
-    series = [contender for _, rows in complete.groupby("budget") for contender in list_contenders(rows, complete)]
+def _measure_depth(complete: pd.DataFrame, guessing: Guessing, picks: Sequence[Found]) -> Tradeoff:
+    series = [
+        contender for _, rows in complete.groupby("budget") for contender in list_contenders(rows, complete, picks)
+    ]
     n_budgets = Counter(contender.family for contender in series)
     series.sort(key=lambda each: (n_budgets[each.family] == 1, _rank(each.family), each.connections, each.budget))
     points = tuple(_list_points(series))
@@ -121,7 +128,9 @@ def _measure_depth(layers: int, complete: pd.DataFrame, guessing: Guessing) -> T
         if n_budgets[family] > 1 and family != RANDOM
     )
     at_largest = complete[complete["connections"] == complete["connections"].max()]
-    return Tradeoff(layers, KEPT_MARGIN, points, answers, measure_learning(at_largest, guessing))
+    return Tradeoff(
+        int(complete["layers"].iloc[0]), KEPT_MARGIN, points, answers, measure_learning(at_largest, guessing)
+    )
 
 
 def _rank(family: str) -> tuple[int, str]:
@@ -150,6 +159,7 @@ def _list_points(series: Sequence[Contender]) -> Iterator[Point]:
             low=low,
             high=high,
             picked=contender.picked,
+            is_own_mean=contender.is_own_mean,
             difference=None if contender is reference else _compare(contender.by_seed, reference.by_seed),
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from analysis.data.protocol import UNSTEERED
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import (
@@ -96,16 +97,22 @@ def _explain(tradeoff: Tradeoff, strategies: Sequence[str]) -> str:
     families = {point.family for point in tradeoff.points}
     found = [point for point in tradeoff.points if point.picked is not None]
     sentences = ["A family of templates is a rule that has one pattern at each budget."]
-    if FOUND in families:
+    own = [point for point in found if point.is_own_mean]
+    if own:
+        sentences.append(
+            "Found: where outcomes chose which patterns were trained again, the search's own pick. Its accuracy is the "
+            "mean over its own trainings, by which it was picked too: a little too high."
+        )
+    if FOUND in families and len(own) < len(found):
         sentences.append(
             "Found: at each budget the best proposed pattern. The mean it was picked by is raised by its own noise "
             "(as picked, in the table), so its accuracy here leaves one seed out in turn: picked by the others, scored "
             "at the one left out."
         )
-    if any(point.n_seeds == 1 for point in found):
+    if any(point.n_seeds == 1 and not point.is_own_mean for point in found):
         sentences.append("That needs two seeds; with one, the number it was picked by is all there is, and too high.")
-    steered = sorted(name for name in strategies if name.partition(" ")[0] in ("tpe", "evolve") or "halved" in name)
-    if found and steered:
+    steered = sorted(name for name in strategies if name not in UNSTEERED)
+    if len(own) < len(found) and steered:
         sentences.append(
             f"A little of the selection may remain, for {enumerate_words(steered)} chose what to train by outcomes at "
             "all seeds."

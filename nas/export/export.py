@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from nas.model.network import SkipNetwork
 
 
+# What a search says of each of its patterns, where it could: see analysis.picks.order.describe_expected.
+EXPECTED = ("objective", "n_trainings", "expected", "interval", "chance_better_than_log")
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """The files that an export wrote.
@@ -179,6 +183,7 @@ def export_run(
     for row, tested in patterns:
         sources = json.loads(row["sources"])
         searched = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
+        searched |= {name: row[name] for name in EXPECTED if row.get(name) is not None}
         provenance = {
             "name": row["template"] if isinstance(row["template"], str) else None,
             "strategy": row["strategy"],

@@ -118,6 +118,7 @@ class Trial:
         descriptors: the pattern's distances, and its stratum where there are several: Optuna's parameters.
         outcome: what its training gave at the end, or at the last rung that it reached; None: nothing yet.
         rungs: validation accuracy by epoch, where it paused.
+        rung_losses: validation loss by epoch, where it paused.
         attempts: its trainings that gave no outcome.
         returned: whether the last of them was given back by a run that was asked to end.
         pause_after: the epoch that it was last handed out to be trained to; None: the last; 0: handed out only once.
@@ -135,6 +136,7 @@ class Trial:
     state: _State = "running"
     outcome: Outcome | None = None
     rungs: Mapping[int, float] = field(default_factory=dict)
+    rung_losses: Mapping[int, float] = field(default_factory=dict)
     attempts: Attempts = Attempts()
     returned: bool = False
     pause_after: int | None = 0
@@ -173,6 +175,8 @@ class Trial:
         if self.outcome is not None:
             values = self.outcome.to_dict()
             del values["validation_accuracy"]  # the trial's value, or its last measurement at a rung
+            if self.rung_losses:
+                values["rung_losses"] = {str(epoch): loss for epoch, loss in self.rung_losses.items()}
             entered = None if self.schema == 1 else candidate
             covered = _cover(self.number, entered, self.descriptors, self.validation_accuracy, self.rungs)
             attributes["outcome"] = seal(values, *covered)
@@ -201,6 +205,7 @@ class Trial:
                 attributes.get("outcome"), trial.value if state == "complete" else accuracy, pattern, where
             )
             attempts = _as_dict(attributes.get("attempts"))
+            losses = _as_dict(_as_dict(attributes.get("outcome")).get("rung_losses"))
             return cls(
                 number=trial.number,
                 pattern=pattern,
@@ -210,12 +215,13 @@ class Trial:
                 state=state,
                 outcome=outcome,
                 rungs=rungs,
+                rung_losses={int(epoch): float(loss) for epoch, loss in losses.items()},
                 attempts=_read_attempts(attempts, None if outcome is None else outcome.error),
                 returned=attempts.get("returned", False),
                 pause_after=attempts.get("pause_after", 0),
                 schema=schema,
             )
-        except (LookupError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{where} is not what a search of ours writes ({error!r:.200})") from None
 
 

@@ -89,6 +89,11 @@ class Ledger:
                 if existing.get(name) != attributes[name]:
                     self._study.set_user_attr(name, attributes[name])
 
+    def record(self, **attributes: Any) -> None:
+        """Write attributes of the study that are known at the end of a run only."""
+        self._accepted |= attributes
+        self.accept()
+
     def _one_commit(self) -> AbstractContextManager[None]:
         """Put all that the block writes on the disk when it ends, or nothing of it."""
         return commit_once(self._storage)
@@ -181,14 +186,17 @@ class Ledger:
 
     def pause(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's measurement at a rung; it stays RUNNING."""
-        assert outcome.validation_accuracy is not None, "a training that failed does not pause"
-        accuracy = float(outcome.validation_accuracy)
+        accuracy, loss = outcome.validation_accuracy, outcome.validation_loss
+        assert accuracy is not None, "a training that failed does not pause"
+        assert loss is not None, "a training that failed does not pause"
+        accuracy, epoch = float(accuracy), outcome.epochs
         with using(self._path):
             trial = self._trial(number)
-            trial = replace(trial, outcome=outcome, rungs={**trial.rungs, outcome.epochs: accuracy})
+            rungs, losses = {**trial.rungs, epoch: accuracy}, {**trial.rung_losses, epoch: loss}
+            trial = replace(trial, outcome=outcome, rungs=rungs, rung_losses=losses)
             with self._one_commit():
                 trial_id = self._write(trial, "outcome")
-                self._storage.set_trial_intermediate_value(trial_id, outcome.epochs, accuracy)
+                self._storage.set_trial_intermediate_value(trial_id, epoch, accuracy)
         self._trials[number] = trial
 
     def prune(self, number: int) -> None:

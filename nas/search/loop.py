@@ -1,10 +1,14 @@
 """The loop of a search: ask for a pattern, train it, report its outcome."""
 
+import logging
+import math
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from nas.data.data_set import DataSet
+from nas.data.splits import check_split
 from nas.model.candidate import Candidate
 from nas.model.cost import Cost, predict_cost
 from nas.records.trial import Outcome, Trial
@@ -12,15 +16,16 @@ from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener, Task
 from nas.search.halving import Halving
-from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_arrivals, list_budgets
+from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_trainings, list_budgets
 from nas.settings.search import SearchConfig
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError
-from search_spaces.pattern import ConnectionPattern
+
+logger = logging.getLogger(__name__)
 
 
 class Search(LedgerSource):
-    """All candidates of a search: each pattern with every seed before the next; budgets take turns.
+    """All candidates of a search: the trainings of each budget in order; budgets take turns.
 
     Args:
         config: the run's settings, resolved.
@@ -35,8 +40,11 @@ class Search(LedgerSource):
         super().__init__(ledger, listener, count_asked(config), config.attempts)
         self._config = config
         self._network = config.network(data.n_classes, data.image)
-        self._strata = {str(budget): Stratum(budget, config) for budget in list_budgets(config)}
+        _, n_validation = check_split(data, 1, config.train_examples, config.validation_examples)
+        self._strata = {str(budget): Stratum(budget, config, n_validation) for budget in list_budgets(config)}
         self._costs: dict[str, Cost] = {}
+        self._deadline = math.inf if config.hours is None else time.monotonic() + 3600 * config.hours
+        self._is_late = False
         self._load_history()
         self._plan = self._iterate_plan()
 
@@ -50,18 +58,17 @@ class Search(LedgerSource):
         if foreign:
             raise ConflictError(
                 f"the settings do not ask for trial {foreign[0]} of {self._ledger.run}: restore the pattern files and "
-                "the version of skipsearch that it was made with, or give another --run"
+                "the version of skipsearch that it was made with, give more --trainings if there are more --seeds now, "
+                "or give another --run"
             )
         self._resume(
-            (e, self._task(self._strata[e.budget], e.pattern, e.seed, e.strategy, e.template)) for e in entries
+            (e, self._task(self._strata[e.budget], Arrival(e.pattern, e.seed, e.strategy, e.template))) for e in entries
         )
         self._advance()
 
     def _is_asked_for(self, entry: Trial) -> bool:
         stratum = self._strata.get(entry.budget)
-        return (
-            stratum is not None and entry.seed < self._config.seeds and stratum.asks_for(entry.pattern, entry.strategy)
-        )
+        return stratum is not None and stratum.asks_for(entry)
 
     def _check_given_up(self, entries: list[Trial]) -> None:
         """Refuse to train a candidate again once halving has decided without it."""
@@ -74,13 +81,11 @@ class Search(LedgerSource):
                     f"{self._config.attempts} attempts come too late for it: give --attempts {n}, or another --run"
                 )
 
-    def _task(
-        self, stratum: Stratum, pattern: ConnectionPattern, seed: int, strategy: str, template: str | None
-    ) -> Task:
+    def _task(self, stratum: Stratum, arrival: Arrival) -> Task:
         own = str(stratum.budget)
         names = (own, *(name for name in self._strata if name != own)) if len(self._strata) > 1 else ()
-        candidate = Candidate(pattern, self._network, seed, template)
-        return Task(candidate, strategy, stratum.budget, strata=names)
+        candidate = Candidate(arrival.pattern, self._network, arrival.seed, arrival.template)
+        return Task(candidate, arrival.strategy, stratum.budget, strata=names)
 
     def _iterate_plan(self) -> Iterator[Task | None]:
         """Yield each training that is not in the ledger yet, or None while every budget waits for outcomes."""
@@ -88,9 +93,8 @@ class Search(LedgerSource):
             if arrival is None:
                 yield None
                 continue
-            for seed in range(self._config.seeds):
-                if (str(stratum.budget), arrival.pattern.key, seed) not in self._entered:
-                    yield self._task(stratum, arrival.pattern, seed, arrival.strategy, arrival.template)
+            if (str(stratum.budget), arrival.pattern.key, arrival.seed) not in self._entered:
+                yield self._task(stratum, arrival)
         self._advance()  # halving now decides about a last bracket that is not full
 
     def _iterate_arrivals(self) -> Iterator[tuple[Stratum, Arrival | None]]:
@@ -111,6 +115,9 @@ class Search(LedgerSource):
         return self._strata[str(task.budget)].halving_of(task.strategy)
 
     def _next_task(self) -> Task | None:
+        if time.monotonic() > self._deadline:
+            self._is_late = self.n_finished < self.n_asked
+            return None
         task = next(self._plan, None)
         if task is not None and self._network.has_equal_cost:
             cost = predict_cost(task.candidate)
@@ -125,8 +132,9 @@ class Search(LedgerSource):
     def _measured(self, task: Task, outcome: Outcome) -> None:
         halving, key, seed = self._halving_of(task), task.candidate.pattern.key, task.candidate.seed
         if halving is not None and outcome.paused:
-            assert outcome.validation_accuracy is not None, "a training that failed does not pause"
-            halving.report(key, seed, outcome.epochs, outcome.validation_accuracy)
+            cost = self._strata[str(task.budget)].find_cost(outcome)
+            assert cost is not None, "a training that failed does not pause"
+            halving.report(key, seed, outcome.epochs, cost)
         elif halving is not None and outcome.validation_accuracy is None:
             halving.fail(key, seed)
         self._advance()
@@ -141,21 +149,30 @@ class Search(LedgerSource):
             elif self._pause_after(task) != outcome.epochs:
                 self._go_on(number)
 
+    def say_end(self) -> None:
+        """Log why the search ended before all that was asked for, if it did, and record that no more is asked."""
+        if self._is_late and self.n_finished < self.n_asked:  # not if what was in training was the last
+            logger.warning("the %g hours are over: the same command goes on from here", self._config.hours)
+            return
+        for name, stratum in self._strata.items():
+            if stratum.ended is not None:
+                logger.warning("budget %s: the search ended early, because %s", name, stratum.ended)
+        if self.n_finished < self.n_asked:
+            self._ledger.record(asked=self.n_finished)
+
     def _end(self, number: int, outcome: Outcome) -> None:
         task = self._unfinished[number]
         super()._end(number, outcome)
-        self._strata[str(task.budget)].note(
-            task.candidate.pattern.key, task.candidate.seed, outcome.validation_accuracy
-        )
+        self._strata[str(task.budget)].note(task.candidate.pattern.key, task.candidate.seed, outcome)
 
 
 def count_asked(config: SearchConfig) -> int:
     """Return the number of candidates that a run of these settings trains.
 
     Raises:
-        InputError: see count_arrivals.
+        InputError: see count_trainings.
     """
-    return sum(count_arrivals(budget, config) for budget in list_budgets(config)) * config.seeds
+    return sum(count_trainings(budget, config) for budget in list_budgets(config))
 
 
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
@@ -178,3 +195,4 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
         ledger = open_ledger(run, config, data, n_asked)
         search = Search(config, data, ledger, listener)
         train_all(ledger, search, Trainer(data, config, run.resolve()), check_stop)
+        search.say_end()

@@ -1,74 +1,95 @@
-"""What a search strategy is, and the random one."""
+"""What a search strategy is: a function of the trainings asked for so far; and the random ones."""
 
-from collections.abc import Set
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, Protocol
 
-import numpy as np
-
-from search_spaces.budget import Budget
+from nas.search.space import Space
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
-MAX_DRAWS = 100_000  # draws without a new pattern before a strategy gives up
-MAX_STEPS = 1_000  # steps of a walk without a new pattern before one is drawn instead
+TrainingState = Literal["pending", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A training that was asked for earlier.
+
+    Args:
+        cost: what the search minimises; None: not known yet, or the training failed.
+    """
+
+    pattern: ConnectionPattern
+    seed: int
+    cost: float | None
+    state: TrainingState
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A training that is to be done next."""
+
+    pattern: ConnectionPattern
+    seed: int
 
 
 class Strategy(Protocol):
-    """Proposes patterns one at a time and may learn from their accuracies.
+    """Proposes one training at a time.
 
-    A proposal depends on nothing but budget, seed, earlier calls of tell in their order, and the arguments of ask: so
-    a resumed search continues where it was.
+    A proposal depends on nothing but the space, the strategy's seed and the history, which is in the order of asking:
+    so it is the same in whatever order trainings end, and after any kill.
     """
 
-    learns: bool  # whether tell changes the proposals
+    learns: bool  # whether costs change the proposals
 
-    def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        """Return proposal number 0, 1, ...: a pattern whose key is not known, or None if none is found."""
-
-    def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        """Take a pattern's mean over its seeds, or None if all failed, once, after its last training."""
+    def propose(self, history: Sequence[Training]) -> Proposal | None:
+        """Return the next training, no pattern and seed of the history; None if no pattern is left."""
 
 
 class RandomStrategy:
-    """Draws patterns uniformly from the budget, none twice."""
+    """Draws patterns uniformly or wide, none twice, and has each trained with all seeds before the next.
+
+    Args:
+        space: the patterns to draw from.
+        seed: seed of the draws.
+        seeds: number of trainings of each pattern.
+        wide: whether draws are those of sample_wide.
+    """
 
     learns = False
 
-    def __init__(self, budget: Budget, seed: int) -> None:
-        self._budget = budget
-        self._seed = seed
+    def __init__(self, space: Space, seed: int, seeds: int, wide: bool = False) -> None:
+        self._draw = space.draw_wide if wide else space.draw
+        self._stream = (seed, "random:wide" if wide else "random")
+        self._seeds = seeds
 
-    def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        return draw_unknown(self._budget, known, derive_generator(self._seed, "random", number))
+    def propose(self, history: Sequence[Training]) -> Proposal | None:
+        tried = group_by_pattern(history)
+        unfinished = complete_seeds(tried, self._seeds)
+        if unfinished is not None:
+            return unfinished
+        pattern = self._draw(derive_generator(*self._stream, len(tried)), {pattern.key for pattern in tried})
+        return None if pattern is None else Proposal(pattern, 0)
 
-    def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        pass
+
+def group_by_pattern(history: Sequence[Training]) -> dict[ConnectionPattern, list[Training]]:
+    """Return the trainings of each pattern; patterns and trainings in the order of asking."""
+    tried: dict[ConnectionPattern, list[Training]] = {}
+    for training in history:
+        tried.setdefault(training.pattern, []).append(training)
+    return tried
 
 
-def draw_unknown(budget: Budget, known: Set[str], generator: np.random.Generator) -> ConnectionPattern | None:
-    """Draw a pattern uniformly from those of the budget whose key is not known; None if none comes up."""
-    # The last pattern left of n escapes 30 n draws with probability e^-30.
-    for _ in range(min(30 * budget.count_up_to(MAX_DRAWS), MAX_DRAWS)):
-        pattern = sample_uniform(budget, generator)
-        if pattern.key not in known:
-            return pattern
+def complete_seeds(tried: Mapping[ConnectionPattern, Sequence[Training]], seeds: int) -> Proposal | None:
+    """Return the next training of the first pattern that was asked for fewer than `seeds` times; None if none was."""
+    for pattern, trainings in tried.items():
+        if len(trainings) < seeds:
+            return train_again(pattern, trainings)
     return None
 
 
-def walk_to_unknown(
-    pattern: ConnectionPattern, budget: Budget, known: Set[str], generator: np.random.Generator
-) -> ConnectionPattern | None:
-    """Return the first unknown pattern on a random walk whose steps move one connection and keep the budget.
-
-    After MAX_STEPS steps without one, a pattern is drawn from the whole budget.
-    """
-    from search_spaces.sampling.annealing import Bands, State, wander  # numba: 0.5 s
-
-    state = State.of(pattern, budget)
-    for _ in range(MAX_STEPS if len(state.skips) else 0):
-        if wander(state, Bands(), 1, generator):
-            pattern = state.pattern()
-            if pattern.key not in known:
-                return pattern
-    return draw_unknown(budget, known, generator)
+def train_again(pattern: ConnectionPattern, trainings: Sequence[Training]) -> Proposal:
+    """Return a training of a pattern with the lowest seed that it was not asked for with."""
+    asked = {training.seed for training in trainings}
+    return Proposal(pattern, next(seed for seed in count() if seed not in asked))

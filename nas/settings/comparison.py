@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK
 from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, StrategyName, check_enough_patterns
 
 DENSE, LOG, LEARNED = "dense", "log", "learned"
 Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
@@ -26,6 +26,7 @@ class LineupConfig(SearchConfig):
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
     without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {"budget", "trials", "templates", "seed", "proxies"}
 
+    strategy: StrategyName = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"
     )

@@ -12,7 +12,7 @@ from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
 from nas.records.shown import quote
-from nas.settings.search import RUNNING, SearchConfig
+from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.toml import merge_settings, read_toml
 from search_spaces.errors import ConflictError, InputError
 
@@ -27,6 +27,7 @@ class _Change(NamedTuple):
     after: Any
 
 
+CLUSTER_LOOKAHEAD = 16  # where the number of workers is not known beforehand
 LEFT_BY_WORK = ("report", "templates", "final", "weights")  # what only a run that has trained writes
 
 
@@ -52,6 +53,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     record = attributes.get("config")
     record = record if isinstance(record, dict) else {}
     stored = _read_config(run) or {name: value for name, value in record.items() if value is not None}
+    _check_older_halving(run, stored)
     stored, record = (mend_older(values) if values else {} for values in (stored, record))
     own = None
     if stored:
@@ -65,6 +67,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         config = config.model_copy(update={"engine": own.engine})
     config = _resolve(config)
     if own is not None:
+        own = own.model_copy(update={"lookahead": own.lookahead or config.lookahead})  # an older run has none
         _refuse(run, _list_changes(own.model_dump(mode="json"), config.model_dump(mode="json"), own))
     _check_shrink(run, record, config)
     return config
@@ -79,10 +82,14 @@ def _resolve(config: Config) -> Config:
     workers = config.workers  # of a cluster: the executor sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
+    lookahead = config.lookahead
+    if lookahead is None and "lookahead" not in config.without_flags:  # a study's plan must not depend on the machine
+        lookahead = CLUSTER_LOOKAHEAD if workers == "auto" else max(2, workers)
     return config.model_copy(
         update={
             "device": device,
             "workers": workers,
+            "lookahead": lookahead,
             "cohort": resolve_cohort(config.cohort, device, config.memory_efficient),
             "engine": resolve_engine(config.engine, device, config.bottleneck, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
@@ -98,6 +105,7 @@ def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:
         mended["engine"] = "eager"  # the run is older than the other engines, or was made from Python
     if mended.get("dataset", "digits") == "digits":
         mended.pop("data", None)  # was accepted once, and never read
+    mended.setdefault("objective", "accuracy")  # there was no other once
     return mend_crossing(mended)
 
 
@@ -112,6 +120,15 @@ def mend_crossing(values: Mapping[str, Any]) -> dict[str, Any]:
         mended["cross"] = "from_output_mean,span" if mended.get("cross") == "from_output,span" else "mean_bd,span"
         mended["bins"] = f"{mended.pop('mean_bd_bins', '9')},{mended.pop('span_bins', '3')}"
     return mended
+
+
+def _check_older_halving(run: Path, stored: Mapping[str, Any]) -> None:
+    """Refuse a run whose patterns were compared at a ninth of the epochs too."""
+    if stored.get("halving") and "objective" not in stored:
+        raise ConflictError(
+            f"{run} was begun with --halving by an older version, which compared patterns at a ninth of the epochs "
+            "too. `report` and `export` read it; to continue it use that version, or give another --run"
+        )
 
 
 def _check_data(run: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -185,9 +202,10 @@ def _without_places(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_shrink(run: Path, record: Mapping[str, Any], config: SearchConfig) -> None:
     """Refuse to ask for less than a run was asked for: what it holds cannot be taken away."""
-    for name in sorted(config.changeable - RUNNING):
-        asked, now = record.get(name), getattr(config, name)
-        if isinstance(asked, int) and now < asked:
+    by_default = {} if record.get("trials") else {"trainings": N_TRAININGS}
+    for name in sorted(config.changeable - RUNNING if record else ()):
+        asked, now = record.get(name) or by_default.get(name), getattr(config, name)
+        if isinstance(asked, int) and isinstance(now, int) and now < asked:
             raise ConflictError(
                 f"{run} was asked for {asked} {name}, and {now} are fewer: what it holds cannot be taken away. Give "
                 f"{asked} or more (also in config.toml), or another --run. A run can be stopped at any time by Ctrl-C, "
@@ -198,7 +216,7 @@ def _check_shrink(run: Path, record: Mapping[str, Any], config: SearchConfig) ->
 def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any], own: SearchConfig) -> list[_Change]:
     """Return the settings that differ and that a run of its own settings keeps."""
     # With more patterns or seeds, halving would have kept others.
-    changeable = own.changeable - ({"trials", "seeds"} if own.halving else set())
+    changeable = own.changeable - ({"trainings", "trials", "seeds"} if own.halving else set())
     return [
         _Change(name.replace("_", "-"), before[name], value)
         for name, value in after.items()

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, StrategyName, check_enough_patterns
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.design import Layout, parse_crossing
@@ -42,9 +42,10 @@ class StudyConfig(SearchConfig):
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
     without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY
 
+    strategy: StrategyName = "random"  # the design says what is trained
     # One budget: a study's strata are depths and regimes.
     budget: str = flag("log", "Connections to place: log, total:E or layers:d1,d2,...", SPACE)
-    trials: Annotated[int, Field(ge=0, le=10_000)] = flag(
+    trials: Annotated[int, Field(ge=0, le=10_000)] = flag(  # never None here
         12, "Patterns drawn uniformly, in addition to the crossed ones.", SPACE
     )
     also_layers: tuple[Depth, ...] = flag(

@@ -67,7 +67,15 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
         InputError: the settings cannot be used.
     """
     own = {name: getattr(config, name) for name in SearchConfig.model_fields}
-    own |= {"strategy": "templates", "trials": 1, "seeds": 5, "halving": False, "templates": True, "proxies": False}
+    own |= {
+        "strategy": "templates",
+        "trainings": None,
+        "trials": 1,
+        "seeds": 5,
+        "halving": False,
+        "templates": True,
+        "proxies": False,
+    }
     own |= {"train_examples": None, "validation_examples": None, "pattern": None}
     if changes.get("device") not in (None, config.device):
         own |= {"engine": "auto", "gpus_per_worker": None}  # the run's may not fit the other device

@@ -86,17 +86,6 @@ def sample_cell(
     return pattern
 
 
-def sample_towards(budget: Budget, cell: Cell, generator: np.random.Generator) -> ConnectionPattern:
-    """Draw a pattern from a cell or, where annealing does not get there, return the one near it that it ended at.
-
-    Near is by the sum of the distances from the bands, each in the unit of energy of its measure.
-    """
-    connections, goal = _enter(budget, cell, generator, _count_target_moves(budget))
-    if _is_inside(connections, goal):
-        wander_within(connections, goal, WALK_MOVES * len(connections.skips), generator)
-    return connections.pattern()
-
-
 def _enter(budget: Budget, cell: Cell, generator: np.random.Generator, max_moves: int) -> tuple[Connections, Goal]:
     """Anneal from a random pattern towards a cell."""
     goal = Goal(measure_spreads(budget, cell.bands), cell.bands)

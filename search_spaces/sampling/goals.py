@@ -21,6 +21,7 @@ SLOWNESS = 100  # of a measure that is not compiled: moves are fewer by this fac
 SPREAD_DRAWS = 200
 END_TEMPERATURES = (0.3, 0.003)  # on the way to an end of what a budget reaches
 SPREAD_MOVES = 10  # of each skip between two of these draws
+MAX_TRIED = 1_000  # moves tried for each one made: few are possible where a budget leaves little choice
 Temperatures = tuple[float, float]  # first and last, in units of energy
 
 
@@ -122,6 +123,19 @@ def wander_within(connections: Connections, goal: Goal, n_moves: int, generator:
     """Walk inside bands: every symmetric move that stays inside is made, so all patterns there are equally likely."""
     energy = _walk(connections, goal, n_moves, (0.0, 0.0), False, generator)
     assert energy == 0, "a walk starts and stays inside its bands"
+
+
+def make_moves(connections: Connections, n_moves: int, generator: np.random.Generator) -> None:
+    """Make that many moves of one connection, whatever they lead to; fewer where MAX_TRIED each find none."""
+    for _ in range(MAX_TRIED * n_moves if len(connections.skips) else 0):
+        proposal = _propose(connections, generator)
+        if proposal is None:
+            continue
+        _replace(connections, connections.skips[proposal.skip].tolist(), [proposal.target, proposal.source])
+        connections.skips[proposal.skip] = proposal.target, proposal.source
+        n_moves -= 1
+        if n_moves == 0:
+            break
 
 
 def _walk(

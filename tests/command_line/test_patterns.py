@@ -22,7 +22,9 @@ from search_spaces.measures.registry import list_measures
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.cells import Crossed, find_reach
 from search_spaces.sampling.design import Layout, lay_out
+from search_spaces.sampling.draw import sample_wide
 from search_spaces.sampling.goals import Band
+from search_spaces.seeds import derive_generator
 from search_spaces.templates import TEMPLATES, find_template
 from tests.support.measured import SECOND
 from tests.support.small import ROOT, CommandLine
@@ -175,6 +177,28 @@ def test_sample_says_what_it_did_not_find(command_line: CommandLine, tmp_path: P
     assert nothing.returncode == 5
     assert "not found" in nothing.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_sample_draws_wide_ones_from_the_whole_budget(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("sample", "--layers", 9, "--budget", "total:18", "--wide", 5, "--json", "--to", tmp_path)
+    rows = json.loads(done.stdout)
+    drawn = [sample_wide(Budget(9, total=18), derive_generator(0, "wide", number)) for number in range(5)]
+    assert [row["sources"] for row in rows] == [[list(inputs) for inputs in pattern.sources] for pattern in drawn]
+    assert {folder.name for folder in tmp_path.iterdir()} == {pattern.key[:12] for pattern in drawn}
+
+
+def test_sample_says_that_a_budget_has_no_more_patterns(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("sample", "--layers", 4, "--budget", "total:7", "--wide", 25, "--to", tmp_path)
+    assert "not found: 5 of 25 patterns" in done.stdout
+    assert len(list(tmp_path.iterdir())) == Budget(4, total=7).n_patterns == 20
+
+
+@pytest.mark.parametrize("flags", [["--cross", "span"], ["--bins", "3"], ["--per-cell", 2]])
+def test_sample_draws_either_wide_ones_or_cells(command_line: CommandLine, tmp_path: Path, flags: list[object]) -> None:
+    done = command_line("sample", "--layers", 8, "--wide", 2, *flags, "--to", tmp_path / "drawn")
+    assert done.returncode == 2
+    assert "--wide 2" in done.stderr
+    assert not (tmp_path / "drawn").exists()
 
 
 def test_score_of_a_network_loads_none_of_the_large_libraries() -> None:

@@ -64,7 +64,7 @@ def test_a_search_and_what_follows_it(command_line: CommandLine, small_flags: li
 
 @pytest.mark.slow
 def test_a_search_that_trains_and_reports(command_line: CommandLine, small_flags: list[str], tmp_path: Path) -> None:
-    assert _check_search(command_line, tmp_path / "run", small_flags, 14)["patterns"] == 7
+    assert _check_search(command_line, tmp_path / "run", small_flags, 18)["patterns"] == 9
     for name in ("index.html", "report.md", "candidates.csv", "summary.json"):
         assert (tmp_path / "run" / "report" / name).stat().st_size > 0
     assert command_line("report", "--run", tmp_path / "run").returncode == 0
@@ -117,18 +117,18 @@ def test_an_interrupted_search_says_how_to_continue_and_does(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("2/26"):
+        if line.startswith("2/30"):
             break
     process.send_signal(number)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"to continue: python run_search.py search --run {run}" in rest
     status = json.loads(command_line("status", "--run", run, "--json").stdout)
-    assert 2 <= status["complete"] < 26
+    assert 2 <= status["complete"] < 30
     assert status["running"] <= 1
     done = command_line("search", "--run", run, "--json")
     status = json.loads(done.stdout.splitlines()[-1])
-    assert (status["complete"], status["running"], status["asked"]) == (26, 0, 26)
+    assert (status["complete"], status["running"], status["asked"]) == (30, 0, 30)
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_a_killed_search_continues(command_line: CommandLine, small_flags: list[
     process.wait()
     done = command_line("search", "--run", run, *small_flags, "--trials", 8, "--json")
     status = json.loads(done.stdout.splitlines()[-1])
-    assert (status["complete"], status["running"], status["asked"]) == (26, 0, 26)
+    assert (status["complete"], status["running"], status["asked"]) == (30, 0, 30)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(

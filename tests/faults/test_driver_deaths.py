@@ -55,7 +55,7 @@ def test_however_often_the_driver_dies_no_candidate_fails_and_nothing_is_lost(tm
     assert start(run, settings).wait() == 0
     results = load_results(run)
     assert {state for state, _ in results.values()} == ({"COMPLETE", "PRUNED"} if way == "halving" else {"COMPLETE"})
-    assert len(results) == 2 * (settings["trials"] + 6)  # with the named templates
+    assert len(results) == 2 * (settings["trials"] + 7)  # with the named templates
     for identity, (state, value) in acknowledged.items():
         assert results[identity][0] == state
         assert state == "PRUNED" or results[identity][1] == value

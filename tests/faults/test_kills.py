@@ -30,17 +30,18 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost_or_doubled(tmp_pa
     assert not acknowledged.keys() & last.acknowledged.keys()
     results = load_results(run)
     assert {state for state, _ in results.values()} == {"COMPLETE"}
-    assert len(results) == 3 * (3 * n_kills + 6)  # with the named templates
+    assert len(results) == 3 * (3 * n_kills + 7)  # with the named templates
     assert {identity: results[identity] for identity in acknowledged} == acknowledged
     assert not list_leftovers(run)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n_kills"), [("evolve", 8), ("tpe", 8)])
+@pytest.mark.parametrize(("name", "n_kills"), [("evolve", 8), ("model", 8)])
 def test_killed_at_random_moments_a_search_that_learns_proposes_what_it_would_have(
     tmp_path: Path, name: str, n_kills: int
 ) -> None:
-    settings = {**TINY, "strategy": name, "trials": 3 * n_kills, "seeds": 2, "epochs": 1, "attempts": 1000}
+    n_trainings = 2 * (3 * n_kills + 7)  # with the named templates
+    settings = {**TINY, "strategy": name, "trainings": n_trainings, "seeds": 2, "epochs": 1, "attempts": 1000}
     undisturbed = start(tmp_path / "undisturbed", settings)
     assert undisturbed.wait() == 0
     run = tmp_path / "run"
@@ -50,8 +51,9 @@ def test_killed_at_random_moments_a_search_that_learns_proposes_what_it_would_ha
         driver = start(run, settings)
         assert driver.kill_after(moments.randrange(1, 6), moments.uniform(0, 0.1)) == -signal.SIGKILL
         n_acknowledged += len(driver.acknowledged)
-    assert n_acknowledged > 2 * 5  # some proposals were made after templates, and after kills
+    assert n_acknowledged > 2 * 7  # some proposals were made after templates, and after kills
     assert start(run, settings).wait() == 0
+    assert len(load_results(run)) == n_trainings
     assert list(load_results(run).items()) == list(load_results(tmp_path / "undisturbed").items())
     assert not list_leftovers(run)
 

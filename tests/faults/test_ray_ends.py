@@ -17,7 +17,7 @@ from tests.support.small import ROOT
 
 pytest.importorskip("ray")
 SEARCH = (
-    "--engine eager --layers 6 --trials 1 --seeds 2 --no-templates --train-examples 300 --device cpu "
+    "--engine eager --layers 6 --strategy random --trials 1 --seeds 2 --no-templates --train-examples 300 --device cpu "
     "--checkpoint-seconds 0"
 )
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as /proc has it

@@ -28,7 +28,10 @@ if sys.stdin.readline():
     sys.stdin.readline()
 cluster.shutdown()
 """
-SEARCH = "--layers 12 --trials 2 --seeds 2 --no-templates --train-examples 300 --device cpu --checkpoint-seconds 0"
+SEARCH = (
+    "--layers 12 --strategy random --trials 2 --seeds 2 --no-templates --train-examples 300 --device cpu "
+    "--checkpoint-seconds 0"
+)
 
 
 class TwoNodes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis.replays.table import read_exhaustive
+from analysis.replays.table import read_trained
 from search_spaces.budget import log_budget
 from search_spaces.errors import InputError
 from tests.support.small import ROOT
@@ -39,10 +39,11 @@ def test_two_runs_become_one_table_with_its_provenance(tmp_path: Path, monkeypat
     second = _run(tmp_path / "second", range(3, 6), seed=1, workers=1)
     file = tmp_path / "table.csv"
     _make(monkeypatch, first, second, "--to", file)
-    table = read_exhaustive(file)
+    table = read_trained(file, "loss")
     assert (table.budget, table.seeds) == (log_budget(4), (0, 1))
     expected = {PATTERNS[place].key: round(place / 70 + 1e-9, 6) for place in range(6)}
-    assert dict(zip(table.keys, table.accuracies[:, 0].tolist(), strict=True)) == expected
+    keys = [pattern.key for pattern in table.patterns]
+    assert dict(zip(keys, table.accuracies[:, 0].tolist(), strict=True)) == expected
     told = json.loads(file.with_suffix(".json").read_text())
     assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (told["trainings"], told["repeated"], told["data"]) == (12, 2, {"sha256": "d" * 64})

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,28 @@ import scipy.stats
 import statsmodels.api as sm
 
 from analysis.data.results import parse_sources
+from analysis.replays.table import read_trained
 from search_spaces.distance import describe
 from tests.support.small import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from earlier import FOLDER, NAMES, RATES, STUDIES, format_strata, judge_study, read_study
+from earlier import FOLDER, NAMES, RATES, STUDIES, format_strata, judge_study, read_study, write_tables
 
 PAGE = (FOLDER / "README.md").read_text()
 PLACES = [("digits", 24, "high-lr"), ("digits", 24, "low-lr"), ("digits", 52, "high-lr"), ("digits", 52, "low-lr"),
           ("fashion", 24, "high-lr"), ("fashion", 24, "low-lr"), ("gpu", 24, "lr0.15")]  # fmt: skip
+
+
+def test_its_strata_are_tables_that_strategies_can_be_replayed_on(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    assert len(list(tmp_path.glob("*.csv"))) == len(PLACES)
+    table = read_trained(tmp_path / "fashion-24-lr0.05.csv", "loss", ("all",))
+    assert (len(table.patterns), len(table.seeds), len(table.list_named())) == (110, 3, 5)
+    rows = read_study("fashion")
+    rows = rows[(rows["regime"] == "low-lr") & (rows["seed"] == 2)]
+    expected = dict(zip(rows["sources"].map(parse_sources), rows["validation_loss"], strict=True))
+    found = dict(zip(table.patterns, table.losses[:, table.seeds.index(2)].tolist(), strict=True))
+    assert found == pytest.approx(expected)
 
 
 def test_every_pattern_was_trained_at_every_seed_and_rate() -> None:

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.search.loop import count_asked
+from nas.search.space import OpenSpace
 from nas.search.strategies import create_strategy
 from nas.settings.search import SearchConfig
 from search_spaces.budget import Budget, log_budget, parse_budget
 from search_spaces.errors import InputError
+from search_spaces.families import iterate_families
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import iterate_templates
 from tests.support.budgets import assert_spent, is_feasible, most_connections
@@ -186,13 +188,13 @@ def test_a_refusal_by_layer_says_how_many_inputs_there_is_room_for() -> None:
 
 
 def test_a_search_takes_a_capped_budget() -> None:
-    config = SearchConfig(layers=8, budget="log;max-out:5", trials=4)
+    config = SearchConfig(layers=8, budget="log;max-out:5", strategy="random", trials=4)
     budget = parse_budget("log;max-out:5", 8)
-    assert count_asked(config) == 3 * (4 + len(list(iterate_templates(budget))))
-    strategy = create_strategy("random", budget, 0)
-    pattern = strategy.ask(0, set())
-    assert pattern is not None
-    assert max(pattern.out_degrees) <= 5
+    named = {pattern.key for _, pattern in (*iterate_templates(budget), *iterate_families(budget))}
+    assert count_asked(config) == 3 * (4 + len(named))
+    proposal = create_strategy("random", OpenSpace(budget), 0, 3).propose([])
+    assert proposal is not None
+    assert max(proposal.pattern.out_degrees) <= 5
 
 
 def test_patterns_under_caps_are_not_counted() -> None:

@@ -33,7 +33,14 @@ from search_spaces.errors import MachineError
 # Children are forked from a process without threads that has the libraries loaded already: 0.1 s instead of 3.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["nas.search.loop", "nas.studies.study", "sklearn.datasets"])
-TINY: dict[str, Any] = {"layers": 6, "train_examples": 64, "workers": 1, "device": "cpu", "checkpoint_seconds": 0.0}
+TINY: dict[str, Any] = {
+    "strategy": "random",
+    "layers": 6,
+    "train_examples": 64,
+    "workers": 1,
+    "device": "cpu",
+    "checkpoint_seconds": 0.0,
+}
 HALVING = {**TINY, "trials": 3, "seeds": 1, "epochs": 3, "templates": False, "halving": True, "attempts": 9}
 Acknowledged = dict[tuple[str, int], tuple[str, float | None]]  # (key, seed) -> state and value
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "fcntl.flock"}
@@ -65,13 +72,22 @@ class FakeTrainer(Trainer):
             curves.append([] if held is None else list(held.curve))
         assert max(map(len, curves)) <= last
         for epoch in range(last):
-            for slot, curve in zip(slots, curves, strict=True):
+            for job, slot, curve in zip(jobs, slots, curves, strict=True):
                 if slot is not None and len(curve) == epoch:
                     check_stop()
-                    curve.append({"epoch": epoch + 1.0, "train_loss": 1.0})
+                    accuracy = accuracy_of(job.candidate, epoch + 1)
+                    curve.append({"epoch": epoch + 1.0, "train_loss": 1.0, "validation_loss": 1 - accuracy})
                     slot.write(Checkpoint({}, {}, curve, 0.0))
         return [
-            Outcome(accuracy_of(job.candidate, last), 1.0, last, 0.0, tuple(curve), None, last < self.config.epochs)
+            Outcome(
+                accuracy_of(job.candidate, last),
+                1 - accuracy_of(job.candidate, last),
+                last,
+                0.0,
+                tuple(curve),
+                None,
+                last < self.config.epochs,
+            )
             for job, curve in zip(jobs, curves, strict=True)
         ]
 

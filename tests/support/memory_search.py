@@ -68,7 +68,13 @@ def train_to_rung(job: Job) -> Outcome:
     """Make up the outcome of a training to its next pause or its end."""
     epochs = job.pause_after or EPOCHS
     accuracy = make_accuracy(job.candidate.pattern.key, job.candidate.seed, epochs)
-    return Outcome(accuracy, 1.0, epochs, 0.0, ({"epoch": epochs},), paused=job.pause_after is not None)
+    return make_outcome(accuracy, epochs, paused=job.pause_after is not None)
+
+
+def make_outcome(accuracy: float, epochs: int, paused: bool) -> Outcome:
+    """Return an outcome whose loss ranks as its accuracy does."""
+    curve = ({"epoch": epochs, "validation_loss": 1 - accuracy, "validation_accuracy": accuracy},)
+    return Outcome(accuracy, 1 - accuracy, epochs, 0.0, curve, paused=paused)
 
 
 def train_all(
@@ -90,12 +96,13 @@ def train_all(
         source.tell(job.number, train(job))
 
 
-def survive(keys: Sequence[str], n_seeds: int, epochs: int, accuracies: Accuracies) -> tuple[set[str], dict[str, int]]:
+def survive(
+    keys: Sequence[str], n_seeds: int, rungs: Sequence[int], accuracies: Accuracies
+) -> tuple[set[str], dict[str, int]]:
     """Return the patterns that are trained to the end, and of the others the last rung that they reached.
 
     A second, independent computation: all accuracies at hand, bracket by bracket.
     """
-    rungs = [rung for rung in (epochs // 9, epochs // 3) if rung > 0]
     size = 3 ** len(rungs)
     winners: set[str] = set()
     dropped: dict[str, int] = {}

@@ -8,6 +8,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
     "layers": 5,
+    "strategy": "random",
     "trials": 2,
     "seeds": 2,
     "epochs": 1,

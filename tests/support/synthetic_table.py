@@ -1,6 +1,7 @@
 """Small tables that hold every pattern of a budget, their accuracies invented."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ def list_patterns(budget: Budget = BUDGET) -> list[ConnectionPattern]:
 
 
 def make_table(accuracies: NDArray[np.float64], seeds: Sequence[int] | None = None) -> pd.DataFrame:
-    """Rows of a run's candidates.csv, of list_patterns() with each seed: shape (patterns, seeds)."""
+    """Rows of a run's candidates.csv, of list_patterns() with each seed: shape (patterns, seeds).
+
+    The logarithm of the loss is the accuracy with a minus.
+    """
     patterns = list_patterns()
     rows = []
     for pattern, of_pattern in zip(patterns, accuracies.tolist(), strict=True):
@@ -32,7 +36,9 @@ def make_table(accuracies: NDArray[np.float64], seeds: Sequence[int] | None = No
         fixed |= {"key": pattern.key, "sources": json.dumps(pattern.sources, separators=(",", ":"))}
         fixed |= {"state": "complete", "strategy": "random", "budget": "log", "layers": pattern.depth}
         for seed, accuracy in zip(seeds or range(len(of_pattern)), of_pattern, strict=True):
-            rows.append({**fixed, "seed": seed, "validation_accuracy": accuracy, "validation_loss": 1 - accuracy})
+            rows.append(
+                {**fixed, "seed": seed, "validation_accuracy": accuracy, "validation_loss": math.exp(-accuracy)}
+            )
     return pd.DataFrame(rows)
 
 

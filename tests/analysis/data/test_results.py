@@ -9,9 +9,10 @@ import optuna
 import pandas as pd
 import pytest
 
-from analysis.data.averages import average_curves, average_patterns, summarise_status
+from analysis.data.averages import average_curves, average_patterns
 from analysis.data.csv_files import read_table
 from analysis.data.results import COLUMNS, read_run
+from analysis.picks.order import summarise_status
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
@@ -283,7 +284,14 @@ def test_one_lucky_seed_does_not_outrank_an_average(tmp_path: Path) -> None:
         "running": 0,
         "asked": None,
         "patterns": 3,
-        "best": {"key": keys[2], "mean_bd": describe(proposals[2][2])["mean_bd"], "value": pytest.approx(0.7)},
+        "best": {
+            "key": keys[2],
+            "mean_bd": describe(proposals[2][2])["mean_bd"],
+            "value": pytest.approx(0.7),
+            "objective": "accuracy",
+            "n_trainings": 2,
+            **dict.fromkeys(("expected", "interval", "chance_better_than_log")),
+        },
     }
     json.dumps(summarise_status(run))
 

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.data.averages import summarise_status
 from analysis.data.csv_files import read_table
 from analysis.data.results import read_run
 from analysis.page.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
+from analysis.picks.order import summarise_status
 from analysis.report.report import Report, compose_report, write_report
 from nas.records.written import RECORD
 from search_spaces.errors import ConflictError, InputError, NothingUsableError

@@ -62,6 +62,7 @@ def test_a_search_at_several_budgets_answers_how_few_connections_it_takes(budget
         "Trained: 28 patterns x 3 seeds, budgets total:12, log and total:30, 8 layers, 2 epochs.",
         "## Accuracy against connections",
         "![Mean validation accuracy over seeds",
+        "## What was found",
         "## 8 layers, total:12",
         "## 8 layers, log",
         "## 8 layers, total:30",
@@ -82,7 +83,7 @@ def test_unequal_cost_is_said_first_and_only_then() -> None:
     is_log = run.candidates["template"] == "log"
     candidates = run.candidates.assign(params=is_log.fillna(False).map({True: 2000, False: 1000}).astype("Int64"))
     text = format_markdown([*build_blocks(find(dataclasses.replace(run, candidates=candidates)))])
-    assert text.index("differ in cost, 1,000 to 2,000 parameters") < text.index("Best pattern")
+    assert text.index("differ in cost, 1,000 to 2,000 parameters") < text.index("What was found")
 
 
 def test_an_incomplete_run_says_so_first_and_lists_its_failures() -> None:
@@ -153,7 +154,7 @@ def test_strengths_follow_their_stratum_and_have_their_own_caption(tmp_path: Pat
     findings = find(read_run(run))
     blocks = [*build_blocks(findings)]
     headings = [block.text for block in blocks if isinstance(block, Heading)]
-    assert headings[1:3] == ["the only stratum", "Connection strengths"]
+    assert headings[1:4] == ["What was found", "the only stratum", "Connection strengths"]
     page = format_html("", blocks)
     assert "1 pattern x 2 seeds" in page  # of the picture: only log is drawn
     assert "3 patterns x 2 seeds" in page

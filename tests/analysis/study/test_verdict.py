@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 
 from analysis.data.protocol import STATUSES, describe_protocol, list_declared, read_version
-from analysis.page.wording import name_measure
+from analysis.page.wording import PHRASES, name_measure
 from analysis.stats.correlations import Estimate
 from analysis.stats.guessing import Guessing, Learning
 from analysis.study.verdict import (
     MOST_WORDS,
-    PHRASES,
     Verdict,
     format_range,
     summarise_verdicts,

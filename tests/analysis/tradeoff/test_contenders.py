@@ -100,7 +100,8 @@ def test_costs_and_numbers_of_patterns_are_told() -> None:
 def test_only_patterns_with_every_seed_are_picked_or_averaged() -> None:
     proposals = propose(4)
     candidates = make_candidates(proposals, lambda p, s: ("no", 0.9)[s] if p == 3 else 0.5 + 0.01 * p, ["log"] * 4)
-    found = {one.family: one for one in list_contenders(*[candidates[candidates["state"] == "complete"]] * 2)}
+    complete = candidates[candidates["state"] == "complete"]
+    found = {one.family: one for one in list_contenders(complete, complete)}
     assert found["found"].n_patterns == found["random (mean)"].n_patterns == 3
     assert found["found"].picked == pytest.approx(0.52)
 

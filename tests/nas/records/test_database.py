@@ -14,8 +14,8 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis.data.averages import summarise_status
 from analysis.data.results import read_run
+from analysis.picks.order import summarise_status
 from commands.runs import status
 from commands.terminal import make_console, show_progress
 from nas.data.readers import load_data
@@ -109,7 +109,7 @@ def test_a_flipped_bit_changes_nothing_or_is_said_to_be_damage(
 
 def _statements() -> Iterator[tuple[str, str]]:
     change = "UPDATE trial_user_attributes SET value_json = replace(value_json, {}) WHERE key = '{}' AND trial_id = 3"
-    yield "a seed", change.format("'\"seed\": 0', '\"seed\": 2'", "candidate")
+    yield "a seed", change.format("'\"seed\": 1', '\"seed\": 2'", "candidate")
     yield "a loss", change.format("'\"validation_loss\": 0', '\"validation_loss\": 1'", "outcome")
     yield "an outcome that is no JSON", change.format("'{', '['", "outcome")
     yield "an accuracy", "UPDATE trial_values SET value = value / 2 WHERE trial_id = 3"

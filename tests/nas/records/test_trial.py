@@ -69,6 +69,7 @@ def trials(draw: st.DrawFn) -> Trial:
         ENTERED,
         state=state,
         rungs=rungs,
+        rung_losses={epoch: draw(SHARES) for epoch in draw(st.sampled_from([(), epochs]))},  # none in older runs
         outcome=outcome if state != "running" or rungs else None,
         attempts=draw(ATTEMPTS.filter(lambda attempts: DRIVER_ENDED not in attempts.lost)),
         returned=draw(st.booleans()),

@@ -13,7 +13,7 @@ import sqlalchemy
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.records.database import METRIC, STUDY_NAME, check_database
+from nas.records.database import METRIC, STUDY_NAME, check_database, read_attributes
 from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, is_sealed
 from nas.run.directory import sweep
 from nas.run.ledger import Ledger
@@ -307,7 +307,9 @@ def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
 
 def _paused(accuracy: float, epochs: int) -> Outcome:
     curve = tuple({"epoch": epoch + 1, "train_loss": 1 / (epoch + 1)} for epoch in range(epochs))
-    return Outcome(accuracy, 0.25, epochs, 1.5, curve, paused=True, resumed_epoch=epochs - 1, checkpoint_error="why")
+    return Outcome(
+        accuracy, 0.25 * epochs, epochs, 1.5, curve, paused=True, resumed_epoch=epochs - 1, checkpoint_error="why"
+    )
 
 
 def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_pat
     ledger.pause(number, _paused(0.25, 3))
     (entry,) = _open(path).entries()
     assert (entry.running, entry.pause_after, entry.outcome) == (True, 3, _paused(0.25, 3))
-    assert dict(entry.rungs) == {1: 0.5, 3: 0.25}
+    assert (dict(entry.rungs), dict(entry.rung_losses)) == ({1: 0.5, 3: 0.25}, {1: 0.25, 3: 0.75})
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert study.trials[0].state == optuna.trial.TrialState.RUNNING
     assert study.trials[0].intermediate_values == {1: 0.5, 3: 0.25}
@@ -346,6 +348,18 @@ def test_a_pruned_candidate_is_never_complete_and_a_finished_one_keeps_its_rungs
     assert [entry.running for entry in entries] == [False, False, False]
     assert [entry.validation_accuracy for entry in entries] == [None, 0.75, None]
     assert [dict(entry.rungs) for entry in entries] == [{1: 0.9}, {1: 0.5}, {1: 0.6}]
+    assert [dict(entry.rung_losses) for entry in entries] == [{1: 0.25}] * 3
+
+
+def test_how_many_a_run_ended_with_is_recorded_sealed_and_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    renewed = frozenset({"asked"})
+    ledger = Ledger(path, {"asked": 9}, renewed)
+    ledger.accept()
+    ledger.record(asked=5)
+    assert read_attributes(path)["asked"] == 5  # which checks its hash
+    Ledger(path, {"asked": 12}, renewed).accept()
+    assert read_attributes(path)["asked"] == 12
 
 
 def test_attempts_are_held_until_the_next(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def drive(
             return reported
         event = order.choice(sorted(events, key=str))
         if event is None:
-            halving.place(keys[n_placed])
+            for seed in range(n_seeds):
+                halving.place(keys[n_placed], seed)
             reported |= {(keys[n_placed], seed): [] for seed in range(n_seeds)}
             n_placed += 1
             continue
@@ -42,71 +43,85 @@ def drive(
             halving.fail(key, seed)
         else:
             reported[key, seed].append(rung)
-            halving.report(key, seed, rung, accuracy)
+            halving.report(key, seed, rung, 1 - accuracy)
 
 
 def name(n: int) -> list[str]:
     return [f"p{number:02d}" for number in range(n)]
 
 
-def place_all(n: int, epochs: int = 9, n_seeds: int = 1) -> Halving:
-    halving = Halving(epochs, n, n_seeds)
+TWICE = (1, 3)  # brackets of nine
+
+
+def place_all(n: int, rungs: Sequence[int] = TWICE, n_seeds: int = 1) -> Halving:
+    halving = Halving(rungs, n, n_seeds)
     for key in name(n):
-        halving.place(key)
+        for seed in range(n_seeds):
+            halving.place(key, seed)
     return halving
 
 
 @pytest.mark.parametrize(
     ("epochs", "rungs"),
-    [(1, ()), (2, ()), (3, (1,)), (8, (2,)), (9, (1, 3)), (10, (1, 3)), (18, (2, 6)), (27, (3, 9)), (300, (33, 100))],
+    [(1, ()), (2, ()), (3, (1,)), (8, (2,)), (9, (3,)), (10, (3,)), (18, (6,)), (27, (9,)), (300, (100,))],
 )
-def test_rungs_are_at_a_ninth_and_a_third_of_the_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
+def test_a_rung_is_at_a_third_of_the_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
     assert list_rungs(epochs) == rungs
 
 
 @st.composite
-def _runs(draw: st.DrawFn) -> tuple[list[str], int, int, Accuracies]:
+def _runs(draw: st.DrawFn) -> tuple[list[str], int, tuple[int, ...], Accuracies]:
     keys = name(draw(st.integers(1, 20)))
-    n_seeds, epochs = draw(st.integers(1, 3)), draw(st.sampled_from([3, 8, 9, 20]))
-    places = list(itertools.product(keys, range(n_seeds), {epochs // 9, epochs // 3}))
+    n_seeds, rungs = draw(st.integers(1, 3)), draw(st.sampled_from([(1,), (3,), (1, 3), (2, 6)]))
+    places = list(itertools.product(keys, range(n_seeds), rungs))
     # Few values, so that ties are common. Drawn by a seed: hypothesis' own lists are mostly of one value.
     chance = random.Random(draw(st.integers(0, 2**32)))  # noqa: S311  of no secret
     values = chance.choices([None, 0.25, 0.5, 0.625], [1, 2, 2, 2], k=len(places))
-    return keys, n_seeds, epochs, dict(zip(places, values, strict=True))
+    return keys, n_seeds, rungs, dict(zip(places, values, strict=True))
 
 
 @given(_runs(), st.integers(0, 2**32))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_survivors_are_those_of_a_plain_computation_in_any_order(
-    run: tuple[list[str], int, int, Accuracies], order: int
+    run: tuple[list[str], int, tuple[int, ...], Accuracies], order: int
 ) -> None:
-    keys, n_seeds, epochs, accuracies = run
-    halving = Halving(epochs, len(keys), n_seeds)
+    keys, n_seeds, rungs, accuracies = run
+    halving = Halving(rungs, len(keys), n_seeds)
     reported = drive(halving, keys, n_seeds, accuracies, random.Random(order))  # noqa: S311  of no secret
-    winners, dropped = survive(keys, n_seeds, epochs, accuracies)
+    winners, dropped = survive(keys, n_seeds, rungs, accuracies)
     assert {key for key in keys if halving.is_alive(key)} == winners
     assert all(halving.pause_after(key) is None for key in winners)
     # No candidate is trained further than to the rung where its pattern was dropped, or it failed; nor less far.
-    for (key, seed), rungs in reported.items():
-        reach = dropped.get(key, epochs)
+    for (key, seed), reached in reported.items():
+        reach = dropped.get(key, max(rungs))
         sound = []
-        for rung in list_rungs(epochs):
+        for rung in rungs:
             if rung > reach or accuracies[key, seed, rung] is None:
                 break
             sound.append(rung)
-        assert rungs == sound
+        assert reached == sound
+
+
+def test_of_three_the_one_that_costs_least_is_trained_to_the_end() -> None:
+    halving = place_all(6, list_rungs(9))
+    for key, cost in zip(name(6), (-0.5, -2.0, 1.0, 3.0, 2.5, 2.75), strict=True):
+        assert halving.pause_after(key) == 3
+        halving.report(key, 0, 3, cost)
+    alive = [key for key in name(6) if halving.is_alive(key)]
+    assert alive == ["p01", "p04"]
+    assert [halving.pause_after(key) for key in alive] == [None, None]
 
 
 def test_nine_become_three_become_one() -> None:
     halving = place_all(9)
     for number, key in enumerate(name(9)):
         assert halving.pause_after(key) == 1
-        halving.report(key, 0, 1, number / 10)
+        halving.report(key, 0, 1, -number / 10)
     assert [key for key in name(9) if halving.is_alive(key)] == ["p06", "p07", "p08"]
     assert halving.pause_after("p06") == 3
-    for key, accuracy in (("p08", 0.1), ("p07", 0.2), ("p06", 0.3)):
+    for key, cost in (("p08", 0.3), ("p07", 0.2), ("p06", 0.1)):
         assert halving.is_alive("p08")
-        halving.report(key, 0, 3, accuracy)
+        halving.report(key, 0, 3, cost)
     assert [key for key in name(9) if halving.is_alive(key)] == ["p06"]
     assert halving.pause_after("p06") is None
 
@@ -121,7 +136,7 @@ def test_of_equal_means_the_earlier_proposals_go_on() -> None:
 def test_of_equal_means_at_a_later_rung_too_the_earlier_proposal_goes_on() -> None:
     halving = place_all(9)
     for number, key in enumerate(name(9)):
-        halving.report(key, 0, 1, number / 10)  # the later proposals are ahead at first
+        halving.report(key, 0, 1, -number / 10)  # the later proposals are ahead at first
     for key in name(9)[6:]:
         halving.report(key, 0, 3, 0.5)
     assert [key for key in name(9) if halving.is_alive(key)] == ["p06"]
@@ -137,20 +152,20 @@ def test_nothing_is_decided_before_the_last_seed_of_the_last_pattern() -> None:
 
 
 def test_a_pattern_is_judged_by_the_mean_of_its_seeds() -> None:
-    halving = place_all(3, epochs=3, n_seeds=2)
-    for key, accuracies in zip(name(3), ([0.9, 0.1], [0.6, 0.6], [0.0, 1.0]), strict=True):
-        for seed, accuracy in enumerate(accuracies):
-            halving.report(key, seed, 1, accuracy)
+    halving = place_all(3, (1,), n_seeds=2)
+    for key, costs in zip(name(3), ([0.1, 0.9], [0.4, 0.4], [1.0, 0.0]), strict=True):
+        for seed, cost in enumerate(costs):
+            halving.report(key, seed, 1, cost)
     assert [key for key in name(3) if halving.is_alive(key)] == ["p01"]
 
 
 def test_a_pattern_is_judged_by_the_seeds_that_did_not_fail() -> None:
-    halving = place_all(3, epochs=3, n_seeds=2)
+    halving = place_all(3, (1,), n_seeds=2)
     halving.fail("p00", 1)
-    halving.report("p00", 0, 1, 0.7)
+    halving.report("p00", 0, 1, 0.3)
     for key in ("p01", "p02"):
-        halving.report(key, 0, 1, 0.9)
-        halving.report(key, 1, 1, 0.4)
+        halving.report(key, 0, 1, 0.1)
+        halving.report(key, 1, 1, 0.6)
     assert [key for key in name(3) if halving.is_alive(key)] == ["p00"]
 
 
@@ -159,11 +174,11 @@ def test_a_pattern_of_which_all_seeds_failed_is_dropped_even_where_there_is_room
     for key in name(9)[:7]:
         halving.fail(key, 0)
     assert halving.is_alive("p00")
-    halving.report("p07", 0, 1, 0.0)
-    halving.report("p08", 0, 1, 0.1)
+    halving.report("p07", 0, 1, 9.0)
+    halving.report("p08", 0, 1, 8.0)
     assert [key for key in name(9) if halving.is_alive(key)] == ["p07", "p08"]
     halving.fail("p08", 0)  # on its way to the next rung
-    halving.report("p07", 0, 3, 0.0)
+    halving.report("p07", 0, 3, 9.0)
     assert [key for key in name(9) if halving.is_alive(key)] == ["p07"]
     halving.fail("p07", 0)  # after the last rung, where nothing is left to decide
     assert halving.pause_after("p07") is None
@@ -180,7 +195,7 @@ def test_a_bracket_in_which_all_failed_has_no_survivor_and_the_next_is_not_touch
 def test_patterns_of_one_bracket_are_never_compared_with_anothers() -> None:
     halving = place_all(18)
     for number, key in enumerate(name(18)):
-        halving.report(key, 0, 1, number / 100)  # the first bracket is worse throughout
+        halving.report(key, 0, 1, -number / 100)  # the first bracket is worse throughout
     alive = [key for key in name(18) if halving.is_alive(key)]
     assert alive == ["p06", "p07", "p08", "p15", "p16", "p17"]
     for key in alive[:3]:
@@ -201,9 +216,9 @@ def test_a_last_bracket_that_is_smaller_does_not_wait_for_more(n: int, left: int
 
 
 def test_when_proposals_run_out_the_last_bracket_waits_for_no_more() -> None:
-    halving = Halving(9, 20, 1)
+    halving = Halving(TWICE, 20, 1)
     for key in name(12):
-        halving.place(key)
+        halving.place(key, 0)
     for key in name(12)[9:]:
         halving.report(key, 0, 1, 0.5)
     assert [halving.pause_after(key) for key in name(12)[9:]] == [1, 1, 1]
@@ -213,8 +228,20 @@ def test_when_proposals_run_out_the_last_bracket_waits_for_no_more() -> None:
     assert [halving.pause_after(key) for key in name(9)] == [1] * 9  # which has not been measured yet
 
 
+def test_the_last_pattern_of_a_run_is_judged_by_the_seeds_that_it_has() -> None:
+    halving = Halving((3,), 3, 2)
+    for key, n_seeds in (("p00", 2), ("p01", 1)):
+        for seed in range(n_seeds):
+            halving.place(key, seed)
+            halving.report(key, seed, 3, 0.5 if key == "p00" else 0.25)
+    assert halving.pause_after("p00") == 3  # a third pattern may come, and the other seed of the second
+    halving.close()
+    assert [key for key in name(2) if halving.is_alive(key)] == ["p01"]
+    assert halving.pause_after("p01") is None
+
+
 def test_closing_a_bracket_that_is_full_or_none_at_all_changes_nothing() -> None:
-    Halving(9, 20, 1).close()
+    Halving(TWICE, 20, 1).close()
     halving = place_all(9)
     for key in name(9)[:8]:
         halving.report(key, 0, 1, 0.5)
@@ -225,7 +252,7 @@ def test_closing_a_bracket_that_is_full_or_none_at_all_changes_nothing() -> None
 def test_a_pattern_placed_again_stays_where_it_is() -> None:
     halving = place_all(10)
     for key in name(10):
-        halving.place(key)
+        halving.place(key, 0)
     for key in name(9):
         halving.report(key, 0, 1, 0.5)
     assert [key for key in name(10) if halving.is_alive(key)] == ["p00", "p01", "p02", "p09"]

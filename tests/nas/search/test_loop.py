@@ -37,7 +37,7 @@ from tests.support.memory_search import (
 )
 from tests.support.small import SMALL
 
-NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed", "shortest_walk"]
+NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed", "shortest_walk", "geometric"]
 
 
 def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
@@ -59,16 +59,16 @@ def test_templates_come_first_then_proposals_each_with_every_seed() -> None:
     jobs = train_all(open_search(new_storage(), SearchConfig(**SMALL)))
     plan = [(job.candidate.template, job.candidate.pattern.key, job.candidate.seed) for job in jobs]
     assert [name for name, _, _ in plan] == [*(name for name in NAMED for _ in range(2)), None, None, None, None]
-    assert [seed for _, _, seed in plan] == [0, 1] * 8
-    assert len({key for _, key, _ in plan}) == 8
+    assert [seed for _, _, seed in plan] == [0, 1] * 9
+    assert len({key for _, key, _ in plan}) == 9
 
 
-@pytest.mark.parametrize("n_before", (0, 3, 8, 16))
+@pytest.mark.parametrize("n_before", (0, 3, 8, 18))
 def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
     """Two candidates at a time, as with two workers; the older one is lost, the younger one finished."""
     config = SearchConfig(**SMALL)
     whole, cut = new_storage(), new_storage()
-    assert len(train_all(open_search(whole, config))) == count_asked(config) == 16
+    assert len(train_all(open_search(whole, config))) == count_asked(config) == 18
     search = open_search(cut, config)
     for _ in range(n_before):
         job = search.ask()
@@ -78,7 +78,7 @@ def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
     if lost[1] is not None:
         search.tell(lost[1].number, train_to_rung(lost[1]))
     resumed = open_search(cut, config)
-    assert resumed.n_finished == min(n_before + (lost[1] is not None), 16)
+    assert resumed.n_finished == min(n_before + (lost[1] is not None), 18)
     train_all(resumed)
     assert _results_in(cut) == _results_in(whole)
 
@@ -86,9 +86,9 @@ def test_interrupted_anywhere_the_final_set_is_the_same(n_before: int) -> None:
 def test_more_trials_or_seeds_extend_a_run() -> None:
     extended, direct = new_storage(), new_storage()
     small = SearchConfig(**SMALL)
-    assert len(train_all(open_search(extended, small))) == 16
+    assert len(train_all(open_search(extended, small))) == 18
     large = small.model_copy(update={"trials": 4, "seeds": 3})
-    assert len(train_all(open_search(extended, large))) == count_asked(large) - 16 == 14
+    assert len(train_all(open_search(extended, large))) == count_asked(large) - 18 == 15
     train_all(open_search(direct, large))
     assert _results_in(extended) == _results_in(direct)
 
@@ -99,22 +99,24 @@ def test_a_failed_candidate_counts_as_finished_and_is_not_trained_again() -> Non
     job = search.ask()
     assert job is not None
     search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
-    assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 15
+    assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 17
 
 
 def test_the_strategy_templates_trains_only_templates() -> None:
     config = SearchConfig(**{**SMALL, "strategy": "templates"})
-    assert count_asked(config) == 12
+    assert count_asked(config) == 14
     jobs = train_all(open_search(new_storage(), config))
     assert [job.candidate.template for job in jobs] == [name for name in NAMED for _ in range(2)]
-    with pytest.raises(InputError, match="budget total:301"):  # searched templates end at 256 layers
-        count_asked(SearchConfig(layers=300, budget="total:301", strategy="templates"))
+    # Searched templates end at 256 layers, and the families break the cap.
+    capped = "layers:" + "1," * 298 + "2,40;max-out:2"
+    with pytest.raises(InputError, match="budget layers:1,1,"):
+        count_asked(SearchConfig(layers=300, budget=capped, strategy="templates"))
 
 
 def test_a_space_too_small_for_the_trials_is_refused() -> None:
-    with pytest.raises(InputError, match="has 30 patterns of 5 layers"):
-        count_asked(SearchConfig(layers=5, trials=32))
-    assert count_asked(SearchConfig(layers=5, trials=30, seeds=1)) == 36
+    with pytest.raises(InputError, match="has 29 patterns of 5 layers"):
+        count_asked(SearchConfig(layers=5, strategy="random", trials=32))
+    assert count_asked(SearchConfig(layers=5, strategy="random", trials=29, seeds=1)) == 36
 
 
 def test_a_run_keeps_its_settings(tmp_path: Path) -> None:
@@ -149,7 +151,8 @@ def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Pat
     assert _trials(tmp_path / "again" / "study.db") == values
 
 
-# Rungs at epochs 1 and 3; a bracket of 9 patterns, and one of 2.
+# A rung at epoch 3; three brackets of 3 patterns, and one of 2.
+RUNG = 3
 HALVED = SearchConfig(**{**SMALL, "epochs": 9, "trials": 11, "halving": True})
 ONE_SEED = HALVED.model_copy(update={"seeds": 1, "templates": False})
 FOUR = HALVED.model_copy(update={"trials": 4, "templates": False})
@@ -190,34 +193,33 @@ def _expect_halved(
     keys = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in proposed))
     accuracies = {
         place: None if place in failed else make_accuracy(*place)
-        for place in ((key, seed, rung) for key in keys for seed in range(n_seeds) for rung in (1, 3))
+        for place in ((key, seed, RUNG) for key in keys for seed in range(n_seeds))
     }
-    winners, dropped = survive(keys, n_seeds, HALVED.epochs, accuracies)
+    winners, dropped = survive(keys, n_seeds, (RUNG,), accuracies)
     for one in proposed:
         key, seed = one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]
-        reached = [rung for rung in (1, 3) if rung <= dropped.get(key, HALVED.epochs)]
-        fatal = next((rung for rung in reached if (key, seed, rung) in failed), None)
-        sound = [rung for rung in reached if fatal is None or rung < fatal]
-        assert one.intermediate_values == {rung: make_accuracy(key, seed, rung) for rung in sound}
-        if fatal is not None:
+        is_lost_before = (key, seed, RUNG) in failed
+        is_lost_after = (key, seed, HALVED.epochs) in failed and key in winners
+        assert one.intermediate_values == ({} if is_lost_before else {RUNG: make_accuracy(key, seed, RUNG)})
+        if is_lost_before or is_lost_after:
             assert (one.state.name, one.value) == ("FAIL", None)
         elif key in winners:
             assert (one.state.name, one.value) == ("COMPLETE", make_accuracy(key, seed, HALVED.epochs))
             assert one.user_attrs["outcome"]["paused"] is False
         else:
-            assert (one.state.name, one.last_step) == ("PRUNED", dropped[key])
-            assert one.user_attrs["outcome"]["epochs"] == dropped[key]
+            assert (one.state.name, one.last_step, dropped[key]) == ("PRUNED", RUNG, RUNG)
+            assert one.user_attrs["outcome"]["epochs"] == RUNG
 
 
 def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_their_rung() -> None:
     storage = new_storage()
     jobs = train_all(open_search(storage, HALVED))
     trials = trials_in(storage)
-    assert len(trials) == count_asked(HALVED) == 34
+    assert len(trials) == count_asked(HALVED) == 36
     _expect_halved(trials, n_seeds=2)
     states = [one.state.name for one in trials]
-    assert states[:12] == ["COMPLETE"] * 12  # the templates
-    assert (states[12:].count("COMPLETE"), states[12:].count("PRUNED")) == (2 * 2, 9 * 2)
+    assert states[:14] == ["COMPLETE"] * 14  # the templates
+    assert (states[14:].count("COMPLETE"), states[14:].count("PRUNED")) == (4 * 2, 7 * 2)
     best = optuna.load_study(study_name=STUDY_NAME, storage=storage).best_trial
     assert best.state.name == "COMPLETE"
     # No training went beyond its rung, and none was handed out twice to the same one.
@@ -227,8 +229,8 @@ def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_thei
         stages = [pause_after for number, pause_after in handed_out if number == one.number]
         rungs = sorted(one.intermediate_values)
         assert stages == [*rungs, *([None] if one.state.name == "COMPLETE" else [])]
-    n_epochs = sum(one.user_attrs["outcome"]["epochs"] for one in trials[12:])
-    assert n_epochs == 2 * ((6 * 1 + 2 * 3 + 1 * 9) + (1 * 1 + 1 * 9))  # of 2 * 11 * 9 without halving
+    n_epochs = sum(one.user_attrs["outcome"]["epochs"] for one in trials[14:])
+    assert n_epochs == 2 * (7 * 3 + 4 * 9)  # of 2 * 11 * 9 without halving
 
 
 def test_a_pruned_candidate_has_no_accuracy_in_the_ledger_and_none_is_left_running() -> None:
@@ -238,7 +240,7 @@ def test_a_pruned_candidate_has_no_accuracy_in_the_ledger_and_none_is_left_runni
     assert not any(entry.running for entry in entries)
     with_value = {entry.number for entry in entries if entry.validation_accuracy is not None}
     assert with_value == {one.number for one in trials_in(storage) if one.state.name == "COMPLETE"}
-    assert len(with_value) == 2
+    assert len(with_value) == 4
 
 
 def test_on_the_disk_and_reopened_between_the_ledger_holds_the_same(tmp_path: Path) -> None:
@@ -252,13 +254,13 @@ def test_on_the_disk_and_reopened_between_the_ledger_holds_the_same(tmp_path: Pa
     while (job := search.ask()) is not None:
         search.tell(job.number, train_to_rung(job))
         n_told += 1
-        if n_told in (4, 9, 12, 14):  # within a bracket's first stage, after it, at the end of its second, later
+        if n_told in (2, 3, 4, 9, 14):  # before a bracket's decision, after it, after its end, in the third, the last
             search = open_on_disk()
     assert search.n_finished == search.n_asked == 11
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert _results(study.trials) == _run_whole(ONE_SEED)
     assert _lost(study.trials) == {}
-    assert n_told == 11 + 3 + 1 + 1 + 1
+    assert n_told == 11 + 4
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
@@ -282,7 +284,7 @@ def test_killed_before_any_write_a_halved_run_ends_with_the_same(
             patch.setattr(Ledger, name, keep_before(name))
         train_all(open_search(storage, FOUR), n_workers)
     whole = _results(trials_in(storage))
-    assert len(moments) == 8 + 12 + 6 + 6 + 2  # each is written as a whole
+    assert len(moments) == 8 + 8 + 4 + 4 + 4  # each is written as a whole
     for moment in moments:
         search = open_search(moment, FOUR)
         train_all(search, n_workers)
@@ -299,7 +301,7 @@ def test_killed_after_any_outcome_a_halved_run_ends_with_the_same_and_no_attempt
         search.tell(job.number, train_to_rung(job))
         moments.append(copy.deepcopy(storage))
     whole = _results(trials_in(storage))
-    assert len(moments) == 1 + 6 + (11 + 3 + 1) + (1 + 1)
+    assert len(moments) == 1 + 7 + (11 + 4)
     for moment in moments:
         train_all(open_search(moment, config))
         assert _results(trials_in(moment)) == whole
@@ -330,11 +332,11 @@ def test_killed_again_and_again_a_halved_run_ends_with_the_same(order: int) -> N
     assert _results(trials_in(storage)) == _run_whole(HALVED)
 
 
-@pytest.mark.parametrize("n_pruned", range(9))
+@pytest.mark.parametrize("n_pruned", range(7))
 def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
     monkeypatch: pytest.MonkeyPatch, n_pruned: int
 ) -> None:
-    """Of 9 in all: 6 at one decision, then 2, then 1 in the second bracket."""
+    """Of 7 in all: 2 at the decision of each bracket of three, and 1 at that of the last."""
     storage = new_storage()
     heard: list[int] = []
     n_calls = 0
@@ -353,8 +355,8 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
             train_all(open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished)))
     assert sum(one.state.name == "PRUNED" for one in trials_in(storage)) == n_pruned
     search = open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished))
-    # What was decided is done at once: 6 prunes; 2 more; the first bracket's winner is complete, and the last prune.
-    assert search.n_finished == len(heard) == (6 if n_pruned < 6 else 8 if n_pruned < 8 else 10)
+    # What was decided is done at once, the prunes of a bracket; each of those before has a winner that is complete.
+    assert search.n_finished == len(heard) == min(3 * (n_pruned // 2) + 2, 10)
     train_all(search)
     assert heard == list(range(1, 12))
     assert search.n_finished == 11
@@ -364,7 +366,7 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
 
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_what_waited(n_workers: int) -> None:
-    """After every hand-out: to the first rung, to the second, to the end."""
+    """After every hand-out: to the rung, and to the end."""
     storage = new_storage()
     search = open_search(storage, ONE_SEED)
     flying: list[Job] = []
@@ -377,7 +379,7 @@ def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_wha
             break
         job = flying.pop(0)
         search.tell(job.number, train_to_rung(job))
-    assert len(moments) == 11 + 3 + 1 + 1 + 1
+    assert len(moments) == 11 + 4
     whole = _results(trials_in(storage))
     wrong = {}
     for moment, in_training in moments:
@@ -395,10 +397,9 @@ def test_a_candidate_that_kills_its_run_on_the_way_to_the_end_is_not_given_up_ei
     config = ONE_SEED.model_copy(update={"trials": 1, "attempts": 1})
     storage = new_storage()
     search = open_search(storage, config)
-    for _ in range(2):
-        job = search.ask()
-        assert job is not None
-        search.tell(job.number, train_to_rung(job))
+    job = search.ask()
+    assert job is not None
+    search.tell(job.number, train_to_rung(job))
     for _ in range(5):
         job = search.ask()
         assert job is not None
@@ -415,7 +416,7 @@ def test_completed_in_any_order_a_halved_run_ends_with_the_same(order: int) -> N
     storage = new_storage()
     search = open_search(storage, HALVED)
     train_all(search, n_workers=3, chance=random.Random(order))  # noqa: S311  of no secret
-    assert search.n_finished == search.n_asked == 34
+    assert search.n_finished == search.n_asked == 36
     assert _results(trials_in(storage)) == _run_whole(HALVED)
 
 
@@ -444,18 +445,20 @@ def test_lost_on_the_way_to_a_rung_a_candidate_is_trained_to_it_again(order: int
     assert found == {(number, f"worker died on the way to {pause_after}") for number, pause_after in lost}
 
 
-@pytest.mark.parametrize("rung", [1, 3])
+@pytest.mark.parametrize("objective", ["loss", "accuracy"])
+@pytest.mark.parametrize("epoch", [RUNG, HALVED.epochs])
 @pytest.mark.parametrize("way", ["lost", "failed"])
-def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(rung: int, way: str) -> None:
+def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(epoch: int, way: str, objective: str) -> None:
+    """On its way to the rung, or beyond it, after the decision: what it measured there stays, for a resumed run too."""
     storage = new_storage()
-    config = HALVED.model_copy(update={"attempts": 1, "templates": False})
+    config = HALVED.model_copy(update={"attempts": 1, "templates": False, "objective": objective})
     search = open_search(storage, config)
     failed: set[tuple[str, int, int]] = set()
     while (job := search.ask()) is not None:
         key, seed = job.candidate.pattern.key, job.candidate.seed
-        # Of the first bracket some patterns lose one seed and some both.
-        if job.pause_after == rung and job.number < 18 and job.number % 7 in (0, 1, 4):
-            failed.add((key, seed, rung))
+        # Some patterns lose one seed and some both.
+        if (job.pause_after or HALVED.epochs) == epoch and job.number < 18 and job.number % 7 in (0, 1, 4):
+            failed.add((key, seed, epoch))
             if way == "lost":
                 search.lose(job.number, "worker died")
             else:
@@ -505,14 +508,14 @@ def test_what_a_halved_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: 
 
     storage = new_storage()
     config = ONE_SEED.model_copy(update={"attempts": 1})
-    for n_told in range(11 + 3 + 1 + 1 + 1 - 1):
+    for n_told in range(11 + 4 - 1):
         trained: list[tuple[int, int | None]] = []
         search = open_search(storage, config, run=tmp_path)
         with pytest.raises(Interrupted):
             execute(search, Interrupting(DIGITS, config), StopFlag(), search.n_asked - search.n_finished)
         attempts = [trials_in(storage)[number].user_attrs.get("attempts", {}) for number, _ in trained]
         assert attempts[1]["returned"] is True
-        if n_told < 8:  # the first nine are not decided: what was trained waits, and was not given back
+        if n_told < 2:  # the first three are not decided: what was trained waits, and was not given back
             assert attempts[0].get("returned", False) is False
     train_all(open_search(storage, config))
     assert _lost(trials_in(storage)) == {}
@@ -529,17 +532,17 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
 
     storage = new_storage()
     search = open_search(storage, HALVED, listen)
-    for _ in range(20):
+    for _ in range(19):
         job = search.ask()
         assert job is not None
         search.tell(job.number, train_to_rung(job))
         assert search.n_finished == len(heard)
-    assert len(heard) == 12  # the templates: proposals wait at their rung
+    assert len(heard) == 14  # the templates: proposals wait at their rung
     search = open_search(storage, HALVED, listen)
-    assert search.n_finished == 12
+    assert search.n_finished == 14
     train_all(search, n_workers=3)
-    assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 34) for n in range(1, 35)]
-    assert len({one for one, _, _, _ in heard}) == 34
+    assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 36) for n in range(1, 37)]
+    assert len({one for one, _, _, _ in heard}) == 36
     states = {
         (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): one.state.name
         for one in trials_in(storage)
@@ -585,6 +588,7 @@ def test_how_a_run_is_run_may_be_changed(tmp_path: Path, halving: bool) -> None:
     config = settle_config(tmp_path, None, {**SMALL, "epochs": 9, "halving": halving}, SearchConfig)
     (tmp_path / "config.toml").write_text(format_toml(config))
     changes = {"workers": 2, "attempts": 7, "trial_timeout": 60.0, "checkpoint_seconds": 0.0, "ray_address": "a:1"}
+    changes |= {"hours": 2.5, "patience": 9}
     if not halving:
         changes |= {"trials": 3, "seeds": 5}
         with pytest.raises(ConflictError, match="halving False there, True now"):
@@ -606,3 +610,23 @@ def test_survivors_of_halving_end_with_the_numbers_of_a_run_without_it(tmp_path:
     for one, (state, value) in halved.items():
         assert state == "PRUNED" or whole[one] == (state, value)
     assert [path for path in (tmp_path / "halved").rglob("*") if path.suffix == ".pt"] == []
+
+
+def test_halving_keeps_what_the_objective_says() -> None:
+    """Made up so that the more accurate a network is, the larger is its loss."""
+
+    def train(job: Job) -> Outcome:
+        epochs = job.pause_after or HALVED.epochs
+        accuracy = make_accuracy(job.candidate.pattern.key, job.candidate.seed, epochs)
+        return Outcome(accuracy, 0.1 + accuracy, epochs, 0.0, paused=job.pause_after is not None)
+
+    kept = {}
+    for objective, sign in (("accuracy", 1), ("loss", -1)):
+        storage = new_storage()
+        train_all(open_search(storage, ONE_SEED.model_copy(update={"objective": objective})), 3, train=train)
+        trials = trials_in(storage)
+        keys = [one.user_attrs["candidate"]["key"] for one in trials]
+        worth = {(key, 0, RUNG): sign * make_accuracy(key, 0, RUNG) for key in keys}
+        kept[objective] = {key for key, one in zip(keys, trials, strict=True) if one.state.name == "COMPLETE"}
+        assert kept[objective] == survive(keys, 1, (RUNG,), worth)[0]
+    assert kept["accuracy"].isdisjoint(kept["loss"])

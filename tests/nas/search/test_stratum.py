@@ -2,30 +2,29 @@
 
 import copy
 import json
+import math
 import random
 import tomllib
-from collections.abc import Set
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import nas.search.stratum
 from nas.records.checked import validate
 from nas.records.trial import Outcome
 from nas.search.loop import count_asked
-from nas.search.strategy import RandomStrategy
-from nas.search.stratum import check_patterns, count_arrivals, iterate_named, list_budgets
+from nas.search.stratum import check_patterns, count_trainings, iterate_named, list_budgets
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
 from nas.workers.jobs import Job
 from search_spaces.budget import log_budget, parse_budget
-from search_spaces.errors import InputError
+from search_spaces.errors import ConflictError, InputError
 from search_spaces.families import iterate_families
-from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
-from tests.support.memory_search import make_accuracy, new_storage, open_search, train_all, trials_in
+from tests.support.learning import install_learning
+from tests.support.memory_search import make_accuracy, make_outcome, new_storage, open_search, train_all, trials_in
 from tests.support.small import SMALL
 
 BUDGETS = ("total:8", "log", "total:13")  # of 5 layers; log takes 11
@@ -40,7 +39,7 @@ def train(job: Job) -> Outcome:
     accuracy = make_accuracy(key, seed, epochs)
     if job.pause_after is None and int(key[:4], 16) % 7 == seed:
         return Outcome(None, None, 1, 0.0, (), "training loss not finite")
-    return Outcome(accuracy, 1.0, epochs, 0.0, ({"epoch": epochs},), paused=job.pause_after is not None)
+    return make_outcome(accuracy, epochs, paused=job.pause_after is not None)
 
 
 def run(config: SearchConfig, n_workers: int = 1, order: int | None = None) -> Trained:
@@ -63,10 +62,14 @@ def trained(storage: Any) -> Trained:
     }
 
 
-@pytest.mark.parametrize("name", ["tpe", "evolve"])
+@pytest.mark.parametrize("name", ["evolve", "fake"])
 @pytest.mark.parametrize("halving", [False, True])
-def test_in_whatever_order_trainings_end_a_search_proposes_the_same(name: str, halving: bool) -> None:
-    config = SearchConfig(**{**EVOLVE, "strategy": name, "halving": halving})
+def test_in_whatever_order_trainings_end_a_search_proposes_the_same(
+    name: str, halving: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "fake":
+        install_learning(monkeypatch)
+    config = SearchConfig(**{**EVOLVE, "halving": halving, "lookahead": 3})
     serial = run(config)
     assert len(serial) == count_asked(config)
     for n_workers, order in ((3, 0), (40, 1)):
@@ -74,8 +77,11 @@ def test_in_whatever_order_trainings_end_a_search_proposes_the_same(name: str, h
 
 
 @pytest.mark.parametrize("halving", [False, True])
-def test_killed_after_any_outcome_a_search_goes_on_to_propose_the_same(halving: bool) -> None:
-    config = SearchConfig(**{**EVOLVE, "trials": 5, "halving": halving, "budget": ("log", "total:15")})
+def test_killed_after_any_outcome_a_search_goes_on_to_propose_the_same(
+    halving: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_learning(monkeypatch)
+    config = SearchConfig(**{**EVOLVE, "trials": 5, "halving": halving, "budget": ("log", "total:15"), "lookahead": 4})
     whole = run(config)
     storage = new_storage()
     search = open_search(storage, config)
@@ -90,25 +96,22 @@ def test_killed_after_any_outcome_a_search_goes_on_to_propose_the_same(halving: 
         search.tell(job.number, train(job))
         snapshots.append(copy.deepcopy(storage))
     assert trained(storage) == whole
-    for held in snapshots[3::17]:
+    for held in snapshots[3::11]:
         train_all(open_search(held, config), 2, None, train)
         assert trained(held) == whole
 
 
 @pytest.mark.parametrize("lookahead", [1, 2, 4])
-def test_a_proposal_waits_for_all_but_the_latest_patterns(lookahead: int) -> None:
+def test_a_proposal_waits_for_all_but_the_latest_trainings(lookahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_learning(monkeypatch)
     config = SearchConfig(**{**EVOLVE, "templates": False, "lookahead": lookahead})
     search = open_search(new_storage(), config)
-    jobs = []
-    while (job := search.ask()) is not None:
-        jobs.append(job)
-    assert len(jobs) == lookahead * config.seeds
-    for job in jobs[config.seeds :]:  # all but the first pattern end: nothing more may be known
+    jobs = list(iter(search.ask, None))
+    assert len(jobs) == lookahead
+    for job in jobs[1:]:  # all but the first end: nothing more may be known
         search.tell(job.number, train(job))
         assert search.ask() is None
-    for job in jobs[: config.seeds]:
-        assert search.ask() is None
-        search.tell(job.number, train(job))
+    search.tell(jobs[0].number, train(jobs[0]))
     assert search.ask() is not None
 
 
@@ -118,45 +121,151 @@ def test_random_proposals_wait_for_nothing() -> None:
     assert sum(1 for _ in iter(search.ask, None)) == count_asked(config)
 
 
-class Listening(RandomStrategy):
-    """Random search that keeps what it is told."""
-
-    learns = True
-    told: list[tuple[str, float | None]]
-
-    def __init__(self) -> None:
-        super().__init__(log_budget(7), 0)
-        self.told = []
-        self.n_told_when_asked: list[int] = []
-
-    def ask(self, number: int, known: Set[str]) -> ConnectionPattern | None:
-        self.n_told_when_asked.append(len(self.told))
-        return super().ask(number, known)
-
-    def tell(self, pattern: ConnectionPattern, validation_accuracy: float | None) -> None:
-        self.told.append((pattern.key, validation_accuracy))
-
-
+@pytest.mark.parametrize("n_workers", [1, 5])
 @pytest.mark.parametrize("halving", [False, True])
-def test_a_strategy_is_told_means_over_seeds_in_order_of_arrival(
-    halving: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_strategy_is_shown_every_training_in_order_and_never_how_the_latest_ended(
+    halving: bool, n_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listening = Listening()
-    monkeypatch.setattr(nas.search.stratum, "create_strategy", lambda *_: listening)
-    config = SearchConfig(**{**EVOLVE, "trials": 11, "lookahead": 3, "halving": halving})
+    """Whatever has ended by then; with halving nor any of its own bracket, three patterns of two seeds."""
+    made = install_learning(monkeypatch, repeats=False)
+    config = SearchConfig(**{**EVOLVE, "trials": 11, "lookahead": 4, "halving": halving})
     storage = new_storage()
-    train_all(open_search(storage, config), 4, random.Random(0), train)  # noqa: S311  of no secret
+    train_all(open_search(storage, config), n_workers, random.Random(0), train)  # noqa: S311  of no secret
     trials = trials_in(storage)
-    arrived = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in trials))
-    n_named = len(arrived) - 11
-    assert [key for key, _ in listening.told] == arrived[: len(listening.told)]
-    # With halving none of the first bracket of nine is known to the others.
-    latest = [n_named + number - (number % 9 if halving else 2) for number in range(11)]
-    assert listening.n_told_when_asked == [min(n, n_named + place - 2) for place, n in enumerate(latest)]
-    for key, told in listening.told:
-        sound = [one for one in trials if one.user_attrs["candidate"]["key"] == key and one.state.name != "FAIL"]
-        values = [one.value or one.intermediate_values[max(one.intermediate_values)] for one in sound]
-        assert told == (pytest.approx(sum(values) / len(values)) if values else None)
+    candidates = [one.user_attrs["candidate"] for one in trials]
+    arrived = [(candidate["key"], candidate["seed"]) for candidate in candidates]
+    n_named = len(trials) - 22
+    (strategy,) = made
+    assert [len(shown) for shown in strategy.shown] == [n_named + number for number in range(22)]
+    n_failed = 0
+    for number, shown in enumerate(strategy.shown):
+        assert [(training.pattern.key, training.seed) for training in shown] == arrived[: len(shown)]
+        n_known = min(len(shown) - 3, n_named + number - number % 6 if halving else len(shown))
+        assert all(training.state == "pending" and training.cost is None for training in shown[n_known:])
+        for one, training in zip(trials, shown[:n_known], strict=False):
+            accuracy = one.intermediate_values[9 // 3] if one.state.name == "PRUNED" else one.value
+            if one.state.name == "FAIL":
+                n_failed += 1
+                assert (training.state, training.cost) == ("failed", None)
+            else:
+                assert accuracy is not None
+                assert training.state == "finished"
+                assert training.cost == pytest.approx(math.log(1 - accuracy))
+    assert n_failed > 0
+
+
+def test_a_named_pattern_that_is_proposed_again_keeps_its_name_and_a_resumed_run_knows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here log, which is better than all others."""
+
+    def train_best_log(job: Job) -> Outcome:
+        accuracy = 0.9 if job.candidate.template == "log" else 0.1 + 0.5 * make_accuracy("", job.number, 1)
+        return make_outcome(accuracy, 9, paused=False)
+
+    install_learning(monkeypatch)
+    config = SearchConfig(**{**SMALL, "strategy": "model", "trials": None, "trainings": 30, "lookahead": 2})
+    storage = new_storage()
+    search = open_search(storage, config)
+    snapshots = []
+    while (job := search.ask()) is not None:
+        search.tell(job.number, train_best_log(job))
+        snapshots.append(copy.deepcopy(storage))
+    candidates = [one.user_attrs["candidate"] for one in trials_in(storage)]
+    assert len(candidates) == count_asked(config) == 30
+    first, proposed = candidates[:7], candidates[7:]
+    assert [(one["template"], one["seed"]) for one in first] == [(one["template"], 0) for one in first]
+    log = find_template("log").build(5).key
+    repeated = [one for one in proposed if one["key"] == log]
+    assert [one["seed"] for one in repeated] == [*range(1, len(repeated) + 1)]
+    assert len(repeated) > 3  # more often than settings.seeds says, which is not for the model
+    assert {(one["strategy"], one["template"]) for one in repeated} == {("templates", "log")}
+    others = [one for one in proposed if one["key"] != log]
+    assert {(one["strategy"], one["template"]) for one in others} == {("model", None)}
+    for held in (*snapshots[5::6], storage):
+        again = open_search(held, config)
+        n_left = 30 - again.n_finished
+        assert len(train_all(again, 1, None, train_best_log)) == n_left
+        assert trained(held) == trained(storage)
+
+
+# --- how many ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trainings", "seeds", "expected"),
+    [
+        (30, 3, 30),  # seven named patterns and three others, three times each
+        (32, 3, 30),  # a pattern has all of its seeds, or is not begun
+        (33, 3, 33),
+        (8, 1, 8),
+        (1000, 1, 36),  # there are no more patterns
+        (None, 3, 60),
+    ],
+)
+def test_random_search_trains_whole_patterns_up_to_the_number_asked_for(
+    trainings: int | None, seeds: int, expected: int
+) -> None:
+    config = SearchConfig(layers=5, strategy="random", trainings=trainings, seeds=seeds)
+    assert count_asked(config) == expected
+    if expected < 40:
+        jobs = train_all(open_search(new_storage(), config))
+        assert len(jobs) == expected
+        assert set(Counter(job.candidate.pattern.key for job in jobs).values()) == {seeds}
+
+
+def test_the_model_makes_every_training_asked_for_and_trains_named_patterns_once_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_learning(monkeypatch)
+    config = SearchConfig(layers=5, trainings=17, budget=("log", "total:9"))
+    jobs = train_all(open_search(new_storage(), config))
+    assert len(jobs) == count_asked(config) == 2 * 17
+    for budget in list_budgets(config):
+        named = {pattern.key for _, pattern in iterate_named(budget, config)}
+        own = [job.candidate for job in jobs if job.candidate.pattern.n_connections == budget.n_connections]
+        assert len(own) == 17
+        assert {candidate.pattern.key for candidate in own[: len(named)]} == named
+        assert {candidate.seed for candidate in own[: len(named)]} == {0}
+    assert count_asked(SearchConfig(layers=5)) == 60
+
+
+@pytest.mark.parametrize(
+    ("values", "n_named"), [({"trainings": 7}, 7), ({"trainings": 21, "seeds": 3, "strategy": "random"}, 21)]
+)
+def test_so_few_trainings_that_none_is_left_for_proposals_are_refused(values: dict[str, Any], n_named: int) -> None:
+    config = SearchConfig(layers=5, **values)
+    with pytest.raises(InputError, match=rf"trainings {n_named}: the 7 named patterns.*take {n_named} of them"):
+        count_asked(config)
+    assert count_asked(config.model_copy(update={"templates": False})) == n_named
+    seeds = 1 if config.strategy == "model" else 3
+    assert count_asked(config.model_copy(update={"trainings": n_named + seeds})) == n_named + seeds
+
+
+def test_a_run_that_is_asked_for_more_seeds_trains_the_missing_ones() -> None:
+    storage = new_storage()
+    config = SearchConfig(**SMALL)
+    train_all(open_search(storage, config))
+    before = set(trained(storage))
+    jobs = train_all(open_search(storage, config.model_copy(update={"seeds": 4})))
+    assert {(job.candidate.pattern.key, job.candidate.seed) for job in jobs} == {
+        (key, seed) for _, key, _ in before for seed in (2, 3)
+    }
+    assert len(jobs) == 2 * len({key for _, key, _ in before})
+
+
+def test_more_seeds_without_the_trainings_that_they_take_are_refused() -> None:
+    """Of thirty trainings with three seeds three patterns are random, with four seeds one would be."""
+    storage = new_storage()
+    config = SearchConfig(layers=5, strategy="random", trainings=30, seeds=3)
+    train_all(open_search(storage, config))
+    with pytest.raises(ConflictError, match="give more --trainings"):
+        open_search(storage, config.model_copy(update={"seeds": 4}))
+    enough = config.model_copy(update={"seeds": 4, "trainings": 40})
+    assert {job.candidate.seed for job in train_all(open_search(storage, enough))} == {3}
+
+
+# --- several budgets -----------------------------------------------------------------------------------------------
 
 
 def test_each_budget_is_a_stratum_with_the_proposals_that_it_would_have_alone() -> None:
@@ -168,7 +277,7 @@ def test_each_budget_is_a_stratum_with_the_proposals_that_it_would_have_alone() 
         assert {one for one in together if one[0] == text} == set(alone)
 
 
-def test_several_budgets_train_the_families_fitted_to_each_and_one_does_not() -> None:
+def test_several_budgets_train_the_families_fitted_to_each_and_so_does_one() -> None:
     storage = new_storage()
     config = SearchConfig(**{**SMALL, "budget": BUDGETS})
     train_all(open_search(storage, config))
@@ -186,9 +295,19 @@ def test_several_budgets_train_the_families_fitted_to_each_and_one_does_not() ->
     assert len({one.user_attrs["candidate"]["params"] for one in trials}) == 3
     alone = new_storage()
     train_all(open_search(alone, SearchConfig(**SMALL)))
-    assert not {"nearest", "evenly", "geometric"} & {
-        one.user_attrs["candidate"]["template"] for one in trials_in(alone)
-    }
+    named = [one.user_attrs["candidate"] for one in trials_in(alone)][:14]
+    # nearest_log_i and evenly_log_i are those two families at this budget: each pattern goes by one name.
+    assert [one["template"] for one in named[::2]] == [
+        "log",
+        "nearest_log_i",
+        "evenly_log_i",
+        "greedy",
+        "annealed",
+        "shortest_walk",
+        "geometric",
+    ]
+    assert {pattern.key for _, pattern in iterate_families(log_budget(5))} <= {one["key"] for one in named}
+    assert len({one["key"] for one in named}) == 7
 
 
 def test_budgets_take_turns() -> None:
@@ -256,12 +375,12 @@ def test_patterns_of_files_are_trained_beside_the_named_ones(templates: bool, tm
     # A template's pattern goes by its own name, where templates are trained.
     assert ("theirs.json" in named) != templates
     assert ("log" in named) == templates
-    assert count_arrivals(log_budget(5), config) == len(named)
+    assert count_trainings(log_budget(5), config) == 3 * len(named)  # by default three seeds
 
 
 def test_of_several_budgets_a_file_s_pattern_belongs_to_its_own(tmp_path: Path) -> None:
     mine = write_pattern(tmp_path / "mine.json", MINE)
-    config = SearchConfig(layers=5, budget=("total:9", "total:11"), trials=2, pattern=(mine,))
+    config = SearchConfig(layers=5, budget=("total:9", "total:11"), pattern=(mine,))
     check_patterns(config)
     held = [dict(iterate_named(budget, config)) for budget in list_budgets(config)]
     assert ["mine.json" in named for named in held] == [False, True]

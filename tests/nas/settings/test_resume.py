@@ -190,6 +190,67 @@ def test_less_than_was_asked_for_is_refused_and_nothing_is_written(begun: Path, 
     assert getattr(settle(begun, **{name: 3}), name) == 3
 
 
+@pytest.mark.parametrize(("trainings", "fewer"), [(30, 29), (None, 59)])
+def test_fewer_trainings_or_less_patience_are_refused_the_default_counts_too(
+    trainings: int | None, fewer: int, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    own = {**SMALL, "trials": None, "trainings": trainings, "patience": 12}
+    entered(run, settle(run, **own), n=0)
+    with pytest.raises(ConflictError, match=rf"asked for {fewer + 1} trainings, and {fewer} are fewer") as caught:
+        settle(run, trainings=fewer)
+    assert caught.value.exit_code == 4
+    with pytest.raises(ConflictError, match="asked for 12 patience, and 11 are fewer"):
+        settle(run, patience=11)
+    more = settle(run, trainings=90, patience=13)
+    assert (more.trainings, more.patience) == (90, 13)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_lookahead_of_a_new_run_is_its_workers_and_stays(workers: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settled = settle(run, **{**SMALL, "workers": workers})
+    assert settled.lookahead == max(workers, 2)
+    assert settle(tmp_path / "given", **{**SMALL, "workers": workers}, lookahead=1).lookahead == 1
+    keep(run, settled)
+    assert settle(run, workers=9).lookahead == settled.lookahead
+    with pytest.raises(ConflictError, match=f"lookahead {settled.lookahead} there, 7 now"):
+        settle(run, lookahead=7)
+
+
+def test_a_run_of_before_there_was_a_lookahead_goes_on(tmp_path: Path) -> None:
+    keep(tmp_path, settle(tmp_path / "run", **SMALL), without="lookahead")
+    assert settle(tmp_path, trials=9).lookahead == 2
+
+
+def test_on_a_cluster_the_lookahead_does_not_depend_on_the_workers_that_it_has(tmp_path: Path) -> None:
+    cluster = {**SMALL, "workers": "auto", "ray_address": "10.0.0.1:6379"}
+    assert settle(tmp_path / "run", **cluster).lookahead == 16
+
+
+def test_a_run_of_before_there_were_objectives_goes_on_by_accuracy(tmp_path: Path) -> None:
+    assert settle(tmp_path / "run", **SMALL).objective == "loss"
+    keep(tmp_path, settle(tmp_path / "run", **SMALL), without="objective")
+    assert settle(tmp_path).objective == "accuracy"
+    assert settle(tmp_path, objective="accuracy", trials=9).objective == "accuracy"
+    with pytest.raises(ConflictError, match="objective 'accuracy' there, 'loss' now"):
+        settle(tmp_path, objective="loss")
+
+
+def test_a_run_that_was_halved_twice_is_refused(tmp_path: Path, command_line: CommandLine) -> None:
+    run = tmp_path / "run"
+    halved = settle(run, **{**SMALL, "epochs": 9, "halving": True})
+    keep(run, halved, without="objective")
+    before = contents(run)
+    done = command_line("search", "--run", run, "--device", "cpu")
+    assert done.returncode == 4
+    assert str(run) in done.stderr
+    assert "a ninth of the epochs" in done.stderr
+    assert contents(run) == before
+    keep(run, halved)
+    assert settle(run).halving is True
+
+
 def test_networks_side_by_side_keep_their_seeds(tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags: dict[str, Any] = {"layers": 3, "seeds": 2, "device": "cpu", "workers": 1, "engine": "eager"}
@@ -210,7 +271,8 @@ def test_networks_side_by_side_keep_their_seeds(tmp_path: Path) -> None:
         ("epochs", "epochs = 1", "epochs = 2"),
         ("lr", "lr = 0.15", "lr = 0.3"),
         ("validation-examples", "layers = 5", "layers = 5\nvalidation-examples = 50"),
-        ("strategy", 'strategy = "random"', 'strategy = "tpe"'),
+        ("strategy", 'strategy = "random"', 'strategy = "evolve"'),
+        ("objective", 'objective = "loss"', 'objective = "accuracy"'),
         ("halving", "halving = false", "halving = true\nepochs = 3"),
     ],
 )

@@ -75,10 +75,17 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("budget", 94),
         ("dataset", "cifar"),
         ("data", 3),
+        ("trainings", 0),
         ("trials", 0),
         ("seeds", 0),
         ("train_examples", 0),
         ("strategy", "annealed"),
+        ("strategy", "tpe"),
+        ("objective", "error"),
+        ("lookahead", 0),
+        ("hours", 0),
+        ("hours", float("inf")),
+        ("patience", 0),
         ("workers", 0),
         ("workers", "many"),
         ("trial_timeout", 0),
@@ -155,7 +162,8 @@ def test_data_that_would_not_be_read_are_refused(given: dict[str, Any]) -> None:
 
 
 def test_so_many_trainings_are_refused() -> None:
-    assert "1,000,000,000 trainings" in refusal(trials=10**6, seeds=1000)
+    assert "1,000,000,000 trainings" in refusal(strategy="random", trials=10**6, seeds=1000)
+    assert "2,000,000 trainings" in refusal(trainings=10**6, budget=("log", "total:30"))
 
 
 @pytest.mark.parametrize("name", ["layers", "epochs", "seeds", "seed", "train_examples", "workers"])
@@ -175,13 +183,16 @@ def test_a_truth_value_is_no_number(name: str) -> None:
         ("workers", "auto"),
         ("stem_channels", 8),
         ("train_examples", 1),
+        ("lookahead", 1),
+        ("hours", 1e-9),
+        ("patience", 1),
         ("trial_timeout", 1e-9),
         ("checkpoint_seconds", 0),
         ("gpus_per_worker", 0.001),
     ],
 )
 def test_the_ends_of_the_ranges_are_accepted(name: str, value: object) -> None:
-    assert getattr(_resolve(None, {"trials": 1, name: value}), name) == value
+    assert getattr(_resolve(None, {"trials": 1, "strategy": "random", name: value}), name) == value
 
 
 def test_all_problems_of_single_settings_are_reported_at_once() -> None:
@@ -246,14 +257,20 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"budget": "log:4"}, ["'log:4'", "known form"]),
         ({"budget": "layers:1,2"}, ["needs 24 in-degrees, not 2"]),
         ({"layers": 3, "budget": "layers:1,2,4", "trials": 1}, ["layer 3 cannot have 4 inputs"]),
-        ({"layers": 4, "trials": 7}, ["only 6 patterns of 4 layers", "7 trials"]),
-        ({"layers": 4, "budget": "total:6", "trials": 16}, ["only 15 patterns of 4 layers", "16 trials"]),
+        ({"layers": 4, "trials": 7, "strategy": "random"}, ["only 6 patterns of 4 layers", "7 trials"]),
+        (
+            {"layers": 4, "budget": "total:6", "trials": 16, "strategy": "evolve"},
+            ["only 15 patterns of 4 layers", "16 trials"],
+        ),
+        ({"trials": 5}, ["strategy model", "give trainings"]),
+        ({"trials": 5, "trainings": 15, "strategy": "random"}, ["trainings and trials", "drop one"]),
         ({"dataset": "npz"}, ["--data", "x_train, y_train, x_test and y_test"]),
         ({"transition": "rule"}, ["named templates only", "--strategy templates"]),
         ({"strategy": "templates", "templates": False}, ["--no-templates"]),
-        ({"halving": True, "epochs": 2}, ["halving needs at least 3 epochs"]),
-        ({"halving": True, "epochs": 1}, ["halving needs at least 3 epochs"]),
+        ({"halving": True, "epochs": 2, "strategy": "random"}, ["halving needs at least 3 epochs"]),
+        ({"halving": True, "epochs": 1, "strategy": "random"}, ["halving needs at least 3 epochs"]),
         ({"halving": True, "strategy": "templates"}, ["halving drops proposed patterns", "strategy templates"]),
+        ({"halving": True}, ["halving compares patterns trained for a third", "strategy model"]),
         ({"gpus_per_worker": 0.5, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient is for one candidate at a time"]),
@@ -271,15 +288,17 @@ def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], pa
 @pytest.mark.parametrize(
     "values",
     [
-        {"layers": 4, "trials": 6},
-        {"layers": 4, "budget": "total:6", "trials": 15},
+        {"layers": 4, "trials": 6, "strategy": "random"},
+        {"layers": 4, "budget": "total:6", "trials": 15, "strategy": "random:wide"},
+        {"layers": 4, "trainings": 100, "strategy": "model"},
         {"layers": 4, "trials": 100, "strategy": "templates"},
         {"dataset": "npz", "data": "a.npz"},
         {"dataset": "fashion-mnist"},
         {"transition": "rule", "strategy": "templates"},
         {"templates": False},
-        {"halving": True, "epochs": 3},
-        {"halving": True, "epochs": 9, "templates": False},
+        {"trainings": 1, "templates": False, "patience": 1},
+        {"halving": True, "epochs": 3, "strategy": "random"},
+        {"halving": True, "epochs": 9, "templates": False, "strategy": "evolve"},
         {"epochs": 2, "halving": False},
         {"gpus_per_worker": 0.25, "device": "cuda"},
         {"gpus_per_worker": 1.0},
@@ -334,12 +353,16 @@ FULL = {
     "budget": "layers:1,2,1,3,2,4",
     "dataset": "npz",
     "data": 'a "quoted" \\ näme.npz',
+    "trainings": None,
     "trials": 5,
     "seeds": 2,
     "train_examples": 64,
     "validation_examples": 500,
-    "strategy": "tpe",
+    "strategy": "evolve",
+    "objective": "accuracy",
     "lookahead": 2,
+    "hours": 1.5,
+    "patience": 7,
     "templates": False,
     "pattern": ("mine.json", "other.json"),
     "attempts": 5,
@@ -360,7 +383,7 @@ FULL = {
 }
 
 
-@pytest.mark.parametrize("values", [{}, FULL, {"workers": "auto", "compression": 1 / 3, "cohort": 8}])
+@pytest.mark.parametrize("values", [{}, FULL, {"workers": "auto", "compression": 1 / 3, "cohort": 8, "trainings": 7}])
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
     text = format_toml(config)
@@ -374,8 +397,8 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) == set(SearchConfig.model_fields)
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, so it has a case of its own.
-    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["cohort"]
+    # A cohort excludes memory_efficient, and trainings trials, so they have a case of their own.
+    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["trainings", "cohort"]
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
@@ -522,7 +545,7 @@ def test_settings_of_whole_networks_that_cannot_be(values: dict[str, Any], said:
 def test_v1_s_budget_is_of_all_blocks() -> None:
     config = validate(SearchConfig, {"layers": 4, "blocks": 3, "transition": "v1", "budget": "total:30"})
     assert (config.pattern_depth, config.deepest, config.block_depths) == (12, 12, (4, 4, 4))
-    assert validate(SearchConfig, {"layers": 4, "blocks": 3, "budget": "total:9", "trials": 5}).pattern_depth == 4
+    assert validate(SearchConfig, {"layers": 4, "blocks": 3, "budget": "total:9"}).pattern_depth == 4
 
 
 @pytest.mark.parametrize("transition", ["v1", "v2"])

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from nas.model.candidate import TrainingConfig
 from nas.records.checked import validate
+from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
@@ -274,6 +276,12 @@ def test_the_crossed_distance_is_named_as_tables_name_it() -> None:
 def test_a_value_out_of_range_or_type_is_refused_under_its_flag(values: dict[str, Any], flag: str) -> None:
     (line,) = lines_of(**values)
     assert line.startswith(f"{flag}: ")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_a_study_asks_for_does_not_depend_on_the_workers_of_the_machine(workers: int, tmp_path: Path) -> None:
+    config = settle_config(tmp_path / "run", None, {"device": "cpu", "workers": workers}, StudyConfig)
+    assert (config.lookahead, config.strategy) == (None, "random")
 
 
 def test_a_study_has_no_strategy() -> None:

@@ -475,7 +475,7 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     plan = held[0]
     running = {
         "workers": 1, "attempts": 3, "trial_timeout": None, "checkpoint_seconds": 10.0, "gpus_per_worker": None,
-        "ray_address": None, "memory_efficient": False, "cohort": 1, "device": "cpu", "data": None,
+        "ray_address": None, "memory_efficient": False, "cohort": 1, "hours": None, "device": "cpu", "data": None,
     }  # fmt: skip
     assert run.config == {**plan["settings"], **running}
     by_key = {one["key"]: one for one in plan["patterns"]}

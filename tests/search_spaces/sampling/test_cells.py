@@ -19,7 +19,7 @@ from search_spaces.errors import InputError
 from search_spaces.measures.compiled import measure_batch
 from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.cells import Cell, find_reach, sample_cell, sample_distinct, sample_towards
+from search_spaces.sampling.cells import Cell, find_reach, sample_cell, sample_distinct
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.goals import Band
 from search_spaces.seeds import derive_generator
@@ -273,21 +273,3 @@ def test_the_reach_of_a_small_budget_is_that_of_all_its_patterns(budget: Budget)
     for name, own in reach.items():
         values = measure_batch(patterns, [name])[name]
         assert own == pytest.approx((min(values), max(values)))
-
-
-def test_towards_a_cell_that_exists_a_pattern_in_it_is_found() -> None:
-    cell = cell_of(mean_bd=(1.95, 2.05), span=(5.0, 5.4), from_output=(1.9, 2.3))
-    for seed in range(5):
-        row = describe(sample_towards(log_budget(24), cell, derive_generator(seed)))
-        assert 1.95 <= row["mean_bd"] <= 2.05
-        assert 5.0 <= row["span"] <= 5.4
-        assert 1.9 <= row["from_output_mean"] <= 2.3
-
-
-def test_towards_a_cell_beyond_all_patterns_the_nearest_is_found() -> None:
-    """No mean BD is as low as 1: of all patterns of six layers the shortest is the nearest."""
-    least = find_reach(log_budget(6), ["mean_bd"])["mean_bd"]
-    for seed in range(5):
-        pattern = sample_towards(log_budget(6), cell_of(mean_bd=(1.0, 1.0)), derive_generator(seed))
-        assert log_budget(6).is_met_by(pattern)
-        assert describe(pattern)["mean_bd"] == pytest.approx(least[0])

@@ -1,0 +1,148 @@
+"""What a search found, in words for the report and the terminal: never more than the intervals say."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from analysis.page.wording import capitalise, count_nouns, enumerate_words, relate
+from analysis.picks.expect import Expected, Gain
+from analysis.picks.found import ENOUGH_PATTERNS, MAX_TRAININGS, Found, RankedPattern
+from search_spaces.surrogate.target import Objective
+
+REDUCED = {"loss": "lower loss", "accuracy": "fewer errors"}
+RAISED = {"loss": "higher loss", "accuracy": "more errors"}
+REASONS = {
+    "few": "it takes {least} patterns to say what to expect at a new seed, and there are {patterns}",
+    "many": "what to expect at a new seed is said of at most {most:,} trainings, and there are {trainings:,}",
+    "unequal": "patterns of different numbers of connections do not say what to expect of one another",
+    "unknown": "the run does not say how many validation images it has, which it takes to say what to expect",
+}
+
+
+def list_answers(picks: Sequence[Found]) -> list[str]:
+    """Say of every budget what a search found, one sentence each."""
+    if len(picks) == 1:
+        return [answer_found(picks[0])]
+    return [f"{name_found(found)}: {answer_found(found)}" for found in picks]
+
+
+def name_found(found: Found) -> str:
+    """Return the name of a budget of a search with several."""
+    return f"{found.layers} layers, {found.regime or found.budget}"
+
+
+def answer_found(found: Found) -> str:
+    """Say what a search found at one budget, and what it gained over `log` and over a random draw."""
+    pick = found.pick
+    if found.basis == "unlearned":
+        return "No pattern is recommended: the networks have learned nothing."
+    name = f"template {pick.template}" if pick.template else pick.key[:12]
+    if pick.expected is None:
+        trainings = count_nouns(pick.n_trainings, "training")
+        return (
+            f"The best mean is that of {name}: {format_observed(pick)} over {trainings}. It was picked by this number, "
+            f"so expect less of it. Nothing more is said: {_give_reason(found)}."
+        )
+    clauses = [f"The search found {name}: {format_expected(pick.expected, found.objective)} at a new seed"]
+    clauses += _list_gains(found)
+    return f"{'; '.join(clauses)}."
+
+
+def _give_reason(found: Found) -> str:
+    n_trainings = sum(each.n_trainings for each in found.ranked)
+    numbers = {"least": ENOUGH_PATTERNS, "most": MAX_TRAININGS, "patterns": len(found.ranked), "trainings": n_trainings}
+    return REASONS[found.basis].format(**numbers)
+
+
+def _list_gains(found: Found) -> Iterator[str]:
+    if found.log is not None:
+        yield describe_gain(found.log, "template log", found.objective)
+    elif found.over_template is not None and found.template is not None:
+        yield describe_gain(found.over_template, f"template {found.template.name}", found.objective)
+    if found.random is not None:
+        yield describe_gain(found.random.gain, "a random draw", found.objective)
+
+
+def describe_gain(gain: Gain, whom: str, objective: Objective) -> str:
+    """Say how the pick compares with something else; a clause.
+
+    >>> from analysis.picks.expect import Expected
+    >>> of = Expected(0.2, 0.1, 0.3)
+    >>> describe_gain(Gain(-0.14, -0.22, -0.05, 0.9982, of), "template log", "loss")
+    '14 % [5, 22] lower loss than template log, chance over 99 %'
+    >>> describe_gain(Gain(-0.06, -0.131, 0.019, 0.93, of), "a random draw", "accuracy")
+    'not told apart from a random draw: 6 % [-2, 13] fewer errors, chance 93 %'
+    """
+    less = -100 * gain.change
+    word = REDUCED[objective] if less >= 0 else RAISED[objective]
+    ends = (-100 * gain.high, -100 * gain.low) if less >= 0 else (100 * gain.low, 100 * gain.high)
+    size, chance = f"{abs(less):.0f} % [{ends[0]:z.0f}, {ends[1]:z.0f}] {word}", format_chance(gain.chance)
+    if gain.is_shown:
+        return f"{size} than {whom}, chance {chance}"
+    return f"not told apart from {whom}: {size}, chance {chance}"
+
+
+def format_chance(chance: float | None) -> str:
+    """Return a chance in per cent, never as certain.
+
+    >>> format_chance(0.931), format_chance(0.998), format_chance(0.001), format_chance(None)
+    ('93 %', 'over 99 %', 'under 1 %', '-')
+    """
+    if chance is None:
+        return "-"
+    percent = 100 * chance
+    return "over 99 %" if percent > 99 else "under 1 %" if percent < 1 else f"{percent:.0f} %"
+
+
+def format_expected(expected: Expected, objective: Objective) -> str:
+    """Return an expected outcome and its interval.
+
+    >>> format_expected(Expected(0.12345, 0.1, 0.15), "loss"), format_expected(Expected(0.912, 0.9, 0.923), "accuracy")
+    ('expected loss 0.123 [0.100, 0.150]', 'expected accuracy 91.2 % [90.0, 92.3]')
+    """
+    interval = f"[{format_outcome(expected.low, objective)}, {format_outcome(expected.high, objective)}]"
+    percent = " %" if objective == "accuracy" else ""
+    return f"expected {objective} {format_outcome(expected.value, objective)}{percent} {interval}"
+
+
+def format_observed(ranked: RankedPattern) -> str:
+    """Return a pattern's mean outcome with its name."""
+    percent = " %" if ranked.objective == "accuracy" else ""
+    return f"{ranked.objective} {format_outcome(ranked.observed, ranked.objective)}{percent}"
+
+
+def format_outcome(value: float, objective: Objective) -> str:
+    """Return a loss in nats, or an accuracy in per cent, without its unit."""
+    return f"{100 * value:.1f}" if objective == "accuracy" else f"{value:.3f}"
+
+
+def describe_tried(found: Found) -> str:
+    """Say what was tried, and how often."""
+    parts = [
+        f"{count_nouns(tried.n_patterns, 'pattern')} by {tried.strategy} in "
+        f"{count_nouns(tried.n_trainings, 'training')}"
+        for tried in found.tried
+    ]
+    return f"Tried: {enumerate_words(parts)}."
+
+
+def describe_measures(found: Found) -> str:
+    """Say which measures the model leans on; empty where none says much."""
+    outcome = f"validation_{found.objective}"
+    parts = [
+        f"{relate(measure, 'supported' if change > 0 else 'reversed', outcome)} "
+        f"(by {100 * math.expm1(abs(change)):.0f} % for a standard deviation)"
+        for measure, change in found.telling.items()
+    ]
+    if not parts:
+        return ""
+    together = ". Measures that go together share what they explain" if len(parts) > 1 else ""
+    return f"The model leans most on this: {'; '.join(parts)}{together}."
+
+
+def describe_random(found: Found) -> str:
+    """Say what stands for a random draw; empty without one."""
+    if found.random is None:
+        return ""
+    of = "those that this run trained" if found.random.are_trained else "predicted by the model"
+    expected = format_expected(found.random.gain.expected, found.objective)
+    return f"{capitalise(f'a random draw: {expected}')}, over {found.random.n_patterns} uniform draws, {of}."
