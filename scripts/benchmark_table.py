@@ -22,16 +22,10 @@ from search_spaces.errors import InputError
 
 COLUMNS = [*REQUIRED, "template", "validation_accuracy", "validation_loss", "sources"]
 DIGITS = {"mean_bd": 6, "span": 6, "validation_accuracy": 6, "validation_loss": 5}
-FREE = RUNNING | {
-    "data",
-    "lookahead",
-    "pattern",
-    "seed",
-    "seeds",
-    "strategy",
-    "templates",
+FREE = RUNNING | {  # they change no training
+    "data", "lookahead", "objective", "patience", "pattern", "seed", "seeds", "strategy", "templates", "trainings",
     "trials",
-}  # change no training
+}  # fmt: skip
 
 
 def main() -> None:

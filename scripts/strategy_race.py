@@ -69,9 +69,10 @@ def main() -> None:
     parser.add_argument("--judges", type=int, default=8, help="further seeds that judge (8)")
     parser.add_argument("--first", type=int, default=100, help="run seed of the first pair (100)")
     parser.add_argument("--to", metavar="NAME", help="name of the files to write in docs/race")
-    parser.add_argument("flags", nargs="*", help="flags of search for the setting, after --")
-    arguments = parser.parse_args()
-    setting = arguments.flags or SETTING
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)  # argparse loses what comes after it
+    arguments = parser.parse_args(words[:end])
+    setting = words[end + 1 :] or SETTING
     seeds = range(arguments.first, arguments.first + arguments.pairs)
     for seed in seeds:
         for strategy in (MODEL, RANDOM):

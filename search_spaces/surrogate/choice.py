@@ -105,4 +105,7 @@ def _foresee(means: Floats, moves: Floats) -> Floats:
         means: means of the contenders; shape (contenders,).
         moves: how far a result of score 1 moves them; shape (contenders, trainings).
     """
-    return np.asarray((means[:, None, None] + moves[:, :, None] * _SCORES).min(axis=0), np.float64)
+    least = np.full((moves.shape[1], len(_SCORES)), np.inf)
+    for mean, move in zip(means, moves, strict=True):  # all at once would not fit into a core's cache
+        np.minimum(least, mean + np.multiply.outer(move, _SCORES), out=least)
+    return least

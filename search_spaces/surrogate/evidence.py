@@ -56,12 +56,14 @@ def fit(observations: Observations) -> Posterior:
     length = 1.0
     if len(np.unique(observations.rows)) >= MIN_CURVED:
         distances = square_distances(points, points)
-        for factor in LENGTHS:
-            tried = factor * max(float(np.sqrt(distances.mean())), 1e-9)
-            curved = np.exp(-distances / (2 * tried**2))
-            mixed = maximise_evidence(standard, {**parts, "curved": curved}, best.logs)
-            if mixed.loss < best.loss:
-                best, length = mixed, tried
+        lengths = [factor * max(float(np.sqrt(distances.mean())), 1e-9) for factor in LENGTHS]
+        mixtures = [parts | {"curved": np.exp(-distances / (2 * tried**2))} for tried in lengths]
+        # One length is optimised, the best before that: on four tables never more than 0.3 nats worse than all three.
+        losses = [lose(*_start(standard, mixture, best.logs))[0] for mixture in mixtures]
+        chosen = int(np.argmin(losses))
+        mixed = maximise_evidence(standard, mixtures[chosen], best.logs)
+        if mixed.loss < best.loss:
+            best, length = mixed, lengths[chosen]
     logs = dict(zip(PRIORS, best.logs.tolist(), strict=False))
     noise = scale * np.exp(logs.pop("noise"))
     values = {name: float(noise * np.exp(log)) for name, log in logs.items()}
@@ -88,15 +90,24 @@ def maximise_evidence(costs: Floats, parts: Mapping[str, Floats], start: Floats 
         parts: covariance of the costs for a variance of 1, by part in the order of PRIORS; (trainings, trainings) each.
         start: where the search starts, for the first parts; None for the prior's medians.
     """
-    medians, sds = np.array([PRIORS[name] for name in parts]).T
-    first = np.log(medians)
-    first[: 0 if start is None else len(start)] = start if start is not None else []
+    first, *given = _start(costs, parts, start)
+    medians, sds = given[-2:]
     result = minimize(
-        lose, first, (costs, np.stack(list(parts.values())), np.log(medians), sds), "L-BFGS-B", jac=True,
-        bounds=[(center - 5 * sd, center + 5 * sd) for center, sd in zip(np.log(medians), sds, strict=True)],
+        lose, first, tuple(given), "L-BFGS-B", jac=True,
+        bounds=[(center - 5 * sd, center + 5 * sd) for center, sd in zip(medians, sds, strict=True)],
         options={"maxiter": MAX_FIT_STEPS, "ftol": TOLERANCE},
     )  # fmt: skip
     return MostLikely(np.asarray(result.x, np.float64), float(result.fun))
+
+
+def _start(
+    costs: Floats, parts: Mapping[str, Floats], start: Floats | None
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return the arguments of `lose` where a search for the variances starts."""
+    medians, sds = np.array([PRIORS[name] for name in parts]).T
+    first = np.log(medians)
+    first[: 0 if start is None else len(start)] = start if start is not None else []
+    return first, costs, np.stack(list(parts.values())), np.log(medians), sds
 
 
 def lose(logs: Floats, costs: Floats, parts: Floats, medians: Floats, sds: Floats) -> tuple[float, Floats]:
@@ -110,14 +121,16 @@ def lose(logs: Floats, costs: Floats, parts: Floats, medians: Floats, sds: Float
         medians, sds: Gaussian prior of logs.
     """
     variances = np.exp(logs + np.append(0.0, np.full(len(logs) - 1, logs[0])))
-    covariance = np.tensordot(variances, parts, 1) + MEAN_VARIANCE
+    flat = parts.reshape(len(parts), -1)
+    covariance = (variances @ flat).reshape(parts.shape[1:]) + MEAN_VARIANCE
     root = cholesky(covariance, lower=True, check_finite=False)
-    half, _ = lapack.dpotri(root, lower=1)
-    inverse = half + np.tril(half, -1).T
-    weights = inverse @ costs
+    inverse, _ = lapack.dpotri(root, lower=1)  # its lower triangle, and zeros
+    weights = lapack.dpotrs(root, costs, lower=1)[0]
     deviations = (logs - medians) / sds
     loss = 0.5 * costs @ weights + np.log(np.diag(root)).sum() + 0.5 * deviations @ deviations
-    slopes = 0.5 * variances * np.tensordot(parts, inverse - np.outer(weights, weights), 2)
+    doubled = 2 * inverse - np.multiply.outer(weights, weights)  # a triangle twice has the diagonal once too often
+    traces = flat @ doubled.ravel() - np.diagonal(parts, axis1=1, axis2=2) @ np.diag(inverse)
+    slopes = 0.5 * variances * traces
     slopes[0] = slopes.sum()
     return float(loss), slopes + deviations / sds
 

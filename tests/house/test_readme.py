@@ -160,11 +160,12 @@ def test_its_budgets_are_those_of_the_committed_summary() -> None:
     assert (answer["fewest"], answer["stopped"], answer["status"]) == (94, 40, "unsettled")
 
 
-def test_the_race_is_told_as_it_was_run() -> None:
+@pytest.mark.parametrize("setting", sorted(path.stem for path in (ROOT / "docs" / "race").glob("*.json")))
+def test_the_races_are_told_as_they_were_run(setting: str) -> None:
     folder = ROOT / "docs" / "race"
-    answers = json.loads((folder / "total-40.json").read_text())
+    answers = json.loads((folder / f"{setting}.json").read_text())
     page = (folder / "README.md").read_text()
-    table = pd.read_csv(folder / "total-40.csv")
+    table = pd.read_csv(folder / f"{setting}.csv")
     loss = table.pivot_table(index="key", columns="seed", values="validation_loss").transform(np.log)
     assert loss.shape[1] == answers["judges"] == 8
 
