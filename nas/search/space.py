@@ -1,7 +1,9 @@
 """Which patterns a strategy may propose: draws, the pool that a model chooses from, and neighbours."""
 
 from collections.abc import Iterator, Sequence, Set
-from typing import Protocol
+from copy import deepcopy
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform, sample_wide
 from search_spaces.seeds import derive_generator
+
+if TYPE_CHECKING:
+    from search_spaces.sampling.annealing import Connections
 
 N_UNIFORM, N_WIDE, N_SPREAD = 250, 300, 100  # patterns of a pool
 MAX_MOVES = 4  # connections that differ between a pattern and its mutant
@@ -38,6 +43,13 @@ class Space(Protocol):
 
     def mutate(self, pattern: ConnectionPattern, generator: np.random.Generator) -> ConnectionPattern:
         """Return a pattern 1 to MAX_MOVES moves away; the pattern itself where no move is possible."""
+
+
+@lru_cache(maxsize=8)  # the model changes a few parents many times
+def _lay_out(pattern: ConnectionPattern, budget: Budget) -> "Connections":
+    from search_spaces.sampling.annealing import Connections  # numba: 0.5 s
+
+    return Connections.of(pattern, budget)
 
 
 class OpenSpace:
@@ -95,10 +107,9 @@ class OpenSpace:
 
     def mutate(self, pattern: ConnectionPattern, generator: np.random.Generator) -> ConnectionPattern:
         """Return a pattern 1 to MAX_MOVES random moves of a connection away, of the same budget."""
-        from search_spaces.sampling.annealing import Connections  # numba: 0.5 s
-        from search_spaces.sampling.goals import make_moves
+        from search_spaces.sampling.goals import make_moves  # numba: 0.5 s
 
-        connections = Connections.of(pattern, self.budget)
+        connections = deepcopy(_lay_out(pattern, self.budget))
         make_moves(connections, int(generator.integers(1, MAX_MOVES + 1)), generator)
         return connections.pattern()
 
