@@ -58,8 +58,8 @@ def bench(
 
 
 def _print_machine(console: "Console", device: str, n_workers: int, ceilings: "Ceilings") -> None:
-    from nas.records.environment import describe_versions
     from nas.run.directory import name_device
+    from nas.settings.environment import describe_versions
 
     versions = describe_versions(("torch",))
     console.print(

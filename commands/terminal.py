@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.records.metrics import shorten
 from nas.records.shown import quote, show, show_lines
 
 if TYPE_CHECKING:
@@ -175,10 +176,11 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
 
 def _describe_training(candidate: "Candidate", outcome: "Outcome") -> str:
     name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
-    if outcome.validation_accuracy is None:
+    if not outcome.metrics:
         line = f"{name}: failed, {outcome.error}"
     elif outcome.paused:
-        line = f"{name}: pruned after epoch {outcome.epochs} at accuracy {outcome.validation_accuracy:.4f}"
+        metric, value = next(iter(outcome.metrics.items()))
+        line = f"{name}: pruned after epoch {outcome.epochs} at {shorten(metric)} {value:.4f}"
     else:
-        line = f"{name}: accuracy {outcome.validation_accuracy:.4f}, loss {outcome.validation_loss:.4f}"
+        line = f"{name}: " + ", ".join(f"{shorten(metric)} {value:.4f}" for metric, value in outcome.metrics.items())
     return show(line + (f" (from the start: {outcome.checkpoint_error})" if outcome.checkpoint_error else ""))

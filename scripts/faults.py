@@ -245,7 +245,7 @@ FAULTS = (
           "entry.seed < _count_first_seeds(self._config)", "entry.seed >= 0",
           ("tests/nas/search/test_stratum.py",)),
     Fault("rung-replayed-by-the-end", "nas/search/stratum.py",
-          "find_cost(entry.rung_losses[rung],", "find_cost(entry.outcome.validation_loss,",
+          "self.find_cost(entry.metrics_at(rung))", "self.find_cost(entry.outcome.metrics)",
           ("tests/nas/search/test_loop.py",)),
     Fault("tuned-rates-in-equal-steps", "nas/settings/study.py",
           "low * (high / low) ** (k / (count - 1))", "low + (high - low) * k / (count - 1)",

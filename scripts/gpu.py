@@ -29,8 +29,8 @@ from nas.bench.contestants import Shape
 from nas.data.readers import load_data
 from nas.data.splits import split_data
 from nas.model.candidate import Candidate, TrainingConfig
-from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
+from nas.settings.environment import describe_versions
 from nas.training.stepping import Engine
 from nas.training.train import Member, train_cohort
 from search_spaces.budget import parse_budget
@@ -108,7 +108,7 @@ def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: P
     for data_split, engine in ((split, exact), (split, rough), (other, exact)):
         members = [Member(candidate, data_split) for candidate in candidates]
         outcomes = train_cohort(members, config, engine=engine)
-        accuracies.append([outcome.validation_accuracy or 0.0 for outcome in outcomes])
+        accuracies.append([outcome.metrics.get("validation_accuracy", 0.0) for outcome in outcomes])
     in_float32, in_bfloat16, in_other_order = accuracies
 
     def differ(others: Sequence[float]) -> str:

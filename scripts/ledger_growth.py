@@ -21,11 +21,12 @@ import numpy as np
 from shared import DOCS, fit_exponent, format_csv, format_row
 
 from nas.data.readers import load_data
-from nas.records.environment import describe_versions
+from nas.records.metrics import image_metrics
 from nas.records.safe_files import write_atomic
 from nas.records.trial import Outcome
 from nas.run.directory import execute, hold_run, open_ledger
 from nas.search.loop import Search, count_asked
+from nas.settings.environment import describe_versions
 from nas.settings.search import SearchConfig
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
@@ -75,7 +76,9 @@ class FakeTrainer(Trainer):
         ]
         curve[-1] |= {"validation_loss": 2 - 2 * accuracy, "validation_accuracy": accuracy}
         strengths = (tuple(generator.uniform(0.05, 1.0, pattern.n_connections).tolist()),)
-        outcome = Outcome(accuracy, 2 - 2 * accuracy, self.config.epochs, 0.5, tuple(curve), strengths=strengths)
+        outcome = Outcome(
+            image_metrics(accuracy, 2 - 2 * accuracy), self.config.epochs, 0.5, tuple(curve), strengths=strengths
+        )
         self.clock.leave_out(time.process_time() - began)
         return outcome
 

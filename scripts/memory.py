@@ -12,8 +12,8 @@ from nas.bench.memory import measure_kept_bytes, measure_peak_bytes
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_activation_bytes
 from nas.model.network import build_network
-from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
+from nas.settings.environment import describe_versions
 from search_spaces.templates import find_template
 
 LAYERS = (8, 16, 32, 64)  # of each of three blocks

@@ -41,7 +41,7 @@ class Clock:
 
     def tell(self, number: int, outcome: Outcome) -> None:  # noqa: ARG002  the protocol's form
         self.times.append(time.perf_counter())
-        self.outcomes.append((outcome.validation_accuracy, outcome.validation_loss))
+        self.outcomes.append((outcome.metrics.get("validation_accuracy"), outcome.metrics.get("validation_loss")))
 
     def lose(self, number: int, reason: str) -> None:
         raise RuntimeError(f"training {number} was lost: {reason}")

@@ -184,7 +184,7 @@ def divide_executor(seconds: dict[str, float], marks: dict[str, list[float]], n_
 
 def format_table(by_workers: dict[int, list[dict[str, float]]], more: list[str]) -> str:
     """Return the page: seconds and shares by row, medians over the rounds, for each number of workers."""
-    from nas.records.environment import describe_versions  # not above: the watched process must import it itself
+    from nas.settings.environment import describe_versions  # not above: the watched process must import it itself
 
     totals = {n: [sum(seconds.values()) for seconds in rounds] for n, rounds in by_workers.items()}
     shares = {

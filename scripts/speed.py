@@ -11,8 +11,8 @@ from shared import DOCS, format_csv, format_range, format_row
 from nas.bench.benchmark import CHARGED_STEPS, GATE, Row, compare_engines, list_contests
 from nas.bench.contestants import N_GROUPED
 from nas.bench.workers import N_EPOCHS, N_TRAINED, Ceilings, measure_ceilings, start_workers
-from nas.records.environment import describe_versions
 from nas.records.safe_files import write_atomic
+from nas.settings.environment import describe_versions
 from nas.settings.machine import resolve_workers
 
 # Neither measured by this script nor on the machines here: replace it once the measurements are repeated.

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.data.protocol import list_declared
 from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
+from nas.records.metrics import IMAGE_METRICS, Metrics, read_metrics
 from nas.records.plan import read_cell, read_plan
 from nas.records.shown import quote
 from nas.records.trial import RESTORE, Strengths, Trial, check_trials
@@ -50,8 +51,7 @@ COLUMNS = {
     "nn_mass": "float64",
     "params": "Int64",
     "flops": "Int64",
-    "validation_accuracy": "float64",
-    "validation_loss": "float64",
+    **{metric.name: "float64" for metric in IMAGE_METRICS},
     "epochs": "Int64",
     "seconds": "float64",
     "error": "string",
@@ -67,7 +67,7 @@ FIXED_BY_PATTERN = (
     *RIVALS, *ALWAYS_SHOWN, "params", "flops", "nn_mass", "sources",
 )  # fmt: skip
 RECORDED = ("regime", "matched", "params", "flops", "nn_mass")
-MEASURED = ("validation_loss", "epochs", "seconds", "error")
+MEASURED = ("epochs", "seconds", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Run:
             of the candidate, where there are any.
         driver_deaths: how often the driver died while a candidate was in training, by its number, where it did.
         kind: what the run was made for.
+        metrics: metrics of its task, the primary one first.
     """
 
     path: Path
@@ -106,6 +107,7 @@ class Run:
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
     driver_deaths: Mapping[int, int] = field(default_factory=dict)
     kind: Kind = "search"
+    metrics: Metrics = IMAGE_METRICS
 
 
 def read_run(run: Path) -> Run:
@@ -144,6 +146,7 @@ def read_run(run: Path) -> Run:
         strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=kind,
+        metrics=read_metrics(attributes.get("metrics")),
     )
 
 
@@ -172,9 +175,9 @@ def _check_ledger(run: Path, ledger: Path) -> None:
     read_attributes(ledger)
 
 
-def _read_trial(trial: object, ledger: Path) -> Trial:
+def _read_trial(trial: object, metrics: Metrics, ledger: Path) -> Trial:
     try:
-        return Trial.from_optuna(trial)
+        return Trial.from_optuna(trial, metrics)
     except InputError as error:
         raise InputError(f"{ledger}: {error}") from None
 
@@ -192,7 +195,8 @@ def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
             trials = study.get_trials(deepcopy=False)
             check_trials(trials, ledger)
             attributes = study.user_attrs
-        return [_read_trial(trial, ledger) for trial in trials], attributes
+        metrics = read_metrics(attributes.get("metrics"))
+        return [_read_trial(trial, metrics, ledger) for trial in trials], attributes
     except optuna.exceptions.OptunaError as error:
         raise ConflictError(
             f"{ledger} cannot be read by optuna {optuna.__version__} ({error!s:.300}): {RESTORE}"
@@ -256,6 +260,8 @@ def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> d
         "cell": None if (cell := read_cell(trial.facts)) is None else ",".join(map(str, cell)),
         **descriptors,
         **measured,
+        **({} if outcome is None else outcome.metrics),
+        trial.declared[0].name: trial.value,  # a trial that paused has one in its outcome too
         **read_proxies(trial, ledger),
         "number": trial.number,
         "state": trial.state,
@@ -263,7 +269,6 @@ def _candidate_row(trial: Trial, descriptors: dict[str, Any], ledger: Path) -> d
         "strategy": trial.strategy,
         "seed": trial.seed,
         "budget": trial.budget,
-        "validation_accuracy": trial.validation_accuracy,  # a trial that paused has one in its outcome too
         "sources": json.dumps([list(inputs) for inputs in trial.pattern.sources], separators=(",", ":")),
     }
 

@@ -179,8 +179,8 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
 
 def _find_costs(complete: pd.DataFrame, objective: Objective, guessing: Guessing) -> "pd.Series[float]":
     n_images = guessing.n_images or 1
-    outcomes = zip(complete["validation_loss"], complete["validation_accuracy"], strict=True)
-    costs = [find_cost(float(loss), float(accuracy), objective, n_images) for loss, accuracy in outcomes]
+    name = f"validation_{objective}"
+    costs = [find_cost({name: float(value)}, name, n_images) for value in complete[name]]
     return pd.Series(costs, complete.index, dtype=np.float64)
 
 

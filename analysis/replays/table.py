@@ -77,8 +77,8 @@ class TrainedTable:
     def list_costs(self, objective: Objective) -> NDArray[np.float64]:
         """Return the costs that a search sees, shape (patterns, seeds): log loss, or log share of errors."""
         n_validation = int(_as_dict((self.provenance or {}).get("data")).get("n_validation") or N_VALIDATION)
-        outcomes = zip(self.losses.ravel().tolist(), self.accuracies.ravel().tolist(), strict=True)
-        costs = [find_cost(loss, accuracy, objective, n_validation) for loss, accuracy in outcomes]
+        name, outcomes = f"validation_{objective}", self.losses if objective == "loss" else self.accuracies
+        costs = [find_cost({name: value}, name, n_validation) for value in outcomes.ravel().tolist()]
         return np.array(costs, np.float64).reshape(self.losses.shape)
 
     def list_judged(self, objective: Objective) -> NDArray[np.float64]:

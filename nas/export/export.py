@@ -25,7 +25,6 @@ from nas.model.candidate import Candidate, NetworkConfig, check_depth
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.database import FINAL
-from nas.records.environment import describe_versions
 from nas.records.template import (
     TemplateFile,
     describe_template,
@@ -34,6 +33,7 @@ from nas.records.template import (
     read_claims,
     write_template,
 )
+from nas.settings.environment import describe_versions
 from search_spaces.errors import ConflictError, InputError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring.network_arcs import draw_wiring, is_worth_drawing

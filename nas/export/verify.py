@@ -24,8 +24,8 @@ from nas.export.model_source import format_model
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, predict_cost
 from nas.records.checked import validate
-from nas.records.environment import describe_versions
 from nas.records.template import TemplateFile, read_claims
+from nas.settings.environment import describe_versions
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:

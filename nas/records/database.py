@@ -14,7 +14,6 @@ from search_spaces.errors import ConflictError, MachineError
 
 FINAL = "final"  # folder of a run directory with the final measurement on the test images
 STUDY_NAME = "skipsearch"
-METRIC = "validation_accuracy"  # what a trial's value is called
 TESTED = "test_looked_at"  # attribute of a run whose test images were looked at
 Kind = Literal["search", "study", "comparison", "final"]  # of a run
 COMMANDS: Mapping[Kind, str] = {  # that continue a run, by its kind

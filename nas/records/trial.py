@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from nas.records.metrics import IMAGE_METRICS, LOSS, Metrics
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
 
@@ -52,13 +53,12 @@ class Outcome:
     """What one training gave.
 
     Args:
-        validation_accuracy: share of validation images classified right, or None if the training failed.
-        validation_loss: mean cross-entropy on validation images, in nats, or None.
+        metrics: what was measured, by the metrics' names; empty if the training failed.
         epochs: number of finished passes.
         seconds: wall-clock time of the training and its evaluation, including that of lost attempts up to their
             checkpoint; of a cohort an equal share.
-        curve: one row an epoch: epoch, train_loss (mean over its steps); validation_loss and validation_accuracy
-            in the last, and where the training paused.
+        curve: one row an epoch: epoch, what the task reports of it, for images train_loss (mean over its steps); for
+            them the metrics are in the last, and where the training paused.
         error: why there is no value, or None.
         paused: whether it was measured before its last epoch, and can continue.
         resumed_epoch: the epoch from whose checkpoint this training continued, 0 for none.
@@ -66,8 +66,7 @@ class Outcome:
         strengths: strengths of the connections, block by block, once the training is done: see strengths.py.
     """
 
-    validation_accuracy: float | None
-    validation_loss: float | None
+    metrics: Mapping[str, float]
     epochs: int
     seconds: float
     curve: tuple[dict[str, float], ...] = ()
@@ -79,7 +78,8 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON and for other processes."""
-        return {**asdict(self), "curve": list(self.curve), "strengths": [list(block) for block in self.strengths]}
+        strengths = [list(block) for block in self.strengths]
+        return {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
@@ -117,12 +117,13 @@ class Trial:
         facts: all else that was recorded with it, by name: its key, costs, training regime, cell of a design.
         descriptors: the pattern's distances, and its stratum where there are several: Optuna's parameters.
         outcome: what its training gave at the end, or at the last rung that it reached; None: nothing yet.
-        rungs: validation accuracy by epoch, where it paused.
-        rung_losses: validation loss by epoch, where it paused.
+        rungs: the primary metric by epoch, where it paused.
+        rung_metrics: the other metrics by epoch, where it paused.
         attempts: its trainings that gave no outcome.
         returned: whether the last of them was given back by a run that was asked to end.
         pause_after: the epoch that it was last handed out to be trained to; None: the last; 0: handed out only once.
         schema: the schema that it was entered by.
+        declared: metrics of the run's task, the primary one first.
     """
 
     number: int
@@ -136,11 +137,12 @@ class Trial:
     state: _State = "running"
     outcome: Outcome | None = None
     rungs: Mapping[int, float] = field(default_factory=dict)
-    rung_losses: Mapping[int, float] = field(default_factory=dict)
+    rung_metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     attempts: Attempts = Attempts()
     returned: bool = False
     pause_after: int | None = 0
     schema: int = field(default=SCHEMA, compare=False)
+    declared: Metrics = IMAGE_METRICS
 
     @property
     def running(self) -> bool:
@@ -148,9 +150,18 @@ class Trial:
         return self.state == "running"
 
     @property
-    def validation_accuracy(self) -> float | None:
-        """The trial's value: only a finished training has one."""
-        return self.outcome.validation_accuracy if self.outcome is not None and self.state == "complete" else None
+    def metrics(self) -> Mapping[str, float]:
+        """What was measured by name: only a finished training has metrics."""
+        return self.outcome.metrics if self.outcome is not None and self.state == "complete" else {}
+
+    @property
+    def value(self) -> float | None:
+        """The primary metric: only a finished training has one."""
+        return self.metrics.get(self.declared[0].name)
+
+    def metrics_at(self, rung: int) -> dict[str, float]:
+        """Return what was measured at a rung, which the training may have left behind."""
+        return {self.declared[0].name: self.rungs[rung], **self.rung_metrics.get(rung, {})}
 
     @property
     def strengths(self) -> Strengths:
@@ -173,18 +184,32 @@ class Trial:
             later = {"returned": self.returned, "pause_after": self.pause_after}
             attributes["attempts"] = seal(attempts | later, self.number)
         if self.outcome is not None:
-            values = self.outcome.to_dict()
-            del values["validation_accuracy"]  # the trial's value, or its last measurement at a rung
-            if self.rung_losses:
-                values["rung_losses"] = {str(epoch): loss for epoch, loss in self.rung_losses.items()}
             entered = None if self.schema == 1 else candidate
-            covered = _cover(self.number, entered, self.descriptors, self.validation_accuracy, self.rungs)
-            attributes["outcome"] = seal(values, *covered)
+            covered = _cover(self.number, entered, self.descriptors, self.value, self.rungs)
+            attributes["outcome"] = seal(self._store_outcome(self.outcome), *covered)
         return attributes
 
+    def _store_outcome(self, outcome: Outcome) -> dict[str, Any]:
+        """Return an outcome as it is stored: its primary metric is the trial's value, or the last of its rungs."""
+        values = outcome.to_dict()
+        metrics = values.pop("metrics")
+        metrics.pop(self.declared[0].name, None)
+        if self.declared != IMAGE_METRICS:
+            values["metrics"] = metrics
+            if self.rung_metrics:
+                values["rung_metrics"] = {str(epoch): dict(each) for epoch, each in self.rung_metrics.items()}
+            return values
+        values[LOSS.name] = metrics.get(LOSS.name)  # as versions stored it that knew no other metrics
+        if self.rung_metrics:
+            values["rung_losses"] = {str(epoch): each[LOSS.name] for epoch, each in self.rung_metrics.items()}
+        return values
+
     @classmethod
-    def from_optuna(cls, trial: Any) -> "Trial":
+    def from_optuna(cls, trial: Any, declared: Metrics = IMAGE_METRICS) -> "Trial":
         """Return what a trial stores, as Optuna loads it, whatever the schema.
+
+        Args:
+            declared: metrics of the run's task.
 
         Raises:
             InputError: no search of ours wrote it.
@@ -198,14 +223,13 @@ class Trial:
         pattern = _read_pattern(facts.pop("sources", None), where)
         state = STATES.get(trial.state.name, "running")  # WAITING: queued by another program
         rungs = dict(sorted(trial.intermediate_values.items()))
-        accuracy = rungs[max(rungs)] if rungs and state in ("running", "pruned") else None
+        latest = rungs[max(rungs)] if rungs and state in ("running", "pruned") else None
         try:
             own = {name: facts.pop(name) for name in ("template", "strategy", "seed", "budget")}
-            outcome = _read_outcome(
-                attributes.get("outcome"), trial.value if state == "complete" else accuracy, pattern, where
-            )
+            value = trial.value if state == "complete" else latest
+            primary = {} if value is None else {declared[0].name: float(value)}
+            outcome = _read_outcome(attributes.get("outcome"), primary, pattern, where)
             attempts = _as_dict(attributes.get("attempts"))
-            losses = _as_dict(_as_dict(attributes.get("outcome")).get("rung_losses"))
             return cls(
                 number=trial.number,
                 pattern=pattern,
@@ -215,11 +239,12 @@ class Trial:
                 state=state,
                 outcome=outcome,
                 rungs=rungs,
-                rung_losses={int(epoch): float(loss) for epoch, loss in losses.items()},
+                rung_metrics=_read_rungs(_as_dict(attributes.get("outcome"))),
                 attempts=_read_attempts(attempts, None if outcome is None else outcome.error),
                 returned=attempts.get("returned", False),
                 pause_after=attempts.get("pause_after", 0),
                 schema=schema,
+                declared=declared,
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{where} is not what a search of ours writes ({error!r:.200})") from None
@@ -236,7 +261,10 @@ def _read_pattern(sources: object, where: str) -> ConnectionPattern:
         raise InputError(f"{where}: {error}") from None
 
 
-def _read_outcome(record: object, accuracy: float | None, pattern: ConnectionPattern, where: str) -> Outcome | None:
+def _read_outcome(
+    record: object, primary: Mapping[str, float], pattern: ConnectionPattern, where: str
+) -> Outcome | None:
+    """Read a stored outcome, whose other metrics an image run has as `validation_loss`; one that failed has none."""
     if not isinstance(record, dict):
         return None
     strengths = record.get("strengths")
@@ -249,7 +277,16 @@ def _read_outcome(record: object, accuracy: float | None, pattern: ConnectionPat
         )
     known = {name: record[name] for name in (known.name for known in fields(Outcome)) if name in record}
     blocks = [tuple(map(float, block)) for block in strengths]
-    return Outcome.from_dict({"curve": [], **known, "strengths": blocks, "validation_accuracy": accuracy})
+    others = _as_dict(record.get("metrics")) or {LOSS.name: record.get(LOSS.name)}
+    metrics = {name: float(value) for name, value in others.items() if primary and value is not None}
+    return Outcome.from_dict({"curve": [], **known, "strengths": blocks, "metrics": {**primary, **metrics}})
+
+
+def _read_rungs(record: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """Read the other metrics at the rungs of a stored outcome; an image run has `rung_losses`."""
+    losses = {epoch: {LOSS.name: loss} for epoch, loss in _as_dict(record.get("rung_losses")).items()}
+    by_epoch = _as_dict(record.get("rung_metrics")) or losses
+    return {int(epoch): {name: float(value) for name, value in each.items()} for epoch, each in by_epoch.items()}
 
 
 def _are_strengths(block: object, n_connections: int) -> bool:

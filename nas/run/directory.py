@@ -14,13 +14,13 @@ from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.data.splits import check_split, find_largest_class
 from nas.model.cost import predict_training_bytes
-from nas.records.environment import describe_versions
 from nas.records.safe_files import sweep_temporaries, write_atomic
 from nas.records.trial import SCHEMA
 from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
 from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource
+from nas.settings.environment import describe_versions
 from nas.settings.machine import measure_memory
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig

@@ -1,6 +1,5 @@
 """The Optuna study in the run directory: the only writer of it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -16,7 +15,6 @@ from optuna.trial import TrialState, create_trial
 from nas.model.candidate import Candidate
 from nas.model.cost import Cost, predict_nn_mass
 from nas.records.database import (
-    METRIC,
     STUDY_NAME,
     TESTED,
     check_attributes,
@@ -25,6 +23,7 @@ from nas.records.database import (
     reading,
     storage_url,
 )
+from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, find_problem, read_metrics, write_metrics
 from nas.records.trial import HASH, OLDER_SCHEMAS, SCHEMA, Attempts, Outcome, Trial, check_trials
 from nas.run.lock import lock_run
 from nas.run.storage import commit_once, open_study, revive, using
@@ -43,7 +42,8 @@ class Ledger:
             `renewed`.
         renewed: names of attributes that may change from one opening to the next.
         deepest: the largest number of layers that the run has; None: each candidate's own.
-        metric: what a trial's value is called.
+        metrics: metrics of the run's task, the primary one first; an existing run must have the same.
+        value_name: what the primary metric is called in Optuna; None: by its own name.
         describe: function that gives further facts of each candidate that is entered.
 
     Raises:
@@ -57,7 +57,8 @@ class Ledger:
         attributes: Mapping[str, Any],
         renewed: frozenset[str],
         deepest: int | None = None,
-        metric: str = METRIC,
+        metrics: Metrics = IMAGE_METRICS,
+        value_name: str | None = None,
         describe: Callable[[Candidate], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self.run = path.parent
@@ -65,14 +66,17 @@ class Ledger:
         self._deepest = deepest
         self._describe = describe
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # what is wrong is raised
-        self._storage, self._study = open_study(path, metric)
+        self.metrics = metrics
+        primary = Metric(value_name or metrics[0].name, metrics[0].maximize)
+        self._storage, self._study = open_study(path, primary)
         with using(path), reading(path):
             existing = self._study.user_attrs
             check_attributes(existing, path)
             if existing.get("schema") in OLDER_SCHEMAS:
                 renewed |= {"schema"}
-            self._accepted = {"schema": SCHEMA, **attributes}
+            self._accepted = {"schema": SCHEMA, "metrics": write_metrics(metrics), **attributes}
             _compare_attributes(existing, self._accepted, renewed)
+            _compare_metrics(existing, metrics)
             self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
             self._n_entered = len(self._study.get_trials(deepcopy=False))
         self._trials: dict[int, Trial] = {}  # those that were written to and have not ended, by number
@@ -103,7 +107,7 @@ class Ledger:
         with using(self._path), reading(self._path):
             trials = self._study.get_trials(deepcopy=False)
             check_trials(trials, self._path)
-            return [Trial.from_optuna(trial) for trial in trials]
+            return [Trial.from_optuna(trial, self.metrics) for trial in trials]
 
     def enter(
         self,
@@ -142,6 +146,7 @@ class Ledger:
             budget=str(budget),
             facts={**own, **details},
             descriptors=descriptors,
+            declared=self.metrics,
         )
         new = create_trial(
             state=TrialState.RUNNING,
@@ -180,23 +185,31 @@ class Ledger:
             self._end(trial, outcome)
 
     def finish(self, number: int, outcome: Outcome) -> None:
-        """Record a candidate's outcome: COMPLETE with its validation accuracy, or FAIL with the reason."""
+        """Record a candidate's outcome: COMPLETE with its primary metric, or FAIL with the reason."""
         with using(self._path), self._one_commit():
             self._end(self._trial(number), outcome)
 
+    def settle(self, outcome: Outcome) -> Outcome:
+        """Return a training's outcome as it counts: failed where a metric is missing or not finite."""
+        reason = outcome.error or find_problem(outcome.metrics, self.metrics)
+        if reason is not None:
+            return replace(outcome, metrics={}, error=reason, paused=False)
+        return replace(outcome, metrics={name: float(value) for name, value in outcome.metrics.items()})
+
     def pause(self, number: int, outcome: Outcome) -> None:
         """Record a candidate's measurement at a rung; it stays RUNNING."""
-        accuracy, loss = outcome.validation_accuracy, outcome.validation_loss
-        assert accuracy is not None, "a training that failed does not pause"
-        assert loss is not None, "a training that failed does not pause"
-        accuracy, epoch = float(accuracy), outcome.epochs
+        outcome = self.settle(outcome)
+        assert outcome.paused, "a training that failed does not pause"
+        primary, epoch = self.metrics[0].name, outcome.epochs
+        value = outcome.metrics[primary]
+        others = {name: each for name, each in outcome.metrics.items() if name != primary}
         with using(self._path):
             trial = self._trial(number)
-            rungs, losses = {**trial.rungs, epoch: accuracy}, {**trial.rung_losses, epoch: loss}
-            trial = replace(trial, outcome=outcome, rungs=rungs, rung_losses=losses)
+            rungs, rung_metrics = {**trial.rungs, epoch: value}, {**trial.rung_metrics, epoch: others}
+            trial = replace(trial, outcome=outcome, rungs=rungs, rung_metrics=rung_metrics)
             with self._one_commit():
                 trial_id = self._write(trial, "outcome")
-                self._storage.set_trial_intermediate_value(trial_id, epoch, accuracy)
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         self._trials[number] = trial
 
     def prune(self, number: int) -> None:
@@ -205,10 +218,9 @@ class Ledger:
             self._study.tell(number, state=TrialState.PRUNED)
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
-        # Optuna takes an infinite value as COMPLETE, and it would win: only a finite one is given to it.
-        accuracy = outcome.validation_accuracy
-        value = None if accuracy is None or not math.isfinite(accuracy) else float(accuracy)
-        outcome = replace(outcome, validation_accuracy=value)
+        # Optuna takes an infinite value as COMPLETE, and it would win: settled outcomes have none.
+        outcome = self.settle(outcome)
+        value = outcome.metrics.get(self.metrics[0].name)
         trial = replace(trial, outcome=outcome, state="failed" if value is None else "complete")
         trial_id = self._write(trial, "outcome")
         # As study.tell would, which reads the trial before and after, and takes as long as all else here.
@@ -231,7 +243,7 @@ class Ledger:
 
     def _trial(self, number: int) -> Trial:
         if number not in self._trials:
-            self._trials[number] = Trial.from_optuna(self._storage.get_trial(self._trial_id(number)))
+            self._trials[number] = Trial.from_optuna(self._storage.get_trial(self._trial_id(number)), self.metrics)
         return self._trials[number]
 
     def _with_attempts(self, number: int, attempts: Attempts, pause_after: int | None) -> Trial:
@@ -245,6 +257,18 @@ def _compare_attributes(existing: Mapping[str, Any], asked: Mapping[str, Any], r
             raise ConflictError(
                 f"this run was made with {name} {existing[name]!r}, and now it is {value!r}: give another --run"
             )
+
+
+def _compare_metrics(existing: Mapping[str, Any], metrics: Metrics) -> None:
+    """Refuse metrics that are not those of an older study, which does not name them."""
+    if "schema" in existing and (own := read_metrics(existing.get("metrics"))) != metrics:
+        raise ConflictError(
+            f"this run was made with the metrics {_list(own)}, and now they are {_list(metrics)}: give another --run"
+        )
+
+
+def _list(metrics: Metrics) -> str:
+    return ", ".join(metric.name for metric in metrics)
 
 
 def record_test(run: Path, looked: Mapping[str, Any]) -> None:

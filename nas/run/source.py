@@ -155,6 +155,7 @@ class LedgerSource:
     def tell(self, number: int, outcome: Outcome) -> None:
         task = self._unfinished[number]
         self._suspect = None if self._suspect == number else self._suspect
+        outcome = self._ledger.settle(outcome)
         if outcome.paused:
             self._ledger.pause(number, outcome)
             self._waiting[number] = outcome

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.records.database import STUDY_NAME, check_database, reading, storage_url
+from nas.records.metrics import Metric
 from nas.records.safe_files import name_temporary, naming, sweep_temporaries
 from nas.records.trial import RESTORE
 from search_spaces.errors import ConflictError, MachineError
@@ -37,8 +38,11 @@ def using(path: Path) -> Iterator[None]:
         raise MachineError(f"{path} cannot be read or written ({getattr(reason, 'orig', reason)})") from error
 
 
-def open_study(path: Path, metric: str) -> tuple[RDBStorage, optuna.Study]:
+def open_study(path: Path, metric: Metric) -> tuple[RDBStorage, optuna.Study]:
     """Return the study in a database, made if missing, and its storage.
+
+    Args:
+        metric: a trial's value in a new study.
 
     Raises:
         ConflictError: the file is damaged, or holds no study of a run.
@@ -65,15 +69,16 @@ class _UnsyncedConnection(sqlite3.Connection):
         self.execute("PRAGMA synchronous = OFF")
 
 
-def _create_study(path: Path, metric: str) -> None:
+def _create_study(path: Path, metric: Metric) -> None:
     """Make an empty study elsewhere and rename it: Optuna cannot open what a kill halfway through its tables leaves."""
     sweep_temporaries(path.parent, path.name)  # including SQLite's own journal of it
     temporary = name_temporary(path)
     storage = RDBStorage(storage_url(temporary), {"connect_args": {"factory": _UnsyncedConnection}})
-    study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
+    direction = optuna.study.StudyDirection.MAXIMIZE if metric.maximize else optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction=direction)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([metric])
+        study.set_metric_names([metric.name])
     storage.remove_session()
     storage.engine.dispose()
     with temporary.open("rb") as stream, naming(path):

@@ -41,7 +41,9 @@ class Search(LedgerSource):
         self._config = config
         self._network = config.network(data.n_classes, data.image)
         _, n_validation = check_split(data, 1, config.train_examples, config.validation_examples)
-        self._strata = {str(budget): Stratum(budget, config, n_validation) for budget in list_budgets(config)}
+        self._strata = {
+            str(budget): Stratum(budget, config, n_validation, ledger.metrics) for budget in list_budgets(config)
+        }
         self._costs: dict[str, Cost] = {}
         self._deadline = math.inf if config.hours is None else time.monotonic() + 3600 * config.hours
         self._is_late = False
@@ -132,10 +134,9 @@ class Search(LedgerSource):
     def _measured(self, task: Task, outcome: Outcome) -> None:
         halving, key, seed = self._halving_of(task), task.candidate.pattern.key, task.candidate.seed
         if halving is not None and outcome.paused:
-            cost = self._strata[str(task.budget)].find_cost(outcome)
-            assert cost is not None, "a training that failed does not pause"
-            halving.report(key, seed, outcome.epochs, cost)
-        elif halving is not None and outcome.validation_accuracy is None:
+            cost = self._strata[str(task.budget)].find_cost(outcome.metrics)
+            halving.report(key, seed, outcome.epochs, math.inf if cost is None else cost)
+        elif halving is not None and not outcome.metrics:
             halving.fail(key, seed)
         self._advance()
 

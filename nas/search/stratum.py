@@ -1,10 +1,13 @@
 """One budget of a search: its patterns, in order, and which outcomes each proposal may use."""
 
+import logging
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nas.records.metrics import IMAGE_METRICS, Metrics, find_objective
 from nas.records.template import read_pattern
 from nas.records.trial import Outcome, Trial
 from nas.search.halving import Halving
@@ -21,6 +24,8 @@ from search_spaces.templates import iterate_templates
 
 TEMPLATES = "templates"  # strategy of the patterns that were named, not proposed
 MODEL = "model"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,18 @@ class Stratum:
 
     Args:
         n_validation: number of validation images.
+        metrics: metrics of the task.
     """
 
-    def __init__(self, budget: Budget, config: SearchConfig, n_validation: int) -> None:
+    def __init__(
+        self, budget: Budget, config: SearchConfig, n_validation: int, metrics: Metrics = IMAGE_METRICS
+    ) -> None:
         self.budget = budget
         self.ended: str | None = None
         self._config = config
         self._n_validation = n_validation
+        self._objective = find_objective(config.objective, metrics)
+        self._has_warned = False
         self._named = dict(iterate_named(budget, config))
         self._names = {pattern.key: name for name, pattern in self._named.items()}
         self._strategy = None
@@ -176,13 +186,20 @@ class Stratum:
 
     def note(self, key: str, seed: int, outcome: Outcome | None) -> None:
         """Take a training's last outcome, at a rung if it was dropped there; None: it failed."""
-        self._costs[key, seed] = None if outcome is None else self.find_cost(outcome)
+        self._costs[key, seed] = None if outcome is None else self.find_cost(outcome.metrics)
 
-    def find_cost(self, outcome: Outcome) -> float | None:
-        """Return what the search makes small; None: the training failed."""
-        return find_cost(
-            outcome.validation_loss, outcome.validation_accuracy, self._config.objective, self._n_validation
-        )
+    def find_cost(self, metrics: Mapping[str, float]) -> float | None:
+        """Return what the search makes small; None: the training failed, or has a loss without a logarithm."""
+        name = self._objective.name
+        cost = find_cost(metrics, name, self._n_validation, maximize=self._objective.maximize)
+        if cost is None and name in metrics and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s is %g, and a loss that is not above 0 has no logarithm: the search counts it as a failure; call "
+                "the metric by a name that does not end in loss to have its value compared",
+                name, metrics[name],
+            )  # fmt: skip
+        return cost
 
     def halving_of(self, strategy: str) -> Halving | None:
         """Return the halving of a strategy's patterns; None for named ones, which are trained to the end."""
@@ -195,15 +212,10 @@ class Stratum:
         for rung in halving.rungs:
             for entry in halved:
                 if rung in entry.rungs:
-                    cost = self._find_cost_at(entry, rung)
-                    assert cost is not None, "a training that failed does not pause"
-                    halving.report(entry.pattern.key, entry.seed, rung, cost)
-                elif not entry.running and entry.validation_accuracy is None:
+                    cost = self.find_cost(entry.metrics_at(rung))
+                    halving.report(entry.pattern.key, entry.seed, rung, math.inf if cost is None else cost)
+                elif not entry.running and not entry.metrics:
                     halving.fail(entry.pattern.key, entry.seed)
-
-    def _find_cost_at(self, entry: Trial, rung: int) -> float | None:
-        """Return the cost of a training where it paused, which it may have left behind."""
-        return find_cost(entry.rung_losses[rung], entry.rungs[rung], self._config.objective, self._n_validation)
 
 
 def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, ConnectionPattern]]:

@@ -157,7 +157,7 @@ def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listene
         attributes = describe_run(config, data, len(plan["order"]), sizes, largest)
         attributes |= {"plan": sha256, "measured_on": "test", "kind": "final"}
         deepest = max(measured.pattern.depth for measured in chosen)
-        ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, metric="test_accuracy")
+        ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, value_name="test_accuracy")
         study = Study(_list_tasks(chosen, plan, config, data), ledger, listener, config.attempts)
         record_test(run, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": sha256})
         if existing is None:

@@ -13,6 +13,7 @@ from nas.data.splits import Split, augment_images
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.proxies import Batch
 from nas.model.strengths import measure_strengths
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
 from nas.training.evaluation import NonFiniteLossError, predict, score, take_statistics
@@ -204,8 +205,9 @@ class _Training:
         member, curve, error = self._members[place], self._curves[place], self._errors[place]
         is_paused = error is None and self._last < self._config.epochs
         strengths: tuple[tuple[float, ...], ...] = ()
-        if loss is not None and accuracy is not None:
-            curve[-1].update(validation_loss=loss, validation_accuracy=accuracy)
+        metrics = image_metrics(accuracy, loss)
+        if metrics:
+            curve[-1].update(reversed(metrics.items()))  # the loss first, as in older runs
         if is_paused:
             self._keep(place)
         elif error is None:
@@ -214,8 +216,7 @@ class _Training:
             member.keep_trained(network)
         checkpoint = self._checkpoints[place]
         return Outcome(
-            validation_accuracy=accuracy,
-            validation_loss=loss,
+            metrics=metrics,
             epochs=len(curve),
             seconds=self._seconds(place),
             curve=tuple(curve),

@@ -84,7 +84,7 @@ class LostDeviceError(MachineError):
 
 def failed(reason: str) -> Outcome:
     """Return the outcome of a training that gave no value."""
-    return Outcome(None, None, 0, 0.0, (), reason)
+    return Outcome({}, 0, 0.0, (), reason)
 
 
 def report(source: Source, number: int, result: Outcome | LostError) -> None:

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 
 from nas.data.readers import load_data
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.directory import execute, hold_run, open_ledger
 from nas.search.loop import Search
@@ -34,7 +35,7 @@ class FakeTrainer(Trainer):
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002
         accuracy = int(job.candidate.pattern.key[:6], 16) / 16**6
         curve = tuple({"epoch": epoch, "train_loss": 1 / epoch} for epoch in range(1, 10))
-        return Outcome(accuracy, 1 - accuracy, 9, 1.0, curve, strengths=((0.5,) * 37,))
+        return Outcome(image_metrics(accuracy, 1 - accuracy), 9, 1.0, curve, strengths=((0.5,) * 37,))
 
 
 def search_fake(

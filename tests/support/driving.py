@@ -22,6 +22,7 @@ import sqlalchemy
 import nas.search.loop
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME, check_database
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
@@ -80,8 +81,7 @@ class FakeTrainer(Trainer):
                     slot.write(Checkpoint({}, {}, curve, 0.0))
         return [
             Outcome(
-                accuracy_of(job.candidate, last),
-                1 - accuracy_of(job.candidate, last),
+                image_metrics(accuracy_of(job.candidate, last), 1 - accuracy_of(job.candidate, last)),
                 last,
                 0.0,
                 tuple(curve),
@@ -119,8 +119,8 @@ def drive(run: Path, settings: dict[str, Any], sender: Connection, step: int | N
 
     def listen(candidate: Candidate | None, outcome: Outcome | None, *_: int) -> None:
         if candidate is not None and outcome is not None:
-            state = "FAIL" if outcome.validation_accuracy is None else "PRUNED" if outcome.paused else "COMPLETE"
-            sender.send((candidate.pattern.key, candidate.seed, state, outcome.validation_accuracy))
+            state = "FAIL" if not outcome.metrics else "PRUNED" if outcome.paused else "COMPLETE"
+            sender.send((candidate.pattern.key, candidate.seed, state, outcome.metrics.get("validation_accuracy")))
 
     full = sqlite3.OperationalError("database or disk is full")
     for name in ("before_cursor_execute", "commit"):

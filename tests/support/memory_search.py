@@ -15,6 +15,7 @@ from optuna.storages import InMemoryStorage
 import nas.run.ledger
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener
@@ -74,7 +75,7 @@ def train_to_rung(job: Job) -> Outcome:
 def make_outcome(accuracy: float, epochs: int, paused: bool) -> Outcome:
     """Return an outcome whose loss ranks as its accuracy does."""
     curve = ({"epoch": epochs, "validation_loss": 1 - accuracy, "validation_accuracy": accuracy},)
-    return Outcome(accuracy, 1 - accuracy, epochs, 0.0, curve, paused=paused)
+    return Outcome(image_metrics(accuracy, 1 - accuracy), epochs, 0.0, curve, paused=paused)
 
 
 def train_all(

@@ -9,6 +9,7 @@ from analysis.data.protocol import describe_protocol
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.checked import validate
+from nas.records.metrics import image_metrics
 from nas.records.plan import write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
@@ -82,9 +83,7 @@ def make_study(
 
 def _outcome(loss: float) -> Outcome:
     if loss != loss:
-        return Outcome(
-            None, None, 1, 0.1, ({"epoch": 1, "train_loss": 2.0},), "training loss not finite at step 3 of 8"
-        )
+        return Outcome({}, 1, 0.1, ({"epoch": 1, "train_loss": 2.0},), "training loss not finite at step 3 of 8")
     accuracy = 1 - loss / 3
     last = {"epoch": 2, "train_loss": loss, "validation_loss": loss, "validation_accuracy": accuracy}
-    return Outcome(accuracy, loss, 2, 0.2, ({"epoch": 1, "train_loss": 2.0}, last))
+    return Outcome(image_metrics(accuracy, loss), 2, 0.2, ({"epoch": 1, "train_loss": 2.0}, last))

@@ -18,6 +18,7 @@ from analysis.report.report import write_report
 from commands.runs import status
 from nas.data.readers import load_data
 from nas.records.checked import validate
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.settings.comparison import NETWORKS, LineupConfig
@@ -50,7 +51,7 @@ def make_lineup(run: Path, score: Score, n_told: int | None = None, **changes: A
         accuracy = score(name, task.candidate.seed)
         n_connections = task.candidate.pattern.n_connections
         strengths = tuple(tuple(1.0 + (k + block) % 3 for k in range(n_connections)) for block in range(2))
-        outcome = Outcome(accuracy, 1.0, 1, 2.0, strengths=strengths)
+        outcome = Outcome(image_metrics(accuracy, 1.0), 1, 2.0, strengths=strengths)
         lineup.tell(task.number, failed("no luck") if accuracy is None else outcome)
     raise AssertionError("unreachable")
 

@@ -448,8 +448,7 @@ def test_a_small_cifar_is_learned(tmp_path: Path, small_config: SearchConfig) ->
     outcome = Trainer(data, config).train(Job(0, candidate))
     assert (outcome.error, outcome.epochs) == (None, 2)
     assert outcome.curve[1]["train_loss"] < outcome.curve[0]["train_loss"]
-    assert outcome.validation_accuracy is not None
-    assert outcome.validation_accuracy > 0.9
+    assert outcome.metrics["validation_accuracy"] > 0.9
     final = split_final(data, 0, None, "cpu")
     assert final.augment
     assert torch.equal(final.validation_labels, torch.tensor([0, 1] * 8))

@@ -315,7 +315,7 @@ def test_a_training_ends_near_the_eager_one_and_again_with_the_same_numbers(digi
     assert True in calls
     assert False in calls
     assert replace(fused, seconds=0.0) == replace(again, seconds=0.0)
-    assert fused.validation_loss == pytest.approx(eager.validation_loss, abs=1e-4)
+    assert fused.metrics.get("validation_loss") == pytest.approx(eager.metrics.get("validation_loss"), abs=1e-4)
     assert [row["train_loss"] for row in fused.curve] == pytest.approx([row["train_loss"] for row in eager.curve], 1e-5)
     assert np.concatenate(fused.strengths) == pytest.approx(np.concatenate(eager.strengths), rel=1e-3)
 
@@ -337,7 +337,7 @@ def test_a_loss_that_is_not_finite_is_an_error(digits: Split, value: float) -> N
     outcome = train_candidate(
         make_candidate(image=(1, 8, 8)), replace(digits, train_images=images), TRAINING, is_fused=True
     )
-    assert outcome.validation_accuracy is None
+    assert outcome.metrics.get("validation_accuracy") is None
     assert outcome.error is not None
     assert outcome.error.startswith("training loss not finite at step ")
 
@@ -387,7 +387,7 @@ def test_accuracies_differ_no_more_than_by_the_order_of_sums(monkeypatch: pytest
 
     def train(name: str, candidate: Candidate, is_fused: bool = False) -> None:
         split = split_data(data, candidate.seed, 300, "cpu")
-        accuracy = train_candidate(candidate, split, training, is_fused=is_fused).validation_accuracy
+        accuracy = train_candidate(candidate, split, training, is_fused=is_fused).metrics.get("validation_accuracy")
         assert accuracy is not None
         accuracies.setdefault(name, []).append(accuracy)
 

@@ -17,6 +17,7 @@ from nas.data.splits import Split
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cohort import CohortNetwork
 from nas.model.network import build_network
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.stepping import N_WARM_UP, Engine
@@ -65,10 +66,9 @@ def engine_of(form: str) -> Engine:
 
 def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
     assert list_losses(together) == pytest.approx(list_losses(alone), rel=0, abs=nats)
-    assert together.validation_loss == pytest.approx(alone.validation_loss, rel=0, abs=nats)
-    assert (together.validation_accuracy, together.error) == (alone.validation_accuracy, alone.error)
-    for own, others in zip(together.strengths, alone.strengths, strict=True):
-        assert own == pytest.approx(others, rel=1e-4)  # of five digits
+    assert together.metrics == pytest.approx(alone.metrics, rel=0, abs=nats)
+    assert together.metrics.get("validation_accuracy") == alone.metrics.get("validation_accuracy")
+    assert together.error == alone.error
 
 
 # Each network by one engine, the plainest by both; the rest is slow.
@@ -206,7 +206,7 @@ def test_one_that_diverges_leaves_the_others_where_they_were(budget: str, form: 
     expected = train_cohort(sound, config, engine=engine_of(form))
     found = train_cohort(broken, config, engine=engine_of(form))
     assert found[3].error == "training loss not finite at step 1 of 5"
-    assert (found[3].validation_accuracy, found[3].curve, found[3].strengths) == (None, (), ())
+    assert (found[3].metrics.get("validation_accuracy"), found[3].curve, found[3].strengths) == (None, (), ())
     for number in (0, 1, 2, 4, 5, 6, 7):
         assert without_time(found[number]) == without_time(expected[number])  # bit for bit
 
@@ -406,7 +406,7 @@ class NarrowTrainer(Trainer):
 
         if len(jobs) > 2 or any(job.candidate.seed == 1 for job in jobs):
             raise LostError("out of memory")
-        return [Outcome(0.5, 1.0, len(jobs), 0.0) for _ in jobs]
+        return [Outcome(image_metrics(0.5, 1.0), len(jobs), 0.0) for _ in jobs]
 
 
 def test_a_cohort_that_the_memory_does_not_hold_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +441,8 @@ def test_a_cohort_s_data_are_split_once_a_seed(monkeypatch: pytest.MonkeyPatch) 
     seeds: list[int] = []
     monkeypatch.setattr(Trainer, "_split", lambda _, seed: seeds.append(seed))
     monkeypatch.setattr(
-        "nas.workers.trainer.train_cohort", lambda members, *_: [Outcome(0.5, 1.0, 1, 0.0)] * len(members)
+        "nas.workers.trainer.train_cohort",
+        lambda members, *_: [Outcome(image_metrics(0.5, 1.0), 1, 0.0)] * len(members),
     )
     Trainer(DIGITS, CONFIG).train_cohort([Job(number, one) for number, one in enumerate(draw_candidates(n=8))])
     assert seeds == [0, 1, 2]
@@ -451,13 +452,14 @@ def test_a_worker_that_shares_a_gpu_keeps_to_its_part(monkeypatch: pytest.Monkey
     fractions: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", fractions.append)
     monkeypatch.setattr(
-        "nas.workers.trainer.train_cohort", lambda members, *_: [Outcome(0.5, 1.0, 1, 0.0)] * len(members)
+        "nas.workers.trainer.train_cohort",
+        lambda members, *_: [Outcome(image_metrics(0.5, 1.0), 1, 0.0)] * len(members),
     )
     monkeypatch.setattr(Trainer, "_split", lambda *_: None)
     jobs = [Job(0, draw_candidates(n=1)[0])]
     for device, share in (("cuda", 0.25), ("cuda", None), ("cuda", 2.0), ("cpu", None)):
         config = CONFIG.model_copy(update={"device": device, "gpus_per_worker": share})
-        assert Trainer(DIGITS, config).train_cohort(jobs) == [Outcome(0.5, 1.0, 1, 0.0)]
+        assert Trainer(DIGITS, config).train_cohort(jobs) == [Outcome(image_metrics(0.5, 1.0), 1, 0.0)]
     assert fractions == [0.25]
 
 
@@ -465,7 +467,7 @@ def test_an_error_in_a_cohort_is_blamed_on_whom_it_concerns(monkeypatch: pytest.
     def fail(members: list[Member], *_: Any, **__: Any) -> list[Outcome]:
         if any(member.candidate.seed == 1 for member in members):
             raise RuntimeError("seed 1")
-        return [Outcome(0.5, 1.0, 1, 0.0)] * len(members)
+        return [Outcome(image_metrics(0.5, 1.0), 1, 0.0)] * len(members)
 
     monkeypatch.setattr("nas.workers.trainer.train_cohort", fail)
     candidates = [replace(one, seed=number) for number, one in enumerate(draw_candidates(n=4))]

@@ -20,6 +20,7 @@ from commands.runs import status
 from commands.terminal import make_console, show_progress
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME, read_attributes, read_kind
+from nas.records.metrics import image_metrics
 from nas.records.trial import HASH, Outcome, check_trials
 from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
@@ -42,11 +43,19 @@ class FakeTrainer(Trainer):
     def train(self, job: Job, check_stop: Callable[[], None] = lambda: None) -> Outcome:  # noqa: ARG002
         last = job.pause_after or self.config.epochs
         if job.number == 3:
-            return Outcome(None, None, 1, 0.5, (), "training loss not finite at step 3 of 8")
+            return Outcome({}, 1, 0.5, (), "training loss not finite at step 3 of 8")
         accuracy = int(job.candidate.pattern.key[:6], 16) / 16**6
         curve = tuple({"epoch": epoch, "train_loss": 1 / epoch} for epoch in range(1, last + 1))
         strengths = ((0.5,) * job.candidate.pattern.n_connections,)
-        return Outcome(accuracy, 1 - accuracy, last, 1.0, curve, None, job.pause_after is not None, strengths=strengths)
+        return Outcome(
+            image_metrics(accuracy, 1 - accuracy),
+            last,
+            1.0,
+            curve,
+            None,
+            job.pause_after is not None,
+            strengths=strengths,
+        )
 
 
 @pytest.fixture(scope="module")

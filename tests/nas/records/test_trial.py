@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.records.metrics import IMAGE_METRICS, Metric, image_metrics
 from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, Trial, check_trials
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.templates import find_template
@@ -38,7 +39,7 @@ def _store(trial: Trial, attributes: Mapping[str, Any] | None = None) -> FrozenT
     """What Optuna would load of a trial."""
     stored = create_trial(
         state=STATES[trial.state],
-        value=trial.validation_accuracy,
+        value=trial.value,
         params=dict(trial.descriptors),
         distributions=dict.fromkeys(trial.descriptors, FloatDistribution(1, 5)),
         user_attrs=dict(trial.to_attributes() if attributes is None else attributes),
@@ -50,6 +51,7 @@ def _store(trial: Trial, attributes: Mapping[str, Any] | None = None) -> FrozenT
 
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(0, 9)
+DECLARED = (IMAGE_METRICS, (Metric("loss"),), (Metric("f1", maximize=True), Metric("bits"), Metric("seconds")))
 ATTEMPTS = st.builds(Attempts, st.lists(st.text()).map(tuple), COUNTS, COUNTS, st.none() | st.text(), COUNTS)
 
 
@@ -59,17 +61,22 @@ def trials(draw: st.DrawFn) -> Trial:
     state: Any = draw(st.sampled_from(["running", "complete", "failed", "pruned"]))
     epochs = draw(st.lists(st.integers(1, 9), unique=True, min_size=1 if state == "pruned" else 0))
     rungs = {epoch: draw(SHARES) for epoch in epochs}
-    accuracy = {"complete": draw(SHARES), "failed": None}.get(state, rungs[max(rungs)] if rungs else None)
+    declared = draw(st.sampled_from(DECLARED))
+    value = {"complete": draw(SHARES), "failed": None}.get(state, rungs[max(rungs)] if rungs else None)
     n_connections = PATTERN.n_connections
     blocks = st.lists(st.lists(SHARES, min_size=n_connections, max_size=n_connections).map(tuple), max_size=2)
     curve = ({"epoch": 1.0, "train_loss": draw(SHARES)},)
     error = "diverged" if state == "failed" else None
-    outcome = Outcome(accuracy, draw(SHARES), 3, 0.5, curve, error, bool(rungs), strengths=draw(blocks.map(tuple)))
+    others = [metric.name for metric in declared[1:]]
+    metrics = {} if value is None else {declared[0].name: value, **{name: draw(SHARES) for name in others}}
+    outcome = Outcome(metrics, 3, 0.5, curve, error, bool(rungs), strengths=draw(blocks.map(tuple)))
+    measured = epochs if declared != IMAGE_METRICS else draw(st.sampled_from([(), epochs]))  # none in older runs
     return replace(
         ENTERED,
         state=state,
         rungs=rungs,
-        rung_losses={epoch: draw(SHARES) for epoch in draw(st.sampled_from([(), epochs]))},  # none in older runs
+        rung_metrics={epoch: {name: draw(SHARES) for name in others} for epoch in measured},
+        declared=declared,
         outcome=outcome if state != "running" or rungs else None,
         attempts=draw(ATTEMPTS.filter(lambda attempts: DRIVER_ENDED not in attempts.lost)),
         returned=draw(st.booleans()),
@@ -83,7 +90,7 @@ def test_what_is_stored_is_read_back_of_every_schema(trial: Trial, schema: int) 
     trial = replace(trial, schema=schema)
     stored = _store(trial)
     check_trials([_store(replace(ENTERED, number=number)) for number in range(3)] + [stored], Path("study.db"))
-    read = Trial.from_optuna(stored)
+    read = Trial.from_optuna(stored, trial.declared)
     assert (read, read.schema) == (trial, schema)
     assert read.to_attributes() == stored.user_attrs
 
@@ -94,6 +101,24 @@ def test_a_candidate_that_was_handed_out_once_has_one_attribute() -> None:
     assert Trial.from_optuna(_store(ENTERED)) == ENTERED
 
 
+def test_a_training_on_images_is_stored_as_before_metrics_had_names() -> None:
+    outcome = Outcome(image_metrics(0.5, 0.25), 3, 0.5, paused=True)
+    rungs: dict[str, Any] = {"rungs": {3: 0.5}, "rung_metrics": {3: {"validation_loss": 0.25}}}
+    stored = replace(ENTERED, outcome=outcome, **rungs).to_attributes()["outcome"]
+    assert {name: value for name, value in stored.items() if name != HASH} == {
+        "validation_loss": 0.25,
+        "epochs": 3,
+        "seconds": 0.5,
+        "curve": [],
+        "error": None,
+        "paused": True,
+        "resumed_epoch": 0,
+        "checkpoint_error": None,
+        "strengths": [],
+        "rung_losses": {"3": 0.25},
+    }
+
+
 def test_a_drivers_death_in_an_older_run_costs_no_attempt() -> None:
     attempts = {"lost": ["worker died", DRIVER_ENDED], "returned": True}
     error = "worker died; given up after 3 attempts"
@@ -102,11 +127,11 @@ def test_a_drivers_death_in_an_older_run_costs_no_attempt() -> None:
     read = Trial.from_optuna(_store(replace(ENTERED, state="failed"), attributes))
     assert read.attempts == Attempts(("worker died", "worker died"), driver_deaths=1, given_up_after=3)
     assert (read.returned, read.pause_after) == (True, 0)
-    assert read.outcome == Outcome(None, None, 0, 1.0, (), error)
+    assert read.outcome == Outcome({}, 0, 1.0, (), error)
 
 
 def test_names_that_a_later_version_adds_are_left_alone() -> None:
-    trial = replace(ENTERED, state="failed", outcome=Outcome(None, None, 1, 0.5), schema=2)
+    trial = replace(ENTERED, state="failed", outcome=Outcome({}, 1, 0.5), schema=2)
     attributes = trial.to_attributes()
     for name in ("candidate", "outcome"):
         attributes[name] = {key: value for key, value in attributes[name].items() if key != HASH} | {"later": 1}
@@ -129,7 +154,7 @@ def test_a_trial_that_is_missing_is_damage() -> None:
 
 @pytest.mark.parametrize("name", ["candidate", "outcome", "attempts"])
 def test_a_record_that_is_not_what_was_sealed_is_damage(name: str) -> None:
-    outcome = Outcome(0.5, 0.25, 1, 0.5)
+    outcome = Outcome(image_metrics(0.5, 0.25), 1, 0.5)
     trial = replace(ENTERED, number=0, state="complete", outcome=outcome, attempts=Attempts(("lost",)))
     attributes = trial.to_attributes()
     for changed in ({**attributes[name], "added": 1}, "no record"):

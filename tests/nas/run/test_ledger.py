@@ -13,7 +13,8 @@ import sqlalchemy
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.records.database import METRIC, STUDY_NAME, check_database, read_attributes
+from nas.records.database import STUDY_NAME, check_database, read_attributes
+from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, image_metrics, write_metrics
 from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, is_sealed
 from nas.run.directory import sweep
 from nas.run.ledger import Ledger
@@ -25,7 +26,7 @@ from tests.support.measured import SECOND
 from tests.support.small import ROOT
 
 CANDIDATE = Candidate(find_template("log").build(5), NetworkConfig(layers=5), 1, "log")
-OUTCOME = Outcome(0.75, 0.5, 1, 2.0, ({"epoch": 1, "train_loss": 1.0},), None)
+OUTCOME = Outcome(image_metrics(0.75, 0.5), 1, 2.0, ({"epoch": 1, "train_loss": 1.0},), None)
 BUDGET = log_budget(5)
 
 
@@ -44,7 +45,7 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
     assert [_enter(ledger), _enter(ledger)] == [0, 1]
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
     trial = study.trials[0]
-    assert study.metric_names == [METRIC]
+    assert study.metric_names == ["validation_accuracy"]
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert trial.state == optuna.trial.TrialState.RUNNING
     assert trial.params == {"mean_bd": pytest.approx(19 / 15), "span": pytest.approx(21 / 11)}
@@ -72,7 +73,7 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
 
 def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
     ledger = _open(tmp_path / "study.db")
-    for outcome in (OUTCOME, failed("out of memory"), Outcome(float("inf"), 0.1, 1, 1.0)):
+    for outcome in (OUTCOME, failed("out of memory"), Outcome(image_metrics(float("inf"), 0.1), 1, 1.0)):
         ledger.finish(_enter(ledger), outcome)
     _enter(ledger)
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
@@ -93,7 +94,7 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
     assert study.trials[1].user_attrs["outcome"]["error"] == "out of memory"
     entries = _open(tmp_path / "study.db").entries()
     assert [entry.running for entry in entries] == [False, False, False, True]
-    assert [entry.validation_accuracy for entry in entries] == [0.75, None, None, None]
+    assert [entry.value for entry in entries] == [0.75, None, None, None]
     assert {entry.pattern for entry in entries} == {CANDIDATE.pattern}
 
 
@@ -133,7 +134,7 @@ def test_an_outcome_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
         assert path.read_bytes() == before
     ledger.finish(number, OUTCOME)
     (entry,) = _open(path).entries()
-    assert (entry.running, entry.validation_accuracy) == (False, OUTCOME.validation_accuracy)
+    assert (entry.running, entry.value) == (False, OUTCOME.metrics["validation_accuracy"])
 
 
 def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_changed(tmp_path
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     held = study.user_attrs
     assert held.pop(HASH).keys() == held.keys()
+    assert held.pop("metrics") == write_metrics(IMAGE_METRICS)
     assert held == {"schema": SCHEMA, "data": "a", "asked": 2}
 
 
@@ -283,7 +285,7 @@ def test_what_a_kill_left_half_written_is_rolled_back(tmp_path: Path) -> None:
     assert path.read_bytes() != before
     assert path.with_name("study.db-journal").stat().st_size > 0
     (entry,) = _open(path).entries()
-    assert entry.validation_accuracy == OUTCOME.validation_accuracy
+    assert entry.value == OUTCOME.metrics["validation_accuracy"]
     assert path.read_bytes() == before
 
 
@@ -308,7 +310,13 @@ def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
 def _paused(accuracy: float, epochs: int) -> Outcome:
     curve = tuple({"epoch": epoch + 1, "train_loss": 1 / (epoch + 1)} for epoch in range(epochs))
     return Outcome(
-        accuracy, 0.25 * epochs, epochs, 1.5, curve, paused=True, resumed_epoch=epochs - 1, checkpoint_error="why"
+        image_metrics(accuracy, 0.25 * epochs),
+        epochs,
+        1.5,
+        curve,
+        paused=True,
+        resumed_epoch=epochs - 1,
+        checkpoint_error="why",
     )
 
 
@@ -319,12 +327,14 @@ def test_a_paused_candidate_stays_running_with_its_measurements_at_rungs(tmp_pat
     assert (ledger.entries()[0].outcome, dict(ledger.entries()[0].rungs)) == (None, {})
     ledger.pause(number, _paused(0.5, 1))
     (entry,) = _open(path).entries()
-    assert (entry.running, entry.validation_accuracy, entry.outcome) == (True, None, _paused(0.5, 1))
+    assert (entry.running, entry.value, entry.outcome) == (True, None, _paused(0.5, 1))
     ledger.restart(number, Attempts(), 3)
     ledger.pause(number, _paused(0.25, 3))
     (entry,) = _open(path).entries()
     assert (entry.running, entry.pause_after, entry.outcome) == (True, 3, _paused(0.25, 3))
-    assert (dict(entry.rungs), dict(entry.rung_losses)) == ({1: 0.5, 3: 0.25}, {1: 0.25, 3: 0.75})
+    assert dict(entry.rungs) == {1: 0.5, 3: 0.25}
+    assert dict(entry.rung_metrics) == {1: {"validation_loss": 0.25}, 3: {"validation_loss": 0.75}}
+    assert entry.metrics_at(3) == {"validation_accuracy": 0.25, "validation_loss": 0.75}
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert study.trials[0].state == optuna.trial.TrialState.RUNNING
     assert study.trials[0].intermediate_values == {1: 0.5, 3: 0.25}
@@ -346,9 +356,9 @@ def test_a_pruned_candidate_is_never_complete_and_a_finished_one_keeps_its_rungs
     assert study.best_trial.number == finished
     entries = _open(path).entries()
     assert [entry.running for entry in entries] == [False, False, False]
-    assert [entry.validation_accuracy for entry in entries] == [None, 0.75, None]
+    assert [entry.value for entry in entries] == [None, 0.75, None]
     assert [dict(entry.rungs) for entry in entries] == [{1: 0.9}, {1: 0.5}, {1: 0.6}]
-    assert [dict(entry.rung_losses) for entry in entries] == [{1: 0.25}] * 3
+    assert [dict(entry.rung_metrics) for entry in entries] == [{1: {"validation_loss": 0.25}}] * 3
 
 
 def test_how_many_a_run_ended_with_is_recorded_sealed_and_may_change(tmp_path: Path) -> None:
@@ -392,7 +402,7 @@ def test_who_was_given_up_is_told_apart_and_can_be_opened_again(tmp_path: Path) 
     assert [entry.running for entry in _open(path).entries()] == [False, False, True]
     ledger.finish(again, OUTCOME)
     entry = _open(path).entries()[again]
-    assert (entry.validation_accuracy, entry.attempts.lost) == (OUTCOME.validation_accuracy, ("worker died",) * 3)
+    assert (entry.value, entry.attempts.lost) == (OUTCOME.metrics["validation_accuracy"], ("worker died",) * 3)
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE"]
 
@@ -415,3 +425,40 @@ def test_an_older_run_tells_by_its_error_who_was_given_up(tmp_path: Path) -> Non
     assert by_driver == Attempts(("worker died", "worker died"), driver_deaths=2, given_up_after=4)
     last = "out of memory: a line\nand another"
     assert by_worker == Attempts(("worker died", "worker died", last), driver_deaths=1, given_up_after=4)
+
+
+TASK: Metrics = (Metric("bits"), Metric("f1", maximize=True))
+
+
+def test_a_task_of_other_metrics_has_the_first_as_its_value_in_its_direction(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    ledger = Ledger(path, {}, frozenset(), metrics=TASK)
+    ledger.accept()
+    finished, halved, broken = (_enter(ledger) for _ in range(3))
+    ledger.finish(finished, Outcome({"bits": 2, "f1": 0.5}, 1, 1.0))
+    ledger.pause(halved, Outcome({"bits": 3.0, "f1": 0.25}, 1, 1.0, paused=True))
+    ledger.finish(broken, Outcome({"bits": 1.0, "f1": float("nan")}, 1, 1.0))
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
+    assert (study.metric_names, study.direction) == (["bits"], optuna.study.StudyDirection.MINIMIZE)
+    assert study.user_attrs["metrics"] == [{"name": "bits", "maximize": False}, {"name": "f1", "maximize": True}]
+    assert [trial.value for trial in study.trials] == [2.0, None, None]
+    assert study.trials[halved].intermediate_values == {1: 3.0}
+    first, second, third = Ledger(path, {}, frozenset(), metrics=TASK).entries()
+    assert (first.value, first.metrics) == (2.0, {"bits": 2.0, "f1": 0.5})
+    assert (second.metrics, second.metrics_at(1)) == ({}, {"bits": 3.0, "f1": 0.25})
+    assert third.outcome is not None
+    assert (third.state, third.metrics, third.outcome.error) == ("failed", {}, "f1 is nan, which is not finite")
+
+
+def test_a_run_keeps_its_metrics_and_an_older_one_has_those_of_images(tmp_path: Path) -> None:
+    for name, attributes, other in (("new", {}, IMAGE_METRICS), ("older", {"metrics": None}, TASK)):
+        path = tmp_path / name / "study.db"
+        path.parent.mkdir()
+        ledger = Ledger(path, {}, frozenset(), metrics=TASK if name == "new" else IMAGE_METRICS)
+        if attributes:
+            del ledger._accepted["metrics"]  # as versions wrote it that knew no other metrics
+        ledger.accept()
+        with pytest.raises(ConflictError, match=r"metrics.*bits"):
+            Ledger(path, {}, frozenset(), metrics=other)
+    ledger = _open(path)
+    assert ledger.metrics == IMAGE_METRICS

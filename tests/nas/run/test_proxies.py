@@ -20,6 +20,7 @@ from nas.model.cost import predict_cost
 from nas.model.proxies import PROXIES, measure_proxies
 from nas.records.checked import validate
 from nas.records.database import STUDY_NAME
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome, seal
 from nas.run.directory import accept, hold_run, open_ledger
 from nas.run.proxies import ProxyRecorder
@@ -94,7 +95,7 @@ def enter_all(run: Path, config: SearchConfig) -> Path:
         accept(ledger, config)
         for place, candidate in enumerate(CANDIDATES):
             number = ledger.enter(candidate, "templates", log_budget(5), predict_cost(candidate))
-            ledger.finish(number, Outcome(0.5 + 0.1 * place, 1.0, 1, 0.0))
+            ledger.finish(number, Outcome(image_metrics(0.5 + 0.1 * place, 1.0), 1, 0.0))
     return run
 
 
@@ -167,7 +168,7 @@ def test_an_interrupted_study_has_them_in_every_record(tmp_path: Path, monkeypat
         for _ in range(n_more):
             job = study.ask()
             assert job is not None
-            study.tell(job.number, Outcome(0.5, 1.0, 1, 0.0))
+            study.tell(job.number, Outcome(image_metrics(0.5, 1.0), 1, 0.0))
         assert len(measured) == len(set(measured))
     table = read_run(tmp_path).candidates
     assert len(table) == len(tasks) > len(table.groupby(["key", "seed"]))

@@ -8,6 +8,7 @@ import pytest
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
@@ -22,7 +23,7 @@ from tests.support.small import SMALL
 
 DIGITS = load_data("digits", None)
 CONFIG = SearchConfig(**{**SMALL, "attempts": 3})
-OUTCOME = Outcome(0.5, 1.0, 1, 0.0)
+OUTCOME = Outcome(image_metrics(0.5, 1.0), 1, 0.0)
 Told = list[tuple[Candidate | None, Outcome | None, int, int]]
 
 
@@ -171,7 +172,7 @@ def test_more_attempts_take_up_from_its_checkpoint_what_was_given_up(tmp_path: P
     search.tell(0, OUTCOME)
     search = _open(path)
     assert search.n_finished == 2
-    assert _trials(path)[0].value == OUTCOME.validation_accuracy
+    assert _trials(path)[0].value == OUTCOME.metrics.get("validation_accuracy")
     assert not slot_path(tmp_path, 0).exists()
 
 
@@ -190,7 +191,7 @@ def test_what_was_given_up_and_taken_up_again_may_be_returned_or_killed(tmp_path
     search = _open(path)  # fewer attempts again: those that it has lost it has lost
     assert _ask(search)[0] == 0
     search.tell(0, OUTCOME)
-    assert _trials(path)[0].value == OUTCOME.validation_accuracy
+    assert _trials(path)[0].value == OUTCOME.metrics.get("validation_accuracy")
 
 
 def test_halving_refuses_to_take_up_what_its_rungs_were_decided_without(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import optuna
 from optuna.storages import RDBStorage
 
-from nas.records.database import METRIC, STUDY_NAME
+from nas.records.database import STUDY_NAME
+from nas.records.metrics import IMAGE_METRICS
 from nas.run.storage import open_study
 from tests.support.small import ROOT
 
@@ -41,7 +42,7 @@ def test_what_is_used_of_optunas_storage_is_listed_and_there(tmp_path: Path) -> 
     sources = (file for folder in ("nas", "analysis") for file in (ROOT / folder).rglob("*.py"))
     files = [file for file in sources if "import optuna" in file.read_text()]
     assert set().union(*map(_attributes_of_storage, files)) == UNDOCUMENTED | DOCUMENTED
-    storage, study = open_study(tmp_path / "study.db", METRIC)
+    storage, study = open_study(tmp_path / "study.db", IMAGE_METRICS[0])
     assert study.study_name == STUDY_NAME
     assert isinstance(storage, RDBStorage)
     assert {name for name in UNDOCUMENTED | DOCUMENTED if not hasattr(storage, name)} == set()

@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
@@ -98,7 +99,7 @@ def test_a_failed_candidate_counts_as_finished_and_is_not_trained_again() -> Non
     search = open_search(storage, SearchConfig(**SMALL))
     job = search.ask()
     assert job is not None
-    search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
+    search.tell(job.number, Outcome({}, 0, 0.0, (), "training loss not finite at step 3 of 8"))
     assert len(train_all(open_search(storage, SearchConfig(**SMALL)))) == 17
 
 
@@ -238,7 +239,7 @@ def test_a_pruned_candidate_has_no_accuracy_in_the_ledger_and_none_is_left_runni
     train_all(open_search(storage, ONE_SEED))
     entries = MemoryLedger(storage, Path("nowhere")).entries()
     assert not any(entry.running for entry in entries)
-    with_value = {entry.number for entry in entries if entry.validation_accuracy is not None}
+    with_value = {entry.number for entry in entries if entry.value is not None}
     assert with_value == {one.number for one in trials_in(storage) if one.state.name == "COMPLETE"}
     assert len(with_value) == 4
 
@@ -462,7 +463,7 @@ def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(epoch:
             if way == "lost":
                 search.lose(job.number, "worker died")
             else:
-                search.tell(job.number, Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8"))
+                search.tell(job.number, Outcome({}, 0, 0.0, (), "training loss not finite at step 3 of 8"))
         else:
             search.tell(job.number, train_to_rung(job))
     trials = trials_in(storage)
@@ -480,7 +481,7 @@ def test_a_pattern_is_judged_without_the_seed_that_was_given_up_or_failed(epoch:
 def test_killed_after_any_failure_a_halved_run_ends_with_the_same() -> None:
     def train(job: Job) -> Outcome:
         if (job.number + (job.pause_after or 9)) % 3 == 0:
-            return Outcome(None, None, 0, 0.0, (), "training loss not finite at step 3 of 8")
+            return Outcome({}, 0, 0.0, (), "training loss not finite at step 3 of 8")
         return train_to_rung(job)
 
     storage = new_storage()
@@ -549,7 +550,7 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
     }
     for one, outcome, _, _ in heard:
         assert outcome.paused == (states[one] == "PRUNED")
-        assert outcome.validation_accuracy == make_accuracy(*one, outcome.epochs)
+        assert outcome.metrics.get("validation_accuracy") == make_accuracy(*one, outcome.epochs)
 
 
 def test_checkpoints_are_kept_while_a_candidate_waits_and_removed_when_it_ends(tmp_path: Path) -> None:
@@ -618,7 +619,7 @@ def test_halving_keeps_what_the_objective_says() -> None:
     def train(job: Job) -> Outcome:
         epochs = job.pause_after or HALVED.epochs
         accuracy = make_accuracy(job.candidate.pattern.key, job.candidate.seed, epochs)
-        return Outcome(accuracy, 0.1 + accuracy, epochs, 0.0, paused=job.pause_after is not None)
+        return Outcome(image_metrics(accuracy, 0.1 + accuracy), epochs, 0.0, paused=job.pause_after is not None)
 
     kept = {}
     for objective, sign in (("accuracy", 1), ("loss", -1)):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nas.data.readers import load_data
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.run.directory import accept, hold_run, open_ledger
 from nas.search.loop import Search, count_asked, run_search
@@ -155,7 +156,7 @@ def entered(run: Path, config: SearchConfig, n: int = 2) -> Path:
         for _ in range(n):
             job = search.ask()
             assert job is not None
-            search.tell(job.number, Outcome(0.5, 1.0, 1, 0.0))
+            search.tell(job.number, Outcome(image_metrics(0.5, 1.0), 1, 0.0))
     return run
 
 

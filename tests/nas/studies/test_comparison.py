@@ -84,7 +84,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_network_is_trained_with_every_seed(whole: Path) -> None:
     entries = entries_of(whole)
     assert [(entry.regime, entry.seed) for entry in entries] == [(name, seed) for name in NETWORKS for seed in range(2)]
-    assert all(entry.validation_accuracy is not None for entry in entries)
+    assert all(entry.value is not None for entry in entries)
     depths = {str(entry.regime): entry.pattern.depth for entry in entries}
     assert depths == {name: 10 if name == "log-densenet-v1" else 5 for name in NETWORKS}
 
@@ -127,7 +127,7 @@ def test_an_interrupted_comparison_ends_with_the_same_figures(
     run(tmp_path / "run")
     found, expected = entries_of(tmp_path / "run"), entries_of(whole)
     for one, other in zip(found, expected, strict=True):
-        for name in ("regime", "seed", "pattern", "validation_accuracy", "strengths"):
+        for name in ("regime", "seed", "pattern", "value", "strengths"):
             assert getattr(one, name) == getattr(other, name), name
 
 

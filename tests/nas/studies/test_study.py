@@ -22,6 +22,7 @@ from analysis.data.adherence import check_adherence
 from analysis.data.results import read_run
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
+from nas.records.metrics import image_metrics
 from nas.records.plan import PLAN_FILE, list_crossings, read_plan, write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
@@ -58,7 +59,7 @@ def make_outcome(candidate: Candidate) -> Outcome:
     """Made up, but fixed by the candidate."""
     assert candidate.training is not None
     accuracy = int(candidate.pattern.key[:4], 16) / 2**17 + candidate.seed / 100 + candidate.training.lr / 10
-    return Outcome(accuracy, 1 - accuracy, candidate.training.epochs, 0.0)
+    return Outcome(image_metrics(accuracy, 1 - accuracy), candidate.training.epochs, 0.0)
 
 
 def load_trials(path: Path) -> list[optuna.trial.FrozenTrial]:

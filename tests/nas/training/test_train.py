@@ -18,6 +18,7 @@ from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.network import build_network
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
@@ -44,8 +45,8 @@ def digits() -> Split:
 def test_same_seed_gives_the_same_numbers_and_another_seed_others(digits: Split, small_config: SearchConfig) -> None:
     first, again = (train_candidate(_candidate(small_config), digits, small_config) for _ in range(2))
     other = train_candidate(_candidate(small_config, seed=1), digits, small_config)
-    assert (first.validation_loss, first.curve) == (again.validation_loss, again.curve)
-    assert first.validation_loss != other.validation_loss
+    assert (first.metrics.get("validation_loss"), first.curve) == (again.metrics.get("validation_loss"), again.curve)
+    assert first.metrics.get("validation_loss") != other.metrics.get("validation_loss")
 
 
 def test_training_learns(digits: Split, small_config: SearchConfig) -> None:
@@ -54,9 +55,8 @@ def test_training_learns(digits: Split, small_config: SearchConfig) -> None:
     assert outcome.epochs == len(outcome.curve) == 20
     losses = [row["train_loss"] for row in outcome.curve]
     assert losses[-1] < 0.5 * losses[0]
-    assert outcome.validation_accuracy is not None
-    assert outcome.validation_accuracy > 0.6
-    assert outcome.curve[-1]["validation_accuracy"] == outcome.validation_accuracy
+    assert outcome.metrics["validation_accuracy"] > 0.6
+    assert outcome.curve[-1]["validation_accuracy"] == outcome.metrics.get("validation_accuracy")
 
 
 def test_a_non_finite_loss_is_an_error_with_its_step_and_no_value(digits: Split, small_config: SearchConfig) -> None:
@@ -64,8 +64,8 @@ def test_a_non_finite_loss_is_an_error_with_its_step_and_no_value(digits: Split,
     poisoned[:] = float("inf")
     split = Split(poisoned, digits.train_labels, digits.validation_images, digits.validation_labels, augment=False)
     outcome = train_candidate(_candidate(small_config), split, small_config)
-    assert outcome.validation_accuracy is None
-    assert outcome.validation_loss is None
+    assert outcome.metrics.get("validation_accuracy") is None
+    assert outcome.metrics.get("validation_loss") is None
     assert outcome.error == "training loss not finite at step 1 of 8"
 
 
@@ -157,16 +157,16 @@ def test_evaluate_refuses_a_loss_that_is_not_finite() -> None:
 
 
 def test_outcome_survives_the_way_between_processes() -> None:
-    outcome = Outcome(0.5, 1.25, 1, 0.75, ({"epoch": 1, "train_loss": 2.0},), None)
+    outcome = Outcome(image_metrics(0.5, 1.25), 1, 0.75, ({"epoch": 1, "train_loss": 2.0},), None)
     assert Outcome.from_dict(outcome.to_dict()) == outcome
-    assert failed("why").validation_accuracy is None
+    assert failed("why").metrics.get("validation_accuracy") is None
 
 
 def test_trainer_reports_torch_errors_as_the_candidates_own(small_config: SearchConfig) -> None:
     data = load_data("digits", None)
     config = small_config.model_copy(update={"device": "meta"})  # a device on which nothing can be computed
     outcome = Trainer(data, config).train(Job(0, _candidate(small_config)))
-    assert outcome.validation_accuracy is None
+    assert outcome.metrics.get("validation_accuracy") is None
     assert outcome.error is not None
     assert "Error" in outcome.error
 
@@ -277,8 +277,8 @@ def test_a_pause_is_measured_and_changes_nothing_of_what_follows(
     assert (paused.paused, paused.epochs, paused.error) == (True, pause, None)
     last = paused.curve[-1]
     assert (last["validation_loss"], last["validation_accuracy"]) == (
-        paused.validation_loss,
-        paused.validation_accuracy,
+        paused.metrics.get("validation_loss"),
+        paused.metrics.get("validation_accuracy"),
     )
     # Its measurement is that of the network after so many epochs: taken from the checkpoint by hand.
     held = slot.read("cpu")
@@ -286,8 +286,8 @@ def test_a_pause_is_measured_and_changes_nothing_of_what_follows(
     network = build_network(candidate)
     network.load_state_dict(held.network)
     assert evaluate(network, digits.validation_images, digits.validation_labels) == (
-        paused.validation_loss,
-        paused.validation_accuracy,
+        paused.metrics.get("validation_loss"),
+        paused.metrics.get("validation_accuracy"),
     )
     final = train_candidate(candidate, digits, LONG, slot=slot)
     assert (final.paused, final.epochs, final.resumed_epoch) == (False, LONG.epochs, pause)
@@ -324,7 +324,7 @@ def test_two_pauses_change_nothing_of_what_follows(
     assert [outcome.resumed_epoch for outcome in reached] == [0, 1, 2]
     final = reached[-1]
     assert ["validation_accuracy" in row for row in final.curve] == [True, True, False, True]
-    assert (final.validation_accuracy, final.validation_loss) == (whole.validation_accuracy, whole.validation_loss)
+    assert final.metrics == whole.metrics
     assert [row["train_loss"] for row in final.curve] == [row["train_loss"] for row in whole.curve]
 
 
@@ -361,7 +361,7 @@ def test_a_training_that_fails_does_not_pause_and_leaves_no_checkpoint(
 ) -> None:
     split = replace(digits, train_images=torch.full_like(digits.train_images, torch.nan))
     outcome = train_candidate(candidate, split, LONG, slot=slot, pause_after=1)
-    assert (outcome.paused, outcome.epochs, outcome.validation_accuracy) == (False, 0, None)
+    assert (outcome.paused, outcome.epochs, outcome.metrics.get("validation_accuracy")) == (False, 0, None)
     assert outcome.error == f"training loss not finite at step 1 of {LONG.epochs * N_STEPS}"
     assert not slot.path.exists()
 

@@ -15,6 +15,7 @@ import pytest
 
 from nas.data.readers import load_data
 from nas.model.candidate import Candidate
+from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.workers.identity import describe_worker
@@ -184,7 +185,7 @@ def test_an_outcome_of_a_worker_of_another_version_is_not_recorded(small_config:
     result = {
         "hostname": "b7",
         "node_ip": "10.0.0.7",
-        "results": json.dumps([Outcome(0.5, 1.0, 1, 0.1, ()).to_dict()]),
+        "results": json.dumps([Outcome(image_metrics(0.5, 1.0), 1, 0.1, ()).to_dict()]),
     }
     searcher = ray_executor.LedgerSearcher(source, 3, 1, StopFlag(), "cpu")
     for trial_id in ("same", "other", "silent"):

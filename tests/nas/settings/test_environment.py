@@ -5,7 +5,7 @@ import re
 
 import networkx as nx
 
-from nas.records.environment import describe_versions
+from nas.settings.environment import describe_versions
 
 
 def test_installed_packages_are_told_and_others_left_out() -> None:
