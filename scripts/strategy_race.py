@@ -30,8 +30,8 @@ from analysis.stats.intervals import student_quantile
 from analysis.stats.resampling import Vector
 from nas.model.candidate import Candidate
 from nas.records.safe_files import format_json, write_atomic
-from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
-from nas.run.source import Task
+from nas.run.directory import hold_run, open_ledger, prepare_images, train_all
+from nas.run.source import Assignment
 from nas.search.stratum import list_budgets
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
@@ -129,10 +129,10 @@ def judge(
     log = find_template(LOG).build(config.layers)
     named |= {LOG: log} if budget.is_met_by(log) else {}
     patterns = {pattern.key: pattern for pattern in (*named.values(), *(p for top in tops.values() for p in top))}
-    data = prepare_data(config, (config.layers,))
+    data = prepare_images(config, (config.layers,))
     network = config.network(data.n_classes, data.image)
     tasks = [
-        Task(Candidate(pattern, network, seed), "judged", budget, {"regime": None})
+        Assignment(Candidate(pattern, network, seed), "judged", budget, {"regime": None})
         for seed in range(FIRST_JUDGE, FIRST_JUDGE + n_judges)
         for pattern in patterns.values()
     ]

@@ -22,23 +22,66 @@ from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource
 from nas.settings.environment import describe_versions
 from nas.settings.machine import measure_memory
+from nas.settings.own_task import load_task_of
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.toml import format_toml
+from nas.tasks.costs import Costs
+from nas.tasks.reference import IMAGES
+from nas.tasks.task import ImageTask, OwnTask, Task
 from nas.training.checkpoints import FOLDER, SCRATCH
 from nas.workers.jobs import Source
 from nas.workers.ray_folder import sweep_ray_folders
 from nas.workers.stop import StopFlag
-from nas.workers.trainer import Trainer, run_serial
+from nas.workers.trainer import Material, Trainer, run_serial
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError, Interrupted
 
 logger = logging.getLogger(__name__)
 # Attributes of the study that may change from one opening to the next.
-RENEWED = frozenset({"asked", "config", "environment"})
+RENEWED = frozenset({"asked", "config", "environment", "cost"})
 
 
-def prepare_data(config: SearchConfig, depths: Sequence[int]) -> DataSet:
+def prepare_data(config: SearchConfig, depths: Sequence[int]) -> Material:
+    """Load what a run trains on: its data set, or a task of the user's own.
+
+    Args:
+        config: the run's settings, from settle_config.
+        depths: numbers of layers of the run's patterns.
+
+    Raises:
+        InputError: see prepare_images; or the task cannot be loaded.
+    """
+    return prepare_images(config, depths) if config.task == IMAGES else prepare_own(config, depths)
+
+
+def prepare_own(config: SearchConfig, depths: Sequence[int]) -> OwnTask:
+    """Load a task of the user's own, measure what its networks cost, and say both.
+
+    Raises:
+        InputError: the task cannot be loaded.
+    """
+    loaded = load_task_of(config)
+    costs = Costs(loaded, config.transition)
+    costs.measure(parse_budget(text, depth) for depth in depths for text in config.budgets)
+    names = ", ".join(metric.name + (" (more is better)" if metric.maximize else "") for metric in loaded.metrics)
+    logger.info("task: %s, measured by %s", loaded.source.label, names)
+    if not loaded.source.is_built_in:
+        logger.warning("task: %s is a program, and runs here and on all workers as you", loaded.source.path)
+    for sentence in costs.list_sentences():
+        logger.warning("%s", sentence)
+    return OwnTask(loaded, config.transition, costs)
+
+
+def find_task(config: SearchConfig, data: Material) -> Task:
+    """Return what one training of a run is, given what prepare_data returned."""
+    if isinstance(data, OwnTask):
+        return data
+    _, n_validation = check_split(data, 1, config.train_examples, config.validation_examples)
+    return ImageTask(data, config.network(data.n_classes, data.image), n_validation)
+
+
+def prepare_images(config: SearchConfig, depths: Sequence[int]) -> DataSet:
     """Load a run's data set, check that settings and machine can use it, and log what it contains.
 
     Args:
@@ -113,10 +156,11 @@ def sweep(run: Path) -> None:
         sweep_temporaries(folder)
 
 
-def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **attributes: Any) -> Ledger:
+def open_ledger(run: Path, config: SearchConfig, data: Material, n_asked: int, **attributes: Any) -> Ledger:
     """Open the ledger of a locked run, with all that its figures are measured with; its caller accepts it.
 
     Args:
+        data: from prepare_data.
         n_asked: number of candidates that the run ends with.
         attributes: further attributes of the study; an existing study must have the same.
 
@@ -124,6 +168,10 @@ def open_ledger(run: Path, config: SearchConfig, data: DataSet, n_asked: int, **
         InputError: the data cannot be split like this.
         ConflictError: see Ledger.
     """
+    if isinstance(data, OwnTask):
+        attributes |= describe_settings_of_run(config, n_asked)
+        attributes |= {"task": data.loaded.describe(), "cost": data.costs.describe()}
+        return Ledger(run / "study.db", attributes, RENEWED, config.deepest, metrics=data.metrics)
     n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
     sizes = {"n_train": n_train, "n_validation": n_validation}
     largest = find_largest_class(data, config.train_examples, config.validation_examples)
@@ -145,12 +193,19 @@ def describe_run(
     """
     described = {"name": data.name, "classes": data.n_classes, "image": list(data.image)}
     return {
+        **describe_settings_of_run(config, n_asked),
+        "data": {**described, **sizes, "sha256": data.sha256},
+        "largest_class": largest_class,
+    }
+
+
+def describe_settings_of_run(config: SearchConfig, n_asked: int) -> dict[str, Any]:
+    """Return the attributes that follow from the settings."""
+    return {
         "kind": config.kind,
         "asked": n_asked,
         "config": config.model_dump(mode="json"),
         "environment": describe_environment(config),
-        "data": {**described, **sizes, "sha256": data.sha256},
-        "largest_class": largest_class,
     }
 
 
@@ -190,7 +245,8 @@ def execute(source: Source, trainer: Trainer, check_stop: StopFlag, n_left: int)
 def describe_environment(config: SearchConfig) -> dict[str, str]:
     """Return what figures are measured with: device and engine, versions, commit."""
     versions = describe_versions(("torch", "optuna", "numpy"))
-    how = f"{config.engine} layers" + (f", {config.precision}" if config.precision != "float32" else "")
+    layers = f"{config.engine} layers" if config.task == IMAGES else "layers of the task's own"
+    how = layers + (f", {config.precision}" if config.precision != "float32" else "")
     return {"device": f"{name_device(config.device)}, {how}", **versions, "schema": str(SCHEMA)}
 
 

@@ -27,6 +27,7 @@ from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, find_problem, re
 from nas.records.trial import HASH, OLDER_SCHEMAS, SCHEMA, Attempts, Outcome, Trial, check_trials
 from nas.run.lock import lock_run
 from nas.run.storage import commit_once, open_study, revive, using
+from nas.tasks.candidate import TaskCandidate
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError
@@ -114,7 +115,7 @@ class Ledger:
         candidate: Candidate,
         strategy: str,
         budget: Budget,
-        cost: Cost,
+        cost: Cost | None,
         details: Mapping[str, Any] = MappingProxyType({}),
         strata: Sequence[str] = (),
     ) -> int:
@@ -124,6 +125,7 @@ class Ledger:
 
         Args:
             strategy: who proposed it, or its part in a study.
+            cost: cost of its network; None: it is not known, and recorded as None.
             details: further facts of the trial.
             strata: names of the run's strata, the candidate's own first, where there are several: one more parameter.
         """
@@ -134,7 +136,9 @@ class Ledger:
         distributions: dict[str, BaseDistribution] = dict.fromkeys(descriptors, reach)
         if strata:
             descriptors["stratum"], distributions["stratum"] = strata[0], CategoricalDistribution(sorted(strata))
-        costs = {"params": cost.params, "flops": cost.flops, "nn_mass": predict_nn_mass(candidate)}
+        costs: dict[str, Any] = {"params": cost and cost.params, "flops": cost and cost.flops}
+        if not isinstance(candidate, TaskCandidate):
+            costs["nn_mass"] = predict_nn_mass(candidate)
         walked = measure(pattern, ALWAYS_SHOWN, candidate.reads)
         own = {"key": pattern.key, "max_bd": row["max_bd"], **walked, **costs, **self._describe(candidate)}
         trial = Trial(

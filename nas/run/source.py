@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.model.candidate import Candidate
-from nas.model.cost import predict_cost
+from nas.model.cost import Cost, predict_cost
 from nas.records.trial import Attempts, Outcome, Trial
 from nas.run.ledger import Ledger
 from nas.training.checkpoints import read_digest, slot_path
@@ -19,7 +19,7 @@ SUSPECT_AFTER = 2  # deaths of drivers while a candidate's checkpoint did not ch
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Assignment:
     """One training, and what the ledger records of it.
 
     Args:
@@ -39,13 +39,13 @@ class Task:
 
 
 class LedgerSource:
-    """A source for an executor: tasks in their order, first those that an interrupted run left running.
+    """A source for an executor: assignments in their order, first those that an interrupted run left running.
 
     A driver's death costs a candidate no attempt. A candidate that may have caused it comes after
     all others, and is trained with no other at the same time.
 
-    A subclass says in `_next_task` what comes next, and in `_pause_after` and `_measured` where a task pauses and
-    what follows.
+    A subclass says in `_next_assignment` what comes next, in `_find_cost` what it costs, and in `_pause_after` and
+    `_measured` where it pauses and what follows.
 
     Args:
         ledger: the run's ledger, open.
@@ -59,7 +59,7 @@ class LedgerSource:
         self._ledger = ledger
         self._listener = listener
         self._max_attempts = max_attempts
-        self._unfinished: dict[int, Task] = {}
+        self._unfinished: dict[int, Assignment] = {}
         self._waiting: dict[int, Outcome] = {}  # candidates that wait at a rung, with what was measured there
         self._attempts: dict[int, Attempts] = {}
         self._again: deque[int] = deque()
@@ -80,16 +80,16 @@ class LedgerSource:
             entries.append(entry)
         return entries
 
-    def _resume(self, entered: Iterable[tuple[Trial, Task]]) -> None:
-        """Take over candidates from _read_entries, each with its task."""
+    def _resume(self, entered: Iterable[tuple[Trial, Assignment]]) -> None:
+        """Take over candidates from _read_entries, each with its assignment."""
         left = []
-        for entry, task in entered:
+        for entry, assignment in entered:
             if not entry.running:
                 self.n_finished += 1
                 if entry.number not in self._given_up:
                     self._checkpoint(entry.number).unlink(missing_ok=True)
                 continue
-            self._unfinished[entry.number] = task
+            self._unfinished[entry.number] = assignment
             self._attempts[entry.number] = entry.attempts
             left.append(entry)
         for entry in left:
@@ -113,23 +113,27 @@ class LedgerSource:
         )
         (self._suspects if n_stuck >= SUSPECT_AFTER else self._again).append(entry.number)
 
-    def _next_task(self) -> Task | None:
+    def _next_assignment(self) -> Assignment | None:
         raise NotImplementedError
 
-    def _pause_after(self, task: Task) -> int | None:
-        """Return the epoch that a task is trained to next; None: its last."""
+    def _find_cost(self, assignment: Assignment) -> Cost | None:
+        """Return the cost of an assignment's network; None where it is not known."""
+        return predict_cost(assignment.candidate)
 
-    def _measured(self, task: Task, outcome: Outcome) -> None:
-        """Take note that a task has paused, with a measurement, or has ended, with or without one."""
+    def _pause_after(self, assignment: Assignment) -> int | None:
+        """Return the epoch that an assignment is trained to next; None: its last."""
+
+    def _measured(self, assignment: Assignment, outcome: Outcome) -> None:
+        """Take note that an assignment has paused, with a measurement, or has ended, with or without one."""
 
     def report_start(self) -> None:
         """Tell the listener how many candidates are finished before any is trained."""
         self._listener(None, None, self.n_finished, self.n_asked)
 
     def ask(self) -> Job | None:
-        new = None if self._again else self._next_task()
+        new = None if self._again else self._next_assignment()
         if new is not None:
-            cost = predict_cost(new.candidate)
+            cost = self._find_cost(new)
             number = self._ledger.enter(new.candidate, new.strategy, new.budget, cost, new.details, new.strata)
             self._unfinished[number] = new
             return Job(number, new.candidate, self._pause_after(new))
@@ -139,8 +143,8 @@ class LedgerSource:
             number = self._suspect = self._suspects.popleft()
         else:
             return None
-        task = self._unfinished[number]
-        pause_after = self._pause_after(task)
+        assignment = self._unfinished[number]
+        pause_after = self._pause_after(assignment)
         attempts = self._attempts.get(number, Attempts())
         attempts = replace(attempts, checkpoint=read_digest(self._checkpoint(number)), given_up_after=0)
         self._attempts[number] = attempts
@@ -150,10 +154,10 @@ class LedgerSource:
         else:
             self._ledger.restart(number, attempts, pause_after)
         is_alone = bool(attempts.lost) or attempts.n_stuck >= SUSPECT_AFTER
-        return Job(number, task.candidate, pause_after, is_alone)
+        return Job(number, assignment.candidate, pause_after, is_alone)
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        task = self._unfinished[number]
+        assignment = self._unfinished[number]
         self._suspect = None if self._suspect == number else self._suspect
         outcome = self._ledger.settle(outcome)
         if outcome.paused:
@@ -162,7 +166,7 @@ class LedgerSource:
         else:
             self._ledger.finish(number, outcome)
             self._end(number, outcome)
-        self._measured(task, outcome)
+        self._measured(assignment, outcome)
 
     def _go_on(self, number: int) -> None:
         """Let a candidate that waits at a rung be trained further."""
@@ -175,11 +179,15 @@ class LedgerSource:
         self._end(number, self._waiting.pop(number))
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        task = self._unfinished.pop(number)
+        assignment = self._unfinished.pop(number)
         if number not in self._given_up:
             self._checkpoint(number).unlink(missing_ok=True)
         self.n_finished += 1
-        candidate = task.candidate if task.label is None else replace(task.candidate, template=task.label)
+        candidate = (
+            assignment.candidate
+            if assignment.label is None
+            else replace(assignment.candidate, template=assignment.label)
+        )
         self._listener(candidate, outcome, self.n_finished, self.n_asked)
 
     def _checkpoint(self, number: int) -> Path:
@@ -195,13 +203,13 @@ class LedgerSource:
         if n_lost < self._max_attempts:
             self._again.append(number)
             return
-        task = self._unfinished[number]
+        assignment = self._unfinished[number]
         outcome = failed(f"{reason}; given up after {n_lost} attempt{'s' if n_lost > 1 else ''}")
         self._given_up.add(number)
         given_up = replace(attempts, given_up_after=n_lost)
-        self._ledger.give_up(number, outcome, given_up, self._pause_after(task))
+        self._ledger.give_up(number, outcome, given_up, self._pause_after(assignment))
         self._end(number, outcome)
-        self._measured(task, outcome)
+        self._measured(assignment, outcome)
 
     def put_back(self, number: int) -> None:
         """Hand the candidate out again, at the cost of no attempt."""
@@ -210,7 +218,7 @@ class LedgerSource:
 
     def give_back(self) -> None:
         """Record that what is in training was returned, not lost, because the run is asked to end."""
-        for number, task in self._unfinished.items():
+        for number, assignment in self._unfinished.items():
             if number not in self._waiting and number not in self._given_up:
                 attempts = self._attempts.get(number, Attempts())
-                self._ledger.give_back(number, attempts, self._pause_after(task))
+                self._ledger.give_back(number, attempts, self._pause_after(assignment))

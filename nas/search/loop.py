@@ -7,18 +7,15 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.data.data_set import DataSet
-from nas.data.splits import check_split
-from nas.model.candidate import Candidate
-from nas.model.cost import Cost, predict_cost
+from nas.model.cost import Cost
 from nas.records.trial import Outcome, Trial
-from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
+from nas.run.directory import find_task, hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
-from nas.run.source import LedgerSource, Listener, Task
+from nas.run.source import Assignment, LedgerSource, Listener
 from nas.search.halving import Halving
 from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_trainings, list_budgets
 from nas.settings.search import SearchConfig
-from nas.workers.trainer import Trainer
+from nas.workers.trainer import Material, Trainer
 from search_spaces.errors import ConflictError
 
 logger = logging.getLogger(__name__)
@@ -29,22 +26,22 @@ class Search(LedgerSource):
 
     Args:
         config: the run's settings, resolved.
-        data: the run's data set.
+        data: what is trained on, from prepare_data.
         ledger, listener: see LedgerSource.
 
     Raises:
         ConflictError: the ledger has a training that the settings do not ask for, or that cannot be resumed.
     """
 
-    def __init__(self, config: SearchConfig, data: DataSet, ledger: Ledger, listener: Listener) -> None:
+    def __init__(self, config: SearchConfig, data: Material, ledger: Ledger, listener: Listener) -> None:
         super().__init__(ledger, listener, count_asked(config), config.attempts)
         self._config = config
-        self._network = config.network(data.n_classes, data.image)
-        _, n_validation = check_split(data, 1, config.train_examples, config.validation_examples)
+        self._task = find_task(config, data)
         self._strata = {
-            str(budget): Stratum(budget, config, n_validation, ledger.metrics) for budget in list_budgets(config)
+            str(budget): Stratum(budget, config, self._task.n_validation, ledger.metrics)
+            for budget in list_budgets(config)
         }
-        self._costs: dict[str, Cost] = {}
+        self._costs: dict[str, Cost | None] = {}
         self._deadline = math.inf if config.hours is None else time.monotonic() + 3600 * config.hours
         self._is_late = False
         self._load_history()
@@ -64,7 +61,8 @@ class Search(LedgerSource):
                 "or give another --run"
             )
         self._resume(
-            (e, self._task(self._strata[e.budget], Arrival(e.pattern, e.seed, e.strategy, e.template))) for e in entries
+            (e, self._assign(self._strata[e.budget], Arrival(e.pattern, e.seed, e.strategy, e.template)))
+            for e in entries
         )
         self._advance()
 
@@ -83,20 +81,20 @@ class Search(LedgerSource):
                     f"{self._config.attempts} attempts come too late for it: give --attempts {n}, or another --run"
                 )
 
-    def _task(self, stratum: Stratum, arrival: Arrival) -> Task:
+    def _assign(self, stratum: Stratum, arrival: Arrival) -> Assignment:
         own = str(stratum.budget)
         names = (own, *(name for name in self._strata if name != own)) if len(self._strata) > 1 else ()
-        candidate = Candidate(arrival.pattern, self._network, arrival.seed, arrival.template)
-        return Task(candidate, arrival.strategy, stratum.budget, strata=names)
+        candidate = self._task.candidate(arrival.pattern, arrival.seed, arrival.template)
+        return Assignment(candidate, arrival.strategy, stratum.budget, strata=names)
 
-    def _iterate_plan(self) -> Iterator[Task | None]:
+    def _iterate_plan(self) -> Iterator[Assignment | None]:
         """Yield each training that is not in the ledger yet, or None while every budget waits for outcomes."""
         for stratum, arrival in self._iterate_arrivals():
             if arrival is None:
                 yield None
                 continue
             if (str(stratum.budget), arrival.pattern.key, arrival.seed) not in self._entered:
-                yield self._task(stratum, arrival)
+                yield self._assign(stratum, arrival)
         self._advance()  # halving now decides about a last bracket that is not full
 
     def _iterate_arrivals(self) -> Iterator[tuple[Stratum, Arrival | None]]:
@@ -113,28 +111,31 @@ class Search(LedgerSource):
             if arrival is not None or n_waiting >= len(turns):
                 yield stratum, arrival
 
-    def _halving_of(self, task: Task) -> Halving | None:
-        return self._strata[str(task.budget)].halving_of(task.strategy)
+    def _halving_of(self, assignment: Assignment) -> Halving | None:
+        return self._strata[str(assignment.budget)].halving_of(assignment.strategy)
 
-    def _next_task(self) -> Task | None:
+    def _next_assignment(self) -> Assignment | None:
         if time.monotonic() > self._deadline:
             self._is_late = self.n_finished < self.n_asked
             return None
-        task = next(self._plan, None)
-        if task is not None and self._network.has_equal_cost:
-            cost = predict_cost(task.candidate)
-            expected = self._costs.setdefault(str(task.budget), cost)
+        assignment = next(self._plan, None)
+        if assignment is not None and self._task.has_equal_cost:
+            cost = self._find_cost(assignment)
+            expected = self._costs.setdefault(str(assignment.budget), cost)
             assert cost == expected, f"candidates of one stratum cost {cost} and {expected}"
-        return task
+        return assignment
 
-    def _pause_after(self, task: Task) -> int | None:
-        halving = self._halving_of(task)
-        return None if halving is None else halving.pause_after(task.candidate.pattern.key)
+    def _find_cost(self, assignment: Assignment) -> Cost | None:
+        return self._task.find_cost(assignment.candidate, assignment.budget)
 
-    def _measured(self, task: Task, outcome: Outcome) -> None:
-        halving, key, seed = self._halving_of(task), task.candidate.pattern.key, task.candidate.seed
+    def _pause_after(self, assignment: Assignment) -> int | None:
+        halving = self._halving_of(assignment)
+        return None if halving is None else halving.pause_after(assignment.candidate.pattern.key)
+
+    def _measured(self, assignment: Assignment, outcome: Outcome) -> None:
+        halving, key, seed = self._halving_of(assignment), assignment.candidate.pattern.key, assignment.candidate.seed
         if halving is not None and outcome.paused:
-            cost = self._strata[str(task.budget)].find_cost(outcome.metrics)
+            cost = self._strata[str(assignment.budget)].find_cost(outcome.metrics)
             halving.report(key, seed, outcome.epochs, math.inf if cost is None else cost)
         elif halving is not None and not outcome.metrics:
             halving.fail(key, seed)
@@ -143,11 +144,11 @@ class Search(LedgerSource):
     def _advance(self) -> None:
         """Continue or end the candidates that wait at a rung, where halving has decided."""
         for number, outcome in sorted(self._waiting.items()):
-            task = self._unfinished[number]
-            halving = self._halving_of(task)
-            if halving is not None and not halving.is_alive(task.candidate.pattern.key):
+            assignment = self._unfinished[number]
+            halving = self._halving_of(assignment)
+            if halving is not None and not halving.is_alive(assignment.candidate.pattern.key):
                 self._prune(number)
-            elif self._pause_after(task) != outcome.epochs:
+            elif self._pause_after(assignment) != outcome.epochs:
                 self._go_on(number)
 
     def say_end(self) -> None:
@@ -162,9 +163,9 @@ class Search(LedgerSource):
             self._ledger.record(asked=self.n_finished)
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        task = self._unfinished[number]
+        assignment = self._unfinished[number]
         super()._end(number, outcome)
-        self._strata[str(task.budget)].note(task.candidate.pattern.key, task.candidate.seed, outcome)
+        self._strata[str(assignment.budget)].note(assignment.candidate.pattern.key, assignment.candidate.seed, outcome)
 
 
 def count_asked(config: SearchConfig) -> int:

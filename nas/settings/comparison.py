@@ -24,7 +24,15 @@ class LineupConfig(SearchConfig):
 
     kind: ClassVar[Kind] = "comparison"
     changeable: ClassVar[frozenset[str]] = RUNNING | {"seeds"}
-    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {"budget", "trials", "templates", "seed", "proxies"}
+    without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY | {
+        "budget",
+        "trials",
+        "templates",
+        "seed",
+        "proxies",
+        "task",
+        "set",
+    }
 
     strategy: StrategyName = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(

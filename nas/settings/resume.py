@@ -12,8 +12,10 @@ from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
 from nas.records.shown import quote
+from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.toml import merge_settings, read_toml
+from nas.tasks.reference import IMAGES, shorten
 from search_spaces.errors import ConflictError, InputError
 
 Config = TypeVar("Config", bound=SearchConfig)
@@ -62,13 +64,14 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         _check_edits(run, record, own)
     asked = merge_settings(file, flags)
     _check_data(run, stored, asked)
-    config = validate(model, {**stored, **asked})
+    config = validate(model, settle_task(run, attributes.get("task"), stored, asked, model))
     if own is not None and config.engine == "auto":
         config = config.model_copy(update={"engine": own.engine})
     config = _resolve(config)
     if own is not None:
         own = own.model_copy(update={"lookahead": own.lookahead or config.lookahead})  # an older run has none
-        _refuse(run, _list_changes(own.model_dump(mode="json"), config.model_dump(mode="json"), own))
+        before, after = (shorten_task(each.model_dump(mode="json")) for each in (own, config))
+        _refuse(run, _list_changes(before, after, own))
     _check_shrink(run, record, config)
     return config
 
@@ -79,6 +82,9 @@ def _resolve(config: Config) -> Config:
     from nas.settings.machine import resolve_cohort, resolve_device, resolve_engine, resolve_workers
 
     device = resolve_device(config.device, on_cluster=config.ray_address is not None)
+    engine, cohort = config.engine, config.cohort
+    if config.task != IMAGES:  # it has layers of its own
+        engine, cohort = "eager", 1
     workers = config.workers  # of a cluster: the executor sees what there is
     if config.ray_address is None:
         workers = resolve_workers(workers, device, config.gpus_per_worker)
@@ -90,8 +96,8 @@ def _resolve(config: Config) -> Config:
             "device": device,
             "workers": workers,
             "lookahead": lookahead,
-            "cohort": resolve_cohort(config.cohort, device, config.memory_efficient),
-            "engine": resolve_engine(config.engine, device, config.bottleneck, config.precision),
+            "cohort": resolve_cohort(cohort, device, config.memory_efficient),
+            "engine": resolve_engine(engine, device, config.bottleneck, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
             "pattern": config.pattern and tuple(str(Path(path).resolve()) for path in config.pattern),
         }
@@ -197,7 +203,12 @@ def _check_edits(run: Path, record: Mapping[str, Any], own: SearchConfig) -> Non
 def _without_places(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without the places of files, which may be moved: the ledger has the data's hash."""
     names = [Path(path).name for path in values.get("pattern") or ()]
-    return {**values, "data": None, **({"pattern": names} if "pattern" in values else {})}
+    return {**shorten_task(values), "data": None, **({"pattern": names} if "pattern" in values else {})}
+
+
+def shorten_task(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the task without its folder: its file may be moved, and its hash is recorded."""
+    return {**values, "task": shorten(values["task"])} if "task" in values else dict(values)
 
 
 def _check_shrink(run: Path, record: Mapping[str, Any], config: SearchConfig) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
+from nas.tasks.reference import IMAGES
 from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
 
@@ -31,6 +32,12 @@ SEARCH_ONLY = frozenset(  # fields that other kinds of run share but offer no fl
     {"strategy", "objective", "trainings", "hours", "patience", "lookahead", "pattern", "halving"}
     | {"transition", "stem_channels", "compression"}
 )
+# Settings of our image networks and their data: another task has none of them.
+IMAGE_ONLY = frozenset(ShapeConfig.model_fields) - {"layers", "transition"} | {
+    *("dataset", "data", "train_examples", "validation_examples", "proxies"),
+    *("cohort", "engine", "memory_efficient", "precision"),
+}
+TASK_ONLY = frozenset({"task", "set"})
 
 
 class SearchConfig(ShapeConfig, TrainingConfig):
@@ -41,6 +48,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     changeable: ClassVar[frozenset[str]] = RUNNING | {"trainings", "trials", "seeds", "patience"}
     without_flags: ClassVar[frozenset[str]] = frozenset()  # fields that the kind's command does not offer
 
+    task: str = flag(
+        IMAGES,
+        "What is trained: images, text, or a task of your own as FILE.py:NAME or package.module:NAME; docs/tasks.md.",
+        DATA,
+    )
+    set: tuple[str, ...] = flag((), "NAME=VALUE: a setting of the task. May be repeated.", DATA, form="<NAME=VALUE>")
     budget: str | tuple[str, ...] = flag(
         "log",
         "Connections to place: log, total:E or layers:d1,d2,... May be repeated: each budget is a stratum of its own.",
@@ -73,8 +86,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         "from a wider distribution, or by evolution; templates proposes none and trains the named ones only.",
         SPACE,
     )
-    objective: Literal["loss", "accuracy"] = flag(
-        "loss", "Validation outcome that the search improves; loss has less noise.", SPACE
+    objective: str = flag(
+        "loss",
+        "Validation outcome that the search improves: loss, which has less noise, or accuracy; with --task a metric of "
+        "the task, where none is given its first.",
+        SPACE,
+        form="<loss|accuracy|METRIC>",
     )
     lookahead: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] | None = flag(
         None,
@@ -181,6 +198,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"none is given; the forms are {FORMS}")
         return given
 
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what a run of this task does not have."""
+        absent = TASK_ONLY if self.task == IMAGES else IMAGE_ONLY
+        return {name: value for name, value in serialize(self).items() if name not in absent}
+
     @property
     def budgets(self) -> tuple[str, ...]:
         """Return all budgets, in the order given."""
@@ -203,6 +226,9 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
         yield {"cohort", "memory_efficient"}, _check_cohort
+        yield {"task", "set"}, _check_set
+        yield {"task", "objective"}, _check_objective
+        yield {"task", "transition"}, _check_transition
 
     def network(self, classes: int, image: tuple[int, int, int]) -> NetworkConfig:
         """Return the candidates' network for data of so many classes and images of this shape.
@@ -300,6 +326,30 @@ def _check_resources(config: SearchConfig) -> str | None:
 def _check_cohort(config: SearchConfig) -> str | None:
     is_wrong = config.cohort != "auto" and config.cohort > 1 and config.memory_efficient
     return "memory-efficient is for one candidate at a time: drop it, or give cohort 1" if is_wrong else None
+
+
+def _check_set(config: SearchConfig) -> str | None:
+    has_none = config.task == IMAGES and config.set
+    return (
+        "set gives settings of a task of your own: give task too, or the flags of the image networks"
+        if has_none
+        else None
+    )
+
+
+def _check_objective(config: SearchConfig) -> str | None:
+    if config.task != IMAGES or config.objective in ("loss", "accuracy"):
+        return None
+    return f"objective: expected loss or accuracy, got {config.objective!r:.100}"
+
+
+def _check_transition(config: SearchConfig) -> str | None:
+    if config.task == IMAGES or config.transition in ("log", "all", "last"):
+        return None
+    return (
+        f"transition {config.transition} is of the image networks: with a task of your own it says what "
+        "pattern.reads has: log, all or last"
+    )
 
 
 def _check_something_to_train(config: SearchConfig) -> str | None:

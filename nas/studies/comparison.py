@@ -11,7 +11,7 @@ from nas.model.cost import predict_cost
 from nas.records.trial import Outcome
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
-from nas.run.source import LedgerSource, Listener, Task
+from nas.run.source import Assignment, LedgerSource, Listener
 from nas.settings.comparison import DENSE, LEARNED, LOG, LineupConfig
 from nas.workers.trainer import Trainer
 from search_spaces.budget import Budget, log_budget
@@ -136,12 +136,12 @@ class Lineup(LedgerSource):
         entered = {(entry.regime, entry.seed) for entry in entries}
         order = [(name, seed) for name in config.networks for seed in range(config.seeds)]
         self._left = deque(training for training in order if training not in entered)
-        self._resume((entry, self._task(self._contenders[str(entry.regime)], entry.seed)) for entry in entries)
+        self._resume((entry, self._assign(self._contenders[str(entry.regime)], entry.seed)) for entry in entries)
 
     def _around_learned(self, pattern: ConnectionPattern) -> Contender:
         return surround(LEARNED, pattern, None, self._config, self._data)
 
-    def _task(self, contender: Contender, seed: int) -> Task:
+    def _assign(self, contender: Contender, seed: int) -> Assignment:
         candidate = contender.candidate(seed)
         details = {
             "regime": contender.name,
@@ -149,9 +149,11 @@ class Lineup(LedgerSource):
             "global_mean_bd": global_distance(candidate.wiring).mean,
         }
         names = (contender.name, *(name for name in self._config.networks if name != contender.name))
-        return Task(candidate, "templates", contender.budget, details, names if len(names) > 1 else (), contender.name)
+        return Assignment(
+            candidate, "templates", contender.budget, details, names if len(names) > 1 else (), contender.name
+        )
 
-    def _next_task(self) -> Task | None:
+    def _next_assignment(self) -> Assignment | None:
         if not self._left:
             return None
         name, seed = self._left[0]
@@ -160,7 +162,7 @@ class Lineup(LedgerSource):
                 return None  # dense is still in training
             self._contenders[LEARNED] = self._learn()
         self._left.popleft()
-        return self._task(self._contenders[name], seed)
+        return self._assign(self._contenders[name], seed)
 
     def _learn(self) -> Contender:
         strengths = [block for seed in range(self._config.seeds) for block in self._strengths[seed]]
@@ -170,9 +172,9 @@ class Lineup(LedgerSource):
             )
         return self._around_learned(learn_pattern(self._contenders[DENSE].pattern, strengths))
 
-    def _measured(self, task: Task, outcome: Outcome) -> None:
-        if task.details["regime"] == DENSE:
-            self._strengths[task.candidate.seed] = outcome.strengths
+    def _measured(self, assignment: Assignment, outcome: Outcome) -> None:
+        if assignment.details["regime"] == DENSE:
+            self._strengths[assignment.candidate.seed] = outcome.strengths
 
 
 def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
@@ -184,5 +186,6 @@ def run_lineup(run: Path, config: LineupConfig, listener: Listener) -> None:
     data = prepare_data(config, (config.pattern_depth,))
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, len(config.networks) * config.seeds)
+        assert isinstance(data, DataSet), "a comparison is of image networks"
         lineup = Lineup(config, data, ledger, listener)
         train_all(ledger, lineup, Trainer(data, config, run.resolve()), check_stop)

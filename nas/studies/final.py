@@ -17,7 +17,7 @@ from nas.records.plan import SCHEMA, VERSION, hash_plan, read_plan, write_plan
 from nas.run.directory import RENEWED, announce, describe_run, hold_run, train_all
 from nas.run.ledger import Ledger, record_test
 from nas.run.lock import lock_run
-from nas.run.source import Listener, Task
+from nas.run.source import Assignment, Listener
 from nas.settings.resume import mend_older, settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
@@ -158,7 +158,7 @@ def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listene
         attributes |= {"plan": sha256, "measured_on": "test", "kind": "final"}
         deepest = max(measured.pattern.depth for measured in chosen)
         ledger = Ledger(folder / "study.db", attributes, RENEWED, deepest, value_name="test_accuracy")
-        study = Study(_list_tasks(chosen, plan, config, data), ledger, listener, config.attempts)
+        study = Study(_list_assignments(chosen, plan, config, data), ledger, listener, config.attempts)
         record_test(run, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": sha256})
         if existing is None:
             write_plan(folder, plan)
@@ -197,13 +197,15 @@ def _lay_out(chosen: Sequence[Chosen], config: SearchConfig) -> dict[str, Any]:
     }
 
 
-def _list_tasks(chosen: Sequence[Chosen], plan: Mapping[str, Any], config: SearchConfig, data: DataSet) -> list[Task]:
-    tasks = []
+def _list_assignments(
+    chosen: Sequence[Chosen], plan: Mapping[str, Any], config: SearchConfig, data: DataSet
+) -> list[Assignment]:
+    assignments = []
     for place, number, seed in plan["order"]:
         measured = chosen[number]
         pattern, training = measured.pattern, TrainingConfig(**plan["strata"][place]["training"])
         network = config.with_pattern_depth(pattern.depth).network(data.n_classes, data.image)
         candidate = Candidate(pattern, network, seed, measured.template, training)
         budget = parse_budget(measured.budget, pattern.depth)
-        tasks.append(Task(candidate, measured.strategy, budget, {"regime": measured.regime}))
-    return tasks
+        assignments.append(Assignment(candidate, measured.strategy, budget, {"regime": measured.regime}))
+    return assignments

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nas.data.data_set import DataSet
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import TrainingConfig
 from nas.records.plan import SCHEMA, VERSION, read_cell
-from nas.run.source import Task
+from nas.run.directory import find_task
+from nas.run.source import Assignment
+from nas.settings.resume import shorten_task
 from nas.settings.study import Regime, StudyConfig
+from nas.workers.trainer import Material
 from search_spaces.distance import backprop_distance
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.design import Design, lay_out
@@ -50,7 +52,7 @@ def make_plan(
 
 def describe_settings(config: StudyConfig) -> dict[str, Any]:
     """Return the settings that a plan depends on: all except where and how often it is trained."""
-    return config.model_dump(mode="json", exclude={*config.changeable, "device", "data"})
+    return shorten_task(config.model_dump(mode="json", exclude={*config.changeable, "device", "data"}))
 
 
 def _lay_out_depth(config: StudyConfig, depth: int, check_stop: Callable[[], None]) -> Design:
@@ -129,21 +131,21 @@ def _pattern(described: Mapping[str, Any]) -> ConnectionPattern:
     return ConnectionPattern.from_sources(described["sources"], described["layers"])
 
 
-def list_tasks(plan: Mapping[str, Any], config: StudyConfig, data: DataSet) -> list[Task]:
+def list_assignments(plan: Mapping[str, Any], config: StudyConfig, data: Material) -> list[Assignment]:
     """Return a plan's trainings in order."""
-    networks = {depth: config.with_pattern_depth(depth).network(data.n_classes, data.image) for depth in config.depths}
+    task = find_task(config, data)
     patterns = [_pattern(described) for described in plan["patterns"]]
     budgets = {depth: config.budget_at(depth) for depth in config.depths}
     trainings = [TrainingConfig(**stratum["training"]) for stratum in plan["strata"]]
     names = [name_stratum(stratum) for stratum in plan["strata"]]
-    tasks = []
+    assignments = []
     for place, number, seed in plan["order"]:
         stratum, described, depth = plan["strata"][place], plan["patterns"][number], patterns[number].depth
-        candidate = Candidate(patterns[number], networks[depth], seed, described["template"], trainings[place])
+        candidate = task.candidate(patterns[number], seed, described["template"], trainings[place])
         details = {"cell": read_cell(described), "matched": described["matched"], "regime": stratum["regime"]}
         strata = (names[place], *names[:place], *names[place + 1 :]) if len(names) > 1 else ()
-        tasks.append(Task(candidate, described["strategy"], budgets[depth], details, strata))
-    return tasks
+        assignments.append(Assignment(candidate, described["strategy"], budgets[depth], details, strata))
+    return assignments
 
 
 def name_stratum(stratum: Mapping[str, Any]) -> str:

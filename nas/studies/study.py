@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.model.cost import Cost, predict_cost
+from nas.model.cost import Cost
 from nas.records.database import read_attributes
 from nas.records.plan import hash_plan, read_plan, write_plan
-from nas.run.directory import hold_run, open_ledger, prepare_data, train_all
+from nas.run.directory import find_task, hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.proxies import ProxyRecorder
-from nas.run.source import LedgerSource, Listener, Task
+from nas.run.source import Assignment, LedgerSource, Listener
 from nas.settings.resume import mend_crossing
 from nas.settings.study import StudyConfig
-from nas.studies.plan import describe_settings, list_tasks, make_plan
+from nas.studies.plan import describe_settings, list_assignments, make_plan
+from nas.tasks.task import OwnTask, Task
 from nas.workers.jobs import Job
 from nas.workers.trainer import Trainer
 from search_spaces.errors import ConflictError
@@ -26,38 +27,57 @@ class Study(LedgerSource):
     """The trainings of a plan that are not done yet, in order.
 
     Args:
-        tasks: the plan's trainings.
+        assignments: the plan's trainings.
         ledger, listener, max_attempts: see LedgerSource.
+        task: what costs are asked of; None: what the candidates' networks cost.
 
     Raises:
         ConflictError: the ledger has a training that is not planned.
     """
 
-    def __init__(self, tasks: list[Task], ledger: Ledger, listener: Listener, max_attempts: int) -> None:
-        super().__init__(ledger, listener, len(tasks), max_attempts)
-        self._costs: dict[tuple[int, str], Cost] = {}
-        by_identity = {_identify(task): task for task in tasks}
+    def __init__(
+        self,
+        assignments: list[Assignment],
+        ledger: Ledger,
+        listener: Listener,
+        max_attempts: int,
+        task: Task | None = None,
+    ) -> None:
+        super().__init__(ledger, listener, len(assignments), max_attempts)
+        self._task = task
+        self._costs: dict[tuple[int, str], Cost | None] = {}
+        by_identity = {_identify(assignment): assignment for assignment in assignments}
         entries = {(e.budget, e.pattern.key, e.seed, e.regime): e for e in self._read_entries()}
         foreign = [entry.number for identity, entry in entries.items() if identity not in by_identity]
         if foreign:
             raise ConflictError(f"trial {foreign[0]} is not in plan.json: restore the run, or give another --run")
-        self._left = deque(task for task in tasks if _identify(task) not in entries)
+        self._left = deque(assignment for assignment in assignments if _identify(assignment) not in entries)
         self._resume((entry, by_identity[identity]) for identity, entry in entries.items())
 
-    def _next_task(self) -> Task | None:
+    def _next_assignment(self) -> Assignment | None:
         if not self._left:
             return None
-        task = self._left.popleft()
-        cost = predict_cost(task.candidate)
-        expected = self._costs.setdefault((task.candidate.pattern.depth, str(task.budget)), cost)
-        is_equal = cost == expected or not task.candidate.network.has_equal_cost
-        assert is_equal, f"candidates of one stratum cost {cost} and {expected}"
-        return task
+        assignment = self._left.popleft()
+        candidate, cost = assignment.candidate, self._find_cost(assignment)
+        expected = self._costs.setdefault((candidate.pattern.depth, str(assignment.budget)), cost)
+        must_be_equal = (self._task or candidate.network).has_equal_cost
+        assert cost == expected or not must_be_equal, f"candidates of one stratum cost {cost} and {expected}"
+        return assignment
+
+    def _find_cost(self, assignment: Assignment) -> Cost | None:
+        if self._task is None:
+            return super()._find_cost(assignment)
+        return self._task.find_cost(assignment.candidate, assignment.budget)
 
 
-def _identify(task: Task) -> tuple[str, str, int, str | None]:
-    """Return what no other task of a plan has: budget, pattern, seed and regime."""
-    return str(task.budget), task.candidate.pattern.key, task.candidate.seed, task.details["regime"]
+def _identify(assignment: Assignment) -> tuple[str, str, int, str | None]:
+    """Return what no other assignment of a plan has: budget, pattern, seed and regime."""
+    return (
+        str(assignment.budget),
+        assignment.candidate.pattern.key,
+        assignment.candidate.seed,
+        assignment.details["regime"],
+    )
 
 
 def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], listener: Listener) -> None:
@@ -89,8 +109,8 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
         if planned != own:
             raise ConflictError(f"the plan.json in {run} belongs to a study with other settings: restore the right one")
         ledger = open_ledger(run, config, data, len(plan["order"]), plan=sha256)
-        tasks = list_tasks(plan, config, data)
-        study = Study(tasks, ledger, listener, config.attempts)
+        assignments = list_assignments(plan, config, data)
+        study = Study(assignments, ledger, listener, config.attempts, find_task(config, data))
         if existing is None:
             write_plan(run, plan)
         train_all(ledger, study, Trainer(data, config, run.resolve()), check_stop)
@@ -99,30 +119,42 @@ def run_study(run: Path, config: StudyConfig, protocol: Mapping[str, Any], liste
 def estimate_seconds(plan: Mapping[str, Any], config: StudyConfig) -> float:
     """Estimate the wall-clock seconds of a plan's trainings by two short ones of each stratum in this process.
 
-    The first, of one epoch, warms up; the second, of at most two, is extrapolated. The start of Ray and what workers
-    cost each other are not included; a cluster, whose size is not known here, counts as one worker. Proxies are
-    measured by the driver, whatever the number of workers.
+    The first, of one epoch, warms up; the second, of at most two, is extrapolated. A task that trains by itself
+    is timed once, whole. The start of Ray and what workers cost each other are not included; a cluster, whose size is
+    not known here, counts as one worker. Proxies are measured by the driver, whatever the number of workers.
     """
     data = prepare_data(config, config.depths)
     trainer = Trainer(data, config)
-    tasks = list_tasks(plan, config, data)
+    assignments = list_assignments(plan, config, data)
     seconds = {}
-    strata = {(task.candidate.pattern.depth, task.candidate.training): task.candidate for task in tasks}
+    strata = {
+        (assignment.candidate.pattern.depth, assignment.candidate.training): assignment.candidate
+        for assignment in assignments
+    }
     for stratum, candidate in strata.items():
         assert candidate.training is not None, "a plan says how each stratum is trained"
-        for n_epochs in (1, min(2, candidate.training.epochs)):
+        whole = candidate.training.epochs
+        is_objective = isinstance(data, OwnTask) and data.loaded.is_objective  # which may not heed the epochs
+        for n_epochs in (whole,) if is_objective else (1, min(2, whole)):
             short = replace(candidate, training=candidate.training.model_copy(update={"epochs": n_epochs}))
             started = time.perf_counter()
             trainer.train(Job(0, short))
-            seconds[stratum] = (time.perf_counter() - started) * candidate.training.epochs / n_epochs
+            seconds[stratum] = (time.perf_counter() - started) * whole / n_epochs
     n_workers = 1 if config.workers == "auto" else config.workers
-    total = sum(seconds[task.candidate.pattern.depth, task.candidate.training] for task in tasks)
-    return total / n_workers + (_estimate_proxies(tasks, ProxyRecorder(data, config)) if config.proxies else 0.0)
+    total = sum(
+        seconds[assignment.candidate.pattern.depth, assignment.candidate.training] for assignment in assignments
+    )
+    proxies = 0.0
+    if config.proxies and not isinstance(data, OwnTask):
+        proxies = _estimate_proxies(assignments, ProxyRecorder(data, config))
+    return total / n_workers + proxies
 
 
-def _estimate_proxies(tasks: Sequence[Task], recorder: ProxyRecorder) -> float:
+def _estimate_proxies(assignments: Sequence[Assignment], recorder: ProxyRecorder) -> float:
     """Estimate the seconds that proxies take, by one network of each depth; regimes share them."""
-    measured = {(task.candidate.pattern, task.candidate.seed): task.candidate for task in tasks}
+    measured = {
+        (assignment.candidate.pattern, assignment.candidate.seed): assignment.candidate for assignment in assignments
+    }
     seconds = {}
     for depth, candidate in {candidate.pattern.depth: candidate for candidate in measured.values()}.items():
         started = time.perf_counter()

@@ -13,6 +13,8 @@ from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork, Single, Trainee
 
 MOMENTUM = 0.9
+# Parts of the messages of torch on a CPU and a GPU, of cuBLAS and of Triton, in small letters.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
 N_WARM_UP = 3  # steps before the capture, while libraries choose algorithms and the optimiser makes its buffers
 
 

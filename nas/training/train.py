@@ -161,7 +161,7 @@ class _Training:
         losses = torch.empty(n_steps, len(self._members), device=self._members[0].split.train_images.device)
         for step, (images, labels) in enumerate(self._batches(epoch)):
             check_stop()
-            rate = config.lr * _rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
+            rate = config.lr * find_rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
             losses[step] = self._stepper.step(images, labels, rate)
         # Checked once an epoch: a check at every step would make a GPU wait for each.
         is_finite = losses.isfinite().T.tolist()
@@ -240,7 +240,7 @@ class _Training:
         return (time.perf_counter() - self._started) / len(self._members) + before
 
 
-def _rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
+def find_rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
     """Return the share of the largest learning rate at a step.
 
     It falls to a tenth at each of the drops, which are shares of all steps. Without drops: linear warm-up, then half a

@@ -7,6 +7,7 @@ from typing import Protocol
 from nas.model.candidate import Candidate
 from nas.model.cohort import describe_structure
 from nas.records.trial import Outcome
+from nas.tasks.candidate import TaskCandidate
 from search_spaces.errors import MachineError
 
 
@@ -67,8 +68,10 @@ class Cohorts:
             if job is None:
                 break
             candidate = job.candidate
-            kind = (describe_structure(candidate), candidate.training, job.pause_after)
-            self._pools.setdefault(job.number if job.is_alone else kind, []).append(job)
+            kind: Hashable = job.number
+            if not (job.is_alone or isinstance(candidate, TaskCandidate)):
+                kind = (describe_structure(candidate), candidate.training, job.pause_after)
+            self._pools.setdefault(kind, []).append(job)
         if not self._pools:
             return []
         return self._pools.pop(max(self._pools, key=lambda kind: len(self._pools[kind])))

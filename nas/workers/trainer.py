@@ -5,27 +5,31 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from nas.data.data_set import DataSet
 from nas.data.splits import Split, split_data, split_final
-from nas.model.candidate import TrainingConfig
+from nas.model.candidate import Candidate, TrainingConfig
 from nas.records.trial import Outcome
 from nas.settings.machine import resolve_cohort
 from nas.settings.search import SearchConfig
+from nas.tasks.candidate import TaskCandidate
+from nas.tasks.reference import divert_output
+from nas.tasks.task import OwnTask
 from nas.training.checkpoints import Slot, slot_path, weights_path, write_weights
-from nas.training.stepping import Engine, KeptStepper
+from nas.training.stepping import OUT_OF_MEMORY, Engine, KeptStepper
 from nas.training.train import Member, train_cohort
 from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, failed, report
 from nas.workers.stop import StopFlag
 from search_spaces.errors import MachineError
 
-# Parts of the messages of torch on a CPU and a GPU, of cuBLAS and of Triton, in small letters.
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
+Material = DataSet | OwnTask  # what a run trains on: see prepare_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,14 @@ class Trainer:
     """All that a worker needs in addition to a job.
 
     Args:
-        data: the whole data set.
+        data: the whole data set, or a task of the user's own.
         config: the run's settings, device resolved.
         run: the run directory, for checkpoints; None: none are written.
         is_final: whether candidates are trained on all but the test images, measured on those, and their weights kept.
         kept: parts of the previous cohort that this process may use again.
     """
 
-    data: DataSet
+    data: Material
     config: SearchConfig
     run: Path | None = None
     is_final: bool = False
@@ -89,6 +93,8 @@ class Trainer:
         if self.config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
             torch.use_deterministic_algorithms(True)
+        if isinstance(self.data, OwnTask):
+            return [self._train_own(self.data, job, check_stop) for job in jobs]
         try:
             splits = {seed: self._split(seed) for seed in dict.fromkeys(job.candidate.seed for job in jobs)}
             return train_cohort(
@@ -115,6 +121,26 @@ class Trainer:
                 raise
             reason = f"{type(error).__name__}: {error}"
             raise MachineError(f"--engine fused does not run on this GPU: {reason}; use --engine eager") from None
+
+    def _train_own(self, task: OwnTask, job: Job, check_stop: Callable[[], None]) -> Outcome:
+        """Train a candidate of the user's own task, whose prints go where ours do not."""
+        candidate, config = job.candidate, self.config
+        assert isinstance(candidate, TaskCandidate), "a candidate of the task"
+        training = candidate.training or config
+        # Its code may run for long without a report, and a signal must not wait for it.
+        at_once = check_stop.at_once() if isinstance(check_stop, StopFlag) else nullcontext()
+        try:
+            with divert_output(), at_once:
+                return task.loaded.train(
+                    candidate, training, config.device, job.pause_after, self._slot(job), check_stop
+                )
+        except (RuntimeError, MemoryError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, torch.AcceleratorError):
+                raise LostDeviceError(
+                    f"the GPU failed: {reason.splitlines()[0]}; the same command in a new process continues the run"
+                ) from None
+            raise LostError(f"out of memory: {reason}") from None
 
     @property
     def cohort(self) -> int:
@@ -143,6 +169,7 @@ class Trainer:
 
     def _split(self, seed: int) -> Split:
         config = self.config
+        assert isinstance(self.data, DataSet), "a task of its own splits its data itself"
         if self.is_final:
             return split_final(self.data, seed, config.train_examples, config.device)
         return split_data(self.data, seed, config.train_examples, config.device, config.validation_examples)
@@ -155,15 +182,24 @@ class Trainer:
         training = candidate.training or self.config
         trained = {
             "key": candidate.pattern.key,
-            "network": candidate.network.model_dump(mode="json"),
             "seed": candidate.seed,
             "training": {name: getattr(training, name) for name in TrainingConfig.model_fields},
-            "train_examples": self.config.train_examples,
-            "data": self.data.sha256,
+            **self._describe_material(candidate),
             **({"measured_on": "test"} if self.is_final else {}),
         }
         identity = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
         return Slot(slot_path(self.run, job.number), identity, self.config.checkpoint_seconds)
+
+    def _describe_material(self, candidate: Candidate) -> dict[str, Any]:
+        """Return what a checkpoint depends on in addition to pattern, seed and training."""
+        if isinstance(self.data, OwnTask):
+            return {"task": self.data.loaded.describe(), "transition": candidate.network.transition}
+        assert isinstance(self.data, DataSet), "a candidate of the data"
+        return {
+            "network": candidate.network.model_dump(mode="json"),
+            "train_examples": self.config.train_examples,
+            "data": self.data.sha256,
+        }
 
 
 def run_serial(source: Source, trainer: Trainer, check_stop: StopFlag) -> None:

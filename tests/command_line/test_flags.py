@@ -49,7 +49,7 @@ def test_every_field_is_a_flag_with_a_help_that_says_the_default(command: str) -
             assert flag.secondary_opts == [f"--no-{name.replace('_', '-')}"]
         elif isinstance(field.default, int | float | str):
             assert default is not None and default[1] == str(field.default).removesuffix(".0")
-        elif name not in ("data", "pattern", "also_layers"):
+        elif name not in ("data", "pattern", "also_layers", "set"):
             assert default is not None
 
 

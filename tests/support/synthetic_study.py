@@ -14,7 +14,7 @@ from nas.records.plan import write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.settings.study import StudyConfig
-from nas.studies.plan import list_tasks, make_plan
+from nas.studies.plan import list_assignments, make_plan
 from nas.studies.study import Study
 from search_spaces.distance import backprop_distance
 from search_spaces.seeds import derive_generator
@@ -59,7 +59,7 @@ def make_study(
     run.mkdir(parents=True)
     plan = make_plan(config, describe_protocol(config.measures[:1]))
     data = load_data("digits", None)
-    tasks = list_tasks(plan, config, data)
+    tasks = list_assignments(plan, config, data)
     attributes = {
         "plan": write_plan(run, plan),
         "asked": len(tasks),

@@ -13,7 +13,7 @@ from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.checked import validate
 from nas.settings.study import StudyConfig
-from nas.studies.plan import list_tasks, make_plan
+from nas.studies.plan import list_assignments, make_plan
 from search_spaces.distance import describe
 from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
@@ -55,7 +55,7 @@ def make_tuned_run(n_trained: int | None = None, **settings: Any) -> Run:
     """The run of a study that was trained to its end, or as far as n_trained trainings."""
     config = validate(StudyConfig, {**SETTINGS, **settings})
     plan = make_plan(config, describe_protocol(config.measures))
-    tasks = list_tasks(plan, config, load_data("digits", None))
+    tasks = list_assignments(plan, config, load_data("digits", None))
     described: dict[ConnectionPattern, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     for task in tasks[:n_trained]:

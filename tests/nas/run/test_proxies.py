@@ -26,7 +26,7 @@ from nas.run.directory import accept, hold_run, open_ledger
 from nas.run.proxies import ProxyRecorder
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
-from nas.studies.plan import list_tasks
+from nas.studies.plan import list_assignments
 from nas.studies.study import Study
 from nas.training.stepping import Stepper
 from nas.training.train import first_batch
@@ -159,7 +159,7 @@ def test_an_interrupted_study_has_them_in_every_record(tmp_path: Path, monkeypat
     monkeypatch.setattr("nas.run.proxies.measure_proxies", invent)
     config, plan = tiny()
     config = config.model_copy(update={"proxies": True, "engine": "eager"})
-    tasks = list_tasks(plan, config, DIGITS)
+    tasks = list_assignments(plan, config, DIGITS)
     for n_more in (7, len(tasks) - 7):
         measured.clear()
         ledger = open_ledger(tmp_path, config, DIGITS, len(tasks))

@@ -11,7 +11,7 @@ from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.plan import PARTS, hash_plan
 from nas.settings.study import StudyConfig
-from nas.studies.plan import list_tasks, make_plan, name_stratum
+from nas.studies.plan import list_assignments, make_plan, name_stratum
 from search_spaces.budget import parse_budget
 from search_spaces.pattern import ConnectionPattern
 from tests.support.patterns import measure_means
@@ -197,7 +197,7 @@ def test_the_same_settings_give_the_same_plan_and_others_another() -> None:
 
 def test_tasks_are_the_order_with_the_right_network_and_training() -> None:
     config, plan = wide()
-    tasks = list_tasks(plan, config, DIGITS)
+    tasks = list_assignments(plan, config, DIGITS)
     assert len(tasks) == len(plan["order"])
     identities = {(task.candidate.pattern, task.candidate.seed, task.details["regime"]) for task in tasks}
     assert len(identities) == len(tasks)
@@ -226,7 +226,9 @@ def test_tasks_are_the_order_with_the_right_network_and_training() -> None:
 
 def test_all_candidates_of_a_depth_cost_the_same() -> None:
     config, plan = wide()
-    costs = {(task.candidate.pattern.depth, predict_cost(task.candidate)) for task in list_tasks(plan, config, DIGITS)}
+    costs = {
+        (task.candidate.pattern.depth, predict_cost(task.candidate)) for task in list_assignments(plan, config, DIGITS)
+    }
     assert len(costs) == 2
 
 

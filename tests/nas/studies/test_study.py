@@ -27,12 +27,12 @@ from nas.records.plan import PLAN_FILE, list_crossings, read_plan, write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.run.proxies import ProxyRecorder
-from nas.run.source import Task
+from nas.run.source import Assignment
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from nas.settings.toml import format_toml
-from nas.studies.plan import list_tasks, name_stratum
+from nas.studies.plan import list_assignments, name_stratum
 from nas.studies.study import Study, estimate_seconds, run_study
 from nas.workers.jobs import Job, failed
 from nas.workers.trainer import Trainer
@@ -51,7 +51,7 @@ FLAGS = [
 Identity = tuple[str, int, str]
 
 
-def open_study(storage: InMemoryStorage, tasks: list[Task], max_attempts: int = 3) -> Study:
+def open_study(storage: InMemoryStorage, tasks: list[Assignment], max_attempts: int = 3) -> Study:
     return Study(tasks, MemoryLedger(storage), lambda *_: None, max_attempts)
 
 
@@ -94,7 +94,7 @@ def whole() -> dict[Identity, tuple[str, float | None]]:
     """What an uninterrupted study holds."""
     storage = new_storage()
     config, plan = tiny()
-    study = open_study(storage, list_tasks(plan, config, DIGITS))
+    study = open_study(storage, list_assignments(plan, config, DIGITS))
     assert (study.n_finished, study.n_asked) == (0, 20)
     assert finish(study) == list(range(20))
     assert (study.n_finished, study.n_asked) == (20, 20)
@@ -113,7 +113,7 @@ def test_a_study_trains_all_of_its_plan_in_its_order(whole: dict[Identity, Any])
 def test_interrupted_anywhere_the_final_set_is_the_same(whole: dict[Identity, Any], n_before: int) -> None:
     """Two trainings at a time, as with two workers; the older one is lost, the younger one finished."""
     config, plan = tiny()
-    tasks = list_tasks(plan, config, DIGITS)
+    tasks = list_assignments(plan, config, DIGITS)
     storage = new_storage()
     study = open_study(storage, tasks)
     for _ in range(n_before):
@@ -136,7 +136,7 @@ def test_interrupted_anywhere_the_final_set_is_the_same(whole: dict[Identity, An
 
 def test_a_failed_training_is_finished_and_not_repeated() -> None:
     config, plan = tiny()
-    tasks = list_tasks(plan, config, DIGITS)
+    tasks = list_assignments(plan, config, DIGITS)
     storage = new_storage()
     study = open_study(storage, tasks)
     asked = study.ask()
@@ -152,7 +152,7 @@ def test_a_failed_training_is_finished_and_not_repeated() -> None:
 def test_a_training_that_kills_its_run_comes_last_and_is_not_given_up() -> None:
     config, plan = tiny()
     storage = new_storage()
-    tasks = list_tasks(plan, config, DIGITS)[:2]
+    tasks = list_assignments(plan, config, DIGITS)[:2]
     for _ in range(2):
         asked = open_study(storage, tasks, max_attempts=2).ask()
         assert asked is not None
@@ -172,7 +172,7 @@ def test_a_pattern_in_two_regimes_or_seeds_is_different_trainings(whole: dict[Id
 def test_the_listener_hears_each_outcome() -> None:
     config, plan = tiny()
     heard: list[tuple[int, int]] = []
-    tasks = list_tasks(plan, config, DIGITS)[:3]
+    tasks = list_assignments(plan, config, DIGITS)[:3]
     finish(Study(tasks, MemoryLedger(new_storage()), lambda _c, _o, done, asked: heard.append((done, asked)), 3))
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
@@ -184,7 +184,7 @@ def test_trials_carry_regime_bins_match_and_stratum() -> None:
     """Of several depths and regimes, all trials have one search space: Optuna can say which parameter matters."""
     config, plan = wide()
     n_tasks = 24
-    tasks = list_tasks(plan, config, DIGITS)[:n_tasks]
+    tasks = list_assignments(plan, config, DIGITS)[:n_tasks]
     assert {task.candidate.pattern.depth for task in tasks} == {10, 12}
     storage = new_storage()
     finish(open_study(storage, tasks))
@@ -208,7 +208,7 @@ def test_one_stratum_is_no_parameter() -> None:
     config, plan = tiny()
     one = {**plan, "strata": plan["strata"][:1], "order": [entry for entry in plan["order"] if entry[0] == 0]}
     storage = new_storage()
-    finish(open_study(storage, list_tasks(one, config, DIGITS)[:2]))
+    finish(open_study(storage, list_assignments(one, config, DIGITS)[:2]))
     trials = trials_in(storage)
     assert [set(trial.params) for trial in trials] == [{"mean_bd", "span"}] * 2
     assert {trial.user_attrs["candidate"]["regime"] for trial in trials} == {"gentle"}

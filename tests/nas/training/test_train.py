@@ -23,7 +23,7 @@ from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint, Slot, slot_path
 from nas.training.evaluation import EVALUATION_BATCH, NonFiniteLossError, predict
-from nas.training.train import _batches, _rate
+from nas.training.train import _batches, find_rate
 from nas.workers.jobs import Job, LostDeviceError, LostError, failed
 from nas.workers.trainer import Trainer
 from search_spaces.errors import Interrupted, MachineError
@@ -94,7 +94,7 @@ def test_order_depends_on_seed_and_epoch_but_not_on_the_pattern(digits: Split) -
 
 
 def test_schedule_warms_up_linearly_and_falls_as_a_cosine_to_zero() -> None:
-    rates = [_rate(step, 100, None) for step in range(101)]
+    rates = [find_rate(step, 100, None) for step in range(101)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[10] == 1
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))

@@ -1,0 +1,1 @@
+"""What one training is: images, text, a user's own task."""
