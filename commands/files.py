@@ -56,6 +56,7 @@ def export(
     network: Network = None,
 ) -> None:
     """Write patterns as folders: template files, a program, ONNX, all compared with the network itself."""
+    from nas.export.manifest import MANIFEST
     from search_spaces.errors import InputError
 
     n_chosen = sum(choice is not None for choice in (run, template, pattern))
@@ -88,7 +89,8 @@ def export(
     for note in dict.fromkeys(note for folder in exported for note in folder.notes):
         console.print(note)
     paths = [path for folder in exported for path in folder.paths]
-    print_written(console, paths, [*OURSELVES, "verify", exported[0].folder])
+    has_manifest = (exported[0].folder / MANIFEST).exists()
+    print_written(console, paths, [*OURSELVES, "verify", exported[0].folder if has_manifest else paths[0]])
 
 
 def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any] | None) -> "list[Exported]":
@@ -104,13 +106,20 @@ def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any]
         raise InputError(
             f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
         )
+    is_own = "task" in results.config
+    if changes is not None and is_own:
+        raise InputError(
+            f"{run} was made with the task {results.config['task']}, which has no test data: leave out --final, or "
+            "measure the patterns in templates/ by your own means"
+        )
     if changes is not None:
         _measure_finally(console, results, top, changes)
         results = read_run(run)
         write_report(run)
         for sentence in list_unlearned(read_run(run / FINAL), "test images"):
             console.print(sentence)
-    console.print("writing each network in several forms, reading them back and comparing: this takes a while")
+    if not is_own:
+        console.print("writing each network in several forms, reading them back and comparing: this takes a while")
     return export_best(results, top, archives=True)
 
 

@@ -24,7 +24,8 @@ from nas.export.model_source import format_model
 from nas.model.candidate import Candidate, NetworkConfig, check_depth
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
-from nas.records.database import FINAL
+from nas.records.database import FINAL, read_attributes
+from nas.records.metrics import read_metrics
 from nas.records.template import (
     TemplateFile,
     describe_template,
@@ -177,6 +178,8 @@ def export_run(
     """
     if not patterns:
         raise NothingUsableError(f"{run} holds no finished training, so there is no template to export")
+    if "task" in described["config"]:
+        return [_export_own(run, described, row) for row, _ in patterns]
     known = {**described["config"], **{name: described["data"].get(name) for name in ("classes", "image")}}
     known = {name: known.get(name) for name in NetworkConfig.model_fields}
     exported = []
@@ -209,6 +212,29 @@ def export_run(
             )
         )
     return exported
+
+
+def _export_own(run: Path, described: Mapping[str, Mapping[str, Any]], row: Mapping[str, Any]) -> Exported:
+    """Export a pattern of a run whose task is not images: there is no network of ours to write."""
+    pattern = ConnectionPattern.from_sources(json.loads(row["sources"]))
+    attributes = read_attributes(run / "study.db")
+    names = ["n_seeds", *(metric.name for metric in read_metrics(attributes.get("metrics"))), *EXPECTED]
+    provenance = {
+        "name": row["template"] if isinstance(row["template"], str) else None,
+        "strategy": row["strategy"],
+        "regime": row["regime"] if isinstance(row["regime"], str) else None,
+        "measured": {name: row[name] for name in names if row.get(name) is not None},
+        "task": attributes.get("task"),
+        "cost": attributes.get("cost"),
+        **described,
+    }
+    network = {"layers": pattern.depth, "transition": described["config"].get("transition", "log")}
+    template = describe_template(pattern, row["budget"], network, {}, provenance)
+    folder = run / "templates" / pattern.key[:12]
+    note = (
+        "the networks are the task's own, so there is no model.py: template.json has the connections to build one from"
+    )
+    return Exported(folder, write_template(template, folder), [note])
 
 
 def _read_final(run: Path, tested: Mapping[str, Any]) -> "tuple[Mapping[str, Tensor] | None, dict[str, Any]]":

@@ -66,14 +66,12 @@ class Costs:
         except TaskError:  # its training will say why
             return None
 
-    def describe(self) -> dict[str, Any] | None:
-        """Return what was measured, for the run's record; None where the cost is not known.
+    def describe(self) -> dict[str, Any]:
+        """Return what was measured, for the run's record; empty where the cost is not known.
 
         Returns:
             By layers and budget: number of patterns, and the least and the largest params and flops.
         """
-        if not self.is_known:
-            return None
         described = {}
         for budget, costs in self.measured.items():
             params, flops = [cost.params for cost in costs], [cost.flops for cost in costs]

@@ -37,9 +37,7 @@ def test_a_class_of_equal_cost_is_measured_and_said(costs: Costs) -> None:
     assert costs.find(log, log_budget(7)) is None
     (sentence,) = costs.list_sentences()
     assert f"{expected.params:,}" in sentence
-    described = costs.describe()
-    assert described is not None
-    assert described["6 layers, budget log"]["params"] == [expected.params] * 2
+    assert costs.describe()["6 layers, budget log"]["params"] == [expected.params] * 2
 
 
 def test_a_class_of_unequal_cost_is_measured_pattern_by_pattern(tmp_path: Path) -> None:
@@ -65,7 +63,7 @@ def test_an_objective_has_no_known_cost(tmp_path: Path) -> None:
     costs = Costs(load_from(tmp_path, "objective"), "log")
     costs.measure([log_budget(6)])
     assert costs.find(find_template("log").build(6), log_budget(6)) is None
-    assert costs.describe() is None
+    assert costs.describe() == {}
 
 
 def test_a_class_that_cannot_be_built_has_no_known_cost(tmp_path: Path) -> None:
