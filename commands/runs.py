@@ -61,20 +61,23 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
         for sentence in list_unlearned(results):
             console.print(sentence)
         name = best.get("network", best["key"][:12])
-        line = f"best {name}: accuracy {best['value']:.4f} at mean BD {best['mean_bd']:.3f}"
-        console.print(line + _describe_expected(best))
+        metric = best.get("metric", "accuracy")
+        line = f"best {name}: {metric.replace('_', ' ')} {best['value']:.4f} at mean BD {best['mean_bd']:.3f}"
+        console.print(line + _describe_expected(best, results))
 
 
-def _describe_expected(best: Mapping[str, Any]) -> str:
+def _describe_expected(best: Mapping[str, Any], results: "Results") -> str:
     """Say what a search expects of its best pattern; empty where it does not say it."""
     if best.get("expected") is None:
         return ""
     from analysis.page.wording import count_nouns
     from analysis.picks.expect import Expected
+    from analysis.picks.found import read_objective
     from analysis.picks.words import format_chance, format_expected
 
     expected = Expected(best["expected"], **best["interval"])
-    text = f", {count_nouns(best['n_trainings'], 'training')}; {format_expected(expected, best['objective'])}"
+    objective = read_objective(results)
+    text = f", {count_nouns(best['n_trainings'], 'training')}; {format_expected(expected, objective)}"
     chance = best["chance_better_than_log"]
     return text + ("" if chance is None else f", chance to be better than log {format_chance(chance)}")
 
@@ -146,11 +149,13 @@ def print_end(console: "Console", results: "Results", paths: list[Path], run: Pa
 
 def _describe_best(results: "Results") -> str:
     from analysis.data.averages import average_patterns
-    from analysis.page.wording import count_nouns, name_briefly
+    from analysis.data.outcomes import list_shown
+    from analysis.page.wording import count_nouns, name_briefly, shorten_outcome
 
     best = average_patterns(results.candidates).iloc[0]
+    outcome = list_shown(best)[0]
     return (
-        f"best pattern {name_briefly(best)}: mean accuracy {best['validation_accuracy']:.4f} over "
+        f"best pattern {name_briefly(best)}: mean {shorten_outcome(outcome)} {best[outcome]:.4f} over "
         f"{count_nouns(best['n_seeds'], 'seed')} at mean BD {best['mean_bd']:.3f}"
     )
 

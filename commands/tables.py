@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.replays.regret import Regrets
-    from analysis.replays.table import TrainedTable
+    from analysis.replays.table import JudgedBy, TrainedTable
     from nas.search.replay import ReplayPlan
-    from search_spaces.surrogate.target import Objective
 
 
 class Proposing(StrEnum):
@@ -143,7 +142,7 @@ def compare_strategies(
     from analysis.replays.regret import measure_regret
     from analysis.replays.searches import Course, Searches
     from analysis.replays.table import describe_provenance, read_trained
-    from analysis.replays.wording import UNITS, tabulate_regret
+    from analysis.replays.wording import REGRET_UNITS, tabulate_regret
     from nas.records.shown import show
 
     trained = read_trained(find_table(table), objective.value, tuple(draws or [Proposing.RANDOM.value]))
@@ -180,7 +179,7 @@ def compare_strategies(
         print(json.dumps(tabulate_regret(regrets), allow_nan=False))  # noqa: T201
     else:
         n_judges = len(trained.seeds) - plan.n_visible
-        _print_regret(console, regrets, f"{caption}; in {UNITS[objective.value]}", plan.n_visible, n_judges)
+        _print_regret(console, regrets, f"{caption}; in {REGRET_UNITS[objective.value]}", plan.n_visible, n_judges)
     if to is not None:
         paths = _write_regret(regrets, caption, objective.value, to)
         print_written(console, paths, ["open", to / "regret.svg"])
@@ -199,14 +198,14 @@ def _describe_plan(plan: "ReplayPlan", n_seeds: int) -> str:
     )
 
 
-def _write_regret(regrets: "Regrets", caption: str, objective: "Objective", folder: Path) -> list[Path]:
+def _write_regret(regrets: "Regrets", caption: str, objective: "JudgedBy", folder: Path) -> list[Path]:
     from analysis.page.figure_style import draw_png, draw_svg
     from analysis.replays.plot import plot_regret
-    from analysis.replays.wording import UNITS, tabulate_regret
+    from analysis.replays.wording import REGRET_UNITS, tabulate_regret
     from nas.records.safe_files import format_json
     from nas.records.written import write_files
 
-    figure = plot_regret(regrets.curves, UNITS[objective], caption)
+    figure = plot_regret(regrets.curves, REGRET_UNITS[objective], caption)
     files: dict[str, str | bytes] = {
         "regret.csv": regrets.curves.to_csv(index=False),
         "regret.json": format_json(tabulate_regret(regrets)),

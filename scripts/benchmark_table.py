@@ -14,7 +14,7 @@ from analysis.data.csv_files import REQUIRED
 from analysis.data.results import Run, read_run
 from analysis.replays.regret import measure_noise
 from analysis.replays.table import ANY, read_trained
-from analysis.replays.wording import UNITS, describe_noise
+from analysis.replays.wording import REGRET_UNITS, describe_noise
 from nas.records.safe_files import format_json, write_atomic
 from nas.search.replay import choose_n_visible
 from nas.settings.search import RUNNING
@@ -49,7 +49,7 @@ def main() -> None:
     written = read_trained(to, "loss", (ANY,))
     n_seeds, n_visible = len(written.seeds), choose_n_visible(len(written.seeds))
     print(f"wrote {to}: {len(written.patterns)} patterns x {n_seeds} seeds")  # noqa: T201
-    for objective, unit in UNITS.items():
+    for objective, unit in REGRET_UNITS.items():
         noise = measure_noise(written.list_judged(objective), n_visible)
         print(f"{unit}: {describe_noise(noise, n_visible, n_seeds - n_visible)}")  # noqa: T201
 

@@ -16,7 +16,8 @@ import pandas as pd
 from shared import DOCS, format_row
 
 from analysis.data.csv_files import REQUIRED
-from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED
+from analysis.data.outcomes import OUTCOMES
+from analysis.data.protocol import CONTROLS, SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.wording import format_interval, format_p, format_signed
 from analysis.stats.correlations import Estimate

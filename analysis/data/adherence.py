@@ -68,7 +68,7 @@ def check_adherence(run: Run) -> Adherence:
     protocol = run.plan["protocol"]
     version = read_version(protocol)
     # A plan of an earlier version is judged by the present rules, as exploratory: no other set of rules is kept.
-    if version == VERSION and protocol != describe_protocol(list_declared(run.plan)):
+    if version == VERSION and protocol != describe_protocol(list_declared(run.plan), run.metrics):
         deviations.append("this version of the program tests by another protocol than the plan's")
     wanted = joined[joined["_merge"] != "right_only"]
     n_missing = int((~wanted["state"].isin(["complete", "failed"])).sum())

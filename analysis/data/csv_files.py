@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.protocol import OUTCOMES
+from analysis.data.outcomes import OUTCOMES
 from analysis.data.proxies import list_proxies
 from analysis.data.results import COLUMNS, find_brought, parse_sources
 from nas.records.safe_files import open_regular

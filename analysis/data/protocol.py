@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.data.outcomes import OUTCOMES, OutcomeName, is_lower_better, name_outcomes
+from nas.records.metrics import IMAGE_METRICS, Metrics
+from search_spaces.surrogate.target import is_loss
+
 VERSION = 2  # of the rules; plans of version 1 do not say it
 ALPHA = 0.05  # two-sided, after Holm's adjustment
 CONFIDENCE = 0.95
@@ -16,8 +20,6 @@ MIN_BAND = 5  # patterns in a quantile band
 MAX_BANDS = 5
 SAMPLED = ("random", "design")  # drawn without looking at outcomes; an optimiser's proposals are no sample
 UNSTEERED = (*SAMPLED, "random:wide", "templates", "optimum", "control", "reversal")  # whatever came out earlier
-OUTCOMES = ("validation_loss", "validation_accuracy")  # primary first: one seed's loss says more than its accuracy
-LOWER_IS_BETTER = {"validation_loss": True, "validation_accuracy": False}
 DISTANCES = ("mean_bd", "max_bd", "from_output_mean", "to_input_mean")
 MEASURES = (
     *DISTANCES,
@@ -54,28 +56,30 @@ RULES = {
 STATUSES = tuple(RULES)
 
 
-def describe_protocol(measures: Sequence[str] = ("mean_bd",)) -> dict[str, Any]:
+def describe_protocol(measures: Sequence[str] = ("mean_bd",), metrics: Metrics = IMAGE_METRICS) -> dict[str, Any]:
     """Return all that is fixed before training, as plain JSON values; the same call gives the same value.
 
     Args:
         measures: the declared measures, which the design crosses.
+        metrics: metrics of the task.
 
     >>> sorted(describe_protocol())
     ['alpha', 'hypotheses', 'measures', 'primary', 'resampling', 'sample', 'secondary', 'verdict', 'version']
     """
+    outcomes = name_outcomes(metrics)
     return {
         "version": VERSION,
         "measures": list(measures),
         "alpha": ALPHA,
-        "hypotheses": _hypotheses(measures),
+        "hypotheses": _hypotheses(measures, outcomes[0]),
         "sample": {
             "strategies": list(SAMPLED),
             "unit": "a pattern: the mean over its seeds of its outcomes, each seed's own mean subtracted",
             "least_patterns": MIN_PATTERNS,
             "strata": "budget, layers and training regime; estimates of strata are pooled, patterns never are",
         },
-        "primary": _primary_family(),
-        "secondary": _secondary_family(),
+        "primary": _primary_family(outcomes),
+        "secondary": _secondary_family(outcomes),
         "verdict": {"rules": dict(RULES), "margin": MARGIN, "undertrained": UNDERTRAINED},
         "resampling": _resampling(),
     }
@@ -102,21 +106,26 @@ def list_declared(plan: Mapping[str, Any] | None) -> tuple[str, ...]:
     return (cells[0].get("distance", STAND_IN) if cells else STAND_IN,)
 
 
-def _hypotheses(measures: Sequence[str]) -> list[str]:
+def _hypotheses(measures: Sequence[str], outcome: OutcomeName) -> list[str]:
+    side = "a lower" if is_lower_better(outcome) else "a higher"
     return [
         *(
-            f"H{number}: at a fixed number of connections, patterns of lower {measure} reach a lower validation loss, "
-            "whichever other measures are held"
+            f"H{number}: at a fixed number of connections, patterns of lower {measure} reach {side} "
+            f"{outcome.replace('_', ' ')}, whichever other measures are held"
             for number, measure in enumerate(measures, start=1)
         ),
         "The test of each is two-sided; a failure to detect is reported with the correlations it excludes",
     ]
 
 
-def _primary_family() -> dict[str, Any]:
+def _primary_family(outcomes: Sequence[OutcomeName]) -> dict[str, Any]:
+    primary, *others = map(str, outcomes)
+    is_log = is_loss(primary) and tuple(outcomes) != OUTCOMES and is_lower_better(outcomes[0])
+    scale = {"scale": "the logarithm, where all are above 0"} if is_log else {}
     return {
-        "outcome": OUTCOMES[0],
-        "outcome_where_absent": OUTCOMES[1],
+        "outcome": primary,
+        **({"outcome_where_absent": others[0]} if others else {}),
+        **scale,
         "controls": [list(names) for names in CONTROL_SETS],
         "stand_in": STAND_IN,
         "held": "rank of a measure and its square",
@@ -136,10 +145,10 @@ def _primary_family() -> dict[str, Any]:
     }
 
 
-def _secondary_family() -> dict[str, Any]:
+def _secondary_family(outcomes: Sequence[OutcomeName]) -> dict[str, Any]:
     return {
         "measures": list(MEASURES),
-        "outcomes": list(OUTCOMES),
+        "outcomes": [*map(str, outcomes)],
         "methods": ["spearman", "kendall"],
         "adjustment": "Holm over all measures and outcomes of one stratum and one method; constant measures untested",
         "without_tests": [

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.data.outcomes import mark_outcomes
 from analysis.data.protocol import list_declared
 from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
-from nas.records.metrics import IMAGE_METRICS, Metrics, read_metrics
+from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, read_metrics
 from nas.records.plan import read_cell, read_plan
 from nas.records.shown import quote
 from nas.records.trial import RESTORE, Strengths, Trial, check_trials
@@ -51,7 +52,7 @@ COLUMNS = {
     "nn_mass": "float64",
     "params": "Int64",
     "flops": "Int64",
-    **{metric.name: "float64" for metric in IMAGE_METRICS},
+    **dict.fromkeys((metric.name for metric in IMAGE_METRICS), "float64"),
     "epochs": "Int64",
     "seconds": "float64",
     "error": "string",
@@ -76,10 +77,11 @@ class Run:
 
     Args:
         path: the run directory.
-        candidates: one row a candidate, columns COLUMNS, in order of number; then NETWORK_COLUMNS, measures of other
-            packages and zero-cost proxies where the run has them.
-        curves: one row a measurement, columns CURVE_COLUMNS: metric is train_loss (nats), validation_loss (nats) or
-            validation_accuracy (0..1).
+        candidates: one row a candidate, columns COLUMNS with the metrics of the run's task in the place of those of
+            images, in order of number; then NETWORK_COLUMNS, measures of other packages and zero-cost proxies where the
+            run has them.
+        curves: one row a measurement, columns CURVE_COLUMNS: metric is what the task reports of an epoch, for images
+            train_loss (nats), validation_loss (nats) or validation_accuracy (0..1).
         asked: number of candidates asked for; None where the study does not say.
         config, environment, data: the study's attributes of these names; empty where it has none.
         plan: the plan of a study or a final measurement, as nas.studies lays it out; None for others.
@@ -121,6 +123,7 @@ def read_run(run: Path) -> Run:
     ledger = run / "study.db"
     _check_ledger(run, ledger)
     trials, attributes = _load_study(ledger)
+    metrics = _list_metrics(trials, attributes)
     asked = attributes.get("asked")
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
     tested_at = _as_dict(attributes.get(TESTED)).get("at")
@@ -128,10 +131,10 @@ def read_run(run: Path) -> Run:
     config, kind = _as_dict(attributes.get("config")), read_kind(attributes)
     # The networks of a comparison differ in what their classifiers read.
     transition = None if kind == "comparison" else str(config.get("transition", "log"))
-    declared = tuple(name for name in list_declared(plan) if name not in COLUMNS)
+    declared = tuple(name for name in list_declared(plan) if name not in _list_columns(metrics))
     return Run(
         path=run,
-        candidates=_tabulate_candidates(trials, ledger, transition, declared),
+        candidates=mark_outcomes(_tabulate_candidates(trials, ledger, transition, declared, metrics), metrics),
         curves=pd.DataFrame(
             [row for trial in trials for row in _curve_rows(trial)], columns=list(CURVE_COLUMNS)
         ).astype(CURVE_COLUMNS),
@@ -146,7 +149,7 @@ def read_run(run: Path) -> Run:
         strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=kind,
-        metrics=read_metrics(attributes.get("metrics")),
+        metrics=metrics,
     )
 
 
@@ -208,8 +211,32 @@ def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
         optuna.logging.set_verbosity(level)
 
 
+def _list_metrics(trials: list[Trial], attributes: Mapping[str, Any]) -> Metrics:
+    """Return the metrics of a run: those that its study declares, and others that trainings gave in addition."""
+    declared = read_metrics(attributes.get("metrics"))
+    given = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    taken = {*COLUMNS, *NETWORK_COLUMNS, *(metric.name for metric in declared)}
+    return (*declared, *(Metric(name) for name in given if name not in taken))
+
+
+def _list_columns(metrics: Metrics) -> dict[str, str]:
+    """Return the columns of a table of candidates with these metrics.
+
+    Raises:
+        InputError: a metric has the name of another column.
+    """
+    own = dict.fromkeys((metric.name for metric in metrics), "float64")
+    fixed = {name: kind for name, kind in COLUMNS.items() if name not in {metric.name for metric in IMAGE_METRICS}}
+    clashing = [name for name in own if name in (*fixed, *NETWORK_COLUMNS)]
+    if clashing:
+        raise InputError(f"the metric {clashing[0]!r} has the name of a column of every run's table: rename it")
+    place = [*fixed].index("epochs")
+    columns = [*fixed.items()]
+    return dict([*columns[:place], *own.items(), *columns[place:]])
+
+
 def _tabulate_candidates(
-    trials: list[Trial], ledger: Path, transition: str | None, declared: tuple[str, ...]
+    trials: list[Trial], ledger: Path, transition: str | None, declared: tuple[str, ...], metrics: Metrics
 ) -> pd.DataFrame:
     """Return the table of candidates.
 
@@ -225,7 +252,7 @@ def _tabulate_candidates(
             described[place] = _describe_pattern(trial, transition, declared)
         rows.append(_candidate_row(trial, described[place], ledger))
     recorded = {name for trial in trials for name in trial.facts}
-    columns = COLUMNS | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
+    columns = _list_columns(metrics) | {name: kind for name, kind in NETWORK_COLUMNS.items() if name in recorded}
     present = list(dict.fromkeys(name for row in rows for name in row))
     columns |= dict.fromkeys([*declared, *find_brought(present), *list_proxies(present)], "float64")
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)

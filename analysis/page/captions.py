@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.data.results import Run
 from analysis.page.document import Picture
 from analysis.page.wording import count_nouns, enumerate_words, name_budgets
+from nas.records.metrics import IMAGE_METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,8 @@ def describe_data(run: Run, patterns: pd.DataFrame) -> str:
         parts.append(" and ".join(regimes))
     if run.data.get("name"):
         n_train = run.data.get("n_train")
-        parts.append(f"{run.data['name']}" + (f" ({n_train} training images)" if n_train else ""))
+        what = "images" if run.metrics == IMAGE_METRICS else "examples"
+        parts.append(f"{run.data['name']}" + (f" ({n_train} training {what})" if n_train else ""))
     if run.config.get("epochs") and run.kind == "search":
         parts.append(count_nouns(run.config["epochs"], "epoch"))
     if run.environment.get("device"):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from analysis.page.wording import count_nouns, format_with_error
+from analysis.page.wording import count_nouns, format_with_error, name_outcome
 from analysis.stats.intervals import Range, clip, seed_error
 
 SVG_STYLE: dict[Any, Any] = {
@@ -53,6 +53,11 @@ class Label(NamedTuple):
     x: float
     y: float
     colour: str
+
+
+def label_outcome(outcome: str) -> str:
+    """Return what the axis of an outcome is called."""
+    return LABELS.get(outcome, name_outcome(outcome))
 
 
 def choose_styles(templates: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -132,7 +137,8 @@ def describe_mark(row: "pd.Series[Any]", outcome: str, deviation: str) -> str:
     seeds = count_nouns(row["n_seeds"], "seed")
     value = format_with_error(row[outcome], None if pd.isna(error) else error, 4)
     strategy = "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"
-    return f"{name}{strategy}: mean BD {row['mean_bd']:.3f}, span {row['span']:.2f}, {LABELS[outcome]} {value}, {seeds}"
+    graph = f"mean BD {row['mean_bd']:.3f}, span {row['span']:.2f}"
+    return f"{name}{strategy}: {graph}, {label_outcome(outcome)} {value}, {seeds}"
 
 
 def draw_errors(

@@ -6,15 +6,16 @@ from typing import Any, NotRequired, TypedDict
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.data.outcomes import is_lower_better
 from analysis.page.figure_style import (
     COLOURS,
     FAINT,
     GREY,
     INK,
-    LABELS,
     MARKERS,
     add_caption,
     clean_text,
+    label_outcome,
     name_mark,
     new_figure,
     style_axes,
@@ -146,9 +147,9 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
     Args:
         rows: levels in any order.
         caption: text at the foot.
-        outcome: validation_loss (lower is better) or validation_accuracy (higher is better).
+        outcome: column of the outcome; by its name it is known which way is better.
     """
-    ordered = sorted(rows, key=lambda row: row["value"], reverse=outcome == "validation_accuracy")
+    ordered = sorted(rows, key=lambda row: row["value"], reverse=not is_lower_better(outcome))
     axes, places = _new_list([(row["label"], row) for row in ordered], 0.75)
     _draw_observed(axes, ordered, places)
     for number, (row, place) in enumerate(zip(ordered, places, strict=True)):
@@ -159,7 +160,7 @@ def plot_templates(rows: Sequence[Level], caption: str = "", outcome: str = "val
         _write_right(axes, row["note"], place, "normal")
         if row.get("is_reference"):
             axes.axvline(row["value"], color=GREY, linewidth=1, linestyle="--", zorder=1)
-    axes.set_xlabel(LABELS[outcome], fontsize=10)
+    axes.set_xlabel(label_outcome(outcome), fontsize=10)
     return _finish(axes, caption)
 
 

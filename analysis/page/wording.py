@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.data.outcomes import is_lower_better
 from analysis.stats.intervals import seed_error
+from nas.records.metrics import ACCURACY, shorten
 
 NONE = "-"
 MEASURE_NAMES = {
@@ -61,7 +63,7 @@ PHRASES = {
     "to_input_mean": Phrase("distance to the input", "shorter paths to the input", "longer paths to the input"),
     "span": Phrase("span", "connections that reach less far back", "connections that reach farther back"),
 }
-BETTER = {"validation_loss": "a lower loss", "validation_accuracy": "a higher accuracy"}
+UNITS = {"validation_loss": "nats", "validation_accuracy": "%"}
 
 
 def name_measure(measure: str) -> str:
@@ -79,8 +81,41 @@ def relate(measure: str, status: str, outcome: str) -> str:
     """
     phrase = PHRASES.get(measure)
     if phrase is None:
-        return f"a {'lower' if status == 'supported' else 'higher'} {name_measure(measure)} goes with {BETTER[outcome]}"
-    return f"{phrase.less if status == 'supported' else phrase.more} go with {BETTER[outcome]}"
+        side = "lower" if status == "supported" else "higher"
+        return f"a {side} {name_measure(measure)} goes with {_name_better(outcome)}"
+    return f"{phrase.less if status == 'supported' else phrase.more} go with {_name_better(outcome)}"
+
+
+def name_outcome(outcome: str) -> str:
+    """Return the words for an outcome's column.
+
+    >>> name_outcome("validation_loss"), name_outcome("bits_per_character")
+    ('validation loss', 'bits per character')
+    """
+    return outcome.replace("_", " ")
+
+
+def shorten_outcome(outcome: str) -> str:
+    """Return an outcome's words without `validation`.
+
+    >>> shorten_outcome("validation_loss"), shorten_outcome("bits_per_character")
+    ('loss', 'bits per character')
+    """
+    return name_outcome(shorten(outcome))
+
+
+def head_outcome(outcome: str) -> str:
+    """Return an outcome's words as the head of a column, with its unit where it has one.
+
+    >>> head_outcome("validation_accuracy"), head_outcome("bits_per_character")
+    ('accuracy (%)', 'bits per character')
+    """
+    return shorten_outcome(outcome) + (f" ({UNITS[outcome]})" if outcome in UNITS else "")
+
+
+def _name_better(outcome: str) -> str:
+    side = "lower" if is_lower_better(outcome) else "higher"
+    return f"a {side} {shorten_outcome(outcome)}" if outcome in UNITS else f"{side} {name_outcome(outcome)}"
 
 
 def name_in_sentence(measure: str) -> str:
@@ -194,6 +229,33 @@ def format_p(p_value: float | None, digits: int = 3) -> str:
 def format_percent(row: "pd.Series[Any]", column: str) -> str:
     """Return a mean share over seeds in per cent, with its standard error where there are several seeds."""
     return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 2)
+
+
+def format_mean(row: "pd.Series[Any]", outcome: str) -> str:
+    """Return a pattern's mean outcome with its standard error, in the unit of head_outcome.
+
+    >>> format_mean(pd.Series({"bits": 1234.5678, "bits_sd": float("nan"), "n_seeds": 1}), "bits")
+    '1235'
+    """
+    if outcome == ACCURACY.name:
+        return format_percent(row, outcome)
+    digits = 3 if outcome in UNITS else choose_digits(row[outcome])
+    return format_with_error(row[outcome], seed_error(row, f"{outcome}_sd"), digits)
+
+
+def describe_mean(row: "pd.Series[Any]", outcome: str) -> str:
+    """Return a pattern's mean outcome with its name and unit."""
+    percent = " %" if outcome == ACCURACY.name else ""
+    return f"{shorten_outcome(outcome)} {format_mean(row, outcome)}{percent}"
+
+
+def choose_digits(value: float) -> int:
+    """Return how many decimals show four digits of a number, at most six.
+
+    >>> choose_digits(1234.5), choose_digits(0.0512), choose_digits(0.0)
+    (0, 5, 3)
+    """
+    return 3 if value == 0 or not math.isfinite(value) else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)
 
 
 def format_with_error(value: float, error: float | None, digits: int) -> str:

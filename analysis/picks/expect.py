@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from analysis.data.outcomes import Objective
 from search_spaces.measures.measure import Reads
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.seeds import derive_generator
@@ -16,7 +17,6 @@ from search_spaces.surrogate.choice import Z_95
 from search_spaces.surrogate.evidence import clip_costs, fit
 from search_spaces.surrogate.features import Measured, Scale
 from search_spaces.surrogate.posterior import Observations, Posterior
-from search_spaces.surrogate.target import Objective
 
 Floats = NDArray[np.float64]
 
@@ -51,13 +51,17 @@ class Scales:
     n_validation: int = 1
 
     def tell(self, cost: float) -> float:
-        """Return the outcome of a cost: a loss in nats, or an accuracy as a share of 1.
+        """Return the outcome of a cost, as search_spaces.surrogate.target has costs: an accuracy is a share of 1.
 
-        >>> Scales("loss").tell(0.0), round(Scales("accuracy", 100).tell(math.log(0.105)), 12)
+        >>> from analysis.data.outcomes import OUTCOMES
+        >>> loss, accuracy = map(Objective, OUTCOMES)
+        >>> Scales(loss).tell(0.0), round(Scales(accuracy, 100).tell(math.log(0.105)), 12)
         (1.0, 0.9)
         """
-        if self.objective == "loss":
+        if self.objective.is_loss:
             return math.exp(cost)
+        if not self.objective.is_share:
+            return -cost if self.objective.outcome.maximize else cost
         return min(max(1 + 0.5 / self.n_validation - math.exp(cost), 0.0), 1.0)
 
 
@@ -65,7 +69,7 @@ class Scales:
 class Expected:
     """The outcome to expect at a new seed, a loss in nats or an accuracy as a share of 1, with its 95 % interval.
 
-    It is a mean of logarithms: for a loss the geometric mean over seeds.
+    It is the mean of costs: for a loss, whose cost is its logarithm, the geometric mean over seeds.
     """
 
     value: float
@@ -78,7 +82,8 @@ class Gain:
     """How the pick compares with something else.
 
     Args:
-        change: relative change of the loss, or of the share of errors; -0.1: lower by 10 %.
+        change: relative change of the loss, or of the share of errors; -0.1: lower by 10 %. Of another metric the
+            change itself, turned so that less is better.
         low, high: its 95 % interval.
         chance: chance that the pick is the better one.
         expected: what is expected of the other.
@@ -113,7 +118,8 @@ class Expectations:
         self.n_trained = n_trained
         self.n_drawn = len(self._mean) - n_trained
         changes = posterior.tell(names)
-        self.telling = {name: change for name, change in changes.items() if abs(change) >= LEAST_CHANGE}
+        unit = 1.0 if scales.objective.is_ratio else abs(float(np.mean(posterior.observations.costs)))
+        self.telling = {name: change for name, change in changes.items() if abs(change) >= LEAST_CHANGE * unit}
 
     def cost(self, row: int) -> float:
         """Return the expected cost of a pattern."""
@@ -133,7 +139,7 @@ class Expectations:
     def compare(self, row: int, other: int) -> Gain:
         """Compare a pattern with another."""
         mean, variance = self._subtract(row, self._weigh([other]))
-        return _describe(mean, variance, self.expect(other))
+        return self._describe(mean, variance, self.expect(other))
 
     def compare_with_mean(self, row: int, others: Sequence[int]) -> Gain:
         """Compare a pattern with what is expected of a draw from the space of which others are a random sample.
@@ -145,7 +151,7 @@ class Expectations:
         mean, variance = self._subtract(row, weights)
         expected = float(weights @ self._mean)
         own = float(weights @ self._covariance @ weights)
-        return _describe(mean, variance + scatter, self._expect(expected, own + scatter))
+        return self._describe(mean, variance + scatter, self._expect(expected, own + scatter))
 
     def _weigh(self, rows: Sequence[int]) -> Floats:
         weights = np.zeros(len(self._mean))
@@ -171,12 +177,12 @@ class Expectations:
         ends = sorted(self._scales.tell(end) for end in (cost - half, cost + half))
         return Expected(self._scales.tell(cost), *ends)
 
-
-def _describe(mean: float, variance: float, expected: Expected) -> Gain:
-    """Describe a difference of costs, which are logarithms: their difference is a ratio."""
-    half = Z_95 * math.sqrt(variance)
-    change, low, high = (math.expm1(value) for value in (mean, mean - half, mean + half))
-    return Gain(change, low, high, _chance_below_zero(mean, variance), expected)
+    def _describe(self, mean: float, variance: float, expected: Expected) -> Gain:
+        """Describe a difference of costs: where these are logarithms it is a ratio."""
+        half = Z_95 * math.sqrt(variance)
+        ends = (mean, mean - half, mean + half)
+        change, low, high = map(math.expm1, ends) if self._scales.objective.is_ratio else ends
+        return Gain(change, low, high, _chance_below_zero(mean, variance), expected)
 
 
 def _chance_below_zero(mean: float, variance: float) -> float:

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.averages import average_patterns
+from analysis.data.outcomes import OUTCOMES, Objective, OutcomeName, is_lower_better, list_outcomes, list_shown
 from analysis.data.results import STRATUM, Run, parse_sources
 from analysis.picks.expect import Costs, Expectations, Expected, Gain, Scales, learn_expectations
 from analysis.stats.guessing import Guessing, Learning, measure_learning, read_guessing
+from nas.records.metrics import IMAGE_METRICS, shorten
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 from search_spaces.measures.measure import Reads
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
-from search_spaces.surrogate.target import Objective, find_cost
 from search_spaces.wiring.blocks import classifier_reads
 
 ENOUGH_PATTERNS = 8  # trained ones from which the model is asked
@@ -34,7 +35,7 @@ class RankedPattern:
     Args:
         n_trainings, n_failed: number of trainings that are complete, and that failed.
         objective: outcome that the search improved.
-        outcomes: outcome of each, by seed: losses in nats, or accuracies as shares of 1.
+        outcomes: outcome of each, by seed; an accuracy is a share of 1.
         observed: their mean; the geometric one of losses.
         expected: what the model expects at a new seed; None without the model.
         chance_better_than_log: None without the model or template `log`, and for that template itself.
@@ -142,7 +143,11 @@ def judge_search(run: Run) -> tuple[Found, ...]:
 
 def read_objective(run: Run) -> Objective:
     """Return the outcome that a search improved; runs that do not say so are older, and improved the accuracy."""
-    return "loss" if run.config.get("objective") == "loss" else "accuracy"
+    asked = run.config.get("objective")
+    if run.metrics == IMAGE_METRICS:
+        return Objective(OUTCOMES[0] if asked == "loss" else OUTCOMES[1])
+    outcomes = list_outcomes(run.candidates)
+    return Objective(next((outcome for outcome in outcomes if asked in (outcome, shorten(outcome))), outcomes[0]))
 
 
 def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Found:
@@ -179,15 +184,14 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
 
 def _find_costs(complete: pd.DataFrame, objective: Objective, guessing: Guessing) -> "pd.Series[float]":
     n_images = guessing.n_images or 1
-    name = f"validation_{objective}"
-    costs = [find_cost({name: float(value)}, name, n_images) for value in complete[name]]
+    costs = [objective.find_cost(float(value), n_images) for value in complete[objective.outcome]]
     return pd.Series(costs, complete.index, dtype=np.float64)
 
 
 def _choose_basis(usable: pd.DataFrame, objective: Objective, guessing: Guessing, learning: Learning | None) -> Basis:
     if learning is not None and not learning.is_better:
         return "unlearned"
-    if objective == "accuracy" and guessing.n_images is None:
+    if objective.is_share and guessing.n_images is None:
         return "unknown"
     if len(usable["connections"].unique()) > 1:
         return "unequal"
@@ -237,14 +241,14 @@ def _list_patterns(
     expectations: Expectations | None,
     failed: Mapping[Any, int],
 ) -> Iterable[RankedPattern]:
-    outcome = f"validation_{objective}"
+    outcome, last = objective.outcome, list_shown(complete)[-1]
     by_key = {str(key): rows.sort_values("seed")[outcome].dropna() for key, rows in complete.groupby("key")}
     logs = [number for number, name in enumerate(patterns["template"].fillna("")) if name == "log"]
     for number, (_, row) in enumerate(patterns.iterrows()):
         outcomes = tuple(map(float, by_key[row["key"]]))
         observed = _average(outcomes, objective)
         # Without the model one lucky seed must not outrank a mean.
-        order = (not row["all_seeds"], observed if objective == "loss" else -observed)
+        order = (not row["all_seeds"], observed if is_lower_better(outcome) else -observed)
         if expectations is not None:
             order = (False, expectations.cost(number))
         yield RankedPattern(
@@ -261,18 +265,23 @@ def _list_patterns(
             observed=observed,
             expected=None if expectations is None else expectations.expect(number),
             chance_better_than_log=expectations.find_chance(number, logs[0]) if expectations and logs else None,
-            order=(*order, float(np.nan_to_num(row["validation_loss"], nan=np.inf)), row["key"]),
+            order=(*order, _rank(row[last], last), row["key"]),
         )
 
 
 def _average(outcomes: Sequence[float], objective: Objective) -> float:
     """Return the mean of outcomes, the geometric one of losses; the worst there is without any."""
     if not outcomes:
-        return float("inf") if objective == "loss" else 0.0
+        return 0.0 if objective.is_share else float("-inf" if objective.outcome.maximize else "inf")
     values = np.array(outcomes)
-    if objective == "accuracy":
+    if not objective.is_loss:
         return float(values.mean())
     return float(np.exp(np.log(values).mean())) if values.min() > 0 else 0.0
+
+
+def _rank(value: float, outcome: OutcomeName) -> float:
+    """Return what a mean is sorted by, the best first; without one last."""
+    return float(np.nan_to_num(value if is_lower_better(outcome) else -value, nan=np.inf))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.averages import average_patterns
+from analysis.data.outcomes import is_of_images, list_shown
 from analysis.data.results import Run
 from analysis.picks.found import Found, Place, RankedPattern, judge_search
 from analysis.picks.words import answer_found
@@ -90,7 +91,10 @@ def summarise_status(run: Run, picks: Sequence[Found] | None = None) -> dict[str
     best = None
     if len(patterns):
         row = patterns.iloc[0]
-        best = {"key": row["key"], "mean_bd": float(row["mean_bd"]), "value": float(row["validation_accuracy"])}
+        outcome = list_shown(patterns)[0]
+        best = {"key": row["key"], "mean_bd": float(row["mean_bd"]), "value": float(row[outcome])}
+        if not is_of_images(patterns):
+            best["metric"] = str(outcome)
         if picks:
             best |= describe_expected(index_places(picks)[find_place(row)])
     return {

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from analysis.data.outcomes import Objective
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, count_nouns
+from analysis.page.wording import NONE, UNITS, count_nouns
 from analysis.picks.found import Found, RankedPattern
 from analysis.picks.words import (
     answer_found,
@@ -19,7 +20,6 @@ from analysis.picks.words import (
 
 N_SHOWN = 10  # patterns in the table, and in the figure next to the named templates
 N_TEMPLATES = 8  # named templates in the figure
-OUTCOME_UNITS = {"loss": "nats", "accuracy": "%"}
 
 
 def build_picks(picks: Sequence[Found], caption: str = "") -> Iterator[Block]:
@@ -37,14 +37,21 @@ def build_picks(picks: Sequence[Found], caption: str = "") -> Iterator[Block]:
             yield Paragraph(answer_found(found))
         yield from _build_one(found, caption, part)
     if any(found.basis == "model" for found in picks):
+        of = _name_expected(picks[0].objective)
         yield Paragraph(
-            "Expected: the mean over seeds that a pattern was not trained with, of the logarithm of its loss or of its "
-            "share of errors, so that of a loss it is the geometric mean. It comes from a model of all trainings: the "
-            "pattern's measures, what it has of its own, the seed's effect and noise. So a pattern of few trainings is "
-            "drawn towards what its measures predict, and the luckiest one is not taken for the best. The 95 % "
-            "intervals and the chances are the model's. Observed: the plain mean, which depends on the seeds too.",
+            f"Expected: the mean over seeds that a pattern was not trained with, {of}. It comes from a model of all "
+            "trainings: the pattern's measures, what it has of its own, the seed's effect and noise. So a pattern of "
+            "few trainings is drawn towards what its measures predict, and the luckiest one is not taken for the best. "
+            "The 95 % intervals and the chances are the model's. Observed: the plain mean, which depends on the seeds "
+            "too.",
             kind="note",
         )
+
+
+def _name_expected(objective: Objective) -> str:
+    if objective.outcome in UNITS:
+        return "of the logarithm of its loss or of its share of errors, so that of a loss it is the geometric mean"
+    return f"of the logarithm of its {objective}: the geometric mean" if objective.is_loss else f"of its {objective}"
 
 
 def _build_one(found: Found, caption: str, part: str) -> Iterator[Block]:
@@ -94,7 +101,7 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
             )
         )
     return make_picture(
-        plot_templates(rows, caption, f"validation_{found.objective}"),
+        plot_templates(rows, caption, found.objective.outcome),
         name_file("found", part),
         "What is expected at a new seed, with 95 % intervals, of the best patterns and the named templates. Grey "
         "dots are single trainings; those far outside are left out.",
@@ -102,9 +109,9 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
 
 
 def _tabulate(found: Found) -> Table:
-    unit = OUTCOME_UNITS[found.objective]
+    unit = f" ({UNITS[found.objective.outcome]})" if found.objective.outcome in UNITS else ""
     header: tuple[str, ...] = (
-        "", "pattern", "trainings", f"observed {found.objective} ({unit})", "expected", "95 % interval", "mean BD",
+        "", "pattern", "trainings", f"observed {found.objective}{unit}", "expected", "95 % interval", "mean BD",
         "walk length",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = [_row(place, each) for place, each in enumerate(found.ranked[:N_SHOWN], start=1)]

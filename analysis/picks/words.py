@@ -3,13 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from analysis.page.wording import capitalise, count_nouns, enumerate_words, relate
+from analysis.data.outcomes import Objective, is_lower_better
+from analysis.page.wording import UNITS, capitalise, count_nouns, enumerate_words, relate
 from analysis.picks.expect import Expected, Gain
 from analysis.picks.found import ENOUGH_PATTERNS, MAX_TRAININGS, Found, RankedPattern
-from search_spaces.surrogate.target import Objective
 
-REDUCED = {"loss": "lower loss", "accuracy": "fewer errors"}
-RAISED = {"loss": "higher loss", "accuracy": "more errors"}
 REASONS = {
     "few": "it takes {least} patterns to say what to expect at a new seed, and there are {patterns}",
     "many": "what to expect at a new seed is said of at most {most:,} trainings, and there are {trainings:,}",
@@ -65,20 +63,31 @@ def _list_gains(found: Found) -> Iterator[str]:
 def describe_gain(gain: Gain, whom: str, objective: Objective) -> str:
     """Say how the pick compares with something else; a clause.
 
-    >>> from analysis.picks.expect import Expected
+    >>> from analysis.data.outcomes import OUTCOMES
     >>> of = Expected(0.2, 0.1, 0.3)
-    >>> describe_gain(Gain(-0.14, -0.22, -0.05, 0.9982, of), "template log", "loss")
+    >>> loss, accuracy = map(Objective, OUTCOMES)
+    >>> describe_gain(Gain(-0.14, -0.22, -0.05, 0.9982, of), "template log", loss)
     '14 % [5, 22] lower loss than template log, chance over 99 %'
-    >>> describe_gain(Gain(-0.06, -0.131, 0.019, 0.93, of), "a random draw", "accuracy")
+    >>> describe_gain(Gain(-0.06, -0.131, 0.019, 0.93, of), "a random draw", accuracy)
     'not told apart from a random draw: 6 % [-2, 13] fewer errors, chance 93 %'
     """
-    less = -100 * gain.change
-    word = REDUCED[objective] if less >= 0 else RAISED[objective]
-    ends = (-100 * gain.high, -100 * gain.low) if less >= 0 else (100 * gain.low, 100 * gain.high)
-    size, chance = f"{abs(less):.0f} % [{ends[0]:z.0f}, {ends[1]:z.0f}] {word}", format_chance(gain.chance)
+    scale = 100 if objective.is_ratio else 1
+    less = -scale * gain.change
+    low, high = (-scale * gain.high, -scale * gain.low) if less >= 0 else (scale * gain.low, scale * gain.high)
+    if objective.is_ratio:
+        amount = f"{abs(less):.0f} % [{low:z.0f}, {high:z.0f}]"
+    else:
+        amount = f"{abs(less):.3g} [{low:.3g}, {high:.3g}]"
+    size, chance = f"{amount} {_name_change(objective, is_better=less >= 0)}", format_chance(gain.chance)
     if gain.is_shown:
         return f"{size} than {whom}, chance {chance}"
     return f"not told apart from {whom}: {size}, chance {chance}"
+
+
+def _name_change(objective: Objective, is_better: bool) -> str:
+    if objective.is_share:
+        return "fewer errors" if is_better else "more errors"
+    return f"{'lower' if is_better == is_lower_better(objective.outcome) else 'higher'} {objective}"
 
 
 def format_chance(chance: float | None) -> str:
@@ -96,23 +105,27 @@ def format_chance(chance: float | None) -> str:
 def format_expected(expected: Expected, objective: Objective) -> str:
     """Return an expected outcome and its interval.
 
-    >>> format_expected(Expected(0.12345, 0.1, 0.15), "loss"), format_expected(Expected(0.912, 0.9, 0.923), "accuracy")
+    >>> from analysis.data.outcomes import OUTCOMES
+    >>> loss, accuracy = map(Objective, OUTCOMES)
+    >>> format_expected(Expected(0.12345, 0.1, 0.15), loss), format_expected(Expected(0.912, 0.9, 0.923), accuracy)
     ('expected loss 0.123 [0.100, 0.150]', 'expected accuracy 91.2 % [90.0, 92.3]')
     """
     interval = f"[{format_outcome(expected.low, objective)}, {format_outcome(expected.high, objective)}]"
-    percent = " %" if objective == "accuracy" else ""
+    percent = " %" if objective.is_share else ""
     return f"expected {objective} {format_outcome(expected.value, objective)}{percent} {interval}"
 
 
 def format_observed(ranked: RankedPattern) -> str:
     """Return a pattern's mean outcome with its name."""
-    percent = " %" if ranked.objective == "accuracy" else ""
+    percent = " %" if ranked.objective.is_share else ""
     return f"{ranked.objective} {format_outcome(ranked.observed, ranked.objective)}{percent}"
 
 
 def format_outcome(value: float, objective: Objective) -> str:
-    """Return a loss in nats, or an accuracy in per cent, without its unit."""
-    return f"{100 * value:.1f}" if objective == "accuracy" else f"{value:.3f}"
+    """Return a loss in nats, an accuracy in per cent, or another metric with four digits; without its unit."""
+    if objective.is_share:
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}" if objective.outcome in UNITS else f"{value:.4g}"
 
 
 def describe_tried(found: Found) -> str:
@@ -127,16 +140,19 @@ def describe_tried(found: Found) -> str:
 
 def describe_measures(found: Found) -> str:
     """Say which measures the model leans on; empty where none says much."""
-    outcome = f"validation_{found.objective}"
     parts = [
-        f"{relate(measure, 'supported' if change > 0 else 'reversed', outcome)} "
-        f"(by {100 * math.expm1(abs(change)):.0f} % for a standard deviation)"
+        f"{relate(measure, 'supported' if change > 0 else 'reversed', found.objective.outcome)} "
+        f"(by {_format_change(abs(change), found.objective)} for a standard deviation)"
         for measure, change in found.telling.items()
     ]
     if not parts:
         return ""
     together = ". Measures that go together share what they explain" if len(parts) > 1 else ""
     return f"The model leans most on this: {'; '.join(parts)}{together}."
+
+
+def _format_change(change: float, objective: Objective) -> str:
+    return f"{100 * math.expm1(change):.0f} %" if objective.is_ratio else f"{change:.2g}"
 
 
 def describe_random(found: Found) -> str:

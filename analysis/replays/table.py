@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,10 @@ from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.surrogate.target import Objective, find_cost
+from search_spaces.surrogate.target import find_cost
 from search_spaces.templates import TEMPLATES
 
+JudgedBy = Literal["loss", "accuracy"]  # what a search on a table goes by
 MAX_BYTES = 100 * 10**6
 REMEDY = "a table has patterns of one budget, each trained once with every seed"
 UNIFORM, WIDE, ANY = "random", "random:wide", "all"  # strategies of rows that random searches draw from; any row
@@ -74,19 +75,19 @@ class TrainedTable:
         rows = {places[name]: row for row, name in enumerate(self.templates) if name in places}
         return [rows[place] for place in sorted(rows)]
 
-    def list_costs(self, objective: Objective) -> NDArray[np.float64]:
+    def list_costs(self, objective: JudgedBy) -> NDArray[np.float64]:
         """Return the costs that a search sees, shape (patterns, seeds): log loss, or log share of errors."""
         n_validation = int(_as_dict((self.provenance or {}).get("data")).get("n_validation") or N_VALIDATION)
         name, outcomes = f"validation_{objective}", self.losses if objective == "loss" else self.accuracies
         costs = [find_cost({name: value}, name, n_validation) for value in outcomes.ravel().tolist()]
         return np.array(costs, np.float64).reshape(self.losses.shape)
 
-    def list_judged(self, objective: Objective) -> NDArray[np.float64]:
+    def list_judged(self, objective: JudgedBy) -> NDArray[np.float64]:
         """Return what a search is judged by, shape (patterns, seeds), lower is better: log loss, or share of errors."""
         return np.log(self.losses) if objective == "loss" else 1 - self.accuracies
 
 
-def read_trained(path: Path, objective: Objective, draws: tuple[str, ...] = (UNIFORM,)) -> TrainedTable:
+def read_trained(path: Path, objective: JudgedBy, draws: tuple[str, ...] = (UNIFORM,)) -> TrainedTable:
     """Read a tidy CSV of trained patterns, and the provenance next to it.
 
     Args:
@@ -130,7 +131,7 @@ def read_trained(path: Path, objective: Objective, draws: tuple[str, ...] = (UNI
     return trained
 
 
-def _check_outcome(path: Path, complete: pd.DataFrame, objective: Objective) -> None:
+def _check_outcome(path: Path, complete: pd.DataFrame, objective: JudgedBy) -> None:
     if objective == "loss" and not (complete["validation_loss"] > 0).all():
         raise InputError(
             f"{path}: column validation_loss should be above 0 for every complete training: a loss has a logarithm; "

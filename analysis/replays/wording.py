@@ -6,10 +6,10 @@ import pandas as pd
 
 from analysis.page.wording import format_interval, format_signed
 from analysis.replays.regret import Measured, Noise, Proposals, Regrets, StrategyComparison
-from search_spaces.surrogate.target import Objective
+from analysis.replays.table import JudgedBy
 
 GRID = (5, 10, 20, 30, 40, 50, 60, 90, 120, 180, 240, 300)  # numbers of trainings in a printed table, before the last
-UNITS: dict[Objective, str] = {"loss": "log validation loss", "accuracy": "validation accuracy"}
+REGRET_UNITS: dict[JudgedBy, str] = {"loss": "log validation loss", "accuracy": "validation accuracy"}
 
 
 def choose_grid(n_trainings: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.comparisons.final import build_final
 from analysis.data.adherence import Adherence
+from analysis.data.outcomes import is_of_images, list_shown
 from analysis.data.protocol import VERSION
 from analysis.data.results import Run
 from analysis.page.captions import describe_data
@@ -14,10 +15,11 @@ from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import (
     capitalise,
+    describe_mean,
     enumerate_words,
-    format_percent,
     format_value,
     name_budgets,
+    name_outcome,
     name_pattern,
 )
 from analysis.picks.section import build_picks
@@ -157,7 +159,12 @@ def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool)
             of = f" of {view.name}" if view.name else ""
             yield Paragraph(
                 f"The networks{of} differ in cost, {params.min():,} to {params.max():,} parameters: a difference in "
-                "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as much.",
+                + (
+                    "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as "
+                    "much."
+                    if is_of_images(view.patterns)
+                    else "outcome may be one of size."
+                ),
                 kind="notice",
             )
 
@@ -191,9 +198,10 @@ def _describe_regimes(plan: dict[str, Any]) -> str:
 def _name_best(patterns: pd.DataFrame) -> Block:
     best = patterns.iloc[0]
     seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
+    outcome = list_shown(patterns)[0]
     return Paragraph(
-        f"Best pattern by mean validation accuracy: {name_pattern(best)}, mean backprop distance "
-        f"{best['mean_bd']:.3f}, accuracy {format_percent(best, 'validation_accuracy')} % over {seeds}. The best "
+        f"Best pattern by mean {name_outcome(outcome)}: {name_pattern(best)}, mean backprop distance "
+        f"{best['mean_bd']:.3f}, {describe_mean(best, outcome)} over {seeds}. The best "
         f"of {len(patterns)} was picked by this number, so expect less of it on new data."
     )
 

@@ -94,6 +94,8 @@ def measure_learning(complete: pd.DataFrame, guessing: Guessing) -> Learning | N
     Args:
         complete: rows of read_run, complete candidates only.
     """
+    if ACCURACY not in complete:  # of a task that is no classification of images
+        return None
     by_seed = complete.dropna(subset=[ACCURACY]).groupby("seed")[ACCURACY].median()
     if by_seed.empty:
         return None

@@ -6,19 +6,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr  # scipy.stats would take half a second to import
 
-from analysis.data.protocol import N_RESAMPLES, OUTCOMES
+from analysis.data.outcomes import OutcomeName, list_outcomes
+from analysis.data.protocol import N_RESAMPLES
 from analysis.stats.resampling import Groups, Vector, centre_inside, permute, share_as_large
 
 TINY = 1e-12  # p-value below which no distribution is trusted
 
 
-def choose_outcome(patterns: pd.DataFrame, distance: str) -> tuple[str, pd.DataFrame]:
+def choose_outcome(patterns: pd.DataFrame, distance: str) -> tuple[OutcomeName, pd.DataFrame]:
     """Return the primary outcome, or the other one where no pattern has it, and the patterns that have it."""
-    for outcome in OUTCOMES:
+    outcomes = list_outcomes(patterns)
+    for outcome in outcomes:
         rows = patterns.dropna(subset=[f"{outcome}_centred", distance, "span"])
         if len(rows):
             return outcome, rows
-    return OUTCOMES[0], patterns.iloc[:0]
+    return outcomes[0], patterns.iloc[:0]
 
 
 def outcome_of(rows: pd.DataFrame, outcome: str) -> Vector:

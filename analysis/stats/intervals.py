@@ -18,6 +18,11 @@ RANGES: dict[str, Range] = {"validation_accuracy": SHARE, "validation_loss": (0.
 TAILS = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)  # quantiles at which a percentile interval ends
 
 
+def range_of(outcome: str) -> Range:
+    """Return between which values an outcome lies: of one that is not of images nothing is known."""
+    return RANGES.get(outcome, UNBOUNDED)
+
+
 def student_interval(
     values: "pd.Series[float] | Vector", bounds: Range = UNBOUNDED, centre: float | None = None, widen: float = 1.0
 ) -> tuple[float | None, float | None]:

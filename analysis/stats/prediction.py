@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln  # scipy.stats would take half a second to import
 
-from analysis.data.protocol import LOWER_IS_BETTER, MIN_PATTERNS, OUTCOMES, TOP_LEAST, TOP_SHARE
+from analysis.data.outcomes import is_lower_better, list_outcomes
+from analysis.data.protocol import MIN_PATTERNS, TOP_LEAST, TOP_SHARE
 from analysis.stats.correlations import Estimate, estimate, weighted_spearman
 from analysis.stats.inference import choose_outcome, outcome_of
 from analysis.stats.resampling import Vector, design_cells
@@ -80,7 +81,7 @@ def measure_precision(
         rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
         if len(rows) < MIN_PATTERNS:
             continue
-        y = outcome_of(rows, outcome) * (1 if LOWER_IS_BETTER[outcome] else -1)
+        y = outcome_of(rows, outcome) * (1 if is_lower_better(outcome) else -1)
         columns = {name: rows[name].to_numpy(np.float64) for name in measures}
         precisions += [_measure_precision(name, outcome, x, y, generator) for name, x in columns.items()]
     return tuple(precisions)
@@ -164,7 +165,7 @@ def _log_ways(n: int, k: NDArray[np.int64]) -> Vector:
 def fit_parabolas(patterns: pd.DataFrame, measures: tuple[str, ...]) -> tuple[Fit, ...]:
     """Fit a line and a parabola in every measure to every outcome."""
     fits = []
-    for outcome in OUTCOMES:
+    for outcome in list_outcomes(patterns):
         rows = patterns.dropna(subset=[f"{outcome}_centred", *measures])
         for measure in measures:
             linear, quadratic = explain(rows[measure].to_numpy(np.float64), outcome_of(rows, outcome))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import OUTCOMES
+from analysis.data.outcomes import list_outcomes
 from analysis.stats.correlations import Estimate
 from analysis.stats.grouped import correlate_spearman
 from analysis.stats.resampling import Groups, Vector, centre_inside, design_cells
@@ -124,7 +124,7 @@ def measure_fidelity(
         # Both average over the same patterns, for each seed's mean over them is subtracted.
         averages = (average_patterns(part[part["key"].isin(list(keys))]) for part in parts)
         short, long = (patterns.set_index("key").sort_index() for patterns in averages)
-        for outcome in OUTCOMES:
+        for outcome in list_outcomes(candidates):
             column = f"{outcome}_centred"
             x, y = short[column].dropna().align(long[column].dropna(), join="inner")
             if len(x) < 3:

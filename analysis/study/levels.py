@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import OUTCOMES, SAMPLED
+from analysis.data.outcomes import list_outcomes, list_shown
+from analysis.data.protocol import SAMPLED
 from analysis.stats.guessing import ACCURACY
-from analysis.stats.intervals import RANGES, SHARES_APART, UNBOUNDED, clip, student_interval
+from analysis.stats.intervals import SHARES_APART, UNBOUNDED, clip, range_of, student_interval
 from analysis.stats.resampling import Vector
 
 GROUPS = ("optimum", "control", "random", "design", "reversal")
@@ -43,7 +44,7 @@ class OutcomeLevel:
 
 def measure_levels(complete: pd.DataFrame) -> tuple[OutcomeLevel, ...]:
     """Measure every template, then every group of patterns, at the seeds that sampled patterns were trained at."""
-    outcome = next((name for name in OUTCOMES if complete[name].notna().any()), None)
+    outcome = next((name for name in list_outcomes(complete) if complete[name].notna().any()), None)
     if outcome is None:
         return ()
     sampled = complete[complete["strategy"].isin(SAMPLED)]
@@ -62,8 +63,8 @@ def measure_levels(complete: pd.DataFrame) -> tuple[OutcomeLevel, ...]:
 
 
 def _measure(name: str, outcome: str, rows: pd.DataFrame, level: float, values: "pd.Series[float]") -> OutcomeLevel:
-    mean = clip(level + float(values.mean()), RANGES[outcome])  # seeds that a pattern lacks may have moved it outside
-    low, high = student_interval(values, RANGES[outcome], centre=mean)
+    mean = clip(level + float(values.mean()), range_of(outcome))  # seeds that a pattern lacks may have moved it outside
+    low, high = student_interval(values, range_of(outcome), centre=mean)
     return OutcomeLevel(
         name=name,
         outcome=outcome,
@@ -83,8 +84,8 @@ class PairedDifference:
     Args:
         name: `optimum - control` (a shortest pattern less the mean of those of its span and longer mean BD) or
             `reversal - original` (equal mean BD, max BD and span; in- and out-degrees swapped).
-        mean, low, high: in nats, or accuracy 0..1; interval over pairs by student_interval, None for one pair and for
-            pairs that differ by the same.
+        mean, low, high: in the outcome's unit, of an accuracy 0..1; the interval is over pairs by student_interval,
+            None for one pair and for pairs that differ by the same.
         p_wilcoxon: signed-rank test, two-sided; None where no pair differs.
         apart: mean absolute difference of the pairs in the measures that they should share, by name.
     """
@@ -103,7 +104,7 @@ def compare_pairs(complete: pd.DataFrame) -> tuple[PairedDifference, ...]:
     """Compare optima with controls and reversals with originals, for every outcome that has such pairs."""
     compared = []
     patterns = complete.drop_duplicates("key")
-    for outcome in OUTCOMES:
+    for outcome in list_outcomes(complete):
         table = complete.pivot_table(index="key", columns="seed", values=outcome)  # (patterns, seeds)
         for name, strategy, sign in (("optimum - control", "control", -1), ("reversal - original", "reversal", 1)):
             made = patterns[(patterns["strategy"] == strategy).fillna(False)].dropna(subset=["matched"])
@@ -152,7 +153,8 @@ class TemplateComparison:
     Args:
         name: the template's name, or the strategy's for the random patterns.
         n_patterns: number of patterns averaged; 1 for a template.
-        mean, standard_error: validation accuracy over seeds, 0..1; the error is None for one seed.
+        mean, standard_error: of images the validation accuracy over seeds, 0..1, otherwise the primary outcome; the
+            error is None for one seed.
         difference, difference_error: the same of the difference to the best template over the seeds both have, which
             takes out what a seed does to both; None for the best template itself.
     """
@@ -203,7 +205,7 @@ def compare_templates(complete: pd.DataFrame) -> tuple[TemplateComparison, ...]:
 
 
 def _average_by_seed(complete: pd.DataFrame, keys: list[str]) -> "pd.Series[float]":
-    return complete[complete["key"].isin(keys)].groupby("seed")[ACCURACY].mean()
+    return complete[complete["key"].isin(keys)].groupby("seed")[list_shown(complete)[0]].mean()
 
 
 def _average(values: "pd.Series[float]") -> tuple[float, float | None]:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from analysis.data.protocol import OUTCOMES
 from analysis.page.captions import make_picture
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import (
@@ -15,6 +14,7 @@ from analysis.page.wording import (
     format_signed,
     name_in_sentence,
     name_measure,
+    name_outcome,
 )
 from analysis.stats.reliability import Fidelity
 from analysis.study.verdict import (
@@ -65,7 +65,7 @@ def judge_others(views: Sequence[View], pooled: Sequence[Pooled]) -> tuple[Verdi
     verdicts = []
     for place, measure in enumerate(declared[0].measures[1:], start=1):
         worded = {
-            stratum.name: word_judgement(stratum.judgements[place], stratum.learning)
+            stratum.name: word_judgement(stratum.judgements[place], stratum.learning, stratum.primary)
             for stratum in declared
             if len(stratum.judgements) > place
         }
@@ -166,7 +166,8 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
     from analysis.page.interval_plots import Effect, plot_forest  # matplotlib: half a second
 
     effects = [(view, effect) for view in views for effect in view.stratum.effects if effect.method == "spearman"]
-    outcome = next((name for name in OUTCOMES if any(effect.outcome == name for _, effect in effects)), None)
+    names = dict.fromkeys(name for view in views for name in view.stratum.resolution)  # the primary one first
+    outcome = next((name for name in names if any(effect.outcome == name for _, effect in effects)), None)
     if outcome is None:
         return
     rows = [
@@ -181,7 +182,7 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
         for view, effect in effects
         if effect.outcome == outcome
     ]
-    words = outcome.replace("_", " ")
+    words = name_outcome(outcome)
     yield Heading(level, "Every measure by itself")
     yield make_picture(
         plot_forest(rows, f"rank correlation with {words}"),
@@ -202,7 +203,7 @@ def build_fidelity(fidelity: Sequence[Fidelity]) -> Iterator[Block]:
             f"{each.layers} layers",
             each.short_regime,
             each.long_regime,
-            each.outcome.replace("_", " "),
+            name_outcome(each.outcome),
             "not defined" if each.estimate.value is None else format_signed(each.estimate.value),
             format_interval(each.estimate.low, each.estimate.high),
             str(each.n_patterns),

@@ -15,7 +15,6 @@ from analysis.page.figure_style import (
     FAINT,
     GREY,
     INK,
-    LABELS,
     Label,
     add_caption,
     add_colour_bar,
@@ -23,6 +22,7 @@ from analysis.page.figure_style import (
     describe_mark,
     draw_errors,
     floats,
+    label_outcome,
     label_places,
     lay_out,
     name_mark,
@@ -30,7 +30,7 @@ from analysis.page.figure_style import (
     style_axes,
 )
 from analysis.page.wording import capitalise, name_measure
-from analysis.stats.intervals import RANGES, seed_error
+from analysis.stats.intervals import range_of, seed_error
 
 # strategy -> marker, size in points, word in the legend; in drawing order, the few over the many
 SHAPES = {
@@ -54,14 +54,14 @@ def plot_outcome(patterns: pd.DataFrame, outcome: str, x: str, colour: str, capt
 
     Args:
         patterns: rows of average_patterns, one stratum; those without the outcome or a measure are left out.
-        outcome: validation_loss (nats) or validation_accuracy (share of 1).
+        outcome: column of the outcome.
         x, colour: columns of measures.
     """
     rows = patterns.dropna(subset=[outcome, x, colour])
     figure = new_figure(4.7)
     axes = figure.subplots()
     style_axes(axes)
-    axes.set(xlabel=clean_text(capitalise(name_measure(x))), ylabel=LABELS[outcome])
+    axes.set(xlabel=clean_text(capitalise(name_measure(x))), ylabel=label_outcome(outcome))
     norm = _measure_norm(rows, colour)
     _draw_patterns(axes, rows, outcome, x, [norm(value) for value in floats(rows[colour])])
     add_colour_bar(figure, ScalarMappable(norm, SHADES), axes, clean_text(name_measure(colour)), aspect=32)
@@ -82,7 +82,7 @@ def _draw_patterns(axes: Axes, rows: pd.DataFrame, outcome: str, x: str, shades:
     """Draw one artist for each pattern, since each carries its own text; shades are from 0 to 1."""
     deviation = f"{outcome}_centred_sd"  # the marks have each seed's own mean taken out
     errors = seed_error(rows, deviation).fillna(0.0)
-    draw_errors(axes, floats(rows[x]), floats(rows[outcome]), floats(errors), FAINT, RANGES[outcome])
+    draw_errors(axes, floats(rows[x]), floats(rows[outcome]), floats(errors), FAINT, range_of(outcome))
     for number, ((_, row), shade) in enumerate(zip(rows.iterrows(), shades, strict=True)):
         kind = _kind(row)
         marker, size, _ = SHAPES[kind]

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.data.averages import average_curves
+from analysis.data.outcomes import is_of_images, list_outcomes, list_shown
 from analysis.page.figure_style import (
     DISTANCE,
     FAINT,
@@ -20,6 +21,7 @@ from analysis.page.figure_style import (
     describe_mark,
     draw_errors,
     floats,
+    label_outcome,
     label_places,
     lay_out,
     name_mark,
@@ -27,7 +29,8 @@ from analysis.page.figure_style import (
     style_axes,
     wrap_text,
 )
-from analysis.stats.intervals import RANGES, seed_error
+from analysis.page.wording import name_outcome
+from analysis.stats.intervals import range_of, seed_error
 
 MAX_LINES = 120  # more of them are a smear, and a large file
 MAX_TEXTS = 300  # patterns without a name that carry a text: more hide one another, and each takes a millisecond
@@ -39,20 +42,20 @@ def plot_distance_accuracy(
     uniform_range: tuple[float, float] | None = None,
     caption: str = "",
 ) -> Figure:
-    """Draw validation accuracy and validation loss against mean BD, one panel each.
+    """Draw every outcome against mean BD, one panel each.
 
     Args:
         patterns: rows of average_patterns, one stratum.
         candidates: the same stratum's rows of read_run; single trainings are drawn faintly.
         uniform_range: mean BDs between which 98 % of uniformly random patterns lie, shaded.
     """
-    outcomes = [name for name in ("validation_accuracy", "validation_loss") if patterns[name].notna().any()]
+    outcomes = [name for name in list_shown(patterns) if patterns[name].notna().any()]
     styles = choose_styles(patterns["template"].dropna().tolist())
     figure = new_figure(0.7 + 2.9 * len(outcomes))
     panels = figure.subplots(len(outcomes), 1, sharex=True, squeeze=False)[:, 0]
     for axes, outcome in zip(panels, outcomes, strict=True):
         style_axes(axes)
-        axes.set_ylabel(LABELS[outcome])
+        axes.set_ylabel(label_outcome(outcome))
         if uniform_range is not None:
             axes.axvspan(*uniform_range, color="#f0f2f4", zorder=0)
         _draw_patterns(axes, patterns, candidates, outcome, styles)
@@ -74,7 +77,8 @@ def plot_curves(
 ) -> Figure:
     """Draw training loss by epoch: a thin line for each candidate, and means of the templates and the best pattern.
 
-    Where candidates are many, a band that contains 95 % of them stands for the lines.
+    Where a task reports no training loss, its primary outcome is drawn. Where candidates are many, a band that contains
+    95 % of them stands for the lines.
 
     Args:
         curves, candidates: rows of read_run; candidates that failed are drawn as far as they came.
@@ -83,9 +87,11 @@ def plot_curves(
     figure = new_figure(3.9)
     axes = figure.subplots()
     style_axes(axes)
-    axes.set(xlabel="epoch", ylabel=LABELS["train_loss"])
-    trained = curves[curves["metric"] == "train_loss"]
-    measured = curves[curves["metric"] == "validation_loss"]
+    drawn, outcome = choose_curves(curves, candidates)
+    label = LABELS["train_loss"] if is_of_images(candidates) else name_outcome(drawn)
+    axes.set(xlabel="epoch", ylabel=label)
+    trained = curves[curves["metric"] == drawn]
+    measured = curves[curves["metric"] == outcome] if outcome != drawn else curves.iloc[:0]
     if trained["number"].nunique() <= MAX_LINES:
         for _, line in trained.groupby("number"):
             axes.plot(floats(line["epoch"]), floats(line["value"]), color=FAINT, linewidth=0.6, alpha=0.6)
@@ -97,9 +103,10 @@ def plot_curves(
         label = "95 % of the candidates"
         axes.fill_between(sorted(by_epoch.groups), *ends_of_band, color=FAINT, alpha=0.5, linewidth=0, label=label)
     averages = average_curves(candidates, curves)
-    ends = list(_draw_singled_out(axes, averages, candidates, best_key))
+    averages = averages[averages["metric"].isin([drawn, outcome])]
+    ends = list(_draw_singled_out(axes, averages, candidates, best_key, drawn))
     if len(measured):
-        axes.scatter([], [], s=22, facecolor="white", edgecolor=INK, label="validation loss")
+        axes.scatter([], [], s=22, facecolor="white", edgecolor=INK, label=name_outcome(outcome))
     axes.legend(frameon=False, fontsize=8, loc="upper right")
     add_caption(figure, caption)
     _label_ends(axes, ends)
@@ -117,7 +124,7 @@ def _draw_patterns(
     axes.scatter(floats(single["mean_bd"]), floats(single[outcome]), s=7, color=FAINT, alpha=0.7, linewidths=0)
     rows = patterns.dropna(subset=[outcome])
     errors = seed_error(rows, f"{outcome}_sd").fillna(0.0)
-    draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED, RANGES[outcome])
+    draw_errors(axes, floats(rows["mean_bd"]), floats(rows[outcome]), floats(errors), MUTED, range_of(outcome))
     has_text = rows["template"].notna() | (rows["template"].isna().cumsum() <= MAX_TEXTS)
     if not has_text.all():
         rest = rows[~has_text]
@@ -145,7 +152,7 @@ def _name_range(axes: Axes, uniform_range: tuple[float, float]) -> None:
 
 
 def _draw_singled_out(
-    axes: Axes, averages: pd.DataFrame, candidates: pd.DataFrame, best_key: str | None
+    axes: Axes, averages: pd.DataFrame, candidates: pd.DataFrame, best_key: str | None, drawn: str
 ) -> Iterator[tuple[float, float, str, str]]:
     """Draw the templates' and the best pattern's means; yield each line's end, name and colour."""
     named = candidates.dropna(subset=["template"]).drop_duplicates("template")
@@ -158,7 +165,7 @@ def _draw_singled_out(
         lines.append((best_key, "best", INK, "o"))
     for key, name, colour, marker in lines:
         own = averages[averages["key"] == key]
-        train, measured = (own[own["metric"] == metric] for metric in ("train_loss", "validation_loss"))
+        train, measured = own[own["metric"] == drawn], own[own["metric"] != drawn]
         if not len(train):
             continue
         axes.plot(floats(train["epoch"]), floats(train["value"]), color=colour, linewidth=1.8)
@@ -167,6 +174,13 @@ def _draw_singled_out(
             markersize=6,
         )  # fmt: skip
         yield floats(train["epoch"])[-1], floats(train["value"])[-1], name, colour
+
+
+def choose_curves(curves: pd.DataFrame, candidates: pd.DataFrame) -> tuple[str, str]:
+    """Return the metric that is drawn as lines, and the outcome that is marked on them, of a task's curves."""
+    primary = list_outcomes(candidates)[0]
+    names = set(curves["metric"])
+    return ("train_loss" if is_of_images(candidates) or "train_loss" in names else str(primary)), str(primary)
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:

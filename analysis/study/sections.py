@@ -5,23 +5,28 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.protocol import OUTCOMES, SAMPLED
+from analysis.data.outcomes import is_lower_better, is_of_images, list_shown
+from analysis.data.protocol import SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.captions import make_picture, name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
+    choose_digits,
+    describe_mean,
     enumerate_words,
-    format_percent,
+    format_mean,
     format_signed,
     format_value,
     format_with_error,
+    head_outcome,
     name_briefly,
     name_measure,
+    name_outcome,
     name_pattern,
+    shorten_outcome,
 )
-from analysis.stats.intervals import seed_error
 from analysis.study.overview import build_answer, build_effects
 from analysis.study.stratum import Reach
 from analysis.study.tables import build_noise, build_pairs, build_predictions, build_tests, tabulate_rivals
@@ -70,7 +75,7 @@ def build_stratum(view: View, caption: str) -> Iterator[Block]:
         yield from build_effects([view], level)
     if view.rivals:
         yield Heading(level, "Zero-cost proxies")
-        outcome = next((each.outcome for each in stratum.judgements if each.outcome), OUTCOMES[0])
+        outcome = next((each.outcome for each in stratum.judgements if each.outcome), stratum.primary)
         yield from tabulate_rivals(view.rivals, outcome)
     if view.levels and (view.patterns["template"].notna().any() or len(view.levels) > 1):
         yield Heading(level, "Templates at equal budget")
@@ -110,7 +115,7 @@ def _describe(reach: Reach) -> str:
 def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
     from analysis.study.plots import plot_outcome
 
-    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), OUTCOMES[0])
+    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), view.stratum.primary)
     known = [name for name in (*view.stratum.measures, *STAND_INS) if _is_known(view.patterns, name)]
     x, colour = list(dict.fromkeys(known))[:2]
     yield make_picture(
@@ -158,12 +163,14 @@ def _draw_levels(view: View) -> Iterator[Block]:
 
 
 def _tabulate_templates(view: View) -> Iterator[Block]:
-    """Show every template with its distance, and how far it is from the best one by accuracy."""
+    """Show every template with its distance, and how far it is from the best one."""
     if all(template.n_patterns > 1 for template in view.comparisons):
         return
+    outcome = list_shown(view.patterns)[0]
+    is_share = is_of_images(view.patterns)
     header = (
-        "template", "mean BD", "above bound", "walk length", "seeds", "accuracy (%)",
-        "less the best template (points)",
+        "template", "mean BD", "above bound", "walk length", "seeds", head_outcome(outcome),
+        "less the best template" + (" (points)" if is_share else ""),
     )  # fmt: skip
     budget = parse_budget(view.stratum.budget, view.stratum.layers)
     by_name = {row["template"]: row for _, row in view.patterns.dropna(subset=["template"]).iterrows()}
@@ -175,8 +182,10 @@ def _tabulate_templates(view: View) -> Iterator[Block]:
                 template.name,
                 *((NONE, NONE, NONE) if row is None else _describe_template(row, budget)),
                 str(template.n_seeds),
-                _format_points(template.mean, template.standard_error),
-                NONE if template.difference is None else _difference(template.difference, template.difference_error),
+                _format_level(template.mean, template.standard_error, is_share),
+                NONE
+                if template.difference is None
+                else _difference(template.difference, template.difference_error, is_share),
             )
         )
     yield Table(header, tuple(rows))
@@ -195,24 +204,36 @@ def _describe_template(row: "pd.Series[Any]", budget: Budget) -> tuple[str, ...]
     return f"{row['mean_bd']:.4f}", above, NONE if walk is None or pd.isna(walk) else f"{walk:.2f}"
 
 
-def _format_points(share: float, error: float | None) -> str:
-    return format_with_error(100 * share, None if error is None else 100 * error, 2)
+def _format_level(value: float, error: float | None, is_share: bool) -> str:
+    """Return a mean with its error: a share in per cent."""
+    if not is_share:
+        return format_with_error(value, error, choose_digits(value))
+    return format_with_error(100 * value, None if error is None else 100 * error, 2)
 
 
-def _difference(value: float, error: float | None) -> str:
-    _, *with_error = _format_points(value, error).partition(" ")
-    return format_signed(100 * value) + "".join(with_error)
+def _difference(value: float, error: float | None, is_share: bool) -> str:
+    _, *with_error = _format_level(value, error, is_share).partition(" ")
+    signed = format_signed(100 * value) if is_share else format_signed(value, choose_digits(value))
+    return signed + "".join(with_error)
 
 
 def _tabulate_best(view: View) -> Iterator[Block]:
-    header = ("", "pattern", "strategy", "mean BD", "MBD", "span", "seeds", "accuracy (%)", "loss (nats)")
+    outcomes = map(head_outcome, list_shown(view.patterns))
+    header = ("", "pattern", "strategy", "mean BD", "MBD", "span", "seeds", *outcomes)
     top = [row for _, row in view.patterns.head(N_BEST).iterrows()]
     yield Table(header, tuple(_best_row(place, row) for place, row in enumerate(top, start=1)))
     yield Paragraph(
-        "Means over seeds with one standard error. Patterns trained at every seed come first, then higher accuracy, "
-        "then lower loss; neighbours in this list are often within the noise.",
+        f"Means over seeds with one standard error. Patterns trained at every seed come first, "
+        f"{_describe_order(view)}; neighbours in this list are often within the noise.",
         kind="note",
     )
+
+
+def _describe_order(view: View) -> str:
+    """Say by which outcomes patterns are sorted."""
+    outcomes = list_shown(view.patterns)
+    parts = [f"{'lower' if is_lower_better(name) else 'higher'} {shorten_outcome(name)}" for name in outcomes]
+    return ", ".join(f"then {part}" for part in parts)
 
 
 def _draw_best(view: View) -> Iterator[Block]:
@@ -225,8 +246,8 @@ def _draw_best(view: View) -> Iterator[Block]:
     parts |= {row["key"]: "shortest found" for row in shortest[:1]}
     for key, row in drawn.items():
         picture = draw_arcs(parse_sources(row["sources"]), parts.get(key, name_briefly(row)), width=460)
-        accuracy = format_percent(row, "validation_accuracy")
-        text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, accuracy {accuracy} %"
+        mean = describe_mean(row, list_shown(view.patterns)[0])
+        text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, {mean}"
         yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, is_small=True)
 
 
@@ -239,18 +260,19 @@ def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
         format_value(row["max_bd"]),
         f"{row['span']:.2f}",
         str(row["n_seeds"]),
-        format_percent(row, "validation_accuracy"),
-        format_with_error(row["validation_loss"], seed_error(row, "validation_loss_sd"), 3),
+        *(format_mean(row, outcome) for outcome in list_shown(row)),
     )
 
 
 def _draw_curves(view: View, caption: str) -> Block:
-    from analysis.study.search_plots import plot_curves
+    from analysis.study.search_plots import choose_curves, plot_curves
 
     if view.curves.empty:
         return Paragraph("This study holds no learning curves.")
+    drawn = choose_curves(view.curves, view.candidates)[0]
+    drawn = "training loss" if drawn == "train_loss" else name_outcome(drawn)
     return make_picture(
         plot_curves(view.curves, view.candidates, view.patterns["key"].iloc[0], caption),
         name_file("curves", view.name),
-        "Training loss by epoch; templates and the best pattern: means over seeds.",
+        f"{capitalise(drawn)} by epoch; templates and the best pattern: means over seeds.",
     )

@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, OUTCOMES, SAMPLED
+from analysis.data.outcomes import OUTCOMES, list_outcomes
+from analysis.data.protocol import DISTANCES, MEASURES, MIN_PATTERNS, SAMPLED
 from analysis.data.results import STRATUM, find_brought
 from analysis.stats.correlations import METHODS, Estimate, Method, adjust_holm, correlate, weighted_spearman
 from analysis.stats.guessing import UNKNOWN, Guessing, Learning, measure_learning
@@ -125,6 +126,11 @@ class Stratum:
         """Its name in a sentence over several strata."""
         return f"{self.layers} layers at {self.budget}" + (f", {self.regime}" if self.regime is not None else "")
 
+    @property
+    def primary(self) -> str:
+        """The outcome that it is judged by, where any pattern has it."""
+        return next(iter(self.resolution), OUTCOMES[0])
+
     def ceiling(self, outcome: str) -> float | None:
         """Return the largest correlation with an outcome that seed noise leaves; None where it is not known."""
         resolution = self.resolution.get(outcome)
@@ -197,7 +203,7 @@ def analyse_candidates(
         replace(
             stratum,
             judgements=judgements[stratum.name],
-            verdict=word_judgement(judgements[stratum.name][0], stratum.learning),
+            verdict=word_judgement(judgements[stratum.name][0], stratum.learning, stratum.primary),
         )
         for stratum in strata
     )
@@ -231,8 +237,10 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, measures: tuple[str,
     absent = tuple(name for name in shown if patterns.empty or patterns[name].isna().any())
     constant = tuple(name for name in shown if name not in absent and _is_constant(patterns[name]))
     varying = [name for name in shown if name not in (*absent, *constant)]
-    resolution = {outcome: _resolve(sample, outcome) for outcome in OUTCOMES}
-    ceilings = {outcome: None if each is None else each.ceiling for outcome, each in resolution.items()}
+    resolution: dict[str, Resolution | None] = {outcome: _resolve(sample, outcome) for outcome in list_outcomes(sample)}
+    ceilings: dict[str, float | None] = {
+        outcome: None if each is None else each.ceiling for outcome, each in resolution.items()
+    }
     distances = [name for name in DISTANCES if name in varying]
     sets = {"distances": distances, "all measures": varying}
     is_enough = len(patterns) >= MIN_PATTERNS
@@ -252,7 +260,7 @@ def _analyse_stratum(complete: pd.DataFrame, run_seed: int, measures: tuple[str,
         constant=constant,
         absent=absent,
         fits=fit_parabolas(patterns, (first, "span")) if is_enough else (),
-        precision=measure_precision(patterns, distances, OUTCOMES, derive_generator(*seed, "precision")),
+        precision=measure_precision(patterns, distances, list_outcomes(patterns), derive_generator(*seed, "precision")),
         baselines=learn_baselines(patterns, first, sets, derive_generator(*seed, "baseline")),
         pairs=compare_pairs(complete),
         resolution=resolution,
@@ -283,7 +291,7 @@ def _measure_effects(
     seed: tuple[int | str, ...],
 ) -> tuple[MeasureEffect, ...]:
     effects = []
-    for outcome in OUTCOMES:
+    for outcome in list_outcomes(patterns):
         rows = patterns.dropna(subset=[f"{outcome}_centred"])
         if len(rows) < MIN_PATTERNS:
             continue

@@ -7,10 +7,20 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.data.outcomes import OutcomeName
 from analysis.data.protocol import MEASURES, MIN_PATTERNS, SEEDS_RANDOM
 from analysis.data.proxies import PROXY, list_proxies
 from analysis.page.document import Block, Paragraph, Table
-from analysis.page.wording import NONE, enumerate_words, format_interval, format_p, format_signed, name_measure
+from analysis.page.wording import (
+    NONE,
+    UNITS,
+    enumerate_words,
+    format_interval,
+    format_p,
+    format_signed,
+    name_measure,
+    name_outcome,
+)
 from analysis.stats.correlations import UNDEFINED, Estimate, estimate, weighted_spearman
 from analysis.stats.inference import outcome_of
 from analysis.stats.resampling import design_cells
@@ -43,7 +53,7 @@ def build_noise(stratum: Stratum) -> Iterator[Block]:
 
 def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
     return (
-        _words(outcome),
+        name_outcome(outcome),
         format_p(noise.p_value),
         f"{noise.single_seed:z.2f}",
         f"{noise.reliability:z.2f}",
@@ -56,7 +66,7 @@ def build_tests(stratum: Stratum) -> Iterator[Block]:
     judged = [judgement for judgement in stratum.judgements if judgement.effects]
     said = {stratum.verdict.sentence}  # at the head of the stratum
     for judgement in stratum.judgements:
-        sentence = word_judgement(judgement, stratum.learning).sentence
+        sentence = word_judgement(judgement, stratum.learning, stratum.primary).sentence
         if sentence not in said:
             said.add(sentence)
             yield Paragraph(sentence)
@@ -67,7 +77,7 @@ def build_tests(stratum: Stratum) -> Iterator[Block]:
             )  # fmt: skip
             yield Table(header, tuple(map(_format_effect, judgement.effects)))
     if judged:
-        outcome = _words(judged[0].outcome or "the outcome")
+        outcome = name_outcome(judged[0].outcome or "the outcome")
         yield Paragraph(
             f"Above 0: more of the measure goes with a higher {outcome}, while what is held and its square are taken "
             "out. The ceiling is that of a perfect predictor of what is then left. p is adjusted by Holm over all "
@@ -135,8 +145,8 @@ def build_predictions(stratum: Stratum) -> Iterator[Block]:
     ]
     if parts:
         yield Paragraph(
-            f"How well the graph predicts the {_words(outcome)} of a pattern left out, by a ridge regression on all "
-            f"others: rank correlation {enumerate_words(parts)}."
+            f"How well the graph predicts the {name_outcome(outcome)} of a pattern left out, by a ridge regression on "
+            f"all others: rank correlation {enumerate_words(parts)}."
         )
 
 
@@ -162,11 +172,13 @@ def build_pairs(pairs: Sequence[PairedDifference]) -> Iterator[Block]:
 
 
 def _format_pair(pair: PairedDifference) -> tuple[str, ...]:
-    scale, unit = (100, "points") if pair.outcome == "validation_accuracy" else (1, "nats")
+    scale, unit = (100, "points") if pair.outcome == "validation_accuracy" else (1, UNITS.get(pair.outcome, ""))
+    if isinstance(pair.outcome, OutcomeName) and pair.outcome.is_log:
+        unit = "logarithm"
     low, high = (None if end is None else scale * end for end in (pair.low, pair.high))
     return (
         pair.name.replace(" - ", " less "),
-        f"{_words(pair.outcome)} ({unit})",
+        name_outcome(pair.outcome) + (f" ({unit})" if unit else ""),
         format_signed(scale * pair.mean, 3),
         format_interval(low, high, 3),
         format_p(pair.p_wilcoxon),
@@ -201,7 +213,7 @@ def compare_rivals(
 
     Args:
         patterns: rows of average_patterns.
-        outcome: one of OUTCOMES; the mean of each seed is taken out.
+        outcome: an outcome of theirs; the mean of each seed is taken out.
         generator: source of the intervals' resamples.
         measures: columns of graph measures; constant ones are left out.
 
@@ -226,7 +238,7 @@ def tabulate_rivals(rivals: Sequence[Rival], outcome: str) -> Iterator[Block]:
     """Show the correlations of compare_rivals in one table."""
     if not rivals:
         return
-    header = (f"correlation with {_words(outcome)} of", "kind", "Spearman", "95 % interval", "patterns")
+    header = (f"correlation with {name_outcome(outcome)} of", "kind", "Spearman", "95 % interval", "patterns")
     rows = [
         (
             rival.name.removeprefix(PROXY) if rival.is_proxy else name_measure(rival.name),
@@ -244,7 +256,3 @@ def tabulate_rivals(rivals: Sequence[Rival], outcome: str) -> Iterator[Block]:
         "the number of rows. A correlation whose sign differs between strata cannot choose a pattern beforehand.",
         kind="note",
     )
-
-
-def _words(outcome: str) -> str:
-    return outcome.replace("_", " ")

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from analysis.data.protocol import ALPHA, CONFIDENCE, LOWER_IS_BETTER, MARGIN, MIN_PATTERNS, OUTCOMES, POWER
+from analysis.data.outcomes import OUTCOMES, is_lower_better
+from analysis.data.protocol import ALPHA, CONFIDENCE, MARGIN, MIN_PATTERNS, POWER
 from analysis.page.wording import (
     NONE,
     capitalise,
@@ -13,7 +14,9 @@ from analysis.page.wording import (
     format_signed,
     name_in_sentence,
     name_measure,
+    name_outcome,
     relate,
+    shorten_outcome,
 )
 from analysis.stats.guessing import Learning, explain_unlearned
 from analysis.verdict.controls import ControlledEffect
@@ -36,7 +39,6 @@ IN_WORDS = {
 }
 MOST_WORDS = 20  # of a verdict's sentence
 AnyEffect = ControlledEffect | PooledEffect
-SHORT = {"validation_loss": "the loss", "validation_accuracy": "the accuracy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,14 @@ class Verdict:
     outcome: str = OUTCOMES[0]
 
 
-def word_judgement(judgement: Judgement, learning: Learning | None = None) -> Verdict:
+def word_judgement(judgement: Judgement, learning: Learning | None = None, primary: str = OUTCOMES[0]) -> Verdict:
     """Return what one stratum says of a measure, in words.
 
     Args:
         learning: accuracy next to what guessing reaches, which the status not_trained rests on.
+        primary: the outcome that it would be judged by, where no pattern has any.
     """
-    outcome = judgement.outcome or OUTCOMES[0]
+    outcome = judgement.outcome or primary
     return Verdict(
         status=judgement.status,
         sentence=_say(judgement, outcome),
@@ -121,14 +124,18 @@ def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = 
     return Verdict("mixed", sentence, numbers=f"{listed}.", measure=first.measure, outcome=first.outcome)
 
 
+def _name(outcome: str) -> str:
+    return f"the {shorten_outcome(outcome)}"
+
+
 def _say(judgement: Judgement, outcome: str) -> str:
     name, status = name_in_sentence(judgement.measure), judgement.status
     if status == "inconclusive":
         return _say_nothing(judgement, name, outcome)
     if status == "u_shaped" and judgement.shape is not None:
-        is_low = judgement.shape.middle_is_best == LOWER_IS_BETTER[outcome]
+        is_low = judgement.shape.middle_is_best == is_lower_better(outcome)
         ends = "lowest at middling {} and rises" if is_low else "highest at middling {} and falls"
-        return f"{capitalise(SHORT[outcome])} is {ends.format(name)} towards both ends."
+        return f"{capitalise(_name(outcome))} is {ends.format(name)} towards both ends."
     if status in ("supported", "reversed"):
         return f"{capitalise(relate(judgement.measure, status, outcome))}, in every comparison made."
     if status == "depends":
@@ -137,7 +144,7 @@ def _say(judgement: Judgement, outcome: str) -> str:
         "not_trained": "These networks have learned nothing, so where connections go cannot be judged.",
         "unresolved": "These seeds cannot tell the patterns apart, so there is nothing to explain yet.",
         "nothing_left": f"Once other measures are held equal, these seeds see nothing left for {name} to explain.",
-        "negligible": f"{capitalise(name)} hardly matters to {SHORT[outcome]} once other measures are held equal.",
+        "negligible": f"{capitalise(name)} hardly matters to {_name(outcome)} once other measures are held equal.",
     }[status]
 
 
@@ -149,24 +156,24 @@ def _say_nothing(judgement: Judgement, name: str, outcome: str) -> str:
         return f"Whether {name} matters is unknown, because some patterns come without it."
     if all(effect.partial.value is None for effect in judgement.effects):
         return f"{capitalise(name)} or the outcome does not vary here beyond other measures, so nothing is said."
-    return f"This study cannot say whether {name} matters to {SHORT[outcome]}."
+    return f"This study cannot say whether {name} matters to {_name(outcome)}."
 
 
 def _say_depends(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
     signs = {effect.sign for effect in effects if effect.is_detected}
     if len(signs) > 1:
         return (
-            f"{capitalise(name_in_sentence(measure))} goes with {SHORT[outcome]} in opposite directions, depending on "
+            f"{capitalise(name_in_sentence(measure))} goes with {_name(outcome)} in opposite directions, depending on "
             "which other measures are held equal."
         )
-    status = "supported" if (signs == {1}) == LOWER_IS_BETTER[outcome] else "reversed"
+    status = "supported" if (signs == {1}) == is_lower_better(outcome) else "reversed"
     return f"Whether {relate(measure, status, outcome)} depends on which other measures are held equal."
 
 
 def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
     name, status = name_in_sentence(pooled.measure), pooled.status
     if pooled.differs:
-        return f"{capitalise(name)} goes with {SHORT[outcome]} in opposite directions in different settings."
+        return f"{capitalise(name)} goes with {_name(outcome)} in opposite directions in different settings."
     if status in ("supported", "reversed"):
         where = "in every setting judged" if set(statuses) == {status} else "over all settings together"
         return f"{capitalise(relate(pooled.measure, status, outcome))}, {where}."
@@ -174,8 +181,8 @@ def _say_pooled(pooled: Pooled, statuses: Sequence[str], outcome: str) -> str:
         return _say_depends(pooled.measure, pooled.effects, outcome)
     return {
         "unresolved": "In no setting can these seeds tell the patterns apart, so there is nothing to explain yet.",
-        "negligible": f"On average, {name} hardly matters to {SHORT[outcome]} once other measures are held equal.",
-    }.get(status, f"Over all settings together, this study cannot say whether {name} matters to {SHORT[outcome]}.")
+        "negligible": f"On average, {name} hardly matters to {_name(outcome)} once other measures are held equal.",
+    }.get(status, f"Over all settings together, this study cannot say whether {name} matters to {_name(outcome)}.")
 
 
 def _count(judgement: Judgement, outcome: str, learning: Learning | None) -> str:
@@ -228,7 +235,7 @@ def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
     values = [read_estimate(effect).value for effect in known]
     several = f"{format_range(values)} under {len(known)} controls; the weakest " if len(known) > 1 else ""
     return (
-        f"{capitalise(name_measure(measure))}, partial rank correlation with the {outcome.replace('_', ' ')}: {several}"
+        f"{capitalise(name_measure(measure))}, partial rank correlation with the {name_outcome(outcome)}: {several}"
         f"{format_signed(own.value)} with {_name_held(weakest)} held, {100 * CONFIDENCE:.0f} % interval "
         f"{format_interval(own.low, own.high)}, p {format_p(weakest.p_holm)} (Holm)"
     )

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.protocol import CONTROLS, OUTCOMES, SAMPLED, UNSTEERED, list_declared
+from analysis.data.outcomes import list_outcomes, list_shown, take_logarithms
+from analysis.data.protocol import CONTROLS, SAMPLED, UNSTEERED, list_declared
 from analysis.data.results import Run
 from analysis.picks.found import Found
 from analysis.picks.order import sort_found
 from analysis.stats.guessing import read_guessing
-from analysis.stats.intervals import RANGES
+from analysis.stats.intervals import range_of
 from analysis.stats.reliability import Fidelity, measure_fidelity
 from analysis.study.levels import OutcomeLevel, TemplateComparison, compare_templates, measure_levels
 from analysis.study.stratum import Reach, Stratum, analyse_candidates, measure_uniform_reach
@@ -92,7 +93,7 @@ def view_strata(
         picks: what a search found; nothing for a study.
     """
     analysis = analyse_candidates(
-        run.candidates,
+        take_logarithms(run.candidates),
         run_seed,
         list_declared(run.plan),
         tuple(_list_checks(run)),
@@ -114,7 +115,7 @@ def compare_lengths(run: Run, run_seed: int) -> tuple[Fidelity, ...]:
     return tuple(
         fidelity
         for long_regime, short_regime in _list_checks(run).items()
-        for fidelity in measure_fidelity(run.candidates, short_regime, long_regime, run_seed)
+        for fidelity in measure_fidelity(take_logarithms(run.candidates), short_regime, long_regime, run_seed)
     )
 
 
@@ -146,13 +147,14 @@ def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool, pic
         comparisons=() if is_steered else compare_templates(complete),
         levels=() if is_steered else measure_levels(complete),
         uniform=uniform,
-        rivals=_compare_rivals(stratum, complete, run_seed),
+        rivals=_compare_rivals(stratum, take_logarithms(complete), run_seed),
     )
 
 
 def _compare_rivals(stratum: Stratum, complete: pd.DataFrame, run_seed: int) -> tuple[Rival, ...]:
     patterns = average_patterns(complete[complete["strategy"].isin(SAMPLED)])
-    outcome = next((name for name in OUTCOMES if patterns[name].notna().any()), OUTCOMES[0])
+    outcomes = list_outcomes(patterns)
+    outcome = next((name for name in outcomes if patterns[name].notna().any()), outcomes[0])
     generator = derive_generator(run_seed, "rivals", stratum.budget, stratum.layers, stratum.regime or "")
     measures = [name for name in dict.fromkeys((*stratum.measures, *CONTROLS)) if name in patterns]
     return compare_rivals(patterns, outcome, generator, measures)
@@ -160,10 +162,10 @@ def _compare_rivals(stratum: Stratum, complete: pd.DataFrame, run_seed: int) -> 
 
 def _level_outcomes(patterns: pd.DataFrame) -> pd.DataFrame:
     levelled = {}
-    for outcome in OUTCOMES:
+    for outcome in list_outcomes(patterns):
         full = patterns.loc[patterns["all_seeds"], outcome].mean()
         # Where a pattern lacks seeds, the level may come out where no outcome can be.
-        level = (patterns[f"{outcome}_centred"] + full).clip(*RANGES[outcome])
+        level = (patterns[f"{outcome}_centred"] + full).clip(*range_of(outcome))
         levelled[outcome] = level.fillna(patterns[outcome])
     return patterns.assign(**levelled)
 
@@ -183,7 +185,8 @@ def summarise_view(view: View) -> dict[str, Any]:
 def list_best(view: View) -> list[dict[str, Any]]:
     """Return the N_BEST best patterns of a stratum as values for JSON."""
     columns = ["key", "template", "strategy", "mean_bd", "max_bd", "span", "n_seeds", "all_seeds"]
-    columns += ["validation_accuracy", "validation_accuracy_sd", "validation_loss", "sources"]
+    first, *others = list_shown(view.patterns)
+    columns += [first, f"{first}_sd", *others, "sources"]
     rows = view.patterns[columns].head(N_BEST).to_dict("records")
     return [
         {**{str(name): value for name, value in row.items()}, "sources": json.loads(row["sources"])} for row in rows

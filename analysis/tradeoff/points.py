@@ -107,6 +107,8 @@ def measure_tradeoffs(
         picks: what the search found at each budget.
     """
     complete = candidates[(candidates["state"] == "complete").fillna(False) & candidates["regime"].isna()]
+    if ACCURACY not in complete:  # what counts as kept is known of a share of images only
+        return ()
     complete = complete.dropna(subset=[ACCURACY]).drop_duplicates([*STRATUM, "key", "seed"])
     return tuple(
         _measure_depth(rows, guessing, picks)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.data.protocol import CONTROLS, LOWER_IS_BETTER, OUTCOMES
+from analysis.data.outcomes import OUTCOMES, is_lower_better, list_outcomes
+from analysis.data.protocol import CONTROLS
 from analysis.stats.resampling import Groups, Vector, centre_inside, design_cells, draw_weights, split_resamples
 from search_spaces.seeds import derive_generator
 
@@ -53,7 +54,7 @@ class Sample:
     @property
     def lower_is_better(self) -> bool:
         """Whether a lower outcome is the better one."""
-        return LOWER_IS_BETTER[self.outcome]
+        return is_lower_better(self.outcome)
 
     @property
     def is_full(self) -> NDArray[np.bool_]:
@@ -127,7 +128,7 @@ def _build_sample(
     places: Mapping[str, int],
     draw_seed: tuple[int | str, ...],
 ) -> Sample | None:
-    outcome = next((name for name in OUTCOMES if rows[name].notna().any()), None)
+    outcome = next((name for name in list_outcomes(rows) if rows[name].notna().any()), None)
     if outcome is None:
         return None
     rows = rows.dropna(subset=[outcome, "seed"]).drop_duplicates(["key", "seed"])

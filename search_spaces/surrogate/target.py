@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
-Objective = Literal["loss", "accuracy"]
 ACCURACY = "validation_accuracy"  # a share of images: its complement has a logarithm
 
 

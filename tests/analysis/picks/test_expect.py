@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis.data.outcomes import OUTCOMES, Objective
 from analysis.picks.expect import Costs, Scales, learn_expectations
 from analysis.picks.found import Found, judge_search
 from search_spaces.measures.registry import measure
@@ -136,9 +137,9 @@ def test_variances_of_many_trainings_come_from_a_part_of_them(monkeypatch: pytes
     seeds = np.tile(np.arange(3), 30)
     values = np.log([plant_loss(patterns[row], int(seed)) for row, seed in zip(rows, seeds, strict=True)])
     costs = Costs(rows, seeds, values)
-    whole = learn_expectations(patterns, [], costs, Scales("loss"))
+    whole = learn_expectations(patterns, [], costs, Scales(Objective(OUTCOMES[0])))
     monkeypatch.setattr("analysis.picks.expect.MAX_FITTED", 60)
-    part = learn_expectations(patterns, [], costs, Scales("loss"))
+    part = learn_expectations(patterns, [], costs, Scales(Objective(OUTCOMES[0])))
     assert [part.cost(row) for row in range(30)] != [whole.cost(row) for row in range(30)]
     assert [part.cost(row) for row in range(30)] == pytest.approx([whole.cost(row) for row in range(30)], abs=0.05)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from analysis.data.outcomes import OUTCOMES, Objective
 from analysis.data.results import Run
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.picks.expect import Expected, Gain
@@ -72,7 +73,7 @@ OF = Expected(0.5, 0.4, 0.6)
     ],
 )
 def test_a_difference_whose_interval_holds_none_is_not_claimed(gain: Gain, words: str) -> None:
-    assert describe_gain(gain, "X", "loss") == words
+    assert describe_gain(gain, "X", Objective(OUTCOMES[0])) == words
 
 
 def test_a_pick_that_is_log_is_not_compared_with_itself(steered: Run) -> None:

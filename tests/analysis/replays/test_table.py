@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.replays.table import describe_provenance, read_trained
+from analysis.replays.table import JudgedBy, describe_provenance, read_trained
 from search_spaces.errors import InputError
-from search_spaces.surrogate.target import Objective
 from tests.support.synthetic_table import BUDGET, list_patterns, make_table, write_table
 
 ACCURACIES = np.random.default_rng(1).uniform(0.4, 0.6, (36, 3)).round(6)
@@ -96,7 +95,7 @@ def test_bad_tables_are_refused_with_the_reason(
     damage: Callable[[pd.DataFrame], pd.DataFrame], words: str, tmp_path: Path
 ) -> None:
     path = write_table(tmp_path / "table.csv", damage(make_table(ACCURACIES)))
-    objective: Objective = "accuracy" if "share" in words else "loss"
+    objective: JudgedBy = "accuracy" if "share" in words else "loss"
     with pytest.raises(InputError, match=words):
         read_trained(path, objective)
 
