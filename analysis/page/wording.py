@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.data.outcomes import is_lower_better
 from analysis.stats.intervals import seed_error
 from nas.records.metrics import ACCURACY, shorten
+from search_spaces.surrogate.target import is_loss
 
 NONE = "-"
 MEASURE_NAMES = {
@@ -113,9 +114,31 @@ def head_outcome(outcome: str) -> str:
     return shorten_outcome(outcome) + (f" ({UNITS[outcome]})" if outcome in UNITS else "")
 
 
+def refer_to(name: str) -> str:
+    """Return an outcome's words in a sentence, with an article only where these are known to be a noun that takes one.
+
+    >>> refer_to("validation_loss"), refer_to("loss"), refer_to("f1")
+    ('the validation loss', 'the loss', 'f1')
+    """
+    return f"the {name_outcome(name)}" if _takes_article(name) else name_outcome(name)
+
+
+def name_side(side: str, outcome: str) -> str:
+    """Return an outcome with `higher` or `lower` before it.
+
+    >>> name_side("higher", "validation_accuracy"), name_side("lower", "bits_per_character")
+    ('a higher validation accuracy', 'lower bits per character')
+    """
+    return f"{'a ' if _takes_article(outcome) else ''}{side} {name_outcome(outcome)}"
+
+
+def _takes_article(outcome: str) -> bool:
+    return outcome in (*UNITS, "accuracy", "outcome") or is_loss(outcome)
+
+
 def _name_better(outcome: str) -> str:
     side = "lower" if is_lower_better(outcome) else "higher"
-    return f"a {side} {shorten_outcome(outcome)}" if outcome in UNITS else f"{side} {name_outcome(outcome)}"
+    return name_side(side, shorten(outcome) if outcome in UNITS else outcome)
 
 
 def name_in_sentence(measure: str) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from analysis.data.outcomes import Objective, is_lower_better
-from analysis.page.wording import UNITS, capitalise, count_nouns, enumerate_words, relate
+from analysis.page.wording import UNITS, capitalise, choose_digits, count_nouns, enumerate_words, relate
 from analysis.picks.expect import Expected, Gain
 from analysis.picks.found import ENOUGH_PATTERNS, MAX_TRAININGS, Found, RankedPattern
 
@@ -125,7 +125,7 @@ def format_outcome(value: float, objective: Objective) -> str:
     """Return a loss in nats, an accuracy in per cent, or another metric with four digits; without its unit."""
     if objective.is_share:
         return f"{100 * value:.1f}"
-    return f"{value:.3f}" if objective.outcome in UNITS else f"{value:.4g}"
+    return f"{value:.3f}" if objective.outcome in UNITS else f"{value:.{choose_digits(value)}f}"
 
 
 def describe_tried(found: Found) -> str:

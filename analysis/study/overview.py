@@ -15,6 +15,7 @@ from analysis.page.wording import (
     name_in_sentence,
     name_measure,
     name_outcome,
+    refer_to,
 )
 from analysis.stats.reliability import Fidelity
 from analysis.study.verdict import (
@@ -182,13 +183,12 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
         for view, effect in effects
         if effect.outcome == outcome
     ]
-    words = name_outcome(outcome)
     yield Heading(level, "Every measure by itself")
     yield make_picture(
-        plot_forest(rows, f"rank correlation with {words}"),
+        plot_forest(rows, f"rank correlation with {name_outcome(outcome)}"),
         "effects.svg",
-        f"Rank correlation of each measure by itself with the {words}, 95 % intervals over patterns, nothing held; in "
-        "bold the declared measures. Right of 0: more of it goes with a higher outcome.",
+        f"Rank correlation of each measure by itself with {refer_to(outcome)}, 95 % intervals over patterns, nothing "
+        "held; in bold the declared measures. Right of 0: more of it goes with a higher outcome.",
     )
 
 

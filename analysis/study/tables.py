@@ -20,6 +20,8 @@ from analysis.page.wording import (
     format_signed,
     name_measure,
     name_outcome,
+    name_side,
+    refer_to,
 )
 from analysis.stats.correlations import UNDEFINED, Estimate, estimate, weighted_spearman
 from analysis.stats.inference import outcome_of
@@ -52,8 +54,9 @@ def build_noise(stratum: Stratum) -> Iterator[Block]:
 
 
 def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
+    is_log = isinstance(outcome, OutcomeName) and outcome.is_log
     return (
-        name_outcome(outcome),
+        name_outcome(outcome) + (" (logarithm)" if is_log else ""),
         format_p(noise.p_value),
         f"{noise.single_seed:z.2f}",
         f"{noise.reliability:z.2f}",
@@ -77,9 +80,9 @@ def build_tests(stratum: Stratum) -> Iterator[Block]:
             )  # fmt: skip
             yield Table(header, tuple(map(_format_effect, judgement.effects)))
     if judged:
-        outcome = name_outcome(judged[0].outcome or "the outcome")
+        higher = name_side("higher", judged[0].outcome or "outcome")
         yield Paragraph(
-            f"Above 0: more of the measure goes with a higher {outcome}, while what is held and its square are taken "
+            f"Above 0: more of the measure goes with {higher}, while what is held and its square are taken "
             "out. The ceiling is that of a perfect predictor of what is then left. p is adjusted by Holm over all "
             "declared tests of all settings.",
             kind="note",
@@ -145,7 +148,7 @@ def build_predictions(stratum: Stratum) -> Iterator[Block]:
     ]
     if parts:
         yield Paragraph(
-            f"How well the graph predicts the {name_outcome(outcome)} of a pattern left out, by a ridge regression on "
+            f"How well the graph predicts {refer_to(outcome)} of a pattern left out, by a ridge regression on "
             f"all others: rank correlation {enumerate_words(parts)}."
         )
 

@@ -14,9 +14,8 @@ from analysis.page.wording import (
     format_signed,
     name_in_sentence,
     name_measure,
-    name_outcome,
+    refer_to,
     relate,
-    shorten_outcome,
 )
 from analysis.stats.guessing import Learning, explain_unlearned
 from analysis.verdict.controls import ControlledEffect
@@ -24,6 +23,7 @@ from analysis.verdict.noise import Resolution
 from analysis.verdict.pooled import Pooled, PooledEffect
 from analysis.verdict.power import count_for_negligible, count_seeds
 from analysis.verdict.rules import Judgement
+from nas.records.metrics import shorten
 
 IN_WORDS = {
     "not_trained": "not trained",
@@ -125,7 +125,7 @@ def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = 
 
 
 def _name(outcome: str) -> str:
-    return f"the {shorten_outcome(outcome)}"
+    return refer_to(shorten(outcome))
 
 
 def _say(judgement: Judgement, outcome: str) -> str:
@@ -235,7 +235,7 @@ def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
     values = [read_estimate(effect).value for effect in known]
     several = f"{format_range(values)} under {len(known)} controls; the weakest " if len(known) > 1 else ""
     return (
-        f"{capitalise(name_measure(measure))}, partial rank correlation with the {name_outcome(outcome)}: {several}"
+        f"{capitalise(name_measure(measure))}, partial rank correlation with {refer_to(outcome)}: {several}"
         f"{format_signed(own.value)} with {_name_held(weakest)} held, {100 * CONFIDENCE:.0f} % interval "
         f"{format_interval(own.low, own.high)}, p {format_p(weakest.p_holm)} (Holm)"
     )
