@@ -9,8 +9,8 @@ from analysis.data.results import Run
 TUNED = "tuned"  # the regime of a pattern's outcome at its own best rate: no run may declare it
 # Settings that decide, with the training's own, which learning rate is best.
 NETWORK_AND_DATA = (
-    "budget", "growth", "blocks", "bottleneck", "transition", "stem_channels", "compression", "merge", "dataset",
-    "train_examples",
+    "budget", "growth", "blocks", "bottleneck", "layer", "transition", "stem_channels", "compression", "merge",
+    "drop_layers", "drop_path", "dataset", "train_examples",
 )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ WRITING = ("onnxscript", *READING)
 HOW_TO_GET_ONNX = "pip install -e '.[export]'"
 # All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(
-    {"AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "ReduceMean", "Relu"}
+    {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "Mul", "ReduceMean"}
+    | {"Relu", "Sigmoid", "Split", "Squeeze"}
 )
 _N_IMAGES = max(BATCHES.values())  # largest batch that forms are compared on
 _MAX_ATTRIBUTE = 10**6  # largest number in a node's attributes, as a padding

@@ -82,7 +82,7 @@ def describe_export(
     check_depth(pattern, network)
     cost = predict_cost(Candidate(pattern, network, seed=0, template=provenance.get("name")))
     costs = {"params": cost.params, "flops": cost.flops}
-    return describe_template(pattern, budget, network.model_dump(mode="json"), costs, provenance)
+    return describe_template(pattern, budget, network.identify(), costs, provenance)
 
 
 def export_pattern(

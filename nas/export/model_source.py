@@ -2,7 +2,7 @@
 
 import textwrap
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
 from search_spaces.wiring.blocks import Block
 
@@ -38,19 +38,11 @@ WEIGHTS = Path(__file__).with_name("weights.pt")
 MANIFEST = Path(__file__).with_name("manifest.json")
 
 
-class Gather(nn.Module):
-    """Concatenate some of a block's nodes along the channels."""
-
-    def __init__(self, nodes: tuple[int, ...]) -> None:
-        super().__init__()
-        self.nodes = nodes
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        return torch.cat([features[node] for node in self.nodes], dim=1)
+{gather}
 
 
 def count_channels(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> int:
-    return sum(inputs[node] if node < len(inputs) else GROWTH for node in nodes)
+    return {channels}
 
 
 def norm_relu(channels: int) -> list[nn.Module]:
@@ -60,10 +52,7 @@ def norm_relu(channels: int) -> list[nn.Module]:
 def build_layer(nodes: tuple[int, ...], inputs: tuple[int, ...]) -> nn.Sequential:
     channels = count_channels(nodes, inputs)
     parts = [Gather(nodes), *norm_relu(channels)]
-    if WIDE is not None:
-        parts += [nn.Conv2d(channels, WIDE, 1, bias=False), *norm_relu(WIDE)]
-        channels = WIDE
-    return nn.Sequential(*parts, nn.Conv2d(channels, GROWTH, {kernel}, padding={padding}, bias=False))
+{layer}
 
 
 def build_transition(nodes: tuple[int, ...], inputs: tuple[int, ...], written: int) -> nn.Sequential:
@@ -92,7 +81,7 @@ class SkipNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = {stem}
-        self.blocks = nn.ModuleList(Block(inputs, sources) for inputs, sources, _ in BLOCKS)
+        self.blocks = nn.ModuleList(Block(inputs, sources) for inputs, sources, _ in BLOCKS){scaling}
         self.transitions = nn.ModuleList(
             build_transition(nodes, inputs, written)
             for inputs, _, transitions in BLOCKS
@@ -139,6 +128,65 @@ if __name__ == "__main__":
         print(f"off by {{off:.1e}} from the logits in manifest.json")
 '''
 
+_SUMMED_CHANNELS = "GROWTH"
+_ALL_CHANNELS = "sum(inputs[node] if node < len(inputs) else GROWTH for node in nodes)"
+_GATHER = '''\
+class Gather(nn.Module):
+    """{says}"""
+
+    def __init__(self, nodes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.nodes = nodes{parameter}
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return {returns}'''
+_SUM_OF = "sum(features[node] * factor for node, factor in zip(self.nodes, {factors}, strict=True))"
+_FACTORS = "\n        self.weight = nn.Parameter(torch.{start})"
+_GATHERS = {
+    "concat": _GATHER.format(
+        says="Concatenate some of a block's nodes along the channels.",
+        parameter="",
+        returns="torch.cat([features[node] for node in self.nodes], dim=1)",
+    ),
+    "sum": _GATHER.format(
+        says="Add some of a block's nodes.", parameter="", returns="sum(features[node] for node in self.nodes)"
+    ),
+    "gated": _GATHER.format(
+        says="Add some of a block's nodes, each multiplied by the sigmoid of a learned number.",
+        parameter=_FACTORS.format(start="zeros(len(nodes))"),
+        returns=_SUM_OF.format(factors="self.weight.sigmoid()"),
+    ),
+    "dwa": _GATHER.format(
+        says="Add some of a block's nodes, each multiplied by a learned number: at first 1 for the last, 0 else.",
+        parameter=_FACTORS.format(start="eye(len(nodes))[-1]"),
+        returns=_SUM_OF.format(factors="self.weight"),
+    ),
+}
+_DEPTHWISE_LAYER = """\
+    each = nn.Conv2d(channels, channels, {kernel}, padding={padding}, groups=channels, bias=False)
+    return nn.Sequential(*parts, each, nn.Conv2d(channels, GROWTH, 1, bias=False))"""
+_PLAIN_LAYER = """\
+    if WIDE is not None:
+        parts += [nn.Conv2d(channels, WIDE, 1, bias=False), *norm_relu(WIDE)]
+        channels = WIDE
+    return nn.Sequential(*parts, nn.Conv2d(channels, GROWTH, {kernel}, padding={padding}, bias=False))"""
+_SCALE = '''
+
+
+class Scale(nn.Module):
+    """Multiply by a fixed number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor'''
+_SCALING = """
+        layers = [layer for block in self.blocks for layer in block.layers]
+        for number, layer in enumerate(layers, start=1):  # the chance that training kept the layer in a step
+            layer.append(Scale(1 - number / len(layers) * {drop}))"""
+
 
 def format_model(candidate: Candidate) -> str:
     """Return the text of model.py: the candidate's network, its sizes and connections as constants.
@@ -147,6 +195,7 @@ def format_model(candidate: Candidate) -> str:
     has the names of `nas.model.network.build_network`'s.
     """
     network, wiring = candidate.network, candidate.wiring
+    kernel = {"kernel": KERNEL, "padding": KERNEL // 2}
     tables = list(dict.fromkeys(block.sources for block in wiring.blocks))
     return _PROGRAM.format(
         n_layers=candidate.pattern.depth,
@@ -155,15 +204,17 @@ def format_model(candidate: Candidate) -> str:
         image=network.image,
         classes=network.classes,
         growth=network.growth,
-        wide=BOTTLENECK_FACTOR * network.growth if network.bottleneck else None,
+        wide=BOTTLENECK_FACTOR * network.growth if network.layer == BOTTLENECK else None,
+        gather=_GATHERS[network.merge] + (_SCALE if network.drop_layers else ""),
+        channels=_ALL_CHANNELS if network.is_concat else _SUMMED_CHANNELS,
+        layer=(_DEPTHWISE_LAYER if network.layer == DEPTHWISE else _PLAIN_LAYER).format(**kernel),
+        scaling=_SCALING.format(drop=network.drop_layers) if network.drop_layers else "",
         stem=_format_stem(network),
         sources="\n".join(
             f"SOURCES_{number} = (\n{_format_sources(sources)}\n)" for number, sources in enumerate(tables)
         ),
         blocks="\n".join(_format_block(block, tables.index(block.sources)) for block in wiring.blocks),
         read=wiring.read,
-        kernel=KERNEL,
-        padding=KERNEL // 2,
     )
 
 

@@ -1,10 +1,10 @@
 """A candidate: a pattern, the network around it, a seed, and how it is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -31,6 +31,12 @@ Epochs = Annotated[int, Field(ge=1, le=10**5)]
 MAX_BLOCKS = 15  # an image of the largest side is one pixel after so many halvings
 
 NETWORK, TRAINING = "Network", "Training"  # headings of flags
+CONCAT: Final = "concat"
+SUM: Final = "sum"
+LAYER: Final = "bn-relu-conv"
+BOTTLENECK: Final = "bottleneck"
+DEPTHWISE: Final = "depthwise"
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ShapeConfig(Settings):
@@ -41,7 +47,30 @@ class ShapeConfig(Settings):
         1, "Number of blocks, each at half the resolution of the one before.", NETWORK
     )
     growth: Channels = flag(4, "Output channels of a layer.", NETWORK)
-    bottleneck: bool = flag(False, "Put a 1x1 convolution to 4 x growth channels before every layer.", NETWORK)
+    layer: Literal["bn-relu-conv", "bottleneck", "depthwise"] = flag(
+        LAYER,
+        "What a layer is: BN-ReLU-3x3 convolution; bottleneck, the same after BN-ReLU-1x1 convolution to 4 x growth "
+        "channels; depthwise, BN-ReLU-3x3 convolution of each channel-1x1 convolution.",
+        NETWORK,
+    )
+    merge: Literal["concat", "sum", "gated", "dwa"] = flag(
+        CONCAT,
+        "What a layer makes of what it reads: the concatenation, the sum, or a sum with a learned factor for each "
+        "connection: the sigmoid of a number (gated), or a number that starts at 1 for the layer before and at 0 for "
+        "the others (dwa).",
+        NETWORK,
+    )
+    drop_layers: Probability = flag(
+        0.0,
+        "Stochastic depth: largest probability that a layer's output is 0 in a training step. Layer l of N is dropped "
+        "with l/N of it; when the network is measured, the output is multiplied by the chance that it is kept.",
+        NETWORK,
+    )
+    drop_path: Probability = flag(
+        0.0,
+        "Probability that a layer does without an input in a training step. Of its inputs, at least one always stays.",
+        NETWORK,
+    )
     transition: Literal["log", "all", "last", "rule", "v1", "v2"] = flag(
         "log",
         "What a transition and the classifier read of a block: as many layers as Log-DenseNet's rule says (log), all, "
@@ -61,7 +90,17 @@ class ShapeConfig(Settings):
     large_stem: bool = False
 
     @classmethod
+    def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take an older spelling for what it is now: bottleneck, true or false, was all that a layer could be."""
+        known = dict(super().infer(given))
+        if isinstance(known.get("bottleneck"), bool):
+            is_bottleneck = known.pop("bottleneck")
+            known.setdefault("layer", BOTTLENECK if is_bottleneck else LAYER)
+        return known
+
+    @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
+        yield {"merge", "growth", "stem_channels", "compression"}, _check_merge
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
@@ -84,6 +123,36 @@ class ShapeConfig(Settings):
     def stem(self) -> int:
         """Return the channels of the first block's node 0."""
         return self.stem_channels or self.growth
+
+    @property
+    def is_concat(self) -> bool:
+        """Return whether layers read concatenations; if not, every node has growth channels."""
+        return self.merge == CONCAT
+
+    @property
+    def has_scalars(self) -> bool:
+        """Return whether every connection has a learned factor."""
+        return self.merge not in (CONCAT, SUM)
+
+    @property
+    def has_drops(self) -> bool:
+        """Return whether training steps leave out layers or inputs at random."""
+        return self.drop_layers > 0 or self.drop_path > 0
+
+    @property
+    def can_fuse(self) -> bool:
+        """Return whether a block's layers are of the form that runs as one operation; see nas/engines."""
+        return self.is_concat and self.layer == LAYER and not self.has_drops
+
+    def identify(self) -> dict[str, Any]:
+        """Return the settings as plain values, those of networks that older versions knew as these wrote them."""
+        values = self.model_dump(mode="json")
+        for name in ("merge", "drop_layers", "drop_path"):
+            if values[name] == type(self).model_fields[name].default:
+                del values[name]
+        if self.layer != DEPTHWISE:
+            values["bottleneck"] = values.pop("layer") == BOTTLENECK
+        return values
 
     @property
     def has_equal_cost(self) -> bool:
@@ -144,6 +213,16 @@ def _check_block_layers(config: ShapeConfig) -> str | None:
         f"block-layers {list(given)} are of {len(given)} blocks, the deepest of {max(given, default=0)} layers, and "
         f"blocks is {config.blocks}, layers {config.layers}: they must agree"
     )
+
+
+def _check_merge(config: ShapeConfig) -> str | None:
+    if config.is_concat:
+        return None
+    given = [] if config.compression is None else ["compression"]
+    given += [] if config.stem == config.growth else ["stem-channels"]
+    if not given:
+        return None
+    return f"merge {config.merge} needs nodes of one width, growth channels: drop {' and '.join(given)}"
 
 
 def _check_compression(config: ShapeConfig) -> str | None:
@@ -236,7 +315,7 @@ def _fit(pattern: ConnectionPattern, depth: int, template: str | None) -> Connec
 def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Wiring:
     check_depth(pattern, network)
     compression = None if network.compression is None else Fraction(str(network.compression))  # 0.29 of 100 is 29
-    widths = Widths(network.stem, network.growth, compression)
+    widths = Widths(network.stem, network.growth, compression, network.is_concat)
     if network.transition == "v1":
         return wire_across(pattern, network.block_depths, widths)
     patterns = [_fit(pattern, depth, template) for depth in network.block_depths]

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import Candidate
-from nas.model.network import Block, Reader, SkipNetwork, build_network
+from nas.model.merges import Concat, Weighted, weigh
+from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_network
 
 State = dict[str, Tensor]
 
@@ -28,6 +29,12 @@ class Trainee(Protocol):
 
     def module(self) -> nn.Module:
         """Return all that is trained."""
+
+    def draw_drops(self, step: int) -> None:
+        """Draw what a training step leaves out, where the network has drops."""
+
+    def end_drops(self) -> None:
+        """Drop nothing from now on."""
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:
         """Return the state_dicts of a member's network and optimiser, as if it were trained separately."""
@@ -55,6 +62,7 @@ class Single:
     def __init__(
         self, candidate: Candidate, device: torch.device, is_fused: bool = False, memory_efficient: bool = False
     ) -> None:
+        self._seed, self._has_drops = candidate.seed, candidate.network.has_drops
         self._network = build_network(candidate).to(device)
         self._network.recompute_activations(memory_efficient)
         if is_fused:
@@ -65,6 +73,13 @@ class Single:
 
     def module(self) -> nn.Module:
         return self._network
+
+    def draw_drops(self, step: int) -> None:
+        if self._has_drops:
+            self._network.draw_drops(self._seed, step)
+
+    def end_drops(self) -> None:
+        self._network.end_drops()
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:  # noqa: ARG002
         return self._network.state_dict(), optimizer.state_dict()
@@ -92,16 +107,18 @@ class CohortNetwork(nn.Module):
     Args:
         candidates: candidates of equal structure; see describe_structure.
         device: where they are trained.
-        is_fused: whether blocks without bottlenecks run as one operation; see FusedLayers.
+        is_fused: whether blocks of plain layers run as one operation; see FusedLayers.
 
     Raises:
-        ValueError: their structures differ.
+        ValueError: their structures differ, or they have drops, which members would have to share.
     """
 
     def __init__(self, candidates: Sequence[Candidate], device: torch.device, is_fused: bool = False) -> None:
         super().__init__()
         if len({describe_structure(candidate) for candidate in candidates}) != 1:
             raise ValueError("candidates of a cohort must share the network around their patterns, and its widths")
+        if candidates[0].network.has_drops:
+            raise ValueError("candidates with drops are trained one at a time")
         self.n_members = len(candidates)
         networks = [build_network(candidate) for candidate in candidates]
         self._note(candidates, networks)
@@ -129,7 +146,7 @@ class CohortNetwork(nn.Module):
     def _fuse(self, number: int) -> FusedLayers | None:
         """Return a block's layers as one operation, or None if they are not of a form that it takes."""
         readers, sources = self._block(number).readers, self._sources[number]
-        if not readers[0].is_plain or not self._can_fuse(number, sources):
+        if not self._candidates[0].network.can_fuse or not self._can_fuse(number, sources):
             return None
         wirings = [candidate.wiring for candidate in self._candidates]
         read_later = sorted(set().union(*(wiring.read_after(number) for wiring in wirings)))
@@ -147,6 +164,12 @@ class CohortNetwork(nn.Module):
 
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self(images))
+
+    def draw_drops(self, step: int) -> None:
+        """Draw nothing: there are no drops."""
+
+    def end_drops(self) -> None:
+        """Change nothing: there are no drops."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute `predict`; in between, members lie next to each other: (batch, cohort * channels, height, width)."""
@@ -182,17 +205,20 @@ class CohortNetwork(nn.Module):
         return features
 
     def _run_reader(self, features: Mapping[int, Tensor], reads: Sequence[tuple[int, ...]], reader: Reader) -> Tensor:
-        """Concatenate what each member reads, padded to equal channels, and run what follows."""
+        """Merge what each member reads, concatenations padded to equal channels, and run what follows."""
         # unbind: the gradient of a single slice would be as large as that of all members together.
         by_node = {node: self._part(features[node]).unbind(1) for node in set().union(*reads)}
         n_read = reader.norm.weight.shape[1]
         parts = []
         for member, nodes in enumerate(reads):
             own = [by_node[node][member] for node in nodes]
+            if not isinstance(reader.merge, Concat):
+                parts.append(_merge(reader.merge, own, member))
+                continue
             n_missing = n_read - sum(part.shape[1] for part in own)
             parts += [*own, own[0].new_zeros(len(own[0]), n_missing, *own[0].shape[2:])] if n_missing else own
         x = torch.cat(parts, dim=1)
-        for part in reader:
+        for part in reader.operations:
             x = self._run(part, x)
         return x
 
@@ -203,8 +229,9 @@ class CohortNetwork(nn.Module):
                 x = self._run(part, x)
             return x
         if isinstance(module, nn.Conv2d):
+            groups = self.n_members * (module.weight.shape[1] if isinstance(module, DepthwiseConv) else 1)
             weight = module.weight.flatten(0, 1)
-            return F.conv2d(x, weight, None, module.stride, cast(Any, module.padding), groups=self.n_members)
+            return F.conv2d(x, weight, None, module.stride, cast(Any, module.padding), groups=groups)
         if isinstance(module, nn.BatchNorm2d):
             return self._normalise(module, x)
         return cast(Tensor, module(x))  # ReLU and pooling treat each channel separately
@@ -286,6 +313,13 @@ class CohortNetwork(nn.Module):
         network = build_network(self._candidates[member])
         network.load_state_dict(self._take_out_network(member))
         return network.to(self.network.classifier.weight.device)
+
+
+def _merge(merge: nn.Module, sources: Sequence[Tensor], member: int) -> Tensor:
+    """Merge what one member reads, by its own factors where the merge has any."""
+    if isinstance(merge, Weighted):
+        return weigh(sources, merge.factors[member, : len(sources)])
+    return cast(Tensor, merge(sources))
 
 
 def _stack_networks(networks: Sequence[SkipNetwork]) -> SkipNetwork:

@@ -1,12 +1,14 @@
 """Params, FLOPs, activation bytes and NN-Mass of a candidate, analytic."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.wiring.blocks import Wiring
 
 KERNEL = 3
 LARGE_KERNEL = 7  # ImageNet's stem
@@ -38,12 +40,14 @@ def predict_cost(candidate: Candidate) -> Cost:
     cost = _stem(network)
     for number, block in enumerate(wiring.blocks):
         for reads in block.sources:
-            cost += _layer(wiring.channels(number, reads), network, height, width)
+            cost += _merge(reads, network) + _layer(wiring.channels(number, reads), network, height, width)
         for transition in block.transitions:
             n_read = wiring.channels(number, transition.reads)
-            cost += _batch_norm(n_read) + _convolution(n_read, transition.channels, 1, height, width)
+            cost += _merge(transition.reads, network) + _batch_norm(n_read)
+            cost += _convolution(n_read, transition.channels, 1, height, width)
         height, width = height // 2, width // 2
     n_read = wiring.channels(-1, wiring.read)
+    cost += _merge(wiring.read, network)
     return cost + _batch_norm(n_read) + Cost((n_read + 1) * network.classes, 2 * n_read * network.classes)
 
 
@@ -66,23 +70,42 @@ def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> in
     time it is read: the bytes grow with the connections. The efficient form keeps every node that is read once, and
     repeats concatenation and BN-ReLU (arXiv:1707.06990): they grow with the layers. Both keep what bottlenecks and
     transitions write. BN's statistics of each channel and temporary memory of operations are not counted.
+
+    A sum of nodes keeps none of them, a sum with factors all of them, once. So for merges other than concat the bytes
+    grow with the layers in both forms. Dropped layers and inputs are not counted off.
     """
     network, wiring = candidate.network, candidate.wiring
     height, width = network.resolution
     n_values = _stem_values(network)
-    wide = 2 * BOTTLENECK_FACTOR * network.growth if network.bottleneck else 0  # before and after its BN-ReLU
     for number, block in enumerate(wiring.blocks):
         reads = [*block.sources, *(transition.reads for transition in block.transitions)]
         reads += [wiring.read] if number == len(wiring.blocks) - 1 else []
         if memory_efficient:
-            kept = wiring.channels(number, sorted(set().union(*reads)))
-        else:
+            kept = _count_nodes(wiring, number, reads)
+        elif network.is_concat:
             kept = sum(2 * wiring.channels(number, nodes) for nodes in reads)
-        kept += wide * len(block.sources) + sum(transition.channels for transition in block.transitions)
+        elif network.has_scalars:
+            kept = 2 * network.growth * len(reads) + _count_nodes(wiring, number, reads)
+        else:  # the sum of a single node is the node itself, however many read it
+            single = [nodes for nodes in reads if len(nodes) == 1]
+            kept = network.growth * (2 * len(reads) - len(single)) + _count_nodes(wiring, number, single)
+        kept += sum(_inner_channels(wiring.channels(number, nodes), network) for nodes in block.sources)
+        kept += sum(transition.channels for transition in block.transitions)
         n_values += kept * height * width
         height, width = height // 2, width // 2
     n_values += wiring.channels(-1, wiring.read) + network.classes  # the classifier's input, the loss's log-softmax
     return FLOAT_BYTES * n_values
+
+
+def _count_nodes(wiring: Wiring, number: int, reads: Sequence[Sequence[int]]) -> int:
+    """Return the channels of all nodes of a block that are read, each counted once."""
+    inputs = wiring.blocks[number].inputs
+    return sum(inputs[node] if node < len(inputs) else wiring.growth for node in set().union(*reads))
+
+
+def _inner_channels(n_read: int, network: NetworkConfig) -> int:
+    """Return the channels that a layer keeps between its convolutions: a bottleneck's before and after its BN-ReLU."""
+    return {BOTTLENECK: 2 * BOTTLENECK_FACTOR * network.growth, DEPTHWISE: n_read}.get(network.layer, 0)
 
 
 def predict_training_bytes(network: NetworkConfig, budget: Budget, batch_size: int, is_efficient: bool) -> int:
@@ -125,10 +148,18 @@ def _stem_values(network: NetworkConfig) -> int:
     return n_values
 
 
+def _merge(reads: Sequence[int], network: NetworkConfig) -> Cost:
+    return Cost(len(reads) if network.has_scalars else 0, 0)
+
+
 def _layer(n_channels: int, network: NetworkConfig, height: int, width: int) -> Cost:
     growth = network.growth
     cost = _batch_norm(n_channels)
-    if network.bottleneck:
+    if network.layer == DEPTHWISE:
+        weights = KERNEL * KERNEL * n_channels
+        cost += Cost(weights, 2 * weights * height * width)
+        return cost + _convolution(n_channels, growth, 1, height, width)
+    if network.layer == BOTTLENECK:
         wide = BOTTLENECK_FACTOR * growth
         cost += _convolution(n_channels, wide, 1, height, width) + _batch_norm(wide)
         n_channels = wide

@@ -8,6 +8,14 @@ from torch import Tensor, nn
 from search_spaces.errors import InputError
 
 
+class Concat(nn.Module):
+    """The concatenation of all sources along their channels, without a parameter."""
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """Sources, each (batch, channels, ...) -> (batch, all channels, ...)."""
+        return torch.cat(list(sources), dim=1)
+
+
 class Sum(nn.Module):
     """The plain sum of all sources, without a parameter."""
 
@@ -42,11 +50,21 @@ class Weighted(nn.Module):
 
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """Sources of one shape -> the sum of each times its factor, added in their order."""
-        first, *others = zip(sources, self.factors.unbind(), strict=True)
-        total = first[0] * first[1]
-        for source, factor in others:
-            total = total + source * factor
-        return total
+        return weigh(sources, self.factors)
+
+
+def weigh(sources: Sequence[Tensor], factors: Tensor) -> Tensor:
+    """Return the sum of each source times its factor, added in their order.
+
+    Args:
+        sources: sources of one shape.
+        factors: one factor a source, (sources,).
+    """
+    first, *others = zip(sources, factors.unbind(), strict=True)
+    total = first[0] * first[1]
+    for source, factor in others:
+        total = total + source * factor
+    return total
 
 
 class Gated(Weighted):
@@ -75,6 +93,7 @@ class DepthWeighted(Weighted):
 
 
 MERGES: Mapping[str, Callable[[int], nn.Module]] = {
+    "concat": lambda _: Concat(),
     "sum": lambda _: Sum(),
     "gated": Gated,
     "dwa": DepthWeighted,
@@ -82,10 +101,11 @@ MERGES: Mapping[str, Callable[[int], nn.Module]] = {
 
 
 def create_merge(name: str, n_sources: int) -> nn.Module:
-    """Create the module that merges a layer's sources, all of one shape, into one tensor of that shape.
+    """Create the module that merges a layer's sources into one tensor.
 
     It is called with the list of sources in the order of the pattern, ascending: the chain's connection is the last.
-    `sum` has no parameter; `gated` and `dwa` have one scalar a source, whose start value no seed changes.
+    All merges but `concat` take sources of one shape and give a tensor of that shape. `concat` and `sum` have no
+    parameter, `gated` and `dwa` one scalar a source, whose start value no seed changes.
 
     Args:
         name: one of MERGES.
@@ -98,7 +118,7 @@ def create_merge(name: str, n_sources: int) -> nn.Module:
     tensor([3., 3., 3.])
     """
     if name not in MERGES:
-        raise InputError(f"there is no merge {name!r:.80} of equal shapes: they are {', '.join(MERGES)}")
+        raise InputError(f"there is no merge {name!r:.80}: they are {', '.join(MERGES)}")
     if n_sources < 1:
         raise InputError(f"a layer reads at least one source, not {n_sources}")
     return MERGES[name](n_sources)

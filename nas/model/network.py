@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
@@ -11,46 +12,78 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
+from nas.model.merges import Concat, Weighted, create_merge
 from search_spaces.seeds import derive_seed
 from search_spaces.wiring import blocks
 
-N_RECOMPUTED = 3  # operations of a reader that a backward pass may repeat: BN, ReLU and the one that follows
+N_RECOMPUTED = 3  # operations that a backward pass may repeat after the merge: BN, ReLU and the one that follows
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A 3x3 convolution of each channel by itself.
+
+    Args:
+        n_channels: channels read and written.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__(n_channels, n_channels, KERNEL, padding=KERNEL // 2, groups=n_channels, bias=False)
 
 
 class Reader(nn.Sequential):
-    """Concatenation of some of a block's nodes, BN and ReLU, then further operations.
+    """Merge of some of a block's nodes, BN and ReLU, then further operations.
 
-    With `recompute` set, training keeps only the nodes and repeats concatenation and BN-ReLU in the backward pass
+    With `recompute` set, training keeps only the nodes and repeats merge and BN-ReLU in the backward pass
     (arXiv:1707.06990): the same numbers, less memory. The operation that follows is inside the checkpoint, since it
     would otherwise keep its input; it does not run again.
+
+    Args:
+        nodes: nodes that are read, ascending.
+        n_channels: channels of their merge.
+        operations: what follows BN and ReLU.
+        merge: what becomes of the nodes, see ShapeConfig.
     """
 
-    def __init__(self, nodes: Sequence[int], n_channels: int, *operations: nn.Module) -> None:
-        parts = (nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
-        # Names in every state_dict, and so in checkpoints and exported weights; 0 is the concatenation there.
-        super().__init__(OrderedDict((str(place), part) for place, part in enumerate(parts, start=1)))
+    def __init__(self, nodes: Sequence[int], n_channels: int, *operations: nn.Module, merge: str) -> None:
+        parts = (create_merge(merge, len(nodes)), nn.BatchNorm2d(n_channels), nn.ReLU(inplace=True), *operations)
+        # The places are names in every state_dict, and so in checkpoints and exported weights.
+        super().__init__(OrderedDict((str(place), part) for place, part in enumerate(parts)))
         self.nodes = tuple(nodes)
         self.recompute = False
+        self.survival = 1.0  # chance that its output is kept in a training step
+        self.drop: Drop | None = None  # what the present training step leaves out; None: nothing
+
+    @property
+    def merge(self) -> nn.Module:
+        """What joins the nodes."""
+        return self[0]
+
+    @property
+    def operations(self) -> list[nn.Module]:
+        """BN, ReLU and what follows."""
+        return list(self)[1:]
 
     @property
     def norm(self) -> nn.BatchNorm2d:
-        """BN of the concatenation."""
+        """BN of the merge."""
         return next(part for part in self if isinstance(part, nn.BatchNorm2d))
 
     @property
     def conv(self) -> nn.Conv2d:
-        """The convolution that reads the nodes: the only one, or a bottleneck's first."""
+        """The convolution that reads the merge: the only one, or the first of two."""
         return next(part for part in self if isinstance(part, nn.Conv2d))
 
     @property
     def is_plain(self) -> bool:
-        """Whether only one operation follows BN and ReLU."""
-        return len(self) == N_RECOMPUTED
+        """Whether nodes are concatenated, and only one operation follows BN and ReLU."""
+        return isinstance(self.merge, Concat) and len(self.operations) == N_RECOMPUTED
 
     def forward(self, features: Mapping[int, Tensor]) -> Tensor:
         """Nodes of the block, each (batch, channels, height, width) -> (batch, channels written, height, width)."""
+        if self.drop is not None and not self.drop.keeps_output:
+            return self._written_zeros(features[self.nodes[0]])
         sources = [features[node] for node in self.nodes]
         if self.recompute and self.training and torch.is_grad_enabled():
             x = checkpoint(
@@ -58,15 +91,28 @@ class Reader(nn.Sequential):
             )
         else:
             x = self._begin(*sources)
-        for part in list(self)[N_RECOMPUTED:]:
+        for part in self.operations[N_RECOMPUTED:]:
+            x = part(x)
+        return cast(Tensor, x if self.drop is not None or self.survival == 1 else x * self.survival)
+
+    def _begin(self, *sources: Tensor) -> Tensor:
+        x = self.merge(sources if self.drop is None else self._leave_out(sources, self.drop.keeps_inputs))
+        for part in self.operations[:N_RECOMPUTED]:
             x = part(x)
         return cast(Tensor, x)
 
-    def _begin(self, *sources: Tensor) -> Tensor:
-        x = torch.cat(sources, dim=1)
-        for part in list(self)[:N_RECOMPUTED]:
-            x = part(x)
-        return x
+    def _leave_out(self, sources: Sequence[Tensor], kept: Sequence[bool]) -> list[Tensor]:
+        """Return zeros for the inputs that are not kept; sums are scaled up to as many as there are."""
+        if all(kept):
+            return list(sources)
+        # The number of inputs times the mean over those that are left (FractalNet, arXiv:1605.07648, has the mean).
+        # BN would undo a scale of concatenated channels.
+        scale = 1.0 if isinstance(self.merge, Concat) else len(kept) / sum(kept)
+        return [x * scale if keep else torch.zeros_like(x) for x, keep in zip(sources, kept, strict=True)]
+
+    def _written_zeros(self, source: Tensor) -> Tensor:
+        n_written = next(part.out_channels for part in reversed(self) if isinstance(part, nn.Conv2d))
+        return source.new_zeros(len(source), n_written, *source.shape[2:])
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of the forward pass and of its repetition, which must not update the running statistics again."""
@@ -84,6 +130,19 @@ class Reader(nn.Sequential):
                 setattr(self.norm, name, buffer)
 
 
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What a training step leaves out of a layer.
+
+    Args:
+        keeps_output: whether the layer is there; if not, its output is 0.
+        keeps_inputs: for each of its inputs whether it is read; at least one is.
+    """
+
+    keeps_output: bool
+    keeps_inputs: tuple[bool, ...]
+
+
 class Block(nn.Module):
     """Layers that read a block's inputs and its earlier layers, all of one resolution."""
 
@@ -94,6 +153,7 @@ class Block(nn.Module):
         )
         self._widths, self._growth = wiring.blocks[number].inputs, wiring.growth
         self._map_width = network.resolution[1] >> number
+        self._has_form = network.can_fuse
         self._read_later = wiring.read_after(number)
         self._fused: FusedLayers | None = None
 
@@ -103,13 +163,11 @@ class Block(nn.Module):
         return [cast(Reader, layer) for layer in self.layers]
 
     def fuse_layers(self) -> None:
-        """Run the layers as one operation from now on, if they have no bottlenecks; see FusedLayers."""
+        """Run the layers as one operation from now on, if they are of the form that it takes; see FusedLayers."""
         readers = self.readers
         sources = [reader.nodes for reader in readers]
         device = readers[0].conv.weight.device
-        if all(reader.is_plain for reader in readers) and can_fuse(
-            [sources], self._widths, self._growth, self._map_width, device
-        ):
+        if self._has_form and can_fuse([sources], self._widths, self._growth, self._map_width, device):
             norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
             self._fused = FusedLayers(self._widths, [sources], self._read_later, norms, convs)
 
@@ -127,8 +185,12 @@ class Block(nn.Module):
 class SkipNetwork(nn.Module):
     """Stem, blocks with transitions between them, classifier.
 
-    The layer is BN-ReLU-conv3x3, or BN-ReLU-conv1x1-BN-ReLU-conv3x3 with a bottleneck; a transition BN-ReLU-conv1x1
-    and 2x2 average pooling (DenseNet, arXiv:1608.06993); the classifier BN-ReLU, global average, linear.
+    The layer is BN-ReLU-conv3x3; BN-ReLU-conv1x1-BN-ReLU-conv3x3 with a bottleneck; or BN-ReLU, conv3x3 of each
+    channel by itself, conv1x1 (depthwise). A transition is BN-ReLU-conv1x1 and 2x2 average pooling (DenseNet,
+    arXiv:1608.06993), the classifier BN-ReLU, global average, linear. All of them merge what they read alike.
+
+    Layers and their inputs may be dropped in training steps: see draw_drops. Without such a draw nothing is dropped,
+    and a layer's output is multiplied by the chance that it survives.
     """
 
     def __init__(self, candidate: Candidate) -> None:
@@ -142,20 +204,51 @@ class SkipNetwork(nn.Module):
             for transition in block.transitions:
                 n_read = wiring.channels(number, transition.reads)
                 conv = nn.Conv2d(n_read, transition.channels, 1, bias=False)
-                self.transitions.append(Reader(transition.reads, n_read, conv, nn.AvgPool2d(2)))
+                reader = Reader(transition.reads, n_read, conv, nn.AvgPool2d(2), merge=network.merge)
+                self.transitions.append(reader)
             self._first_transitions.append(len(self.transitions))
         n_read = wiring.channels(-1, wiring.read)
-        self.head = Reader(wiring.read, n_read)
+        self.head = Reader(wiring.read, n_read, merge=network.merge)
         self.classifier = nn.Linear(n_read, network.classes)
+        self._drop_path = network.drop_path
+        for number, layer in enumerate(self.layers, start=1):
+            layer.survival = 1 - number / len(self.layers) * network.drop_layers
+
+    @property
+    def layers(self) -> list[Reader]:
+        """The layers of all blocks."""
+        return [layer for block in self.blocks for layer in cast(Block, block).readers]
+
+    def draw_drops(self, seed: int, step: int) -> None:
+        """Draw what a training step leaves out: layers (arXiv:1603.09382) and inputs (arXiv:1605.07648).
+
+        Layer l of N is dropped with l/N of `drop_layers`; each input of a layer with `drop_path`, but one of them,
+        drawn uniformly, stays where all would go. The draws depend on seed and step only, so a training that is resumed
+        has the same ones; those of layers do not depend on the pattern.
+        """
+        layers = self.layers
+        generator = torch.Generator().manual_seed(derive_seed(seed, "dropped layers", step))
+        is_alive = torch.rand(len(layers), generator=generator).tolist()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "dropped inputs", step))
+        for layer, chance in zip(layers, is_alive, strict=True):
+            keeps = torch.rand(len(layer.nodes), generator=generator) >= self._drop_path
+            if not keeps.any():
+                keeps[int(torch.randint(len(keeps), (), generator=generator))] = True
+            layer.drop = Drop(chance < layer.survival, tuple(keeps.tolist()))
+
+    def end_drops(self) -> None:
+        """Drop nothing from now on."""
+        for layer in self.layers:
+            layer.drop = None
 
     def recompute_activations(self, recompute: bool = True) -> None:
-        """Choose whether training repeats concatenation and BN-ReLU in its backward pass; see Reader."""
+        """Choose whether training repeats merge and BN-ReLU in its backward pass; see Reader."""
         for module in self.modules():
             if isinstance(module, Reader):
                 module.recompute = recompute
 
     def fuse_layers(self) -> None:
-        """Run each block's layers as one operation, if they have no bottlenecks; call it on the final device."""
+        """Run each block's layers as one operation, if they have that form; call it on the final device."""
         for block in self.blocks:
             cast(Block, block).fuse_layers()
 
@@ -186,13 +279,16 @@ def _stem(network: NetworkConfig) -> nn.Module:
 
 def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> Reader:
     operations: list[nn.Module] = []
-    n_read = n_channels
-    if network.bottleneck:
+    n_read, kernel = n_channels, KERNEL
+    if network.layer == BOTTLENECK:
         wide = BOTTLENECK_FACTOR * network.growth
         operations += [nn.Conv2d(n_read, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
         n_read = wide
-    operations.append(nn.Conv2d(n_read, network.growth, KERNEL, padding=KERNEL // 2, bias=False))
-    return Reader(nodes, n_channels, *operations)
+    elif network.layer == DEPTHWISE:
+        operations.append(DepthwiseConv(n_read))
+        kernel = 1
+    operations.append(nn.Conv2d(n_read, network.growth, kernel, padding=kernel // 2, bias=False))
+    return Reader(nodes, n_channels, *operations, merge=network.merge)
 
 
 def build_network(candidate: Candidate) -> SkipNetwork:
@@ -213,8 +309,8 @@ def build_network(candidate: Candidate) -> SkipNetwork:
             nn.init.normal_(module.weight, std=(gain / fan_in) ** 0.5, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()  # scale 1, shift 0: no draw
+        elif isinstance(module, nn.BatchNorm2d | Weighted):
+            module.reset_parameters()  # scale 1, shift 0, and a merge's factors: no draw
     n_params = sum(parameter.numel() for parameter in network.parameters())
     assert n_params == predict_cost(candidate).params, "cost.py and network.py disagree"
     return network

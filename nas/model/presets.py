@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig, TrainingConfig
+from nas.model.candidate import BOTTLENECK, LAYER, Candidate, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Settings
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -53,7 +53,13 @@ def _densenet(name: str, layers: int, growth: int, bottleneck: bool) -> Preset:
     bc: dict[str, Any] = {"stem_channels": 2 * growth, "compression": 0.5}
     own = bc if bottleneck else {"stem_channels": 16, "compression": 1.0}
     network = NetworkConfig(
-        layers=layers, blocks=N_BLOCKS, growth=growth, bottleneck=bottleneck, transition="all", **own, **CIFAR
+        layers=layers,
+        blocks=N_BLOCKS,
+        growth=growth,
+        layer=BOTTLENECK if bottleneck else LAYER,
+        transition="all",
+        **own,
+        **CIFAR,
     )
     return Preset(name, DENSENET, network, find_template("dense").build(layers), "dense")
 
@@ -65,7 +71,7 @@ def _densenet_imagenet(name: str, block_layers: tuple[int, ...]) -> Preset:
         blocks=len(block_layers),
         block_layers=block_layers,
         growth=growth,
-        bottleneck=True,
+        layer=BOTTLENECK,
         transition="all",
         stem_channels=2 * growth,
         compression=0.5,
@@ -79,7 +85,7 @@ def _log_densenet(version: str, layers: int, growth: int) -> Preset:
         layers=layers,
         blocks=N_BLOCKS,
         growth=growth,
-        bottleneck=True,
+        layer=BOTTLENECK,
         transition="v1" if version == "v1" else "v2",
         stem_channels=2 * growth,
         **CIFAR,

@@ -4,8 +4,9 @@ Sources: A is Abdelfattah et al. (arXiv:2101.08134), M is Mellor et al. (arXiv:2
 (arXiv:2102.01063). Their definitions hold, with these choices:
 
 - A higher score is meant to say a better network, as in the papers.
-- `parameters` of A are the weights of convolutions and of the classifier. Neither A nor we count BN's parameters or
-  biases. The loss is the mean cross-entropy of the batch. BN takes the batch's own statistics.
+- `parameters` of A are the weights of convolutions and of the classifier. Neither A nor we count BN's parameters,
+  biases, or the factors of merges. The loss is the mean cross-entropy of the batch. BN takes the batch's own
+  statistics. With merge dwa every untrained network is the chain.
 - synflow is computed without BN and returned as its natural logarithm: the sum itself grows several times with each
   layer and overflows float64 in deep networks. A rank correlation does not see the logarithm.
 - fisher counts each channel once, as A's equation does; A's code counts it once for each weight that writes it.
@@ -254,8 +255,8 @@ def _run_positive(parts: Iterable[nn.Module], x: Tensor, log_scale: float) -> _F
 def _read_positive(reader: Reader, features: Mapping[int, _Flow]) -> _Flow:
     flows = [features[node] for node in reader.nodes]
     log_scale = max(flow.log_scale for flow in flows)
-    x = torch.cat([flow.values * math.exp(flow.log_scale - log_scale) for flow in flows], dim=1)
-    return _run_positive(reader, x, log_scale)
+    x = reader.merge([flow.values * math.exp(flow.log_scale - log_scale) for flow in flows])
+    return _run_positive(reader.operations, x * reader.survival, log_scale)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
-"""How strongly a trained network uses each connection: the mean absolute weight that reads it."""
+"""How strongly a trained network uses each connection: the mean absolute weight, or the factor, that reads it."""
 
 from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.model.candidate import Candidate
-from nas.model.network import Block, Reader, SkipNetwork
+from nas.model.merges import Sum, Weighted
+from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork
 from search_spaces.wiring import blocks
 
 MAX_CONNECTIONS = 20_000  # of all blocks together; larger networks are not measured, to keep the ledger small
@@ -17,15 +18,20 @@ N_SIGNIFICANT = 5
 def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
     """Return the mean absolute weight by which each connection is read (DenseNet, arXiv:1608.06993, figure 5).
 
+    For merges with factors it is the absolute factor. A plain sum reads all its connections by the same weights, so it
+    has no strengths.
+
     Args:
         network: trained network of the candidate.
 
     Returns:
         For each block of the whole pattern, or once where the pattern spans all blocks (transitions v1), one number a
         connection, in the order of `pattern.connections`. Blocks of fewer layers are left out. Under transitions v2 a
-        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS.
+        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, and for sums.
     """
     pattern = candidate.pattern
+    if isinstance(network.head.merge, Sum):
+        return ()
     if sum(pattern.n_connections for pattern in candidate.patterns) > MAX_CONNECTIONS:
         return ()
     by_block = [
@@ -45,13 +51,23 @@ def _measure_layers(readers: Sequence[Reader], wiring: blocks.Block, growth: int
     """Yield for each layer of a block the mean absolute weight by the node of the pattern that is read."""
     for reader, nodes in zip(readers, wiring.sources, strict=True):
         assert reader.nodes == nodes, "network.py and blocks.py disagree"
-        by_channel = reader.conv.weight.detach().abs().mean(dim=(0, 2, 3))  # (channels read,)
-        widths = [wiring.inputs[node] if node < len(wiring.inputs) else growth for node in nodes]
         by_place: dict[int, list[Tensor]] = {}
-        for node, weights in zip(nodes, torch.split(by_channel, widths), strict=True):
+        for node, weights in zip(nodes, _split_weights(reader, nodes, wiring, growth), strict=True):
             by_place.setdefault(wiring.places[node], []).append(weights)
         # Channels of several inputs that stand for one node count alike.
         yield {
             place: float(sum(weights.sum() for weights in parts)) / sum(map(len, parts))
             for place, parts in by_place.items()
         }
+
+
+def _split_weights(reader: Reader, nodes: Sequence[int], wiring: blocks.Block, growth: int) -> Sequence[Tensor]:
+    """Return for each node that a layer reads its factor, (1,), or the mean absolute weights of its channels."""
+    if isinstance(reader.merge, Weighted):
+        return torch.split(reader.merge.factors.detach().abs(), 1)
+    conv = reader.conv
+    if isinstance(conv, DepthwiseConv):  # it mixes no channels; the one after it does
+        conv = next(part for part in reversed(reader) if isinstance(part, nn.Conv2d))
+    by_channel = conv.weight.detach().abs().mean(dim=(0, 2, 3))  # (channels read,)
+    widths = [wiring.inputs[node] if node < len(wiring.inputs) else growth for node in nodes]
+    return torch.split(by_channel, widths)

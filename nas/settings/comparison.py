@@ -18,7 +18,7 @@ NETWORKS: tuple[Name, ...] = get_args(Name)  # in the order of training: learned
 class LineupConfig(SearchConfig):
     """All settings of a comparison of networks.
 
-    Layers, blocks, growth and bottleneck are those of `log`, and the others' growth is chosen to match its FLOPs. All
+    Layers, blocks, growth, layer and merge are those of `log`, and the others' growth is chosen to match its FLOPs. All
     else follows from the network's name: see make_contender.
     """
 

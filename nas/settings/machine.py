@@ -23,14 +23,14 @@ def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"
 
 
 def resolve_engine(
-    engine: str, device: str, bottleneck: bool, precision: str = "float32"
+    engine: str, device: str, can_fuse: bool, precision: str = "float32"
 ) -> Literal["eager", "fused", "graph"]:
     """Return the engine that a setting means on this machine; auto is what `bench` advised, else fused on a CPU.
 
     Args:
         engine: as in the settings.
         device: cpu or cuda.
-        bottleneck: whether layers have bottlenecks, which run eagerly whatever the engine is.
+        can_fuse: whether layers are of the form that can be fused; if not, they run eagerly whatever the engine is.
         precision: of convolutions.
 
     Raises:
@@ -40,8 +40,8 @@ def resolve_engine(
     advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
         chosen = (advised or "eager") if engine == "auto" else engine
-        # A cluster's workers may have what this machine lacks, and layers with bottlenecks need no kernels.
-        if chosen == "fused" and not bottleneck and torch.cuda.is_available():
+        # A cluster's workers may have what this machine lacks, and layers that cannot be fused need no kernels.
+        if chosen == "fused" and can_fuse and torch.cuda.is_available():
             _check_triton()
         return cast(Literal["eager", "fused", "graph"], chosen)
     if engine == "fused" and precision == "bfloat16":
@@ -50,8 +50,8 @@ def resolve_engine(
         )
     if engine == "graph":
         raise InputError("--engine graph is a CUDA graph and needs --device cuda: use --engine eager or auto")
-    is_plain = bottleneck or precision == "bfloat16"
-    if engine == "eager" or (engine == "auto" and (is_plain or advised == "eager")):
+    needs_eager = not can_fuse or precision == "bfloat16"
+    if engine == "eager" or (engine == "auto" and (needs_eager or advised == "eager")):
         return "eager"
     # Built here, once, rather than by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"
@@ -68,12 +68,18 @@ def _check_triton() -> None:
     raise MachineError(f"--engine fused on a GPU needs Triton, and {missing}; or use --engine eager")
 
 
-def resolve_cohort(cohort: int | Literal["auto"], device: str, memory_efficient: bool) -> int:
-    """Return the number of candidates trained together; auto is what `bench` advised on this machine."""
+def resolve_cohort(cohort: int | Literal["auto"], device: str, is_single: bool) -> int:
+    """Return the number of candidates trained together; auto is what `bench` advised on this machine.
+
+    Args:
+        cohort: as in the settings.
+        device: cpu or cuda.
+        is_single: whether candidates can be trained one at a time only: memory-efficiently, or with drops.
+    """
     if cohort != "auto":
         return cohort
     _, advised = read_advice(device) or (None, 1)
-    return 1 if memory_efficient else advised
+    return 1 if is_single else advised
 
 
 def measure_memory(device: str) -> int | None:

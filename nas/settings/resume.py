@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from nas.model.candidate import ShapeConfig
 from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
@@ -96,8 +97,8 @@ def _resolve(config: Config) -> Config:
             "device": device,
             "workers": workers,
             "lookahead": lookahead,
-            "cohort": resolve_cohort(cohort, device, config.memory_efficient),
-            "engine": resolve_engine(engine, device, config.bottleneck, config.precision),
+            "cohort": resolve_cohort(cohort, device, config.memory_efficient or config.has_drops),
+            "engine": resolve_engine(engine, device, config.can_fuse, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
             "pattern": config.pattern and tuple(str(Path(path).resolve()) for path in config.pattern),
         }
@@ -112,6 +113,7 @@ def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:
     if mended.get("dataset", "digits") == "digits":
         mended.pop("data", None)  # was accepted once, and never read
     mended.setdefault("objective", "accuracy")  # there was no other once
+    mended = ShapeConfig.infer(mended)
     return mend_crossing(mended)
 
 

@@ -176,7 +176,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Take a file that ends in .npz for the data set npz where no data set is given."""
+        """Take older spellings for what they are now, and a file that ends in .npz for the data set npz."""
+        given = super().infer(given)
         is_npz = str(given.get("data") or "").lower().endswith(".npz")
         return {"dataset": "npz", **given} if is_npz else dict(given)
 
@@ -225,7 +226,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "templates", "pattern"}, _check_something_to_train
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient"}, _check_cohort
+        yield {"cohort", "memory_efficient", "drop_layers", "drop_path"}, _check_cohort
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -324,8 +325,13 @@ def _check_resources(config: SearchConfig) -> str | None:
 
 
 def _check_cohort(config: SearchConfig) -> str | None:
-    is_wrong = config.cohort != "auto" and config.cohort > 1 and config.memory_efficient
-    return "memory-efficient is for one candidate at a time: drop it, or give cohort 1" if is_wrong else None
+    if config.cohort == "auto" or config.cohort == 1:
+        return None
+    given = ["memory-efficient"] if config.memory_efficient else []
+    given += ["drop-layers"] if config.drop_layers else []
+    given += ["drop-path"] if config.drop_path else []
+    wrong = " and ".join(given)
+    return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
 
 
 def _check_set(config: SearchConfig) -> str | None:

@@ -52,7 +52,8 @@ def make_plan(
 
 def describe_settings(config: StudyConfig) -> dict[str, Any]:
     """Return the settings that a plan depends on: all except where and how often it is trained."""
-    return shorten_task(config.model_dump(mode="json", exclude={*config.changeable, "device", "data"}))
+    left_out = {*config.changeable, "device", "data"}
+    return shorten_task({name: value for name, value in config.identify().items() if name not in left_out})
 
 
 def _lay_out_depth(config: StudyConfig, depth: int, check_stop: Callable[[], None]) -> Design:

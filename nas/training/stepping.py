@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -52,6 +52,8 @@ class Stepper:
     def __init__(
         self, candidates: Sequence[Candidate], weight_decay: float, device: torch.device, engine: Engine
     ) -> None:
+        if candidates[0].network.has_drops:  # each step runs other layers, which a graph cannot
+            engine = replace(engine, is_captured=False)
         self.trainee: Trainee
         if len(candidates) > 1 or engine.is_captured:  # a graph may serve other candidates
             self.trainee = CohortNetwork(candidates, device, engine.is_fused)

@@ -161,8 +161,11 @@ class _Training:
         losses = torch.empty(n_steps, len(self._members), device=self._members[0].split.train_images.device)
         for step, (images, labels) in enumerate(self._batches(epoch)):
             check_stop()
-            rate = config.lr * find_rate(epoch * n_steps + step, n_steps * config.epochs, config.lr_drops)
+            number = epoch * n_steps + step
+            self._trainee.draw_drops(number)
+            rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops)
             losses[step] = self._stepper.step(images, labels, rate)
+        self._trainee.end_drops()
         # Checked once an epoch: a check at every step would make a GPU wait for each.
         is_finite = losses.isfinite().T.tolist()
         for place, mean in enumerate(losses.mean(dim=0).tolist()):

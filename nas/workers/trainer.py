@@ -145,7 +145,9 @@ class Trainer:
     @property
     def cohort(self) -> int:
         """Largest number of candidates that are trained together."""
-        return resolve_cohort(self.config.cohort, self.config.device, self.config.memory_efficient)
+        return resolve_cohort(
+            self.config.cohort, self.config.device, self.config.memory_efficient or self.config.has_drops
+        )
 
     @property
     def _engine(self) -> Engine:
@@ -196,7 +198,7 @@ class Trainer:
             return {"task": self.data.loaded.describe(), "transition": candidate.network.transition}
         assert isinstance(self.data, DataSet), "a candidate of the data"
         return {
-            "network": candidate.network.model_dump(mode="json"),
+            "network": candidate.network.identify(),
             "train_examples": self.config.train_examples,
             "data": self.data.sha256,
         }

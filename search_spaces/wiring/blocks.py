@@ -107,9 +107,12 @@ class Wiring:
     blocks: tuple[Block, ...]  # at least one block, each at half the resolution of the one before
     growth: int  # channels that a layer writes
     read: tuple[int, ...]  # nodes of the last block that the classifier reads, ascending
+    is_concat: bool = True  # whether nodes are concatenated; if not, all have growth channels, and so have their sums
 
     def channels(self, block: int, nodes: Sequence[int]) -> int:
-        """Return the number of channels of some nodes of a block together."""
+        """Return the number of channels of some nodes of a block, merged."""
+        if not self.is_concat:
+            return self.growth
         inputs = self.blocks[block].inputs
         return sum(inputs[node] if node < len(inputs) else self.growth for node in nodes)
 
@@ -159,6 +162,7 @@ class Widths:
     growth: int  # channels that a layer writes
     # Share of the channels it reads that a transition under a policy of WITHIN writes, exactly; None for growth.
     compression: Fraction | None = None
+    is_concat: bool = True  # whether nodes are concatenated; if not, all are to have growth channels
 
     def written(self, n_read: int) -> int:
         """Return the number of channels that a transition writes when it reads n_read."""
@@ -186,7 +190,7 @@ def wire_within(patterns: Sequence[ConnectionPattern], reads: Sequence[tuple[int
         transitions = () if number == len(patterns) - 1 else (Transition(read, written),)
         blocks.append(Block((first,), pattern.sources, tuple(range(pattern.depth + 1)), transitions))
         first = written
-    return Wiring(tuple(blocks), widths.growth, reads[-1])
+    return Wiring(tuple(blocks), widths.growth, reads[-1], widths.is_concat)
 
 
 def wire_across(pattern: ConnectionPattern, depths: Sequence[int], widths: Widths) -> Wiring:
@@ -223,7 +227,7 @@ def wire_across(pattern: ConnectionPattern, depths: Sequence[int], widths: Width
         blocks.append(Block(inputs, sources, own, transitions))
         places = carried
     read = (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1)
-    return Wiring(tuple(blocks), widths.growth, read)
+    return Wiring(tuple(blocks), widths.growth, read, widths.is_concat)
 
 
 def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wiring:
@@ -233,6 +237,7 @@ def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wir
     is the stem's output. At a block's end its layers are compressed to growth (floor(log2(L+1)) + 1) channels, where L
     counts the layers of all blocks, or to as many as they have if fewer. The old summary is brought over at its own
     width, and the two together are the next summary. The classifier reads the last layer and that layer's inputs.
+    Where nodes are not concatenated, both have growth channels.
 
     >>> chain = ConnectionPattern(1, ((0,),))
     >>> wiring = wire_summaries([chain, chain, chain], Widths(stem=6, growth=3))
@@ -246,12 +251,14 @@ def wire_summaries(patterns: Sequence[ConnectionPattern], widths: Widths) -> Wir
         summary, n_inputs = tuple(range(len(inputs))), len(inputs)
         sources = tuple((*summary, *(n_inputs + j - 1 for j in reads if j)) for reads in pattern.sources)
         layers = tuple(range(n_inputs, n_inputs + pattern.depth))
-        old = Transition(summary, sum(inputs))
-        new = Transition(layers, widths.growth * min(n_summarised, pattern.depth))
+        n_old, n_new = sum(inputs), widths.growth * min(n_summarised, pattern.depth)
+        old = Transition(summary, n_old if widths.is_concat else widths.growth)
+        new = Transition(layers, n_new if widths.is_concat else widths.growth)
         transitions = (old, new) if number < len(patterns) - 1 else ()
         blocks.append(Block(inputs, sources, (*(0 for _ in inputs), *range(1, pattern.depth + 1)), transitions))
         inputs = (old.channels, new.channels)
-    return Wiring(tuple(blocks), widths.growth, (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1))
+    read = (*blocks[-1].sources[-1], blocks[-1].n_nodes - 1)
+    return Wiring(tuple(blocks), widths.growth, read, widths.is_concat)
 
 
 # --- distances ---------------------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def test_export_takes_a_template_a_file_or_a_published_network(
     assert named[1] == NetworkConfig(layers=6, growth=6, image=(3, 32, 16), classes=7)
     assert named[3] == {"name": "midpoint", "origin": "named template"}
     assert (fitted[0].depth, fitted[0].n_connections, fitted[3]["name"]) == (4, 6, "nearest")
-    assert (own[0].sources, own[1].bottleneck, own[1].layers) == (((0,), (1,), (0, 2)), True, 3)
+    assert (own[0].sources, own[1].layer, own[1].layers) == (((0,), (1,), (0, 2)), "bottleneck", 3)
     assert own[3] == {"name": None, "origin": "pattern file mine.json"}
     assert published[:2] == (PRESETS["densenet-bc-100-12"].pattern, PRESETS["densenet-bc-100-12"].network)
 

@@ -14,7 +14,7 @@ from nas.model.network import build_network
 from search_spaces.templates import find_template
 
 NETWORK = NetworkConfig(
-    layers=2, blocks=2, growth=3, bottleneck=True, compression=0.5, transition="all", image=(2, 6, 4), classes=3
+    layers=2, blocks=2, growth=3, layer="bottleneck", compression=0.5, transition="all", image=(2, 6, 4), classes=3
 )
 CANDIDATE = Candidate(find_template("log").build(2), NETWORK, 0, "log")
 MEASURED = {"test_accuracy": 0.875, "seeds": [0, 1], "data": {"name": "nothing"}}

@@ -71,7 +71,9 @@ def build_pair(candidate: Candidate, dtype: torch.dtype = torch.float64) -> tupl
             module.bias.data.normal_(0, 0.3, generator=generator)
     fused = copy.deepcopy(plain)
     fused.fuse_layers()
-    assert all((cast(Block, block)._fused is None) == candidate.network.bottleneck for block in fused.blocks)
+    assert all(
+        (cast(Block, block)._fused is None) == (candidate.network.layer == "bottleneck") for block in fused.blocks
+    )
     return plain, fused
 
 

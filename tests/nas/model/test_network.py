@@ -69,7 +69,7 @@ def forward_by_hand(candidate: Candidate, state: dict[str, Tensor], images: Tens
         for index, sources in enumerate(candidate.pattern.sources):
             prefix = f"blocks.{block}.layers.{index}."
             y = norm_relu(read(nodes, sources), f"{prefix}1")
-            if candidate.network.bottleneck:
+            if candidate.network.layer == "bottleneck":
                 y = norm_relu(F.conv2d(y, state[f"{prefix}3.weight"]), f"{prefix}4")
             nodes.append(F.conv2d(y, state[f"{last_of(prefix)}.weight"], padding=1))
         if block < candidate.network.blocks - 1:

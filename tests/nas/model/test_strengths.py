@@ -31,7 +31,13 @@ def weights_of(network: nn.Module, block: int, layer: int) -> torch.Tensor:
 def test_within_blocks_strengths_are_means_of_slices(bottleneck: bool) -> None:
     pattern = sample_uniform(Budget(6, total=13), derive_generator("strengths"))
     network = NetworkConfig(
-        layers=6, blocks=2, growth=3, stem_channels=5, compression=0.5, bottleneck=bottleneck, image=IMAGE
+        layers=6,
+        blocks=2,
+        growth=3,
+        stem_channels=5,
+        compression=0.5,
+        layer="bottleneck" if bottleneck else "bn-relu-conv",
+        image=IMAGE,
     )
     candidate = Candidate(pattern, network, 0)
     built = build_network(candidate)

@@ -39,12 +39,12 @@ def test_engine_auto_is_what_suits_the_machine(
     monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: advice and (advice, 8))
     monkeypatch.setattr("nas.settings.machine.load_library", lambda: compiled)
     fastest = "fused" if compiled and advice != "eager" else "eager"
-    assert resolve_engine("auto", "cpu", bottleneck=False) == fastest
-    assert resolve_engine("auto", "cpu", bottleneck=True) == "eager"
-    assert resolve_engine("auto", "cuda", bottleneck=False) == (advice or "eager")
-    assert resolve_cohort("auto", "cuda", memory_efficient=False) == (8 if advice else 1)
-    assert resolve_cohort("auto", "cuda", memory_efficient=True) == 1
-    assert resolve_cohort(3, "cuda", memory_efficient=False) == 3
+    assert resolve_engine("auto", "cpu", can_fuse=True) == fastest
+    assert resolve_engine("auto", "cpu", can_fuse=False) == "eager"
+    assert resolve_engine("auto", "cuda", can_fuse=True) == (advice or "eager")
+    assert resolve_cohort("auto", "cuda", is_single=False) == (8 if advice else 1)
+    assert resolve_cohort("auto", "cuda", is_single=True) == 1
+    assert resolve_cohort(3, "cuda", is_single=False) == 3
 
 
 def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,11 +53,12 @@ def test_engine_auto_builds_nothing_that_it_does_not_use(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("nas.settings.machine.load_library", build)
     monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: None)
-    assert resolve_engine("auto", "cuda", bottleneck=False) == resolve_engine("auto", "cpu", bottleneck=True) == "eager"
+    assert resolve_engine("auto", "cuda", can_fuse=True) == "eager"
+    assert resolve_engine("auto", "cpu", can_fuse=False) == "eager"
     with pytest.raises(AssertionError, match="was asked for"):
-        resolve_engine("auto", "cpu", bottleneck=False)
+        resolve_engine("auto", "cpu", can_fuse=True)
     monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: ("eager", 1))
-    assert resolve_engine("auto", "cpu", bottleneck=False) == "eager"
+    assert resolve_engine("auto", "cpu", can_fuse=True) == "eager"
 
 
 def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,33 +66,33 @@ def test_fused_on_a_gpu_of_this_machine_needs_triton_and_a_compiler(monkeypatch:
     monkeypatch.setattr("nas.settings.machine.find_spec", lambda _: object())
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
-    assert resolve_engine("fused", "cuda", bottleneck=False) == "fused"
+    assert resolve_engine("fused", "cuda", can_fuse=True) == "fused"
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(MachineError, match=r"C compiler.*--engine eager"):
-        resolve_engine("fused", "cuda", bottleneck=False)
-    assert resolve_engine("fused", "cuda", bottleneck=True) == "fused"  # runs eagerly
+        resolve_engine("fused", "cuda", can_fuse=True)
+    assert resolve_engine("fused", "cuda", can_fuse=False) == "fused"  # runs eagerly
     monkeypatch.delenv("CC")
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "cc" else None)
     with pytest.raises(MachineError, match=r"C compiler.*--engine eager"):
-        resolve_engine("fused", "cuda", bottleneck=False)
-    assert resolve_engine("graph", "cuda", bottleneck=False) == "graph"
+        resolve_engine("fused", "cuda", can_fuse=True)
+    assert resolve_engine("graph", "cuda", can_fuse=True) == "graph"
     monkeypatch.setattr("nas.settings.machine.find_spec", lambda _: None)
     with pytest.raises(MachineError, match="came without it"):
-        resolve_engine("fused", "cuda", bottleneck=False)
+        resolve_engine("fused", "cuda", can_fuse=True)
 
 
 @pytest.mark.parametrize("advice", ["eager", "fused"])
-@pytest.mark.parametrize("bottleneck", [False, True])
-def test_an_engine_that_is_named_is_taken(advice: str, bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("can_fuse", [False, True])
+def test_an_engine_that_is_named_is_taken(advice: str, can_fuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: advice and (advice, 8))
     monkeypatch.setattr("nas.settings.machine.load_library", lambda: False)
-    assert resolve_engine("fused", "cpu", bottleneck) == "fused"
-    assert resolve_engine("eager", "cpu", bottleneck) == "eager"
+    assert resolve_engine("fused", "cpu", can_fuse) == "fused"
+    assert resolve_engine("eager", "cpu", can_fuse) == "eager"
     for engine in ("eager", "fused", "graph"):
         for precision in ("float32", "bfloat16"):
-            assert resolve_engine(engine, "cuda", bottleneck, precision) == engine
+            assert resolve_engine(engine, "cuda", can_fuse, precision) == engine
     with pytest.raises(InputError, match="CUDA graph"):
-        resolve_engine("graph", "cpu", bottleneck)
-    assert resolve_engine("auto", "cpu", bottleneck, "bfloat16") == "eager"
+        resolve_engine("graph", "cpu", can_fuse)
+    assert resolve_engine("auto", "cpu", can_fuse, "bfloat16") == "eager"
     with pytest.raises(InputError, match="float32"):
-        resolve_engine("fused", "cpu", bottleneck, "bfloat16")
+        resolve_engine("fused", "cpu", can_fuse, "bfloat16")

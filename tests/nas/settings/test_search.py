@@ -59,7 +59,10 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("layers", 3.5),
         ("blocks", -1),
         ("growth", 0),
-        ("bottleneck", "perhaps"),
+        ("layer", "perhaps"),
+        ("merge", "median"),
+        ("drop_layers", 1.0),
+        ("drop_path", -0.1),
         ("transition", "first"),
         ("stem_channels", 0),
         ("compression", 0.0),
@@ -273,7 +276,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"halving": True}, ["halving compares patterns trained for a third", "strategy model"]),
         ({"gpus_per_worker": 0.5, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
-        ({"cohort": 2, "memory_efficient": True}, ["memory-efficient is for one candidate at a time"]),
+        ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
+        ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
+        ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),
+        ({"merge": "dwa", "stem_channels": 5, "growth": 4}, ["merge dwa needs nodes of one width", "stem-channels"]),
         ({"gpus_per_worker": 1.5}, ["gpus-per-worker 1.5", "a part of one GPU, or whole ones"]),
         ({"gpus_per_worker": 2.25, "device": "cuda"}, ["gpus-per-worker 2.25"]),
         ({"ray_address": "auto"}, ["ray-address 'auto'", "10.0.0.1:6379"]),
@@ -330,6 +336,34 @@ def test_what_may_be_changed_of_a_run_is_a_setting() -> None:
     assert StudyConfig.changeable == RUNNING
 
 
+OLDER = {  # what versions without merges wrote of a network, for checkpoints and plans
+    "layers": 24, "blocks": 1, "growth": 4, "bottleneck": False, "transition": "log", "stem_channels": None,
+    "compression": None, "block_layers": None, "large_stem": False, "classes": 10, "image": [1, 8, 8],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_a_network_that_older_versions_knew_is_identified_as_they_wrote_it(bottleneck: bool) -> None:
+    older = {**OLDER, "bottleneck": bottleneck}
+    network = validate(NetworkConfig, older)
+    assert network.layer == ("bottleneck" if bottleneck else "bn-relu-conv")
+    assert network.identify() == older
+
+
+def test_a_network_of_another_merge_layer_or_drop_is_identified_by_it() -> None:
+    for values in ({"merge": "sum"}, {"layer": "depthwise"}, {"drop_layers": 0.5}, {"drop_path": 0.15}):
+        identity = validate(NetworkConfig, values).identify()
+        assert identity != OLDER
+        assert values.items() <= identity.items()
+        assert validate(NetworkConfig, identity) == validate(NetworkConfig, values)
+
+
+def test_the_older_spelling_is_a_truth_value_and_gives_way_to_the_layer() -> None:
+    assert validate(SearchConfig, {"bottleneck": True, "layer": "depthwise"}).layer == "depthwise"
+    with pytest.raises(InputError, match="bottleneck: no such setting"):
+        validate(SearchConfig, {"bottleneck": "perhaps"})
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         SearchConfig().layers = 3
@@ -339,7 +373,10 @@ FULL = {
     "layers": 6,
     "blocks": 2,
     "growth": 8,
-    "bottleneck": True,
+    "layer": "bottleneck",
+    "merge": "concat",
+    "drop_layers": 0.5,
+    "drop_path": 0.15,
     "transition": "last",
     "stem_channels": 12,
     "compression": 0.5,
@@ -383,7 +420,7 @@ FULL = {
 }
 
 
-@pytest.mark.parametrize("values", [{}, FULL, {"workers": "auto", "compression": 1 / 3, "cohort": 8, "trainings": 7}])
+@pytest.mark.parametrize("values", [{}, FULL, {"compression": 1 / 3, "cohort": 8, "trainings": 7}, {"merge": "dwa"}])
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
     text = format_toml(config)
@@ -399,8 +436,8 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, and trainings trials, so they have a case of their own.
-    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["trainings", "cohort"]
+    # A cohort excludes memory_efficient, trainings trials, and sums compression: they have cases of their own.
+    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["merge", "trainings", "cohort"]
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_plan_is_plain_json_with_all_its_parts() -> None:
     assert json.loads(json.dumps(plan, allow_nan=False)) == plan
     assert {name: type(plan[name]) for name in PARTS} == PARTS
     assert plan["protocol"] == PROTOCOL
-    given = config.model_dump(mode="json")
+    given = config.identify()
     elsewhere = {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
     elsewhere |= {"memory_efficient", "cohort", "hours"}
     assert plan["settings"] == {name: given[name] for name in given.keys() - elsewhere - {"device", "data"}}
