@@ -52,8 +52,8 @@ class Stepper:
     def __init__(
         self, candidates: Sequence[Candidate], weight_decay: float, device: torch.device, engine: Engine
     ) -> None:
-        if candidates[0].network.has_drops:  # each step runs other layers, which a graph cannot
-            engine = replace(engine, is_captured=False)
+        if candidates[0].network.has_drops:  # a graph runs the same layers in every step, fused SGD needs all gradients
+            engine = replace(engine, is_fused=False, is_captured=False)
         self.trainee: Trainee
         if len(candidates) > 1 or engine.is_captured:  # a graph may serve other candidates
             self.trainee = CohortNetwork(candidates, device, engine.is_fused)

@@ -26,6 +26,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "last": {"layers": 5, "blocks": 2, "transition": "last"},
     "v2": {"layers": 4, "blocks": 2, "transition": "v2"},
     "large stem": {"layers": 4, "large_stem": True, "image": (3, 21, 20)},
+    "sum": {"layers": 6, "blocks": 2, "merge": "sum"},
+    "gated": {"layers": 6, "merge": "gated"},
+    "dwa": {"layers": 5, "blocks": 2, "merge": "dwa", "layer": "bottleneck"},
+    "depthwise": {"layers": 6, "layer": "depthwise"},
 }
 
 

@@ -55,8 +55,12 @@ WIDE = {"blocks": 3, "growth": 8, "bottleneck": True, "compression": 0.5, "image
         Candidate(find_template("log").build(21), NetworkConfig(layers=7, **(WIDE_V | {"transition": "v1"})), 0, "log"),
         candidate_of("midpoint", 7, **WIDE_V, transition="v2"),
         candidate_of("dense", 9, **WIDE_V, block_layers=[2, 9, 4], transition="all", large_stem=True),
+        candidate_of("log", 9, merge="sum", blocks=2, layer="bottleneck"),
+        candidate_of("log", 8, merge="gated", blocks=2, layer="depthwise", transition="last"),
+        candidate_of("dense", 7, merge="dwa", blocks=2, drop_layers=0.5, transition="all"),
+        candidate_of("log", 6, layer="depthwise", drop_layers=0.25, drop_path=0.1, blocks=2),
     ],
-    ids=lambda one: f"{one.template}-{one.pattern.depth}-{one.network.transition}",
+    ids=lambda one: f"{one.template}-{one.pattern.depth}-{one.network.transition}-{one.network.merge}",
 )
 def test_it_builds_the_same_network(candidate: Candidate, tmp_path: Path) -> None:
     model = load(format_model(candidate), tmp_path)

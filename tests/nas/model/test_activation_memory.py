@@ -28,6 +28,11 @@ AROUND: dict[str, dict[str, Any]] = {
     "v1": {"layers": 4, "blocks": 3, "bottleneck": True, "transition": "v1", "stem_channels": 8},
     "v2": {"layers": 4, "blocks": 3, "transition": "v2", "stem_channels": 8},
     "large stem": {"layers": 4, "blocks": 2, "large_stem": True, "image": (3, 37, 40)},
+    "sum": {"layers": 6, "blocks": 2, "merge": "sum", "transition": "all"},
+    "sum v1": {"layers": 4, "blocks": 2, "merge": "sum", "transition": "v1", "layer": "bottleneck"},
+    "gated": {"layers": 5, "blocks": 2, "merge": "gated", "layer": "depthwise"},
+    "dwa": {"layers": 6, "merge": "dwa"},
+    "depthwise": {"layers": 5, "layer": "depthwise"},
 }
 
 

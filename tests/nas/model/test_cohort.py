@@ -73,7 +73,8 @@ def assert_same(together: Outcome, alone: Outcome, nats: float = 1e-9) -> None:
 
 # Each network by one engine, the plainest by both; the rest is slow.
 BY_DEFAULT = {("log", "eager"), ("log", "fused"), ("wide stem", "fused"), ("bottleneck", "fused")} | {
-    ("two blocks", "eager"), ("last", "fused"), ("v2", "eager"), ("large stem", "fused")
+    ("two blocks", "eager"), ("last", "fused"), ("v2", "eager"), ("large stem", "fused"), ("sum", "eager"),
+    ("gated", "fused"), ("dwa", "eager"), ("depthwise", "fused"),
 }  # fmt: skip
 
 
@@ -221,7 +222,7 @@ def test_where_all_diverge_the_training_ends() -> None:
 
 
 @pytest.mark.parametrize("budget", ["log", "total"])
-@pytest.mark.parametrize("name", ["log", "wide stem", "bottleneck"])
+@pytest.mark.parametrize("name", ["log", "wide stem", "bottleneck", "gated", "depthwise"])
 def test_what_fills_a_member_up_stays_zero(name: str, budget: str) -> None:
     candidates = draw_candidates(name, budget)
     cohort = CohortNetwork(candidates, torch.device("cpu")).train()
@@ -241,6 +242,12 @@ def test_what_fills_a_member_up_stays_zero(name: str, budget: str) -> None:
             is_filled |= rest.numel() > shape.numel()
             assert not rest.any()
     assert is_filled == (budget != "log" or name == "wide stem")
+
+
+def test_candidates_with_drops_are_no_cohort() -> None:
+    candidates = [replace(one, network=one.network.model_copy(update={"drop_path": 0.1})) for one in draw_candidates()]
+    with pytest.raises(ValueError, match="one at a time"):
+        CohortNetwork(candidates, torch.device("cpu"))
 
 
 def test_candidates_around_other_networks_are_no_cohort() -> None:
