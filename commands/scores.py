@@ -26,8 +26,8 @@ def score(
     template: Annotated[
         list[str] | None,
         flag(
-            "Template by name, log:b=B,c=C, random:SEED, or nearest, evenly or geometric, fitted to the budget. May be "
-            "repeated. [default: all]",
+            "Template by name, log:b=B,c=C, denseformer:k=K,p=P, random:SEED, or nearest, evenly or geometric, fitted "
+            "to the budget. May be repeated. [default: all]",
             SPACE,
             form="<str>",
         ),

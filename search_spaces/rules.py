@@ -87,6 +87,19 @@ def log_base(base: Fraction, coefficient: Fraction) -> LayerRule:
     return rule
 
 
+def denseformer(dilation: int, period: int) -> LayerRule:
+    """Return DenseFormer's rule (arXiv:2402.02622, section 3.2) with dilation k and period p.
+
+    Block i + 1 reads the average Y_i after block i, over the nodes j = i, i - k, i - 2k, ..., down to 0 or above. Only
+    every p-th block has an average after it: where p does not divide i, Y_i is block i's output. Y_0 is node 0.
+    """
+
+    def rule(layer: int, depth: int) -> Iterable[int]:
+        return range(layer - 1, -1, -dilation) if (layer - 1) % period == 0 else [layer - 1]
+
+    return rule
+
+
 # --- rules that decide for the whole block -------------------------------------------------------------------------
 
 MAX_SEARCHED_DEPTH = 256  # of patterns found by a search: under a second at 52 layers, some seconds here

@@ -78,6 +78,7 @@ def _by_budget(name: str, origin: str, fit: Callable[[Budget], ConnectionPattern
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 LOG_DENSENET_CODE = "Log-DenseNet authors' code, arXiv:1711.00002"
 DENSENET_INTERVIEW = "DenseNet authors' interview"
+DENSEFORMER = "DenseFormer, arXiv:2402.02622"
 
 TEMPLATES = {
     template.name: template
@@ -104,6 +105,8 @@ TEMPLATES = {
     )
 }
 
+PARAMETRIC = ("log:b=B,c=C", "denseformer:k=K,p=P")  # forms of the names with parameters
+
 
 def list_templates(depth: int) -> list[str]:
     """Return the names of the templates that exist for that depth."""
@@ -113,8 +116,10 @@ def list_templates(depth: int) -> list[str]:
 def find_template(name: str) -> Template:
     """Return the template of a name; `log:b=B,c=C` is the authors' log rule with base B and coefficient C.
 
+    `denseformer:k=K,p=P` is DenseFormer's rule with dilation K and period P.
+
     Raises:
-        InputError: there is no such template, or B or C is out of range.
+        InputError: there is no such template, or a parameter is out of range.
 
     >>> find_template("log:b=2,c=1").build(24) == find_template("log").build(24)
     True
@@ -124,10 +129,23 @@ def find_template(name: str) -> Template:
     if name.startswith("log:"):
         base, coefficient = _parse_log(name)
         return _by_layer(name, LOG_DENSENET_CODE, rules.log_base(base, coefficient))
+    if name.startswith("denseformer:"):
+        return _by_layer(name, DENSEFORMER, rules.denseformer(*_parse_denseformer(name)))
     raise InputError(
-        f"no template is named {name!r}; there are {', '.join(TEMPLATES)}, log:b=B,c=C and, where a budget is known, "
-        "random:SEED, nearest, evenly and geometric"
+        f"no template is named {name!r}; there are {', '.join((*TEMPLATES, *PARAMETRIC))} and, where a budget is "
+        "known, random:SEED, nearest, evenly and geometric"
     )
+
+
+def name_rule(name: str) -> str | None:
+    """Return the rule that a template's name begins with, without its parameters; None if there is no such rule.
+
+    >>> name_rule("log:b=3"), name_rule("midpoint"), name_rule("random:7")
+    ('log', 'midpoint', None)
+    """
+    rule, colon, _ = name.partition(":")
+    known = {form.partition(":")[0] for form in PARAMETRIC} if colon else TEMPLATES
+    return rule if rule in known else None
 
 
 def _parse_log(name: str) -> tuple[Fraction, Fraction]:
@@ -144,6 +162,19 @@ def _parse_log(name: str) -> tuple[Fraction, Fraction]:
             "decimals or fractions of at most four digits before the point"
         )
     return base, coefficient
+
+
+def _parse_denseformer(name: str) -> tuple[int, int]:
+    """Return dilation and period, 1 each where they are not given."""
+    parts = name.removeprefix("denseformer:").replace(" ", "").split(",")
+    matches = [re.fullmatch(r"([kp])=(\d{1,4})", part) for part in parts]
+    values = {match[1]: int(match[2]) for match in matches if match}
+    if len(values) < len(parts) or 0 in values.values():
+        raise InputError(
+            f"template {name!r}: expected dilation k=K and period p=P once each, as in denseformer:k=4,p=5, whole "
+            "numbers from 1 to 9999"
+        )
+    return values.get("k", 1), values.get("p", 1)
 
 
 def build_named(name: str, budget: Budget) -> ConnectionPattern:

@@ -17,6 +17,7 @@ from analysis.stats.resampling import Vector
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES, iterate_families
+from search_spaces.templates import name_rule
 
 FOUND, RANDOM = "found", "random (mean)"
 
@@ -64,9 +65,8 @@ def name_family(template: str) -> str:
     >>> [name_family(name) for name in ("nearest_log_i", "geometric", "log:b=3", "odd_even", "half_and_log")]
     ['nearest', 'geometric', 'log', 'odd_even', 'half_and_log']
     """
-    if template.startswith("log:"):
-        return "log"
-    return next((family for family in FAMILIES if template.startswith(f"{family}_")), template)
+    rule = name_rule(template) or template
+    return next((family for family in FAMILIES if rule.startswith(f"{family}_")), rule)
 
 
 def list_contenders(rows: pd.DataFrame, complete: pd.DataFrame, picks: Sequence[Found] = ()) -> Iterator[Contender]:

@@ -12,7 +12,7 @@ from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.templates import TEMPLATES, find_template
+from search_spaces.templates import find_template, name_rule
 from search_spaces.wiring.blocks import (
     Widths,
     Wiring,
@@ -306,7 +306,7 @@ def _fit(pattern: ConnectionPattern, depth: int, template: str | None) -> Connec
     """Return the pattern of a block with fewer layers: what its rule gives there, or its first layers."""
     if depth == pattern.depth:
         return pattern
-    if template is not None and (template in TEMPLATES or template.startswith("log:")):
+    if template is not None and name_rule(template) is not None:
         return find_template(template).build(depth)
     return ConnectionPattern(depth, pattern.sources[:depth])
 

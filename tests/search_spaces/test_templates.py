@@ -230,16 +230,69 @@ def test_a_bad_base_or_coefficient_is_refused_with_the_form(name: str) -> None:
         find_template(name)
 
 
-@pytest.mark.parametrize("name", ["", "LOG", "logs", "nearest", "random:3", " log"])
+def averaged_blocks(depth: int, dilation: int, period: int) -> list[list[int]]:
+    """What blocks 1, 2, ... read, as the authors' code keeps it: one list of outputs for each residue of k."""
+    kept: list[list[int]] = [[0], *([] for _ in range(dilation - 1))]
+    reads = [[0]]
+    for block in range(1, depth + 1):
+        kept[block % dilation].append(block)
+        reads.append(list(kept[block % dilation]) if block % period == 0 else [block])
+    return reads
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4, 9])
+@pytest.mark.parametrize("period", [1, 3, 5, 9])
+def test_denseformer_averages_every_kth_block_after_every_pth(dilation: int, period: int) -> None:
+    template = find_template(f"denseformer:k={dilation},p={period}")
+    for depth in range(1, 30):
+        reads = tuple(map(tuple, averaged_blocks(depth, dilation, period)))
+        assert template.build(depth).sources == reads[:-1]
+        assert template.inputs_after(depth) == reads[-1]
+
+
+def test_denseformer_with_a_period_of_five_by_hand() -> None:
+    sources = find_template("denseformer:p=5,k=4").build(12).sources
+    assert {layer: inputs for layer, inputs in enumerate(sources, start=1) if len(inputs) > 1} == {
+        6: (1, 5),
+        11: (2, 6, 10),
+    }
+
+
+def test_denseformer_without_dilation_and_period_is_dense() -> None:
+    for name in ("denseformer:k=1,p=1", "denseformer:k=1", "denseformer:p=1"):
+        assert find_template(name).build(12) == find_template("dense").build(12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "denseformer:",
+        "denseformer:4",
+        "denseformer:k=0",
+        "denseformer:k=4,p=0",
+        "denseformer:k=-1",
+        "denseformer:k=1.5",
+        "denseformer:k=2,k=3",
+        "denseformer:k=2,q=3",
+        "denseformer:k=2,",
+        "denseformer:p=99999",
+    ],
+)
+def test_a_bad_dilation_or_period_is_refused_with_the_form(name: str) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(name))):
+        find_template(name)
+
+
+@pytest.mark.parametrize("name", ["", "LOG", "logs", "denseformer", "nearest", "random:3", " log"])
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError) as refusal:
         find_template(name)
     assert f"no template is named {name!r}" in str(refusal.value)
-    for known in (*TEMPLATES, "log:b=B,c=C", "random:SEED"):
+    for known in (*TEMPLATES, "log:b=B,c=C", "denseformer:k=K,p=P", "random:SEED"):
         assert known in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", [*READS, "log:b=3,c=2"])
+@pytest.mark.parametrize("name", [*READS, "log:b=3,c=2", "denseformer:k=2,p=3"])
 @pytest.mark.parametrize("depth", [0, -3])
 def test_no_template_has_a_pattern_of_no_layers(name: str, depth: int) -> None:
     with pytest.raises(InputError, match=f"depth is {depth}"):
@@ -262,7 +315,7 @@ def test_random_names_spend_the_budget_and_differ_by_seed(budget: Budget) -> Non
 
 
 def test_other_names_are_templates_at_the_depth_of_the_budget() -> None:
-    for name in ("dense", "log:b=3,c=2"):
+    for name in ("dense", "log:b=3,c=2", "denseformer:k=2,p=3"):
         assert build_named(name, Budget(9, total=12)) == find_template(name).build(9)
 
 

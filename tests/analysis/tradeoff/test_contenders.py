@@ -29,6 +29,7 @@ def test_every_template_belongs_to_the_family_of_its_rule() -> None:
     assert families.pop("evenly_log_i") == families.pop("evenly_log_L") == "evenly"
     assert families == {name: name for name in OWN_FAMILY}
     assert name_family("log:b=2,c=1") == "log"
+    assert name_family("denseformer:k=4,p=5") == "denseformer"
     assert [name_family(name) for name in ("nearest", "evenly", "geometric")] == ["nearest", "evenly", "geometric"]
     assert name_family("my_rule") == "my_rule"  # of a foreign study, whose names say nothing to us
 

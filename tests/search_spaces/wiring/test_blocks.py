@@ -63,7 +63,7 @@ def test_a_template_changes_nothing_but_under_rule(policy: str) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("name", sorted({*TEMPLATES, "log:b=3,c=1", "log:b=2,c=1"} - NEED_DEPTH))
+@pytest.mark.parametrize("name", sorted({*TEMPLATES, "log:b=3,c=1", "log:b=2,c=1", "denseformer:k=2,p=3"} - NEED_DEPTH))
 def test_rule_reads_what_the_next_layer_of_a_longer_block_reads(name: str, depth: int) -> None:
     assert transition_inputs("rule", depth, name) == find_template(name).build(depth + 1).sources[-1]
 
@@ -99,6 +99,8 @@ def test_rule_keeps_the_number_of_inputs_of_the_block(name: str, depth: int) -> 
         ("loglog", (0, 1, 4, 7, 10, 11, 12)),
         ("log:b=4,c=1", (9, 12)),
         ("log:b=2,c=1/2", (6, 10, 12)),
+        ("denseformer:k=4,p=3", (0, 4, 8, 12)),
+        ("denseformer:k=4,p=5", (12,)),
     ],
 )
 def test_rule_after_twelve_layers_by_hand(name: str, expected: tuple[int, ...]) -> None:
