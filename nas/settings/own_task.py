@@ -90,6 +90,11 @@ def _check_unchanged(run: Path, recorded: object, loaded: "LoadedTask") -> None:
             f"its SHA-256 was {recorded.get('sha256')!s:.12}, and is {now['sha256']!s:.12} now. Put the file "
             "back as it was, or give another --run"
         )
+    if recorded.get("data") != now.get("data"):
+        raise ConflictError(
+            f"{run} was begun with other data: {recorded.get('data')} there, {now.get('data')} now. Put them back as "
+            "they were, or give another --run"
+        )
     before, after = recorded.get("settings"), now["settings"]
     before = before if isinstance(before, Mapping) else {}
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]

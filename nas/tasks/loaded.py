@@ -63,7 +63,9 @@ class LoadedTask:
     def describe(self) -> dict[str, Any]:
         """Return what a run's trainings were made with, as its record says it."""
         sha256 = None if self.source.is_built_in else self.source.sha256
-        return {"name": self.source.label, "sha256": sha256, "settings": dict(self.settings)}
+        described = {"name": self.source.label, "sha256": sha256, "settings": dict(self.settings)}
+        describe_data = getattr(self.target, "describe_data", None)  # a name and a hash, where a class says them
+        return described if describe_data is None else {**described, "data": dict(describe_data())}
 
     def train(
         self,

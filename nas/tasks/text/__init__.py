@@ -1,0 +1,1 @@
+"""Prediction of the next character of a text by a transformer around a pattern."""
