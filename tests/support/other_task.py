@@ -16,7 +16,7 @@ from nas.records.plan import write_plan
 from nas.records.trial import Outcome
 from nas.run.ledger import Ledger
 from nas.settings.study import StudyConfig
-from nas.studies.plan import list_tasks, make_plan
+from nas.studies.plan import list_assignments, make_plan
 from nas.studies.study import Study
 from search_spaces.budget import parse_budget
 from search_spaces.sampling.draw import sample_uniform
@@ -86,7 +86,7 @@ def make_study(run: Path, give: Gives = give_losses, metrics: Metrics = TASK, **
     config = validate(StudyConfig, {**SETTINGS, **settings})
     run.mkdir(parents=True)
     plan = make_plan(config, describe_protocol(config.measures[:1], metrics))
-    tasks = list_tasks(plan, config, load_data("digits", None))
+    tasks = list_assignments(plan, config, load_data("digits", None))
     attributes = {
         "plan": write_plan(run, plan),
         "asked": len(tasks),
