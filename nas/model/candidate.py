@@ -147,6 +147,8 @@ class ShapeConfig(Settings):
     def identify(self) -> dict[str, Any]:
         """Return the settings as plain values, those of networks that older versions knew as these wrote them."""
         values = self.model_dump(mode="json")
+        if "layer" not in values:  # of a task with networks of its own
+            return values
         for name in ("merge", "drop_layers", "drop_path"):
             if values[name] == type(self).model_fields[name].default:
                 del values[name]
