@@ -134,10 +134,10 @@ def _drive(
     from analysis.data.results import read_run
     from analysis.report.report import write_report
     from nas.records.shown import show
-    from nas.tasks.reference import IMAGES, shorten
+    from nas.tasks.reference import IMAGES, shorten_reference
 
     console = make_console(stderr=as_json)
-    on = settings.dataset if settings.task == IMAGES else shorten(settings.task)
+    on = settings.dataset if settings.task == IMAGES else shorten_reference(settings.task)
     headline += f" at budget {' and '.join(settings.budgets)} on {on}: {describe_workers(settings)}"
     with resumable(console, command, run):
         with show_progress(console, f"{headline}, into {show(run)}") as listener:

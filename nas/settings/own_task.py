@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.records.metrics import find_objective
 from nas.settings.search import IMAGE_ONLY, SearchConfig
-from nas.tasks.reference import IMAGES, resolve_reference, shorten
+from nas.tasks.reference import IMAGES, resolve_reference, shorten_reference
 from search_spaces.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ def settle_task(
     foreign = [f"--{name.replace('_', '-')}" for name in sorted(IMAGE_ONLY & asked.keys())]
     if foreign:
         raise InputError(
-            f"--task {shorten(task)} has a network and data of its own, and {', '.join(foreign)} "
+            f"--task {shorten_reference(task)} has a network and data of its own, and {', '.join(foreign)} "
             f"{'is' if len(foreign) == 1 else 'are'} of the image networks (--network stands for such flags too): drop "
             "them, or give settings of the task by --set NAME=VALUE"
         )
     if "task" in model.without_flags:
-        raise InputError(f"task {shorten(task)}: a {model.kind} is of image networks only: use search or study")
+        raise InputError(
+            f"task {shorten_reference(task)}: a {model.kind} is of image networks only: use search or study"
+        )
     texts = given.get("set", ())
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         return given  # which the model refuses
@@ -72,7 +74,7 @@ def _load(reference: str, texts: Sequence[str]) -> "LoadedTask":
 def _check_same(run: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Refuse another task than the run's; its file may have been moved."""
     own, now = stored.get("task", IMAGES), asked.get("task")
-    if stored and isinstance(now, str) and shorten(now) != shorten(own):
+    if stored and isinstance(now, str) and shorten_reference(now) != shorten_reference(own):
         raise ConflictError(
             f"{run} holds a run of other settings: task {own!r} there, {now!r} now. Give another --run, or drop "
             "this flag"

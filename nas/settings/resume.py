@@ -16,7 +16,7 @@ from nas.records.shown import quote
 from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.toml import merge_settings, read_toml
-from nas.tasks.reference import IMAGES, shorten
+from nas.tasks.reference import IMAGES, shorten_reference
 from search_spaces.errors import ConflictError, InputError
 
 Config = TypeVar("Config", bound=SearchConfig)
@@ -210,7 +210,7 @@ def _without_places(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def shorten_task(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with the task without its folder: its file may be moved, and its hash is recorded."""
-    return {**values, "task": shorten(values["task"])} if "task" in values else dict(values)
+    return {**values, "task": shorten_reference(values["task"])} if "task" in values else dict(values)
 
 
 def _check_shrink(run: Path, record: Mapping[str, Any], config: SearchConfig) -> None:

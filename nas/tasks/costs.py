@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.model.cost import Cost
 from nas.tasks.candidate import TaskPattern
 from nas.tasks.loaded import LoadedTask
-from nas.tasks.loop import Examples, build_network, find_loss, take_data
+from nas.tasks.loop import DataPart, build_own, find_loss, take_data
 from nas.tasks.reference import describe_error, divert_output
 from nas.tasks.task_trial import TaskError
 from search_spaces.budget import Budget
@@ -119,7 +119,7 @@ class Costs:
         if hasattr(task, "cost"):
             cost = task.cost(pattern)
             return Cost(int(cost.params), int(cost.flops))
-        network = build_network(task, pattern, 0, "cpu")
+        network = build_own(task, pattern, 0, "cpu")
         batch = self._take_batch()
         network.eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -129,7 +129,7 @@ class Costs:
 
     def _take_batch(self) -> Any:
         if self._batch is None:
-            training: Examples = take_data(self.task.target, 0, "cpu")[0]
+            training: DataPart = take_data(self.task.target, 0, "cpu")[0]
             batch = next(iter(training.train(0, N_EXAMPLES, 0)))
             self._batch = tuple(part[:N_EXAMPLES] if isinstance(part, Tensor) else part for part in batch)
         return self._batch

@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from nas.model.candidate import TrainingConfig
 from nas.tasks.task_trial import TaskError, TaskTrial
+from nas.training.evaluation import EVALUATION_BATCH
 from nas.training.stepping import MOMENTUM
 from nas.training.train import find_rate
 from search_spaces.seeds import derive_seed
 
-Batch = Sequence[Tensor]
-EVALUATION_BATCH = 256  # examples
+_Batch = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
-class Examples:
+class DataPart:
     """One part of a task's data, as batches.
 
     Args:
@@ -51,7 +51,7 @@ class Examples:
         batches = self.source(0)
         return len(batches) if hasattr(batches, "__len__") else sum(1 for _ in batches)
 
-    def train(self, epoch: int, batch_size: int, seed: int) -> Iterator[Batch]:
+    def train(self, epoch: int, batch_size: int, seed: int) -> Iterator[_Batch]:
         """Yield the batches of an epoch, in an order that seed and epoch fix."""
         if callable(self.source):
             yield from self._put(self.source(epoch))
@@ -62,19 +62,19 @@ class Examples:
             chosen = order[step * batch_size : (step + 1) * batch_size]
             yield tuple(tensor[chosen] for tensor in self.source)
 
-    def evaluate(self) -> Iterator[Batch]:
+    def evaluate(self) -> Iterator[_Batch]:
         """Yield all examples in order."""
         if callable(self.source):
             yield from self._put(self.source(0))
             return
         yield from zip(*(torch.split(tensor, EVALUATION_BATCH) for tensor in self.source), strict=True)
 
-    def _put(self, batches: Iterable[Any]) -> Iterator[Batch]:
+    def _put(self, batches: Iterable[Any]) -> Iterator[_Batch]:
         for batch in batches:
             yield tuple(part.to(self.device) if isinstance(part, Tensor) else part for part in batch)
 
 
-def take_data(task: Any, seed: int, device: str) -> tuple[Examples, Examples]:
+def take_data(task: Any, seed: int, device: str) -> tuple[DataPart, DataPart]:
     """Return a task's training and validation data.
 
     Raises:
@@ -83,10 +83,10 @@ def take_data(task: Any, seed: int, device: str) -> tuple[Examples, Examples]:
     given = task.data(seed)
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise TaskError("data(seed) gives (training, validation), each a tuple of tensors or a function of the epoch")
-    return Examples(given[0], device), Examples(given[1], device)
+    return DataPart(given[0], device), DataPart(given[1], device)
 
 
-def build_network(task: Any, pattern: Any, seed: int, device: str) -> nn.Module:
+def build_own(task: Any, pattern: Any, seed: int, device: str) -> nn.Module:
     """Return a task's network for a pattern, its weights drawn from the seed.
 
     Raises:
@@ -112,7 +112,7 @@ def train_network(task: Any, trial: TaskTrial, names: Sequence[str]) -> dict[str
     """
     config = trial.training
     training, validation = take_data(task, trial.seed, trial.device)
-    network = build_network(task, trial.pattern, trial.seed, trial.device)
+    network = build_own(task, trial.pattern, trial.seed, trial.device)
     n_steps = training.count_steps(config.batch_size)
     optimizer, scheduler = _make_optimizer(task, network, config, n_steps * config.epochs)
     kept = {"network": network, "optimizer": optimizer, **({} if scheduler is None else {"scheduler": scheduler})}
@@ -144,7 +144,7 @@ def train_network(task: Any, trial: TaskTrial, names: Sequence[str]) -> dict[str
     return measured or evaluate(task, network, validation, names)
 
 
-def find_loss(task: Any, network: nn.Module, batch: Batch) -> Tensor:
+def find_loss(task: Any, network: nn.Module, batch: _Batch) -> Tensor:
     """Return a task's loss of a batch: its own, or the cross-entropy of network(batch[0]) and batch[1]."""
     if hasattr(task, "loss"):
         loss: Tensor = task.loss(network, batch)
@@ -153,7 +153,7 @@ def find_loss(task: Any, network: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(task: Any, network: nn.Module, validation: Examples, names: Sequence[str]) -> dict[str, float]:
+def evaluate(task: Any, network: nn.Module, validation: DataPart, names: Sequence[str]) -> dict[str, float]:
     """Return a task's metrics on its validation data: by its own evaluate, or mean loss, and accuracy where named."""
     network.eval()
     if hasattr(task, "evaluate"):

@@ -55,14 +55,14 @@ class TaskSource:
     @property
     def label(self) -> str:
         """Name for messages and the record, without the folder."""
-        return shorten(self.reference)
+        return shorten_reference(self.reference)
 
 
-def shorten(reference: str) -> str:
+def shorten_reference(reference: str) -> str:
     """Return a reference without the folder of its file.
 
-    >>> shorten("/home/me/task.py:objective"), shorten("package.module:Task"), shorten("text")
-    ('task.py:objective', 'package.module:Task', 'text')
+    >>> shorten_reference("/home/me/task.py:objective"), shorten_reference("text")
+    ('task.py:objective', 'text')
     """
     return Path(reference).name if _is_file(reference) else reference
 
@@ -181,7 +181,9 @@ def _report_problems(reference: str, path: str | None) -> Iterator[None]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"task {shorten(reference)} cannot be loaded: {describe_error(error, path)}") from None
+        raise InputError(
+            f"task {shorten_reference(reference)} cannot be loaded: {describe_error(error, path)}"
+        ) from None
 
 
 def describe_error(error: BaseException, path: str | None) -> str:

@@ -31,6 +31,7 @@ from ray.tune.search import Searcher
 
 from nas.records.safe_files import TEMPORARY
 from nas.records.trial import Outcome
+from nas.tasks.task import OwnTask
 from nas.training.checkpoints import FOLDER, SCRATCH
 from nas.training.stepping import KeptStepper
 from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
@@ -172,13 +173,21 @@ def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
     stack = _stack_path(trainer, numbers[0])
     if stack is not None and stack.exists() and (frames := stack.read_text()):
         stack.unlink()
-        ours = re.search(r'/nas/(?:\w+/)*(\w+\.py)", line (\d+) in (\w+)', frames)
+        ours = re.search(_find_code(trainer) + r'", line (\d+) in (\w+)', frames)
         where = f" at {ours[1]}:{ours[2]}, {ours[3]}" if ours else ""
         times = f" x {len(numbers)}" if len(numbers) > 1 else ""
         return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
     if "running low on memory" in text:
         return "worker died: its node ran out of memory"
     return "worker died"
+
+
+def _find_code(trainer: Trainer) -> str:
+    """Return a regular expression of the files whose line says where a training was: its task's, or ours."""
+    if isinstance(trainer.data, OwnTask):
+        folder, name = os.path.split(trainer.data.loaded.source.path)
+        return f"{re.escape(folder)}/({re.escape(name)})"
+    return r"/nas/(?:\w+/)*(\w+\.py)"
 
 
 def _stack_path(trainer: Trainer, number: int) -> Path | None:
