@@ -81,6 +81,7 @@ def study(
     from nas.run.lock import lock_run
 
     with nullcontext() if dry_run else lock_run(run):  # see search
+        from nas.settings.own_task import find_metrics
         from nas.settings.resume import settle_config
         from nas.settings.study import StudyConfig
 
@@ -88,7 +89,7 @@ def study(
 
         from nas.studies.study import run_study
 
-        protocol = describe_protocol(settings.measures)
+        protocol = describe_protocol(settings.measures, find_metrics(settings))
         if dry_run:
             print_plan(run, settings, protocol, as_json)
             return

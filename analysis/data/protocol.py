@@ -80,9 +80,14 @@ def describe_protocol(measures: Sequence[str] = ("mean_bd",), metrics: Metrics =
         },
         "primary": _primary_family(outcomes),
         "secondary": _secondary_family(outcomes),
-        "verdict": {"rules": dict(RULES), "margin": MARGIN, "undertrained": UNDERTRAINED},
+        "verdict": {"rules": list_rules(metrics), "margin": MARGIN, "undertrained": UNDERTRAINED},
         "resampling": _resampling(),
     }
+
+
+def list_rules(metrics: Metrics = IMAGE_METRICS) -> dict[str, str]:
+    """Return the rules of the verdict by status: only of images it is known how well guessing does."""
+    return {status: rule for status, rule in RULES.items() if metrics == IMAGE_METRICS or status != "not_trained"}
 
 
 def read_version(protocol: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from analysis.data.outcomes import mark_outcomes
 from analysis.data.protocol import list_declared
 from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
-from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, read_metrics
+from nas.records.metrics import IMAGE_METRICS, Metrics, read_metrics
 from nas.records.plan import read_cell, read_plan
 from nas.records.shown import quote
 from nas.records.trial import RESTORE, Strengths, Trial, check_trials
@@ -123,7 +123,7 @@ def read_run(run: Path) -> Run:
     ledger = run / "study.db"
     _check_ledger(run, ledger)
     trials, attributes = _load_study(ledger)
-    metrics = _list_metrics(trials, attributes)
+    metrics = read_metrics(attributes.get("metrics"))
     asked = attributes.get("asked")
     plan, sha256 = _read_own_plan(run, attributes.get("plan"))
     tested_at = _as_dict(attributes.get(TESTED)).get("at")
@@ -211,25 +211,10 @@ def _load_study(ledger: Path) -> tuple[list[Trial], dict[str, Any]]:
         optuna.logging.set_verbosity(level)
 
 
-def _list_metrics(trials: list[Trial], attributes: Mapping[str, Any]) -> Metrics:
-    """Return the metrics of a run: those that its study declares, and others that trainings gave in addition."""
-    declared = read_metrics(attributes.get("metrics"))
-    given = dict.fromkeys(name for trial in trials for name in trial.metrics)
-    taken = {*COLUMNS, *NETWORK_COLUMNS, *(metric.name for metric in declared)}
-    return (*declared, *(Metric(name) for name in given if name not in taken))
-
-
 def _list_columns(metrics: Metrics) -> dict[str, str]:
-    """Return the columns of a table of candidates with these metrics.
-
-    Raises:
-        InputError: a metric has the name of another column.
-    """
+    """Return the columns of a table of candidates with these metrics."""
     own = dict.fromkeys((metric.name for metric in metrics), "float64")
     fixed = {name: kind for name, kind in COLUMNS.items() if name not in {metric.name for metric in IMAGE_METRICS}}
-    clashing = [name for name in own if name in (*fixed, *NETWORK_COLUMNS)]
-    if clashing:
-        raise InputError(f"the metric {clashing[0]!r} has the name of a column of every run's table: rename it")
     place = [*fixed].index("epochs")
     columns = [*fixed.items()]
     return dict([*columns[:place], *own.items(), *columns[place:]])

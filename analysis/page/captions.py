@@ -33,10 +33,11 @@ def describe_data(run: Run, patterns: pd.DataFrame) -> str:
     ]
     if regimes := patterns["regime"].dropna().unique().tolist():
         parts.append(" and ".join(regimes))
-    if run.data.get("name"):
+    task = str(run.config.get("task", "")).rpartition("/")[2]  # a task of the user's own has the path of its file
+    if name := run.data.get("name") or task:
         n_train = run.data.get("n_train")
         what = "images" if run.metrics == IMAGE_METRICS else "examples"
-        parts.append(f"{run.data['name']}" + (f" ({n_train} training {what})" if n_train else ""))
+        parts.append(f"{name}" + (f" ({n_train} training {what})" if n_train else ""))
     if run.config.get("epochs") and run.kind == "search":
         parts.append(count_nouns(run.config["epochs"], "epoch"))
     if run.environment.get("device"):

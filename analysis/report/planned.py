@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.data.adherence import Adherence, Progress
-from analysis.data.protocol import RULES
+from analysis.data.protocol import list_rules
 from analysis.page.document import Block, Heading, Link, Paragraph, Table
 from analysis.page.wording import name_measure
 from analysis.study.verdict import IN_WORDS
+from nas.records.metrics import IMAGE_METRICS, Metrics
 from nas.records.plan import list_crossings
 
 CHECKLIST_LINK = Link("the checklist for studies of architecture search", "checklist.md")
 
 
-def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
-    """Show what was planned and done, and by which rules it was judged."""
+def build_plan(adherence: Adherence, plan: dict[str, Any], metrics: Metrics = IMAGE_METRICS) -> Iterator[Block]:
+    """Show what was planned and done, and by which rules it was judged: those for the metrics of the task."""
     yield Heading(2, "Planned and done")
     outcome = "departed from its plan, as said above" if adherence.deviations else "kept to its plan"
     so_far = f" so far; {adherence.n_missing} trainings are still to come" if adherence.n_missing else ""
@@ -32,7 +33,7 @@ def build_plan(adherence: Adherence, plan: dict[str, Any]) -> Iterator[Block]:
             "seed, in an order shuffled within each seed."
         )
     yield Paragraph(f"Hypotheses: {'; '.join(plan['protocol']['hypotheses'])}.")
-    rules = "; ".join(f"{IN_WORDS[status]}: {rule}" for status, rule in RULES.items())
+    rules = "; ".join(f"{IN_WORDS[status]}: {rule}" for status, rule in list_rules(metrics).items())
     yield Paragraph(f"The verdict is the first of these whose rule holds. {rules[:1].upper()}{rules[1:]}.")
     yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
 

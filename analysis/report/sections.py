@@ -106,7 +106,7 @@ def _build_all(findings: Findings) -> Iterator[Block]:
                 strengths, describe_data(run, strengths.shown), view.name, is_planned=run.kind == "study"
             )
     if findings.adherence is not None and run.plan is not None:
-        yield from build_plan(findings.adherence, run.plan)
+        yield from build_plan(findings.adherence, run.plan, run.metrics)
     if findings.status["failed"]:
         yield from _list_failures(run.candidates)
     yield Heading(2, "Provenance, and how to do it again")

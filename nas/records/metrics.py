@@ -27,6 +27,16 @@ LOSS = Metric("validation_loss")  # mean cross-entropy on the validation images,
 IMAGE_METRICS: Metrics = (ACCURACY, LOSS)  # also those of older runs, which do not name any
 
 
+# Other columns of a run's table: a metric of such a name could not be told from them.
+RESERVED = frozenset(
+    {"number", "state", "key", "template", "strategy", "regime", "cell", "matched", "seed", "budget", "layers",
+     "connections", "mean_bd", "max_bd", "span", "from_output_mean", "to_input_mean", "max_in_degree", "max_out_degree",
+     "random_walk_depth", "out_degree_sd", "mean_inverse_bd", "walk_length", "visit_evenness", "ntk_trace", "nn_mass",
+     "params", "flops", "epoch", "epochs", "seconds", "error", "sources", "growth", "global_mean_bd", "n_seeds",
+     "all_seeds"}
+)  # fmt: skip
+
+
 def image_metrics(accuracy: float | None, loss: float | None) -> dict[str, float]:
     """Return the metrics of a training on images; none where it failed.
 
@@ -62,6 +72,20 @@ def find_problem(values: Mapping[str, float], metrics: Sequence[Metric]) -> str 
         if not math.isfinite(value):
             return f"{name} is {value}, which is not finite"
     return None
+
+
+def check_metrics(metrics: Sequence[Metric]) -> None:
+    """Check that a run's table can have columns of these names.
+
+    Raises:
+        InputError: it cannot, or there are no metrics.
+    """
+    names = [metric.name for metric in metrics]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"a task has the metrics {', '.join(names) or 'none'}: name at least one, and each once")
+    for name in names:
+        if name in RESERVED:
+            raise InputError(f"a metric is called {name}, which is another column of every run's table: rename it")
 
 
 def find_objective(name: str | None, metrics: Metrics) -> Metric:

@@ -23,7 +23,7 @@ from nas.records.database import (
     reading,
     storage_url,
 )
-from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, find_problem, read_metrics, write_metrics
+from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, check_metrics, find_problem, read_metrics, write_metrics
 from nas.records.trial import HASH, OLDER_SCHEMAS, SCHEMA, Attempts, Outcome, Trial, check_trials
 from nas.run.lock import lock_run
 from nas.run.storage import commit_once, open_study, revive, using
@@ -48,6 +48,7 @@ class Ledger:
         describe: function that gives further facts of each candidate that is entered.
 
     Raises:
+        InputError: a metric has the name of another column of every run's table.
         ConflictError: the file is damaged, not a ledger of this schema, or holds another study.
         MachineError: the file cannot be read or written; every method may raise it.
     """
@@ -67,6 +68,7 @@ class Ledger:
         self._deepest = deepest
         self._describe = describe
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # what is wrong is raised
+        check_metrics(metrics)
         self.metrics = metrics
         primary = Metric(value_name or metrics[0].name, metrics[0].maximize)
         self._storage, self._study = open_study(path, primary)

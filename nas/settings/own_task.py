@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.records.metrics import find_objective
+from nas.records.metrics import IMAGE_METRICS, Metrics, find_objective
 from nas.settings.search import IMAGE_ONLY, SearchConfig
 from nas.tasks.reference import IMAGES, resolve_reference, shorten_reference
 from search_spaces.errors import ConflictError, InputError
@@ -63,6 +63,11 @@ def settle_task(
 def load_task_of(config: SearchConfig) -> "LoadedTask":
     """Return the task of settings, which is not images."""
     return _load(config.task, config.set)
+
+
+def find_metrics(config: SearchConfig) -> Metrics:
+    """Return the metrics of a run's task, the primary one first."""
+    return IMAGE_METRICS if config.task == IMAGES else load_task_of(config).metrics
 
 
 def _load(reference: str, texts: Sequence[str]) -> "LoadedTask":
