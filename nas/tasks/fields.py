@@ -8,6 +8,7 @@ import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -122,6 +123,8 @@ def _read(field: TaskField, text: str, label: str) -> Any:
             continue
         except ValueError:  # no JSON
             continue
+        if isinstance(value, Path):
+            value = value.absolute()  # workers, and a continued run, may be in another folder
         if isinstance(value, float) and not math.isfinite(value):
             problem = "a finite number"
             break

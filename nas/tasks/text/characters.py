@@ -36,7 +36,7 @@ class Text:
 
 
 @lru_cache(maxsize=4)  # every training of a process asks for the same text
-def load_text(path: str = "") -> Text:
+def load_text(path: Path | None = None) -> Text:
     """Load a text in UTF-8, or without a path the one that comes with Python.
 
     That one is the help pages of the language, `pydoc_data.topics`, in the order of their names. Topics repeat whole
@@ -45,8 +45,8 @@ def load_text(path: str = "") -> Text:
     Raises:
         InputError: the file cannot be read, is no UTF-8, or has too many distinct characters.
     """
-    if path:
-        return make_text(Path(path).name, _read(Path(path)))
+    if path is not None:
+        return make_text(path.name, _read(path))
     from pydoc_data.topics import topics  # half a megabyte that only this task needs
 
     pages = "\n\n".join(topics[name] for name in sorted(topics))
@@ -58,9 +58,9 @@ def _read(path: Path) -> str:
         with open_regular(path, MAX_BYTES) as stream:
             return stream.read().decode()
     except OSError as error:
-        raise InputError(f"data {path}: it cannot be read ({error})") from None
+        raise InputError(f"file {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"data {path}: no text in UTF-8 ({error}); convert it first") from None
+        raise InputError(f"file {path} is no text in UTF-8 ({error}): convert it first") from None
 
 
 def make_text(name: str, content: str) -> Text:

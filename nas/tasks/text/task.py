@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from nas.model.cost import Cost
 from nas.tasks.candidate import TaskPattern
 from nas.tasks.text.characters import Text, check_length, cut_windows, draw_starts, load_text, spread_starts
 from nas.tasks.text.decoder import CharacterDecoder, DecoderConfig, build_decoder, predict_decoder_cost
+from nas.training.train import find_rate
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_generator
 
@@ -50,7 +52,7 @@ class TextTask:
     heads: int = 3
     context: int = 48
     windows: int = 3200
-    file: str = ""
+    file: Literal[""] | Path = ""
 
     metrics: ClassVar = {"loss": "min", "bits": "min"}  # nats and bits a character
     defaults: ClassVar = {"epochs": 1, "batch_size": 8, "lr": 3e-3, "weight_decay": 0.1}
@@ -69,7 +71,7 @@ class TextTask:
         Raises:
             InputError: see load_text and check_length.
         """
-        text = load_text(self.file)
+        text = load_text(self.file or None)
         check_length(text, self.context)
         return text
 
@@ -115,14 +117,16 @@ class TextTask:
     def optimizer(
         self, network: CharacterDecoder, training: TrainingConfig, n_steps: int
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Return AdamW, which decays matrices only, and a linear warm-up followed by half a cosine to 0."""
+        """Return AdamW, which decays matrices only, and the run's drops of the rate or a warm-up and half a cosine."""
         parameters = list(network.parameters())
         groups = [
             {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": training.weight_decay},
             {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=BETAS, fused=True)
-        return optimizer, LambdaLR(optimizer, lambda step: _rate(step, n_steps))
+        if training.lr_drops is None:
+            return optimizer, LambdaLR(optimizer, lambda step: _rate(step, n_steps))
+        return optimizer, LambdaLR(optimizer, lambda step: find_rate(step, n_steps, training.lr_drops))
 
 
 def _pair(windows: Tensor) -> Windows:

@@ -1,6 +1,7 @@
 """Settings of a user's task: which there are, and texts read as their types."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -65,6 +66,13 @@ def test_texts_are_read_as_their_types() -> None:
 def test_other_texts_are_refused(target: Any, texts: list[str], named: str) -> None:
     with pytest.raises(InputError, match=named):
         read_settings(list_fields(target, "t"), texts, "t")
+
+
+def test_a_path_is_taken_from_the_folder_where_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = (TaskField("file", Path | None, None),)
+    assert read_settings(fields, ["file=mine.txt"], "own") == {"file": tmp_path / "mine.txt"}
+    assert read_settings(fields, [], "own") == {"file": None}
 
 
 def test_a_setting_without_a_type_is_refused() -> None:

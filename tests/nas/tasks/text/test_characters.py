@@ -35,17 +35,17 @@ def test_the_text_of_python_repeats_no_paragraph_across_its_parts() -> None:
 def test_a_file_is_read_in_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("äöü€" * 30, encoding="utf-8")
-    text = load_text(str(path))
+    text = load_text(path)
     assert (text.name, text.vocabulary, len(text.training)) == ("text.txt", "äöü€", 108)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     with pytest.raises(InputError, match=r"text\.txt"):
-        load_text(str(path))
+        load_text(path)
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(InputError, match="UTF-8"):
-        load_text(str(path))
+        load_text(path)
     with pytest.raises(InputError, match="1200 distinct"):
         make_text("many", "".join(map(chr, range(0x4E00, 0x4E00 + 1200))))
 

@@ -98,6 +98,18 @@ def test_the_rate_warms_up_and_follows_a_cosine_to_zero(n_steps: int) -> None:
         assert rates[step] == pytest.approx(0.01 * math.cos(math.pi * share / 2) ** 2)
 
 
+def test_the_rate_falls_where_the_run_says() -> None:
+    task = TextTask(**SMALL)
+    network = task.build(PATTERN, 0)
+    optimizer, scheduler = task.optimizer(network, TrainingConfig(lr=0.01, lr_drops=(0.5,)), 4)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
 def test_it_learns_in_a_few_steps() -> None:
     task = TextTask(**SMALL)
     network = task.build(PATTERN, 0)
