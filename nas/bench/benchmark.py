@@ -16,18 +16,24 @@ from nas.bench.contestants import (
     GROUPED,
     ONE_PROCESS,
     Shape,
+    choose_engines,
     count_members,
 )
 from nas.bench.workers import WorkerPool
+from nas.model.candidate import CONCAT, SUM
 from nas.model.cost import predict_cost
 
 DIGITS, LARGE = ("digits", (1, 8, 8)), ("32x32", (3, 32, 32))
-QUICK = (Shape(*DIGITS, layers=24, growth=8),)
-SHAPES = tuple(
-    Shape(*images, layers=layers, growth=growth)
-    for images in (DIGITS, LARGE)
-    for layers in (12, 24)
-    for growth in (8, 16)
+SUMS = Shape(*DIGITS, layers=24, growth=8, merge=SUM)
+QUICK = (Shape(*DIGITS, layers=24, growth=8), SUMS)
+SHAPES = (
+    *(
+        Shape(*images, layers=layers, growth=growth)
+        for images in (DIGITS, LARGE)
+        for layers in (12, 24)
+        for growth in (8, 16)
+    ),
+    SUMS,
 )
 QUICK_ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, GROUPED, FUSED)
 ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, COMPILED, CHARGED, GROUPED, FUSED)
@@ -97,7 +103,11 @@ def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequenc
 
 
 def compare_engines(workers: WorkerPool, shape: Shape, engines: Sequence[str], device: str) -> list[Row]:
-    """Compare engines at one shape: first whether they compute the same, then how fast, taking turns in rounds."""
+    """Compare engines at one shape: first whether they compute the same, then how fast, taking turns in rounds.
+
+    Engines that cannot train the shape are left out.
+    """
+    engines = choose_engines(shape, engines)
     gate = GATE_TF32 if device == "cuda" else GATE
     expected = workers.ask(EAGER, "losses", shape)[0]
     prepared = {engine: workers.ask(engine, "prepare", shape) for engine in engines if engine != CHARGED}
@@ -170,7 +180,11 @@ def _pair(
 
 
 def advise(rows: Sequence[Row]) -> tuple[str, int]:
-    """Return the engine and cohort of `search` that trained fastest, by geometric mean over all shapes."""
+    """Return the engine and cohort of `search` that trained fastest, by geometric mean over all shapes.
+
+    Networks of sums do not count: they have no fused layers, so there is nothing to choose.
+    """
+    rows = [row for row in rows if row.shape.merge == CONCAT]
     settings = {EAGER: ("eager", 1), FUSED: ("fused", 1)}
     settings |= {engine: ("fused", n) for engine, n in COHORTS.items()}
     means = {

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import CONCAT, Candidate, NetworkConfig
 from nas.model.network import Block, SkipNetwork, build_network
 from nas.training.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
@@ -33,7 +33,7 @@ class Shape:
     Args:
         name: name of its images.
         image: channels, height, width.
-        layers, growth, batch: see a run's settings.
+        layers, growth, batch, merge: see a run's settings.
     """
 
     name: str
@@ -41,13 +41,15 @@ class Shape:
     layers: int
     growth: int
     batch: int = 64
+    merge: Literal["concat", "sum"] = CONCAT
 
     def __str__(self) -> str:
-        return f"{self.name} L={self.layers} growth={self.growth} batch={self.batch}"
+        merge = "" if self.merge == CONCAT else f" merge={self.merge}"
+        return f"{self.name} L={self.layers} growth={self.growth} batch={self.batch}{merge}"
 
     def candidate(self, seed: int) -> Candidate:
         """Return the network as a candidate of a seed."""
-        network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image)
+        network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image, merge=self.merge)
         return Candidate(find_template("log").build(self.layers), network, seed, "log")
 
 
@@ -57,6 +59,12 @@ Step = Callable[[], Tensor]  # takes one step and returns each candidate's loss 
 def count_members(engine: str) -> int:
     """Return the number of candidates that an engine trains together."""
     return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
+
+
+def choose_engines(shape: Shape, engines: Sequence[str]) -> list[str]:
+    """Return the engines that can train a shape: fused layers and grouped fusion are for concatenations only."""
+    is_concat = shape.merge == CONCAT
+    return [engine for engine in engines if is_concat or engine not in (GROUPED, FUSED, *COHORTS)]
 
 
 def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: bool = False) -> Step:

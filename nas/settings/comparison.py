@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from nas.model.candidate import NETWORK
+from nas.model.candidate import NETWORK, SUM
 from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, StrategyName, check_enough_patterns
@@ -52,7 +52,7 @@ class LineupConfig(SearchConfig):
         for needed, check in super().conflicts():
             if check is not check_enough_patterns:  # nothing is proposed
                 yield needed, check
-        yield {"networks"}, _check_learned
+        yield {"networks", "merge"}, _check_learned
         yield {"transition", "stem_channels", "compression", "block_layers", "budget", "pattern"}, _check_surroundings
 
     @property
@@ -62,8 +62,13 @@ class LineupConfig(SearchConfig):
 
 
 def _check_learned(config: LineupConfig) -> str | None:
-    lacks = LEARNED in config.networks and DENSE not in config.networks
-    return "learned keeps the strongest connections of dense: give network dense too" if lacks else None
+    if LEARNED not in config.networks:
+        return None
+    if config.merge == SUM:
+        return "a plain sum has no strength of a connection, which network learned goes by: leave it out"
+    return (
+        None if DENSE in config.networks else "learned keeps the strongest connections of dense: give network dense too"
+    )
 
 
 def _check_surroundings(config: LineupConfig) -> str | None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas.data.data_set import DataSet
 from nas.model.candidate import Candidate, NetworkConfig
@@ -67,8 +68,10 @@ def surround(
 
     def around(name: str, growth: int) -> NetworkConfig:
         crossing = {"log-densenet-v1": "v1", "log-densenet-v2": "v2"}.get(name)
-        own = {"transition": crossing} if crossing else {"transition": "all", "compression": 0.5}
-        return plain.model_copy(update={**own, "growth": growth, "stem_channels": 2 * growth})
+        own: dict[str, Any] = {"transition": crossing or "all", "growth": growth}
+        if plain.is_concat:  # nodes that are added have one width
+            own |= {"stem_channels": 2 * growth} | ({} if crossing else {"compression": 0.5})
+        return plain.model_copy(update=own)
 
     log = find_template("log").build(config.layers)
     target = predict_cost(Candidate(log, around(LOG, config.growth), 0, "log")).flops

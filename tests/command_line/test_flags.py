@@ -107,8 +107,8 @@ def test_a_flag_gives_its_fields_value(tmp_path: Path) -> None:
     assert _ask("study", *run, *regimes) == {
         "regime": ("a=lr:0.1", "b=lr:0.2"), "also_layers": (6,), "bins": "1:2:3,2,1"
     }  # fmt: skip
-    networks = ["--network", "log", "--network", "dense", "--no-bottleneck"]
-    assert _ask("compare-networks", *run, *networks) == {"networks": ("log", "dense"), "bottleneck": False}
+    networks = ["--network", "log", "--network", "dense", "--layer", "depthwise"]
+    assert _ask("compare-networks", *run, *networks) == {"networks": ("log", "dense"), "layer": "depthwise"}
 
 
 def test_flags_win_over_the_file_of_settings(tmp_path: Path, command_line: CommandLine) -> None:

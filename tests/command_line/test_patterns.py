@@ -70,7 +70,7 @@ def test_score_takes_templates_sizes_and_files(command_line: CommandLine, tmp_pa
     file = tmp_path / "mine.json"
     file.write_text('{"layers": 3, "sources": [[0], [1], [0, 2]]}')
     arguments = ["--template", "log:b=2,c=1", "--template", "random:7", "--pattern", file, "--budget", "total:5"]
-    sizes = ["--blocks", 2, "--growth", 8, "--bottleneck", "--image", "3x32x32", "--classes", 100, "--json"]
+    sizes = ["--blocks", 2, "--growth", 8, "--layer", "bottleneck", "--image", "3x32x32", "--classes", 100, "--json"]
     rows = json.loads(command_line("score", *arguments, *sizes).stdout)
     assert [(row["template"], row["connections"]) for row in rows] == [
         (str(file), 4),
@@ -255,7 +255,7 @@ def test_export_takes_a_template_a_file_or_a_published_network(
     for flags in (
         ["--template", "midpoint", "--layers", 6, *sizes],
         ["--template", "nearest", "--layers", 4, "--budget", "total:6"],
-        ["--pattern", file, "--bottleneck"],
+        ["--pattern", file, "--layer", "bottleneck"],
         ["--network", "densenet-bc-100-12"],
     ):
         done = command_line("export", *flags, "--to", tmp_path / "out")

@@ -145,10 +145,21 @@ def test_the_advice_is_the_faster_over_all_shapes() -> None:
     assert advise([Row(SMALL, EAGER, True, (10.0,))]) == ("eager", 1)  # on CUDA
 
 
+def test_a_network_of_sums_is_trained_by_what_can_and_gives_no_advice() -> None:
+    shape = Shape("sums", (1, 6, 5), layers=4, growth=3, batch=8, merge="sum")
+    assert str(shape) == "sums L=4 growth=3 batch=8 merge=sum"
+    assert shape.candidate(0).network.merge == "sum"
+    rows = compare_engines(FakeWorkers(SPEEDS), shape, (ONE_PROCESS, EAGER, GROUPED, FUSED), "cpu")  # type: ignore[arg-type]
+    assert [row.engine for row in rows] == [ONE_PROCESS, EAGER]
+    faster = [Row(shape, EAGER, True, (99.0,))]
+    assert advise([Row(SMALL, EAGER, True, (10.0,)), Row(SMALL, FUSED, True, (20.0,)), *faster]) == ("fused", 1)
+    assert any(shape.merge == "sum" for shape in QUICK) and any(shape.merge == "sum" for shape in SHAPES)
+
+
 def test_contests() -> None:
     assert list_contests("cpu", True)[0] == QUICK and str(QUICK[0]) == "digits L=24 growth=8 batch=64"
     shapes, engines = list_contests("cpu", False)
-    assert shapes == SHAPES and len(set(shapes)) == 8 and engines[-1] == FUSED
+    assert shapes == SHAPES and len(set(shapes)) == 9 and engines[-1] == FUSED
     assert {(shape.image, shape.layers, shape.growth) for shape in shapes} == {
         (image, layers, growth) for image in ((1, 8, 8), (3, 32, 32)) for layers in (12, 24) for growth in (8, 16)
     }

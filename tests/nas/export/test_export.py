@@ -313,3 +313,22 @@ def test_deep_networks_in_all_forms_agree(name: str, depth: int, transition: str
     done = exported.export(tmp_path, candidate, weights=None)
     assert done.notes == []
     assert verify_folder(done.folder, trust=True).false == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"merge": "sum", "transition": "v1"},
+        {"merge": "gated", "layer": "depthwise", "drop_layers": 0.5},
+        {"merge": "dwa", "layer": "bottleneck", "transition": "all"},
+        {"layer": "depthwise", "drop_path": 0.2},
+    ],
+    ids=str,
+)
+def test_networks_of_all_merges_and_layers_agree_in_all_forms(around: dict[str, object], tmp_path: Path) -> None:
+    config = NetworkConfig.model_validate({"layers": 6, "blocks": 2, "growth": 4, **around})
+    candidate = Candidate(find_template("log").build(config.pattern_depth), config, 0, "log")
+    done = exported.export(tmp_path, candidate, weights=None)
+    assert done.notes == []
+    assert verify_folder(done.folder, trust=True).false == {}
