@@ -155,4 +155,4 @@ def test_the_list_of_commands_loads_no_settings() -> None:
         "import json; print(json.dumps([name for name in sys.modules if name.startswith(('nas.', 'pydantic'))]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout.splitlines()[-1])) <= {"nas.records", "nas.records.shown"}
+    assert set(json.loads(done.stdout.splitlines()[-1])) <= {"nas.records", "nas.records.metrics", "nas.records.shown"}
