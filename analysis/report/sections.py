@@ -155,8 +155,13 @@ def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool)
         yield Paragraph(text, kind="notice")
     for view in views:
         params = view.patterns["params"].dropna()
-        if len(params) and params.min() < params.max():
-            of = f" of {view.name}" if view.name else ""
+        of = f" of {view.name}" if view.name else ""
+        if params.empty and not is_of_images(view.patterns):
+            yield Paragraph(
+                f"What the networks{of} cost is not known to this program, so a difference in outcome may be one of "
+                "size.", kind="notice",
+            )  # fmt: skip
+        elif len(params) and params.min() < params.max():
             yield Paragraph(
                 f"The networks{of} differ in cost, {params.min():,} to {params.max():,} parameters: a difference in "
                 + (

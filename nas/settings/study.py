@@ -12,6 +12,7 @@ from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, StrategyName, check_enough_patterns
+from nas.tasks.reference import IMAGES
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.design import Layout, parse_crossing
@@ -97,6 +98,7 @@ class StudyConfig(SearchConfig):
         yield {"strategy", "halving", "pattern"}, _check_strategy
         yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
         yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
+        yield {"task", "tune_lr"}, _check_tuning
         yield {"cross", "bins", "also_layers"}, _check_crossing
 
     @property
@@ -192,6 +194,12 @@ def _parse_regime(text: str, own: TrainingConfig) -> Regime:
             "with a letter or digit"
         )
     return Regime(name, validate(TrainingConfig, {**own.model_dump(), **values}))
+
+
+def _check_tuning(config: StudyConfig) -> str | None:
+    if config.tune_lr is None or config.task == IMAGES:
+        return None
+    return "tune-lr judges image networks only: name the learning rates of another task by --regime NAME=lr:F"
 
 
 def _check_regimes(config: StudyConfig) -> str | None:

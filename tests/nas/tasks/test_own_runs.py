@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from analysis.data.protocol import describe_protocol
+from analysis.data.results import read_run
+from analysis.page.document import format_markdown
+from analysis.report.report import compose_report
 from nas.export.export import export_run, verify_template
 from nas.records.database import read_attributes
 from nas.records.metrics import Metric
@@ -222,6 +225,37 @@ def test_a_study_of_an_objective_trains_it_in_one_way(tmp_path: Path) -> None:
         trials = read_trials(run)
         assert len(trials) == len(plan["order"])
         assert {trial.state for trial in trials} == {"complete"}
+
+
+def test_rates_of_a_task_are_not_tuned(tmp_path: Path) -> None:
+    flags = {"task": f"{SPIRALS}:Spirals", "layers": 6, "tune_lr": ".1:.4:3"}
+    with pytest.raises(InputError, match="tune-lr judges image networks only"):
+        settle_config(tmp_path / "run", None, flags, StudyConfig)
+
+
+def test_the_report_says_that_a_cost_is_not_known(tmp_path: Path) -> None:
+    task = write_task(tmp_path)
+    search(tmp_path / "unknown", f"{task}:objective", trials=4)
+    search(tmp_path / "known", f"{SPIRALS}:Spirals", trials=4, epochs=1)
+    says = ["is not known to this program" in _report(tmp_path / name) for name in ("unknown", "known")]
+    assert says == [True, False]
+
+
+def _report(run: Path) -> str:
+    return format_markdown(compose_report(read_run(run)).blocks)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_two_workers_of_ray_train_a_task_as_one_process_does_and_survive_one_that_hangs(tmp_path: Path) -> None:
+    task = write_task(tmp_path, QUICK + WRONG)
+    alone = search(tmp_path / "alone", f"{task}:objective", seeds=3)
+    together = search(tmp_path / "together", f"{task}:objective", seeds=3, workers=2)
+    assert {(t.pattern.key, t.seed): t.metrics for t in together} == {(t.pattern.key, t.seed): t.metrics for t in alone}
+    hung = search(tmp_path / "hung", f"{task}:hangs", seeds=3, trials=1, workers=2, trial_timeout=5.0, attempts=1)
+    assert [(trial.seed, trial.state) for trial in hung] == [(0, "complete"), (1, "failed"), (2, "complete")]
+    assert hung[1].outcome is not None
+    assert "5" in str(hung[1].outcome.error)
 
 
 def test_a_pattern_is_exported_without_a_network_of_ours(tmp_path: Path) -> None:
