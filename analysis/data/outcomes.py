@@ -1,12 +1,14 @@
 """The columns of a table that hold outcomes: which ones there are, which way is better, and their logarithms."""
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from nas.records.metrics import ACCURACY, IMAGE_METRICS, LOSS, Metrics, shorten
 from search_spaces.surrogate.target import find_cost, is_loss
+
+if TYPE_CHECKING:  # a command that only asks which outcomes there are need not wait for it
+    import pandas as pd
 
 _ATTRIBUTE = "outcomes"  # of a table of another task; pandas hands it on to whatever is made from the table
 
@@ -43,9 +45,10 @@ def name_outcomes(metrics: Metrics) -> tuple[OutcomeName, ...]:
     return tuple(OutcomeName(metric.name, metric.maximize) for metric in metrics)
 
 
-def mark_outcomes(table: pd.DataFrame, metrics: Metrics) -> pd.DataFrame:
+def mark_outcomes(table: "pd.DataFrame", metrics: Metrics) -> "pd.DataFrame":
     """Return a table that says which of its columns are outcomes; one of images has the usual ones, and says nothing.
 
+    >>> import pandas as pd
     >>> from nas.records.metrics import Metric
     >>> table = mark_outcomes(pd.DataFrame({"f1": [0.5]}), (Metric("f1", maximize=True),))
     >>> list_outcomes(table[table["f1"] > 0]), list_outcomes(pd.DataFrame())
@@ -77,11 +80,12 @@ def is_lower_better(outcome: str) -> bool:
     return not (outcome.maximize if isinstance(outcome, OutcomeName) else outcome == ACCURACY.name)
 
 
-def take_logarithms(table: pd.DataFrame) -> pd.DataFrame:
+def take_logarithms(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table whose losses are logarithms, where all are above 0, for a factor counts alike everywhere.
 
     A table of images keeps its loss as it is.
 
+    >>> import pandas as pd
     >>> from nas.records.metrics import Metric
     >>> table = mark_outcomes(pd.DataFrame({"loss": [1.0, 1.0], "state": "complete"}), (Metric("loss"),))
     >>> taken = take_logarithms(table)
