@@ -16,17 +16,18 @@ from nas.bench.contestants import (
     GROUPED,
     ONE_PROCESS,
     Shape,
+    TextShape,
     choose_engines,
     count_members,
 )
 from nas.bench.workers import WorkerPool
 from nas.model.candidate import CONCAT, SUM
-from nas.model.cost import predict_cost
 
 DIGITS, LARGE = ("digits", (1, 8, 8)), ("32x32", (3, 32, 32))
 SUMS = Shape(*DIGITS, layers=24, growth=8, merge=SUM)
-QUICK = (Shape(*DIGITS, layers=24, growth=8), SUMS)
-SHAPES = (
+TEXT = TextShape(layers=12)
+QUICK: tuple[Shape | TextShape, ...] = (Shape(*DIGITS, layers=24, growth=8), SUMS, TEXT)
+SHAPES: tuple[Shape | TextShape, ...] = (
     *(
         Shape(*images, layers=layers, growth=growth)
         for images in (DIGITS, LARGE)
@@ -34,6 +35,7 @@ SHAPES = (
         for growth in (8, 16)
     ),
     SUMS,
+    TEXT,
 )
 QUICK_ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, GROUPED, FUSED)
 ENGINES = (ONE_PROCESS, EAGER, CHANNELS_LAST, COMPILED, CHARGED, GROUPED, FUSED)
@@ -61,7 +63,7 @@ class Row:
             validation accuracy (see workers.py); only for engines of `search`.
     """
 
-    shape: Shape
+    shape: Shape | TextShape
     engine: str
     gate: bool
     rates: tuple[float, ...] = ()
@@ -92,7 +94,7 @@ def is_ours(engine: str) -> bool:
     return engine.startswith("skipsearch")
 
 
-def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequence[str]]:
+def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape | TextShape], Sequence[str]]:
     """Return the shapes and the engines that `bench` compares on a device."""
     engines: tuple[str, ...] = QUICK_ENGINES if is_quick else ENGINES
     if device == "cuda":
@@ -102,7 +104,7 @@ def list_contests(device: str, is_quick: bool) -> tuple[Sequence[Shape], Sequenc
     return (QUICK if is_quick else SHAPES), engines
 
 
-def compare_engines(workers: WorkerPool, shape: Shape, engines: Sequence[str], device: str) -> list[Row]:
+def compare_engines(workers: WorkerPool, shape: Shape | TextShape, engines: Sequence[str], device: str) -> list[Row]:
     """Compare engines at one shape: first whether they compute the same, then how fast, taking turns in rounds.
 
     Engines that cannot train the shape are left out.
@@ -132,7 +134,8 @@ def compare_engines(workers: WorkerPool, shape: Shape, engines: Sequence[str], d
                     )
                 )
     sound[CHARGED] = sound.get(COMPILED, False)
-    whole: dict[str, list[float]] = {engine: [] for engine in (EAGER, FUSED) if sound.get(engine)}
+    trained = (EAGER, FUSED) if isinstance(shape, Shape) else ()
+    whole: dict[str, list[float]] = {engine: [] for engine in trained if sound.get(engine)}
     for _ in range(N_WHOLE_ROUNDS):
         for engine, candidates in whole.items():
             candidates.append(sum(3600 / seconds for seconds in workers.ask(engine, "train", shape)))
@@ -148,7 +151,7 @@ def _agrees(losses: list[list[float]], expected: list[list[float]], gate: float)
 
 
 def _pair(
-    shape: Shape,
+    shape: Shape | TextShape,
     sound: Mapping[str, bool],
     rates: Mapping[str, Sequence[float]],
     whole: Mapping[str, Sequence[float]],
@@ -157,7 +160,7 @@ def _pair(
     kept = {engine: tuple(all_rounds[1:]) for engine, all_rounds in rates.items()}
     others = [engine for engine in kept if not is_ours(engine)]
     strongest = max(others, key=lambda engine: statistics.median(kept[engine]))
-    flops = PASSES * shape.batch * predict_cost(shape.candidate(0)).flops
+    flops = PASSES * shape.batch * shape.flops
 
     def ratios(engine: str, to: str) -> tuple[float, ...]:
         return tuple(rate / other for rate, other in zip(kept[engine], kept[to], strict=True))
@@ -182,7 +185,7 @@ def _pair(
 def advise(rows: Sequence[Row]) -> tuple[str, int]:
     """Return the engine and cohort of `search` that trained fastest, by geometric mean over all shapes.
 
-    Networks of sums do not count: they have no fused layers, so there is nothing to choose.
+    Networks of sums and decoders do not count: they have no fused layers, so there is nothing to choose.
     """
     rows = [row for row in rows if row.shape.merge == CONCAT]
     settings = {EAGER: ("eager", 1), FUSED: ("fused", 1)}

@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.model.candidate import CONCAT, Candidate, NetworkConfig
+from nas.model.candidate import CONCAT, SUM, Candidate, NetworkConfig, TrainingConfig
+from nas.model.cost import predict_cost
 from nas.model.network import Block, SkipNetwork, build_network
+from nas.records.checked import validate
+from nas.tasks.candidate import TaskPattern
+from nas.tasks.text.task import TextTask
 from nas.training.stepping import MOMENTUM, Engine, Stepper
 from search_spaces.templates import find_template
 
@@ -52,6 +56,37 @@ class Shape:
         network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image, merge=self.merge)
         return Candidate(find_template("log").build(self.layers), network, seed, "log")
 
+    @property
+    def flops(self) -> int:
+        """FLOPs of a forward pass over one image."""
+        return predict_cost(self.candidate(0)).flops
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """The decoder of the text task to train: pattern log, layers of the task's own.
+
+    Args:
+        layers, batch: see a run's settings.
+    """
+
+    layers: int
+    batch: int = 8
+    merge: Literal["sum"] = SUM
+
+    def __str__(self) -> str:
+        return f"text L={self.layers} batch={self.batch} merge={self.merge}"
+
+    @property
+    def pattern(self) -> TaskPattern:
+        """The pattern, with what the output reads."""
+        return TaskPattern.of(find_template("log").build(self.layers))
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of a forward pass over one context."""
+        return TextTask().cost(self.pattern).flops
+
 
 Step = Callable[[], Tensor]  # takes one step and returns each candidate's loss before it
 
@@ -61,8 +96,10 @@ def count_members(engine: str) -> int:
     return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
 
 
-def choose_engines(shape: Shape, engines: Sequence[str]) -> list[str]:
+def choose_engines(shape: Shape | TextShape, engines: Sequence[str]) -> list[str]:
     """Return the engines that can train a shape: fused layers and grouped fusion are for concatenations only."""
+    if isinstance(shape, TextShape):
+        return [engine for engine in engines if engine in (ONE_PROCESS, EAGER, COMPILED, CHARGED)]
     is_concat = shape.merge == CONCAT
     return [engine for engine in engines if is_concat or engine not in (GROUPED, FUSED, *COHORTS)]
 
@@ -103,6 +140,29 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
         losses.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return losses.detach()
+
+    return step
+
+
+def prepare_text(shape: TextShape, engine: str, device: str, seed: int = 0) -> Step:
+    """Return a training step of the text task, as its own loop takes them, on a fixed batch."""
+    task = TextTask(windows=shape.batch)
+    network = task.build(shape.pattern, seed).to(device).train()
+    windows, _ = task.data(0)
+    batch = [part.to(device) for part in windows]
+    optimizer, _ = task.optimizer(network, validate(TrainingConfig, task.defaults), n_steps=1)
+    for group in optimizer.param_groups:
+        group["lr"] = task.defaults["lr"]  # which the warm-up would reach later
+    if engine == COMPILED:
+        torch.compiler.reset()  # see prepare
+        network.compile(dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss = task.loss(network, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()[None]
 
     return step
 

@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nas.bench.contestants import EAGER, FUSED, LR, N_GROUPED, ONE_PROCESS, Shape, Step, prepare
+from nas.bench.contestants import (
+    EAGER,
+    FUSED,
+    LR,
+    N_GROUPED,
+    ONE_PROCESS,
+    Shape,
+    Step,
+    TextShape,
+    prepare,
+    prepare_text,
+)
 from nas.data.splits import Split
 from nas.engines.native import load_library
 from nas.model.candidate import TrainingConfig
@@ -117,7 +128,7 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
             if command == "prepare":
                 answer: Any = _prepare(steps, engine, arguments[0], device)
             elif command == "losses":
-                by_seed = (prepare(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
+                by_seed = (_start(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
                 answer = [_list_losses(step, device)[0] for step in by_seed]
             elif command == "train":
                 answer = _train(arguments[0], engine, device)
@@ -130,12 +141,18 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
         pipe.send(answer)
 
 
-def _prepare(steps: dict[str, Step], engine: str, shape: Shape, device: str) -> Prepared:
+def _start(shape: Shape | TextShape, engine: str, device: str, seed: int = 0) -> Step:
+    if isinstance(shape, TextShape):
+        return prepare_text(shape, engine, device, seed)
+    return prepare(shape, engine, device, seed)
+
+
+def _prepare(steps: dict[str, Step], engine: str, shape: Shape | TextShape, device: str) -> Prepared:
     """Prepare an engine's step, and take the first steps; no losses if the memory does not suffice."""
     steps.pop(engine, None)
     seconds: list[float] = []
     try:
-        step = prepare(shape, engine, device)
+        step = _start(shape, engine, device)
         losses = _list_losses(step, device, seconds)
     except torch.OutOfMemoryError:
         return Prepared([], 0.0, 0.0)

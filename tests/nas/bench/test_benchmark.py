@@ -24,9 +24,13 @@ from nas.bench.contestants import (
     N_GROUPED,
     ONE_PROCESS,
     Shape,
+    TextShape,
     prepare,
+    prepare_text,
 )
 from nas.bench.workers import N_GATE_STEPS, Prepared, _prepare, _serve, measure_ceilings, start_workers
+from nas.model.candidate import TrainingConfig
+from nas.tasks.text.task import TextTask
 
 SMALL = Shape("small", (1, 6, 5), layers=4, growth=3, batch=8)
 LOSSES = [[2.0, 1.9, 1.8], [2.1, 2.0, 1.9], [2.2, 2.1, 2.0], [2.3, 2.2, 2.1]]  # of seeds 0 to 3
@@ -156,11 +160,33 @@ def test_a_network_of_sums_is_trained_by_what_can_and_gives_no_advice() -> None:
     assert any(shape.merge == "sum" for shape in QUICK) and any(shape.merge == "sum" for shape in SHAPES)
 
 
+def test_the_network_of_the_text_task_is_trained_as_the_task_trains_it() -> None:
+    shape = TextShape(layers=3, batch=2)
+    assert str(shape) == "text L=3 batch=2 merge=sum"
+    rows = compare_engines(FakeWorkers(SPEEDS), shape, (ONE_PROCESS, EAGER, GROUPED, FUSED), "cpu")  # type: ignore[arg-type]
+    assert [row.engine for row in rows] == [ONE_PROCESS, EAGER]
+    assert any(isinstance(shape, TextShape) for shape in QUICK) and any(
+        isinstance(shape, TextShape) for shape in SHAPES
+    )
+
+    task = TextTask(windows=2)
+    network = task.build(shape.pattern, 0)
+    batch = task.data(0)[0]
+    loss = task.loss(network, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer, _ = task.optimizer(network, TrainingConfig(lr=3e-3, weight_decay=0.1), 1)
+    for group in optimizer.param_groups:
+        group["lr"] = 3e-3
+    optimizer.step()
+    step = prepare_text(shape, EAGER, "cpu")
+    assert [step().item(), step().item()] == pytest.approx([loss.item(), task.loss(network, batch).item()], abs=1e-6)
+
+
 def test_contests() -> None:
     assert list_contests("cpu", True)[0] == QUICK and str(QUICK[0]) == "digits L=24 growth=8 batch=64"
     shapes, engines = list_contests("cpu", False)
-    assert shapes == SHAPES and len(set(shapes)) == 9 and engines[-1] == FUSED
-    assert {(shape.image, shape.layers, shape.growth) for shape in shapes} == {
+    assert shapes == SHAPES and len(set(shapes)) == 10 and engines[-1] == FUSED
+    assert {(shape.image, shape.layers, shape.growth) for shape in shapes if isinstance(shape, Shape)} == {
         (image, layers, growth) for image in ((1, 8, 8), (3, 32, 32)) for layers in (12, 24) for growth in (8, 16)
     }
     assert not {FUSED, COMPILED} & set(list_contests("cuda", False)[1])
