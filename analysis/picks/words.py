@@ -42,6 +42,8 @@ def answer_found(found: Found) -> str:
         )
     clauses = [f"The search found {name}: {format_expected(pick.expected, found.objective)} at a new seed"]
     clauses += _list_gains(found)
+    if all(each.n_trainings < 2 for each in found.ranked):
+        clauses.append("no pattern was trained twice, so what another seed changes is assumed, not measured")
     return f"{'; '.join(clauses)}."
 
 
