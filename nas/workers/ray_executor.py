@@ -179,6 +179,8 @@ def _explain_death(trainer: Trainer, numbers: Sequence[int], text: str) -> str:
         return f"over the trial timeout of {trainer.config.trial_timeout:g} s{times}{where}"
     if "running low on memory" in text:
         return "worker died: its node ran out of memory"
+    if unreadable := re.search(r"RaySystemError: System error: (.+)", text):  # of what Ray hands to it, the task too
+        return f"worker cannot load what it is to train: {unreadable[1]:.300}"
     return "worker died"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,19 @@ def test_two_workers_of_ray_train_a_task_as_one_process_does_and_survive_one_tha
     assert [(trial.seed, trial.state) for trial in hung] == [(0, "complete"), (1, "failed"), (2, "complete")]
     assert hung[1].outcome is not None
     assert "5" in str(hung[1].outcome.error)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_load_the_task_fails_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPSEARCH_DRIVER", str(os.getpid()))
+    text = f"import os\nif os.environ['SKIPSEARCH_DRIVER'] != str(os.getpid()):\n    import no_such_module\n{QUICK}"
+    task = write_task(tmp_path, text)
+    trials = search(tmp_path / "run", f"{task}:objective", trials=1, workers=2, attempts=1)
+    assert {trial.state for trial in trials} == {"failed"}
+    errors = [str(trial.outcome and trial.outcome.error) for trial in trials]
+    assert [error for error in errors if "cannot be loaded: ModuleNotFoundError" not in error] == []
 
 
 def test_a_pattern_is_exported_without_a_network_of_ours(tmp_path: Path) -> None:

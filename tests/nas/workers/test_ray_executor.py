@@ -210,6 +210,16 @@ def test_a_timeout_is_explained_by_the_line_that_hung(small_config: SearchConfig
     assert ray_executor._explain_death(trainer, [7], "") == "worker died"
 
 
+def test_a_worker_that_cannot_load_its_task_says_why(small_config: SearchConfig) -> None:
+    text = (
+        "The actor died because of an error raised in its creation task\n"
+        "  At least one of the input arguments for this task could not be computed:\n"
+        "ray.exceptions.RaySystemError: System error: No module named 'mine'\ntraceback: Traceback ...\n"
+    )
+    explained = ray_executor._explain_death(Trainer(load_data("digits", None), small_config), [7], text)
+    assert explained == "worker cannot load what it is to train: No module named 'mine'"
+
+
 def test_a_cohort_may_take_the_time_of_all_its_trainings(
     small_config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
