@@ -132,7 +132,8 @@ class LoadedTask:
             TaskError: it is something else, lacks one, has another, or has one that is not finite.
         """
         names = [metric.name for metric in self.metrics]
-        expected = f"expected a dict of {', '.join(names)}"
+        where = "objective.metrics" if self.is_objective else "metrics"
+        expected = f"expected a dict with {', '.join(names)}, or other names in {where}"
         if not isinstance(given, Mapping):
             raise TaskError(f"it returned {'nothing' if given is None else repr(given)[:60]}: {expected}")
         missing = [name for name in names if name not in given]
