@@ -15,6 +15,7 @@ from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import (
     capitalise,
+    count_nouns,
     describe_mean,
     enumerate_words,
     format_value,
@@ -192,7 +193,7 @@ def _describe_regimes(plan: dict[str, Any]) -> str:
     rates: dict[str, list[str]] = {}
     for name, training in {stratum["regime"]: stratum["training"] for stratum in plan["strata"]}.items():
         shared = (
-            f"{training['epochs']} epochs, batches of {training['batch_size']}, weight decay "
+            f"{count_nouns(training['epochs'], 'epoch')}, batches of {training['batch_size']}, weight decay "
             f"{training['weight_decay']:g}, learning rate"
         )
         rate = f"{training['lr']:g}"
@@ -202,11 +203,11 @@ def _describe_regimes(plan: dict[str, Any]) -> str:
 
 def _name_best(patterns: pd.DataFrame) -> Block:
     best = patterns.iloc[0]
-    seeds = f"{best['n_seeds']} seed{'s' if best['n_seeds'] > 1 else ''}"
     outcome = list_shown(patterns)[0]
     return Paragraph(
         f"Best pattern by mean {name_outcome(outcome)}: {name_pattern(best)}, mean backprop distance "
-        f"{best['mean_bd']:.3f}, {describe_mean(best, outcome)} over {seeds}. The best "
+        f"{best['mean_bd']:.3f}, {describe_mean(best, outcome)} over "
+        f"{count_nouns(best['n_seeds'], 'seed')}. The best "
         f"of {len(patterns)} was picked by this number, so expect less of it on new data."
     )
 

@@ -34,6 +34,16 @@ class MostLikely(NamedTuple):
     loss: float
 
 
+class _Arguments(NamedTuple):
+    """The arguments of `lose`, in its order."""
+
+    logs: Floats
+    costs: Floats
+    parts: Floats
+    medians: Floats
+    sds: Floats
+
+
 def fit(observations: Observations) -> Posterior:
     """Fit the model to trainings: outliers are cut off, and the variances are those of most evidence and prior.
 
@@ -58,7 +68,7 @@ def fit(observations: Observations) -> Posterior:
         distances = square_distances(points, points)
         lengths = [factor * max(float(np.sqrt(distances.mean())), 1e-9) for factor in LENGTHS]
         mixtures = [parts | {"curved": np.exp(-distances / (2 * tried**2))} for tried in lengths]
-        # One length is optimised, the best before that: on four tables never more than 0.3 nats worse than all three.
+        # One length is optimised, the best before that: less than a nat worse than the best of all three, optimised.
         losses = [lose(*_start(standard, mixture, best.logs))[0] for mixture in mixtures]
         chosen = int(np.argmin(losses))
         mixed = maximise_evidence(standard, mixtures[chosen], best.logs)
@@ -90,24 +100,21 @@ def maximise_evidence(costs: Floats, parts: Mapping[str, Floats], start: Floats 
         parts: covariance of the costs for a variance of 1, by part in the order of PRIORS; (trainings, trainings) each.
         start: where the search starts, for the first parts; None for the prior's medians.
     """
-    first, *given = _start(costs, parts, start)
-    medians, sds = given[-2:]
+    begin = _start(costs, parts, start)
     result = minimize(
-        lose, first, tuple(given), "L-BFGS-B", jac=True,
-        bounds=[(center - 5 * sd, center + 5 * sd) for center, sd in zip(medians, sds, strict=True)],
+        lose, begin.logs, begin[1:], "L-BFGS-B", jac=True,
+        bounds=[(center - 5 * sd, center + 5 * sd) for center, sd in zip(begin.medians, begin.sds, strict=True)],
         options={"maxiter": MAX_FIT_STEPS, "ftol": TOLERANCE},
     )  # fmt: skip
     return MostLikely(np.asarray(result.x, np.float64), float(result.fun))
 
 
-def _start(
-    costs: Floats, parts: Mapping[str, Floats], start: Floats | None
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _start(costs: Floats, parts: Mapping[str, Floats], start: Floats | None) -> _Arguments:
     """Return the arguments of `lose` where a search for the variances starts."""
     medians, sds = np.array([PRIORS[name] for name in parts]).T
     first = np.log(medians)
     first[: 0 if start is None else len(start)] = start if start is not None else []
-    return first, costs, np.stack(list(parts.values())), np.log(medians), sds
+    return _Arguments(first, costs, np.stack(list(parts.values())), np.log(medians), sds)
 
 
 def lose(logs: Floats, costs: Floats, parts: Floats, medians: Floats, sds: Floats) -> tuple[float, Floats]:

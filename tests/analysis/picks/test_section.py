@@ -86,6 +86,12 @@ def test_a_pick_that_is_log_is_not_compared_with_itself(steered: Run) -> None:
     assert "than template log" not in answer_found(found)
 
 
+def test_what_another_seed_changes_is_called_assumed_where_no_pattern_was_trained_twice(found: Found) -> None:
+    once = replace(found, ranked=tuple(replace(each, n_trainings=1) for each in found.ranked))
+    assert "no pattern was trained twice" in answer_found(once)
+    assert "no pattern was trained twice" not in answer_found(found)
+
+
 def test_fallbacks_say_why(steered: Run) -> None:
     (few,) = judge_search(_train(NAMED[:5], objective="loss"))
     assert "it takes 8 patterns to say what to expect at a new seed, and there are 5" in answer_found(few)

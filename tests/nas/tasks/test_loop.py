@@ -15,6 +15,7 @@ from nas.model.candidate import TrainingConfig
 from nas.records.trial import Outcome
 from nas.tasks.candidate import TaskCandidate
 from nas.tasks.loaded import LoadedTask, load_task
+from nas.tasks.loop import DataPart
 from nas.tasks.reference import TaskSource
 from nas.training.checkpoints import Slot
 from tests.support.own_tasks import PATTERN, QUICK, SPIRALS, WRONG, load_from, train_once
@@ -71,6 +72,14 @@ def test_the_same_seed_gives_the_same_numbers(spirals: LoadedTask, whole: Outcom
     assert measured(train(spirals)) == measured(whole)
     assert whole.metrics["loss"] < 0.69
     assert [row["epoch"] for row in whole.curve] == [1, 2, 3]
+
+
+def test_every_epoch_and_seed_has_an_order_of_its_own() -> None:
+    part = DataPart((torch.arange(24),), "cpu")
+    orders = [torch.cat([batch for (batch,) in part.train(epoch, 6, seed)]) for epoch in (0, 1) for seed in (0, 1)]
+    assert all(sorted(order.tolist()) == list(range(24)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert torch.equal(torch.cat([batch for (batch,) in part.train(0, 6, 0)]), orders[0])
 
 
 def test_an_interrupted_training_goes_on_to_the_same_numbers(

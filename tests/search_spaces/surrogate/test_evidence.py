@@ -7,7 +7,16 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal, norm
 
-from search_spaces.surrogate.evidence import MEAN_VARIANCE, MIN_CURVED, PRIORS, clip_costs, fit, lose
+from search_spaces.surrogate.evidence import (
+    LENGTHS,
+    MEAN_VARIANCE,
+    MIN_CURVED,
+    PRIORS,
+    clip_costs,
+    fit,
+    lose,
+    maximise_evidence,
+)
 from search_spaces.surrogate.posterior import Observations, Variances
 from tests.support.observed import covary_by_loops, observe_some
 
@@ -64,6 +73,27 @@ def test_a_curved_part_is_mixed_in_where_patterns_are_many_and_it_is_there() -> 
     planted = Variances(1.0, linear=0.1, own=0.001, seed=0.01, noise=0.02, curved=0.5, length=1.5)
     assert fit(plant(planted, MIN_CURVED - 1, 1)).variances.curved == 0
     assert fit(plant(planted, MIN_CURVED, 1)).variances.curved > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("planted", [0.5, 1.0])
+def test_the_length_is_about_as_likely_as_the_best_of_all_when_each_is_optimised(planted: float, seed: int) -> None:
+    variances = Variances(1.0, linear=0.02, own=0.001, seed=0.01, noise=0.02, curved=1.0, length=planted * 6**0.5)
+    observations = plant(variances, 80, 1, seed)
+    points = observations.points
+    equal = np.ones((80, 80))
+    parts = {"noise": np.eye(80), "own": np.eye(80), "seed": equal, "linear": points @ points.T / 3}
+    distances = np.square(points[:, None] - points).sum(axis=2)
+    costs = clip_costs(observations.costs)
+    standard = (costs - costs.mean()) / costs.std()
+    losses = {}
+    for factor in LENGTHS:
+        length = factor * np.sqrt(distances.mean())
+        mixture = {**parts, "curved": np.exp(-distances / (2 * length**2))}
+        losses[length] = maximise_evidence(standard, mixture).loss
+    assert max(losses.values()) > min(losses.values()) + 3  # so that a wrong one can be told
+    chosen = fit(observations).variances.length
+    assert losses[min(losses, key=lambda length: abs(length - chosen))] < min(losses.values()) + 1
 
 
 def test_a_fit_is_the_same_again_and_in_any_order() -> None:
