@@ -39,6 +39,7 @@ from nas.studies.study import Study
 from nas.workers.trainer import Trainer
 from search_spaces.families import fit_family
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.surrogate.choice import Z_95
 from search_spaces.templates import find_template
 
 MODEL, RANDOM = "model", "random"
@@ -84,9 +85,10 @@ def main() -> None:
     answers = answer(tops, judged, config, list(seeds)) | {"setting": " ".join(setting), "judges": arguments.judges}
     answers |= {"pairs": arguments.pairs, "trainings": arguments.trainings}
     answers |= {"environment": runs[MODEL, seeds[0]].environment, "medians": measure_proposals(runs)}
+    answers |= {"claims": check_claims([runs[MODEL, seed] for seed in seeds], judged, answers["geometric"])}
     for name, row in answers["differences"].items():
         print(format_row(name, *(f"{row[part]:+.3f}" for part in ("difference", "low", "high"))))  # noqa: T201
-    print(answers["medians"])  # noqa: T201
+    print(answers["medians"], answers["claims"])  # noqa: T201
     if arguments.to is not None:
         target = DOCS / "race" / f"{arguments.to}.json"
         write_atomic(target, format_json(answers))
@@ -182,6 +184,47 @@ def compare(differences: Vector) -> dict[str, float]:
     half = student_quantile(min(differences.shape) - 1) * error
     middle = float(differences.mean())
     return {"difference": middle, "low": middle - half, "high": middle + half}
+
+
+def check_claims(runs: Sequence[Run], judged: Judged, geometric: str) -> dict[str, dict[str, float]]:
+    """Return how often the intervals in the reports of searches held what the judging seeds found.
+
+    The judges' own error widens an interval: what they found is a mean over few seeds.
+
+    Returns:
+        For the pick's expected log loss, and its difference to `geometric`: number of claims and of those that held,
+        the mean difference between claim and finding, and the root mean square of it in standard deviations.
+    """
+    claims: dict[str, list[tuple[float, float]]] = {"expected loss of the pick": [], "pick less geometric": []}
+    for run in runs:
+        found = judge_search(run)[0]
+        expected, over = found.pick.expected, found.over_template
+        assert expected is not None, "the model is asked in every run of the race"
+        losses = judged.loss[found.pick.key]
+        bounds = np.log([expected.value, expected.low, expected.high])
+        claims["expected loss of the pick"].append(_miss(bounds, losses))
+        if over is not None and found.template is not None and found.template.key == geometric:
+            bounds = np.log1p([over.change, over.low, over.high])
+            claims["pick less geometric"].append(_miss(bounds, losses - judged.loss[geometric]))
+    return {what: _summarise_claims(misses) for what, misses in claims.items()}
+
+
+def _miss(claim: Vector, found: Vector) -> tuple[float, float]:
+    """Return by how much a claim (value, low, high) misses the mean of what was found, and the standard deviation."""
+    value, low, high = claim.tolist()
+    claimed = (high - low) / 2 / Z_95
+    return value - float(found.mean()), math.hypot(claimed, float(found.std(ddof=1)) / math.sqrt(len(found)))
+
+
+def _summarise_claims(misses: Sequence[tuple[float, float]]) -> dict[str, float]:
+    errors, sds = np.array(misses).T
+    scaled = errors / sds
+    return {
+        "claims": len(misses),
+        "held": int((np.abs(scaled) <= Z_95).sum()),
+        "mean_miss": float(errors.mean()),
+        "scaled_miss": float(np.sqrt(np.square(scaled).mean())),
+    }
 
 
 def measure_proposals(runs: Mapping[tuple[str, int], Run]) -> dict[str, list[float]]:

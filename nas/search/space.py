@@ -1,7 +1,6 @@
 """Which patterns a strategy may propose: draws, the pool that a model chooses from, and neighbours."""
 
 from collections.abc import Iterator, Sequence, Set
-from copy import deepcopy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,7 +108,7 @@ class OpenSpace:
         """Return a pattern 1 to MAX_MOVES random moves of a connection away, of the same budget."""
         from search_spaces.sampling.goals import make_moves  # numba: 0.5 s
 
-        connections = deepcopy(_lay_out(pattern, self.budget))
+        connections = _lay_out(pattern, self.budget).copy()
         make_moves(connections, int(generator.integers(1, MAX_MOVES + 1)), generator)
         return connections.pattern()
 

@@ -77,10 +77,15 @@ class Connections:
         """Return those of a uniform draw or, under caps, which may refuse every draw, of the budget's example."""
         return cls.of(budget.example() if budget.is_capped else sample_uniform(budget, generator), budget)
 
+    def copy(self) -> "Connections":
+        """Return a copy, which moves may change."""
+        arrays = (self.sources, self.degrees, self.members, self.readers, self.skips)
+        return Connections(self.budget, *(array.copy() for array in arrays))
+
     def pattern(self) -> ConnectionPattern:
         """Return the pattern that the moves have led to."""
-        layers = range(1, self.budget.depth + 1)
-        return ConnectionPattern.from_sources(self.sources[layer, : self.degrees[layer]].tolist() for layer in layers)
+        layers = zip(self.sources.tolist()[1:], self.degrees.tolist()[1:], strict=True)
+        return ConnectionPattern(self.budget.depth, tuple(tuple(sorted(row[:degree])) for row, degree in layers))
 
 
 @dataclass(slots=True)
