@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,22 @@ from scipy.stats import rankdata
 from nas.records.trial import hash_plain
 from tests.support.small import ROOT
 
-FOLDER = ROOT / "docs" / "text" / "layers-12"
-PAGE = " ".join((ROOT / "docs" / "text" / "README.md").read_text().split())
+DEPTHS = (12, 24)
+PAGES = [" ".join((ROOT / path).read_text().split()) for path in ("docs/text/README.md", "README.md")]
+ROWS = {
+    line.split("|")[1].strip(): dict(zip(DEPTHS, line.split("|")[2:4], strict=True))
+    for line in (ROOT / "docs" / "text" / "README.md").read_text().splitlines()
+    if line.count("|") == 4
+}
+INTERVAL = r"\[[+-]0\.\d\d, [+-]0\.\d\d\]"
 
 
-def _sample() -> pd.DataFrame:
-    table = pd.read_csv(FOLDER / "candidates.csv")
+def _folder(layers: int) -> Path:
+    return ROOT / "docs" / "text" / f"layers-{layers}"
+
+
+def _sample(layers: int) -> pd.DataFrame:
+    table = pd.read_csv(_folder(layers) / "candidates.csv")
     sample = table[table["strategy"] == "design"].copy()
     sample["centred"] = np.log(sample["loss"])
     sample["centred"] -= sample.groupby("seed")["centred"].transform("mean")
@@ -32,40 +43,46 @@ def _regress_out(values: NDArray[np.float64], held: list[NDArray[np.float64]]) -
     return residual
 
 
+@pytest.mark.parametrize("layers", DEPTHS)
 @pytest.mark.parametrize(
-    ("measure", "held", "words"),
-    [
-        ("walk_length", ("visit_evenness", "mean_bd"), "visit evenness and mean BD held"),
-        ("mean_bd", ("walk_length", "visit_evenness"), "walk length and visit evenness held"),
-    ],
+    ("test", "measure", "held"),
+    [("T1", "walk_length", ("visit_evenness", "mean_bd")), ("T2", "mean_bd", ("walk_length", "visit_evenness"))],
 )
-def test_the_partial_correlations_are_those_of_the_trainings(measure: str, held: tuple[str, str], words: str) -> None:
-    patterns = _sample().groupby("key")[["centred", measure, *held]].mean()
+def test_the_partial_correlations_are_those_of_the_trainings(
+    layers: int, test: str, measure: str, held: tuple[str, str]
+) -> None:
+    patterns = _sample(layers).groupby("key")[["centred", measure, *held]].mean()
     assert len(patterns) == 72
     ranks = {name: rankdata(patterns[name]) for name in patterns}
     own, outcome = (_regress_out(ranks[name], [ranks[each] for each in held]) for name in (measure, "centred"))
     value = float(own @ outcome / np.sqrt((own @ own) * (outcome @ outcome)))
-    said = re.escape(f"{value:+.2f}") + r" \[[^]]*\]"
-    for page in (PAGE, " ".join((ROOT / "README.md").read_text().split())):
-        assert re.search(rf"{words}[:,] {said}|{said} over 72 patterns x 3 seeds, {words}", page)
+    (row,) = (cells for heading, cells in ROWS.items() if heading.startswith(f"{test}:"))
+    (said,) = re.findall(rf"[+-]0\.\d\d {INTERVAL}", row[layers])
+    assert said.startswith(f"{value:+.2f} ")
+    assert said in PAGES[1]
+    report = (_folder(layers) / "report.md").read_text()
+    assert re.sub(r"(\S+) \[(.*), (.*)\]", r"\1 | \2 to \3", said) in report
 
 
-def test_its_reliability_is_that_of_the_trainings() -> None:
-    values = _sample().pivot_table(index="key", columns="seed", values="centred").to_numpy()
+@pytest.mark.parametrize("layers", DEPTHS)
+def test_its_reliability_is_that_of_the_trainings(layers: int) -> None:
+    values = _sample(layers).pivot_table(index="key", columns="seed", values="centred").to_numpy()
     n_patterns, n_seeds = values.shape
     between = n_seeds * values.mean(axis=1).var(ddof=1)
     left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0)
     within = np.square(left).sum() / ((n_patterns - 1) * (n_seeds - 1))
     share = (between - within) / (between + (n_seeds - 1) * within)
-    assert f"reliability of one training {share:.2f}" in PAGE
+    assert ROWS["reliability of one training"][layers].strip() == f"{share:.2f}"
     assert f_distribution.sf(between / within, n_patterns - 1, (n_patterns - 1) * (n_seeds - 1)) < 0.001
-    losses = _sample().groupby("key")["loss"].mean()
-    assert f"from {losses.min():.2f} to {losses.max():.2f} nats, median {losses.median():.2f}" in PAGE
+    losses = _sample(layers).groupby("key")["loss"].mean()
+    said = ROWS["losses of the 72 patterns, nats"][layers].strip()
+    assert said == f"{losses.min():.2f} to {losses.max():.2f}, median {losses.median():.2f}"
 
 
-def test_every_planned_training_is_there_by_the_plan_that_was_hashed() -> None:
-    recorded = json.loads((FOLDER / "plan.json").read_text())
-    table = pd.read_csv(FOLDER / "candidates.csv")
+@pytest.mark.parametrize("layers", DEPTHS)
+def test_every_planned_training_is_there_by_the_plan_that_was_hashed(layers: int) -> None:
+    recorded = json.loads((_folder(layers) / "plan.json").read_text())
+    table = pd.read_csv(_folder(layers) / "candidates.csv")
     assert hash_plain(recorded["plan"]) == recorded["sha256"]
     assert len(table) == len(recorded["plan"]["order"]) == 273
     assert set(table["state"]) == {"complete"}
