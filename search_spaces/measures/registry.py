@@ -1,18 +1,17 @@
 """Every measure by name: those of this project and those that other packages bring."""
 
 import difflib
-import logging
 from collections.abc import Collection, Iterable
-from functools import cache
 
 from search_spaces.errors import InputError
 from search_spaces.measures.distances import DISTANCES
-from search_spaces.measures.entry_points import Brought, load_brought
+from search_spaces.measures.entry_points import make_measure
 from search_spaces.measures.measure import Measure, Reads, check_reads, log_reads
 from search_spaces.measures.placement import PLACEMENT
 from search_spaces.measures.spectra import SPECTRA
 from search_spaces.measures.walks import WALKS
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.plugins import Plugins, load_plugins, warn_once
 
 __all__ = [
     "ALWAYS_SHOWN",
@@ -21,6 +20,7 @@ __all__ = [
     "find_measure",
     "list_brought",
     "list_measures",
+    "load_measures",
     "measure",
     "measure_all",
     "measure_brought",
@@ -29,7 +29,6 @@ __all__ = [
 ALWAYS_SHOWN = ("walk_length", "visit_evenness", "ntk_trace")  # in the ledger and in tables, next to the distances
 
 _OWN = {each.name: each for each in (*DISTANCES, *WALKS, *PLACEMENT, *SPECTRA)}
-_logger = logging.getLogger(__name__)
 
 
 def list_measures() -> tuple[Measure, ...]:
@@ -39,9 +38,14 @@ def list_measures() -> tuple[Measure, ...]:
 
 def list_brought() -> tuple[Measure, ...]:
     """Return the measures that other packages bring; what cannot be used is left out, with a warning."""
-    for problem in _brought().problems.values():
-        _warn_once(problem)
-    return tuple(_brought().measures.values())
+    plugins = load_measures()
+    plugins.warn_of_problems()
+    return tuple(plugins.objects.values())
+
+
+def load_measures() -> Plugins:
+    """Load the measures of other packages, without a warning of those that cannot be used."""
+    return load_plugins("measures", frozenset(_OWN), make_measure)
 
 
 def find_measure(name: str) -> Measure:
@@ -52,12 +56,10 @@ def find_measure(name: str) -> Measure:
     """
     if name in _OWN:
         return _OWN[name]
-    brought = _brought()
-    if name in brought.measures:
-        return brought.measures[name]
-    if name in brought.problems:
-        raise InputError(brought.problems[name])
-    names = [*_OWN, *brought.measures]
+    brought: Measure | None = load_measures().find(name)
+    if brought is not None:
+        return brought
+    names = [each.name for each in list_measures()]
     near = difflib.get_close_matches(name, names, n=1) or [each for each in names if name and name in each]
     hint = f"did you mean {' or '.join(near)}?" if near else "`score --measures all` lists them"
     raise InputError(f"no measure is called {name!r}: {hint}")
@@ -112,14 +114,5 @@ def measure_brought(
                 raise InputError(f"{what} that has a column of this name: its authors should rename it")
             values[each.name] = each.function(pattern, nodes)
         except InputError as error:
-            _warn_once(str(error))
+            warn_once(str(error))
     return values
-
-
-def _brought() -> Brought:
-    return load_brought(frozenset(_OWN))
-
-
-@cache
-def _warn_once(text: str) -> None:
-    _logger.warning("warning: %s", text)

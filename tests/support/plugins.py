@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.measures import entry_points, registry
+from search_spaces.plugins import load_plugins, warn_once
 
 CODE = '''
 from search_spaces.measures.measure import Measure
@@ -52,8 +52,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
     """Let this process find the packages of a folder, and forget them at the end."""
 
     def forget() -> None:
-        entry_points.load_brought.cache_clear()
-        registry._warn_once.cache_clear()
+        load_plugins.cache_clear()
+        warn_once.cache_clear()
 
     with monkeypatch.context() as patch:
         patch.syspath_prepend(folder)
