@@ -62,6 +62,7 @@ for name, function, kind in (
     ("pattern-from-strengths", runs.pattern_from_strengths, Command),
     ("correlate", tables.correlate, Command),
     ("compare-strategies", tables.compare_strategies, Command),
+    ("plugins", scores.plugins, Command),
     ("bench", speed.bench, with_flags_of("nas.settings.search:SearchConfig", frozenset({"device"}))),
 ):
     app.command(name, cls=kind)(function)

@@ -1,4 +1,4 @@
-"""Commands that describe patterns and networks without training them: score and networks."""
+"""Commands that describe patterns, networks and plug-ins without training them: score, networks and plugins."""
 
 import json
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def score(
     from nas.records.template import read_pattern
     from search_spaces.budget import parse_budget
     from search_spaces.measures.registry import measure, measure_all
-    from search_spaces.templates import build_named, list_templates
+    from search_spaces.templates import build_named, list_brought_templates, list_templates
 
     shown = _choose_measures(measures)
     own = None if pattern is None else read_pattern(pattern)
@@ -76,7 +76,9 @@ def score(
         spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
     else:
         spent = parse_budget(budget or "log", config.pattern_depth)
-        names = template or (list_templates(spent.depth) if own is None else [])
+        names = template or []
+        if not names and own is None:
+            names = [*list_templates(spent.depth), *list_brought_templates(spent.depth)]
         chosen += [(name, name, build_named(name, spent)) for name in names]
     candidates = [Candidate(scored, config, seed or 0, name) for _, name, scored in chosen]
     rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
@@ -252,3 +254,36 @@ def networks(as_json: Json = False) -> None:
     for differs, names in differing.items():
         console.print(f"{names[0]} to {names[-1]}: {differs}")
     print_next(console, *OURSELVES, "score", "--network", "densenet-bc-100-12")
+
+
+def plugins(as_json: Json = False) -> None:
+    """List what installed packages bring by entry points, and what of it cannot be used."""
+    from nas.data.readers import load_readers
+    from nas.model.candidate import load_merges
+    from nas.records.shown import show
+    from nas.settings.search import load_strategies
+    from nas.tasks.reference import load_tasks
+    from search_spaces.measures.registry import load_measures
+    from search_spaces.plugins import list_plugins, load_plugins, name_kind
+    from search_spaces.templates import load_templates
+
+    by_kind = {"tasks": load_tasks, "templates": load_templates, "measures": load_measures}
+    by_kind |= {"strategies": load_strategies, "merges": load_merges, "readers": load_readers}
+    by_kind |= {"loggers": lambda: load_plugins("loggers", frozenset())}
+    rows = [
+        {**plugin.describe(), "value": plugin.value, "problem": by_kind[plugin.kind]().problems.get(plugin.name)}
+        for plugin in list_plugins()
+    ]
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+        return
+    console = make_console()
+    if not rows:
+        console.print("no installed package brings a plug-in; docs/plugins.md says how to write one")
+        return
+    cells = [
+        [name_kind(plugin.kind), *map(show, (plugin.name, plugin.origin.distribution, plugin.origin.version)), problem]
+        for plugin, problem in zip(list_plugins(), (row["problem"] or "" for row in rows), strict=True)
+    ]
+    headings = ["kind", "name", "package", "version", "left out because"]
+    print_table(console, "plug-ins of installed packages", headings, cells, left=headings)

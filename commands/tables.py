@@ -18,14 +18,7 @@ if TYPE_CHECKING:
     from analysis.replays.table import JudgedBy, TrainedTable
     from nas.search.replay import ReplayPlan
 
-
-class Proposing(StrEnum):
-    """Strategies that propose patterns."""
-
-    MODEL = "model"
-    RANDOM = "random"
-    WIDE = "random:wide"
-    EVOLVE = "evolve"
+RANDOM = "random"  # what others are compared with
 
 
 class Judging(StrEnum):
@@ -92,11 +85,12 @@ def compare_strategies(
         Path, flag("CSV of patterns of one budget, each trained with the same seeds; or the name of a table of ours.")
     ],
     strategy: Annotated[
-        list[Proposing] | None,
+        list[str] | None,
         flag(
-            "Strategy to replay, always next to random. May be repeated. [default: all that the table allows]",
+            "Strategy to replay, always next to random; see `search --help`. May be repeated. [default: model, random, "
+            "evolve and, where the table allows it, random:wide]",
             SPACE,
-            form="<model|random|random:wide|evolve>",
+            form="<model|random|random:wide|evolve|optuna:NAME|NAME>",
         ),
     ] = None,
     draws: Annotated[
@@ -145,18 +139,27 @@ def compare_strategies(
     from analysis.replays.wording import REGRET_UNITS, tabulate_regret
     from nas.records.shown import show
 
-    trained = read_trained(find_table(table), objective.value, tuple(draws or [Proposing.RANDOM.value]))
+    trained = read_trained(find_table(table), objective.value, tuple(draws or [RANDOM]))
     console = make_console(stderr=as_json)
     if trained.provenance is not None:
         console.print(f"{show(table)}: {describe_provenance(trained.provenance)}")
 
-    from nas.search.replay import MAX_RANDOM, ListedSpace, ReplayPlan, by_posterior, choose_n_visible, replay
-    from nas.search.strategies import create_strategy
+    from nas.search.replay import (
+        MAX_RANDOM,
+        MODEL,
+        WIDE,
+        ListedSpace,
+        ReplayPlan,
+        by_posterior,
+        choose_n_visible,
+        replay,
+    )
+    from nas.search.strategies.registry import STRATEGIES, create_strategy
 
     space = ListedSpace(trained.budget, trained.patterns, trained.is_uniform, trained.is_wide, trained.list_named())
-    allowed = [name for name in Proposing if name is not Proposing.WIDE or space.wide]
-    strategies = tuple(dict.fromkeys((Proposing.RANDOM.value, *(name.value for name in strategy or allowed))))
-    by_model = {Picking.OWN: (Proposing.MODEL.value,), Picking.POSTERIOR: strategies, Picking.OBSERVED: ()}
+    allowed = [name for name in STRATEGIES if name != WIDE or space.wide]
+    strategies = tuple(dict.fromkeys((RANDOM, *(strategy or allowed))))
+    by_model = {Picking.OWN: (MODEL,), Picking.POSTERIOR: strategies, Picking.OBSERVED: ()}
     plan = ReplayPlan(
         strategies=strategies,
         n_replays=replays,
@@ -230,7 +233,7 @@ def _print_regret(console: "Console", regrets: "Regrets", caption: str, n_visibl
     for row in tabulate_regret(regrets):
         estimates = [_format_estimate(row, name, "") for name in ("regret", "gain")]
         difference = _format_estimate(row, "difference_to_random", "+")
-        need = "-" if row["strategy"] == Proposing.RANDOM else describe_need(row, regrets.n_random)
+        need = "-" if row["strategy"] == RANDOM else describe_need(row, regrets.n_random)
         cells.append([row["strategy"], str(row["trainings"]), *estimates, difference, need])
     headings = ("strategy", "trainings", "regret", "gain", "regret less random's", "random needs")
     print_table(console, caption, headings, cells)

@@ -121,7 +121,11 @@ def describe_workers(settings: "SearchConfig") -> str:
     """Say how many trainings run at a time, and on what."""
     number = "as many at a time as fit" if settings.workers == "auto" else f"{settings.workers} at a time"
     most = (settings.lookahead or 1) * len(settings.budgets)
-    if settings.strategy in ("model", "evolve") and settings.workers != "auto" and settings.workers > most:
+    if (
+        settings.strategy not in ("random", "random:wide", "templates")
+        and settings.workers != "auto"
+        and settings.workers > most
+    ):
         number += f" (a lookahead of {settings.lookahead} lets {settings.strategy} hand out {most} at most)"
     if settings.cohort != 1:
         number += f", in cohorts of {settings.cohort}"

@@ -2,10 +2,12 @@
 
 import logging
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Literal, get_args
 
 from search_spaces.errors import InputError
@@ -87,6 +89,12 @@ class Plugins:
             warn_once(problem)
 
 
+def forget_plugins() -> None:
+    """Look for installed packages again, and warn again: for tests and notebooks that install one."""
+    for each in (_read_entries, load_plugins, warn_once):
+        each.cache_clear()
+
+
 def list_plugins() -> tuple[Plugin, ...]:
     """Return the entry points of all kinds that installed packages have, without loading them."""
     return tuple(
@@ -118,6 +126,33 @@ def load_plugins(kind: Kind, taken: frozenset[str], adapt: Callable[[str, Any, O
     return Plugins(objects, problems, origins)
 
 
+def check_name(name: str, own: Sequence[str], load: Callable[[], Plugins]) -> str:
+    """Return a name, if it is one of ours or that of a plug-in that works.
+
+    Args:
+        own: our names, with which no plug-in is loaded.
+        load: function that returns the plug-ins.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if name not in own and load().find(name) is None:
+        *first, last = [*own, *load().objects]
+        raise InputError(f"expected {', '.join(first)} or {last}")
+    return name
+
+
+def require_callable(name: str, loaded: Any, origin: Origin) -> Any:  # noqa: ARG001  the form of load_plugins' adapt
+    """Return a loaded object, which has to be a function or a class.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not callable(loaded):
+        raise InputError(f"it is {loaded!r:.80}, no function and no class; repair the package")
+    return loaded
+
+
 def name_kind(kind: Kind) -> str:
     """Return the word for one plug-in of a kind.
 
@@ -135,8 +170,12 @@ def warn_once(text: str) -> None:
 
 def _find_entries(kind: Kind) -> list[EntryPoint]:
     """Return the entry points of a kind by name; of one name, by distribution."""
-    found = entry_points(group=f"skipsearch.{kind}")
-    return sorted(found, key=lambda entry: (entry.name, str(_find_origin(entry))))
+    return sorted(_read_entries(kind), key=lambda entry: (entry.name, str(_find_origin(entry))))
+
+
+@cache
+def _read_entries(kind: Kind) -> EntryPoints:
+    return entry_points(group=f"skipsearch.{kind}")
 
 
 def _find_origin(entry: EntryPoint) -> Origin:
@@ -159,7 +198,8 @@ def _load(alike: Sequence[EntryPoint], taken: frozenset[str]) -> Any:
     if NAMES.fullmatch(entry.name) is None:
         raise InputError("a name is lower-case words joined by underscores")
     try:
-        return entry.load()
+        with redirect_stdout(sys.stderr):  # a program may read what we print
+            return entry.load()
     except (Exception, SystemExit) as error:  # of a stranger's module: anything
         what = f"{entry.value} raised {type(error).__name__}: {error}"
         raise InputError(f"{what}; repair the package, or uninstall it") from error

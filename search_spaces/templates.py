@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 from search_spaces import rules
 from search_spaces.budget import Budget, log_budget, log_in_degree
 from search_spaces.errors import InputError
 from search_spaces.families import FAMILIES, fit_family
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.plugins import Origin, Plugins, load_plugins, warn_once
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 
@@ -109,8 +112,70 @@ PARAMETRIC = ("log:b=B,c=C", "denseformer:k=K,p=P")  # forms of the names with p
 
 
 def list_templates(depth: int) -> list[str]:
-    """Return the names of the templates that exist for that depth."""
+    """Return the names of our templates that exist for that depth."""
     return [name for name, template in TEMPLATES.items() if template.max_depth is None or depth <= template.max_depth]
+
+
+def list_brought_templates(depth: int) -> list[str]:
+    """Return the names of the templates of other packages that exist for that depth; others are warned of."""
+    plugins = load_templates()
+    plugins.warn_of_problems()
+    names = []
+    for name, template in plugins.objects.items():
+        try:
+            template.build(depth)
+        except InputError as error:
+            warn_once(f"{error}: it is left out")
+            continue
+        names.append(name)
+    return names
+
+
+def load_templates() -> Plugins:
+    """Load the templates of other packages, without a warning of those that cannot be used."""
+    return load_plugins("templates", frozenset({*TEMPLATES, *FAMILIES, "random"}), make_template)
+
+
+def make_template(name: str, loaded: Any, origin: Origin) -> Template:
+    """Return the template of an entry point, whose errors name its package.
+
+    Args:
+        name: name of the entry point.
+        loaded: a Template of that name, or a function of a depth that returns a pattern of so many layers.
+        origin: package that brings it.
+
+    Raises:
+        InputError: it is neither, or has another name.
+    """
+    about = f"template {name!r} of {origin}"
+    if not isinstance(loaded, Template):
+        if not callable(loaded):
+            raise InputError(f"it is {loaded!r:.80}, no Template and no function; repair the package")
+        return _by_block(name, str(origin), _guard(loaded, lambda depth: depth, about))
+    if loaded.name != name:
+        raise InputError(f"it is called {loaded.name!r}; give the entry point and the template one name")
+    fit = None if loaded.fit is None else _guard(loaded.fit, lambda budget: budget.depth, about)
+    return replace(loaded, pattern_at=_guard(loaded.pattern_at, lambda depth: depth, about), fit=fit)
+
+
+def _guard(
+    rule: Callable[[Any], ConnectionPattern], find_depth: Callable[[Any], int], about: str
+) -> Callable[[Any], ConnectionPattern]:
+    """Return another package's rule with errors that name the package; it may give a pattern of the depth only."""
+
+    def build(given: Any) -> ConnectionPattern:
+        depth = find_depth(given)
+        try:
+            pattern = rule(given)
+        except Exception as error:
+            failed = f"{about} failed at {depth} layers: {type(error).__name__}: {error}"
+            raise InputError(f"{failed}; repair the package, or uninstall it") from error
+        if not isinstance(pattern, ConnectionPattern) or pattern.depth != depth:
+            what = f"a pattern of {pattern.depth} layers" if isinstance(pattern, ConnectionPattern) else repr(pattern)
+            raise InputError(f"{about} gave {what:.80} at {depth} layers: repair the package, or uninstall it")
+        return pattern
+
+    return build
 
 
 def find_template(name: str) -> Template:
@@ -131,14 +196,19 @@ def find_template(name: str) -> Template:
         return _by_layer(name, LOG_DENSENET_CODE, rules.log_base(base, coefficient))
     if name.startswith("denseformer:"):
         return _by_layer(name, DENSEFORMER, rules.denseformer(*_parse_denseformer(name)))
+    plugins = load_templates()
+    brought: Template | None = plugins.find(name)
+    if brought is not None:
+        return brought
+    known = ", ".join((*TEMPLATES, *plugins.objects, *PARAMETRIC))
     raise InputError(
-        f"no template is named {name!r}; there are {', '.join((*TEMPLATES, *PARAMETRIC))} and, where a budget is "
+        f"no template is named {name!r}; there are {known} and, where a budget is "
         "known, random:SEED, nearest, evenly and geometric"
     )
 
 
 def name_rule(name: str) -> str | None:
-    """Return the rule that a template's name begins with, without its parameters; None if there is no such rule.
+    """Return the rule of ours that a template's name begins with, without its parameters; None if there is none.
 
     >>> name_rule("log:b=3"), name_rule("midpoint"), name_rule("random:7")
     ('log', 'midpoint', None)
@@ -204,6 +274,15 @@ def build_named(name: str, budget: Budget) -> ConnectionPattern:
 def _build_at(template: Template, budget: Budget) -> ConnectionPattern:
     pattern = template.build(budget.depth)
     return pattern if template.fit is None else template.fit(budget)
+
+
+def is_template_name(text: str) -> bool:
+    """Return whether a text has the form of a template's name, and no file is there.
+
+    >>> is_template_name("log:b=3,c=1"), is_template_name("mine.json")
+    (True, False)
+    """
+    return re.fullmatch(r"[a-zA-Z]\w*(:[\w=,./]+)?", text) is not None and not Path(text).exists()
 
 
 def iterate_templates(budget: Budget) -> Iterator[tuple[str, ConnectionPattern]]:

@@ -93,6 +93,7 @@ class Run:
         driver_deaths: how often the driver died while a candidate was in training, by its number, where it did.
         kind: what the run was made for.
         metrics: metrics of its task, the primary one first.
+        plugins: plug-ins of other packages that were installed, and whether the run uses them; empty in older runs.
     """
 
     path: Path
@@ -110,6 +111,7 @@ class Run:
     driver_deaths: Mapping[int, int] = field(default_factory=dict)
     kind: Kind = "search"
     metrics: Metrics = IMAGE_METRICS
+    plugins: tuple[dict[str, Any], ...] = ()
 
 
 def read_run(run: Path) -> Run:
@@ -150,6 +152,7 @@ def read_run(run: Path) -> Run:
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=kind,
         metrics=metrics,
+        plugins=tuple(map(_as_dict, attributes["plugins"])) if isinstance(attributes.get("plugins"), list) else (),
     )
 
 

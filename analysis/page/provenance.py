@@ -13,7 +13,7 @@ from nas.records.shown import quote
 def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     """List what a run was measured with, and the commands that continue, browse or repeat it."""
     groups = {"run": {**status, "best": None}, "data": run.data, "environment": run.environment}
-    groups |= {"setting": run.config}
+    groups |= {"plug-in": _describe_plugins(run), "setting": run.config}
     rows = [
         (group, str(name), value if isinstance(value, str) else json.dumps(value))
         for group, values in groups.items()
@@ -28,3 +28,13 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     yield Paragraph("To continue this run, to browse its study, or to repeat it in another place:")
     again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
     yield Code(f"python run_search.py {command} --run {path}\noptuna-dashboard {storage}\n{again}")
+
+
+def _describe_plugins(run: Run) -> dict[str, str]:
+    """Return where the plug-ins that a run found come from, by kind and name."""
+    described = {}
+    for plugin in run.plugins:
+        used = "used by this run" if plugin.get("used") else "installed, not used by this run"
+        kind, name, *origin = (str(plugin.get(key, "?")) for key in ("kind", "name", "distribution", "version"))
+        described[f"{kind}: {name}"] = f"{' '.join(origin)}; {used}"
+    return described

@@ -48,17 +48,32 @@ def read_npz(path: Path, max_bytes: int) -> DataSet:
         InputError: the file is missing or damaged, or its arrays cannot be used.
     """
     arrays, unread = _read_arrays(path, max_bytes)
+    data = make_checked(path.name, path, arrays)
+    return replace(data, remarks=(*data.remarks, f"not read of the file: {', '.join(unread):.200}")) if unread else data
+
+
+def make_checked(name: str, source: object, arrays: Mapping[str, NDArray[Any]]) -> DataSet:
+    """Return the data set of arrays of images and labels, by the names that an .npz file has.
+
+    Args:
+        name: its name.
+        source: where the arrays come from, for messages.
+        arrays: arrays by name: x_train, y_train, x_test and y_test, or those of MedMNIST; others have no meaning.
+
+    Raises:
+        InputError: the arrays cannot be used.
+    """
     forms = PLAIN if "x_train" in arrays else MEDMNIST
     parts = {part: names for part, names in forms.items() if names[0] in arrays}
-    layout = _read_layout(path, arrays)
+    layout = _read_layout(source, arrays)
     images, labels = {}, {}
     for part, (x, y) in parts.items():
-        images[part] = _check_images(path, x, arrays[x], layout)
-        labels[part] = _check_labels(path, y, arrays[y], len(images[part]))
-        _check_alike(path, (parts["train"][0], images["train"]), (x, images[part]))
-        _check_scale(path, (parts["train"][0], arrays[parts["train"][0]]), (x, arrays[x]))
+        images[part] = _check_images(source, x, arrays[x], layout)
+        labels[part] = _check_labels(source, y, arrays[y], len(images[part]))
+        _check_alike(source, (parts["train"][0], images["train"]), (x, images[part]))
+        _check_scale(source, (parts["train"][0], arrays[parts["train"][0]]), (x, arrays[x]))
     learned = np.concatenate([labels[part] for part in parts if part != "test"])
-    _check_classes(path, parts, learned, labels["test"])
+    _check_classes(source, parts, learned, labels["test"])
     order = [*(part for part in parts if part != "test"), "test"]
     both = np.concatenate([labels[part] for part in order])
     test = np.arange(len(learned), len(both))
@@ -69,9 +84,7 @@ def read_npz(path: Path, max_bytes: int) -> DataSet:
             f"the {len(labels['val']):,} images of {parts['val'][0]} join those of {parts['train'][0]}: each seed "
             "draws its validation images from all of them"
         )
-    if unread:
-        remarks.append(f"not read of the file: {', '.join(unread):.200}")
-    return replace(make_data_set(path.name, together, both, test, augment=False), remarks=tuple(remarks))
+    return replace(make_data_set(name, together, both, test, augment=False), remarks=tuple(remarks))
 
 
 def _read_arrays(path: Path, max_bytes: int) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -118,20 +131,20 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         return array
 
 
-def _read_layout(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+def _read_layout(source: object, arrays: Mapping[str, NDArray[Any]]) -> str | None:
     if LAYOUT not in arrays:
         return None
     layout = str(arrays[LAYOUT])
     if layout not in LAYOUTS:
-        raise InputError(f"{path}: {LAYOUT} is {layout!r:.80}, expected one of {', '.join(LAYOUTS)}")
+        raise InputError(f"{source}: {LAYOUT} is {layout!r:.80}, expected one of {', '.join(LAYOUTS)}")
     return layout
 
 
-def _check_images(path: Path, name: str, images: NDArray[Any], layout: str | None) -> NDArray[Any]:
+def _check_images(source: object, name: str, images: NDArray[Any], layout: str | None) -> NDArray[Any]:
     """Return images as (n, channels, height, width), uint8 or float32, or refuse them."""
     if images.ndim not in (3, 4) or 0 in images.shape or images.dtype.kind not in "uif":
         raise InputError(
-            f"{path}: {name} has shape {images.shape} and type {images.dtype}, expected numbers of shape (n, height, "
+            f"{source}: {name} has shape {images.shape} and type {images.dtype}, expected numbers of shape (n, height, "
             "width), (n, channels, height, width) or (n, height, width, channels)"
         )
     if images.ndim == 3:
@@ -140,7 +153,7 @@ def _check_images(path: Path, name: str, images: NDArray[Any], layout: str | Non
         layout = layout or _find_layout(*images.shape[1:])
         if layout is None:
             raise InputError(
-                f"{path}: {name} has shape {images.shape}, which may be (n, channels, height, width) or (n, height, "
+                f"{source}: {name} has shape {images.shape}, which may be (n, channels, height, width) or (n, height, "
                 f'width, channels): say which by one more array in the file, {LAYOUT}="NCHW" for the former, '
                 f'{LAYOUT}="NHWC" for the latter'
             )
@@ -150,10 +163,10 @@ def _check_images(path: Path, name: str, images: NDArray[Any], layout: str | Non
     with np.errstate(over="ignore"):
         images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise InputError(f"{path}: {name} contains values that are not finite; clean or drop those images")
+        raise InputError(f"{source}: {name} contains values that are not finite; clean or drop those images")
     largest = float(np.abs(images).max())
     if largest > LARGEST:
-        raise InputError(f"{path}: {name} contains {largest:g}, beyond what can be computed with: scale the images")
+        raise InputError(f"{source}: {name} contains {largest:g}, beyond what can be computed with: scale the images")
     return images
 
 
@@ -185,15 +198,15 @@ def _look_like_images(channels: int, height: int, width: int) -> tuple[bool, boo
     return height == width, channels in (1, 3) and channels <= side, 2 * channels <= side
 
 
-def _check_alike(path: Path, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
+def _check_alike(source: object, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
     if first[1].shape[1:] != other[1].shape[1:]:
         raise InputError(
-            f"{path}: images of {first[0]} are {first[1].shape[1:]} and of {other[0]} {other[1].shape[1:]}: they must "
-            "be alike"
+            f"{source}: images of {first[0]} are {first[1].shape[1:]} and of {other[0]} {other[1].shape[1:]}: they "
+            "must be alike"
         )
 
 
-def _check_scale(path: Path, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
+def _check_scale(source: object, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
     """Refuse images that were not scaled like the training images: measurements on them would mean nothing.
 
     Two parts of one set may differ. Refused are another kind of numbers, ranges that do not overlap, both range and
@@ -202,7 +215,7 @@ def _check_scale(path: Path, first: tuple[str, NDArray[Any]], other: tuple[str, 
     train, part = (_Range.of(array) for _, array in (first, other))
     for name, values, purpose in ((first[0], train, "learn from"), (other[0], part, "measure on")):
         if values.low == values.high:
-            raise InputError(f"{path}: every value of {name} is {values.low:g}: there is nothing to {purpose}")
+            raise InputError(f"{source}: every value of {name} is {values.low:g}: there is nothing to {purpose}")
     ratios = [_ratio(train.high - train.low, part.high - part.low), _ratio(train.deviation, part.deviation)]
     is_whole = [array.dtype.kind in "ui" for _, array in (first, other)]
     is_apart = part.low > train.high or part.high < train.low
@@ -212,7 +225,7 @@ def _check_scale(path: Path, first: tuple[str, NDArray[Any]], other: tuple[str, 
             f"{name} has {array.dtype} from {values.low:g} to {values.high:g}"
             for (name, array), values in ((first, train), (other, part))
         )
-        raise InputError(f"{path}: {both}: they were not scaled alike; store both in the same type and scale")
+        raise InputError(f"{source}: {both}: they were not scaled alike; store both in the same type and scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +249,12 @@ def _ratio(first: float, other: float) -> float:
     return max(first, other) / min(first, other) if min(first, other) > 0 else 1.0
 
 
-def _check_labels(path: Path, name: str, labels: NDArray[Any], n_images: int) -> NDArray[np.int64]:
+def _check_labels(source: object, name: str, labels: NDArray[Any], n_images: int) -> NDArray[np.int64]:
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     fault = _find_fault(labels, n_images)
     if fault is not None:
         raise InputError(
-            f"{path}: {name} has shape {labels.shape} and type {labels.dtype}, expected ({n_images},) whole numbers "
+            f"{source}: {name} has shape {labels.shape} and type {labels.dtype}, expected ({n_images},) whole numbers "
             f"from 0, one for each image{fault}"
         )
     return labels.astype(np.int64)
@@ -268,7 +281,7 @@ def _find_fault(labels: NDArray[Any], n_images: int) -> str | None:
 
 
 def _check_classes(
-    path: Path, parts: Mapping[str, tuple[str, str]], learned: NDArray[np.int64], test: NDArray[np.int64]
+    source: object, parts: Mapping[str, tuple[str, str]], learned: NDArray[np.int64], test: NDArray[np.int64]
 ) -> None:
     classes = np.unique(learned)
     if classes[-1] == len(classes) - 1 and len(classes) >= 2 and test.max() <= classes[-1]:
@@ -282,7 +295,7 @@ def _check_classes(
     else:
         lacks, remedy = "", f"drop the images of classes that {y_train} lacks, or give such to train on"
     raise InputError(
-        f"{path}: {y_train} must have every class 0..C-1, C at least 2, and {y_test} no other; {y_train} goes up to "
+        f"{source}: {y_train} must have every class 0..C-1, C at least 2, and {y_test} no other; {y_train} goes up to "
         f"{classes[-1]}{lacks}, and {y_test} goes up to {test.max()}; {remedy}"
     )
 

@@ -3,17 +3,22 @@
 import gzip
 import math
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.data_set import DataSet, make_data_set
 from nas.data.image_archives import PUBLISHED, read_published
-from nas.data.npz import read_npz
+from nas.data.npz import LAYOUT, make_checked, read_npz
 from nas.records.safe_files import open_regular
 from search_spaces.errors import InputError
+from search_spaces.plugins import Origin, Plugins, load_plugins
 
+DATA_SETS = ("digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz")
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_MNIST_HINT = (
     "get it by `apt-get install dataset-fashion-mnist`, or give the folder of its four idx files (.gz or "
@@ -27,12 +32,12 @@ def load_data(name: str, path: str | None) -> DataSet:
     """Load a data set by its command-line name.
 
     Args:
-        name: digits, fashion-mnist, cifar-10, cifar-100, svhn or npz.
+        name: one of DATA_SETS, or that of another package's reader.
         path: folder of fashion-mnist (None: that of Debian's package), cifar-10, cifar-100 or svhn; file of npz;
-            unused by digits.
+            unused by digits; what another package's reader expects.
 
     Raises:
-        InputError: a file is missing, truncated or of the wrong shape.
+        InputError: a file is missing, truncated or of the wrong shape; or there is no such reader, or it is broken.
     """
     match name:
         case "digits":
@@ -43,9 +48,59 @@ def load_data(name: str, path: str | None) -> DataSet:
             return _load_published(name, path)
         case "npz":
             return read_npz(Path(path or ""), MAX_BYTES)
-    raise InputError(
-        f"there is no data set {name!r}; there are digits, fashion-mnist, cifar-10, cifar-100, svhn and npz"
-    )
+    plugins = load_readers()
+    reader: Callable[[Path | None], DataSet] | None = plugins.find(name)
+    if reader is None:
+        *first, last = (*DATA_SETS, *plugins.objects)
+        raise InputError(f"there is no data set {name!r}; there are {', '.join(first)} and {last}")
+    return reader(Path(path) if path else None)
+
+
+def load_readers() -> Plugins:
+    """Load the readers of other packages, without a warning of those that cannot be used."""
+    return load_plugins("readers", frozenset(DATA_SETS), make_reader)
+
+
+def make_reader(name: str, loaded: Any, origin: Origin) -> Callable[[Path | None], DataSet]:
+    """Return the reader of an entry point, whose data are checked and whose errors name its package.
+
+    Args:
+        name: name of the entry point, and of the data set.
+        loaded: a function of the path given by --data, or None where none is given. It returns x_train, y_train, x_test
+            and y_test, as an .npz file has them; or a DataSet from make_data_set.
+        origin: package that brings it.
+
+    Raises:
+        InputError: it is no function.
+    """
+    if not callable(loaded):
+        raise InputError(f"it is {loaded!r:.80}, no function; repair the package")
+    about = f"reader {name!r} of {origin}"
+
+    def read(path: Path | None) -> DataSet:
+        try:
+            given = loaded(path)
+        except Exception as error:
+            failed = f"{about} failed on --data {path}: {type(error).__name__}: {error}"
+            raise InputError(f"{failed}; give other data, or repair the package") from error
+        if isinstance(given, DataSet):
+            _check_data_set(about, given)
+            return replace(given, name=name)
+        arrays = tuple(given) if isinstance(given, tuple | list) else ()
+        if len(arrays) != 4:
+            raise InputError(f"{about} gave {given!r:.80}, expected x_train, y_train, x_test and y_test, or a DataSet")
+        names = ("x_train", "y_train", "x_test", "y_test")
+        return make_checked(name, about, {each: np.asarray(a) for each, a in zip(names, arrays, strict=True)})
+
+    return read
+
+
+def _check_data_set(about: str, data: DataSet) -> None:
+    is_test = np.zeros(len(data.labels), dtype=bool)
+    is_test[data.test] = True
+    parts = {"x_train": data.images[~is_test], "y_train": data.labels[~is_test]}
+    parts |= {"x_test": data.images[is_test], "y_test": data.labels[is_test], LAYOUT: np.array("NCHW")}
+    make_checked(data.name, about, parts)
 
 
 def _load_digits() -> DataSet:

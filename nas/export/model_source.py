@@ -4,11 +4,12 @@ import textwrap
 
 from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
+from search_spaces.plugins import list_plugins
 from search_spaces.wiring.blocks import Block
 
 LINE_LENGTH = 100
 _PROGRAM = '''\
-"""A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs.
+"""A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs{needs}.
 
 `build_network()` gives the network, with the weights in weights.pt where that file lies beside this one. Run as a
 script, this file tells the network's size and what it makes of random images. skipsearch wrote it, from the template
@@ -205,7 +206,8 @@ def format_model(candidate: Candidate) -> str:
         classes=network.classes,
         growth=network.growth,
         wide=BOTTLENECK_FACTOR * network.growth if network.layer == BOTTLENECK else None,
-        gather=_GATHERS[network.merge] + (_SCALE if network.drop_layers else ""),
+        needs=f", with the package that brings merge {network.merge}" if network.has_brought_merge else "",
+        gather=_format_gather(network.merge) + (_SCALE if network.drop_layers else ""),
         channels=_ALL_CHANNELS if network.is_concat else _SUMMED_CHANNELS,
         layer=(_DEPTHWISE_LAYER if network.layer == DEPTHWISE else _PLAIN_LAYER).format(**kernel),
         scaling=_SCALING.format(drop=network.drop_layers) if network.drop_layers else "",
@@ -216,6 +218,20 @@ def format_model(candidate: Candidate) -> str:
         blocks="\n".join(_format_block(block, tables.index(block.sources)) for block in wiring.blocks),
         read=wiring.read,
     )
+
+
+def _format_gather(merge: str) -> str:
+    """Return the class that merges nodes; another package's merge is imported from there."""
+    if merge in _GATHERS:
+        return _GATHERS[merge]
+    plugin = next(each for each in list_plugins() if (each.kind, each.name) == ("merges", merge))
+    module, _, name = plugin.value.partition(":")
+    gather = _GATHER.format(
+        says=f"Merge some of a block's nodes, as {plugin.origin} does.",
+        parameter="\n        self.inner = create_merge(len(nodes))",
+        returns="self.inner([features[node] for node in self.nodes])",
+    )
+    return f"from {module} import {name} as create_merge  # noqa: E402\n\n\n{gather}"
 
 
 def _format_stem(network: NetworkConfig) -> str:

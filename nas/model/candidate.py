@@ -12,6 +12,7 @@ from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.plugins import Plugins, check_name, load_plugins, require_callable
 from search_spaces.templates import find_template, name_rule
 from search_spaces.wiring.blocks import (
     Widths,
@@ -33,6 +34,7 @@ MAX_BLOCKS = 15  # an image of the largest side is one pixel after so many halvi
 NETWORK, TRAINING = "Network", "Training"  # headings of flags
 CONCAT: Final = "concat"
 SUM: Final = "sum"
+MERGE_NAMES = (CONCAT, SUM, "gated", "dwa")  # our own
 LAYER: Final = "bn-relu-conv"
 BOTTLENECK: Final = "bottleneck"
 DEPTHWISE: Final = "depthwise"
@@ -53,12 +55,13 @@ class ShapeConfig(Settings):
         "channels; depthwise, BN-ReLU-3x3 convolution of each channel-1x1 convolution.",
         NETWORK,
     )
-    merge: Literal["concat", "sum", "gated", "dwa"] = flag(
+    merge: str = flag(
         CONCAT,
         "What a layer makes of what it reads: the concatenation, the sum, or a sum with a learned factor for each "
         "connection: the sigmoid of a number (gated), or a number that starts at 1 for the layer before and at 0 for "
-        "the others (dwa).",
+        "the others (dwa). NAME: a merge that an installed package brings.",
         NETWORK,
+        form=f"<{'|'.join(MERGE_NAMES)}|NAME>",
     )
     drop_layers: Probability = flag(
         0.0,
@@ -88,6 +91,11 @@ class ShapeConfig(Settings):
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
+
+    @field_validator("merge")
+    @classmethod
+    def _check_merge_name(cls, name: str) -> str:
+        return check_name(name, MERGE_NAMES, load_merges)
 
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,13 +139,23 @@ class ShapeConfig(Settings):
 
     @property
     def has_scalars(self) -> bool:
-        """Return whether every connection has a learned factor."""
+        """Return whether every connection has a learned factor, or for a merge of another package, may have one."""
         return self.merge not in (CONCAT, SUM)
+
+    @property
+    def has_brought_merge(self) -> bool:
+        """Return whether layers merge by another package's module, whose parameters only itself knows."""
+        return self.merge not in MERGE_NAMES
 
     @property
     def has_drops(self) -> bool:
         """Return whether training steps leave out layers or inputs at random."""
         return self.drop_layers > 0 or self.drop_path > 0
+
+    @property
+    def trains_alone(self) -> bool:
+        """Return whether no two candidates can be trained together as one network."""
+        return self.has_drops or self.has_brought_merge
 
     @property
     def can_fuse(self) -> bool:
@@ -158,9 +176,12 @@ class ShapeConfig(Settings):
 
     @property
     def has_equal_cost(self) -> bool:
-        """Return whether params and FLOPs depend on the number of connections only: all nodes have growth channels."""
+        """Return whether params and FLOPs depend on the number of connections only: all nodes have growth channels.
+
+        Another package's merge may have parameters in any number, which is not ours to promise.
+        """
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
-        return is_plain and self.stem == self.growth and self.compression is None
+        return is_plain and self.stem == self.growth and self.compression is None and not self.has_brought_merge
 
 
 class NetworkConfig(ShapeConfig):
@@ -205,6 +226,11 @@ class TrainingConfig(Settings):
         if given is not None and list(given) != sorted(set(given)):
             raise ValueError("the shares must ascend")
         return given
+
+
+def load_merges() -> Plugins:
+    """Load the merges of other packages, without a warning of those that cannot be used."""
+    return load_plugins("merges", frozenset(MERGE_NAMES), require_callable)
 
 
 def _check_block_layers(config: ShapeConfig) -> str | None:

@@ -117,8 +117,8 @@ class CohortNetwork(nn.Module):
         super().__init__()
         if len({describe_structure(candidate) for candidate in candidates}) != 1:
             raise ValueError("candidates of a cohort must share the network around their patterns, and its widths")
-        if candidates[0].network.has_drops:
-            raise ValueError("candidates with drops are trained one at a time")
+        if candidates[0].network.trains_alone:
+            raise ValueError("candidates with drops or another package's merge are trained one at a time")
         self.n_members = len(candidates)
         networks = [build_network(candidate) for candidate in candidates]
         self._note(candidates, networks)

@@ -149,6 +149,11 @@ def _stem_values(network: NetworkConfig) -> int:
 
 
 def _merge(reads: Sequence[int], network: NetworkConfig) -> Cost:
+    """Return the cost of a merge; matrix products of another package's merge are not counted."""
+    if network.has_brought_merge:
+        from nas.model.merges import count_parameters  # torch: seconds
+
+        return Cost(count_parameters(network.merge, len(reads)), 0)
     return Cost(len(reads) if network.has_scalars else 0, 0)
 
 

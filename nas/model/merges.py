@@ -1,11 +1,14 @@
 """Merges: what a layer makes of the tensors that it reads."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from nas.model.candidate import MERGE_NAMES, load_merges
 from search_spaces.errors import InputError
+from search_spaces.seeds import derive_seed
 
 
 class Concat(nn.Module):
@@ -98,6 +101,7 @@ MERGES: Mapping[str, Callable[[int], nn.Module]] = {
     "gated": Gated,
     "dwa": DepthWeighted,
 }
+assert tuple(MERGES) == MERGE_NAMES
 
 
 def create_merge(name: str, n_sources: int) -> nn.Module:
@@ -105,20 +109,87 @@ def create_merge(name: str, n_sources: int) -> nn.Module:
 
     It is called with the list of sources in the order of the pattern, ascending: the chain's connection is the last.
     All merges but `concat` take sources of one shape and give a tensor of that shape. `concat` and `sum` have no
-    parameter, `gated` and `dwa` one scalar a source, whose start value no seed changes.
+    parameter, `gated` and `dwa` one scalar a source, whose start value no seed changes. Another package's merge is
+    called with the number of sources, and has what parameters it likes.
 
     Args:
-        name: one of MERGES.
+        name: one of MERGES, or that of another package's merge.
         n_sources: number of the layer's sources, at least 1.
 
     Raises:
-        InputError: there is no such merge, or nothing to merge.
+        InputError: there is no such merge, it is broken, or there is nothing to merge.
 
     >>> create_merge("sum", 2)([torch.ones(3), torch.full((3,), 2.0)])
     tensor([3., 3., 3.])
     """
-    if name not in MERGES:
-        raise InputError(f"there is no merge {name!r:.80}: they are {', '.join(MERGES)}")
     if n_sources < 1:
         raise InputError(f"a layer reads at least one source, not {n_sources}")
-    return MERGES[name](n_sources)
+    if name in MERGES:
+        return MERGES[name](n_sources)
+    plugins = load_merges()
+    make = plugins.find(name)
+    if make is None:
+        raise InputError(f"there is no merge {name!r:.80}: they are {', '.join((*MERGES, *plugins.objects))}")
+    return Brought(make, n_sources, f"merge {name!r} of {plugins.origins[name]}")
+
+
+class Brought(nn.Module):
+    """The merge of another package, whose errors name that package.
+
+    Args:
+        make: function or class that takes a number of sources and returns a module.
+        n_sources: number of sources.
+        about: what it is and where it comes from.
+
+    Raises:
+        InputError: it failed, or gave no module.
+    """
+
+    def __init__(self, make: Callable[[int], object], n_sources: int, about: str) -> None:
+        super().__init__()
+        self._make, self._n_sources, self._about = make, n_sources, about
+        self.inner = self._create()
+
+    def _create(self) -> nn.Module:
+        try:
+            merge = self._make(self._n_sources)
+        except Exception as error:  # of a stranger's class: anything
+            failed = f"{self._about} failed for {self._n_sources} sources: {type(error).__name__}: {error}"
+            raise InputError(f"{failed}; repair the package, or use another merge") from error
+        if not isinstance(merge, nn.Module):
+            raise InputError(f"{self._about} gave {merge!r:.80}, which is no torch.nn.Module: repair the package")
+        return merge
+
+    def start(self, seed: int) -> None:
+        """Make it again on the CPU, with the initial weights that it draws after torch.manual_seed(seed)."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.inner = self._create()
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """Sources of one shape -> a tensor of that shape."""
+        merged: Tensor = self.inner(list(sources))
+        if merged.shape != sources[0].shape:
+            raise InputError(
+                f"{self._about} made {tuple(merged.shape)} of {len(sources)} sources of {tuple(sources[0].shape)}, "
+                "which must be of one shape: repair the package"
+            )
+        return merged
+
+
+def start_brought(network: nn.Module, seed: int) -> None:
+    """Give every merge of another package in a network initial weights, fixed by a seed and its place."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, Brought):
+            module.start(derive_seed(seed, "weights", name))
+
+
+@lru_cache(maxsize=1024)  # cost asks for every layer of every candidate
+def count_parameters(name: str, n_sources: int) -> int:
+    """Return the number of parameters of a merge.
+
+    >>> count_parameters("gated", 3)
+    3
+    """
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in create_merge(name, n_sources).parameters())

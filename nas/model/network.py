@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
-from nas.model.merges import Concat, Weighted, create_merge
+from nas.model.merges import Concat, Weighted, create_merge, start_brought
 from search_spaces.seeds import derive_seed
 from search_spaces.wiring import blocks
 
@@ -311,6 +311,7 @@ def build_network(candidate: Candidate) -> SkipNetwork:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | Weighted):
             module.reset_parameters()  # scale 1, shift 0, and a merge's factors: no draw
+    start_brought(network, candidate.seed)
     n_params = sum(parameter.numel() for parameter in network.parameters())
     assert n_params == predict_cost(candidate).params, "cost.py and network.py disagree"
     return network

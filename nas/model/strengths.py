@@ -27,10 +27,11 @@ def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple
     Returns:
         For each block of the whole pattern, or once where the pattern spans all blocks (transitions v1), one number a
         connection, in the order of `pattern.connections`. Blocks of fewer layers are left out. Under transitions v2 a
-        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, and for sums.
+        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, and for sums
+        and merges of other packages.
     """
     pattern = candidate.pattern
-    if isinstance(network.head.merge, Sum):
+    if isinstance(network.head.merge, Sum) or candidate.network.has_brought_merge:
         return ()
     if sum(pattern.n_connections for pattern in candidate.patterns) > MAX_CONNECTIONS:
         return ()

@@ -21,7 +21,7 @@ from nas.run.ledger import Ledger
 from nas.run.lock import lock_run
 from nas.run.proxies import ProxyRecorder
 from nas.run.source import LedgerSource
-from nas.settings.environment import describe_versions
+from nas.settings.environment import describe_plugins, describe_versions
 from nas.settings.machine import measure_memory
 from nas.settings.own_task import load_task_of
 from nas.settings.resume import settle_config
@@ -40,7 +40,7 @@ from search_spaces.errors import InputError, Interrupted
 
 logger = logging.getLogger(__name__)
 # Attributes of the study that may change from one opening to the next.
-RENEWED = frozenset({"asked", "config", "environment", "cost"})
+RENEWED = frozenset({"asked", "config", "environment", "plugins", "cost"})
 
 
 def prepare_data(config: SearchConfig, depths: Sequence[int]) -> Material:
@@ -202,11 +202,13 @@ def describe_run(
 
 def describe_settings_of_run(config: SearchConfig, n_asked: int) -> dict[str, Any]:
     """Return the attributes that follow from the settings."""
+    settings = config.model_dump(mode="json")
     return {
         "kind": config.kind,
         "asked": n_asked,
-        "config": config.model_dump(mode="json"),
+        "config": settings,
         "environment": describe_environment(config),
+        "plugins": describe_plugins(settings),
     }
 
 

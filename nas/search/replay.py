@@ -109,7 +109,7 @@ def by_observed(space: ListedSpace) -> Pick:  # noqa: ARG001  a PreparePick
 
 def by_posterior(space: ListedSpace) -> Pick:
     """Pick the trained pattern of least expected cost by the model's posterior."""
-    from nas.search.model import observe  # numba: 0.5 s
+    from nas.search.strategies.model import observe  # numba: 0.5 s
     from search_spaces.surrogate.choice import choose
     from search_spaces.surrogate.evidence import fit
     from search_spaces.surrogate.features import Measured, Scale

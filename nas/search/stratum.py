@@ -12,7 +12,7 @@ from nas.records.template import read_pattern
 from nas.records.trial import Outcome, Trial
 from nas.search.halving import Halving
 from nas.search.space import OpenSpace
-from nas.search.strategies import create_strategy
+from nas.search.strategies.registry import create_strategy
 from nas.search.strategy import Training
 from nas.settings.search import N_TRAININGS, SearchConfig, list_rungs
 from search_spaces.budget import Budget, parse_budget
@@ -20,7 +20,7 @@ from search_spaces.errors import InputError
 from search_spaces.families import iterate_families
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.surrogate.target import find_cost
-from search_spaces.templates import iterate_templates
+from search_spaces.templates import build_named, is_template_name, iterate_templates
 
 TEMPLATES = "templates"  # strategy of the patterns that were named, not proposed
 MODEL = "model"
@@ -221,17 +221,17 @@ class Stratum:
 def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, ConnectionPattern]]:
     """List the patterns that a search trains in addition to its proposals, each once, by name.
 
-    These are the templates that spend the budget, the families fitted to it, and the patterns of files, by the file's
-    name. Only templates can have `rule` transitions.
+    These are the templates that spend the budget, the families fitted to it, and what --pattern gives: the patterns of
+    files, by the file's name, and further templates. Only templates can have `rule` transitions.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or there is no such template.
     """
     named = dict(iterate_templates(budget)) if config.templates else {}
     if config.templates and config.transition != "rule":
         named |= dict(iterate_families(budget))
-    files = ((Path(path).name, read_pattern(Path(path))) for path in config.pattern or ())
-    named |= {name: pattern for name, pattern in files if budget.is_met_by(pattern)}
+    given = ((Path(text).name, read_given(text, budget)) for text in config.pattern or ())
+    named |= {name: pattern for name, pattern in given if budget.is_met_by(pattern)}
     first_names: dict[str, str] = {}
     for name, pattern in named.items():
         if first_names.setdefault(pattern.key, name) == name:
@@ -239,16 +239,18 @@ def iterate_named(budget: Budget, config: SearchConfig) -> Iterator[tuple[str, C
 
 
 def check_patterns(config: SearchConfig) -> None:
-    """Check that the run would train every pattern file.
+    """Check that the run would train every pattern that is given.
 
     Raises:
-        InputError: a file cannot be read, spends none of the run's budgets, or has another one's name.
+        InputError: a file cannot be read, or there is no such template; a pattern spends none of the run's budgets, or
+            has another one's name.
     """
     budgets = list_budgets(config)
     names = [Path(path).name for path in config.pattern or ()]
     for path, name in zip(config.pattern or (), names, strict=True):
-        pattern = read_pattern(Path(path))
-        if not any(budget.is_met_by(pattern) for budget in budgets):
+        patterns = [read_given(path, budget) for budget in budgets]
+        pattern = patterns[0]
+        if not any(budget.is_met_by(each) for budget, each in zip(budgets, patterns, strict=True)):
             raise InputError(
                 f"{path} has {pattern.depth} layers and {pattern.n_connections} connections, and spends no budget of "
                 f"the run, {' or '.join(map(str, budgets))} over {budgets[0].depth} layers: give --budget "
@@ -256,6 +258,15 @@ def check_patterns(config: SearchConfig) -> None:
             )
         if names.count(name) > 1:
             raise InputError(f"two pattern files are called {name}, which the report could not tell apart: rename one")
+
+
+def read_given(text: str, budget: Budget) -> ConnectionPattern:
+    """Return the pattern that a --pattern stands for: of a file, or of a template at the budget's depth.
+
+    Raises:
+        InputError: the file cannot be read, or there is no such template.
+    """
+    return build_named(text, budget) if is_template_name(text) else read_pattern(Path(text))
 
 
 def list_budgets(config: SearchConfig) -> list[Budget]:

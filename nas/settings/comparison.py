@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK, SUM
 from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, StrategyName, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, check_enough_patterns
 
 DENSE, LOG, LEARNED = "dense", "log", "learned"
 Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
@@ -34,7 +34,7 @@ class LineupConfig(SearchConfig):
         "set",
     }
 
-    strategy: StrategyName = "random"  # nothing is proposed
+    strategy: str = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"
     )
@@ -77,5 +77,5 @@ def _check_surroundings(config: LineupConfig) -> str | None:
         return None
     return (
         "each network has a pattern and surroundings of its own: drop transition, stem-channels, compression, "
-        "block-layers, budget and pattern"
+        "block-layers, budget, pattern and another package's merge"
     )

@@ -1,11 +1,15 @@
-"""The software that figures are measured with: versions and commit."""
+"""The software that figures are measured with: versions, commit and plug-ins."""
 
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from search_spaces.measures.registry import load_measures
+from search_spaces.plugins import Plugin, list_plugins, name_kind, warn_once
 
 
 def describe_versions(packages: Iterable[str]) -> dict[str, str]:
@@ -40,3 +44,49 @@ def _own_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return described.stdout.strip()
+
+
+def describe_plugins(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the plug-ins that are installed as plain values, each with whether a run of these settings uses it.
+
+    Every measure that works is used, by the report.
+
+    Args:
+        settings: settings of the run, by the flags' names with _ for -.
+    """
+    return [{**plugin.describe(), "used": _is_used(plugin, settings)} for plugin in list_plugins()]
+
+
+def _is_used(plugin: Plugin, settings: Mapping[str, Any]) -> bool:
+    texts = [text.partition("=")[2].strip() for text in settings.get("set") or () if text.startswith("merge=")]
+    by_kind = {
+        "tasks": [settings.get("task")],
+        "templates": settings.get("pattern") or (),
+        "measures": load_measures().objects,
+        "strategies": [settings.get("strategy")],
+        "merges": [settings.get("merge"), *texts],
+        "loggers": settings.get("log") or (),
+        "readers": [settings.get("dataset")],
+    }
+    return plugin.name in by_kind[plugin.kind]
+
+
+def warn_of_other_plugins(recorded: object, settings: Mapping[str, Any]) -> None:
+    """Warn if a plug-in that a run uses is not of the distribution and version that the run's record has.
+
+    Args:
+        recorded: attribute `plugins` of the run's study; None in older runs.
+        settings: settings of the run.
+    """
+    entries = recorded if isinstance(recorded, list) else []
+    before = {(each.get("kind"), each.get("name")): each for each in entries if isinstance(each, Mapping)}
+    for plugin in list_plugins():
+        earlier = before.get((plugin.kind, plugin.name))
+        now = plugin.describe()
+        if earlier is None or not _is_used(plugin, settings) or earlier == {**now, "used": earlier.get("used")}:
+            continue
+        warn_once(
+            f"{name_kind(plugin.kind)} {plugin.name!r} was of {earlier.get('distribution')} {earlier.get('version')} "
+            f"when this run was last continued, and is of {now['distribution']} {now['version']} now: what is "
+            "made from here on may differ from what was made before for this reason"
+        )

@@ -13,11 +13,13 @@ from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
 from nas.records.shown import quote
+from nas.settings.environment import warn_of_other_plugins
 from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.toml import merge_settings, read_toml
 from nas.tasks.reference import IMAGES, shorten_reference
 from search_spaces.errors import ConflictError, InputError
+from search_spaces.templates import is_template_name
 
 Config = TypeVar("Config", bound=SearchConfig)
 
@@ -74,6 +76,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         before, after = (shorten_task(each.model_dump(mode="json")) for each in (own, config))
         _refuse(run, _list_changes(before, after, own))
     _check_shrink(run, record, config)
+    warn_of_other_plugins(attributes.get("plugins"), config.model_dump(mode="json"))
     return config
 
 
@@ -97,12 +100,17 @@ def _resolve(config: Config) -> Config:
             "device": device,
             "workers": workers,
             "lookahead": lookahead,
-            "cohort": resolve_cohort(cohort, device, config.memory_efficient or config.has_drops),
+            "cohort": resolve_cohort(cohort, device, config.memory_efficient or config.trains_alone),
             "engine": resolve_engine(engine, device, config.can_fuse, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
-            "pattern": config.pattern and tuple(str(Path(path).resolve()) for path in config.pattern),
+            "pattern": config.pattern and tuple(map(resolve_pattern, config.pattern)),
         }
     )
+
+
+def resolve_pattern(text: str) -> str:
+    """Return the name of a template as it is, and the place of a file with an absolute path."""
+    return text if is_template_name(text) else str(Path(text).resolve())
 
 
 def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
+from nas.data.readers import DATA_SETS, load_readers
 from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from nas.tasks.reference import IMAGES
 from search_spaces.budget import FORMS, Budget, parse_budget
 from search_spaces.errors import InputError
+from search_spaces.plugins import Plugins, check_name, load_plugins, require_callable
 
 SPACE, DATA, MACHINE = "Space and strategy", "Data", "Machine"  # headings of flags
 
@@ -22,7 +24,9 @@ MAX_TRAININGS = 10**6  # of a run
 N_TRAININGS = 60  # at each budget, unless the settings say otherwise
 Examples = Annotated[int, Field(ge=1, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=4096)]
-StrategyName = Literal["model", "random", "random:wide", "evolve", "templates"]
+STRATEGY_NAMES = ("model", "random", "random:wide", "evolve", "templates")
+DESIGNED = ("design", "optimum", "control", "reversal")  # parts of a study, as the ledger has them
+OPTUNA = "optuna:"  # begins the name of a strategy that is a sampler of Optuna
 # How a run is run: another value changes none of its results, a cohort only by rounding.
 RUNNING = frozenset(
     {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
@@ -59,8 +63,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         "Connections to place: log, total:E or layers:d1,d2,... May be repeated: each budget is a stratum of its own.",
         SPACE,
     )
-    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] = flag(
-        "digits", "Data set to train on. A --data file that ends in .npz needs no --dataset.", DATA
+    dataset: str = flag(
+        "digits",
+        "Data set to train on; NAME: one that an installed package reads. A --data file that ends in .npz needs no "
+        "--dataset.",
+        DATA,
+        form=f"<{'|'.join(DATA_SETS)}|NAME>",
     )
     data: str | None = flag(None, "File or folder of the data set. Digits takes none.", DATA, form="<path>")
     trainings: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] | None = flag(
@@ -80,11 +88,15 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     )
     train_examples: Examples | None = flag(None, "Size of the training set. [default: all images]", DATA)
     validation_examples: Examples | None = flag(None, "How many of the validation images to use. [default: all]", DATA)
-    strategy: StrategyName = flag(
+    strategy: str = flag(
         "model",
         "How patterns are proposed: by a model of loss that learns from every training, uniformly at random, at random "
-        "from a wider distribution, or by evolution; templates proposes none and trains the named ones only.",
+        "from a wider distribution, or by evolution; templates proposes none and trains the named ones only. "
+        "optuna:NAME lets a sampler of Optuna (tpe, gp, cmaes, random or package.module:Class) suggest values of walk "
+        "length, visit evenness and mean BD, and trains the pattern nearest to them: it is there for comparisons. "
+        "NAME: a strategy that an installed package brings.",
         SPACE,
+        form=f"<{'|'.join(STRATEGY_NAMES)}|optuna:NAME|NAME>",
     )
     objective: str = flag(
         "loss",
@@ -95,8 +107,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     )
     lookahead: Annotated[int, Field(ge=1, le=MAX_TRAININGS)] | None = flag(
         None,
-        "For model and evolve: number of trainings at a time. A proposal does not wait for the latest outcomes, so "
-        "that it does not depend on the order in which they end. [default: number of workers, at least 2]",
+        "For strategies that learn: number of trainings at a time. A proposal does not wait for the latest outcomes, "
+        "so that it does not depend on the order in which they end. [default: number of workers, at least 2]",
         SPACE,
     )
     hours: Annotated[float, Field(gt=0, le=10**5)] | None = flag(
@@ -110,7 +122,10 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     )
     templates: bool = flag(True, "Also train the named templates that meet the budget.", SPACE)
     pattern: Annotated[tuple[str, ...], Field(min_length=1)] | None = flag(
-        None, "Template file to train too; it must meet a budget of the run. May be repeated.", SPACE, form="<path>"
+        None,
+        "Template file, or name of a template, to train too; it must meet a budget of the run. May be repeated.",
+        SPACE,
+        form="<path|NAME>",
     )
     workers: Literal["auto"] | Count = flag(
         "auto", "Number of trainings at a time; auto is one for each core or GPU.", MACHINE
@@ -199,6 +214,16 @@ class SearchConfig(ShapeConfig, TrainingConfig):
             raise ValueError(f"none is given; the forms are {FORMS}")
         return given
 
+    @field_validator("strategy")
+    @classmethod
+    def _check_strategy_name(cls, name: str) -> str:
+        return name if name.startswith(OPTUNA) else check_name(name, STRATEGY_NAMES, load_strategies)
+
+    @field_validator("dataset")
+    @classmethod
+    def _check_data_set_name(cls, name: str) -> str:
+        return check_name(name, DATA_SETS, load_readers)
+
     @model_serializer(mode="wrap")
     def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what a run of this task does not have."""
@@ -226,7 +251,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "templates", "pattern"}, _check_something_to_train
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient", "drop_layers", "drop_path"}, _check_cohort
+        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -239,6 +264,11 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         """
         shape = {name: getattr(self, name) for name in ShapeConfig.model_fields}
         return validate(NetworkConfig, {**shape, "classes": classes, "image": image})
+
+
+def load_strategies() -> Plugins:
+    """Load the strategies of other packages, without a warning of those that cannot be used."""
+    return load_plugins("strategies", frozenset({*STRATEGY_NAMES, *DESIGNED}), require_callable)
 
 
 def check_enough_patterns(config: SearchConfig) -> str | None:
@@ -287,7 +317,7 @@ def _check_data_given(config: SearchConfig) -> str | None:
             f"data {config.data!r:.200} is given, and dataset digits comes with the program and reads no file: give "
             "dataset npz, fashion-mnist, cifar-10, cifar-100 or svhn too, or drop data"
         )
-    if config.data is not None or config.dataset in ("digits", "fashion-mnist"):
+    if config.data is not None or config.dataset not in DATA_SETS or config.dataset in ("digits", "fashion-mnist"):
         return None
     if config.dataset == "npz":
         return "dataset npz needs --data FILE.npz with x_train, y_train, x_test and y_test"
@@ -330,6 +360,7 @@ def _check_cohort(config: SearchConfig) -> str | None:
     given = ["memory-efficient"] if config.memory_efficient else []
     given += ["drop-layers"] if config.drop_layers else []
     given += ["drop-path"] if config.drop_path else []
+    given += [f"merge {config.merge}"] if config.has_brought_merge else []
     wrong = " and ".join(given)
     return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
 

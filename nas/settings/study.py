@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from nas.model.candidate import NETWORK, TRAINING, Depth, Epochs, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
-from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, StrategyName, check_enough_patterns
+from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, check_enough_patterns
 from nas.tasks.reference import IMAGES
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
@@ -43,7 +43,7 @@ class StudyConfig(SearchConfig):
     changeable: ClassVar[frozenset[str]] = RUNNING  # all else is in the plan, and the plan is hashed
     without_flags: ClassVar[frozenset[str]] = SEARCH_ONLY
 
-    strategy: StrategyName = "random"  # the design says what is trained
+    strategy: str = "random"  # the design says what is trained
     # One budget: a study's strata are depths and regimes.
     budget: str = flag("log", "Connections to place: log, total:E or layers:d1,d2,...", SPACE)
     trials: Annotated[int, Field(ge=0, le=10_000)] = flag(  # never None here
@@ -96,7 +96,7 @@ class StudyConfig(SearchConfig):
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
-        yield {"stem_channels", "compression", "transition", "growth", "block_layers"}, _check_equal_cost
+        yield {"stem_channels", "compression", "transition", "growth", "block_layers", "merge"}, _check_equal_cost
         yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
         yield {"task", "tune_lr"}, _check_tuning
         yield {"cross", "bins", "also_layers"}, _check_crossing
@@ -239,8 +239,8 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
     if config.has_equal_cost:
         return None
     return (
-        "stem-channels, compression, block-layers or transitions rule, v1 and v2 would give patterns of one budget "
-        "different costs, and a study compares patterns of equal cost only: drop them"
+        "stem-channels, compression, block-layers, another package's merge or transitions rule, v1 and v2 would give "
+        "patterns of one budget different costs, and a study compares patterns of equal cost only: drop them"
     )
 
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.plugins import NAMES, Plugins, list_plugins, load_plugins, require_callable
 
 IMAGES = "images"
 BUILT_IN = {"text": "nas.tasks.text.task:TextTask"}  # in addition to images, by name
@@ -27,7 +28,8 @@ class TaskSource:
     """The source of a task, which workers get as it was when the run started.
 
     Args:
-        reference: FILE.py:NAME with an absolute path, package.module:NAME, or the name of a built-in task.
+        reference: FILE.py:NAME with an absolute path, package.module:NAME, or the name of a built-in task or of one
+            that another package brings.
         name: the object in it.
         path: the file that contains it.
         text: the file's content.
@@ -81,19 +83,35 @@ def read_source(reference: str) -> TaskSource:
     """Read the file of a task without running it.
 
     Raises:
-        InputError: the reference has another form, or there is no such file or module.
+        InputError: the reference has another form, or there is no such file or module, or a package's task is broken.
     """
-    resolved = BUILT_IN.get(reference, reference)
+    resolved = BUILT_IN.get(reference) or _find_brought(reference) or reference
     place, colon, name = resolved.rpartition(":")
     if not colon or not name.isidentifier() or not (_is_file(resolved) or _MODULE.fullmatch(place)):
         raise InputError(
-            f"task {reference!r:.200}: expected FILE.py:NAME, package.module:NAME, or one of {IMAGES}, "
-            f"{', '.join(BUILT_IN)}"
+            f"task {reference!r:.200}: expected FILE.py:NAME, package.module:NAME, or one of "
+            f"{', '.join((IMAGES, *BUILT_IN, *load_tasks().objects))}"
         )
     if not _is_file(resolved):
         return _read_module(reference, place, name)
     path = Path(place).resolve()
     return TaskSource(resolve_reference(reference), name, str(path), _read_file(path, reference), (str(path.parent),))
+
+
+def load_tasks() -> Plugins:
+    """Load the tasks of other packages, without a warning of those that cannot be used."""
+    return load_plugins("tasks", frozenset({IMAGES, *BUILT_IN}), require_callable)
+
+
+def _find_brought(reference: str) -> str | None:
+    """Return the place of a task that another package brings, as package.module:NAME; None if none does.
+
+    Raises:
+        InputError: a package brings it, and it is broken.
+    """
+    if NAMES.fullmatch(reference) is None or load_tasks().find(reference) is None:
+        return None
+    return next(each.value for each in list_plugins() if (each.kind, each.name) == ("tasks", reference))
 
 
 def _read_module(reference: str, module: str, name: str) -> TaskSource:

@@ -11,10 +11,16 @@ import torch
 
 import search_spaces
 from search_spaces.errors import MachineError
+from search_spaces.plugins import list_plugins
 
 _SUFFIXES = (".py", ".cpp", ".h")  # no others: Python and numba write caches next to them during a run
 # The key in describe_worker -> its name in messages. All workers of a run must have the same of the first.
-_REQUIRED = {"sources": "skipsearch's sources of hash", "python": "Python", "torch": "torch"}
+_REQUIRED = {
+    "sources": "skipsearch's sources of hash",
+    "python": "Python",
+    "torch": "torch",
+    "plugins": "tasks and merges of other packages",
+}
 _REPORTED = {"build": "torch", "processor": "processor", "gpu": "GPU"}  # figures differ by rounding only
 
 
@@ -35,6 +41,7 @@ def describe_worker(device: str) -> dict[str, str]:
         "sources": _hash_sources(),
         "python": platform.python_version(),
         "torch": torch.__version__.partition("+")[0],
+        "plugins": _list_plugins(),
         "device": "cuda" if has_gpu else "cpu",
         "build": torch.__version__,
         "processor": _name_processor(),
@@ -85,6 +92,12 @@ def check_worker(node: str, theirs: Mapping[str, str] | None, own: Mapping[str, 
         for key, name in reported.items()
         if theirs[key] != own[key]
     ]
+
+
+def _list_plugins() -> str:
+    """Return the plug-ins that workers load, which have to be the driver's."""
+    trained = (plugin for plugin in list_plugins() if plugin.kind in ("tasks", "merges"))
+    return ", ".join(f"{plugin.name} ({plugin.origin})" for plugin in trained) or "none"
 
 
 def _hash_sources() -> str:

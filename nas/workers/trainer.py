@@ -146,7 +146,7 @@ class Trainer:
     def cohort(self) -> int:
         """Largest number of candidates that are trained together."""
         return resolve_cohort(
-            self.config.cohort, self.config.device, self.config.memory_efficient or self.config.has_drops
+            self.config.cohort, self.config.device, self.config.memory_efficient or self.config.trains_alone
         )
 
     @property

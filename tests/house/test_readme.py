@@ -31,7 +31,7 @@ PACKAGES = ("search_spaces", "nas", "analysis", "commands")
 def _tree() -> dict[str, str]:
     """Folder -> clause, of every folder of code that the README's tree names."""
     (tree,) = re.findall(r"```\n(run_search\.py .*?)```", README, flags=re.DOTALL)
-    assert len(tree.splitlines()) <= 40
+    assert len(tree.splitlines()) <= 42
     found, package = {}, ""
     for line in tree.splitlines():
         match = re.fullmatch(r"( *)(\S+) +(.+)", line)
@@ -58,6 +58,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/checklist.md",
+    "docs/plugins.md",
     "docs/tasks.md",
     "docs/earlier/README.md",
     "nas/engines/README.md",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas.search.loop import count_asked
 from nas.search.space import OpenSpace
-from nas.search.strategies import create_strategy
+from nas.search.strategies.registry import create_strategy
 from nas.settings.search import SearchConfig
 from search_spaces.budget import Budget, log_budget, parse_budget
 from search_spaces.errors import InputError

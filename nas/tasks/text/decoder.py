@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.cost import Cost
-from nas.model.merges import Weighted, create_merge
+from nas.model.merges import Weighted, count_parameters, create_merge, start_brought
 from search_spaces.seeds import derive_seed
 
 EXPANSION = 4  # hidden width of a perceptron, in widths of the network
@@ -158,20 +158,23 @@ def build_decoder(
             nn.init.normal_(module.weight, std=std, generator=generator)
         elif isinstance(module, nn.LayerNorm | Weighted):
             module.reset_parameters()  # no draw
+    start_brought(decoder, seed)
     return decoder
 
 
 def predict_decoder_cost(config: DecoderConfig, sources: Sequence[Sequence[int]], reads: Sequence[int]) -> Cost:
     """Return parameters, and FLOPs of one text of `context` characters, without building the decoder.
 
-    Both depend on the depth and, with merges that have scalars, on the number of connections, never on their place.
+    Both depend on the depth and, with merges that have scalars, on the number of connections, never on their place. Of
+    a merge of another package only the parameters are counted.
     """
     width, n_time = config.width, config.context
     linear = {"attention": 4 * width**2, "perceptron": 2 * EXPANSION * width**2}
     parts = [part for layer, _ in enumerate(sources, start=1) for part in config.parts(layer)]
     weights = sum(linear[part] for part in parts) + width * config.vocabulary
     norms = width * (len(parts) + 1)
-    scalars = 0 if config.merge == "sum" else sum(map(len, sources[1:])) + len(reads)
-    params = weights + norms + scalars + width * (config.vocabulary + config.context)
+    merged = [*map(len, sources[1:]), len(reads)]
+    of_merges = sum(count_parameters(config.merge, n_sources) for n_sources in merged)
+    params = weights + norms + of_merges + width * (config.vocabulary + config.context)
     # Attention: every character with every other, twice, whether or not a mask hides the product.
     return Cost(params, 2 * n_time * weights + 4 * n_time**2 * width * parts.count("attention"))

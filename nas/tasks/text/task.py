@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from nas.model.candidate import TrainingConfig
+from nas.model.candidate import CONCAT, MERGE_NAMES, TrainingConfig, load_merges
 from nas.model.cost import Cost
 from nas.tasks.candidate import TaskPattern
 from nas.tasks.text.characters import Text, check_length, cut_windows, draw_starts, load_text, spread_starts
 from nas.tasks.text.decoder import CharacterDecoder, DecoderConfig, build_decoder, predict_decoder_cost
 from nas.training.train import find_rate
 from search_spaces.errors import InputError
+from search_spaces.plugins import check_name
 from search_spaces.seeds import derive_generator
 
 BETAS = 0.9, 0.95  # of AdamW
@@ -33,7 +34,8 @@ class TextTask:
 
     Args:
         merge: what a layer makes of what it reads. `sum` and `gated`: a layer's output is only what it makes of its
-            input, so that `sum` on the dense pattern is the usual transformer. `dwa`: it adds its input.
+            input, so that `sum` on the dense pattern is the usual transformer. `dwa`: it adds its input. Or the name of
+            a merge that an installed package brings.
         granularity: what one layer of the pattern is. `block`: attention, then a perceptron. `sublayer`: one of the
             two, attention first.
         width: channels of every node.
@@ -46,7 +48,7 @@ class TextTask:
         InputError: a number is too small or too large, the heads do not divide the width, or the text is too short.
     """
 
-    merge: Literal["sum", "gated", "dwa"] = "sum"
+    merge: str = "sum"
     granularity: Literal["block", "sublayer"] = "block"
     width: int = 48
     heads: int = 3
@@ -61,6 +63,10 @@ class TextTask:
         for name, most in (("width", 4096), ("heads", 256), ("context", 4096), ("windows", 10**7)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 1 to {most}")
+        try:
+            check_name(self.merge, [name for name in MERGE_NAMES if name != CONCAT], load_merges)
+        except InputError as error:
+            raise InputError(f"merge is {self.merge!r:.80}: {error}") from None
         if self.width % self.heads:
             raise InputError(f"{self.heads} heads do not divide a width of {self.width}")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.search.model import N_FIRST, ModelStrategy
+from nas.search.strategies.model import N_FIRST, ModelStrategy
 from nas.search.strategy import Proposal, Training
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import measure

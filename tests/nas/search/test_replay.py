@@ -8,7 +8,7 @@ import pytest
 from nas.search.replay import NOTHING, ListedSpace, Pick, Replays, by_posterior, list_starts, pick_observed
 from nas.search.replay import ReplayPlan as Plan
 from nas.search.replay import replay as replay_all
-from nas.search.strategies import STRATEGIES, create_strategy
+from nas.search.strategies.registry import STRATEGIES, create_strategy
 from nas.search.strategy import Proposal, Strategy, Training
 from search_spaces.errors import InputError
 from search_spaces.measures.registry import measure

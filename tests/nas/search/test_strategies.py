@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from nas.search.evolution import POPULATION, RETRAIN_EVERY
 from nas.search.space import MAX_MOVES, OpenSpace
-from nas.search.strategies import STRATEGIES, create_strategy
+from nas.search.strategies.evolution import POPULATION, RETRAIN_EVERY
+from nas.search.strategies.registry import STRATEGIES, create_strategy
 from nas.search.strategy import Proposal, Strategy, Training
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import backprop_distance
@@ -60,10 +60,13 @@ def make(name: str, budget: Budget, seed: int = 0, seeds: int = 1) -> Strategy:
     return create_strategy(name, OpenSpace(budget), seed, seeds)
 
 
-# The contract of all strategies.
+# The contract of all strategies, ours and samplers of Optuna.
+
+CONTRACT = (*STRATEGIES, "optuna:tpe")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("optuna:gp", "optuna:cmaes")]
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "model"])  # it never ends
+@pytest.mark.parametrize("name", [name for name in CONTRACT if name != "model"])  # it never ends
 def test_every_pattern_of_a_small_space_is_trained_and_then_none(name: str) -> None:
     budget = Budget(6, total=7)
     trainings = run(make(name, budget, seed=3), 100)
@@ -71,7 +74,7 @@ def test_every_pattern_of_a_small_space_is_trained_and_then_none(name: str) -> N
     assert len(trainings) < 30  # it ended by itself
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 @pytest.mark.parametrize("n_hidden", [0, 3])
 def test_where_seeds_are_few_every_pattern_is_trained_with_no_others_and_then_none(name: str, n_hidden: int) -> None:
     budget = Budget(5, total=6)
@@ -82,7 +85,7 @@ def test_where_seeds_are_few_every_pattern_is_trained_with_no_others_and_then_no
     assert {training.seed for training in trainings} <= {0, 1}
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 @pytest.mark.parametrize("budget", [log_budget(12), Budget(12, total=30), Budget(9, total=18, max_out=4)], ids=str)
 @pytest.mark.parametrize(("seeds", "n_hidden"), [(1, 0), (3, 4)])
 def test_proposals_keep_the_budget_and_ask_for_nothing_twice(
@@ -93,7 +96,7 @@ def test_proposals_keep_the_budget_and_ask_for_nothing_twice(
     assert len({(training.pattern, training.seed) for training in trainings}) == len(trainings)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 def test_a_proposal_depends_on_the_history_only(name: str) -> None:
     """So it does not depend on the order in which trainings ended, and a run that was killed goes on as it would."""
     budget = Budget(9, total=20)
@@ -108,7 +111,7 @@ def test_a_proposal_depends_on_the_history_only(name: str) -> None:
             assert fresh == Proposal(whole[length].pattern, whole[length].seed)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 def test_another_seed_gives_other_proposals(name: str) -> None:
     first, other = (
         {training.pattern for training in run(make(name, log_budget(9), seed=seed), 10)} for seed in range(2)
@@ -116,7 +119,7 @@ def test_another_seed_gives_other_proposals(name: str) -> None:
     assert first != other
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 def test_only_strategies_that_learn_propose_otherwise_after_other_costs(name: str) -> None:
     strategy = make(name, log_budget(9))
     first = run(strategy, 20)
@@ -124,7 +127,7 @@ def test_only_strategies_that_learn_propose_otherwise_after_other_costs(name: st
     assert ([t.pattern for t in first] != [t.pattern for t in other]) == strategy.learns
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*CONTRACT, *SLOW])
 @pytest.mark.parametrize("n_hidden", [0, 100], ids=["failed", "pending"])
 def test_without_any_cost_there_are_proposals(name: str, n_hidden: int) -> None:
     trainings = run(make(name, log_budget(7)), 14, cost=lambda _: None, n_hidden=n_hidden)

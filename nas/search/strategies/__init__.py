@@ -1,0 +1,1 @@
+"""Strategies that learn from outcomes, and all strategies by name."""
