@@ -283,7 +283,9 @@ def plugins(as_json: Json = False) -> None:
         return
     cells = [
         [name_kind(plugin.kind), *map(show, (plugin.name, plugin.origin.distribution, plugin.origin.version)), problem]
-        for plugin, problem in zip(list_plugins(), (row["problem"] or "" for row in rows), strict=True)
+        for plugin, problem in zip(
+            list_plugins(), ((row["problem"] or "").partition(" is left out: ")[2] for row in rows), strict=True
+        )
     ]
     headings = ["kind", "name", "package", "version", "left out because"]
     print_table(console, "plug-ins of installed packages", headings, cells, left=headings)

@@ -138,7 +138,7 @@ def check_name(name: str, own: Sequence[str], load: Callable[[], Plugins]) -> st
     """
     if name not in own and load().find(name) is None:
         *first, last = [*own, *load().objects]
-        raise InputError(f"expected {', '.join(first)} or {last}")
+        raise InputError(f"expected {', '.join(first)} or {last}, or a name that an installed package brings")
     return name
 
 

@@ -71,6 +71,21 @@ def _is_used(plugin: Plugin, settings: Mapping[str, Any]) -> bool:
     return plugin.name in by_kind[plugin.kind]
 
 
+def find_missing_plugins(recorded: object) -> list[str]:
+    """Return the plug-ins that a run cannot be continued without and that are not installed, in words.
+
+    Args:
+        recorded: attribute `plugins` of the run's study; None in older runs.
+    """
+    installed = {(plugin.kind, plugin.name) for plugin in list_plugins()}
+    used = [each for each in (recorded if isinstance(recorded, list) else []) if each.get("used")]
+    return [
+        f"{name_kind(each['kind'])} {each['name']!r} of {each['distribution']} {each['version']}"
+        for each in used
+        if each["kind"] not in ("measures", "loggers") and (each["kind"], each["name"]) not in installed
+    ]
+
+
 def warn_of_other_plugins(recorded: object, settings: Mapping[str, Any]) -> None:
     """Warn if a plug-in that a run uses is not of the distribution and version that the run's record has.
 

@@ -13,7 +13,7 @@ from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
 from nas.records.shown import quote
-from nas.settings.environment import warn_of_other_plugins
+from nas.settings.environment import find_missing_plugins, warn_of_other_plugins
 from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.toml import merge_settings, read_toml
@@ -63,6 +63,11 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
     own = None
     if stored:
         _check_kind(run, attributes or {"config": stored}, model)
+        missing = find_missing_plugins(attributes.get("plugins"))
+        if missing:
+            raise ConflictError(
+                f"{run} uses {', '.join(missing)}, not installed now: install it, or give another --run"
+            )
         own = _validate_stored(run, stored, model, bool(record))
         _check_edits(run, record, own)
     asked = merge_settings(file, flags)

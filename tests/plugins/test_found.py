@@ -272,7 +272,7 @@ def test_another_version_is_warned_of_and_a_missing_one_refused(
         assert len(warned) == 4
         assert all("skipsearch-example 0.1" in each for each in warned)
         assert not any("softmax" in each for each in warned)  # which the run does not use
-    with pytest.raises(ConflictError, match="best_child"):
+    with pytest.raises(ConflictError, match=r"strategy 'best_child' of skipsearch-example 0\.1, not installed"):
         settle_config(run, None, {}, SearchConfig)
     assert "best_child" in read_report(run)
 
