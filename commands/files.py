@@ -49,6 +49,9 @@ def export(
     device: Annotated[
         str | None, flag("Device to train on. [default: as the run]", FINAL, form="<auto|cpu|cuda>")
     ] = None,
+    log: Annotated[
+        list[str] | None, flag("Tracker, as for search. [default: as the run]", FINAL, form="<NAME>")
+    ] = None,
     template: Annotated[str | None, flag("Export a template by name instead.", SPACE)] = None,
     pattern: Annotated[Path | None, flag("Export a template file instead.", SPACE)] = None,
     to: Annotated[Path | None, flag("Folder to write to; a run's patterns go to RUN/templates.", SPACE)] = None,
@@ -73,10 +76,12 @@ def export(
         )
     if template is None and budget is not None:
         raise InputError(f"--budget {budget} places the connections of --template, and none is given: leave it out")
-    changes = {"seeds": seeds, "epochs": epochs, "train_examples": train_examples, "device": device}
+    changes = {"seeds": seeds, "epochs": epochs, "train_examples": train_examples, "device": device, "log": log or None}
     changes["workers"] = int(workers) if workers is not None and workers.isdecimal() else workers
     if not final and any(value is not None for value in changes.values()):
-        raise InputError("--seeds, --epochs, --train-examples, --workers and --device are of --final: give that too")
+        raise InputError(
+            "--seeds, --epochs, --train-examples, --workers, --device and --log are of --final: give that too"
+        )
     if final and run is None:
         raise InputError("--final measures the patterns of a run: give --run DIR")
     console = make_console()
@@ -96,7 +101,6 @@ def export(
 def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any] | None) -> "list[Exported]":
     """Export a run's best patterns, measured on the test images first if there are changes for that."""
     from analysis.data.results import read_run
-    from analysis.report.report import write_report
     from analysis.stats.guessing import list_unlearned
     from nas.records.database import FINAL
     from search_spaces.errors import InputError
@@ -115,7 +119,6 @@ def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any]
     if changes is not None:
         _measure_finally(console, results, top, changes)
         results = read_run(run)
-        write_report(run)
         for sentence in list_unlearned(read_run(run / FINAL), "test images"):
             console.print(sentence)
     if not is_own:
@@ -138,9 +141,12 @@ def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]
 
 
 def _measure_finally(console: "Console", results: "Results", top: int, changes: dict[str, Any]) -> None:
-    """Train the best patterns and the named templates of each stratum again, and measure them on the test images."""
+    """Train the best patterns and the named templates again, measure them on the test images, and write the report."""
     from analysis.comparisons.accuracy import choose_patterns
     from analysis.page.wording import count_nouns
+    from analysis.report.report import write_report
+    from nas.records.database import FINAL
+    from nas.run.following import follow
     from nas.studies.final import plan_final, run_final
 
     run = results.path
@@ -150,8 +156,13 @@ def _measure_finally(console: "Console", results: "Results", top: int, changes: 
     settings, chosen = plan_final(run, results.config, results.plan, rows, changes)
     headline = f"training {len(chosen)} patterns with {count_nouns(settings.seeds, 'seed')} each on all but the test "
     headline += f"images of {settings.dataset}, {describe_workers(settings)}; what follows is test accuracy"
-    with resumable(console, f"export --final --top {top}", run), show_progress(console, headline) as listener:
-        run_final(run, settings, chosen, listener)
+    with (
+        resumable(console, f"export --final --top {top}", run),
+        follow(run / FINAL, settings, console.print) as followers,
+    ):
+        with show_progress(console, headline) as listener:
+            run_final(run, settings, chosen, followers.listen(listener))
+        followers.end(write_report(run))
 
 
 def _export_one(

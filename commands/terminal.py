@@ -13,8 +13,7 @@ from nas.records.shown import quote, show, show_lines
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nas.model.candidate import Candidate
-    from nas.records.trial import Outcome
+    from nas.records.trial import Trial
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
 
@@ -158,15 +157,15 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task("starting", rate="", total=None)
 
-    def listen(candidate: "Candidate | None", outcome: "Outcome | None", n_finished: int, n_asked: int) -> None:
-        if candidate is None or outcome is None:
+    def listen(trial: "Trial | None", n_finished: int, n_asked: int) -> None:
+        if trial is None:
             if n_finished == n_asked:
                 console.print(f"nothing to train: all {n_asked} trainings are done")
             else:
                 console.print(headline + (f"; {n_finished} of {n_asked} are done already" if n_finished else ""))
             bar.reset(task, total=n_asked, completed=n_finished, description="training")
             return
-        line = _describe_training(candidate, outcome)
+        line = _describe_training(trial)
         if console.is_terminal:
             speed = bar.tasks[0].speed
             rate = "" if speed is None else f"{3600 * speed:,.0f} candidates/h"
@@ -178,8 +177,10 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
         yield listen
 
 
-def _describe_training(candidate: "Candidate", outcome: "Outcome") -> str:
-    name = f"{candidate.template or candidate.pattern.key[:12]} seed {candidate.seed}"
+def _describe_training(trial: "Trial") -> str:
+    outcome = trial.outcome
+    assert outcome is not None, "it has ended"
+    name = f"{trial.template or trial.pattern.key[:12]} seed {trial.seed}"
     if not outcome.metrics:
         line = f"{name}: failed, {outcome.error}"
     elif outcome.paused:

@@ -115,15 +115,17 @@ def compare_networks(
 
         from analysis.report.report import write_report
         from nas.records.shown import show
+        from nas.run.following import follow
         from nas.studies.comparison import run_lineup
 
         headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
         console = make_console(stderr=as_json)
         headline += f" on {settings.dataset}: {describe_workers(settings)}, into {show(run)}"
-        with resumable(console, "compare-networks", run):
+        with resumable(console, "compare-networks", run), follow(run, settings, console.print) as followers:
             with show_progress(console, headline) as listener:
-                run_lineup(run, settings, listener)
+                run_lineup(run, settings, followers.listen(listener))
             paths = write_report(run)
+            followers.end(paths)
         _print_lineup(console, run, as_json)
         print_written(console, paths, ["open", run / "report" / "index.html"])
 
@@ -135,19 +137,21 @@ def _drive(
     from analysis.data.results import read_run
     from analysis.report.report import write_report
     from nas.records.shown import show
+    from nas.run.following import follow
     from nas.tasks.reference import IMAGES, shorten_reference
 
     console = make_console(stderr=as_json)
     on = settings.dataset if settings.task == IMAGES else shorten_reference(settings.task)
     headline += f" at budget {' and '.join(settings.budgets)} on {on}: {describe_workers(settings)}"
-    with resumable(console, command, run):
+    with resumable(console, command, run), follow(run, settings, console.print) as followers:
         with show_progress(console, f"{headline}, into {show(run)}") as listener:
-            train(listener)
+            train(followers.listen(listener))
         results = read_run(run)
         paths = write_report(run)
         for exported in export_best(results, 5, archives=False):
             paths += exported.paths
         annotate(console, run)
+        followers.end(paths)
     print_end(console, results, paths, run)
     if as_json:
         print_status(results, as_json=True)

@@ -183,17 +183,17 @@ class Ledger:
             trial = self._with_attempts(number, attempts, pause_after)
             self._write(replace(trial, returned=True), "attempts")
 
-    def give_up(self, number: int, outcome: Outcome, attempts: Attempts, pause_after: int | None) -> None:
-        """Record a candidate as failed because its trainings were lost too often."""
+    def give_up(self, number: int, outcome: Outcome, attempts: Attempts, pause_after: int | None) -> Trial:
+        """Record a candidate as failed because its trainings were lost too often, and return it as it ended."""
         with using(self._path), self._one_commit():
             trial = self._with_attempts(number, attempts, pause_after)
             self._write(trial, "attempts")
-            self._end(trial, outcome)
+            return self._end(trial, outcome)
 
-    def finish(self, number: int, outcome: Outcome) -> None:
-        """Record a candidate's outcome: COMPLETE with its primary metric, or FAIL with the reason."""
+    def finish(self, number: int, outcome: Outcome) -> Trial:
+        """Record an outcome, COMPLETE with its primary metric or FAIL with the reason, and return how it ended."""
         with using(self._path), self._one_commit():
-            self._end(self._trial(number), outcome)
+            return self._end(self._trial(number), outcome)
 
     def settle(self, outcome: Outcome) -> Outcome:
         """Return a training's outcome as it counts: failed where a metric is missing or not finite."""
@@ -218,12 +218,13 @@ class Ledger:
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         self._trials[number] = trial
 
-    def prune(self, number: int) -> None:
-        """Record that a candidate goes no further than the rung where it paused: PRUNED, never COMPLETE."""
+    def prune(self, number: int) -> Trial:
+        """Record that a candidate goes no further than the rung where it paused, PRUNED, and return how it ended."""
         with using(self._path):
             self._study.tell(number, state=TrialState.PRUNED)
+            return replace(self._trial(number), state="pruned")
 
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
+    def _end(self, trial: Trial, outcome: Outcome) -> Trial:
         # Optuna takes an infinite value as COMPLETE, and it would win: settled outcomes have none.
         outcome = self.settle(outcome)
         value = outcome.metrics.get(self.metrics[0].name)
@@ -234,6 +235,7 @@ class Ledger:
             self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         else:
             self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+        return trial
 
     def _write(self, trial: Trial, attribute: str) -> int:
         """Write one attribute of a trial, and return Optuna's own number of it."""

@@ -14,7 +14,8 @@ from nas.training.checkpoints import read_digest, slot_path
 from nas.workers.jobs import Job, failed
 from search_spaces.budget import Budget
 
-Listener = Callable[[Candidate | None, Outcome | None, int, int], None]
+# Called with a training that has ended (None: before the first), the number of those that have, and of all.
+Listener = Callable[[Trial | None, int, int], None]
 SUSPECT_AFTER = 2  # deaths of drivers while a candidate's checkpoint did not change: the candidate may be the cause
 
 
@@ -49,7 +50,7 @@ class LedgerSource:
 
     Args:
         ledger: the run's ledger, open.
-        listener: function called with (candidate, outcome, n_finished, n_asked) after every outcome.
+        listener: function called after every outcome.
         n_asked: number of candidates that the run ends with.
         max_attempts: a candidate fails when this many of its trainings were lost; the driver's deaths do not count. A
             candidate that was given up after fewer is trained again.
@@ -128,7 +129,7 @@ class LedgerSource:
 
     def report_start(self) -> None:
         """Tell the listener how many candidates are finished before any is trained."""
-        self._listener(None, None, self.n_finished, self.n_asked)
+        self._listener(None, self.n_finished, self.n_asked)
 
     def ask(self) -> Job | None:
         new = None if self._again else self._next_assignment()
@@ -164,8 +165,7 @@ class LedgerSource:
             self._ledger.pause(number, outcome)
             self._waiting[number] = outcome
         else:
-            self._ledger.finish(number, outcome)
-            self._end(number, outcome)
+            self._end(self._ledger.finish(number, outcome))
         self._measured(assignment, outcome)
 
     def _go_on(self, number: int) -> None:
@@ -175,20 +175,17 @@ class LedgerSource:
 
     def _prune(self, number: int) -> None:
         """End a candidate at the rung where it waits."""
-        self._ledger.prune(number)
-        self._end(number, self._waiting.pop(number))
+        trial = self._ledger.prune(number)
+        del self._waiting[number]
+        self._end(trial)
 
-    def _end(self, number: int, outcome: Outcome) -> None:
-        assignment = self._unfinished.pop(number)
-        if number not in self._given_up:
-            self._checkpoint(number).unlink(missing_ok=True)
+    def _end(self, trial: Trial) -> None:
+        assignment = self._unfinished.pop(trial.number)
+        if trial.number not in self._given_up:
+            self._checkpoint(trial.number).unlink(missing_ok=True)
         self.n_finished += 1
-        candidate = (
-            assignment.candidate
-            if assignment.label is None
-            else replace(assignment.candidate, template=assignment.label)
-        )
-        self._listener(candidate, outcome, self.n_finished, self.n_asked)
+        labelled = trial if assignment.label is None else replace(trial, template=assignment.label)
+        self._listener(labelled, self.n_finished, self.n_asked)
 
     def _checkpoint(self, number: int) -> Path:
         return slot_path(self._ledger.run, number)
@@ -207,8 +204,7 @@ class LedgerSource:
         outcome = failed(f"{reason}; given up after {n_lost} attempt{'s' if n_lost > 1 else ''}")
         self._given_up.add(number)
         given_up = replace(attempts, given_up_after=n_lost)
-        self._ledger.give_up(number, outcome, given_up, self._pause_after(assignment))
-        self._end(number, outcome)
+        self._end(self._ledger.give_up(number, outcome, given_up, self._pause_after(assignment)))
         self._measured(assignment, outcome)
 
     def put_back(self, number: int) -> None:

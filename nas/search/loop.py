@@ -162,10 +162,13 @@ class Search(LedgerSource):
         if self.n_finished < self.n_asked:
             self._ledger.record(asked=self.n_finished)
 
-    def _end(self, number: int, outcome: Outcome) -> None:
-        assignment = self._unfinished[number]
-        super()._end(number, outcome)
-        self._strata[str(assignment.budget)].note(assignment.candidate.pattern.key, assignment.candidate.seed, outcome)
+    def _end(self, trial: Trial) -> None:
+        assignment = self._unfinished[trial.number]
+        super()._end(trial)
+        assert trial.outcome is not None, "it has ended"
+        self._strata[str(assignment.budget)].note(
+            assignment.candidate.pattern.key, assignment.candidate.seed, trial.outcome
+        )
 
 
 def count_asked(config: SearchConfig) -> int:
@@ -183,7 +186,7 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     Args:
         run: the run directory, made if missing.
         config: settings from settle_config.
-        listener: see LedgerSource; also called once at the start with neither candidate nor outcome.
+        listener: see LedgerSource; also called once at the start with no training.
 
     Raises:
         InputError: the data cannot be used, or contradict the settings.

@@ -30,7 +30,7 @@ OPTUNA = "optuna:"  # begins the name of a strategy that is a sampler of Optuna
 # How a run is run: another value changes none of its results, a cohort only by rounding.
 RUNNING = frozenset(
     {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
-    | {"memory_efficient", "cohort", "hours"}
+    | {"memory_efficient", "cohort", "hours", "log"}
 )
 SEARCH_ONLY = frozenset(  # fields that other kinds of run share but offer no flags for
     {"strategy", "objective", "trainings", "hours", "patience", "lookahead", "pattern", "halving"}
@@ -173,6 +173,13 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         MACHINE,
         form="<auto|eager|fused>",
     )
+    log: tuple[str, ...] = flag(
+        (),
+        "Tracker that is shown every training: tensorboard, mlflow, wandb, trackio or another package's; "
+        "docs/trackers.md. May be repeated. [default: none]",
+        MACHINE,
+        form="<NAME>",
+    )
     proxies: bool = flag(
         False,
         "Record zero-cost proxies of every candidate, from its untrained network: about 0.3 s each at 24 layers, spent "
@@ -223,6 +230,12 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     @classmethod
     def _check_data_set_name(cls, name: str) -> str:
         return check_name(name, DATA_SETS, load_readers)
+
+    @field_validator("log")
+    @classmethod
+    def _read_log(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out what is given twice, and `none`, which takes the place of a run's trackers."""
+        return tuple(dict.fromkeys(name for name in given if name != "none"))
 
     @model_serializer(mode="wrap")
     def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def search_fake(
     data = load_data("digits", None)
     with hold_run(run, config) as check_stop:
         ledger = open_ledger(run, config, data, n_candidates)
-        search = Search(config, data, ledger, lambda _candidate, _outcome, place, _asked: heard(place))
+        search = Search(config, data, ledger, lambda _, place, __: heard(place))
         execute(search, FakeTrainer(data, config, run), check_stop, n_candidates)
 
 

@@ -23,7 +23,7 @@ import nas.search.loop
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME, check_database
 from nas.records.metrics import image_metrics
-from nas.records.trial import Outcome
+from nas.records.trial import Outcome, Trial
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.training.checkpoints import Checkpoint
@@ -117,10 +117,11 @@ def drive(run: Path, settings: dict[str, Any], sender: Connection, step: int | N
         if is_write or event in WRITES:
             count(lambda: PermissionError(errno.EACCES, "Permission denied", str(arguments[0])))
 
-    def listen(candidate: Candidate | None, outcome: Outcome | None, *_: int) -> None:
-        if candidate is not None and outcome is not None:
+    def listen(trial: Trial | None, *_: int) -> None:
+        if trial is not None and trial.outcome is not None:
+            outcome = trial.outcome
             state = "FAIL" if not outcome.metrics else "PRUNED" if outcome.paused else "COMPLETE"
-            sender.send((candidate.pattern.key, candidate.seed, state, outcome.metrics.get("validation_accuracy")))
+            sender.send((trial.pattern.key, trial.seed, state, outcome.metrics.get("validation_accuracy")))
 
     full = sqlite3.OperationalError("database or disk is full")
     for name in ("before_cursor_execute", "commit"):

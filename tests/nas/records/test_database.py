@@ -244,7 +244,7 @@ def test_status_says_whether_a_run_is_driven_and_how_to_go_on(
 def test_what_is_done_already_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
     for n_finished in (0, 3, 5):
         with show_progress(make_console(), "training 5 patterns") as listener:
-            listener(None, None, n_finished, 5)
+            listener(None, n_finished, 5)
     first, resumed, done = capsys.readouterr().out.splitlines()
     assert first == "training 5 patterns"
     assert resumed == "training 5 patterns; 3 of 5 are done already"

@@ -9,7 +9,7 @@ from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
 from nas.records.metrics import image_metrics
-from nas.records.trial import Outcome
+from nas.records.trial import Outcome, Trial
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
 from nas.search.loop import Search
@@ -24,7 +24,7 @@ from tests.support.small import SMALL
 DIGITS = load_data("digits", None)
 CONFIG = SearchConfig(**{**SMALL, "attempts": 3})
 OUTCOME = Outcome(image_metrics(0.5, 1.0), 1, 0.0)
-Told = list[tuple[Candidate | None, Outcome | None, int, int]]
+Told = list[tuple[Trial | None, int, int]]
 
 
 def _open(path: Path, told: Told | None = None, config: SearchConfig = CONFIG) -> Search:
@@ -66,7 +66,7 @@ def test_after_so_many_attempts_it_has_failed_with_the_last_reason(tmp_path: Pat
     trial = _trials(tmp_path / "study.db")[0]
     assert trial.state == optuna.trial.TrialState.FAIL
     assert trial.user_attrs["outcome"]["error"] == "reason 2; given up after 3 attempts"
-    assert [n_finished for _, _, n_finished, _ in told] == [1]
+    assert [n_finished for _, n_finished, _ in told] == [1]
 
 
 def _deaths(path: Path) -> dict[int, int]:

@@ -10,10 +10,9 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
 from nas.records.metrics import image_metrics
-from nas.records.trial import Outcome
+from nas.records.trial import Outcome, Trial
 from nas.run.directory import execute
 from nas.run.ledger import Ledger
 from nas.search.loop import Search, count_asked, run_search
@@ -136,8 +135,8 @@ def test_a_whole_search_trains_and_a_second_call_has_nothing_to_do(tmp_path: Pat
     config = SearchConfig(**{**SMALL, "templates": False, "train_examples": 32})
     calls: list[tuple[int, int]] = []
 
-    def listen(candidate: Candidate | None, outcome: Outcome | None, n_finished: int, n_asked: int) -> None:
-        assert (candidate is None) == (outcome is None)
+    def listen(trial: Trial | None, n_finished: int, n_asked: int) -> None:
+        assert trial is None or not trial.running
         calls.append((n_finished, n_asked))
 
     run_search(tmp_path / "run", config, listen)
@@ -343,19 +342,19 @@ def test_killed_between_the_prunes_of_one_decision_a_run_ends_with_the_same(
     n_calls = 0
     prune = Ledger.prune
 
-    def fail(ledger: Ledger, number: int) -> None:
+    def fail(ledger: Ledger, number: int) -> Trial:
         nonlocal n_calls
         n_calls += 1
         if n_calls > n_pruned:
             raise KeyboardInterrupt
-        prune(ledger, number)
+        return prune(ledger, number)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "prune", fail)
         with pytest.raises(KeyboardInterrupt):
-            train_all(open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished)))
+            train_all(open_search(storage, ONE_SEED, lambda _, n_finished, __: heard.append(n_finished)))
     assert sum(one.state.name == "PRUNED" for one in trials_in(storage)) == n_pruned
-    search = open_search(storage, ONE_SEED, lambda _, __, n_finished, ___: heard.append(n_finished))
+    search = open_search(storage, ONE_SEED, lambda _, n_finished, __: heard.append(n_finished))
     # What was decided is done at once, the prunes of a bracket; each of those before has a winner that is complete.
     assert search.n_finished == len(heard) == min(3 * (n_pruned // 2) + 2, 10)
     train_all(search)
@@ -526,10 +525,11 @@ def test_what_a_halved_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: 
 def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
     heard: list[tuple[tuple[str, int], Outcome, int, int]] = []
 
-    def listen(candidate: Candidate | None, outcome: Outcome | None, n_finished: int, n_asked: int) -> None:
-        assert candidate is not None
-        assert outcome is not None
-        heard.append(((candidate.pattern.key, candidate.seed), outcome, n_finished, n_asked))
+    def listen(trial: Trial | None, n_finished: int, n_asked: int) -> None:
+        assert trial is not None
+        assert trial.outcome is not None
+        assert not trial.running
+        heard.append(((trial.pattern.key, trial.seed), trial.outcome, n_finished, n_asked))
 
     storage = new_storage()
     search = open_search(storage, HALVED, listen)

@@ -413,6 +413,7 @@ FULL = {
     "memory_efficient": True,
     "cohort": 1,
     "engine": "eager",
+    "log": ("tensorboard", "noting"),
     "proxies": True,
     "precision": "bfloat16",
     "device": "cuda",

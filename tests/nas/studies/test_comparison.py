@@ -12,7 +12,7 @@ from nas.data.readers import load_data
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
-from nas.records.trial import Outcome, Trial
+from nas.records.trial import Trial
 from nas.run.directory import RENEWED
 from nas.run.ledger import Ledger
 from nas.settings.comparison import NETWORKS, LineupConfig
@@ -57,9 +57,9 @@ def run(folder: Path, n_before_signal: int | None = None, **changes: Any) -> lis
     """Run, or go on with, a tiny comparison; gives what the listener was told, in order."""
     told: list[str] = []
 
-    def listen(candidate: Candidate | None, outcome: Outcome | None, _finished: int, _asked: int) -> None:
-        if candidate is not None and outcome is not None:
-            told.append(f"{candidate.template} {candidate.seed}")
+    def listen(trial: Trial | None, _finished: int, _asked: int) -> None:
+        if trial is not None:
+            told.append(f"{trial.template} {trial.seed}")
             if len(told) == n_before_signal:
                 raise Interrupted(2)
 

@@ -132,7 +132,7 @@ def test_the_same_call_again_trains_nothing(searched: Path) -> None:
     run(searched, choose("log"))
     heard: list[Any] = []
     run(searched, choose("log"), listener=lambda *told: heard.append(told))
-    assert heard == [(None, None, 2, 2)]
+    assert heard == [(None, 2, 2)]
 
 
 @pytest.mark.usefixtures("fake")

@@ -24,7 +24,7 @@ from nas.model.candidate import Candidate
 from nas.records.database import STUDY_NAME
 from nas.records.metrics import image_metrics
 from nas.records.plan import PLAN_FILE, list_crossings, read_plan, write_plan
-from nas.records.trial import Outcome
+from nas.records.trial import Outcome, Trial
 from nas.run.ledger import Ledger
 from nas.run.proxies import ProxyRecorder
 from nas.run.source import Assignment
@@ -173,7 +173,7 @@ def test_the_listener_hears_each_outcome() -> None:
     config, plan = tiny()
     heard: list[tuple[int, int]] = []
     tasks = list_assignments(plan, config, DIGITS)[:3]
-    finish(Study(tasks, MemoryLedger(new_storage()), lambda _c, _o, done, asked: heard.append((done, asked)), 3))
+    finish(Study(tasks, MemoryLedger(new_storage()), lambda _, done, asked: heard.append((done, asked)), 3))
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -441,8 +441,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("real") / "run"
     calls: list[tuple[int, int]] = []
 
-    def listen(candidate: Candidate | None, outcome: Outcome | None, n_finished: int, n_asked: int) -> None:
-        assert (candidate is None) == (outcome is None)
+    def listen(trial: Trial | None, n_finished: int, n_asked: int) -> None:
+        assert trial is None or not trial.running
         calls.append((n_finished, n_asked))
 
     run_study(run, settle_config(run, None, TINY, StudyConfig), PROTOCOL, listen)

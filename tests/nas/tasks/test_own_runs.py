@@ -112,7 +112,7 @@ def test_a_search_goes_on_after_a_stop_to_the_same_numbers(tmp_path: Path) -> No
     task, stopped = f"{write_task(tmp_path)}:objective", tmp_path / "stopped"
     whole = search(tmp_path / "whole", task)
 
-    def stop(candidate: Any, outcome: Any, n_finished: int, n_asked: int) -> None:  # noqa: ARG001  the listener's form
+    def stop(trial: Trial | None, n_finished: int, n_asked: int) -> None:  # noqa: ARG001  the listener's form
         if n_finished == 2:
             raise Interrupted(2)
 
