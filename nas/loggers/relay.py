@@ -111,7 +111,7 @@ class Relay:
         self._calls.put(None)
         self._thread.join(SOON)
         if self._thread.is_alive() and not self._dropped:
-            self._say(f"waiting for {self.name}: {self._calls.qsize()} calls are left")
+            self._say(f"waiting for {self.name}")
         deadline = None if report else time.monotonic() + GRACE
         while self._thread.is_alive() and not self._dropped:
             self._drop_if_hung()

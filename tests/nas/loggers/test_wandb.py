@@ -86,7 +86,7 @@ from pathlib import Path
 
 from nas.loggers.logger import show_training
 from nas.loggers.wandb import TrackioLogger
-from tests.support.logged import SETTINGS, TRIALS, make_trial, write_ending
+from tests.support.logged import SETTINGS, make_trial, show_all, write_ending
 
 run = Path(sys.argv[1])
 show_all(TrackioLogger, run)

@@ -16,7 +16,7 @@ from tests.support.command_line import run_command
 from tests.support.logged import FailingLogger, NotingLogger, read_noted
 from tests.support.small import SMALL
 
-FLAGS = {**SMALL, "trials": 1, "seeds": 1, "templates": False}
+FLAGS = {**SMALL, "engine": "eager", "trials": 1, "seeds": 1, "templates": False}
 
 
 @pytest.fixture(autouse=True)
