@@ -79,8 +79,14 @@ class Connections:
 
     def copy(self) -> "Connections":
         """Return a copy, which moves may change."""
-        arrays = (self.sources, self.degrees, self.members, self.readers, self.skips)
-        return Connections(self.budget, *(array.copy() for array in arrays))
+        return Connections(
+            self.budget,
+            self.sources.copy(),
+            self.degrees.copy(),
+            self.members.copy(),
+            self.readers.copy(),
+            self.skips.copy(),
+        )
 
     def pattern(self) -> ConnectionPattern:
         """Return the pattern that the moves have led to."""
