@@ -29,6 +29,7 @@ SAMPLERS = {
     "cmaes": "optuna.samplers:CmaEsSampler",
     "random": "optuna.samplers:RandomSampler",
 }
+N_SOURCES = 10  # complete trials before CmaEsSampler begins from the best tenth of them
 N_NEAREST = 5  # patterns nearest to what is suggested, which are changed
 N_CHANGED = 100  # patterns made from them for each proposal
 MakeSampler = Callable[[int, Sequence[FrozenTrial]], BaseSampler]  # by a seed and the trials that are complete
@@ -151,7 +152,8 @@ def ask(
 def find_sampler(name: str) -> MakeSampler:
     """Return a function that makes the sampler of a name: one of SAMPLERS, or package.module:Class.
 
-    It is called with a seed, and where it takes `source_trials`, as CmaEsSampler does, with the complete trials.
+    It is called with a seed, and where it takes `source_trials`, as CmaEsSampler does, with the complete trials, once
+    there are N_SOURCES: by these it learns, since the state that it keeps in trials is lost.
 
     Raises:
         InputError: there is no such sampler, it takes no seed, or it cannot suggest anything here.
@@ -171,7 +173,8 @@ def find_sampler(name: str) -> MakeSampler:
         raise InputError(f"strategy {OPTUNA}{name}: {own} takes no seed, so no run with it could be repeated")
 
     def make(seed: int, complete: Sequence[FrozenTrial]) -> BaseSampler:
-        sources = {"source_trials": list(complete)} if complete and "source_trials" in arguments else {}
+        is_warm = len(complete) >= N_SOURCES and "source_trials" in arguments
+        sources = {"source_trials": list(complete)} if is_warm else {}
         sampler: BaseSampler = kind(seed=seed, **sources)
         return sampler
 
@@ -182,9 +185,8 @@ def find_sampler(name: str) -> MakeSampler:
 def _try_out(name: str, make: MakeSampler) -> None:
     """Refuse a sampler that lacks a library, before a run depends on it."""
     box = {each: FloatDistribution(0.0, 1.0) for each in SPREAD_MEASURES}
-    trials = [
-        create_trial(value=value, params=dict.fromkeys(box, value), distributions=dict(box)) for value in (0.2, 0.7)
-    ]
+    values = [number / N_SOURCES for number in range(N_SOURCES)]
+    trials = [create_trial(value=each, params=dict.fromkeys(box, each), distributions=dict(box)) for each in values]
     try:
         ask(make, 0, trials, box)
     except Exception as error:

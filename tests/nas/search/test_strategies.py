@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -63,7 +64,11 @@ def make(name: str, budget: Budget, seed: int = 0, seeds: int = 1) -> Strategy:
 # The contract of all strategies, ours and samplers of Optuna.
 
 CONTRACT = (*STRATEGIES, "optuna:tpe")
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("optuna:gp", "optuna:cmaes")]
+WITH_CMAES = pytest.mark.skipif(find_spec("cmaes") is None, reason="the library cmaes is not installed")
+SLOW = [
+    pytest.param("optuna:gp", marks=pytest.mark.slow),
+    pytest.param("optuna:cmaes", marks=[pytest.mark.slow, WITH_CMAES]),
+]
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name != "model"])  # it never ends
