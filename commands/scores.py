@@ -259,17 +259,18 @@ def networks(as_json: Json = False) -> None:
 def plugins(as_json: Json = False) -> None:
     """List what installed packages bring by entry points, and what of it cannot be used."""
     from nas.data.readers import load_readers
+    from nas.loggers.registry import load_loggers
     from nas.model.candidate import load_merges
     from nas.records.shown import show
     from nas.settings.search import load_strategies
     from nas.tasks.reference import load_tasks
     from search_spaces.measures.registry import load_measures
-    from search_spaces.plugins import list_plugins, load_plugins, name_kind
+    from search_spaces.plugins import list_plugins, name_kind
     from search_spaces.templates import load_templates
 
     by_kind = {"tasks": load_tasks, "templates": load_templates, "measures": load_measures}
     by_kind |= {"strategies": load_strategies, "merges": load_merges, "readers": load_readers}
-    by_kind |= {"loggers": lambda: load_plugins("loggers", frozenset())}
+    by_kind |= {"loggers": load_loggers}
     rows = [
         {**plugin.describe(), "value": plugin.value, "problem": by_kind[plugin.kind]().problems.get(plugin.name)}
         for plugin in list_plugins()

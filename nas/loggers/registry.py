@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from nas.loggers.logger import Logger
 from search_spaces.errors import InputError
-from search_spaces.plugins import load_plugins
+from search_spaces.plugins import Plugins, load_plugins, require_callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,20 @@ def find_loggers(names: Sequence[str]) -> dict[str, type[Logger]]:
     return found
 
 
+def load_loggers() -> Plugins:
+    """Load the loggers of other packages, without a warning of those that cannot be used."""
+    return load_plugins("loggers", frozenset(TRACKERS), require_callable)
+
+
 def _find_plugin(name: str) -> type[Logger]:
     """Return the logger of that name that another package brings.
 
     Raises:
         InputError: there is none, or it cannot be used.
     """
-    plugins = load_plugins("loggers", frozenset(TRACKERS))
+    plugins = load_loggers()
     logger: type[Logger] | None = plugins.find(name)
     if logger is None:
         *first, last = [*TRACKERS, *plugins.objects]
         raise InputError(f"--log {name}: there is no such tracker; give {', '.join(first)} or {last}")
-    if not callable(logger):
-        raise InputError(
-            f"--log {name}: {plugins.origins[name]} brings {logger!r:.80}, which is no class: repair the package"
-        )
     return logger

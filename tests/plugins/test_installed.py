@@ -54,10 +54,17 @@ def test_a_task_a_strategy_and_a_template_are_found_used_and_named(run: Run, tmp
     problems = {(row["kind"], row["name"], row["distribution"], row["version"]): row["problem"] for row in rows}
     assert sum(key[2:] == ("skipsearch-example", "0.1") and said is None for key, said in problems.items()) == 7
     assert "ModuleNotFoundError" in problems["merges", "lost", "broken", "9.9"]
-    done = run("search", "--run", tmp_path / "run", "--workers", 1, *TASK)
+    done = run("search", "--run", tmp_path / "run", "--workers", 1, "--log", "plain_text", *TASK)
     assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "run" / "plain.txt").read_text().splitlines()) == 6
     report = _read_provenance(tmp_path / "run")
-    for name in ("tasks: short_spans", "strategies: best_child", "templates: every_third", "measures: n_twos"):
+    for name in (
+        "tasks: short_spans",
+        "strategies: best_child",
+        "templates: every_third",
+        "measures: n_twos",
+        "loggers: plain_text",
+    ):
         assert f"{name} | skipsearch-example 0.1; used by this run" in report
     assert "merges: lost | broken 9.9; installed, not used by this run" in report
     refused = run("search", "--run", tmp_path / "other", "--merge", "lost")

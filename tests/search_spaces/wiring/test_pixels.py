@@ -17,7 +17,7 @@ WHITE = 255
 def test_each_arc_of_the_svg_is_painted_at_its_top(name: str, depth: int) -> None:
     pattern = find_template(name).build(depth)
     pixels = draw_pixels(pattern)
-    dark = np.asarray(np.any(pixels < WHITE, axis=2))
+    dark = np.asarray((pixels < WHITE).any(axis=2))
     # The SVG's own numbers: where each arc begins and ends, its height, and the baseline of all.
     svg = draw_arcs(pattern)
     arcs = re.findall(r'd="M ([\d.]+) ([\d.]+) A [\d.]+ ([\d.]+) 0 0 1 ([\d.]+)', svg)
