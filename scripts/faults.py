@@ -420,6 +420,12 @@ FAULTS = (
     Fault("network-flags-lose-to-the-preset", "commands/scores.py",
           "for name in NetworkConfig.model_fields} | dict(values)", "for name in NetworkConfig.model_fields}",
           ("tests/command_line/test_patterns.py",)),
+    Fault("trackers-are-shown-twice", "nas/loggers/relay.py",
+          "if self._shown.has(trial.number, trial.state):", "if self._shown.has(trial.number, trial.budget):",
+          ("tests/nas/loggers/test_relay.py", "tests/nas/run/test_following.py")),
+    Fault("a-tracker-that-woke-up-has-been-shown", "nas/loggers/relay.py",
+          "if not self._dropped:\n            self._shown.note", "if self._shown:\n            self._shown.note",
+          ("tests/nas/loggers/test_relay.py",)),
 )
 # fmt: on
 

@@ -158,4 +158,4 @@ class Relay:
             if self._dropped:
                 return
             self._dropped = True
-        self._say(f"warning: {why}. The run goes on without it; the same command shows it later what is missing")
+        self._say(f"warning: {why}. It is shown nothing more; the same command shows it later what is missing")
