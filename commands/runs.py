@@ -115,9 +115,10 @@ def _print_how_to_continue(results: "Results", driver: str | None) -> None:
 
 def report(run: Run) -> None:
     """Write a run's report: a page, Markdown, CSV, figures."""
+    from analysis.report.optuna_studies import find_database
     from analysis.report.report import write_report
 
-    paths = write_report(run)
+    paths = [*write_report(run), find_database(run)]
     print_written(make_console(), paths, ["open", run / "report" / "index.html"])
 
 
@@ -125,8 +126,13 @@ def annotate(console: "Console", run: Path) -> None:
     """Show the head of the report as the study's note in optuna-dashboard, if that is installed."""
     from nas.run.ledger import annotate as write_note
 
-    text = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-    if not write_note(run, text):
+    head = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    text = (
+        "**One trial here is one training, so the best trial is one lucky seed.** The study of patterns in "
+        "optuna/patterns.db has the report's best as its best trial, and plots by parameters only where the seeds tell "
+        "patterns apart; importances of the trainings here are mostly noise."
+    )
+    if not write_note(run, f"{text}\n\n{head}"):
         console.print("optuna-dashboard is not installed, so the study has no note: pip install -e '.[dashboard]'")
 
 

@@ -113,6 +113,7 @@ def compare_networks(
 
         settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, LineupConfig)
 
+        from analysis.report.optuna_studies import find_database
         from analysis.report.report import write_report
         from nas.records.shown import show
         from nas.run.following import follow
@@ -124,7 +125,7 @@ def compare_networks(
         with resumable(console, "compare-networks", run), follow(run, settings, console.print) as followers:
             with show_progress(console, headline) as listener:
                 run_lineup(run, settings, followers.listen(listener))
-            paths = write_report(run)
+            paths = [*write_report(run), find_database(run)]
             followers.end(paths)
         _print_lineup(console, run, as_json)
         print_written(console, paths, ["open", run / "report" / "index.html"])
@@ -135,6 +136,7 @@ def _drive(
 ) -> None:
     """Train all that a run asks for, then write its report and templates."""
     from analysis.data.results import read_run
+    from analysis.report.optuna_studies import find_database
     from analysis.report.report import write_report
     from nas.records.shown import show
     from nas.run.following import follow
@@ -147,7 +149,7 @@ def _drive(
         with show_progress(console, f"{headline}, into {show(run)}") as listener:
             train(followers.listen(listener))
         results = read_run(run)
-        paths = write_report(run)
+        paths = [*write_report(run), find_database(run)]
         for exported in export_best(results, 5, archives=False):
             paths += exported.paths
         annotate(console, run)

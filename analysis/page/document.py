@@ -166,23 +166,23 @@ def _is_numeric(cell: str) -> bool:
 def _markdown_block(block: Block) -> str:
     match block:
         case Heading(level, text):
-            return f"{'#' * level} {_escape_markdown(text)}"
+            return f"{'#' * level} {escape_markdown(text)}"
         case Paragraph(text, kind, link):
-            words = f"**{_escape_markdown(text)}**" if kind == "answer" else _escape_markdown(text)
-            after = f" [{_escape_markdown(link.text)}]({link.target})" if link else ""
+            words = f"**{escape_markdown(text)}**" if kind == "answer" else escape_markdown(text)
+            after = f" [{escape_markdown(link.text)}]({link.target})" if link else ""
             return ("> " if kind in ("notice", "answer") else "") + words + after
         case Code(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # no line of the text ends it
             return f"{fence}\n{show_lines(text)}\n{fence}"
         case Picture(file, _, description):
-            return f"![{_escape_markdown(description)}]({file})"
+            return f"![{escape_markdown(description)}]({file})"
         case Table(header, rows):
             lines = [header, *rows]
-            texts = ["| " + " | ".join(map(_escape_markdown, line)) + " |" for line in lines]
+            texts = ["| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines]
             return "\n".join([texts[0], "|" + "---|" * len(header), *texts[1:]])
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape all that Markdown would take for markup, an entity, a formula, a heading or a list."""
     text = show(" ".join(text.split()))
     return re.sub(r"([\\`*\[\]<>|~$&]|\b_|_\b|^[#+-](?=[#+-]* ))", r"\\\1", text)

@@ -22,12 +22,19 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     ]
     yield Table(("", "name", "value"), tuple(rows))
     path = quote(run.path)
+    patterns = quote(storage_url(run.path / "optuna" / "patterns.db"))
+    pictures = quote(run.path / "optuna" / "artifacts")
     storage = quote(storage_url(run.path / "study.db"))
     command = COMMANDS[run.kind]
     yield Paragraph("One row a candidate, with all measures:", link=Link("candidates.csv", "candidates.csv"))
-    yield Paragraph("To continue this run, to browse its study, or to repeat it in another place:")
+    yield Paragraph(
+        "To continue this run, to browse its patterns or its single trainings, or to repeat it in another place:"
+    )
     again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
-    yield Code(f"python run_search.py {command} --run {path}\noptuna-dashboard {storage}\n{again}")
+    yield Code(
+        f"python run_search.py {command} --run {path}\noptuna-dashboard {patterns} --artifact-dir {pictures}\n"
+        f"optuna-dashboard {storage}\n{again}"
+    )
 
 
 def _describe_plugins(run: Run) -> dict[str, str]:

@@ -10,6 +10,8 @@ from analysis.data.csv_files import format_table
 from analysis.data.results import Run, read_run
 from analysis.page.document import Block, Heading, Picture, format_html, format_markdown
 from analysis.report.findings import find, summarise
+from analysis.report.optuna_studies import write_studies
+from analysis.report.patterns import PatternStudy, study_networks, study_patterns
 from analysis.report.sections import build_blocks
 from analysis.stats.guessing import read_guessing
 from analysis.strengths.learning import select_trained
@@ -23,10 +25,11 @@ CHECKLIST = Path(__file__).parents[2] / "docs" / "checklist.md"  # missing where
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report says: on its page, which begins with its heading, and as JSON values."""
+    """What a report says: on its page, which begins with its heading, as JSON values, and as studies of Optuna."""
 
     blocks: tuple[Block, ...]
     summary: dict[str, Any]
+    studies: tuple[PatternStudy, ...] = ()
 
     @property
     def title(self) -> str:
@@ -37,12 +40,12 @@ class Report:
 
 
 def write_report(run_dir: Path) -> list[Path]:
-    """Write RUN/report/: index.html, report.md, candidates.csv, summary.json and the figures as SVG and PNG.
+    """Write RUN/report/: index.html, report.md, candidates.csv, summary.json, figures as SVG and PNG; and RUN/optuna/.
 
     Files of the last report are replaced or removed; those that a user put there or changed are kept.
 
     Returns:
-        The paths of all files written.
+        The paths of all files of the report.
 
     Raises:
         InputError: not a run directory, or one of a final measurement, which the report of its run shows.
@@ -69,6 +72,7 @@ def write_report(run_dir: Path) -> list[Path]:
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}
     folder = run_dir / "report"
     write_files(folder, files, "report", is_older=True)
+    write_studies(run_dir, report.studies)
     return [folder / name for name in files]
 
 
@@ -81,7 +85,7 @@ def compose_report(run: Run) -> Report:
     if run.kind == "comparison":
         return _compose_lineup(run)
     findings = find(run)
-    return Report(tuple(build_blocks(findings)), summarise(findings))
+    return Report(tuple(build_blocks(findings)), summarise(findings), study_patterns(findings))
 
 
 def _compose_lineup(run: Run) -> Report:
@@ -97,4 +101,4 @@ def _compose_lineup(run: Run) -> Report:
             for standing in standings
         ],
     }
-    return Report(tuple(build_lineup(run, standings, learned_from)), summary)
+    return Report(tuple(build_lineup(run, standings, learned_from)), summary, (study_networks(run, standings),))

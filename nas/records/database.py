@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from nas.records.safe_files import check_utf8
@@ -130,6 +130,29 @@ def read_attributes(path: Path) -> dict[str, Any]:
         raise ConflictError(f"{path} is damaged: the study's attributes are no JSON ({error}); {RESTORE}") from None
     check_attributes(attributes, path)
     return attributes
+
+
+class Times(NamedTuple):
+    """When a training began and ended, as the database has it; None where it has not."""
+
+    began: str | None
+    ended: str | None
+
+
+def read_times(path: Path) -> dict[int, Times]:
+    """Return when each training of a run began and ended, by its number; nothing else is read or checked.
+
+    Raises:
+        ConflictError: the file is damaged.
+        MachineError: it cannot be opened.
+    """
+    with _open_database(path) as connection:
+        rows = connection.execute(
+            "SELECT number, datetime_start, datetime_complete FROM trials JOIN studies USING (study_id) "
+            "WHERE study_name = ?",
+            (STUDY_NAME,),
+        ).fetchall()
+    return {number: Times(began, ended) for number, began, ended in rows}
 
 
 def check_not_empty(path: Path) -> None:

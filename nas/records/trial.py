@@ -13,16 +13,26 @@ from nas.records.metrics import IMAGE_METRICS, LOSS, Metrics
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.pattern import ConnectionPattern
 
-# Of the study's and the trials' attributes. 2 has no hashes: a version that writes it would break those of 3, so it
-# must refuse them. 1 has what a candidate is in many attributes of its trial.
-SCHEMA = 3
-OLDER_SCHEMAS = (1, 2)  # read and continued
+# Of the study's and the trials' attributes. 3 has the records only, under names without SORTED_LAST. 2 has no hashes: a
+# version that writes it would break those of 3, so it must refuse them. 1 has what a candidate is in many attributes.
+SCHEMA = 4
+OLDER_SCHEMAS = (1, 2, 3)  # read and continued
+HASHED = 3  # the first schema with hashes
+SORTED_LAST = (
+    "~"  # begins the names of records, the long attributes: Optuna's dashboard sorts by name, and they come last
+)
 HASH = "sha256"  # in a record: of that record and of what it belongs to; of a study: of each of its attributes by name
 RESTORE = "restore it from a copy, or give another --run"
 DRIVER_ENDED = "the run ended while it was training"  # a reason in older runs, where a driver's death cost an attempt
 _GIVEN_UP = re.compile(r"(.*); given up after (\d+) attempts?", re.DOTALL)  # how an outcome of ours ends in this case
 
 _State = Literal["running", "complete", "failed", "pruned"]
+# What is also stored in an attribute of its own, for people: of what is trained, and of its outcome.
+SHOWN = (
+    "key", "template", "strategy", "seed", "budget", "regime", "cell", "matched", "max_bd", "walk_length",
+    "visit_evenness", "ntk_trace", "params", "flops",
+)  # fmt: skip
+SHOWN_OF_OUTCOME = ("epochs", "seconds", "error")
 STATES: Mapping[str, _State] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running"}
 Strengths = tuple[tuple[float, ...], ...]  # for each block that repeats the pattern, one number a connection
 
@@ -174,20 +184,24 @@ class Trial:
         return self.facts.get("regime")
 
     def to_attributes(self) -> dict[str, Any]:
-        """Return the trial's attributes by name, each sealed together with what it must stay with."""
+        """Return the trial's records by the names of their attributes, each sealed with what it must stay with."""
         own = {"template": self.template, "strategy": self.strategy, "seed": self.seed, "budget": self.budget}
         record = {**self.facts, **own, "sources": [list(inputs) for inputs in self.pattern.sources]}
-        candidate = seal(record, self.number, dict(self.descriptors)) if self.schema == SCHEMA else record
-        attributes = record if self.schema == 1 else {"candidate": candidate}
+        candidate = seal(record, self.number, dict(self.descriptors)) if self.schema >= HASHED else record
+        attributes = record if self.schema == 1 else {self.name_record("candidate"): candidate}
         if (self.attempts, self.returned, self.pause_after) != (Attempts(), False, 0):
             attempts = {**asdict(self.attempts), "lost": list(self.attempts.lost)}
             later = {"returned": self.returned, "pause_after": self.pause_after}
-            attributes["attempts"] = seal(attempts | later, self.number)
+            attributes[self.name_record("attempts")] = seal(attempts | later, self.number)
         if self.outcome is not None:
             entered = None if self.schema == 1 else candidate
             covered = _cover(self.number, entered, self.descriptors, self.value, self.rungs)
-            attributes["outcome"] = seal(self._store_outcome(self.outcome), *covered)
+            attributes[self.name_record("outcome")] = seal(self._store_outcome(self.outcome), *covered)
         return attributes
+
+    def name_record(self, name: str) -> str:
+        """Return the name of the attribute that has a record: candidate, attempts or outcome."""
+        return name if self.schema < SCHEMA else SORTED_LAST + name
 
     def _store_outcome(self, outcome: Outcome) -> dict[str, Any]:
         """Return an outcome as it is stored: its primary metric is the trial's value, or the last of its rungs."""
@@ -215,10 +229,9 @@ class Trial:
             InputError: no search of ours wrote it.
         """
         where = f"trial {trial.number}"
-        attributes = trial.user_attrs
+        attributes, schema = _read_records(trial.user_attrs)
         candidate = attributes.get("candidate")
-        schema = 1 if not isinstance(candidate, dict) else SCHEMA if HASH in candidate else 2
-        record = dict(attributes if schema == 1 else candidate)
+        record = dict(candidate if schema > 1 and isinstance(candidate, dict) else attributes)
         facts = {name: value for name, value in record.items() if name not in ("outcome", "attempts", HASH)}
         pattern = _read_pattern(facts.pop("sources", None), where)
         state = STATES.get(trial.state.name, "running")  # WAITING: queued by another program
@@ -248,6 +261,33 @@ class Trial:
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{where} is not what a search of ours writes ({error!r:.200})") from None
+
+
+def _read_records(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """Return a trial's records by their names without SORTED_LAST, and the schema that it was entered by."""
+    if SORTED_LAST + "candidate" in attributes:
+        begin = len(SORTED_LAST)
+        return {name[begin:]: value for name, value in attributes.items() if name.startswith(SORTED_LAST)}, SCHEMA
+    candidate = attributes.get("candidate")
+    return attributes, 1 if not isinstance(candidate, dict) else HASHED if HASH in candidate else 2
+
+
+def show_records(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a trial's records is stored in attributes of its own, for people who look with Optuna's tools.
+
+    No program of ours reads them; check_trials compares them with the records. Older schemas have none.
+
+    Args:
+        attributes: the trial's attributes, of which its records are read.
+    """
+    if SORTED_LAST + "candidate" not in attributes:
+        return {}
+    candidate, outcome = (_as_dict(attributes.get(SORTED_LAST + name)) for name in ("candidate", "outcome"))
+    name = f"{candidate.get('template') or str(candidate.get('key'))[:12]}, seed {candidate.get('seed')}"
+    metrics = _as_dict(outcome.get("metrics")) or {LOSS.name: outcome.get(LOSS.name)}
+    shown = {"Name": name, **{name: candidate.get(name) for name in SHOWN}, **metrics}
+    shown |= {name: outcome.get(name) for name in SHOWN_OF_OUTCOME}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _read_pattern(sources: object, where: str) -> ConnectionPattern:
@@ -340,7 +380,8 @@ def check_trials(trials: Iterable[Any], path: Path) -> None:
 
 
 def _check_seals(trial: Any, path: Path) -> None:
-    candidate, outcome, attempts = (trial.user_attrs.get(name) for name in ("candidate", "outcome", "attempts"))
+    records, _ = _read_records(trial.user_attrs)
+    candidate, outcome, attempts = (records.get(name) for name in ("candidate", "outcome", "attempts"))
     has_hash = isinstance(candidate, dict) and HASH in candidate
     value = trial.value if trial.state.name == "COMPLETE" else None
     covered = _cover(trial.number, candidate, trial.params, value, trial.intermediate_values)
@@ -352,6 +393,9 @@ def _check_seals(trial: Any, path: Path) -> None:
     for name, (values, *rest) in parts.items():
         must_be_sealed = has_hash or (isinstance(values, dict) and HASH in values)
         if must_be_sealed and values is not None and not (isinstance(values, dict) and is_sealed(values, *rest)):
+            raise ConflictError(f"{path} is damaged: trial {trial.number} is not what was written ({name}); {RESTORE}")
+    for name, value in show_records(trial.user_attrs).items():
+        if name in trial.user_attrs and trial.user_attrs[name] != value:
             raise ConflictError(f"{path} is damaged: trial {trial.number} is not what was written ({name}); {RESTORE}")
     if has_hash and outcome is None and (trial.state.is_finished() or trial.intermediate_values):
         raise ConflictError(f"{path} is damaged: trial {trial.number} has lost its outcome; {RESTORE}")

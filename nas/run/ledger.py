@@ -1,5 +1,6 @@
 """The Optuna study in the run directory: the only writer of it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,9 +25,9 @@ from nas.records.database import (
     storage_url,
 )
 from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, check_metrics, find_problem, read_metrics, write_metrics
-from nas.records.trial import HASH, OLDER_SCHEMAS, SCHEMA, Attempts, Outcome, Trial, check_trials
+from nas.records.trial import HASH, OLDER_SCHEMAS, SCHEMA, Attempts, Outcome, Trial, check_trials, show_records
 from nas.run.lock import lock_run
-from nas.run.storage import commit_once, open_study, revive, using
+from nas.run.storage import commit_once, open_study, revive, using, write_shown
 from nas.tasks.candidate import TaskCandidate
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
@@ -154,14 +155,17 @@ class Ledger:
             descriptors=descriptors,
             declared=self.metrics,
         )
+        records = trial.to_attributes()
         new = create_trial(
             state=TrialState.RUNNING,
             params=descriptors,
             distributions=distributions,
-            user_attrs=trial.to_attributes(),  # one: Optuna looks a trial up for each, half of a search's own time
+            user_attrs=records,  # one: Optuna looks a trial up for each, half of a search's own time
         )
-        with using(self._path), reading(self._path):
-            self._trial_ids[trial.number] = self._storage.create_new_trial(self._study_id, new)
+        with using(self._path), reading(self._path), self._one_commit():
+            trial_id = self._storage.create_new_trial(self._study_id, new)
+            self._show(trial_id, records)
+        self._trial_ids[trial.number] = trial_id
         self._trials[trial.number] = trial
         self._n_entered += 1
         return trial.number
@@ -214,8 +218,7 @@ class Ledger:
             rungs, rung_metrics = {**trial.rungs, epoch: value}, {**trial.rung_metrics, epoch: others}
             trial = replace(trial, outcome=outcome, rungs=rungs, rung_metrics=rung_metrics)
             with self._one_commit():
-                trial_id = self._write(trial, "outcome")
-                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+                self._write(trial, "outcome")
         self._trials[number] = trial
 
     def prune(self, number: int) -> Trial:
@@ -228,7 +231,9 @@ class Ledger:
         # Optuna takes an infinite value as COMPLETE, and it would win: settled outcomes have none.
         outcome = self.settle(outcome)
         value = outcome.metrics.get(self.metrics[0].name)
-        trial = replace(trial, outcome=outcome, state="failed" if value is None else "complete")
+        curve = {} if value is None else _read_curve(outcome, self.metrics[0].name)
+        state: Any = "failed" if value is None else "complete"
+        trial = replace(trial, outcome=outcome, state=state, rungs={**curve, **trial.rungs})
         trial_id = self._write(trial, "outcome")
         # As study.tell would, which reads the trial before and after, and takes as long as all else here.
         if value is None:
@@ -238,10 +243,18 @@ class Ledger:
         return trial
 
     def _write(self, trial: Trial, attribute: str) -> int:
-        """Write one attribute of a trial, and return Optuna's own number of it."""
-        trial_id = self._trial_id(trial.number)
-        self._storage.set_trial_user_attr(trial_id, attribute, trial.to_attributes()[attribute])
+        """Write one record of a trial, and return Optuna's own number of it."""
+        trial_id, name, records = self._trial_id(trial.number), trial.name_record(attribute), trial.to_attributes()
+        self._storage.set_trial_user_attr(trial_id, name, records[name])
+        if attribute == "outcome":
+            self._show(trial_id, records, trial.rungs)
         return trial_id
+
+    def _show(
+        self, trial_id: int, records: Mapping[str, Any], rungs: Mapping[int, float] = MappingProxyType({})
+    ) -> None:
+        """Write what people see of a trial with Optuna's own tools, and its primary metric by epoch."""
+        write_shown(self._storage, trial_id, show_records(records), rungs)
 
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:
@@ -256,6 +269,13 @@ class Ledger:
 
     def _with_attempts(self, number: int, attempts: Attempts, pause_after: int | None) -> Trial:
         return replace(self._trial(number), attempts=attempts, pause_after=pause_after, returned=False)
+
+
+def _read_curve(outcome: Outcome, primary: str) -> dict[int, float]:
+    """Return a training's primary metric by epoch, finite ones; a single one says no more than the trial's value."""
+    points = {int(row["epoch"]): float(row[primary]) for row in outcome.curve if row.get(primary) is not None}
+    points = {epoch: value for epoch, value in points.items() if math.isfinite(value)}
+    return points if len(points) > 1 else {}
 
 
 def _compare_attributes(existing: Mapping[str, Any], asked: Mapping[str, Any], renewed: frozenset[str]) -> None:

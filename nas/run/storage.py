@@ -1,15 +1,17 @@
 """The Optuna storage of a run's study: created, opened, and written in whole transactions.
 
-Optuna's own transactions take four fsyncs each. To join several, `commit_once` and `revive` use parts of RDBStorage
-that are not documented; tests/nas/run/test_storage.py names them all.
+Optuna's own transactions take four fsyncs each. To join several, `commit_once`, `write_shown` and `revive` use
+parts of RDBStorage that are not documented; tests/nas/run/test_storage.py names them all.
 """
 
 import contextlib
+import json
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import fsync
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -99,10 +101,38 @@ def commit_once(storage: RDBStorage) -> Iterator[None]:
             storage.scoped_session.configure(bind=storage.engine)
 
 
+def write_shown(
+    storage: RDBStorage,
+    trial_id: int,
+    attributes: Mapping[str, Any],
+    values: Mapping[int, float] = MappingProxyType({}),
+) -> None:
+    """Write many attributes of a trial and its values by epoch: Optuna looks each of them up, a millisecond each."""
+    rows = [{"trial": trial_id, "name": name, "value": json.dumps(value)} for name, value in attributes.items()]
+    points = [{"trial": trial_id, "step": epoch, "value": value} for epoch, value in values.items()]
+    for statement, parameters in (
+        (
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial, :name, :value) "
+            "ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
+            rows,
+        ),
+        (
+            "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
+            "VALUES (:trial, :step, :value, 'FINITE') ON CONFLICT (trial_id, step) "
+            "DO UPDATE SET intermediate_value = excluded.intermediate_value",
+            points,
+        ),
+    ):
+        if parameters:
+            storage.scoped_session.execute(text(statement), parameters)
+    storage.scoped_session.commit()
+
+
 def revive(storage: RDBStorage, trial_id: int) -> None:
     """Set a trial that has ended running again, without its outcome: Optuna lets nobody change such a trial."""
     for statement in (
-        "DELETE FROM trial_user_attributes WHERE trial_id = :trial AND key = 'outcome'",
+        "DELETE FROM trial_user_attributes WHERE trial_id = :trial "
+        "AND key IN ('outcome', '~outcome', 'epochs', 'seconds', 'error')",  # of older schemas and of this one
         "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id = :trial",
     ):
         storage.scoped_session.execute(text(statement), {"trial": trial_id})

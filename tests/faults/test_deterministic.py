@@ -43,9 +43,9 @@ def _describe(run: Path) -> list[dict[str, Any]]:
     """All that a study holds but times, and what was lost on the way."""
     described = []
     for trial in load_trials(run):
-        attributes = {name: value for name, value in trial.user_attrs.items() if name != "attempts"}
+        attributes = {name: value for name, value in trial.user_attrs.items() if name not in ("~attempts", "seconds")}
         for name in ("seconds", "resumed_epoch", HASH):  # the hash is of the times too
-            del attributes["outcome"][name]
+            del attributes["~outcome"][name]
         described.append(
             {
                 "number": trial.number,

@@ -63,7 +63,7 @@ def test_however_often_the_driver_dies_no_candidate_fails_and_nothing_is_lost(tm
     assert undisturbed.wait() == 0
     assert results == load_results(tmp_path / "undisturbed")
     assert not list_leftovers(run)
-    attempts = [trial.user_attrs.get("attempts", {}) for trial in load_trials(run)]
+    attempts = [trial.user_attrs.get("~attempts", {}) for trial in load_trials(run)]
     assert not any(held.get("lost") for held in attempts)
     deaths = [held.get("driver_deaths", 0) for held in attempts]
     print(f"{way}: {N_KILLS} kills, {sum(deaths)} trainings hit, one of them {max(deaths)} times")  # noqa: T201

@@ -141,8 +141,8 @@ def test_ray_killed_under_a_run_is_told_and_costs_nobody_an_attempt(tmp_path: Pa
     assert code == 0, error
     trials = load_trials(started.run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
-    assert not any(trial.user_attrs.get("attempts", {}).get("lost") for trial in trials)
-    assert max(trial.user_attrs["outcome"]["resumed_epoch"] for trial in trials) >= 1
+    assert not any(trial.user_attrs.get("~attempts", {}).get("lost") for trial in trials)
+    assert max(trial.user_attrs["~outcome"]["resumed_epoch"] for trial in trials) >= 1
     assert not list(base.iterdir())
 
 

@@ -117,18 +117,18 @@ def test_what_a_lost_node_trained_goes_on_from_its_checkpoint(tmp_path: Path, sa
     assert (out + error).count("of the cluster died: what it trained continues on other nodes") == 1
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
-    taken_up = [trial for trial in trials if "attempts" in trial.user_attrs]
+    taken_up = [trial for trial in trials if "~attempts" in trial.user_attrs]
     assert len(taken_up) == 1
-    assert not taken_up[0].user_attrs["attempts"]["lost"]
-    outcome = taken_up[0].user_attrs["outcome"]
+    assert not taken_up[0].user_attrs["~attempts"]["lost"]
+    outcome = taken_up[0].user_attrs["~outcome"]
     assert outcome["resumed_epoch"] >= 1
     assert outcome["checkpoint_error"] is None
     serial = tmp_path / "serial"
     command = [sys.executable, str(ROOT / "run_search.py"), "search", "--run", str(serial), *SEARCH.split()]
     subprocess.run([*command, "--epochs", "60", "--workers", "1"], check=True, capture_output=True)
     assert {
-        (t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): t.value for t in load_trials(serial)
-    } == {(t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): t.value for t in trials}
+        (t.user_attrs["~candidate"]["key"], t.user_attrs["~candidate"]["seed"]): t.value for t in load_trials(serial)
+    } == {(t.user_attrs["~candidate"]["key"], t.user_attrs["~candidate"]["seed"]): t.value for t in trials}
 
 
 @pytest.mark.slow

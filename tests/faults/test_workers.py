@@ -61,7 +61,7 @@ def test_a_worker_killed_hanging_or_out_of_memory_costs_one_attempt(
     nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
-    lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]
+    lost = [trial.user_attrs.get("~attempts", {}).get("lost") for trial in trials]
     assert lost[0] is None
     assert lost[1] == ["worker died"]
     assert lost[2] is not None
@@ -95,7 +95,7 @@ def test_a_worker_whose_gpu_fails_makes_room_for_another(tmp_path: Path, monkeyp
     nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
-    lost = [trial.user_attrs.get("attempts", {}).get("lost", []) for trial in trials]
+    lost = [trial.user_attrs.get("~attempts", {}).get("lost", []) for trial in trials]
     assert {reason for one in lost for reason in one} == {"worker died"}
 
 
@@ -139,5 +139,5 @@ def test_who_died_with_a_cohort_is_trained_alone(tmp_path: Path, monkeypatch: py
     nas.search.loop.run_search(run, settle_config(run, None, settings, SearchConfig), lambda *_: None)
     trials = load_trials(run)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
-    lost = [trial.user_attrs.get("attempts", {}).get("lost") for trial in trials]
+    lost = [trial.user_attrs.get("~attempts", {}).get("lost") for trial in trials]
     assert lost == [["worker died"]] * 6  # seeds come in turn, so both cohorts had a seed 1

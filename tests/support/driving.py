@@ -209,7 +209,7 @@ def load_results(run: Path) -> Acknowledged:
     """Every candidate of a run's ledger, once."""
     trials = load_trials(run)
     results = {
-        (t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): (t.state.name, t.value) for t in trials
+        (t.user_attrs["~candidate"]["key"], t.user_attrs["~candidate"]["seed"]): (t.state.name, t.value) for t in trials
     }
     assert len(results) == len(trials), "a candidate is there twice"
     return results

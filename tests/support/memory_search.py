@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import optuna
 import pytest
@@ -16,7 +18,7 @@ import nas.run.ledger
 from nas.data.readers import load_data
 from nas.records.database import STUDY_NAME
 from nas.records.metrics import image_metrics
-from nas.records.trial import Outcome
+from nas.records.trial import Outcome, show_records
 from nas.run.ledger import Ledger
 from nas.run.source import LedgerSource, Listener
 from nas.search.loop import Search
@@ -39,6 +41,14 @@ class MemoryLedger(Ledger):
 
     def _one_commit(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+    def _show(
+        self, trial_id: int, records: Mapping[str, Any], rungs: Mapping[int, float] = MappingProxyType({})
+    ) -> None:
+        for name, value in show_records(records).items():
+            self._storage.set_trial_user_attr(trial_id, name, value)
+        for epoch, value in rungs.items():
+            self._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
 
 def new_storage() -> InMemoryStorage:

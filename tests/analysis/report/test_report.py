@@ -58,6 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def texts(run: Path) -> dict[str, str]:
     paths = write_report(run)
+    assert (run / "optuna" / "patterns.db").exists()
     assert sorted([*paths, run / "report" / RECORD]) == sorted((run / "report").iterdir())
     return _read_texts(paths)
 
@@ -81,6 +82,7 @@ def test_a_complete_run_says_everything_twice(run: Path, texts: dict[str, str]) 
         assert "abc123" in text
         assert f"python run_search.py search --run {run}" in text
         assert f"optuna-dashboard sqlite:///{run}/study.db" in text
+        assert f"optuna-dashboard sqlite:///{run}/optuna/patterns.db --artifact-dir {run}/optuna/artifacts" in text
         assert json.loads(texts["summary.json"])["verdict"]["sentence"][1:] in text.replace("\\", "")
     pd.testing.assert_frame_equal(read_table(run / "report" / "candidates.csv"), read_run(run).candidates)
 

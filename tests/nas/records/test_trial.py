@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.records.metrics import IMAGE_METRICS, Metric, image_metrics
-from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, Trial, check_trials
+from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, image_metrics
+from nas.records.trial import DRIVER_ENDED, HASH, SCHEMA, Attempts, Outcome, Trial, check_trials, show_records
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.templates import find_template
 
@@ -85,7 +85,7 @@ def trials(draw: st.DrawFn) -> Trial:
 
 
 @settings(max_examples=40)
-@given(trials(), st.sampled_from([1, 2, SCHEMA]))
+@given(trials(), st.sampled_from([1, 2, 3, SCHEMA]))
 def test_what_is_stored_is_read_back_of_every_schema(trial: Trial, schema: int) -> None:
     trial = replace(trial, schema=schema)
     stored = _store(trial)
@@ -97,14 +97,14 @@ def test_what_is_stored_is_read_back_of_every_schema(trial: Trial, schema: int) 
 
 def test_a_candidate_that_was_handed_out_once_has_one_attribute() -> None:
     (name,) = ENTERED.to_attributes()
-    assert name == "candidate"
+    assert name == "~candidate"
     assert Trial.from_optuna(_store(ENTERED)) == ENTERED
 
 
 def test_a_training_on_images_is_stored_as_before_metrics_had_names() -> None:
     outcome = Outcome(image_metrics(0.5, 0.25), 3, 0.5, paused=True)
     rungs: dict[str, Any] = {"rungs": {3: 0.5}, "rung_metrics": {3: {"validation_loss": 0.25}}}
-    stored = replace(ENTERED, outcome=outcome, **rungs).to_attributes()["outcome"]
+    stored = replace(ENTERED, outcome=outcome, **rungs).to_attributes()["~outcome"]
     assert {name: value for name, value in stored.items() if name != HASH} == {
         "validation_loss": 0.25,
         "epochs": 3,
@@ -152,7 +152,7 @@ def test_a_trial_that_is_missing_is_damage() -> None:
         check_trials([_store(replace(ENTERED, number=number)) for number in (0, 2)], Path("study.db"))
 
 
-@pytest.mark.parametrize("name", ["candidate", "outcome", "attempts"])
+@pytest.mark.parametrize("name", ["~candidate", "~outcome", "~attempts"])
 def test_a_record_that_is_not_what_was_sealed_is_damage(name: str) -> None:
     outcome = Outcome(image_metrics(0.5, 0.25), 1, 0.5)
     trial = replace(ENTERED, number=0, state="complete", outcome=outcome, attempts=Attempts(("lost",)))
@@ -160,6 +160,28 @@ def test_a_record_that_is_not_what_was_sealed_is_damage(name: str) -> None:
     for changed in ({**attributes[name], "added": 1}, "no record"):
         with pytest.raises(ConflictError, match="trial 0 is not what was written"):
             check_trials([_store(trial, attributes | {name: changed})], Path("study.db"))
-    del attributes["outcome"]
+    del attributes["~outcome"]
     with pytest.raises(ConflictError, match="trial 0 has lost its outcome"):
         check_trials([_store(trial, attributes)], Path("study.db"))
+
+
+@pytest.mark.parametrize("metrics", [IMAGE_METRICS, (Metric("bits"), Metric("f1", maximize=True))])
+def test_what_is_shown_is_what_the_records_say_or_damage(metrics: Metrics) -> None:
+    values = {metric.name: 0.25 for metric in metrics}
+    trial = replace(ENTERED, number=0, state="complete", outcome=Outcome(values, 1, 0.5), declared=metrics)
+    shown = show_records(trial.to_attributes())
+    assert shown == {
+        "Name": f"{PATTERN.key[:12]}, seed 2",
+        **{name: trial.facts[name] for name in ("key", "max_bd", "params", "regime")},
+        "strategy": "random",
+        "seed": 2,
+        "budget": "log",
+        metrics[1].name: 0.25,
+        "epochs": 1,
+        "seconds": 0.5,
+    }
+    check_trials([_store(trial, trial.to_attributes() | shown | {"mine": 1})], Path("study.db"))
+    for name in shown:
+        with pytest.raises(ConflictError, match=f"trial 0 is not what was written .{name}"):
+            check_trials([_store(trial, trial.to_attributes() | shown | {name: "another"})], Path("study.db"))
+    assert show_records(replace(trial, schema=3).to_attributes()) == {}

@@ -49,10 +49,13 @@ def test_an_entry_is_a_running_trial_with_achieved_descriptors(tmp_path: Path) -
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert trial.state == optuna.trial.TrialState.RUNNING
     assert trial.params == {"mean_bd": pytest.approx(19 / 15), "span": pytest.approx(21 / 11)}
-    entered = dict(trial.user_attrs["candidate"])
+    entered = dict(trial.user_attrs["~candidate"])
     assert is_sealed(entered, 0, trial.params)
     del entered[HASH]
-    assert trial.user_attrs.keys() == {"candidate"}
+    shown = {name: value for name, value in trial.user_attrs.items() if name != "~candidate"}
+    assert shown.pop("Name") == "log, seed 1"
+    assert shown == {name: value for name, value in entered.items() if name not in ("sources", "nn_mass")}
+    assert sorted(trial.user_attrs)[-1] == "~candidate"  # the long one: the dashboard sorts by name
     assert entered == {
         "key": CANDIDATE.pattern.key,
         "template": "log",
@@ -79,7 +82,10 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "RUNNING"]
     assert study.trials[0].value == 0.75
-    outcome = study.trials[0].user_attrs["outcome"]
+    outcome = study.trials[0].user_attrs["~outcome"]
+    shown = {name: study.trials[0].user_attrs[name] for name in ("validation_loss", "epochs", "seconds")}
+    assert shown == {"validation_loss": 0.5, "epochs": 1, "seconds": 2.0}
+    assert study.trials[1].user_attrs["error"] == "out of memory"
     assert {name: value for name, value in outcome.items() if name != HASH} == {
         "validation_loss": 0.5,
         "epochs": 1,
@@ -91,7 +97,7 @@ def test_outcomes_are_kept_and_failures_have_no_value(tmp_path: Path) -> None:
         "checkpoint_error": None,
         "strengths": [],
     }
-    assert study.trials[1].user_attrs["outcome"]["error"] == "out of memory"
+    assert study.trials[1].user_attrs["~outcome"]["error"] == "out of memory"
     entries = _open(tmp_path / "study.db").entries()
     assert [entry.running for entry in entries] == [False, False, False, True]
     assert [entry.value for entry in entries] == [0.75, None, None, None]
@@ -122,13 +128,14 @@ def test_an_outcome_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     def refuse(*_: object) -> None:
         raise full
 
-    for name, tell, outcome in (
-        ("set_trial_state_values", ledger.finish, OUTCOME),
-        ("set_trial_intermediate_value", ledger.pause, _paused(0.5, 1)),
+    for place, tell, outcome in (
+        ("optuna.storages.RDBStorage.set_trial_state_values", ledger.finish, OUTCOME),
+        ("nas.run.ledger.write_shown", ledger.finish, OUTCOME),
+        ("nas.run.ledger.write_shown", ledger.pause, _paused(0.5, 1)),
     ):
         before = path.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(optuna.storages.RDBStorage, name, refuse)
+            patch.setattr(place, refuse)
             with pytest.raises(MachineError, match="database or disk is full"):
                 tell(number, outcome)
         assert path.read_bytes() == before
@@ -161,13 +168,17 @@ def _make_of_schema(path: Path, schema: int) -> None:
     optuna.delete_study(study_name=STUDY_NAME, storage=storage)
     study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
     study.set_user_attr("schema", schema)
-    del trial.user_attrs["candidate"][HASH], trial.user_attrs["outcome"][HASH]
+    records = {name: trial.user_attrs[f"~{name}"] for name in ("candidate", "outcome")}
+    if schema < 3:
+        for record in records.values():
+            del record[HASH]
     if schema == 1:
-        trial.user_attrs |= trial.user_attrs.pop("candidate")
+        records |= records.pop("candidate")
+    trial.user_attrs = records
     study.add_trial(trial)
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_run_of_an_older_schema_is_read_and_gone_on_with(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "study.db"
     _make_of_schema(path, schema)
@@ -303,7 +314,7 @@ def test_cost_is_recorded_as_given(tmp_path: Path) -> None:
     ledger = _open(tmp_path / "study.db")
     ledger.enter(CANDIDATE, "random", BUDGET, Cost(params=7, flops=9))
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'study.db'}")
-    entered = study.trials[0].user_attrs["candidate"]
+    entered = study.trials[0].user_attrs["~candidate"]
     assert (entered["params"], entered["flops"]) == (7, 9)
 
 
@@ -352,7 +363,7 @@ def test_a_pruned_candidate_is_never_complete_and_a_finished_one_keeps_its_rungs
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     assert [trial.state.name for trial in study.trials] == ["PRUNED", "COMPLETE", "FAIL"]
     assert study.trials[pruned].last_step == 1
-    assert study.trials[pruned].user_attrs["outcome"]["paused"] is True
+    assert study.trials[pruned].user_attrs["~outcome"]["paused"] is True
     assert study.best_trial.number == finished
     entries = _open(path).entries()
     assert [entry.running for entry in entries] == [False, False, False]
@@ -415,7 +426,7 @@ def test_an_older_run_tells_by_its_error_who_was_given_up(tmp_path: Path) -> Non
     made = _open(tmp_path / "another.db")
     made.finish(_enter(made), OUTCOME)
     trial = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'another.db'}").trials[0]
-    candidate = {name: value for name, value in trial.user_attrs["candidate"].items() if name != HASH}
+    candidate = {name: value for name, value in trial.user_attrs["~candidate"].items() if name != HASH}
     lost = {"lost": ["worker died", DRIVER_ENDED, "worker died"], "returned": False, "pause_after": None}
     for reason in (DRIVER_ENDED, "out of memory: a line\nand another"):
         outcome = failed(f"{reason}; given up after 4 attempts").to_dict()

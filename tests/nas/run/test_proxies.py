@@ -181,8 +181,8 @@ def test_proxies_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     enter_all(path, settle_config(path, None, {**SETTINGS, "proxies": False}, SearchConfig))
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path / 'study.db'}")
-    trial, record = study.ask(), study.trials[0].user_attrs["candidate"]
+    trial, record = study.ask(), study.trials[0].user_attrs["~candidate"]
     for proxies in ("synflow", [1.0], {"zen": "high"}, {"zen": True}, {"zen": 10**400}):
-        trial.set_user_attr("candidate", seal({**record, "proxies": proxies}, trial.number, {}))
+        trial.set_user_attr("~candidate", seal({**record, "proxies": proxies}, trial.number, {}))
         with pytest.raises(InputError, match=f"trial {trial.number} records proxies"):
             read_run(path)

@@ -50,9 +50,9 @@ def test_a_lost_candidate_comes_again_before_anything_new(tmp_path: Path) -> Non
     search.tell(first, OUTCOME)
     search.tell(second, OUTCOME)
     assert _ask(search)[0] == 2
-    attempts = _trials(tmp_path / "study.db")[0].user_attrs["attempts"]
+    attempts = _trials(tmp_path / "study.db")[0].user_attrs["~attempts"]
     assert (attempts["lost"], attempts["returned"], attempts["driver_deaths"]) == (["worker died"], False, 0)
-    assert "attempts" not in _trials(tmp_path / "study.db")[1].user_attrs
+    assert "~attempts" not in _trials(tmp_path / "study.db")[1].user_attrs
 
 
 def test_after_so_many_attempts_it_has_failed_with_the_last_reason(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_after_so_many_attempts_it_has_failed_with_the_last_reason(tmp_path: Pat
     assert _ask(search)[0] == 1
     trial = _trials(tmp_path / "study.db")[0]
     assert trial.state == optuna.trial.TrialState.FAIL
-    assert trial.user_attrs["outcome"]["error"] == "reason 2; given up after 3 attempts"
+    assert trial.user_attrs["~outcome"]["error"] == "reason 2; given up after 3 attempts"
     assert [n_finished for _, n_finished, _ in told] == [1]
 
 
 def _deaths(path: Path) -> dict[int, int]:
     """How often the driver died with a candidate, by number, as recorded when it was handed out again."""
-    held = {trial.number: trial.user_attrs.get("attempts", {}).get("driver_deaths", 0) for trial in _trials(path)}
+    held = {trial.number: trial.user_attrs.get("~attempts", {}).get("driver_deaths", 0) for trial in _trials(path)}
     return {number: n_deaths for number, n_deaths in held.items() if n_deaths}
 
 
@@ -166,7 +166,7 @@ def test_more_attempts_take_up_from_its_checkpoint_what_was_given_up(tmp_path: P
     search.lose(0, "worker died")  # the fourth
     trial = _trials(path)[0]
     assert trial.state.name == "FAIL"
-    assert trial.user_attrs["outcome"]["error"] == "worker died; given up after 4 attempts"
+    assert trial.user_attrs["~outcome"]["error"] == "worker died; given up after 4 attempts"
     search = _open(path, config=more.model_copy(update={"attempts": 9}))
     assert _ask(search)[0] == 0
     search.tell(0, OUTCOME)
@@ -226,5 +226,5 @@ def test_what_a_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: Path, n
     number, candidate = _ask(search)
     assert (number, candidate.seed) == (0, 0)
     search.tell(number, OUTCOME)
-    attempts = _trials(path)[0].user_attrs["attempts"]
+    attempts = _trials(path)[0].user_attrs["~attempts"]
     assert (attempts["lost"], attempts["returned"], attempts["driver_deaths"]) == ([], False, 0)

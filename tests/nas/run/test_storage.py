@@ -17,13 +17,16 @@ UNDOCUMENTED = {"engine", "scoped_session", "remove_session"}
 # Names of RDBStorage's reference that the ledger calls, where a study's and a trial's own would read more than once.
 DOCUMENTED = {
     *("create_new_trial", "get_study_id_from_name", "get_trial", "get_trial_id_from_study_id_trial_number"),
-    *("set_trial_intermediate_value", "set_trial_state_values", "set_trial_user_attr"),
+    *("set_trial_state_values", "set_trial_user_attr"),
 }
 TABLES = {  # read or changed by SQL of our own
     "studies": {"study_id", "study_name"},
     "study_user_attributes": {"study_id", "key", "value_json"},
-    "trials": {"trial_id", "number", "study_id", "state", "datetime_complete"},
+    "trials": {"trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"},
     "trial_user_attributes": {"trial_id", "key", "value_json"},
+    "trial_intermediate_values": {"trial_id", "step", "intermediate_value", "intermediate_value_type"},
+    "trial_params": {"trial_id", "param_name", "param_value", "distribution_json"},  # of the study of patterns
+    "trial_values": {"trial_id", "objective", "value", "value_type"},
 }
 
 

@@ -43,14 +43,14 @@ NAMED = ["log", "nearest_log_i", "evenly_log_i", "greedy", "annealed", "shortest
 def _trials(path: Path) -> dict[tuple[str, int], tuple[str, float | None]]:
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{path}")
     return {
-        (t.user_attrs["candidate"]["key"], t.user_attrs["candidate"]["seed"]): (t.state.name, t.value)
+        (t.user_attrs["~candidate"]["key"], t.user_attrs["~candidate"]["seed"]): (t.state.name, t.value)
         for t in study.trials
     }
 
 
 def _results_in(storage: InMemoryStorage) -> dict[tuple[str, int], tuple[str, float | None]]:
     return {
-        (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): (one.state.name, one.value)
+        (one.user_attrs["~candidate"]["key"], one.user_attrs["~candidate"]["seed"]): (one.state.name, one.value)
         for one in trials_in(storage)
     }
 
@@ -167,7 +167,7 @@ def _results(trials: list[optuna.trial.FrozenTrial]) -> list[tuple[object, ...]]
             one.values,
             one.params,
             one.intermediate_values,
-            {name: value for name, value in one.user_attrs.items() if name != "attempts"},
+            {name: value for name, value in one.user_attrs.items() if name != "~attempts"},
         )
         for one in trials
     ]
@@ -175,7 +175,7 @@ def _results(trials: list[optuna.trial.FrozenTrial]) -> list[tuple[object, ...]]
 
 def _lost(trials: list[optuna.trial.FrozenTrial]) -> dict[int, list[str]]:
     """Why attempts were lost, by number, where any was."""
-    lost = {one.number: one.user_attrs.get("attempts", {}).get("lost", []) for one in trials}
+    lost = {one.number: one.user_attrs.get("~attempts", {}).get("lost", []) for one in trials}
     return {number: reasons for number, reasons in lost.items() if reasons}
 
 
@@ -189,15 +189,15 @@ def _expect_halved(
     trials: list[optuna.trial.FrozenTrial], n_seeds: int, failed: frozenset[tuple[str, int, int]] = frozenset()
 ) -> None:
     """Compare the proposals of a whole run with the plain computation of successive halving."""
-    proposed = [one for one in trials if one.user_attrs["candidate"]["strategy"] != "templates"]
-    keys = list(dict.fromkeys(one.user_attrs["candidate"]["key"] for one in proposed))
+    proposed = [one for one in trials if one.user_attrs["~candidate"]["strategy"] != "templates"]
+    keys = list(dict.fromkeys(one.user_attrs["~candidate"]["key"] for one in proposed))
     accuracies = {
         place: None if place in failed else make_accuracy(*place)
         for place in ((key, seed, RUNG) for key in keys for seed in range(n_seeds))
     }
     winners, dropped = survive(keys, n_seeds, (RUNG,), accuracies)
     for one in proposed:
-        key, seed = one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]
+        key, seed = one.user_attrs["~candidate"]["key"], one.user_attrs["~candidate"]["seed"]
         is_lost_before = (key, seed, RUNG) in failed
         is_lost_after = (key, seed, HALVED.epochs) in failed and key in winners
         assert one.intermediate_values == ({} if is_lost_before else {RUNG: make_accuracy(key, seed, RUNG)})
@@ -205,10 +205,10 @@ def _expect_halved(
             assert (one.state.name, one.value) == ("FAIL", None)
         elif key in winners:
             assert (one.state.name, one.value) == ("COMPLETE", make_accuracy(key, seed, HALVED.epochs))
-            assert one.user_attrs["outcome"]["paused"] is False
+            assert one.user_attrs["~outcome"]["paused"] is False
         else:
             assert (one.state.name, one.last_step, dropped[key]) == ("PRUNED", RUNG, RUNG)
-            assert one.user_attrs["outcome"]["epochs"] == RUNG
+            assert one.user_attrs["~outcome"]["epochs"] == RUNG
 
 
 def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_their_rung() -> None:
@@ -229,7 +229,7 @@ def test_halving_completes_survivors_and_templates_and_prunes_the_others_at_thei
         stages = [pause_after for number, pause_after in handed_out if number == one.number]
         rungs = sorted(one.intermediate_values)
         assert stages == [*rungs, *([None] if one.state.name == "COMPLETE" else [])]
-    n_epochs = sum(one.user_attrs["outcome"]["epochs"] for one in trials[14:])
+    n_epochs = sum(one.user_attrs["~outcome"]["epochs"] for one in trials[14:])
     assert n_epochs == 2 * (7 * 3 + 4 * 9)  # of 2 * 11 * 9 without halving
 
 
@@ -386,7 +386,7 @@ def test_a_killed_run_counts_as_a_death_for_what_was_in_training_and_not_for_wha
         train_all(open_search(moment, ONE_SEED))
         assert _results(trials_in(moment)) == whole
         assert _lost(trials_in(moment)) == {}
-        deaths = {one.number: one.user_attrs.get("attempts", {}).get("driver_deaths", 0) for one in trials_in(moment)}
+        deaths = {one.number: one.user_attrs.get("~attempts", {}).get("driver_deaths", 0) for one in trials_in(moment)}
         expected = {number: int(number in {job.number for job in in_training}) for number in deaths}
         if deaths != expected:
             wrong[tuple((job.number, job.pause_after) for job in in_training)] = deaths
@@ -408,7 +408,7 @@ def test_a_candidate_that_kills_its_run_on_the_way_to_the_end_is_not_given_up_ei
     assert len(train_all(search)) == 1
     (trial,) = trials_in(storage)
     assert trial.state.name == "COMPLETE"
-    assert trial.user_attrs["attempts"]["driver_deaths"] == 5
+    assert trial.user_attrs["~attempts"]["driver_deaths"] == 5
 
 
 @pytest.mark.parametrize("order", range(8))
@@ -513,7 +513,7 @@ def test_what_a_halved_run_gives_back_when_asked_to_end_costs_nothing(tmp_path: 
         search = open_search(storage, config, run=tmp_path)
         with pytest.raises(Interrupted):
             execute(search, Interrupting(DIGITS, config), StopFlag(), search.n_asked - search.n_finished)
-        attempts = [trials_in(storage)[number].user_attrs.get("attempts", {}) for number, _ in trained]
+        attempts = [trials_in(storage)[number].user_attrs.get("~attempts", {}) for number, _ in trained]
         assert attempts[1]["returned"] is True
         if n_told < 2:  # the first three are not decided: what was trained waits, and was not given back
             assert attempts[0].get("returned", False) is False
@@ -545,7 +545,7 @@ def test_the_listener_hears_of_every_candidate_once_when_it_ends() -> None:
     assert [(n_finished, n_asked) for _, _, n_finished, n_asked in heard] == [(n, 36) for n in range(1, 37)]
     assert len({one for one, _, _, _ in heard}) == 36
     states = {
-        (one.user_attrs["candidate"]["key"], one.user_attrs["candidate"]["seed"]): one.state.name
+        (one.user_attrs["~candidate"]["key"], one.user_attrs["~candidate"]["seed"]): one.state.name
         for one in trials_in(storage)
     }
     for one, outcome, _, _ in heard:
@@ -626,7 +626,7 @@ def test_halving_keeps_what_the_objective_says() -> None:
         storage = new_storage()
         train_all(open_search(storage, ONE_SEED.model_copy(update={"objective": objective})), 3, train=train)
         trials = trials_in(storage)
-        keys = [one.user_attrs["candidate"]["key"] for one in trials]
+        keys = [one.user_attrs["~candidate"]["key"] for one in trials]
         worth = {(key, 0, RUNG): sign * make_accuracy(key, 0, RUNG) for key in keys}
         kept[objective] = {key for key, one in zip(keys, trials, strict=True) if one.state.name == "COMPLETE"}
         assert kept[objective] == survive(keys, 1, (RUNG,), worth)[0]

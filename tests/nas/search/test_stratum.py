@@ -54,9 +54,9 @@ def trained(storage: Any) -> Trained:
     assert not any(one.state.name == "RUNNING" for one in trials)
     return {
         (
-            one.user_attrs["candidate"]["budget"],
-            one.user_attrs["candidate"]["key"],
-            one.user_attrs["candidate"]["seed"],
+            one.user_attrs["~candidate"]["budget"],
+            one.user_attrs["~candidate"]["key"],
+            one.user_attrs["~candidate"]["seed"],
         ): one.value
         for one in trials
     }
@@ -132,7 +132,7 @@ def test_a_strategy_is_shown_every_training_in_order_and_never_how_the_latest_en
     storage = new_storage()
     train_all(open_search(storage, config), n_workers, random.Random(0), train)  # noqa: S311  of no secret
     trials = trials_in(storage)
-    candidates = [one.user_attrs["candidate"] for one in trials]
+    candidates = [one.user_attrs["~candidate"] for one in trials]
     arrived = [(candidate["key"], candidate["seed"]) for candidate in candidates]
     n_named = len(trials) - 22
     (strategy,) = made
@@ -171,7 +171,7 @@ def test_a_named_pattern_that_is_proposed_again_keeps_its_name_and_a_resumed_run
     while (job := search.ask()) is not None:
         search.tell(job.number, train_best_log(job))
         snapshots.append(copy.deepcopy(storage))
-    candidates = [one.user_attrs["candidate"] for one in trials_in(storage)]
+    candidates = [one.user_attrs["~candidate"] for one in trials_in(storage)]
     assert len(candidates) == count_asked(config) == 30
     first, proposed = candidates[:7], candidates[7:]
     assert [(one["template"], one["seed"]) for one in first] == [(one["template"], 0) for one in first]
@@ -284,18 +284,20 @@ def test_several_budgets_train_the_families_fitted_to_each_and_so_does_one() -> 
     trials = trials_in(storage)
     assert len(trials) == count_asked(config)
     for text in BUDGETS:
-        own = [one for one in trials if one.user_attrs["candidate"]["budget"] == text]
+        own = [one for one in trials if one.user_attrs["~candidate"]["budget"] == text]
         keys = {
-            one.user_attrs["candidate"]["key"] for one in own if one.user_attrs["candidate"]["strategy"] == "templates"
+            one.user_attrs["~candidate"]["key"]
+            for one in own
+            if one.user_attrs["~candidate"]["strategy"] == "templates"
         }
         assert {pattern.key for _, pattern in iterate_families(parse_budget(text, 5))} <= keys
         assert {one.params["stratum"] for one in own} == {text}
-        assert len({one.user_attrs["candidate"]["params"] for one in own}) == 1
-        assert len({one.user_attrs["candidate"]["key"] for one in own}) == len(own) / 2
-    assert len({one.user_attrs["candidate"]["params"] for one in trials}) == 3
+        assert len({one.user_attrs["~candidate"]["params"] for one in own}) == 1
+        assert len({one.user_attrs["~candidate"]["key"] for one in own}) == len(own) / 2
+    assert len({one.user_attrs["~candidate"]["params"] for one in trials}) == 3
     alone = new_storage()
     train_all(open_search(alone, SearchConfig(**SMALL)))
-    named = [one.user_attrs["candidate"] for one in trials_in(alone)][:14]
+    named = [one.user_attrs["~candidate"] for one in trials_in(alone)][:14]
     # nearest_log_i and evenly_log_i are those two families at this budget: each pattern goes by one name.
     assert [one["template"] for one in named[::2]] == [
         "log",

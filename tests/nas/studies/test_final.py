@@ -108,7 +108,7 @@ def test_chosen_patterns_are_measured_once_and_the_run_says_so(searched: Path) -
     study, *found = trials(searched / FINAL / "study.db")
     assert study.metric_names == ["test_accuracy"]
     assert study.user_attrs["measured_on"] == "test"
-    assert [(one.user_attrs["candidate"]["template"], one.user_attrs["candidate"]["seed"]) for one in found] == [
+    assert [(one.user_attrs["~candidate"]["template"], one.user_attrs["~candidate"]["seed"]) for one in found] == [
         ("log", FIRST_SEED), ("nearest_log_i", FIRST_SEED),
         ("log", FIRST_SEED + 1), ("nearest_log_i", FIRST_SEED + 1),
     ]  # fmt: skip
@@ -122,7 +122,7 @@ def test_chosen_patterns_are_measured_once_and_the_run_says_so(searched: Path) -
         assert held is not None
         assert held[1] == {"mean": list(split.mean), "deviation": list(split.deviation)}
         network = CONFIG.network(10, (1, 8, 8))
-        built = build_network(Candidate(find_template(one.user_attrs["candidate"]["template"]).build(5), network, 0))
+        built = build_network(Candidate(find_template(one.user_attrs["~candidate"]["template"]).build(5), network, 0))
         built.load_state_dict(held[0])
         assert evaluate(built, split.validation_images, split.validation_labels)[1] == one.value
 

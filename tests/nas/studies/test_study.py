@@ -68,9 +68,9 @@ def load_trials(path: Path) -> list[optuna.trial.FrozenTrial]:
 
 def identify(trial: optuna.trial.FrozenTrial) -> Identity:
     return (
-        trial.user_attrs["candidate"]["key"],
-        trial.user_attrs["candidate"]["seed"],
-        trial.user_attrs["candidate"]["regime"],
+        trial.user_attrs["~candidate"]["key"],
+        trial.user_attrs["~candidate"]["seed"],
+        trial.user_attrs["~candidate"]["regime"],
     )
 
 
@@ -191,7 +191,7 @@ def test_trials_carry_regime_bins_match_and_stratum() -> None:
     trials = trials_in(storage)
     names = sorted(map(name_stratum, plan["strata"]))
     for trial, (place, number, seed) in zip(trials, plan["order"], strict=False):
-        described, attributes = plan["patterns"][number], trial.user_attrs["candidate"]
+        described, attributes = plan["patterns"][number], trial.user_attrs["~candidate"]
         for name in ("key", "strategy", "template", "cell", "matched", "sources"):
             assert attributes[name] == described[name]
         assert attributes["seed"] == seed
@@ -211,7 +211,7 @@ def test_one_stratum_is_no_parameter() -> None:
     finish(open_study(storage, list_assignments(one, config, DIGITS)[:2]))
     trials = trials_in(storage)
     assert [set(trial.params) for trial in trials] == [{"mean_bd", "span"}] * 2
-    assert {trial.user_attrs["candidate"]["regime"] for trial in trials} == {"gentle"}
+    assert {trial.user_attrs["~candidate"]["regime"] for trial in trials} == {"gentle"}
 
 
 # --- run directories ------------------------------------------------------------------------------------------------
