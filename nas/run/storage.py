@@ -25,6 +25,16 @@ from nas.records.safe_files import name_temporary, naming, sweep_temporaries
 from nas.records.trial import RESTORE
 from search_spaces.errors import ConflictError, MachineError
 
+SET_ATTRIBUTES = (
+    "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?) "
+    "ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json"
+)
+SET_VALUES = (
+    "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
+    "VALUES (?, ?, ?, 'FINITE') ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = "
+    "excluded.intermediate_value"
+)
+
 
 @contextlib.contextmanager
 def using(path: Path) -> Iterator[None]:
@@ -108,23 +118,12 @@ def write_shown(
     values: Mapping[int, float] = MappingProxyType({}),
 ) -> None:
     """Write many attributes of a trial and its values by epoch: Optuna looks each of them up, a millisecond each."""
-    rows = [{"trial": trial_id, "name": name, "value": json.dumps(value)} for name, value in attributes.items()]
-    points = [{"trial": trial_id, "step": epoch, "value": value} for epoch, value in values.items()]
-    for statement, parameters in (
-        (
-            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial, :name, :value) "
-            "ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
-            rows,
-        ),
-        (
-            "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
-            "VALUES (:trial, :step, :value, 'FINITE') ON CONFLICT (trial_id, step) "
-            "DO UPDATE SET intermediate_value = excluded.intermediate_value",
-            points,
-        ),
-    ):
-        if parameters:
-            storage.scoped_session.execute(text(statement), parameters)
+    connection = storage.scoped_session.connection()
+    if attributes:
+        rows = [(trial_id, name, json.dumps(value)) for name, value in attributes.items()]
+        connection.exec_driver_sql(SET_ATTRIBUTES, rows)
+    if values:
+        connection.exec_driver_sql(SET_VALUES, [(trial_id, epoch, value) for epoch, value in values.items()])
     storage.scoped_session.commit()
 
 
