@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -91,6 +92,14 @@ def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.exported import export
 
     return export(tmp_path_factory.mktemp("exported")).folder
+
+
+@pytest.fixture
+def older_export(tmp_path: Path) -> Path:
+    """A small trained network as the version before exported it, its weights pickled."""
+    folder = tmp_path / "older"
+    shutil.unpack_archive(ROOT / "tests" / "nas" / "export" / "older_export.zip", folder)
+    return folder
 
 
 @pytest.fixture

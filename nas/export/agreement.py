@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nas.export.manifest import TOLERANCE
+from nas.export.manifest import TOLERANCE, WEIGHTS_FILES
 from nas.model.candidate import Candidate
 from nas.model.network import SkipNetwork, build_network
 from search_spaces.errors import InputError
@@ -120,7 +120,7 @@ class _SourceText(importlib.abc.InspectLoader):
 
 
 def load_model(text: str, folder: Path, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build the network of a model.py in the folder, with its weights.pt, or these weights if there is none.
+    """Build the network of a model.py in the folder, with the weights there, or these if there are none.
 
     Args:
         text: source from `format_model`; it is executed, so it must not come from a stranger.
@@ -130,6 +130,6 @@ def load_model(text: str, folder: Path, weights: Mapping[str, Tensor]) -> nn.Mod
     _SourceText(text).exec_module(module)
     with torch.random.fork_rng(devices=[]):  # torch's default initial weights come from the global generator
         network = cast(nn.Module, cast(Any, module).build_network())
-    if not (folder / "weights.pt").exists():
+    if not any((folder / name).exists() for name in WEIGHTS_FILES.values()):
         network.load_state_dict(dict(weights))
     return network.eval()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.export.export import verify_template
-from nas.export.manifest import FILES, MANIFEST
+from nas.export.manifest import FILES, MANIFEST, WEIGHTS_FILES
 from nas.export.verify import Verified, count_values, verify_folder
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
@@ -94,7 +94,7 @@ def verify_all(folder: Path, places: Sequence[Path], trust: bool = False) -> Ver
 
 def _verify_place(place: Path, trust: bool) -> Verified:
     """Check an exported folder, or one of `sample`, which has a template file and its drawings only."""
-    present = {name for name in (MANIFEST, *FILES) if os.path.lexists(place / name)}
+    present = {name for name in (MANIFEST, *FILES, *WEIGHTS_FILES.values()) if os.path.lexists(place / name)}
     if present <= {"template.json", *COMPANIONS}:
         return Verified(verify_template(place / "template.json"), [])
     return verify_folder(place, trust=True) if trust else verify_apart(place)

@@ -1,11 +1,12 @@
-"""A network as an ONNX file and as a torch.export archive: written and read back."""
+"""A network's weights, and the network as an ONNX file and as a torch.export archive: written and read back."""
 
 import importlib
 import io
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.export.agreement import BATCHES, Form, make_images
+from nas.records.safe_files import open_regular
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +31,78 @@ OPERATORS = frozenset(
 )
 _N_IMAGES = max(BATCHES.values())  # largest batch that forms are compared on
 _MAX_ATTRIBUTE = 10**6  # largest number in a node's attributes, as a padding
+_MAX_HEADER = 10**7  # bytes of a safetensors file's list of weights: over ten times what 1,000 layers take
 _MAX_AXES = 64  # values of a weight that may be axes, which shapes depend on
 _BATCH = "batch"  # name of the batch dimension, whose size is free
+
+
+def write_safetensors(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state_dict as a safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.detach().clone().contiguous() for name, value in weights.items()}, path, {"format": "pt"})
+
+
+def read_safetensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read weights that may be a stranger's, after their names, types and shapes, which come first in the file.
+
+    Nothing but numbers is in such a file, and none is read before the sizes are known to be the network's.
+
+    Args:
+        expected: state_dict of the network that they are for; its values are not used.
+
+    Raises:
+        InputError: they are another network's, or the file is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    n_bytes = path.stat().st_size
+    with open_regular(path, n_bytes) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if length > min(_MAX_HEADER, n_bytes - 8):
+        raise InputError(f"model.safetensors claims a list of weights of {length:,} bytes, and has {n_bytes:,} in all")
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_listed({name: file.get_slice(name) for name in file.keys()}, expected)  # noqa: SIM118  no mapping
+            return {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"model.safetensors is no file of weights: {error!s:.200}") from None
+
+
+def _check_listed(listed: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+    different = sorted(set(listed) ^ set(expected))
+    if different:
+        raise InputError(f"the weights belong to another network: {', '.join(different[:3]):.200} are not in both")
+    types = {torch.float32: "F32", torch.int64: "I64"}
+    for name, value in expected.items():
+        found = listed[name].get_dtype(), tuple(listed[name].get_shape())
+        if found != (types.get(value.dtype), tuple(value.shape)):
+            raise InputError(f"the weights belong to another network: {name} is {found[0]} of shape {found[1]}")
+
+
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """Read a state_dict of torch.save that may be a stranger's: only tensors, and no more bytes than in the file.
+
+    Raises:
+        InputError: the file has other content.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise InputError("weights.pt is compressed, and torch.save compresses nothing")
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise InputError("weights.pt claims more bytes than it has")
+        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, InputError):
+        raise
+    except Exception as error:  # a foreign file makes them raise nearly anything
+        raise InputError(f"weights.pt is no file of weights: {error!s:.200}") from None
+    if not isinstance(weights, dict) or not all(
+        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        for value in weights.values()
+    ):
+        raise InputError("weights.pt has other content than weights by name")
+    return weights
 
 
 def find_missing(packages: Iterable[str]) -> str | None:

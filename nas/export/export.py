@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.export.card import format_card
 from nas.export.folders import replace_folder
-from nas.export.instructions import format_readme
 from nas.export.manifest import (
     MANIFEST,
     PROBE_IMAGES,
     PROBE_INPUT,
     PROBE_SEED,
     TOLERANCE,
+    VERSION,
+    WEIGHTS_FILES,
     Manifest,
     Probe,
     describe_files,
@@ -152,7 +154,7 @@ def export_folder(
             written, notes = _write_archives(candidate, original, new)
             names += written
         manifest = _describe_folder(candidate, original, finite, new, names)
-        (new / "README.md").write_text(format_readme(candidate, manifest), encoding="utf-8")
+        (new / "README.md").write_text(format_card(candidate, manifest), encoding="utf-8")
         names.append("README.md")
         manifest = manifest.model_copy(update={"files": describe_files(new, names)})
         (new / MANIFEST).write_text(format_manifest(manifest), encoding="utf-8")
@@ -251,9 +253,13 @@ def _read_final(run: Path, tested: Mapping[str, Any]) -> "tuple[Mapping[str, Ten
     return weights, {"test": test, "normalisation": normalisation}
 
 
-def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]:
-    """Return the texts of an exported folder that follow from template.json: name -> text."""
-    texts = {**format_companions(template), "model.py": format_model(candidate)}
+def format_texts(template: TemplateFile, candidate: Candidate, version: int = VERSION) -> dict[str, str]:
+    """Return the texts of an exported folder that follow from template.json: name -> text.
+
+    Args:
+        version: version of the folder's manifest.
+    """
+    texts = {**format_companions(template), "model.py": format_model(candidate, version)}
     if is_worth_drawing(candidate.wiring):
         texts["network.svg"] = draw_wiring(candidate.wiring, candidate.template or candidate.pattern.key[:12])
     return texts
@@ -262,17 +268,16 @@ def format_texts(template: TemplateFile, candidate: Candidate) -> dict[str, str]
 def _write_networks(
     candidate: Candidate, original: "SkipNetwork", source: str, folder: Path, is_trained: bool
 ) -> list[str]:
-    """Write weights.pt if they are trained, and compare the network of model.py; return the names written."""
-    import torch
-
+    """Write the weights if they are trained, and compare the network of model.py; return the names written."""
     from nas.export.agreement import load_model
+    from nas.export.archives import write_safetensors
 
-    state = {name: value.detach().clone() for name, value in original.state_dict().items()}
-    if is_trained:
-        torch.save(state, folder / "weights.pt")
+    names, state = [WEIGHTS_FILES[VERSION]] if is_trained else [], original.state_dict()
+    for name in names:
+        write_safetensors(state, folder / name)
     model = load_model(source, folder, state)
     _compare("model.py", model, original, candidate.network.image)
-    return ["weights.pt"] if is_trained else []
+    return names
 
 
 def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path) -> tuple[list[str], list[str]]:
@@ -323,7 +328,7 @@ def _describe_folder(
     return Manifest(
         schema="skipsearch/export",
         key=candidate.pattern.key,
-        weights="trained" if "weights.pt" in names else "initial",
+        weights="trained" if WEIGHTS_FILES[VERSION] in names else "initial",
         measured=measured,
         probe=Probe(seed=PROBE_SEED, shape=list(shape), input=PROBE_INPUT, logits=logits.tolist(), tolerance=TOLERANCE),
         versions=describe_versions(("torch", "numpy", "networkx", "onnx", "onnxscript", "onnxruntime")),

@@ -16,7 +16,8 @@ from search_spaces.errors import InputError
 
 MANIFEST = "manifest.json"
 SCHEMA: Literal["skipsearch/export"] = "skipsearch/export"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+WEIGHTS_FILES = {1: "weights.pt", 2: "model.safetensors"}  # the file of trained weights, by version of the manifest
 # The other files of a folder, and the largest size of each that is read.
 FILES = {
     "template.json": 10**6,
@@ -26,11 +27,11 @@ FILES = {
     "network.svg": 10**8,
     "model.py": 10**7,
     "README.md": 10**6,
-    "weights.pt": 2 * 10**9,
+    "model.safetensors": 2 * 10**9,
     "model.onnx": 2 * 10**9,  # as much as the format holds
     "model.pt2": 2 * 10**9,
 }
-OPTIONAL = frozenset({"network.svg", "weights.pt", "model.onnx", "model.pt2"})
+OPTIONAL = frozenset({"network.svg", *WEIGHTS_FILES.values(), "model.onnx", "model.pt2"})
 _MAX_BYTES = 10**8  # of a manifest
 TOLERANCE = 1e-5  # of logits, relative to the largest if that is above 1
 PROBE_SEED = 0
@@ -72,9 +73,10 @@ class Manifest(_Part):
     """The content of a folder of an exported template.
 
     Args:
-        schema, version: always SCHEMA and VERSION.
+        schema: always SCHEMA.
+        version: VERSION, or 1 in folders of before: their weights are in weights.pt, their model.py lacks some methods.
         key: the pattern's key.
-        weights: the weights of all forms: `trained` (in weights.pt), or `initial`, those of seed 0.
+        weights: the weights of all forms: `trained` (in the file of WEIGHTS_FILES), or `initial`, those of seed 0.
         measured: data, seeds and accuracies of the template's trainings, as far as known.
         probe: images and logits for checks without skipsearch.
         versions: versions of all software that wrote the files.
@@ -82,7 +84,7 @@ class Manifest(_Part):
     """
 
     schema_: Literal["skipsearch/export"] = Field(SCHEMA, alias="schema")
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     key: Sha256
     weights: Literal["trained", "initial"]
     measured: dict[str, Any]
@@ -130,11 +132,20 @@ def describe_files(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     return {name: FileEntry(sha256=_hash_file(folder / name), bytes=(folder / name).stat().st_size) for name in names}
 
 
-def find_damage(folder: Path, files: Mapping[str, FileEntry]) -> dict[str, str]:
+def list_files(version: int) -> dict[str, int]:
+    """Return the files that a folder can have in addition to its manifest, and the largest size of each."""
+    return {WEIGHTS_FILES[version] if name == WEIGHTS_FILES[VERSION] else name: size for name, size in FILES.items()}
+
+
+def find_damage(folder: Path, files: Mapping[str, FileEntry], version: int = VERSION) -> dict[str, str]:
     """Return the files that differ from their manifest: name -> what is wrong. They are only hashed, not parsed."""
-    false = {}
-    for name in sorted({*FILES, *files}):
-        problem = _find_damage(folder, name, files.get(name))
+    false, known = {}, list_files(version)
+    for name in sorted({*known, *files}):
+        problem = (
+            _find_damage(folder, name, files.get(name))
+            if name in known  # no other file is opened: a name like ../x must not lead anywhere
+            else f"manifest.json lists {name!r:.80}, and no export has a file of that name"
+        )
         if problem is not None:
             false[name] = problem
     return false
@@ -146,13 +157,11 @@ def find_own(folder: Path) -> list[str]:
         manifest = read_manifest(folder)
     except InputError:
         return []
-    damaged = find_damage(folder, manifest.files)
+    damaged = find_damage(folder, manifest.files, manifest.version)
     return [*(name for name in manifest.files if name not in damaged), MANIFEST]
 
 
 def _find_damage(folder: Path, name: str, entry: FileEntry | None) -> str | None:
-    if name not in FILES:  # no other file is opened: a name like ../x must not lead anywhere
-        return f"manifest.json lists {name!r:.80}, and no export has a file of that name"
     path = folder / name
     if entry is None:
         if name not in OPTIONAL:
@@ -186,7 +195,9 @@ def check_regular(path: Path) -> None:
 
 def _hash_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with open_regular(path, FILES[path.name]) as stream:
+    with open_regular(
+        path, FILES[WEIGHTS_FILES[VERSION] if path.name in WEIGHTS_FILES.values() else path.name]
+    ) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

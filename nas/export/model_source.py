@@ -2,6 +2,7 @@
 
 import textwrap
 
+from nas.export.manifest import VERSION, WEIGHTS_FILES
 from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
 from search_spaces.plugins import list_plugins
@@ -11,9 +12,7 @@ LINE_LENGTH = 100
 _PROGRAM = '''\
 """A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs{needs}.
 
-`build_network()` gives the network, with the weights in weights.pt where that file lies beside this one. Run as a
-script, this file tells the network's size and what it makes of random images. skipsearch wrote it, from the template
-{key}.
+{says}
 """
 
 import json
@@ -35,7 +34,7 @@ BLOCKS = (
 {blocks}
 )
 READ = {read}  # what the classifier reads of the last block
-WEIGHTS = Path(__file__).with_name("weights.pt")
+WEIGHTS = Path(__file__).with_name("{weights}")
 MANIFEST = Path(__file__).with_name("manifest.json")
 
 
@@ -88,24 +87,13 @@ class SkipNetwork(nn.Module):
             for inputs, _, transitions in BLOCKS
             for nodes, written in transitions
         )
-        channels = count_channels(READ, BLOCKS[-1][0])
-        self.head = nn.Sequential(Gather(READ), *norm_relu(channels))
-        self.classifier = nn.Linear(channels, CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (batch, channels, height, width) -> logits (batch, classes)."""
-        inputs = [self.stem(images)]
-        following = iter(self.transitions)
-        for block, (_, _, transitions) in zip(self.blocks, BLOCKS, strict=True):
-            features = block(inputs)
-            inputs = [next(following)(features) for _ in transitions]
-        return self.classifier(self.head(features).mean(dim=(2, 3)))
+{forward}
 
 
 def build_network() -> SkipNetwork:
     network = SkipNetwork()
     if WEIGHTS.exists():
-        network.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+{load}
     return network
 
 
@@ -129,6 +117,68 @@ if __name__ == "__main__":
         print(f"off by {{off:.1e}} from the logits in manifest.json")
 '''
 
+# What the program says of itself, where its weights are and how its forward pass is called, by version of the manifest.
+_SAYS = {
+    1: """\
+`build_network()` gives the network, with the weights in weights.pt where that file lies beside this one. Run as a
+script, this file tells the network's size and what it makes of random images. skipsearch wrote it, from the template
+{key}.""",
+    2: """\
+`build_network()` gives the network, with the weights in model.safetensors where that file lies next to this one; then
+it needs `pip install safetensors` too. `network.load_state_dict(safetensors.torch.load_file(path))` loads others.
+`forward_features`, `forward_head` and `reset_classifier` are those of timm. Run as a script, this file tells the
+network's size and what it makes of random images. skipsearch wrote it, from the template
+{key}.""",
+}
+_LOADS = {
+    1: """\
+        network.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))""",
+    2: """\
+        from safetensors.torch import load_file
+
+        network.load_state_dict(load_file(WEIGHTS))""",
+}
+_FORWARDS = {
+    1: '''\
+        channels = count_channels(READ, BLOCKS[-1][0])
+        self.head = nn.Sequential(Gather(READ), *norm_relu(channels))
+        self.classifier = nn.Linear(channels, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+        inputs = [self.stem(images)]
+        following = iter(self.transitions)
+        for block, (_, _, transitions) in zip(self.blocks, BLOCKS, strict=True):
+            features = block(inputs)
+            inputs = [next(following)(features) for _ in transitions]
+        return self.classifier(self.head(features).mean(dim=(2, 3)))''',
+    2: '''\
+        self.num_features = count_channels(READ, BLOCKS[-1][0])
+        self.head = nn.Sequential(Gather(READ), *norm_relu(self.num_features))
+        self.classifier = nn.Linear(self.num_features, CLASSES)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> maps (batch, num_features, height, width)."""
+        inputs = [self.stem(images)]
+        following = iter(self.transitions)
+        for block, (_, _, transitions) in zip(self.blocks, BLOCKS, strict=True):
+            features = block(inputs)
+            inputs = [next(following)(features) for _ in transitions]
+        return self.head(features)
+
+    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps -> their means (batch, num_features), and of these the logits (batch, classes)."""
+        pooled = maps.mean(dim=(2, 3))
+        return pooled if pre_logits else self.classifier(pooled)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+        return self.forward_head(self.forward_features(images))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Begin a new classifier of so many classes; 0: none, forward gives the means."""
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()''',
+}
 _SUMMED_CHANNELS = "GROWTH"
 _ALL_CHANNELS = "sum(inputs[node] if node < len(inputs) else GROWTH for node in nodes)"
 _GATHER = '''\
@@ -189,11 +239,14 @@ _SCALING = """
             layer.append(Scale(1 - number / len(layers) * {drop}))"""
 
 
-def format_model(candidate: Candidate) -> str:
+def format_model(candidate: Candidate, version: int = VERSION) -> str:
     """Return the text of model.py: the candidate's network, its sizes and connections as constants.
 
     Only numbers and the pattern's key come from the candidate, so a stranger's template cannot add code. Its state_dict
     has the names of `nas.model.network.build_network`'s.
+
+    Args:
+        version: version of the manifest next to it; folders of an earlier one are still verified.
     """
     network, wiring = candidate.network, candidate.wiring
     kernel = {"kernel": KERNEL, "padding": KERNEL // 2}
@@ -201,7 +254,10 @@ def format_model(candidate: Candidate) -> str:
     return _PROGRAM.format(
         n_layers=candidate.pattern.depth,
         n_connections=candidate.pattern.n_connections,
-        key=candidate.pattern.key,
+        says=_SAYS[version].format(key=candidate.pattern.key),
+        weights=WEIGHTS_FILES[version],
+        forward=_FORWARDS[version],
+        load=_LOADS[version],
         image=network.image,
         classes=network.classes,
         growth=network.growth,

@@ -2,22 +2,23 @@
 
 import math
 import os
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nas.export.card import format_card
 from nas.export.export import format_texts, verify_template
-from nas.export.instructions import format_readme
 from nas.export.manifest import (
-    FILES,
     MANIFEST,
     PROBE_IMAGES,
     PROBE_INPUT,
     TOLERANCE,
+    VERSION,
+    WEIGHTS_FILES,
     Manifest,
     find_damage,
+    list_files,
     read_manifest,
 )
 from nas.export.model_source import format_model
@@ -59,8 +60,8 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
 
     Hashes come first, and no file is parsed if one is wrong. Then come the template's claims, then the texts, among
     them model.py, which must be what `export` writes for this template. Last come the networks: model.py, model.onnx
-    and the manifest's logits are compared with the network that skipsearch builds, with the weights in weights.pt or
-    the initial ones.
+    and the manifest's logits are compared with the network that skipsearch builds, with the folder's weights or the
+    initial ones. Folders of an earlier version have model.py as that wrote it.
 
     Args:
         trust: whether the author is trusted: then model.pt2 is compared too, which can run code, and a network of any
@@ -78,24 +79,26 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
         manifest = read_manifest(folder)
     except InputError as error:
         return Verified({MANIFEST: str(error)}, [])
-    false = find_damage(folder, manifest.files)
-    strangers, notes = _find_strangers(folder)
+    false = find_damage(folder, manifest.files, manifest.version)
+    strangers, notes = _find_strangers(folder, manifest.version)
     false |= strangers
     if not false:
         false, candidate, file = _check_template(folder, manifest)
         if candidate is not None and file is not None:
             false |= _check_texts(folder, manifest, candidate, file)
+            if manifest.version != VERSION:
+                notes.append("only the hash of README.md was checked, because an earlier version wrote it")
             if not false:
                 false = _check_networks(folder, manifest, candidate, trust, notes, prepare)
     return Verified(false, notes)
 
 
-def _find_strangers(folder: Path) -> tuple[dict[str, str], list[str]]:
+def _find_strangers(folder: Path, version: int) -> tuple[dict[str, str], list[str]]:
     """Find files that `export` never writes: one that Python could import is a false claim, any other gets a note."""
-    false, notes = {}, []
+    false, notes, known = {}, [], list_files(version)
     for path in sorted(folder.iterdir()):
         name = path.name
-        if name in FILES or name == MANIFEST:
+        if name in known or name == MANIFEST:
             continue
         if path.suffix in LOADABLE or path.is_symlink() or not path.is_file():
             false[name] = f"manifest.json does not list {name!r:.80}, and model.py could load it by `import`: remove it"
@@ -123,10 +126,12 @@ def _check_template(folder: Path, manifest: Manifest) -> tuple[dict[str, str], C
 
 
 def _check_texts(folder: Path, manifest: Manifest, candidate: Candidate, file: TemplateFile) -> dict[str, str]:
-    false = {}
-    if (manifest.weights == "trained") != ("weights.pt" in manifest.files):
-        false["weights"] = f"manifest.json says that the weights are {manifest.weights}, which contradicts weights.pt"
-    texts = {**format_texts(file, candidate), "README.md": format_readme(candidate, manifest)}
+    false, weights = {}, WEIGHTS_FILES[manifest.version]
+    if (manifest.weights == "trained") != (weights in manifest.files):
+        false["weights"] = f"manifest.json says that the weights are {manifest.weights}, which contradicts {weights}"
+    texts = format_texts(file, candidate, manifest.version)
+    if manifest.version == VERSION:
+        texts["README.md"] = format_card(candidate, manifest)
     for name, text in texts.items():
         if name not in manifest.files:
             false[name] = f"{name} is missing, which `export` writes for this template" + _compare_versions(manifest)
@@ -163,11 +168,10 @@ def _check_networks(
     if prepare is not None:
         prepare(candidate)
     try:
-        weights = _load_weights(folder / "weights.pt") if "weights.pt" in manifest.files else None
-        original = take_weights(candidate, weights)
+        original = take_weights(candidate, _read_weights(folder, manifest, candidate))
     except InputError as error:
-        return {"weights.pt": str(error)}
-    source, state = format_model(candidate), original.state_dict()
+        return {WEIGHTS_FILES[manifest.version]: str(error)}
+    source, state = format_model(candidate, manifest.version), original.state_dict()
     forms: dict[str, Callable[[], Form]] = {"model.py": lambda: load_model(source, folder, state)}
     forms |= _choose_archives(folder, manifest, None if trust else 2 * count_values(candidate) + SPARE_VALUES, notes)
     checks: dict[str, Callable[[], str | None]] = {
@@ -175,6 +179,16 @@ def _check_networks(
     }
     checks |= {name: _comparison(name, load, original, candidate.network.image) for name, load in forms.items()}
     return {name: problem for name, check in checks.items() if (problem := check()) is not None}
+
+
+def _read_weights(folder: Path, manifest: Manifest, candidate: Candidate) -> "Mapping[str, Tensor] | None":
+    from nas.export.archives import read_pickled, read_safetensors
+    from nas.model.network import build_network
+
+    path = folder / WEIGHTS_FILES[manifest.version]
+    if path.name not in manifest.files:
+        return None
+    return read_pickled(path) if path.suffix == ".pt" else read_safetensors(path, build_network(candidate).state_dict())
 
 
 def _choose_archives(
@@ -254,33 +268,6 @@ def _widest_maps(candidate: Candidate) -> int:
         most = max(most, n_channels * height * width)
         height, width = height // 2, width // 2
     return most
-
-
-def _load_weights(path: Path) -> "dict[str, Tensor]":
-    """Read a state_dict that may be a stranger's: only tensors, and no more bytes in memory than in the file.
-
-    Raises:
-        InputError: the file has other content.
-    """
-    import torch
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise InputError("weights.pt is compressed, and torch.save compresses nothing")
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise InputError("weights.pt claims more bytes than it has")
-        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, InputError):
-        raise
-    except Exception as error:  # a foreign file makes them raise nearly anything
-        raise InputError(f"weights.pt is no file of weights: {error!s:.200}") from None
-    if not isinstance(weights, dict) or not all(
-        isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-        for value in weights.values()
-    ):
-        raise InputError("weights.pt has other content than weights by name")
-    return weights
 
 
 def _check_probe(manifest: Manifest, original: "SkipNetwork", network: NetworkConfig) -> str | None:

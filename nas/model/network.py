@@ -208,6 +208,7 @@ class SkipNetwork(nn.Module):
                 self.transitions.append(reader)
             self._first_transitions.append(len(self.transitions))
         n_read = wiring.channels(-1, wiring.read)
+        self.num_features = n_read
         self.head = Reader(wiring.read, n_read, merge=network.merge)
         self.classifier = nn.Linear(n_read, network.classes)
         self._drop_path = network.drop_path
@@ -259,13 +260,26 @@ class SkipNetwork(nn.Module):
         parts = [transitions[first:end] for first, end in pairwise(self._first_transitions)]
         return [(cast(Block, block), part) for block, part in zip(self.blocks, parts, strict=True)]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> maps that the classifier reads (batch, num_features, h, w)."""
         inputs = [self.stem(images)]
         for block, transitions in self.stages:
             features = block(*inputs)
             inputs = [transition(features) for transition in transitions]
-        return cast(Tensor, self.classifier(self.head(features).mean(dim=(2, 3))))
+        return cast(Tensor, self.head(features))
+
+    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps of forward_features -> logits (batch, classes), or with pre_logits their means (batch, num_features)."""
+        pooled = maps.mean(dim=(2, 3))
+        return cast(Tensor, pooled if pre_logits else self.classifier(pooled))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) -> logits (batch, classes)."""
+        return self.forward_head(self.forward_features(images))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Begin a new classifier of so many classes, with torch's initial weights; 0: none, forward gives the means."""
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else cast(nn.Linear, nn.Identity())
 
 
 def _stem(network: NetworkConfig) -> nn.Module:

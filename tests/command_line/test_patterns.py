@@ -232,7 +232,7 @@ def test_export_of_a_template_needs_no_run(command_line: CommandLine, tmp_path: 
     done = command_line("export", "--template", "midpoint", "--layers", 6, "--to", tmp_path)
     assert done.returncode == 0
     (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"weights.pt", "network.svg"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"} - {"model.safetensors", "network.svg"}
     template = json.loads((folder / "template.json").read_text())
     assert (template["layers"], template["budget"], template["distances"]["max_bd"]) == (6, "total:10", 2)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import networkx as nx
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nas.export.export import export_folder, export_pattern
@@ -143,15 +144,14 @@ def test_a_folder_holds_all_forms_and_says_what_is_known(exported_folder: Path) 
     assert (manifest.weights, manifest.key[:12]) == ("trained", exported_folder.name)
     assert {"python", "torch", "onnx", "onnxruntime", "skipsearch", "commit"} <= set(manifest.versions)
     readme = (exported_folder / "README.md").read_text()
-    assert len(readme.splitlines()) <= 14
-    for word in ("model.py", "weights.pt", "model.onnx", "model.pt2", "verify", "test_accuracy 0.875"):
+    for word in ("model.py", "model.safetensors", "model.onnx", "model.pt2", "verify", "test_accuracy 0.875"):
         assert word in readme
 
 
 def test_the_probe_is_what_another_network_library_user_would_compute(exported_folder: Path) -> None:
     probe = read_manifest(exported_folder).probe
     network = build_network(exported.CANDIDATE)
-    network.load_state_dict(torch.load(exported_folder / "weights.pt", weights_only=True))
+    network.load_state_dict(load_file(exported_folder / "model.safetensors"))
     images = torch.tensor(exported.make_images_again(probe.seed, probe.shape)).reshape(probe.shape)
     with torch.no_grad():
         logits = network.eval()(images)
@@ -162,7 +162,7 @@ def test_without_archives_and_weights_it_is_the_initial_network(tmp_path: Path) 
     done = exported.export(tmp_path, weights=None, archives=False, measured=None)
     assert done.folder == tmp_path / exported.CANDIDATE.pattern.key[:12]
     assert sorted(done.paths) == sorted(done.folder.iterdir())
-    assert {path.name for path in done.paths} == {*FILES, MANIFEST} - {"weights.pt", "model.onnx", "model.pt2"}
+    assert {path.name for path in done.paths} == {*FILES, MANIFEST} - {"model.safetensors", "model.onnx", "model.pt2"}
     assert done.paths[0].name == "template.json"
     assert read_manifest(done.folder).weights == "initial"
     assert "No trained weights" in (done.folder / "README.md").read_text()
@@ -176,7 +176,7 @@ def test_a_later_export_replaces_the_folder_whole(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in again.paths} == contents
     third = exported.export(tmp_path, weights=None, archives=False)
     assert {path.name for path in third.folder.iterdir()} == {path.name for path in third.paths} | {"notes.txt"}
-    assert not (third.folder / "weights.pt").exists()
+    assert not (third.folder / "model.safetensors").exists()
     assert list(tmp_path.iterdir()) == [third.folder]
 
 
@@ -186,12 +186,12 @@ def test_what_a_user_changed_in_the_folder_and_hidden_folders_beside_it_are_kept
     photos.write_text("mine")
     first = exported.export(tmp_path, weights=None, archives=False)
     (first.folder / "model.py").write_text("my changes")
-    (first.folder / "weights.pt").write_bytes(b"my weights")
+    (first.folder / "model.safetensors").write_bytes(b"my weights")
     again = exported.export(tmp_path, archives=False)
     names = {path.name for path in again.paths}
-    assert {path.name for path in again.folder.iterdir()} == names | {"model.py.kept", "weights.pt.kept"}
+    assert {path.name for path in again.folder.iterdir()} == names | {"model.py.kept", "model.safetensors.kept"}
     assert (again.folder / "model.py.kept").read_text() == "my changes"
-    assert (again.folder / "weights.pt.kept").read_bytes() == b"my weights"
+    assert (again.folder / "model.safetensors.kept").read_bytes() == b"my weights"
     assert photos.read_text() == "mine"
     assert verify_folder(again.folder).false == {}
 

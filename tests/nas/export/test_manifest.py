@@ -81,7 +81,7 @@ def test_a_flipped_bit_anywhere_in_it_is_refused(tmp_path: Path) -> None:
         lambda text: text.replace('"accuracy": 0.5', '"accuracy": 0.6'),
         lambda text: text.replace('"bytes"', '"bytes": 3, "bytes"', 1),
         lambda text: text.replace('"weights": "initial"', '"weights": "secret"'),
-        lambda text: text.replace('"version": 1', '"version": 2'),
+        lambda text: text.replace('"version": 2', '"version": 3'),
         lambda text: text.replace('"python": "3"', '"python": "\\ud800"'),
         lambda text: text.replace('"accuracy": 0.5', '"accuracy": "\\ud800"'),
         lambda text: text[: text.index("manifest")] + 'manifest": 3}',
@@ -161,9 +161,9 @@ def test_what_every_export_has_must_be_listed_and_what_is_there_too(tmp_path: Pa
     manifest = make(tmp_path)
     listed = {name: entry for name, entry in manifest.files.items() if name != "model.py"}
     assert list(find_damage(tmp_path, listed)) == ["model.py"]
-    (tmp_path / "weights.pt").write_bytes(b"foreign")
+    (tmp_path / "model.safetensors").write_bytes(b"foreign")
     (tmp_path / "model.pt2").symlink_to("nowhere")
-    assert set(find_damage(tmp_path, manifest.files)) == {"weights.pt", "model.pt2"}
+    assert set(find_damage(tmp_path, manifest.files)) == {"model.safetensors", "model.pt2"}
 
 
 def test_a_listed_file_larger_than_any_is_not_hashed(tmp_path: Path) -> None:

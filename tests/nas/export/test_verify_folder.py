@@ -14,7 +14,9 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from safetensors.torch import load_file
 
+from nas.export.archives import write_safetensors
 from nas.export.export import describe_export
 from nas.export.manifest import FILES, MANIFEST, read_manifest
 from nas.export.verify import verify_folder
@@ -24,6 +26,8 @@ from search_spaces.errors import InputError
 from search_spaces.templates import find_template
 from tests.support.command_line import run_command
 from tests.support.exported import CANDIDATE, export, make_weights, seal
+
+WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture
@@ -136,6 +140,22 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    weights = load_file(folder / WEIGHTS)
+    change(weights)
+    write_safetensors(weights, folder / WEIGHTS)
+
+
+def claim_more(path: Path) -> None:
+    """The same file whose list says that the first weight has a thousand times as many values."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    listed = json.loads(content[8 : 8 + length])
+    listed["classifier.bias"]["shape"] = [3000]
+    header = json.dumps(listed).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+
+
+def edit_pickled(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     weights = torch.load(folder / "weights.pt", weights_only=True)
     change(weights)
     torch.save(weights, folder / "weights.pt")
@@ -204,16 +224,75 @@ FORGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "weights of another shape": (
         lambda one: edit_weights(one, lambda held: held.update(a=torch.zeros(2))),
+        WEIGHTS,
+        "another network",
+    ),
+    "weights of another type": (
+        lambda one: edit_weights(
+            one, lambda held: held.update({"classifier.bias": torch.zeros(3, dtype=torch.float64)})
+        ),
+        WEIGHTS,
+        "classifier.bias is F64 of shape",
+    ),
+    "weights that are not finite": (
+        lambda one: edit_weights(one, lambda held: held["classifier.bias"].fill_(torch.nan)),
+        WEIGHTS,
+        "not finite",
+    ),
+    "weights that are none": (lambda one: (one / WEIGHTS).write_bytes(b"\xff" * 99), WEIGHTS, "claims a list"),
+    "weights cut short": (
+        lambda one: (one / WEIGHTS).write_bytes((one / WEIGHTS).read_bytes()[:-1]),
+        WEIGHTS,
+        "no file of weights",
+    ),
+    "weights that claim more than there is": (lambda one: claim_more(one / WEIGHTS), WEIGHTS, "no file of weights"),
+    "weights of the older form": (
+        lambda one: (one / WEIGHTS).rename(one / "weights.pt"),
+        "weights",
+        f"contradicts {WEIGHTS}",
+    ),
+    "one weight of ONNX": (edit_onnx, "model.onnx", "off by 0.001"),
+    "no ONNX": (lambda one: (one / "model.onnx").write_bytes(b"\xff" * 99), "model.onnx", "no ONNX file"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forgery_is_caught_in_words_and_nothing_of_it_is_run(kind: str, folder: Path) -> None:
+    change, name, said = FORGED[kind]
+    check_forgery(folder, change, name, said)
+
+
+def check_forgery(folder: Path, change: Callable[[Path], object], name: str, said: str) -> None:
+    was_here = Path("/tmp/skipsearch-was-here")  # noqa: S108
+    was_here.unlink(missing_ok=True)
+    change(folder)
+    seal(folder)
+    false = verify_folder(folder).false
+    assert name in false
+    assert said in false[name]
+    assert not was_here.exists()
+
+
+# --- folders of the version before, whose weights are pickled ----------------------------------------------------
+
+OLDER_FORGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "program": (
+        lambda one: (one / "model.py").write_text((one / "model.py").read_text() + "\nraise SystemExit('evil')\n"),
+        "model.py",
+        "writes for this template",
+    ),
+    "weights of another shape": (
+        lambda one: edit_pickled(one, lambda held: held.update(a=torch.zeros(2))),
         "weights.pt",
         "another network",
     ),
     "weights that are expanded": (
-        lambda one: edit_weights(one, lambda held: held.update({"classifier.bias": torch.zeros(1).expand(10**12)})),
+        lambda one: edit_pickled(one, lambda held: held.update({"classifier.bias": torch.zeros(1).expand(10**12)})),
         "weights.pt",
         "another network",
     ),
     "weights without values": (
-        lambda one: edit_weights(one, lambda held: held.update({"classifier.bias": torch.zeros(3, device="meta")})),
+        lambda one: edit_pickled(one, lambda held: held.update({"classifier.bias": torch.zeros(3, device="meta")})),
         "weights.pt",
         "other content than weights",
     ),
@@ -225,22 +304,31 @@ FORGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "weights.pt",
         "no file of weights",
     ),
-    "one weight of ONNX": (edit_onnx, "model.onnx", "off by 0.001"),
-    "no ONNX": (lambda one: (one / "model.onnx").write_bytes(b"\xff" * 99), "model.onnx", "no ONNX file"),
+    "weights of the newer form": (
+        lambda one: (one / "weights.pt").rename(one / WEIGHTS),
+        "weights",
+        "contradicts weights.pt",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", FORGED)
-def test_a_forgery_is_caught_in_words_and_nothing_of_it_is_run(kind: str, folder: Path) -> None:
-    change, name, said = FORGED[kind]
-    was_here = Path("/tmp/skipsearch-was-here")  # noqa: S108
-    was_here.unlink(missing_ok=True)
-    change(folder)
-    seal(folder)
-    false = verify_folder(folder).false
-    assert name in false
-    assert said in false[name]
-    assert not was_here.exists()
+def test_a_folder_of_the_version_before_is_true(older_export: Path) -> None:
+    assert read_manifest(older_export).version == 1
+    found = verify_folder(older_export)
+    assert found.false == {}
+    assert found.notes == ["only the hash of README.md was checked, because an earlier version wrote it"]
+
+
+@pytest.mark.parametrize("kind", OLDER_FORGED)
+def test_a_forgery_of_the_version_before_is_caught_and_nothing_of_it_is_run(kind: str, older_export: Path) -> None:
+    change, name, said = OLDER_FORGED[kind]
+    check_forgery(older_export, change, name, said)
+
+
+def test_another_version_does_not_make_an_older_folder_true(older_export: Path) -> None:
+    """Its pickled weights are not of the newer form, so nothing of them is read."""
+    seal(older_export, version=2)
+    assert "weights.pt" in verify_folder(older_export).false
 
 
 def probe_of(folder: Path, **changes: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nas.data.readers import load_data
 from nas.data.splits import split_final
@@ -213,7 +214,7 @@ def test_a_measured_pattern_is_exported_with_the_weights_of_its_first_seed(searc
     (exported,) = export_run(searched, described, [(row, {**tested, "n_train": 80, "n_test": 360})], archives=False)
     kept = read_weights(weights_path(searched / FINAL, 0))
     assert kept is not None
-    written = torch.load(exported.folder / "weights.pt", weights_only=True)
+    written = load_file(exported.folder / "model.safetensors")
     assert all(torch.equal(value, kept[0][name]) for name, value in written.items())
     measured = read_manifest(exported.folder).measured
     assert measured["normalisation"] == kept[1]
