@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis.correlate.exact import MISSING
-from analysis.data.csv_files import OpenTable, open_csv
+from nas.records.safe_files import OpenTable, open_csv
 from search_spaces.errors import InputError
 
 MAX_BYTES = 100 * 10**6

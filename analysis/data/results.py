@@ -94,6 +94,8 @@ class Run:
         kind: what the run was made for.
         metrics: metrics of its task, the primary one first.
         plugins: plug-ins of other packages that were installed, and whether the run uses them; empty in older runs.
+        table: where earlier outcomes come from that its model was seeded with; empty for most runs. They are no rows of
+            the candidates.
     """
 
     path: Path
@@ -112,6 +114,7 @@ class Run:
     kind: Kind = "search"
     metrics: Metrics = IMAGE_METRICS
     plugins: tuple[dict[str, Any], ...] = ()
+    table: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(run: Path) -> Run:
@@ -153,6 +156,7 @@ def read_run(run: Path) -> Run:
         kind=kind,
         metrics=metrics,
         plugins=tuple(map(_as_dict, attributes["plugins"])) if isinstance(attributes.get("plugins"), list) else (),
+        table=_as_dict(attributes.get("table")),
     )
 
 

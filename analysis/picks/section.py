@@ -1,6 +1,7 @@
 """What a report says of what a search found: the pick, what it gained, and the patterns next to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from analysis.data.outcomes import Objective
 from analysis.page.captions import make_picture, name_file
@@ -17,19 +18,23 @@ from analysis.picks.words import (
     format_outcome,
     name_found,
 )
+from nas.records.shown import describe_seeding
 
 N_SHOWN = 10  # patterns in the table, and in the figure next to the named templates
 N_TEMPLATES = 8  # named templates in the figure
 
 
-def build_picks(picks: Sequence[Found], caption: str = "") -> Iterator[Block]:
+def build_picks(picks: Sequence[Found], caption: str = "", table: Mapping[str, Any] | None = None) -> Iterator[Block]:
     """Show what a search found at each budget; nothing for a study.
 
     Args:
         caption: line at the foot of the figures.
+        table: where earlier outcomes come from that the search's model was seeded with; None or empty without.
     """
     if picks:
         yield Heading(2, "What was found")
+        if table:
+            yield Paragraph(describe_seeding(table))
     for found in picks:
         part = name_found(found) if len(picks) > 1 else ""
         if part:

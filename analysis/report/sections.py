@@ -88,7 +88,7 @@ def _build_all(findings: Findings) -> Iterator[Block]:
     for tradeoff in tradeoffs:
         part = f"{tradeoff.layers} layers" if len(tradeoffs) > 1 else ""
         yield from build_tradeoff(tradeoff, caption, part, strategies)
-    yield from build_picks(findings.picks, caption)
+    yield from build_picks(findings.picks, caption, run.table)
     for tuning in findings.tunings:
         part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
         yield from build_tuning(tuning, describe_data(run, tuning.patterns), part)

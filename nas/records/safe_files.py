@@ -1,13 +1,16 @@
 """Reading of files that may be a stranger's, with limits, and atomic writing."""
 
+import csv
+import io
 import json
 import math
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +18,9 @@ from search_spaces.errors import ConflictError, InputError
 
 MAX_NESTING = 100  # far beyond our files, and far below Python's limit of recursion
 MAX_DIGITS = 40  # of a number; Python prints none of more than 4300, and products of these are longer
+SEPARATORS = (",", ";", "\t")  # between the fields of a CSV file
+MAX_BLANK = 1000  # lines before the header
+BLANK = "".join(SEPARATORS) + " \r\n\v\f"  # a spreadsheet writes an empty row as its separators
 TEMPORARY = ".skipsearch-tmp"  # in the name of every file that is half-made: no user's file has it
 
 
@@ -74,6 +80,51 @@ def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
                 f"{path} has {status.st_size:,} bytes, and at most {max_bytes:,} are read: is it the right file?"
             )
         yield stream
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTable:
+    """An open CSV file.
+
+    Args:
+        lines: the file, from its header on.
+        separator: character between the fields of a line.
+        n_blank: number of blank lines before the header.
+    """
+
+    lines: io.TextIOWrapper
+    separator: str
+    n_blank: int
+
+
+@contextmanager
+def open_csv(path: Path, max_bytes: int, names: Collection[str]) -> Iterator[OpenTable]:
+    """Open a CSV file, with the separator that gives its header most of these names, or else the most fields.
+
+    Raises:
+        InputError, OSError: see open_regular.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    with open_regular(path, max_bytes) as stream:
+        yield decode_csv(stream, names)
+
+
+def decode_csv(stream: BinaryIO, names: Collection[str]) -> OpenTable:
+    """Return the table in an open file; see open_csv."""
+    lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    header, start, n_blank = lines.readline(), 0, 0
+    while header and not header.strip(BLANK) and n_blank < MAX_BLANK:
+        start, header, n_blank = lines.tell(), lines.readline(), n_blank + 1
+    lines.seek(start)
+    return OpenTable(lines, _find_separator(header, names), n_blank)
+
+
+def _find_separator(header: str, names: Collection[str]) -> str:
+    def count(separator: str) -> tuple[int, int]:
+        fields = [field.strip() for field in next(csv.reader([header], delimiter=separator), [])]
+        return len(set(names) & set(fields)), len(fields)
+
+    return max(SEPARATORS, key=count)  # of equals the first
 
 
 def list_leaves(value: object) -> list[object]:

@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a spreadsheet takes for a formula
 
@@ -45,6 +47,24 @@ def quote(text: object) -> str:
         for character in word
     )
     return f"$'{''.join(parts)}'"
+
+
+def describe_seeding(table: Mapping[str, Any]) -> str:
+    """Say what a search's model learned from before the run, given the attribute `table` of its study.
+
+    >>> describe_seeding({"name": "a.csv", "sha256": "7bd9bcfc1c26e", "trainings": 4, "patterns": 2}).split(":")[0]
+    'The model was seeded with 4 earlier trainings of 2 patterns from a.csv (sha256 7bd9bcfc1c26)'
+    """
+    said = (
+        f"The model was seeded with {table.get('trainings')} earlier trainings of {table.get('patterns')} patterns "
+        f"from {show(table.get('name'))} (sha256 {table.get('sha256')!s:.12}): none of them is a training of this "
+        "run, and no figure here is of them"
+    )
+    if table.get("setting"):
+        said += f"; {show(table['setting'])}"
+    left_out = {"of another depth or budget": table.get("other"), "without the outcome": table.get("unusable")}
+    parts = [f"{count} {what}" for what, count in left_out.items() if count]
+    return f"{said}. Left out: {' and '.join(parts)}." if parts else f"{said}."
 
 
 def defuse(cell: str) -> str:

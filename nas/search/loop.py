@@ -5,18 +5,25 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nas.model.cost import Cost
+from nas.records.database import read_attributes
+from nas.records.metrics import Metric, find_objective
+from nas.records.shown import describe_seeding
 from nas.records.trial import Outcome, Trial
 from nas.run.directory import find_task, hold_run, open_ledger, prepare_data, train_all
 from nas.run.ledger import Ledger
 from nas.run.source import Assignment, LedgerSource, Listener
 from nas.search.halving import Halving
 from nas.search.stratum import TEMPLATES, Arrival, Stratum, check_patterns, count_trainings, list_budgets
+from nas.settings.own_task import find_metrics
 from nas.settings.search import SearchConfig
+from nas.settings.table import EarlierTable, Matched, keep_table, match_budgets, read_earlier
 from nas.workers.trainer import Material, Trainer
 from search_spaces.errors import ConflictError
+from search_spaces.surrogate.target import find_cost
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +35,31 @@ class Search(LedgerSource):
         config: the run's settings, resolved.
         data: what is trained on, from prepare_data.
         ledger, listener: see LedgerSource.
+        matched: what the run learns from a table of earlier outcomes; None without one.
 
     Raises:
         ConflictError: the ledger has a training that the settings do not ask for, or that cannot be resumed.
     """
 
-    def __init__(self, config: SearchConfig, data: Material, ledger: Ledger, listener: Listener) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        data: Material,
+        ledger: Ledger,
+        listener: Listener,
+        matched: Matched | None = None,
+    ) -> None:
         super().__init__(ledger, listener, count_asked(config), config.attempts)
         self._config = config
         self._task = find_task(config, data)
         self._strata = {
-            str(budget): Stratum(budget, config, self._task.n_validation, ledger.metrics)
+            str(budget): Stratum(
+                budget,
+                config,
+                self._task.n_validation,
+                ledger.metrics,
+                matched.by_budget.get(budget, ()) if matched is not None else (),
+            )
             for budget in list_budgets(config)
         }
         self._costs: dict[str, Cost | None] = {}
@@ -180,6 +201,23 @@ def count_asked(config: SearchConfig) -> int:
     return sum(count_trainings(budget, config) for budget in list_budgets(config))
 
 
+def _match(run: Path, table: EarlierTable, config: SearchConfig, data: Material, objective: Metric) -> Matched:
+    """Return what a run learns from its table, as it was described when the run began; say it then."""
+    name, n_validation = objective.name, find_task(config, data).n_validation
+    matched = match_budgets(
+        table,
+        config,
+        list_budgets(config),
+        lambda outcome: find_cost({name: outcome}, name, n_validation, maximize=objective.maximize),
+    )
+    ledger = run / "study.db"
+    known = read_attributes(ledger).get("table") if ledger.exists() else None
+    if isinstance(known, dict):  # what lay next to the file, and said its settings, may be gone
+        return replace(matched, described={**matched.described, "setting": known.get("setting")})
+    logger.info("%s", describe_seeding(matched.described))
+    return matched
+
+
 def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
     """Start or continue a search in a run directory and train all that its settings ask for.
 
@@ -189,15 +227,20 @@ def run_search(run: Path, config: SearchConfig, listener: Listener) -> None:
         listener: see LedgerSource; also called once at the start with no training.
 
     Raises:
-        InputError: the data cannot be used, or contradict the settings.
-        ConflictError: another process or another run uses the directory.
+        InputError: the data or a table cannot be used, or contradict the settings.
+        ConflictError: another process or another run uses the directory, or its table was changed.
         Interrupted: a signal came; the same call continues the search.
     """
     data = prepare_data(config, (config.pattern_depth,))
     check_patterns(config)
     n_asked = count_asked(config)
+    objective = find_objective(config.objective, find_metrics(config))
     with hold_run(run, config) as check_stop:
-        ledger = open_ledger(run, config, data, n_asked)
-        search = Search(config, data, ledger, listener)
+        table = read_earlier(run, config, objective.name)
+        matched = None if table is None else _match(run, table, config, data, objective)
+        ledger = open_ledger(run, config, data, n_asked, **({} if matched is None else {"table": matched.described}))
+        search = Search(config, data, ledger, listener, matched)
+        if table is not None:
+            keep_table(run, table)
         train_all(ledger, search, Trainer(data, config, run.resolve()), check_stop)
         search.say_end()

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
 from search_spaces.families import iterate_families
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.surrogate.earlier import EarlierTraining, average_earlier
 from search_spaces.surrogate.target import find_cost
 from search_spaces.templates import build_named, is_template_name, iterate_templates
 
 TEMPLATES = "templates"  # strategy of the patterns that were named, not proposed
+TABLE = "table"  # strategy of the patterns that a table of earlier outcomes has
 MODEL = "model"
 
 logger = logging.getLogger(__name__)
@@ -52,10 +54,16 @@ class Stratum:
     Args:
         n_validation: number of validation images.
         metrics: metrics of the task.
+        earlier: trainings of before at this budget, which the strategy learns from; they are none of the stratum's own.
     """
 
     def __init__(
-        self, budget: Budget, config: SearchConfig, n_validation: int, metrics: Metrics = IMAGE_METRICS
+        self,
+        budget: Budget,
+        config: SearchConfig,
+        n_validation: int,
+        metrics: Metrics = IMAGE_METRICS,
+        earlier: Sequence[EarlierTraining] = (),
     ) -> None:
         self.budget = budget
         self.ended: str | None = None
@@ -67,7 +75,10 @@ class Stratum:
         self._names = {pattern.key: name for name, pattern in self._named.items()}
         self._strategy = None
         if config.strategy != TEMPLATES:
-            self._strategy = create_strategy(config.strategy, OpenSpace(budget), config.seed, config.seeds)
+            self._strategy = create_strategy(
+                config.strategy, OpenSpace(budget), config.seed, config.seeds, earlier=average_earlier(earlier)
+            )
+        self._earlier = {training.pattern.key for training in earlier}
         self._n_proposals = _count_proposals(budget, config, len(self._named))
         self._halving = None
         if config.halving:
@@ -140,6 +151,8 @@ class Stratum:
             return None
         if key in self._names:
             return Arrival(proposal.pattern, seed, TEMPLATES, self._names[key])
+        if key in self._earlier:  # chosen by outcomes, if not of this run
+            return Arrival(proposal.pattern, seed, TABLE)
         # Patterns that survive halving are no random sample of the space, and statistics must not use them as one.
         return Arrival(proposal.pattern, seed, self._config.strategy + (" halved" if self._halving else ""))
 

@@ -16,6 +16,7 @@ from nas.records.shown import quote
 from nas.settings.environment import find_missing_plugins, warn_of_other_plugins
 from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
+from nas.settings.table import TABLE_COPY, settle_table
 from nas.settings.toml import merge_settings, read_toml
 from nas.tasks.reference import IMAGES, shorten_reference
 from search_spaces.errors import ConflictError, InputError
@@ -51,9 +52,10 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         InputError: the settings cannot be used, or the run directory is a file.
         ConflictError: the run there has other settings, was asked for more, is damaged, or is no run.
     """
-    for name, value in {"run": run, "data": flags.get("data"), "pattern": flags.get("pattern")}.items():
+    places = {"run": run, **{name: flags.get(name) for name in ("data", "pattern", "from_table")}}
+    for name, value in places.items():
         for path in value if isinstance(value, tuple) else [value]:
-            check_utf8(str(path), f"--{name}")
+            check_utf8(str(path), f"--{name.replace('_', '-')}")
     attributes = _read_attributes(run)
     record = attributes.get("config")
     record = record if isinstance(record, dict) else {}
@@ -72,6 +74,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         _check_edits(run, record, own)
     asked = merge_settings(file, flags)
     _check_data(run, stored, asked)
+    asked = settle_table(run, stored, flags, asked)
     config = validate(model, settle_task(run, attributes.get("task"), stored, asked, model))
     if own is not None and config.engine == "auto":
         config = config.model_copy(update={"engine": own.engine})
@@ -108,6 +111,7 @@ def _resolve(config: Config) -> Config:
             "cohort": resolve_cohort(cohort, device, config.memory_efficient or config.trains_alone),
             "engine": resolve_engine(engine, device, config.can_fuse, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
+            "from_table": str(Path(config.from_table).resolve()) if config.from_table else None,
             "pattern": config.pattern and tuple(map(resolve_pattern, config.pattern)),
         }
     )
@@ -254,7 +258,9 @@ def _check_folder(run: Path) -> None:
     """Refuse to spread a run's files over what somebody keeps there, or over what is left of a run."""
     if not run.is_dir():
         return
-    others = sorted(path.name for path in run.iterdir() if path.name != "lock" and not path.name.startswith("."))
+    others = sorted(
+        path.name for path in run.iterdir() if path.name not in ("lock", TABLE_COPY) and path.name[0] != "."
+    )
     if "config.toml" not in others and others:
         raise ConflictError(
             f"{run} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no run: "

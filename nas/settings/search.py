@@ -34,7 +34,7 @@ RUNNING = frozenset(
 )
 SEARCH_ONLY = frozenset(  # fields that other kinds of run share but offer no flags for
     {"strategy", "objective", "trainings", "hours", "patience", "lookahead", "pattern", "halving"}
-    | {"transition", "stem_channels", "compression"}
+    | {"transition", "stem_channels", "compression", "from_table", "table_sha256"}
 )
 # Settings of our image networks and their data: another task has none of them.
 IMAGE_ONLY = frozenset(ShapeConfig.model_fields) - {"layers", "transition"} | {
@@ -49,8 +49,10 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     kind: ClassVar[Kind] = "search"  # of run
     # A run can be asked for more of the same, or run otherwise; anything else would make it another experiment.
-    changeable: ClassVar[frozenset[str]] = RUNNING | {"trainings", "trials", "seeds", "patience"}
-    without_flags: ClassVar[frozenset[str]] = frozenset()  # fields that the kind's command does not offer
+    # Its table is known by its hash.
+    changeable: ClassVar[frozenset[str]] = RUNNING | {"trainings", "trials", "seeds", "patience", "from_table"}
+    # Fields that the kind's command does not offer.
+    without_flags: ClassVar[frozenset[str]] = frozenset({"table_sha256"})
 
     task: str = flag(
         IMAGES,
@@ -127,6 +129,15 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         SPACE,
         form="<path|NAME>",
     )
+    from_table: str | None = flag(
+        None,
+        "For model: CSV of earlier trainings that it learns from before it has any of its own, such as a run's "
+        "report/candidates.csv. They may be of other settings, are never counted as trainings of this run, and their "
+        "best patterns are trained first. [default: none]",
+        SPACE,
+        form="<path>",
+    )
+    table_sha256: str | None = None  # of that file, by which a changed one is refused
     workers: Literal["auto"] | Count = flag(
         "auto", "Number of trainings at a time; auto is one for each core or GPU.", MACHINE
     )
@@ -262,6 +273,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"dataset", "data"}, _check_data_given
         yield {"transition", "strategy", "pattern"}, _check_rule_has_templates
         yield {"strategy", "templates", "pattern"}, _check_something_to_train
+        yield {"strategy", "from_table"}, _check_table_has_model
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
         yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
@@ -405,6 +417,14 @@ def _check_transition(config: SearchConfig) -> str | None:
 def _check_something_to_train(config: SearchConfig) -> str | None:
     nothing = config.strategy == "templates" and not config.templates and config.pattern is None
     return "strategy templates with --no-templates leaves nothing to train: drop one of them" if nothing else None
+
+
+def _check_table_has_model(config: SearchConfig) -> str | None:
+    if config.from_table is None or config.strategy == "model":
+        return None
+    return (
+        f"from-table is what strategy model learns from, and {config.strategy} learns from no table: drop one of them"
+    )
 
 
 def list_rungs(epochs: int) -> tuple[int, ...]:

@@ -83,19 +83,31 @@ def value_new(posterior: Posterior, points: Floats, seed: int) -> Floats:
         points: standardised measures; shape (patterns, measures).
         seed: seed of the training.
     """
-    contenders = rank(posterior)[:N_CONTENDERS]
+    contenders = _list_contenders(posterior)
     response = posterior.respond(points, seed)
     least = _foresee(posterior.mean[contenders], response.trained[contenders])
     itself = posterior.predict(points).mean[:, None] + response.itself[:, None] * _SCORES
-    return np.asarray(posterior.mean.min() - np.minimum(least, itself) @ _CHANCES, np.float64)
+    return np.asarray(posterior.mean[contenders[0]] - np.minimum(least, itself) @ _CHANCES, np.float64)
 
 
 def value_again(posterior: Posterior, seeds: Sequence[int]) -> Floats:
-    """Return the same for one more training of each observed pattern, at a seed of its own; shape (patterns,)."""
-    contenders = rank(posterior)[:N_CONTENDERS]
+    """Return the same for one more training of each observed pattern, at a seed of its own; shape (patterns,).
+
+    The first training here of a pattern with earlier outcomes also makes it one that can be chosen.
+    """
+    contenders = _list_contenders(posterior)
     response = posterior.respond_again(seeds)
     least = _foresee(posterior.mean[contenders], response.trained[contenders])
-    return np.asarray(posterior.mean.min() - least @ _CHANCES, np.float64)
+    new = np.flatnonzero(~posterior.observations.is_own)
+    itself = posterior.mean[new][:, None] + response.itself[new][:, None] * _SCORES
+    least[new] = np.minimum(least[new], itself)
+    return np.asarray(posterior.mean[contenders[0]] - least @ _CHANCES, np.float64)
+
+
+def _list_contenders(posterior: Posterior) -> list[int]:
+    """Return the rows of the best patterns that could be chosen: those with trainings here, of which there must be."""
+    is_own = posterior.observations.is_own
+    return [row for row in rank(posterior) if is_own[row]][:N_CONTENDERS]
 
 
 def _foresee(means: Floats, moves: Floats) -> Floats:

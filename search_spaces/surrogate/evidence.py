@@ -8,7 +8,15 @@ import numpy as np
 from scipy.linalg import cholesky, lapack
 from scipy.optimize import minimize
 
-from search_spaces.surrogate.posterior import Floats, Observations, Posterior, Rows, Variances, square_distances
+from search_spaces.surrogate.posterior import (
+    Earlier,
+    Floats,
+    Observations,
+    Posterior,
+    Rows,
+    Variances,
+    square_distances,
+)
 
 MEAN_VARIANCE = 100.0  # of the mean, in units of the costs' variance
 LEAST_SCALE = 1e-4  # variance of costs that do not vary: that of losses 1 % apart
@@ -42,43 +50,66 @@ class _Arguments(NamedTuple):
     parts: Floats
     medians: Floats
     sds: Floats
+    level: Floats | float
 
 
 def fit(observations: Observations) -> Posterior:
     """Fit the model to trainings: outliers are cut off, and the variances are those of most evidence and prior.
 
-    A curved part is mixed in once MIN_CURVED patterns are known, where the evidence prefers it.
+    A curved part is mixed in once MIN_CURVED patterns are known, where the evidence prefers it. Earlier outcomes are
+    brought to the level of the finished trainings, and how far they lie from it is left open: see `earlier`.
 
     Args:
-        observations: what is known, at least one finished training.
+        observations: what is known, at least one finished training or earlier outcome.
     """
-    clipped = clip_costs(observations.costs)
-    scale = max(float(clipped.var()), LEAST_SCALE)
-    standard = (clipped - clipped.mean()) / np.sqrt(scale)
-    points = observations.points[observations.rows]
+    clipped = clip_costs(observations.costs) if len(observations.costs) else observations.costs
+    level = float(clipped.mean()) if len(clipped) else 0.0
+    observations = replace(observations, costs=clipped, earlier=_level(observations.earlier, level))
+    costs, rows, earlier = observations.known_costs, observations.known_rows, observations.earlier
+    scale = max(float(costs.var()), LEAST_SCALE)
+    standard = (costs - costs.mean()) / np.sqrt(scale)
+    points = observations.points[rows]
     parts = {
         "noise": np.eye(len(standard)),
-        "own": _equal(observations.rows),
-        "seed": _equal(observations.seeds),
+        "own": _equal(rows),
+        "seed": _equal(observations.known_seeds),
         "linear": points @ points.T / max(points.shape[1], 1),
     }
-    best = maximise_evidence(standard, parts)
+    prior_level: Floats | float = MEAN_VARIANCE
+    n_earlier = len(earlier.rows)
+    if n_earlier:
+        place = slice(n_earlier), slice(n_earlier)
+        parts["noise"][place] = np.diag(1 / earlier.counts)
+        parts["own"][place] += earlier.same_pattern
+        prior_level = np.full(parts["own"].shape, MEAN_VARIANCE)
+        prior_level[place] += MEAN_VARIANCE * earlier.same_setting
+    best = maximise_evidence(standard, parts, level=prior_level)
     length = 1.0
-    if len(np.unique(observations.rows)) >= MIN_CURVED:
+    if len(np.unique(rows)) >= MIN_CURVED:
         distances = square_distances(points, points)
         lengths = [factor * max(float(np.sqrt(distances.mean())), 1e-9) for factor in LENGTHS]
         mixtures = [parts | {"curved": np.exp(-distances / (2 * tried**2))} for tried in lengths]
         # One length is optimised, the best before that: less than a nat worse than the best of all three, optimised.
-        losses = [lose(*_start(standard, mixture, best.logs))[0] for mixture in mixtures]
+        losses = [lose(*_start(standard, mixture, best.logs, prior_level))[0] for mixture in mixtures]
         chosen = int(np.argmin(losses))
-        mixed = maximise_evidence(standard, mixtures[chosen], best.logs)
+        mixed = maximise_evidence(standard, mixtures[chosen], best.logs, prior_level)
         if mixed.loss < best.loss:
             best, length = mixed, lengths[chosen]
     logs = dict(zip(PRIORS, best.logs.tolist(), strict=False))
     noise = scale * np.exp(logs.pop("noise"))
     values = {name: float(noise * np.exp(log)) for name, log in logs.items()}
     variances = Variances(mean=MEAN_VARIANCE * scale, noise=float(noise), length=length, **values)
-    return Posterior(replace(observations, costs=clipped), variances)
+    return Posterior(observations, variances)
+
+
+def _level(earlier: Earlier, level: float) -> Earlier:
+    """Return earlier outcomes with outliers of each setting cut off, and each setting's mean at this level."""
+    costs = earlier.costs.copy()
+    for setting in np.unique(earlier.settings):
+        is_of_it = earlier.settings == setting
+        clipped = clip_costs(costs[is_of_it])
+        costs[is_of_it] = clipped - clipped.mean() + level
+    return replace(earlier, costs=costs)
 
 
 def clip_costs(costs: Floats) -> Floats:
@@ -92,15 +123,18 @@ def clip_costs(costs: Floats) -> Floats:
     return np.minimum(costs, median + CLIP * spread) if spread > 0 else costs
 
 
-def maximise_evidence(costs: Floats, parts: Mapping[str, Floats], start: Floats | None = None) -> MostLikely:
+def maximise_evidence(
+    costs: Floats, parts: Mapping[str, Floats], start: Floats | None = None, level: Floats | float = MEAN_VARIANCE
+) -> MostLikely:
     """Return the variances that make standardised costs and the prior most likely together.
 
     Args:
         costs: costs of mean 0 and variance 1; shape (trainings,).
         parts: covariance of the costs for a variance of 1, by part in the order of PRIORS; (trainings, trainings) each.
         start: where the search starts, for the first parts; None for the prior's medians.
+        level: covariance of what the costs have in common, whatever it is; (trainings, trainings), or one for all.
     """
-    begin = _start(costs, parts, start)
+    begin = _start(costs, parts, start, level)
     result = minimize(
         lose, begin.logs, begin[1:], "L-BFGS-B", jac=True,
         bounds=[(center - 5 * sd, center + 5 * sd) for center, sd in zip(begin.medians, begin.sds, strict=True)],
@@ -109,27 +143,29 @@ def maximise_evidence(costs: Floats, parts: Mapping[str, Floats], start: Floats 
     return MostLikely(np.asarray(result.x, np.float64), float(result.fun))
 
 
-def _start(costs: Floats, parts: Mapping[str, Floats], start: Floats | None) -> _Arguments:
+def _start(costs: Floats, parts: Mapping[str, Floats], start: Floats | None, level: Floats | float) -> _Arguments:
     """Return the arguments of `lose` where a search for the variances starts."""
     medians, sds = np.array([PRIORS[name] for name in parts]).T
     first = np.log(medians)
     first[: 0 if start is None else len(start)] = start if start is not None else []
-    return _Arguments(first, costs, np.stack(list(parts.values())), np.log(medians), sds)
+    return _Arguments(first, costs, np.stack(list(parts.values())), np.log(medians), sds, level)
 
 
-def lose(logs: Floats, costs: Floats, parts: Floats, medians: Floats, sds: Floats) -> tuple[float, Floats]:
+def lose(
+    logs: Floats, costs: Floats, parts: Floats, medians: Floats, sds: Floats, level: Floats | float = MEAN_VARIANCE
+) -> tuple[float, Floats]:
     """Return minus the logarithm of evidence times prior, up to a constant, and its gradient.
 
     Rasmussen and Williams, equations 5.8 and 5.9. The first part is the noise, and the others are in its units.
 
     Args:
         logs: logarithms of the variances; shape (parts,).
-        costs, parts: see maximise_evidence; parts has shape (parts, trainings, trainings).
+        costs, parts, level: see maximise_evidence; parts has shape (parts, trainings, trainings).
         medians, sds: Gaussian prior of logs.
     """
     variances = np.exp(logs + np.append(0.0, np.full(len(logs) - 1, logs[0])))
     flat = parts.reshape(len(parts), -1)
-    covariance = (variances @ flat).reshape(parts.shape[1:]) + MEAN_VARIANCE
+    covariance = (variances @ flat).reshape(parts.shape[1:]) + level
     # Transposed, the symmetric matrix is as LAPACK wants it, which then makes no copies.
     root = cholesky(covariance.T, lower=True, overwrite_a=True, check_finite=False)
     weights = lapack.dpotrs(root, costs, lower=1)[0]

@@ -26,6 +26,37 @@ N_TELLING = 3  # measures that are named
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """Outcomes of before; see `earlier` for what they are taken for. All arrays have shape (outcomes,).
+
+    Args:
+        rows: pattern of each outcome, as a row of the points.
+        settings: number of the setting that each is of, counted from 0.
+        costs: mean cost of each.
+        counts: number of trainings that each is the mean of.
+    """
+
+    rows: Rows
+    settings: Rows
+    costs: Floats
+    counts: Rows
+
+    @property
+    def same_setting(self) -> Floats:
+        """1 for outcomes of the same setting, else 0; shape (outcomes, outcomes)."""
+        return np.asarray(self.settings[:, None] == self.settings, np.float64)
+
+    @property
+    def same_pattern(self) -> Floats:
+        """1 for outcomes of the same pattern in the same setting, else 0; shape (outcomes, outcomes)."""
+        return np.asarray(self.same_setting * (self.rows[:, None] == self.rows), np.float64)
+
+
+_NOTHING = np.empty(0, np.int64)
+NO_EARLIER = Earlier(_NOTHING, _NOTHING, np.empty(0), _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """What is known about the patterns of one budget.
 
@@ -35,6 +66,7 @@ class Observations:
         seeds: seed of each finished training; shape (trainings,).
         costs: cost of each finished training, lower is better; shape (trainings,).
         pending_rows, pending_seeds: pattern and seed of each training without a result; shape (pending,).
+        earlier: outcomes of before.
     """
 
     points: Floats
@@ -43,6 +75,29 @@ class Observations:
     costs: Floats
     pending_rows: Rows
     pending_seeds: Rows
+    earlier: Earlier = NO_EARLIER
+
+    @property
+    def is_own(self) -> NDArray[np.bool_]:
+        """Whether each pattern has a training here, so that it can be chosen; shape (patterns,)."""
+        if not len(self.earlier.rows):
+            return np.ones(len(self.points), np.bool_)
+        return np.isin(np.arange(len(self.points)), np.concatenate([self.rows, self.pending_rows]))
+
+    @property
+    def known_rows(self) -> Rows:
+        """Pattern of each known cost: of earlier outcomes, then of finished trainings."""
+        return np.concatenate([self.earlier.rows, self.rows])
+
+    @property
+    def known_seeds(self) -> Rows:
+        """Seed of each known cost; an earlier outcome has a negative number, which its setting shares."""
+        return np.concatenate([-1 - self.earlier.settings, self.seeds])
+
+    @property
+    def known_costs(self) -> Floats:
+        """Each known cost."""
+        return np.concatenate([self.earlier.costs, self.costs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +149,31 @@ class Posterior:
     Riche and Carraro, 2010): it lowers what is uncertain, and moves no mean.
 
     Args:
-        observations: what is known, at least one finished training.
+        observations: what is known, at least one finished training or earlier outcome.
         variances: variances of the parts; `fit` finds them.
     """
 
     def __init__(self, observations: Observations, variances: Variances) -> None:
         self.observations = observations
         self.variances = variances
-        self._rows = np.concatenate([observations.rows, observations.pending_rows])
-        self._seeds = np.concatenate([observations.seeds, observations.pending_seeds])
-        n_finished = len(observations.rows)
+        self._rows = np.concatenate([observations.known_rows, observations.pending_rows])
+        self._seeds = np.concatenate([observations.known_seeds, observations.pending_seeds])
+        costs, earlier = observations.known_costs, observations.earlier
         points = observations.points
         self._prior = covary(points, points, variances) + variances.own * np.eye(len(points))
         covariance = self._prior[np.ix_(self._rows, self._rows)]
         covariance += variances.seed * (self._seeds[:, None] == self._seeds)
         covariance += variances.noise * np.eye(len(self._rows))
+        n_earlier = len(earlier.rows)
+        if n_earlier:  # means of several trainings, with a level and a deviation of their setting
+            of_setting = variances.mean * earlier.same_setting + variances.own * earlier.same_pattern
+            covariance[:n_earlier, :n_earlier] += of_setting + variances.noise * np.diag(1 / earlier.counts - 1)
         self._root = cholesky(covariance, lower=True, check_finite=False)
-        # The root of the finished trainings is the first part of the root of all.
-        finished = self._root[:n_finished, :n_finished]
-        self._centre = float(observations.costs.mean())
-        halved = solve_triangular(finished, observations.costs - self._centre, lower=True, check_finite=False)
-        self._weights = solve_triangular(finished, halved, lower=True, trans="T", check_finite=False)
+        # The root of what is known is the first part of the root of all.
+        known = self._root[: len(costs), : len(costs)]
+        self._centre = float(costs.mean())
+        halved = solve_triangular(known, costs - self._centre, lower=True, check_finite=False)
+        self._weights = solve_triangular(known, halved, lower=True, trans="T", check_finite=False)
 
     @cached_property
     def mean(self) -> Floats:
@@ -152,7 +211,7 @@ class Posterior:
             names: names of the columns of points.
         """
         points, variances = self.observations.points, self.variances
-        slopes = variances.linear / max(points.shape[1], 1) * points[self.observations.rows].T @ self._weights
+        slopes = variances.linear / max(points.shape[1], 1) * points[self.observations.known_rows].T @ self._weights
         changes = slopes * points.std(axis=0)
         order = np.argsort(-np.abs(changes), kind="stable")[:N_TELLING]
         return {names[place]: float(changes[place]) for place in order.tolist() if changes[place] != 0}

@@ -7,16 +7,25 @@ from nas.search.strategies.evolution import EvolveStrategy
 from nas.search.strategy import Proposal, RandomStrategy, Strategy, Training
 from nas.settings.search import OPTUNA, STRATEGY_NAMES, load_strategies
 from search_spaces.errors import InputError
+from search_spaces.surrogate.earlier import EarlierOutcome
 
 STRATEGIES = tuple(name for name in STRATEGY_NAMES if name != "templates")  # our own that propose patterns
 
 
-def create_strategy(name: str, space: Space, seed: int, seeds: int, seeds_at_most: int | None = None) -> Strategy:
+def create_strategy(
+    name: str,
+    space: Space,
+    seed: int,
+    seeds: int,
+    seeds_at_most: int | None = None,
+    earlier: Sequence[EarlierOutcome] = (),
+) -> Strategy:
     """Return the strategy of that name for a space; the run's seed fixes its draws.
 
     Args:
         seeds: number of trainings of each pattern; the model decides itself.
         seeds_at_most: number of seeds that there are trainings with, in a table; None: any number.
+        earlier: outcomes of earlier trainings, from which the strategy `model` learns; others have no use for them.
 
     Raises:
         InputError: there is no such strategy, or it is broken.
@@ -28,7 +37,7 @@ def create_strategy(name: str, space: Space, seed: int, seeds: int, seeds_at_mos
     if name == "model":
         from nas.search.strategies.model import ModelStrategy  # numba: 0.5 s
 
-        return ModelStrategy(space, seed, seeds_at_most=seeds_at_most)
+        return ModelStrategy(space, seed, seeds_at_most=seeds_at_most, earlier=earlier)
     if name.startswith(OPTUNA):
         from nas.search.strategies.sampler import SamplerStrategy, find_sampler  # numba, Optuna
 
