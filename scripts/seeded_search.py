@@ -1,6 +1,6 @@
 """Measure what a search gains from a table of earlier outcomes: replays on half of a committed table, paired.
 
-    python scripts/seeded_search.py --to docs/seeded.csv
+    python scripts/seeded_search.py --to docs/tables/total-40/seeded.csv
 
 Each replay halves the table's patterns at random. The model is seeded with one half, trained with two of the six seeds;
 the search may train all patterns with two others; the last two judge its picks. The unseeded search is the same but for
@@ -85,14 +85,14 @@ def replay(table: TrainedTable, number: int, level: float, noise: float) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True, help="CSV file to write")
-    parser.add_argument("--replays", type=int, default=40)
+    parser.add_argument("--replays", type=int, default=80)
     parser.add_argument("--level", type=float, default=1.0)
     parser.add_argument("--noise", type=float, default=0.0)
     arguments = parser.parse_args()
     table = read_trained(find_table(Path("total-40")), "loss")
     rows: list[dict[str, float]] = []
     with threadpool_limits(1, "blas"), arguments.to.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["replay", "trainings", "seeded", "unseeded"])
+        writer = csv.DictWriter(stream, ["replay", "trainings", "seeded", "unseeded"], lineterminator="\n")
         writer.writeheader()
         for number in range(arguments.replays):
             of_replay = replay(table, number, arguments.level, arguments.noise)

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nas.records.metrics import IMAGE_METRICS, Metrics, find_objective
@@ -75,9 +76,8 @@ class Stratum:
         self._names = {pattern.key: name for name, pattern in self._named.items()}
         self._strategy = None
         if config.strategy != TEMPLATES:
-            self._strategy = create_strategy(
-                config.strategy, OpenSpace(budget), config.seed, config.seeds, earlier=average_earlier(earlier)
-            )
+            create = partial(create_strategy, earlier=average_earlier(earlier)) if earlier else create_strategy
+            self._strategy = create(config.strategy, OpenSpace(budget), config.seed, config.seeds)
         self._earlier = {training.pattern.key for training in earlier}
         self._n_proposals = _count_proposals(budget, config, len(self._named))
         self._halving = None
