@@ -77,6 +77,7 @@ def settings_of_final(config: SearchConfig, changes: Mapping[str, Any]) -> Searc
         "proxies": False,
     }
     own |= {"train_examples": None, "validation_examples": None, "pattern": None}
+    own |= {"from_table": None, "table_sha256": None}
     if changes.get("device") not in (None, config.device):
         own |= {"engine": "auto", "gpus_per_worker": None}  # the run's may not fit the other device
     return validate(SearchConfig, own | {name: value for name, value in changes.items() if value is not None})

@@ -138,6 +138,7 @@ def test_exporting_again_writes_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_folder_holds_all_forms_and_says_what_is_known(exported_folder: Path) -> None:
     assert {path.name for path in exported_folder.iterdir()} == {*FILES, MANIFEST}
+    assert len({path.stat().st_mode for path in exported_folder.iterdir()}) == 1  # whoever reads one reads all
     manifest = read_manifest(exported_folder)
     assert set(manifest.files) == set(FILES)
     assert manifest.measured == exported.MEASURED

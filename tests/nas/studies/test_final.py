@@ -174,6 +174,8 @@ def test_interrupted_it_goes_on_to_the_same_end(searched: Path, monkeypatch: pyt
 
 def test_the_settings_are_the_runs_own_but_for_what_is_given() -> None:
     own = SearchConfig(layers=9, growth=6, epochs=7, lr=0.2, halving=True, train_examples=50, strategy="evolve")
+    seeded = {"from_table": "/before.csv", "table_sha256": "0" * 64, "strategy": "model", "trials": None}
+    assert settings_of_final(own.model_copy(update=seeded), {}).from_table is None
     final = settings_of_final(own, {"seeds": None, "workers": 2})
     assert (final.layers, final.growth, final.epochs, final.lr) == (9, 6, 7, 0.2)
     assert (final.seeds, final.workers, final.train_examples, final.halving) == (5, 2, None, False)
