@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from analysis.replays.catalogue import find_table
 from analysis.replays.table import TrainedTable, read_trained
-from nas.search.model import ModelStrategy
 from nas.search.replay import ListedSpace, by_posterior
+from nas.search.strategies.model import ModelStrategy
 from nas.search.strategy import Proposal, Training
 from search_spaces.seeds import derive_generator
 from search_spaces.surrogate.earlier import EarlierTraining, average_earlier

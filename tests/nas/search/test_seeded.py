@@ -19,8 +19,8 @@ from analysis.picks.found import judge_search
 from analysis.picks.section import build_picks
 from nas.records.database import read_attributes
 from nas.search.loop import run_search
-from nas.search.model import N_RETRAINED, ModelStrategy
 from nas.search.space import OpenSpace
+from nas.search.strategies.model import N_RETRAINED, ModelStrategy
 from nas.search.strategy import Training
 from nas.search.stratum import TABLE
 from nas.settings.resume import settle_config
