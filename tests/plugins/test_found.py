@@ -112,6 +112,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         "readers": {"fails": "fails", "two": "two", "short": "short"},
         "strategies": {"again": "Again", "nothing": "Nothing", "other": "Other", "raises": "Raises"},
         "tasks": {"number": "NUMBER"},
+        "loggers": {"number": "NUMBER"},
     }
     entries = {
         kind: {name: f"wrong_plugins:{value}" for name, value in values.items()} | {"lost": "no_such_module:thing"}
@@ -291,6 +292,7 @@ def test_a_run_without_a_record_of_plugins_is_read(tmp_path: Path) -> None:
         ("search", "--strategy", "lost"),
         ("search", "--task", "lost"),
         ("search", "--task", "number"),
+        ("search", "--log", "number"),
         ("search", "--pattern", "lost"),
         ("compare-strategies", "--table", "layers-12", "--strategy", "lost", "--replays", "1"),
     ],
