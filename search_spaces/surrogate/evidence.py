@@ -166,16 +166,13 @@ def lose(
     variances = np.exp(logs + np.append(0.0, np.full(len(logs) - 1, logs[0])))
     flat = parts.reshape(len(parts), -1)
     covariance = (variances @ flat).reshape(parts.shape[1:]) + level
-    # Transposed, the symmetric matrix is as LAPACK wants it, which then makes no copies.
-    root = cholesky(covariance.T, lower=True, overwrite_a=True, check_finite=False)
+    root = cholesky(covariance, lower=True, check_finite=False)
+    inverse, _ = lapack.dpotri(root, lower=1)  # its lower triangle, and zeros
     weights = lapack.dpotrs(root, costs, lower=1)[0]
     deviations = (logs - medians) / sds
     loss = 0.5 * costs @ weights + np.log(np.diag(root)).sum() + 0.5 * deviations @ deviations
-    inverse, _ = lapack.dpotri(root, lower=1, overwrite_c=1)  # its lower triangle, and zeros
-    diagonal = np.diag(inverse).copy()
-    inverse *= 2  # a triangle twice has the diagonal once too often
-    inverse -= np.multiply.outer(weights, weights)
-    traces = flat @ inverse.T.ravel() - np.diagonal(parts, axis1=1, axis2=2) @ diagonal
+    doubled = 2 * inverse - np.multiply.outer(weights, weights)  # a triangle twice has the diagonal once too often
+    traces = flat @ doubled.ravel() - np.diagonal(parts, axis1=1, axis2=2) @ np.diag(inverse)
     slopes = 0.5 * variances * traces
     slopes[0] = slopes.sum()
     return float(loss), slopes + deviations / sds
