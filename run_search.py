@@ -10,6 +10,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+try:
+    import skipsearch  # noqa: F401
+except ImportError as error:  # another module has the name of one of our packages: said before any of them is imported
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
 from commands import files, patterns, runs, scores, speed, tables, training
 from commands.flags import Command, with_flags_of
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import FINAL, SPACE, Budget, Json, Network, flag
-from commands.scores import surround
 from commands.terminal import (
-    OURSELVES,
     describe_workers,
     make_console,
     print_next,
@@ -95,7 +93,7 @@ def export(
         console.print(note)
     paths = [path for folder in exported for path in folder.paths]
     has_manifest = (exported[0].folder / MANIFEST).exists()
-    print_written(console, paths, [*OURSELVES, "verify", exported[0].folder if has_manifest else paths[0]])
+    print_written(console, paths, ["verify", exported[0].folder if has_manifest else paths[0]])
 
 
 def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any] | None) -> "list[Exported]":
@@ -175,13 +173,13 @@ def _export_one(
 ) -> "Exported":
     """Export a template, a template file's pattern or a published network."""
     from nas.export.export import export_folder
-    from nas.model.presets import find_preset
+    from nas.model.presets import find_preset, read_network
     from nas.records.template import read_pattern
     from search_spaces.budget import Budget, log_budget, parse_budget
     from search_spaces.templates import build_named
 
     pattern = None if file is None else read_pattern(file)
-    config = surround(pattern, network, values)
+    config = read_network(pattern, network, values)
     if pattern is not None and file is not None:
         provenance = {"name": None, "origin": f"pattern file {file.name}"}
     elif template is not None:
@@ -224,7 +222,7 @@ def verify(
         print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
     elif not false:
         console.print(f"{show(path)}: every claim holds")
-        print_next(console, *OURSELVES, "score", "--pattern", file)
+        print_next(console, "score", "--pattern", file)
     else:
         lines = [f"error: {path} makes false claims:", *false.values()]
         print("\n".join(map(show_message, lines)), file=sys.stderr)  # noqa: T201

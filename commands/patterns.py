@@ -9,7 +9,7 @@ import typer
 
 from commands.flags import SPACE, Budget, Json, Layers, Seed, flag
 from commands.scores import print_scores
-from commands.terminal import OURSELVES, make_console, print_columns, print_next, print_written
+from commands.terminal import make_console, print_columns, print_next, print_written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,7 @@ def optimize(
     if to is None:
         console.print("next: the same with --to FILE keeps it")
     else:
-        print_written(console, [to], [*OURSELVES, "verify", to])
+        print_written(console, [to], ["verify", to])
 
 
 def _describe_extreme(extreme: "Extreme", maximize: bool) -> str:
@@ -178,7 +178,7 @@ def sample(
     else:
         print_columns(console, f"{title}, wide draws", [*names], [row[1:] for row in cells])
     console.print(f"wrote {len(rows)} folders in {show(to)}")
-    print_next(console, *OURSELVES, "verify", paths[0])
+    print_next(console, "verify", paths[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +216,8 @@ def _draw_cells(spent: "Spent", cross: str, bins: str, per_cell: int, seed: int,
 
 def _draw_wide(spent: "Spent", count: int, seed: int, console: "Console") -> _Drawn:
     from nas.search.space import OpenSpace
-    from search_spaces.seeds import derive_generator
 
-    space = OpenSpace(spent)
-    patterns: dict[str, ConnectionPattern] = {}
-    for number in range(count):
-        pattern = space.draw_wide(derive_generator(seed, "wide", number), patterns.keys())
-        if pattern is None:
-            console.print(f"not found: {count - number} of {count} patterns, for this budget has no more")
-            break
-        patterns[pattern.key] = pattern
-    return _Drawn([*patterns.values()], [None] * len(patterns), tuple(CROSS.split(",")))
+    patterns = OpenSpace(spent).draw_several(count, seed)
+    if len(patterns) < count:
+        console.print(f"not found: {count - len(patterns)} of {count} patterns, for this budget has no more")
+    return _Drawn(patterns, [None] * len(patterns), tuple(CROSS.split(",")))

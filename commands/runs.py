@@ -10,7 +10,7 @@ import typer
 from commands.flags import Budget, Json, Run, flag
 from commands.patterns import score_pattern, write_template
 from commands.scores import print_scores
-from commands.terminal import OURSELVES, make_console, print_next, print_written
+from commands.terminal import make_console, print_next, print_written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,11 +106,11 @@ def _print_how_to_continue(results: "Results", driver: str | None) -> None:
     if driver is not None:
         console.print(f"driven by {driver}")
     if driver is not None or is_done:
-        print_next(console, *OURSELVES, "report", "--run", run)
+        print_next(console, "report", "--run", run)
         return
     console.print("no driver is running")
     place = run.parent if results.kind == "final" else run
-    print_next(console, *OURSELVES, *COMMANDS[results.kind].split(), "--run", place)
+    print_next(console, *COMMANDS[results.kind].split(), "--run", place)
 
 
 def report(run: Run) -> None:
@@ -229,4 +229,4 @@ def pattern_from_strengths(
     if to is None:
         make_console().print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
     else:
-        print_written(make_console(), [to], [*OURSELVES, "export", "--pattern", to, "--to", "FOLDER"])
+        print_written(make_console(), [to], ["export", "--pattern", to, "--to", "FOLDER"])

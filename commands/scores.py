@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import SPACE, Budget, Json, Network, flag
-from commands.terminal import OURSELVES, make_console, print_columns, print_next, print_table
+from commands.terminal import make_console, print_columns, print_next, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nas.model.candidate import NetworkConfig
     from nas.run.proxies import ProxyRecorder
     from search_spaces.measures.registry import Measure
     from search_spaces.pattern import ConnectionPattern
@@ -57,7 +56,7 @@ def score(
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
     from nas.model.candidate import Candidate, check_depth
-    from nas.model.presets import find_preset
+    from nas.model.presets import find_preset, read_network
     from nas.model.score import score_candidate
     from nas.records.template import read_pattern
     from search_spaces.budget import parse_budget
@@ -66,8 +65,8 @@ def score(
 
     shown = _choose_measures(measures)
     own = None if pattern is None else read_pattern(pattern)
-    values, recorder = _open_proxies(ctx.obj, seed, proxies)
-    config = surround(own, network, values)
+    values, recorder = open_proxies(ctx.obj, seed, proxies)
+    config = read_network(own, network, values)
     chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
     if network is not None and own is None and "layers" not in ctx.obj and not template:
         preset = find_preset(network)
@@ -106,7 +105,7 @@ def score(
         _print_values("zero-cost proxies of the untrained networks", rows, {name[6:]: name for name in names}, 4)
 
 
-def _open_proxies(
+def open_proxies(
     values: Mapping[str, Any], seed: int | None, is_asked: bool
 ) -> tuple[dict[str, Any], "ProxyRecorder | None"]:
     """Return the flags of the network, and what measures proxies if that is asked for.
@@ -134,28 +133,6 @@ def _open_proxies(
         if others.setdefault(name, own) != own:
             raise InputError(f"--{name} contradicts the data, {data}: drop it")
     return others, ProxyRecorder(data, config)
-
-
-def surround(pattern: "ConnectionPattern | None", network: str | None, values: Mapping[str, Any]) -> "NetworkConfig":
-    """Return the network that flags and a published network's name describe, around a pattern if there is one.
-
-    Raises:
-        InputError: there is no such network, or the pattern does not fit it.
-    """
-    from nas.model.candidate import NetworkConfig, check_depth
-    from nas.model.presets import find_preset
-    from nas.records.checked import validate
-
-    if network is not None:
-        published = find_preset(network).network
-        values = {name: getattr(published, name) for name in NetworkConfig.model_fields} | dict(values)
-    elif pattern is not None and "layers" not in values:
-        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
-        values = {**values, "layers": pattern.depth // n_blocks}
-    config = validate(NetworkConfig, values)
-    if pattern is not None:
-        check_depth(pattern, config)
-    return config
 
 
 def _choose_measures(text: str | None) -> "tuple[Measure, ...]":
@@ -253,7 +230,7 @@ def networks(as_json: Json = False) -> None:
     print_table(console, "published networks, as --network NAME", headings, cells, left=["paper"])
     for differs, names in differing.items():
         console.print(f"{names[0]} to {names[-1]}: {differs}")
-    print_next(console, *OURSELVES, "score", "--network", "densenet-bc-100-12")
+    print_next(console, "score", "--network", "densenet-bc-100-12")
 
 
 def plugins(as_json: Json = False) -> None:

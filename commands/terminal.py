@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.records.metrics import shorten
-from nas.records.shown import quote, show, show_lines
+from nas.records.shown import name_program, quote, show, show_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
 
-OURSELVES = ("python", "run_search.py")
 WIDTH = 80  # characters of a line where there is no terminal to ask
 LABEL = 30  # characters up to which a first column is given its room; paths may be longer
 
@@ -69,7 +68,7 @@ def print_columns(
 
 
 def print_written(console: "Console", paths: Sequence[Path], following: Sequence[object]) -> None:
-    """Say which files were written, folder by folder, and which command follows."""
+    """Say which files were written, folder by folder, and which command of ours follows, or `open`."""
     alike: dict[tuple[Path, str], list[Path]] = {}  # folders of one folder that hold files of the same names
     for folder in dict.fromkeys(path.parent for path in paths):
         names = ", ".join(path.name for path in paths if path.parent == folder)
@@ -77,12 +76,15 @@ def print_written(console: "Console", paths: Sequence[Path], following: Sequence
     for (parent, names), folders in alike.items():
         where = show(folders[0] if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with")
         console.print(f"wrote {where}: {names}")
-    print_next(console, *following)
+    if following[0] == "open":
+        console.print(f"next: {' '.join(map(quote, following))}")
+    else:
+        print_next(console, *following)
 
 
 def print_next(console: "Console", *words: object) -> None:
-    """Print the command that follows, so that it can be copied."""
-    console.print(f"next: {' '.join(map(quote, words))}")
+    """Print which command of ours follows, so that it can be copied."""
+    console.print(f"next: {name_program()} {' '.join(map(quote, words))}")
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
         is_final = isinstance(error, InputError | ConflictError | NothingUsableError)
         # Before the settings are written there is no run to continue.
         if not is_final and (run / "config.toml").exists():
-            console.print(f"what is finished is kept; to continue: python run_search.py {command} --run {quote(run)}")
+            console.print(f"what is finished is kept; to continue: {name_program()} {command} --run {quote(run)}")
         raise
 
 
@@ -165,7 +167,7 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
                 console.print(headline + (f"; {n_finished} of {n_asked} are done already" if n_finished else ""))
             bar.reset(task, total=n_asked, completed=n_finished, description="training")
             return
-        line = _describe_training(trial)
+        line = describe_training(trial)
         if console.is_terminal:
             speed = bar.tasks[0].speed
             rate = "" if speed is None else f"{3600 * speed:,.0f} candidates/h"
@@ -177,7 +179,8 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
         yield listen
 
 
-def _describe_training(trial: "Trial") -> str:
+def describe_training(trial: "Trial") -> str:
+    """Say in a line how a training ended."""
     outcome = trial.outcome
     assert outcome is not None, "it has ended"
     name = f"{trial.template or trial.pattern.key[:12]} seed {trial.seed}"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from commands.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.data.results import Run as Results
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
     from nas.settings.study import StudyConfig
@@ -135,9 +136,6 @@ def _drive(
     command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
 ) -> None:
     """Train all that a run asks for, then write its report and templates."""
-    from analysis.data.results import read_run
-    from analysis.report.optuna_studies import find_database
-    from analysis.report.report import write_report
     from nas.records.shown import show
     from nas.run.following import follow
     from nas.tasks.reference import IMAGES, shorten_reference
@@ -148,15 +146,33 @@ def _drive(
     with resumable(console, command, run), follow(run, settings, console.print) as followers:
         with show_progress(console, f"{headline}, into {show(run)}") as listener:
             train(followers.listen(listener))
-        results = read_run(run)
-        paths = [*write_report(run), find_database(run)]
-        for exported in export_best(results, 5, archives=False):
-            paths += exported.paths
+        written = write_results(run)
         annotate(console, run)
-        followers.end(paths)
-    print_end(console, results, paths, run)
+        followers.end(written.paths)
+    print_end(console, written.results, list(written.paths), run)
     if as_json:
-        print_status(results, as_json=True)
+        print_status(written.results, as_json=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A run that has trained, and the files written of it."""
+
+    results: "Results"
+    paths: tuple[Path, ...]
+
+
+def write_results(run: Path) -> Written:
+    """Write the report and the best templates of a run that has trained."""
+    from analysis.data.results import read_run
+    from analysis.report.optuna_studies import find_database
+    from analysis.report.report import write_report
+
+    results = read_run(run)
+    paths = [*write_report(run), find_database(run)]
+    for exported in export_best(results, 5, archives=False):
+        paths += exported.paths
+    return Written(results, tuple(paths))
 
 
 def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:

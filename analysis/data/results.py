@@ -16,7 +16,7 @@ from analysis.data.proxies import list_proxies, read_proxies
 from nas.records.database import STUDY_NAME, TESTED, Kind, read_attributes, read_kind, reading, storage_url
 from nas.records.metrics import IMAGE_METRICS, Metrics, read_metrics
 from nas.records.plan import read_cell, read_plan
-from nas.records.shown import quote
+from nas.records.shown import name_program, quote
 from nas.records.trial import RESTORE, Strengths, Trial, check_trials
 from search_spaces.distance import describe
 from search_spaces.errors import ConflictError, InputError
@@ -176,12 +176,16 @@ def _check_ledger(run: Path, ledger: Path) -> None:
     """Check that there is a ledger: Optuna makes its tables in whatever file it is given."""
     if not run.is_dir():
         raise InputError(
-            f"no run directory at {run}: check the path, or make a run there by `search --run {quote(run)}`"
+            f"no run directory at {run}: check the path, or make a run there by `{name_program()} search --run "
+            f"{quote(run)}`"
         )
     if not ledger.is_file():
         if (run / "config.toml").is_file():
             raise ConflictError(f"{run} has lost its study.db, which contained all of its results: {RESTORE}")
-        raise InputError(f"{run} has no study.db, so it is not a run directory; `search --run {quote(run)}` makes one")
+        raise InputError(
+            f"{run} has no study.db, so it is not a run directory; `{name_program()} search --run {quote(run)}` makes "
+            "one"
+        )
     read_attributes(ledger)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.data.results import Run
 from analysis.page.document import Block, Code, Link, Paragraph, Table
 from nas.records.database import COMMANDS, storage_url
-from nas.records.shown import quote
+from nas.records.shown import name_program, quote
 
 
 def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
@@ -30,9 +30,10 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
     yield Paragraph(
         "To continue this run, to browse its patterns or its single trainings, or to repeat it in another place:"
     )
-    again = f"python run_search.py {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
+    program = name_program()
+    again = f"{program} {command} --run ANOTHER --config {quote(run.path / 'config.toml')}"
     yield Code(
-        f"python run_search.py {command} --run {path}\noptuna-dashboard {patterns} --artifact-dir {pictures}\n"
+        f"{program} {command} --run {path}\noptuna-dashboard {patterns} --artifact-dir {pictures}\n"
         f"optuna-dashboard {storage}\n{again}"
     )
 

@@ -23,7 +23,7 @@ from analysis.tuning.rates import list_exploratory
 from analysis.tuning.tuned import Tuning, add_tuned, analyse_tunings, summarise_tuning
 from analysis.verdict.pooled import Pooled
 from nas.records.database import COMMANDS
-from nas.records.shown import quote
+from nas.records.shown import name_program, quote
 from search_spaces.errors import NothingUsableError
 from search_spaces.seeds import derive_generator
 
@@ -110,7 +110,7 @@ def _explain_nothing(run: Run, status: dict[str, Any]) -> str:
         + (
             f"; first reasons: {reasons}"
             if reasons
-            else f"; `{COMMANDS[run.kind]} --run {quote(run.path)}` continues it"
+            else f"; `{name_program()} {COMMANDS[run.kind]} --run {quote(run.path)}` continues it"
         )
     )
 

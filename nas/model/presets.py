@@ -5,8 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.model.candidate import BOTTLENECK, LAYER, Candidate, NetworkConfig, ShapeConfig, TrainingConfig
-from nas.records.checked import Settings
+from nas.model.candidate import (
+    BOTTLENECK,
+    LAYER,
+    Candidate,
+    NetworkConfig,
+    ShapeConfig,
+    TrainingConfig,
+    check_depth,
+)
+from nas.records.checked import Settings, validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.rules import loglog_across
@@ -126,6 +134,24 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise InputError(f"there is no network {name!r:.100}; `networks` lists them: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def read_network(pattern: ConnectionPattern | None, network: str | None, values: Mapping[str, Any]) -> NetworkConfig:
+    """Return the network that flags and a published network's name describe, around a pattern if there is one.
+
+    Raises:
+        InputError: there is no such network, or the pattern does not fit it.
+    """
+    if network is not None:
+        published = find_preset(network).network
+        values = {name: getattr(published, name) for name in NetworkConfig.model_fields} | dict(values)
+    elif pattern is not None and "layers" not in values:
+        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
+        values = {**values, "layers": pattern.depth // n_blocks}
+    config = validate(NetworkConfig, values)
+    if pattern is not None:
+        check_depth(pattern, config)
+    return config
 
 
 # All with momentum 0.9 and Nesterov's correction, as DenseNet; Log-DenseNet's paper only mentions momentum.

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a spreadsheet takes for a formula
@@ -47,6 +48,15 @@ def quote(text: object) -> str:
         for character in word
     )
     return f"$'{''.join(parts)}'"
+
+
+def name_program() -> str:
+    """Return what a user types to start this program, as it was started; from Python, the installed command."""
+    started = Path(sys.argv[0] if sys.argv else "")
+    if started.name == "run_search.py":
+        return "python run_search.py"
+    is_module = started.name == "__main__.py" and started.parent.name == "skipsearch"
+    return "python -m skipsearch" if is_module else "skipsearch"
 
 
 def describe_seeding(table: Mapping[str, Any]) -> str:

@@ -79,6 +79,16 @@ class OpenSpace:
                 return pattern
         return self.draw(generator, known)
 
+    def draw_several(self, count: int, seed: int) -> list[ConnectionPattern]:
+        """Draw different patterns widely, fewer where the budget has fewer."""
+        patterns: dict[str, ConnectionPattern] = {}
+        for number in range(count):
+            pattern = self.draw_wide(derive_generator(seed, "wide", number), patterns.keys())
+            if pattern is None:
+                break
+            patterns[pattern.key] = pattern
+        return [*patterns.values()]
+
     def pool(self, seed: int) -> tuple[ConnectionPattern, ...]:
         """Return N_UNIFORM uniform, N_WIDE wide and N_SPREAD spread patterns, or fewer where the budget has fewer.
 

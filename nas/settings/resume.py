@@ -12,13 +12,13 @@ from nas.model.candidate import ShapeConfig
 from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
-from nas.records.shown import quote
+from nas.records.shown import name_program, quote
 from nas.settings.environment import find_missing_plugins, warn_of_other_plugins
 from nas.settings.own_task import settle_task
 from nas.settings.search import N_TRAININGS, RUNNING, SearchConfig
 from nas.settings.table import TABLE_COPY, settle_table
 from nas.settings.toml import merge_settings, read_toml
-from nas.tasks.reference import IMAGES, shorten_reference
+from nas.tasks.reference import IMAGES, TASK_FILE, shorten_reference
 from search_spaces.errors import ConflictError, InputError
 from search_spaces.templates import is_template_name
 
@@ -259,7 +259,7 @@ def _check_folder(run: Path) -> None:
     if not run.is_dir():
         return
     others = sorted(
-        path.name for path in run.iterdir() if path.name not in ("lock", TABLE_COPY) and path.name[0] != "."
+        path.name for path in run.iterdir() if path.name not in ("lock", TABLE_COPY, TASK_FILE) and path.name[0] != "."
     )
     if "config.toml" not in others and others:
         raise ConflictError(
@@ -280,5 +280,6 @@ def _check_kind(run: Path, attributes: Mapping[str, Any], model: type[SearchConf
     kind = read_kind(attributes)
     if kind != model.kind and (kind, model.kind) != ("final", "search"):
         raise ConflictError(
-            f"{run} holds a {kind}, not a {model.kind}: use `{COMMANDS[kind]} --run {quote(run)}`, or another --run"
+            f"{run} holds a {kind}, not a {model.kind}: use `{name_program()} {COMMANDS[kind]} --run {quote(run)}`, "
+            "or another --run"
         )

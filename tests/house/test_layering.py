@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.small import ROOT
 
-PACKAGES = ("search_spaces", "nas", "analysis", "commands")
+PACKAGES = ("skipsearch", "search_spaces", "nas", "analysis", "commands")
 SUFFIXES = {".py", ".cpp", ".h", ".css", ".js"}
 # Names that mean the same of different things, each read with its module: a file's own format and limits.
 SHARED_NAMES = {"MAX_BYTES", "SCHEMA", "VERSION", "logger"}

@@ -1,8 +1,10 @@
 """The command line in this process, which need not load its libraries again."""
 
 import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from unittest.mock import patch
 
 import run_search
 
@@ -14,7 +16,8 @@ def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         try:
             try:
-                run_search.app(words)
+                with patch.object(sys, "argv", ["run_search.py", *words]):
+                    run_search.app(words)
             except Exception as error:
                 run_search.fail(error)
         except SystemExit as end:

@@ -80,7 +80,7 @@ def test_a_complete_run_says_everything_twice(run: Path, texts: dict[str, str]) 
         assert "Connection strengths" not in text
         assert "Accuracy against connections" not in text
         assert "abc123" in text
-        assert f"python run_search.py search --run {run}" in text
+        assert f"skipsearch search --run {run}" in text
         assert f"optuna-dashboard sqlite:///{run}/study.db" in text
         assert f"optuna-dashboard sqlite:///{run}/optuna/patterns.db --artifact-dir {run}/optuna/artifacts" in text
         assert json.loads(texts["summary.json"])["verdict"]["sentence"][1:] in text.replace("\\", "")

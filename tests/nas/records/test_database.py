@@ -211,7 +211,7 @@ def _status(run: Path, capsys: pytest.CaptureFixture[str], as_json: bool = False
 def test_status_says_whether_a_run_is_driven_and_how_to_go_on(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "next: python run_search.py report --run" in _status(finished, capsys)
+    assert "next: skipsearch report --run" in _status(finished, capsys)
     run = tmp_path / "run"
     settings = {**SETTINGS, "halving": False, "seeds": 1, "budget": "log"}
 
@@ -233,7 +233,7 @@ def test_status_says_whether_a_run_is_driven_and_how_to_go_on(
     assert "cut short 1" in told
     assert "running 1" not in told
     assert "the driver died 3 times while candidate 2 was in training" in told
-    assert f"no driver is running next: python run_search.py search --run {run}" in told
+    assert f"no driver is running next: skipsearch search --run {run}" in told
     values = json.loads(_status(run, capsys, as_json=True))
     assert (values["driver"], values["driver_deaths"], values["running"]) == (None, {"2": 3}, 1)
     with lock_run(run):

@@ -1,0 +1,93 @@
+"""The pages on Python: their code runs, the notebook is the script, and the site builds without a warning."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skipsearch
+from tests.support.small import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from make_notebook import make_notebook
+
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
+SCRIPT = (DOCS / "notebook.py").read_text(encoding="utf-8")
+
+
+def test_the_notebook_is_made_from_the_script() -> None:
+    assert (DOCS / "notebook.ipynb").read_text(encoding="utf-8") == make_notebook(SCRIPT)
+    cells = json.loads(make_notebook(SCRIPT))["cells"]
+    code = {line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()}
+    kept = {line for line in SCRIPT.splitlines() if line and not line.startswith("#")}
+    assert kept <= code and not any("%%" in line for line in code)
+    assert [*dict.fromkeys(cell["id"] for cell in cells)] == [cell["id"] for cell in cells]
+
+
+def test_the_api_page_has_every_function() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"auto(?:function|class):: (?:skipsearch\.)?(\w+)", page))
+    public = {
+        name for name in skipsearch.__all__ if "skipsearch" in getattr(getattr(skipsearch, name), "__module__", "")
+    }
+    assert public <= named and len(public) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+    notebook = nbformat.reads(make_notebook(SCRIPT), as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", ())}
+    assert {"image/svg+xml", "text/html"} <= shown
+    texts = [output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
+    assert any("24/24" in text for text in texts)  # the bar
+    assert "def objective(trial" in (tmp_path / "runs" / "notebook-search" / "task.py").read_text()
+    assert skipsearch.load_run(tmp_path / "runs" / "notebook-search").status["complete"] == 24
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_notebook_is_a_script_too(tmp_path: Path) -> None:
+    command = [sys.executable, str(DOCS / "notebook.py")]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "HOME": "/"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert skipsearch.load_run(tmp_path / "runs" / "notebook-study").verdict in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks in one script, since its function must be one of `__main__`."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 7
+    script = tmp_path / "page.py"
+    script.write_text("\n\n".join(blocks) + "\nassert logits.shape == (2, 100)\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "did you mean trainings?" in done.stdout and "10 of 10" in done.stdout
+    assert skipsearch.load_run(tmp_path / "runs" / "own").status["complete"] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path)]
+    done: Any = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "api.html").read_text(encoding="utf-8")
+    for name in ("template", "search", "study", "load_run", "Task.build", "Run.figures", "tables.load"):
+        assert f'id="skipsearch.{name}"' in page
+    assert "train_examples" in page and "--train-examples" not in page
