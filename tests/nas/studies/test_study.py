@@ -456,7 +456,7 @@ def test_a_whole_study_trains_and_a_second_call_has_nothing_to_do(real: Path) ->
     assert len(before) == 20
     calls: list[tuple[Any, ...]] = []
     run_study(real, settle_config(real, None, {}, StudyConfig), PROTOCOL, lambda *call: calls.append(call))
-    assert calls == [(None, None, 20, 20)]
+    assert calls == [(None, 20, 20)]
     assert results_of(real / "study.db") == before
 
 
@@ -474,9 +474,10 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     assert (run.plan, run.plan_sha256) == held
     assert run.asked == 20
     plan = held[0]
-    running = {
+    running: dict[str, Any] = {
         "workers": 1, "attempts": 3, "trial_timeout": None, "checkpoint_seconds": 10.0, "gpus_per_worker": None,
-        "ray_address": None, "memory_efficient": False, "cohort": 1, "hours": None, "device": "cpu", "data": None,
+        "ray_address": None, "memory_efficient": False, "cohort": 1, "hours": None, "log": [],
+        "device": "cpu", "data": None,
     }  # fmt: skip
     # The plan has the network as older versions wrote it, the ledger as it is asked for now.
     network = {"layer": "bn-relu-conv", "merge": "concat", "drop_layers": 0.0, "drop_path": 0.0}
