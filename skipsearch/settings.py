@@ -15,7 +15,7 @@ class NetworkSettings(TypedDict, total=False):
     blocks: int | None
     growth: int | None
     layer: Literal["bn-relu-conv", "bottleneck", "depthwise"] | None
-    merge: Literal["concat", "sum", "gated", "dwa"] | None
+    merge: str | None
     drop_layers: float | None
     drop_path: float | None
     transition: Literal["log", "all", "last", "rule", "v1", "v2"] | None
@@ -29,7 +29,7 @@ class ScoreSettings(NetworkSettings, total=False):
     """The network, and the data of a first batch."""
 
     batch_size: int | None
-    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] | None
+    dataset: str | None
     data: str | Path | None
     train_examples: int | None
 
@@ -46,7 +46,7 @@ class SearchSettings(TypedDict, total=False):
     blocks: int | None
     growth: int | None
     layer: Literal["bn-relu-conv", "bottleneck", "depthwise"] | None
-    merge: Literal["concat", "sum", "gated", "dwa"] | None
+    merge: str | None
     drop_layers: float | None
     drop_path: float | None
     transition: Literal["log", "all", "last", "rule", "v1", "v2"] | None
@@ -54,20 +54,21 @@ class SearchSettings(TypedDict, total=False):
     compression: float | None
     set: Mapping[str, Any] | Sequence[str] | None
     budget: str | Sequence[str] | None
-    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] | None
+    dataset: str | None
     data: str | Path | None
     trainings: int | None
     trials: int | None
     seeds: int | None
     train_examples: int | None
     validation_examples: int | None
-    strategy: Literal["model", "random", "random:wide", "evolve", "templates"] | None
+    strategy: str | None
     objective: str | None
     lookahead: int | None
     hours: float | None
     patience: int | None
     templates: bool | None
-    pattern: Sequence[str | Path] | None
+    pattern: Sequence[str] | None
+    from_table: str | Path | None
     workers: Literal["auto"] | int | None
     attempts: int | None
     trial_timeout: float | None
@@ -98,12 +99,12 @@ class StudySettings(TypedDict, total=False):
     blocks: int | None
     growth: int | None
     layer: Literal["bn-relu-conv", "bottleneck", "depthwise"] | None
-    merge: Literal["concat", "sum", "gated", "dwa"] | None
+    merge: str | None
     drop_layers: float | None
     drop_path: float | None
     set: Mapping[str, Any] | Sequence[str] | None
     budget: str | None
-    dataset: Literal["digits", "fashion-mnist", "cifar-10", "cifar-100", "svhn", "npz"] | None
+    dataset: str | None
     data: str | Path | None
     trials: int | None
     seeds: int | None
