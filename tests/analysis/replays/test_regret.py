@@ -265,7 +265,7 @@ def _create(name: str, space: ListedSpace, seed: int, seeds: int, seeds_at_most:
 
 
 def test_compare_strategies_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.search.strategies.create_strategy", _create)
+    monkeypatch.setattr("nas.search.strategies.registry.create_strategy", _create)
     generator = np.random.default_rng(9)
     accuracies = (deterministic_accuracies(4) + 0.05 * generator.normal(size=(36, 4))).clip(0, 1)
     path = write_table(tmp_path / "table.csv", make_table(accuracies))
@@ -303,7 +303,7 @@ def test_compare_strategies_on_the_command_line(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_sampled_table_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.search.strategies.create_strategy", _create)
+    monkeypatch.setattr("nas.search.strategies.registry.create_strategy", _create)
     table = make_table(deterministic_accuracies(4)).iloc[: 4 * 30]
     table["strategy"] = np.repeat(["random", "near"], 60)
     path = write_table(tmp_path / "table.csv", table)

@@ -211,5 +211,5 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
 def test_a_run_of_another_kind_is_told_by_its_name(whole: Path) -> None:
     from nas.settings.search import SearchConfig
 
-    with pytest.raises(ConflictError, match=r"holds a comparison, not a search: use `compare-networks"):
+    with pytest.raises(ConflictError, match=r"holds a comparison, not a search: use `.*compare-networks"):
         settle_config(whole, None, {}, SearchConfig)

@@ -37,7 +37,7 @@ def test_a_plan_is_plain_json_with_all_its_parts() -> None:
     assert plan["protocol"] == PROTOCOL
     given = config.identify()
     elsewhere = {"workers", "attempts", "trial_timeout", "checkpoint_seconds", "gpus_per_worker", "ray_address"}
-    elsewhere |= {"memory_efficient", "cohort", "hours"}
+    elsewhere |= {"memory_efficient", "cohort", "hours", "log"}
     assert plan["settings"] == {name: given[name] for name in given.keys() - elsewhere - {"device", "data"}}
 
 

@@ -67,11 +67,8 @@ def load_trials(path: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def identify(trial: optuna.trial.FrozenTrial) -> Identity:
-    return (
-        trial.user_attrs["~candidate"]["key"],
-        trial.user_attrs["~candidate"]["seed"],
-        trial.user_attrs["~candidate"]["regime"],
-    )
+    candidate = trial.user_attrs.get("~candidate") or trial.user_attrs["candidate"]  # of an older version
+    return candidate["key"], candidate["seed"], candidate["regime"]
 
 
 def results_of(held: Path | InMemoryStorage) -> dict[Identity, tuple[str, float | None]]:
@@ -415,12 +412,12 @@ def test_a_plan_without_a_ledger_yet_is_used(half: Path, trained: list[Candidate
 
 
 def test_a_search_does_not_go_on_with_a_study_nor_the_reverse(half: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConflictError, match=r"holds a study, not a search: use `study --run .*`, or another --run"):
+    with pytest.raises(ConflictError, match=r"holds a study, not a search: use `.*study --run .*`, or another --run"):
         settle_config(half, None, {}, SearchConfig)
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.toml").write_text(format_toml(SearchConfig(workers=1, device="cpu")))
-    with pytest.raises(ConflictError, match=r"holds a search, not a study: use `search --run .*`, or another --run"):
+    with pytest.raises(ConflictError, match=r"holds a search, not a study: use `.*search --run .*`, or another --run"):
         settle_config(other, None, {}, StudyConfig)
 
 
