@@ -107,7 +107,6 @@ def test_the_command_line_continues_it(run: skipsearch.Run, command_line: Any) -
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_bar_counts(run: skipsearch.Run, capfd: pytest.CaptureFixture[str]) -> None:
     skipsearch.search(run=run.path, trainings=15)
     assert "15/15" in capfd.readouterr().err
@@ -145,8 +144,7 @@ def test_there_is_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.ci)])
 def test_a_script_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -188,7 +186,6 @@ def test_a_function_in_memory_is_trained_by_ray(main: Any, run: skipsearch.Run, 
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_study_of_a_function_has_a_verdict(main: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "layers": 8, "budget": "total:14"}
     study = skipsearch.study(

@@ -56,7 +56,6 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_notebook_is_a_script_too(tmp_path: Path) -> None:
     command = [sys.executable, str(DOCS / "notebook.py")]
     done = subprocess.run(
