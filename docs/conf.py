@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 project = "skipsearch"
 release = metadata.version("skipsearch")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
-include_patterns = ["index.md", "python.md", "tasks.md", "api.md"]
+include_patterns = ["index.md", "python.md", "tasks.md", "plugins.md", "optuna.md", "trackers.md", "api.md"]
 html_title = "skipsearch"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
