@@ -133,7 +133,7 @@ def annotate(console: "Console", run: Path) -> None:
         "patterns apart; importances of the trainings here are mostly noise."
     )
     if not write_note(run, f"{text}\n\n{head}"):
-        console.print("optuna-dashboard is not installed, so the study has no note: pip install -e '.[dashboard]'")
+        console.print("optuna-dashboard is not installed, so the study has no note: pip install optuna-dashboard")
 
 
 def print_end(console: "Console", results: "Results", paths: list[Path], run: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READING = ("onnx", "onnxruntime")  # packages that read and run ONNX files
 WRITING = ("onnxscript", *READING)
-HOW_TO_GET_ONNX = "pip install -e '.[export]'"
+HOW_TO_GET_ONNX = f"pip install {' '.join(WRITING)}"  # in a clone and of a wheel
 # All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "Mul", "ReduceMean"}

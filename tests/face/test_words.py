@@ -5,7 +5,9 @@ import signal
 import pytest
 
 from search_spaces.errors import InputError, Interrupted
+from skipsearch.shadows import OURS
 from skipsearch.words import in_python, word_for_python
+from tests.support.small import ROOT
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,10 @@ def test_an_interruption_is_pythons_own() -> None:
     with pytest.raises(SystemExit) as end, in_python():
         raise Interrupted(signal.SIGTERM)
     assert end.value.code == 128 + signal.SIGTERM
+
+
+def test_a_hint_to_install_needs_no_clone() -> None:
+    folders = [ROOT / name for name in ("skipsearch", *OURS)]
+    files = [ROOT / "run_search.py", *(file for folder in folders for file in folder.rglob("*.py"))]
+    assert len(files) > 100
+    assert [file for file in files if "pip install -e" in file.read_text(encoding="utf-8")] == []
