@@ -133,7 +133,6 @@ def score(
     from nas.model.candidate import Candidate
     from nas.model.presets import read_network
     from nas.model.score import score_candidate
-    from search_spaces.budget import parse_budget
     from search_spaces.measures.registry import measure, measure_all
     from search_spaces.templates import build_named
 
@@ -141,7 +140,7 @@ def score(
         values, recorder = open_proxies(_list_given(settings), seed, proxies)
         own = None if isinstance(pattern, str) else _find_pattern(pattern, 0, budget)
         around = read_network(own, network, values)
-        spent = parse_budget(budget, around.pattern_depth)
+        spent = _read_budget(budget, around.pattern_depth)
         name = pattern if isinstance(pattern, str) else None
         scored = build_named(str(pattern), spent) if own is None else own
         candidate = Candidate(scored, around, seed or 0, name)
@@ -292,12 +291,22 @@ def _read_budget(budget: str, layers: int) -> "Budget":
     from nas.records.checked import validate
     from search_spaces.budget import parse_budget
 
+    if not isinstance(budget, str):
+        raise InputError(f"budget {budget!r:.100}: give a text: log, total:E (as total:94) or layers:d1,d2,...")
     return parse_budget(budget, validate(NetworkConfig, {"layers": layers}).layers)
 
 
 def _find_pattern(pattern: AnyPattern, layers: int, budget: str) -> "ConnectionPattern":
     from nas.records.template import read_pattern
+    from search_spaces.pattern import ConnectionPattern
 
     if isinstance(pattern, str):
         return template(pattern, layers, budget=budget)
-    return read_pattern(pattern) if isinstance(pattern, Path) else pattern
+    if isinstance(pattern, Path):
+        return read_pattern(pattern)
+    if not isinstance(pattern, ConnectionPattern):
+        raise InputError(
+            f"pattern {pattern!r:.100}: give a ConnectionPattern (of a list of the sources of each layer by "
+            "ConnectionPattern.from_sources), a template's name, or the Path of a template file"
+        )
+    return pattern

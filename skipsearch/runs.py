@@ -1,6 +1,7 @@
 """Runs that exist, as tables and pictures."""
 
 import html
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,7 +210,19 @@ def load_run(path: str | Path) -> Run:
         InputError: there is no run.
         ConflictError: its ledger is lost, empty or damaged.
     """
+    import_bar()  # first: Optuna imports it too, and not silently
     from analysis.data.results import read_run
 
     with in_python():
         return Run(read_run(Path(path)))
+
+
+def import_bar() -> Any:
+    """Import tqdm's bar for a terminal or a notebook, and return it.
+
+    A notebook without ipywidgets gets a bar of text; tqdm warns of that when it is first imported.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm

@@ -3,7 +3,6 @@
 import json
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from search_spaces.errors import InputError
-from skipsearch.runs import Run, load_run
+from skipsearch.runs import Run, import_bar, load_run
 from skipsearch.tasks import AnyTask, keep_task
 from skipsearch.words import in_python
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from skipsearch.settings import SearchSettings, StudySettings
 
 Config = TypeVar("Config", bound="SearchConfig")
+REPEATED = ("log", "pattern", "regime", "set")  # settings that are lists of texts
 logger = logging.getLogger(__name__)
 
 
@@ -118,6 +118,7 @@ class _Kind(Generic[Config]):
 
 def _drive(run: Path, task: AnyTask | None, settings: Mapping[str, Any], progress: bool, kind: "_Kind[Config]") -> Run:
     """Train all that a run asks for, then write its report and templates."""
+    import_bar()  # first: Optuna imports it too, and not silently
     from rich.console import Console
 
     from commands.runs import annotate
@@ -148,14 +149,19 @@ def _find_path(path: str | Path | None) -> Path | None:
 def _make_plain(name: str, value: Any) -> Any:
     """Return a setting as settings take it: paths as texts, lists as tuples, a task's own settings as NAME=VALUE.
 
+    One text stands for a list of one.
+
     >>> _make_plain("set", {"width": 16, "kind": "wide"}), _make_plain("pattern", [Path("a.json")])
     (('width=16', 'kind=wide'), ('a.json',))
+    >>> _make_plain("log", "tensorboard")
+    ('tensorboard',)
     """
     if name == "set" and isinstance(value, Mapping):
         return tuple(f"{key}={each if isinstance(each, str) else json.dumps(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return tuple(_make_plain("", each) for each in value)
-    return str(value) if isinstance(value, Path) else value
+    plain = str(value) if isinstance(value, Path) else value
+    return (plain,) if name in REPEATED and isinstance(plain, str) else plain
 
 
 @contextmanager
@@ -166,10 +172,7 @@ def _show_progress(is_shown: bool) -> "Iterator[Listener]":
         return
     from commands.terminal import describe_training
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # without ipywidgets it says so, and shows a bar of text
-        from tqdm.auto import tqdm
-
+    tqdm = import_bar()
     bar: Any = None
 
     def listen(trial: "Trial | None", n_finished: int, n_asked: int) -> None:

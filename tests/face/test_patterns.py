@@ -66,3 +66,23 @@ def test_a_network_is_built_around_a_pattern() -> None:
     assert torch.equal(network(images), same(images))
     with pytest.raises(InputError, match="5 layers"):
         skipsearch.build_network(pattern, layers=6)
+
+
+@pytest.mark.parametrize("given", [3, [[0], [0, 1]], None])
+def test_what_is_no_pattern_is_refused(given: Any) -> None:
+    for function in (skipsearch.score, skipsearch.draw, skipsearch.build_network):
+        with pytest.raises(InputError, match="from_sources") as refusal:
+            function(given)
+        assert repr(given) in str(refusal.value)
+
+
+def test_a_budget_is_a_text() -> None:
+    calls = (
+        lambda given: skipsearch.optimize(given, 12),
+        lambda given: skipsearch.sample(given, 12),
+        lambda given: skipsearch.template("evenly", 12, budget=given),
+        lambda given: skipsearch.score("log", layers=12, budget=given),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match="budget 28"):
+            call(28)

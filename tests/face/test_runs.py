@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import pytest
@@ -17,6 +18,8 @@ import pytest
 import skipsearch
 from analysis.data.averages import average_patterns
 from search_spaces.errors import ConflictError, InputError, NothingUsableError
+from skipsearch.settings import SearchSettings, StudySettings
+from skipsearch.training import REPEATED
 from tests.support.small import ROOT
 
 CELL = """
@@ -118,6 +121,34 @@ def test_a_misspelt_setting_leaves_nothing(main: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean trainings"):
         skipsearch.search(main.objective, run=tmp_path / "run", tarinings=3)  # type: ignore[call-arg]
     assert not (tmp_path / "run").exists()
+
+
+def test_one_text_is_a_list_of_one(main: Any, tmp_path: Path) -> None:
+    types = {**get_type_hints(SearchSettings), **get_type_hints(StudySettings)}
+    assert {name for name, given in types.items() if given == Sequence[str] | None} | {"set"} == set(REPEATED)
+    with pytest.raises(InputError, match="no_such_tracker"):
+        skipsearch.search(main.objective, run=tmp_path / "run", log="no_such_tracker", **SETTINGS)
+    with pytest.raises(InputError, match="no_such_pattern"):
+        skipsearch.search(main.objective, run=tmp_path / "run", pattern="no_such_pattern", **SETTINGS)
+
+
+NOTEBOOK = """
+import sys, types
+
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: kernel)
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")  # as tqdm knows a notebook
+sys.modules["ipywidgets"] = None
+import skipsearch
+
+skipsearch.load_run(sys.argv[1])
+"""
+
+
+def test_a_notebook_without_ipywidgets_is_not_warned(run: skipsearch.Run) -> None:
+    call = [sys.executable, "-c", NOTEBOOK, str(run.path)]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_run_without_outcomes_says_so(main: Any, tmp_path: Path) -> None:
