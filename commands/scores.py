@@ -157,8 +157,9 @@ def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") ->
         _print_values(title, [row | row["measures"] for row in rows], {each.name: each.name for each in measures}, 5)
         return
     (row,) = rows
+    units = {each.name: f" ({each.unit})" if each.unit else "" for each in measures}  # a plug-in's may have none
     cells = [
-        [each.name, _format_value(row["measures"].get(each.name), 5), f"{each.definition} ({each.unit})"]
+        [each.name, _format_value(row["measures"].get(each.name), 5), each.definition + units[each.name]]
         for each in measures
     ]
     title = f"{show(row['template'] or '-')}, {row['layers']} layers"

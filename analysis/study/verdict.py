@@ -150,6 +150,8 @@ def _say(judgement: Judgement, outcome: str) -> str:
 
 def _say_nothing(judgement: Judgement, name: str, outcome: str) -> str:
     n = judgement.n_patterns
+    if n == 0:
+        return f"Whether {name} matters is unknown: no pattern was drawn at random or laid out, as a study does."
     if n < MIN_PATTERNS:
         return f"Too few patterns to say whether {name} matters: {n}, and it takes {MIN_PATTERNS}."
     if not judgement.effects:

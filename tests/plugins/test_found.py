@@ -150,6 +150,12 @@ def test_without_plugins_the_list_says_where_to_read_on(command_line: CommandLin
 
 
 @pytest.mark.usefixtures("example")
+def test_a_measure_without_a_unit_shows_none(command_line: CommandLine) -> None:
+    shown = command_line("score", "--layers", 7, "--template", "log", "--measures", "n_twos").stdout
+    assert "Number of layers with two inputs." in shown and "()" not in shown
+
+
+@pytest.mark.usefixtures("example")
 def test_a_template_is_scored_and_trained_where_it_is_named(command_line: CommandLine) -> None:
     rows = json.loads(command_line("score", "--layers", 7, "--json").stdout)
     (row,) = (row for row in rows if row["template"] == "every_third")

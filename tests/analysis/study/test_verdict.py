@@ -138,6 +138,7 @@ def test_what_it_takes_to_know_more_is_a_number_where_there_is_one() -> None:
 def test_too_few_and_undefined_say_why() -> None:
     few = replace(_judgement("inconclusive"), n_patterns=4, effects=())
     assert ": 4, and it takes 12." in word_judgement(few).sentence
+    assert "drawn at random" in word_judgement(replace(few, n_patterns=0)).sentence
     assert "some patterns come without it" in word_judgement(replace(few, n_patterns=40)).sentence
     undefined = replace(_effect("span"), partial=Estimate(None, None, None, None, 0))
     judgement = replace(_judgement("inconclusive"), effects=(undefined,))
