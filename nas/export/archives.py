@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 READING = ("onnx", "onnxruntime")  # packages that read and run ONNX files
-WRITING = ("onnxscript", *READING)
+WRITING = (*READING, "onnxscript")  # onnx first: the others import it, and would be named in its place
 HOW_TO_GET_ONNX = f"pip install {' '.join(WRITING)}"  # in a clone and of a wheel
 # All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(

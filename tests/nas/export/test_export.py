@@ -219,7 +219,7 @@ def test_without_onnx_all_else_is_exported_and_the_way_to_get_it_told(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     done = exported.export(tmp_path)
     assert done.notes == [
-        "onnxscript is not installed, so there is no model.onnx: pip install onnxscript onnx onnxruntime"
+        "onnxscript is not installed, so there is no model.onnx: pip install onnx onnxruntime onnxscript"
     ]
     assert {path.name for path in done.folder.iterdir()} == {*FILES, MANIFEST} - {"model.onnx"}
     assert "model.onnx" not in (done.folder / "README.md").read_text()
@@ -237,7 +237,7 @@ def test_the_command_without_onnx_exits_with_0_and_says_how_to_get_it(
         app(arguments)
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert "onnx is not installed, so there is no model.onnx: pip install onnxscript onnx onnxruntime" in said
+    assert "onnx is not installed, so there is no model.onnx: pip install onnx onnxruntime onnxscript" in said
     assert "model.pt2" in said
 
 

@@ -59,7 +59,7 @@ def test_without_onnxruntime_it_says_so(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = verify_folder(folder)
     assert found.false == {}
-    assert any("onnxruntime is not installed: pip install onnxscript onnx onnxruntime" in note for note in found.notes)
+    assert any("onnxruntime is not installed: pip install onnx onnxruntime onnxscript" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
