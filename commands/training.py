@@ -55,6 +55,10 @@ def search(
         from nas.settings.search import SearchConfig
 
         flags = {**ctx.obj, "network": network, "recipe": recipe}
+        if flags.get("from_table") is not None:
+            from analysis.replays.catalogue import find_table
+
+            flags["from_table"] = str(find_table(Path(flags["from_table"])))
         settings = settle_config(run, config, flags, SearchConfig)
 
         from nas.search.loop import run_search

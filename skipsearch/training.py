@@ -62,6 +62,11 @@ def search(
         from nas.settings.resume import settle_config
         from nas.settings.search import SearchConfig
 
+        table = given.get("from_table")
+        if table is not None:
+            from analysis.replays.catalogue import find_table
+
+            given = {**given, "from_table": str(find_table(Path(table)))}
         return settle_config(Path(run), _find_path(config), given, SearchConfig)
 
     def train(settled: "SearchConfig", listener: "Listener") -> None:

@@ -132,10 +132,10 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     from_table: str | None = flag(
         None,
         "For model: CSV of earlier trainings that it learns from before it has any of its own, such as a run's "
-        "report/candidates.csv. They may be of other settings, are never counted as trainings of this run, and their "
-        "best patterns are trained first. [default: none]",
+        "report/candidates.csv, or the name of a table of ours. They may be of other settings, are never counted as "
+        "trainings of this run, and their best patterns are trained first. [default: none]",
         SPACE,
-        form="<path>",
+        form="<path|NAME>",
     )
     table_sha256: str | None = None  # of that file, by which a changed one is refused
     workers: Literal["auto"] | Count = flag(

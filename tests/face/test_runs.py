@@ -248,3 +248,11 @@ def test_the_tables_are_correlated_as_the_command_does(command_line: Any, tmp_pa
     with pytest.raises(InputError, match="nothing"):
         skipsearch.correlate(table, "nothing", "validation_loss")
     assert skipsearch.tables.list_tables() == sorted(path.stem for path in (ROOT / "docs" / "tables").glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("layers-12", "layers-12.csv"), ("layers-13", "there is no table layers-13")]
+)
+def test_a_table_to_learn_from_may_be_one_of_ours(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(skipsearch.InputError, match=words):  # at 8 layers none of its rows is of use
+        skipsearch.search(run=tmp_path / "run", layers=8, budget="total:14", from_table=name, workers=1)
