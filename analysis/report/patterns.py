@@ -21,6 +21,7 @@ from analysis.picks.found import Found, RankedPattern
 from analysis.picks.order import sort_found
 from analysis.picks.words import answer_found
 from analysis.report.findings import Findings
+from analysis.stats.guessing import Learning
 from analysis.study.search_plots import choose_curves
 from analysis.study.view import View
 from analysis.verdict.noise import Resolution, measure_resolution
@@ -38,7 +39,8 @@ class PatternTrial:
     Args:
         name: what the report calls it.
         value: what the report ranks it by.
-        is_ranked: whether it may be the best: one that lacks seeds may not where plain means decide.
+        is_ranked: whether it may be the best: one that lacks seeds may not where plain means decide, and none may
+            where nothing was learned.
         measures: numbers of its placement, which are Optuna's parameters where the seeds tell patterns apart.
         attributes: all else, by name.
         n_seeds: number of seeds of its value.
@@ -135,7 +137,7 @@ def _study_view(findings: Findings, view: View, is_named: bool) -> PatternStudy:
     drawn = choose_curves(view.curves, view.candidates)[0]
     curves = average_curves(view.candidates, view.curves[view.curves["metric"] == drawn])
     by_key = {str(key): dict(zip(rows["epoch"], rows["value"], strict=True)) for key, rows in curves.groupby("key")}
-    rank = _rank_observed(outcome) if found is None else _rank_found(found)
+    rank = _rank_observed(outcome, stratum.learning) if found is None else _rank_found(found)
     trials = [_describe_row(row, complete, measures, by_key, rank) for _, row in patterns.iterrows()]
     verdict = stratum.verdict.sentence if found is None else answer_found(found)
     return PatternStudy(
@@ -144,7 +146,7 @@ def _study_view(findings: Findings, view: View, is_named: bool) -> PatternStudy:
         maximize=not is_lower_better(outcome),
         curve_name=drawn if by_key else "",
         verdict=verdict,
-        noise=_describe_noise(resolution, len(patterns), shorten_outcome(outcome), bool(measures)),
+        noise=_describe_noise(resolution, complete, outcome, bool(measures)),
         has_parameters=_tells_apart(resolution) and len(patterns) >= MIN_PATTERNS and bool(measures),
         caution=_describe_caution(found),
         trials=tuple(trials),
@@ -176,9 +178,14 @@ def _choose_measures(patterns: pd.DataFrame, declared: Sequence[str]) -> list[st
 Rank = Callable[["pd.Series[Any]"], tuple[float, bool, dict[str, Any]]]  # value, may it be the best, attributes of it
 
 
-def _rank_observed(outcome: str) -> Rank:
+def _rank_observed(outcome: str, learning: Learning | None) -> Rank:
     """Return what a study, which plans its seeds, ranks patterns by: their means."""
-    return lambda row: (float(row[outcome]), bool(row["all_seeds"]), {})
+    return lambda row: (float(row[outcome]), bool(row["all_seeds"]) and _may_be_best(learning), {})
+
+
+def _may_be_best(learning: Learning | None) -> bool:
+    """Whether networks learned something, as far as is known, so that one of them may be the best."""
+    return learning is None or learning.is_better
 
 
 def _rank_found(found: Found) -> Rank:
@@ -238,17 +245,18 @@ def _name_value(outcome: str, found: Found | None) -> str:
     return f"{'geometric mean' if found.objective.is_loss else 'mean'} {found.objective}"
 
 
-def _describe_noise(resolution: Resolution | None, n_patterns: int, outcome: str, have_measures: bool) -> str:
+def _describe_noise(resolution: Resolution | None, complete: pd.DataFrame, outcome: str, have_measures: bool) -> str:
     """Say whether the seeds tell patterns apart, and so whether there is anything to attribute to a measure."""
+    n_patterns, shown = complete["key"].nunique(), shorten_outcome(outcome)
     if resolution is None:
-        reason = "no pattern was trained twice, so nobody knows what a seed changes"
+        reason = _explain_untested(complete.dropna(subset=[outcome]), outcome)
     elif not _tells_apart(resolution):
-        reason = f"the seeds cannot tell these patterns apart in {outcome} (F test, p = {resolution.p_value:.2g})"
+        reason = f"the seeds cannot tell these patterns apart in {shown} (F test, p = {resolution.p_value:.2g})"
     elif n_patterns < MIN_PATTERNS or not have_measures:
         reason = f"{count_nouns(n_patterns, 'pattern')} are too few, or too alike, for that"
     else:
         return (
-            f"The patterns differ in {outcome} beyond what seeds do (F test, p = {resolution.p_value:.2g}), so plots "
+            f"The patterns differ in {shown} beyond what seeds do (F test, p = {resolution.p_value:.2g}), so plots "
             "by parameters mean something. Measures that go together share importance, whichever of them matters; the "
             "report's verdict holds the others."
         )
@@ -256,6 +264,15 @@ def _describe_noise(resolution: Resolution | None, n_patterns: int, outcome: str
         f"{capitalise(reason)}. So the trials have no parameters, and Optuna shows no importances, slices or contours: "
         "they would be noise. The measures are among the trials' attributes."
     )
+
+
+def _explain_untested(complete: pd.DataFrame, outcome: str) -> str:
+    """Say why there is no F test of trainings; a sentence without its capital and full stop."""
+    if (complete.groupby("key")["seed"].nunique() < 2).all():
+        return "no pattern was trained twice, so nobody knows what a seed changes"
+    if complete[outcome].nunique() < 2:
+        return f"all trainings have the same {shorten_outcome(outcome)}"
+    return "too few patterns were trained twice to say what a seed changes"
 
 
 def _describe_caution(found: Found | None) -> str:
@@ -276,6 +293,7 @@ def study_networks(run: Run, standings: Sequence[Standing]) -> PatternStudy:
     complete = table[(table["state"] == "complete").fillna(False)]
     by_network = complete.assign(key=complete["regime"])  # two networks may share a pattern
     resolution = _resolve(by_network, "validation_accuracy")
+    learning = learn_lineup(run)
     drawn = choose_curves(run.curves, table)[0]
     curves = average_curves(by_network, run.curves[run.curves["metric"] == drawn])
     by_name = {str(key): dict(zip(rows["epoch"], rows["value"], strict=True)) for key, rows in curves.groupby("key")}
@@ -294,7 +312,7 @@ def study_networks(run: Run, standings: Sequence[Standing]) -> PatternStudy:
             PatternTrial(
                 name=standing.name,
                 value=standing.accuracy,
-                is_ranked=True,
+                is_ranked=_may_be_best(learning),
                 measures={},
                 attributes={"key": standing.pattern.key} | {k: v for k, v in values.items() if v is not None},
                 n_seeds=standing.n_seeds,
@@ -310,7 +328,7 @@ def study_networks(run: Run, standings: Sequence[Standing]) -> PatternStudy:
         value_name="mean accuracy",
         maximize=True,
         curve_name=drawn if by_name else "",
-        verdict=summarise_lineup(standings, learn_lineup(run)),
+        verdict=summarise_lineup(standings, learning),
         noise=f"{told}{p_value}. Trials have no parameters: networks differ in more than numbers say.",
         has_parameters=False,
         caution="",

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 
 from nas.loggers.registry import find_loggers
 from nas.loggers.relay import Relay, mutable_outputs, quiet
-from nas.records.database import STUDY_NAME, read_attributes, storage_url
+from nas.records.database import STUDY_NAME, read_attributes, read_kind, storage_url
 from nas.records.metrics import read_metrics
 from nas.records.trial import Trial
 from nas.run.source import Listener
@@ -83,9 +84,16 @@ def follow(run: Path, config: SearchConfig, say: Callable[[str], None]) -> Itera
 
 
 def list_ended(run: Path) -> list[Trial]:
-    """Return the trainings of a run that have ended, in order."""
+    """Return the trainings of a run that have ended, in order, as its listener gets them.
+
+    In a comparison their template is the network's name: see Assignment.label.
+    """
     path = run / "study.db"
-    metrics = read_metrics(read_attributes(path).get("metrics"))
+    attributes = read_attributes(path)
+    metrics = read_metrics(attributes.get("metrics"))
     study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(path))
     trials = (Trial.from_optuna(trial, metrics) for trial in study.get_trials(deepcopy=False))
-    return [trial for trial in trials if not trial.running]
+    ended = [trial for trial in trials if not trial.running]
+    if read_kind(attributes) == "comparison":
+        return [replace(trial, template=trial.regime) for trial in ended]
+    return ended

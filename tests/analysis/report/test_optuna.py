@@ -1,5 +1,6 @@
 """RUN/optuna: the best trial is the report's best, and plots by parameters are there only where they mean something."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -121,6 +122,23 @@ def test_where_they_cannot_there_is_nothing_that_could_be_important(tmp_path: Pa
     assert "walk_length" in study.best_trial.user_attrs
 
 
+def test_a_few_patterns_that_were_trained_twice_are_not_called_none() -> None:
+    run = _searched(0.01)
+    table = run.candidates
+    first = table["key"].iloc[0]
+    few = dataclasses.replace(run, candidates=table[(table["seed"] == 0) | (table["key"] == first)])
+    (study,) = study_patterns(find(few))
+    assert not study.has_parameters
+    assert study.noise.startswith("Too few patterns were trained twice")
+
+
+def test_where_all_trainings_are_equal_the_study_says_so() -> None:
+    run = _searched(0.01)
+    (study,) = study_patterns(find(dataclasses.replace(run, candidates=run.candidates.assign(validation_loss=0.5))))
+    assert not study.has_parameters
+    assert study.noise.startswith("All trainings have the same loss")
+
+
 def test_every_budget_has_a_study_whose_best_trial_is_the_pick(tmp_path: Path) -> None:
     path = make_run(
         tmp_path / "run", PROPOSALS, plant_losses(0.01), budgets=OF_BUDGET, config={"budget": [*BUDGETS]}, **ATTRIBUTES
@@ -177,6 +195,14 @@ def test_the_best_trial_of_a_planned_study_is_the_reports_best(study_findings: F
         study = optuna.load_study(study_name=name, storage=storage)
         assert study.best_trial.user_attrs["key"] == view.patterns["key"].iloc[0]
         assert study.user_attrs["verdict"] == view.stratum.verdict.sentence
+
+
+def test_no_pattern_of_a_study_that_learned_nothing_may_be_the_best() -> None:
+    losses = {place: [1.8, 1.8] for place in range(5)}  # 10 % right, as by guessing among 10 classes
+    findings = find(make_search(propose(5), losses))
+    (study,) = study_patterns(dataclasses.replace(findings, picks=()))  # which a study has none of
+    assert not any(trial.is_ranked for trial in study.trials)
+    assert "All are PRUNED" in study.write_note()
 
 
 def test_the_timeline_is_that_of_the_trainings(told: optuna.Study) -> None:

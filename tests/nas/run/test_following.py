@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from nas.loggers.logger import show_training
+from nas.records.checked import validate
+from nas.records.trial import Trial
 from nas.run.following import follow
 from nas.search.loop import run_search
+from nas.settings.comparison import LineupConfig
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
+from nas.studies.comparison import run_lineup
 from search_spaces.errors import InputError, Interrupted
 from tests.support.command_line import run_command
 from tests.support.logged import FailingLogger, NotingLogger, read_noted
@@ -61,6 +66,22 @@ def test_a_logger_that_comes_later_is_shown_all(tmp_path: Path) -> None:
     assert not (run / "trackers").exists()
     search(run, ("noting",), trials=2)
     assert read_noted(run) == ["start 5", "finish 0 complete", "finish 1 complete", "end run 1"]
+
+
+def test_networks_of_a_comparison_have_their_own_names_also_when_shown_later(tmp_path: Path) -> None:
+    from nas.run.following import list_ended
+
+    heard: dict[int, Trial] = {}
+
+    def hear(trial: Trial | None, *_: int) -> None:
+        heard.update({} if trial is None else {trial.number: trial})
+
+    settings = {**SMALL, "layers": 6, "seeds": 1, "networks": ("log-densenet-v1", "log")}
+    config = validate(LineupConfig, {name: settings[name] for name in settings if name in LineupConfig.model_fields})
+    run_lineup(tmp_path / "run", config, hear)
+    later = list_ended(tmp_path / "run")
+    assert {trial.template for trial in later} == {"log-densenet-v1", "log"}
+    assert [show_training(trial) for trial in later] == [show_training(heard[trial.number]) for trial in later]
 
 
 def test_a_logger_that_fails_ends_neither_the_run_nor_the_others(tmp_path: Path) -> None:
