@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER, FILE, ARTIFACTS = "optuna", "patterns.db", "artifacts"
 WRITER = "optuna"  # in the records of the folders' files
-LAST = "~sources"  # the one long attribute: the dashboard sorts by name, and it must come last
+SOURCES = "sources"  # a system attribute: as one of the user's it would widen the dashboard's page of a trial
 N_PICTURES = 3  # best patterns of a study with an arc diagram
 N_NAMED = 30  # trials with a note: Optuna takes some milliseconds for each
 STATEMENTS = {
@@ -30,6 +30,7 @@ STATEMENTS = {
     "trial_params": "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
     "VALUES (?, ?, ?, ?)",
     "trial_user_attributes": 'INSERT INTO trial_user_attributes (trial_id, "key", value_json) VALUES (?, ?, ?)',
+    "trial_system_attributes": 'INSERT INTO trial_system_attributes (trial_id, "key", value_json) VALUES (?, ?, ?)',
     "trial_intermediate_values": "INSERT INTO trial_intermediate_values "
     "(trial_id, step, intermediate_value, intermediate_value_type) VALUES (?, ?, ?, 'FINITE')",
 }
@@ -169,6 +170,7 @@ def _insert_trials(
         if study.has_parameters:
             rows["trial_params"] += [(own, name, value, distributions[name]) for name, value in trial.measures.items()]
         rows["trial_user_attributes"] += [(own, name, json.dumps(value)) for name, value in _list_attributes(trial)]
+        rows["trial_system_attributes"].append((own, SOURCES, json.dumps(list_sources(trial.pattern))))
         rows["trial_intermediate_values"] += [(own, epoch, value) for epoch, value in trial.curve.items()]
     for table, statement in STATEMENTS.items():
         connection.executemany(statement, rows[table])
@@ -180,7 +182,6 @@ def _list_attributes(trial: PatternTrial) -> Iterator[tuple[str, Any]]:
     yield "Name", trial.name  # a capital: the dashboard sorts it first
     yield from {**trial.attributes, **trial.measures}.items()
     yield "trainings", ", ".join(map(str, trial.numbers))
-    yield LAST, list_sources(trial.pattern)
 
 
 def _describe_ranges(trials: Sequence[PatternTrial]) -> dict[str, str]:

@@ -92,8 +92,9 @@ def test_the_best_trial_of_a_search_is_its_pick_and_not_a_lucky_seed(told: optun
     assert best.user_attrs["trainings"] == ", ".join(map(str, rows["number"]))
     assert told.metric_names == ["expected loss"]
     assert [trial.user_attrs["key"] for trial in told.trials] == [each.key for each in found.ranked]
-    pattern = ConnectionPattern.from_sources(json.loads(best.user_attrs["~sources"]))
+    pattern = ConnectionPattern.from_sources(json.loads(best.system_attrs["sources"]))
     assert pattern.key == best.user_attrs["key"]
+    assert max(len(str(value)) for value in best.user_attrs.values()) <= 64  # the dashboard does not break lines
 
 
 def test_parameters_are_measures_where_the_seeds_tell_patterns_apart(told: optuna.Study) -> None:
