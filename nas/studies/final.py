@@ -103,7 +103,10 @@ def plan_final(
         ConflictError: RUN/final was begun with other settings.
     """
     own = validate(SearchConfig if plan is None else StudyConfig, mend_older(dict(recorded)))
-    settings = settle_config(run / FINAL, None, settings_of_final(own, changes).model_dump(), SearchConfig)
+    given = settings_of_final(own, changes).model_dump()
+    if changes.get("log") is None and (run / FINAL).exists():
+        given["log"] = None  # what was begun keeps its trackers
+    settings = settle_config(run / FINAL, None, given, SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
     regimes = {stratum["regime"]: stratum["training"] for stratum in plan["strata"]} if plan else {}
     chosen = []

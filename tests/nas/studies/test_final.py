@@ -26,6 +26,7 @@ from nas.search.loop import run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
+from nas.settings.toml import format_toml
 from nas.studies.final import FIRST_SEED, Chosen, change_training, plan_final, run_final, settings_of_final
 from nas.training.checkpoints import read_weights, weights_path
 from nas.workers.jobs import Job
@@ -194,6 +195,17 @@ def test_patterns_of_rows_are_trained_as_in_their_regime_with_the_changes(tmp_pa
     recorded = StudyConfig(**SMALL_STUDY).model_dump(mode="json")
     _, (chosen,) = plan_final(tmp_path, recorded, study, [{**row, "regime": "steep", "template": "log"}], {"lr": 0.3})
     assert (chosen.template, chosen.regime, chosen.training.epochs, chosen.training.lr) == ("log", "steep", 3, 0.3)
+
+
+def test_a_measurement_that_goes_on_keeps_its_trackers(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"log": ("tensorboard",)}).model_dump(mode="json")
+    settings, _ = plan_final(tmp_path, config, None, [], {"log": ("mlflow",)})
+    assert settings.log == ("mlflow",)
+    (tmp_path / FINAL).mkdir()
+    (tmp_path / FINAL / "config.toml").write_text(format_toml(settings))
+    for log, kept in ((None, ("mlflow",)), (("none",), ()), (("wandb",), ("wandb",))):
+        settings, _ = plan_final(tmp_path, config, None, [], {"log": log})
+        assert settings.log == kept
 
 
 def test_a_measured_pattern_is_exported_with_the_weights_of_its_first_seed(searched: Path) -> None:
