@@ -82,6 +82,21 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 @pytest.mark.ci
+def test_the_readmes_search_of_a_function_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, search = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    loss, budget = '{"loss": ...}', 'budget="total:28")'
+    assert loss in search and budget in search
+    search = search.replace(loss, '{"loss": 1 + trial.seed + trial.pattern.sources[-1][0]}')
+    search = search.replace(budget, budget[:-1] + ", trainings=10, workers=1)")
+    script = tmp_path / "page.py"
+    script.write_text(f"{network}\n\n{search}\nassert run.best.pattern.depth == 12 and run.answer and run.figures\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path)]
     done: Any = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

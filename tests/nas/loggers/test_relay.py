@@ -1,7 +1,9 @@
 """A logger that fails or hangs ends nothing, and what it was not shown it is shown by the next process."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.support.logged import (
     read_noted,
     wait_until,
 )
+from tests.support.small import ROOT
 
 SHORT = 0.2  # seconds of patience
 
@@ -49,6 +52,15 @@ def test_a_logger_is_shown_all_in_order(tmp_path: Path) -> None:
     shown = ["finish 0 complete", "finish 1 failed", "finish 2 pruned"]
     assert read_noted(tmp_path) == ["start 6", *shown, f"end {tmp_path.name} 1"]
     assert said == []
+
+
+def test_the_logger_of_the_page_is_one(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "trackers.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102  our own page
+    assert follow(tmp_path, names["Lines"], [])[1] == []
+    lines = (tmp_path / "lines.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0000", "0001", "0002"]
 
 
 def test_what_was_shown_is_not_shown_again_unless_its_state_changed(tmp_path: Path) -> None:
