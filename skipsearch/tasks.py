@@ -9,6 +9,7 @@ import ast
 import builtins
 import inspect
 import linecache
+import math
 import re
 import symtable
 import sys
@@ -283,9 +284,11 @@ def _write_plain(value: Any) -> str | None:
 
     >>> _write_plain({"a": (1, 2.5)}), _write_plain({1}), _write_plain(print)
     ("{'a': (1, 2.5)}", None, None)
+    >>> _write_plain("info"), _write_plain([float("inf")])
+    ("'info'", None)
     """
     text = repr(value) if _is_plain(value) else ""
-    return text if 0 < len(text) <= MAX_VALUE and "inf" not in text and "nan" not in text else None
+    return text if 0 < len(text) <= MAX_VALUE else None
 
 
 def _is_plain(value: Any) -> bool:
@@ -293,7 +296,9 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if type(value) is dict:
         return all(_is_plain(inner) for item in value.items() for inner in item)
-    return value is None or type(value) in (bool, int, float, str, bytes)
+    if type(value) is float:
+        return math.isfinite(value)  # the others have no literal
+    return value is None or type(value) in (bool, int, str, bytes)
 
 
 def _find_import(name: str, value: Any) -> str | None:
