@@ -67,7 +67,7 @@ class SearchSettings(TypedDict, total=False):
     hours: float | None
     patience: int | None
     templates: bool | None
-    pattern: Sequence[str] | None
+    pattern: Sequence[str | Path] | None
     from_table: str | Path | None
     workers: Literal["auto"] | int | None
     attempts: int | None

@@ -57,7 +57,7 @@ def _list_types(model: type[Settings], without: frozenset[str]) -> dict[str, str
         if name in without or field.json_schema_extra is None:
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        is_path = extra.get("form") == "<path>"
+        is_path = str(extra.get("form")).startswith("<path")
         kinds = [*dict.fromkeys(_name_parts(field.annotation, is_path))]
         if name == "set":
             kinds.insert(0, "Mapping[str, Any]")
