@@ -125,7 +125,8 @@ def test_a_misspelt_setting_leaves_nothing(main: Any, tmp_path: Path) -> None:
 
 def test_one_text_is_a_list_of_one(main: Any, tmp_path: Path) -> None:
     types = {**get_type_hints(SearchSettings), **get_type_hints(StudySettings)}
-    assert {name for name, given in types.items() if given == Sequence[str] | None} | {"set"} == set(REPEATED)
+    lists = (Sequence[str] | None, Sequence[str | Path] | None)
+    assert {name for name, given in types.items() if given in lists} | {"set"} == set(REPEATED)
     with pytest.raises(InputError, match="no_such_tracker"):
         skipsearch.search(main.objective, run=tmp_path / "run", log="no_such_tracker", **SETTINGS)
     with pytest.raises(InputError, match="no_such_pattern"):
