@@ -202,21 +202,22 @@ def check_claims(runs: Sequence[Run], judged: Judged, geometric: str) -> dict[st
         assert expected is not None, "the model is asked in every run of the race"
         losses = judged.loss[found.pick.key]
         bounds = np.log([expected.value, expected.low, expected.high])
-        claims["expected loss of the pick"].append(_miss(bounds, losses))
+        claims["expected loss of the pick"].append(measure_miss(bounds, losses))
         if over is not None and found.template is not None and found.template.key == geometric:
             bounds = np.log1p([over.change, over.low, over.high])
-            claims["pick less geometric"].append(_miss(bounds, losses - judged.loss[geometric]))
-    return {what: _summarise_claims(misses) for what, misses in claims.items()}
+            claims["pick less geometric"].append(measure_miss(bounds, losses - judged.loss[geometric]))
+    return {what: summarise_claims(misses) for what, misses in claims.items()}
 
 
-def _miss(claim: Vector, found: Vector) -> tuple[float, float]:
-    """Return by how much a claim (value, low, high) misses the mean of what was found, and the standard deviation."""
+def measure_miss(claim: Vector, found: Vector) -> tuple[float, float]:
+    """Return by how much a claim (value, low, high) exceeds the mean of what was found, and its standard deviation."""
     value, low, high = claim.tolist()
     claimed = (high - low) / 2 / Z_95
     return value - float(found.mean()), math.hypot(claimed, float(found.std(ddof=1)) / math.sqrt(len(found)))
 
 
-def _summarise_claims(misses: Sequence[tuple[float, float]]) -> dict[str, float]:
+def summarise_claims(misses: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return how many claims there are and held, their mean miss, and the root mean square of misses in deviations."""
     errors, sds = np.array(misses).T
     scaled = errors / sds
     return {

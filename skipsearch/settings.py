@@ -34,8 +34,8 @@ class ScoreSettings(NetworkSettings, total=False):
     train_examples: int | None
 
 
-class SearchSettings(TypedDict, total=False):
-    """Settings of a search; None counts as not given."""
+class SharedSettings(TypedDict, total=False):
+    """What a search and a study both have."""
 
     epochs: int | None
     lr: float | None
@@ -49,83 +49,53 @@ class SearchSettings(TypedDict, total=False):
     merge: str | None
     drop_layers: float | None
     drop_path: float | None
-    transition: Literal["log", "all", "last", "rule", "v1", "v2"] | None
-    stem_channels: int | None
-    compression: float | None
     set: Mapping[str, Any] | Sequence[str] | None
-    budget: str | Sequence[str] | None
     dataset: str | None
     data: str | Path | None
-    trainings: int | None
     trials: int | None
     seeds: int | None
     train_examples: int | None
     validation_examples: int | None
+    templates: bool | None
+    workers: Literal["auto"] | int | None
+    attempts: int | None
+    trial_timeout: float | None
+    checkpoint_seconds: float | None
+    deterministic: bool | None
+    gpus_per_worker: float | None
+    ray_address: str | None
+    cohort: Literal["auto"] | int | None
+    memory_efficient: bool | None
+    engine: Literal["auto", "eager", "fused", "graph"] | None
+    log: Sequence[str] | None
+    proxies: bool | None
+    precision: Literal["float32", "bfloat16"] | None
+    device: Literal["auto", "cpu", "cuda"] | None
+    seed: int | None
+
+
+class SearchSettings(SharedSettings, total=False):
+    """Settings of a search; None counts as not given."""
+
+    transition: Literal["log", "all", "last", "rule", "v1", "v2"] | None
+    stem_channels: int | None
+    compression: float | None
+    budget: str | Sequence[str] | None
+    trainings: int | None
     strategy: str | None
     objective: str | None
     lookahead: int | None
     hours: float | None
     patience: int | None
-    templates: bool | None
     pattern: Sequence[str | Path] | None
     from_table: str | Path | None
-    workers: Literal["auto"] | int | None
-    attempts: int | None
-    trial_timeout: float | None
-    checkpoint_seconds: float | None
     halving: bool | None
-    deterministic: bool | None
-    gpus_per_worker: float | None
-    ray_address: str | None
-    cohort: Literal["auto"] | int | None
-    memory_efficient: bool | None
-    engine: Literal["auto", "eager", "fused", "graph"] | None
-    log: Sequence[str] | None
-    proxies: bool | None
-    precision: Literal["float32", "bfloat16"] | None
-    device: Literal["auto", "cpu", "cuda"] | None
-    seed: int | None
 
 
-class StudySettings(TypedDict, total=False):
+class StudySettings(SharedSettings, total=False):
     """Settings of a study; None counts as not given."""
 
-    epochs: int | None
-    lr: float | None
-    batch_size: int | None
-    weight_decay: float | None
-    lr_drops: Sequence[float] | None
-    layers: int | None
-    blocks: int | None
-    growth: int | None
-    layer: Literal["bn-relu-conv", "bottleneck", "depthwise"] | None
-    merge: str | None
-    drop_layers: float | None
-    drop_path: float | None
-    set: Mapping[str, Any] | Sequence[str] | None
     budget: str | None
-    dataset: str | None
-    data: str | Path | None
-    trials: int | None
-    seeds: int | None
-    train_examples: int | None
-    validation_examples: int | None
-    templates: bool | None
-    workers: Literal["auto"] | int | None
-    attempts: int | None
-    trial_timeout: float | None
-    checkpoint_seconds: float | None
-    deterministic: bool | None
-    gpus_per_worker: float | None
-    ray_address: str | None
-    cohort: Literal["auto"] | int | None
-    memory_efficient: bool | None
-    engine: Literal["auto", "eager", "fused", "graph"] | None
-    log: Sequence[str] | None
-    proxies: bool | None
-    precision: Literal["float32", "bfloat16"] | None
-    device: Literal["auto", "cpu", "cuda"] | None
-    seed: int | None
     also_layers: Sequence[int] | None
     cross: str | None
     bins: str | None

@@ -103,12 +103,12 @@ class PatternStudy:
         """Return the note of a trial as Markdown: what the report calls it, and what it is ranked by."""
         value = f"{self.value_name} {trial.value:.4g}, {count_nouns(trial.n_seeds, 'seed')}"
         text = f"**{escape_markdown(trial.name)}**: {escape_markdown(value)}"
-        return text + ("" if trial.is_ranked else "; not ranked, for it lacks seeds or nothing was learned")
+        return text + ("" if trial.is_ranked else "; not ranked: it lacks seeds, or nothing was learned")
 
     def _describe_trials(self) -> str:
         text = (
             f"One trial is one {'network' if self.name == NETWORKS else 'pattern'}. They are numbered in the report's "
-            "order, so the history is no course of time; the timeline shows when each was trained, from first to last."
+            "order, so the history does not show time; the timeline shows from when to when each was trained."
         )
         if all(trial.is_ranked for trial in self.trials):
             return text

@@ -68,7 +68,7 @@ def describe_seeding(table: Mapping[str, Any]) -> str:
     said = (
         f"The model was seeded with {table.get('trainings')} earlier trainings of {table.get('patterns')} patterns "
         f"from {show(table.get('name'))} (sha256 {table.get('sha256')!s:.12}): none of them is a training of this "
-        "run, and no figure here is of them"
+        "run, and no figure here includes them"
     )
     if table.get("setting"):
         said += f"; {show(table['setting'])}"

@@ -6,8 +6,14 @@ import pytest
 
 from search_spaces.errors import InputError, Interrupted
 from skipsearch.shadows import OURS
-from skipsearch.words import in_python, word_for_python
+from skipsearch.words import COMMANDS, in_python, word_for_python
 from tests.support.small import ROOT
+
+
+def test_commands_are_those_that_there_are() -> None:
+    from run_search import app
+
+    assert sorted(COMMANDS) == sorted(str(command.name) for command in app.registered_commands)
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,21 @@ def make_settings() -> str:
     study = _list_types(StudyConfig, frozenset(without))
     network = _list_types(NetworkConfig, frozenset())
     score = {name: kind for name, kind in search.items() if name in BATCH}
+    shared = {name: kind for name, kind in search.items() if study.get(name) == kind}
+    own_search, own_study = (
+        {name: kind for name, kind in types.items() if name not in shared} for types in (search, study)
+    )
     classes = [
         ("NetworkSettings", "TypedDict, total=False", "The network around a pattern.", network),
         ("ScoreSettings", "NetworkSettings, total=False", "The network, and the data of a first batch.", score),
-        ("SearchSettings", "TypedDict, total=False", "Settings of a search; None counts as not given.", search),
-        ("StudySettings", "TypedDict, total=False", "Settings of a study; None counts as not given.", study),
+        ("SharedSettings", "TypedDict, total=False", "What a search and a study both have.", shared),
+        (
+            "SearchSettings",
+            "SharedSettings, total=False",
+            "Settings of a search; None counts as not given.",
+            own_search,
+        ),
+        ("StudySettings", "SharedSettings, total=False", "Settings of a study; None counts as not given.", own_study),
     ]
     text = HEAD + "".join(f"\n\n{_write_class(*each)}" for each in classes)
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "settings.py", "-"]
