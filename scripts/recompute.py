@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis.data.csv_files import fill_cells, fill_from_sources
 from analysis.data.results import COLUMNS, CURVE_COLUMNS, NETWORK_COLUMNS, Run, parse_sources
-from analysis.page.document import Picture, format_markdown
+from analysis.page.document import Picture, format_markdown, walk_blocks
 from analysis.report.report import compose_report
 from nas.data.readers import load_data
 from nas.data.splits import find_largest_class
@@ -49,7 +49,7 @@ def recompute(folder: Path) -> dict[str, str]:
     report = (folder / "report.md").read_text(encoding="utf-8") if (folder / "report.md").is_file() else ""
     run = rebuild_run(folder, old_summary, report)
     new = compose_report(run)
-    figures = {block.file: block.svg for block in new.blocks if isinstance(block, Picture)}
+    figures = {block.file: block.svg for block in walk_blocks(new.blocks) if isinstance(block, Picture)}
     texts = {"summary.json": format_json(_keep_equal(old_summary, json.loads(format_json(new.summary))))}
     if report:
         texts["report.md"] = _keep_of_ledger(report, format_markdown(new.blocks))

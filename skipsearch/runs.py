@@ -174,9 +174,9 @@ class Run:
         Raises:
             NothingUsableError: no training is complete.
         """
-        from analysis.page.document import Picture
+        from analysis.page.document import Picture, walk_blocks
 
-        pictures = [block for block in self._report.blocks if isinstance(block, Picture)]
+        pictures = [block for block in walk_blocks(self._report.blocks) if isinstance(block, Picture)]
         return {picture.file.removesuffix(".svg"): Figure(picture.svg, picture.description) for picture in pictures}
 
     def write_report(self) -> list[Path]:

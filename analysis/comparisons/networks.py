@@ -97,6 +97,7 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
                 f"arcs_{standing.name}.svg",
                 draw_arcs(standing.pattern, standing.name, width=460),
                 standing.name,
+                "Arc diagram",
                 is_small=True,
             )
     yield Heading(2, "Provenance, and how to do it again")
@@ -232,4 +233,4 @@ def _draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
         if standing.accuracy is not None
     ]
     svg = draw_svg(plot_templates(rows, describe_lineup(run), outcome=ACCURACY))
-    return Picture("networks.svg", svg, "Accuracies of the networks, with 95 % intervals over seeds.")
+    return Picture("networks.svg", svg, "Accuracies of the networks, with 95 % intervals over seeds.", "Interval plot")

@@ -57,8 +57,8 @@ def name_file(name: str, part: str = "") -> str:
     return f"{name}{'_' if slug else ''}{slug}.svg".replace("--", "-")
 
 
-def make_picture(figure: "Figure", file: str, text: str) -> Picture:
-    """Return a figure as a block of a document, in both of its formats."""
+def make_picture(figure: "Figure", file: str, text: str, alt: str) -> Picture:
+    """Return a figure as a block of a document, in both of its formats; its caption and alt text are Picture's."""
     from analysis.page.figure_style import draw_png, draw_svg  # matplotlib: half a second
 
-    return Picture(file, draw_svg(figure), text, png=draw_png(figure))
+    return Picture(file, draw_svg(figure), text, alt, png=draw_png(figure))

@@ -110,6 +110,7 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
         name_file("found", part),
         "What is expected at a new seed, with 95 % intervals, of the best patterns and the named templates. Grey "
         "dots are single trainings; those far outside are left out.",
+        "Interval plot",
     )
 
 

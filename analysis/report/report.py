@@ -8,7 +8,7 @@ from analysis.comparisons.networks import build_lineup, learn_lineup
 from analysis.comparisons.standing import rank_networks
 from analysis.data.csv_files import format_table
 from analysis.data.results import Run, read_run
-from analysis.page.document import Block, Heading, Picture, format_html, format_markdown
+from analysis.page.document import Block, Heading, Picture, format_html, format_markdown, walk_blocks
 from analysis.report.findings import find, summarise
 from analysis.report.optuna_studies import write_studies
 from analysis.report.patterns import PatternStudy, study_networks, study_patterns
@@ -59,7 +59,7 @@ def write_report(run_dir: Path) -> list[Path]:
             f"{quote(run_dir.parent)}"
         )
     report = compose_report(run)
-    pictures = [block for block in report.blocks if isinstance(block, Picture)]
+    pictures = [block for block in walk_blocks(report.blocks) if isinstance(block, Picture)]
     files: dict[str, str | bytes] = {
         "index.html": format_html(report.title, report.blocks),
         "report.md": format_markdown(report.blocks),

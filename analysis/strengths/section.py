@@ -87,14 +87,16 @@ def _draw_heat_maps(strengths: ConnectionStrengths, caption: str, file: str) -> 
         "layer's connections, averaged over blocks and seeds. Darker is stronger; hatched pairs are not connected; the "
         "lower edge is the chain. As in the DenseNet paper's figure 5."
     )
-    return make_picture(plot_strengths(panels, caption), file, description)
+    return make_picture(plot_strengths(panels, caption), file, description, "Heat maps")
 
 
 def _draw_arcs(strengths: ConnectionStrengths, file: str) -> Picture:
     row = strengths.shown.iloc[0]
     svg = draw_arcs(parse_sources(row["sources"]), _name(strengths, row), strengths=strengths.by_pattern[row["key"]])
     seeds = count_nouns(row["n_seeds"], "seed")
-    return Picture(file, svg, f"The same of {name_pattern(row)}, over {seeds}: the wider a line, the stronger.")
+    return Picture(
+        file, svg, f"The same of {name_pattern(row)}, over {seeds}: the wider a line, the stronger.", "Arc diagram"
+    )
 
 
 def _name(strengths: ConnectionStrengths, row: "pd.Series[Any]") -> str:

@@ -189,6 +189,7 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
         "effects.svg",
         f"Rank correlation of each measure by itself with {refer_to(outcome)}, 95 % intervals over patterns, nothing "
         "held; in bold the declared measures. Right of 0: more of it goes with a higher outcome.",
+        "Forest plot",
     )
 
 

@@ -97,6 +97,7 @@ def _draw_distances(view: View, caption: str) -> Iterator[Block]:
         plot_distance_accuracy(view.patterns, view.candidates, shaded, caption),
         name_file("distance", view.name),
         "Large marks: patterns, mean over seeds with one standard error; small dots: single trainings.",
+        "Scatter plot",
     )
     if view.uniform:
         n = view.uniform.n_patterns
@@ -123,6 +124,7 @@ def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
         name_file("outcome", view.name),
         "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error. "
         f"Colour: {name_measure(colour)}. Point at a mark for its name.",
+        "Scatter plot",
     )
     sampled = view.patterns[view.patterns["strategy"].isin(SAMPLED)]
     ranges = [
@@ -159,6 +161,7 @@ def _draw_levels(view: View) -> Iterator[Block]:
         name_file("levels", view.name),
         "Means with 95 % intervals, each seed's own mean taken out: of a template over its seeds, of a group over "
         "its patterns. A template is one pattern: by itself it says little of its rule.",
+        "Interval plot",
     )
 
 
@@ -248,7 +251,7 @@ def _draw_best(view: View) -> Iterator[Block]:
         picture = draw_arcs(parse_sources(row["sources"]), parts.get(key, name_briefly(row)), width=460)
         mean = describe_mean(row, list_shown(view.patterns)[0])
         text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, {mean}"
-        yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, is_small=True)
+        yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, "Arc diagram", is_small=True)
 
 
 def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
@@ -275,4 +278,5 @@ def _draw_curves(view: View, caption: str) -> Block:
         plot_curves(view.curves, view.candidates, view.patterns["key"].iloc[0], caption),
         name_file("curves", view.name),
         f"{capitalise(drawn)} by epoch; templates and the best pattern: means over seeds.",
+        "Line plot",
     )

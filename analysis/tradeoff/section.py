@@ -38,6 +38,7 @@ def build_tradeoff(tradeoff: Tradeoff, caption: str, part: str = "", strategies:
         name_file("tradeoff", part),
         "Mean validation accuracy over seeds with 95 % intervals, each seed's own mean over all points taken out; "
         "intervals at one budget stand a little apart to be seen. Point at a mark for its numbers.",
+        "Line plot with intervals",
     )
     yield Paragraph(_explain(tradeoff, strategies))
     yield _table(tradeoff)

@@ -95,6 +95,7 @@ def _draw_losses(tuning: Tuning, caption: str, part: str) -> Iterator[Block]:
         name_file("rates", part),
         f"Loss against learning rate: one line a pattern, mean over seeds, coloured by {name_measure(measure)}. Dots: "
         "the loss at each pattern's best rate; hollow where the best may lie beyond the rates tried.",
+        "Line plot",
     )
 
 
@@ -127,6 +128,7 @@ def _show_turnings(tuning: Tuning, caption: str, part: str) -> Iterator[Block]:
             name_file("turning", part),
             "Rank correlation with the loss at each amount of training, with 95 % intervals over patterns; above 0, "
             "more of the measure goes with more loss. Bars on the zero line: 95 % interval of where the sign changes.",
+            "Line plot with intervals",
         )
     yield _tabulate_turnings(tuning.turnings)
     yield Paragraph(_explain(tuning))

@@ -5,7 +5,19 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.page.document import Block, Code, Heading, Link, Paragraph, Picture, Table, format_html, format_markdown
+from analysis.page.document import (
+    Block,
+    Code,
+    Fold,
+    Heading,
+    Link,
+    Paragraph,
+    Picture,
+    Table,
+    format_html,
+    format_markdown,
+    walk_blocks,
+)
 from analysis.page.figure_style import draw_svg
 from analysis.page.inline_svg import inline_svg
 
@@ -97,7 +109,9 @@ def test_pictures_of_like_names_share_no_id_on_a_page() -> None:
     figure = Figure()
     figure.subplots().plot([0, 1], [0, 1], "o-")
     svg = draw_svg(figure)
-    page = format_html("t", [Picture(name, svg, "d") for name in ("a b.svg", "a-b.svg", "A_B.svg", "a.svg", "a.svg")])
+    page = format_html(
+        "t", [Picture(name, svg, "d", "Plot") for name in ("a b.svg", "a-b.svg", "A_B.svg", "a.svg", "a.svg")]
+    )
     result = _Collector(page)
     ids = [attributes["id"] for _, attributes in result.tags if "id" in attributes]
     assert len(ids) == len(set(ids)) > 50
@@ -140,10 +154,57 @@ def test_hostile_text_is_text_everywhere() -> None:
         Heading(1, evil),
         Paragraph(evil, "answer", Link(evil, "x")),
         Table((evil,), ((evil,),)),
-        Picture('"><b>.svg', _svg("<path/>"), evil),
+        Picture('"><b>.svg', _svg("<path/>"), evil, evil),
         Code(evil),
+        Fold(evil, (Paragraph(evil),)),
     ]
     result = _Collector(format_html(evil, blocks))
     assert not {"script", "b", "img"} & {tag for tag, _ in result.tags}
-    assert result.text.count(evil) == 8
+    assert result.text.count(evil) == 10
     assert next(attributes for tag, attributes in result.tags if tag == "svg")["aria-label"] == evil
+
+
+SECTIONS: list[Block] = [
+    Heading(1, "All"),
+    Paragraph("the answer", "answer"),
+    Heading(2, "One & two"),
+    Fold(
+        "1 < 2: shown", (Paragraph("inside"), Heading(3, "A part"), Picture("a.svg", _svg("<g/>"), "Why *so*", "Plot"))
+    ),
+    Heading(2, "One & two"),
+    Heading(2, "Three"),
+    Table(("", "name"), (("1", "log"), ("2", "a draw")), ("k" * 64, None)),
+]
+
+
+def test_the_contents_link_to_every_section_once() -> None:
+    page = _Collector(format_html("t", SECTIONS))
+    headings = {attributes["id"]: tag for tag, attributes in page.tags if re.fullmatch(r"h\d", tag)}
+    assert headings == {"all": "h1", "one--two": "h2", "a-part": "h3", "one--two-1": "h2", "three": "h2"}
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == ["#one--two", "#one--two-1", "#three"]
+    text = format_markdown(SECTIONS)
+    assert re.findall(r"^- \[(.*)\]\((.*)\)$", text, re.MULTILINE) == [
+        (name, link) for name, link in zip((r"One \& two", r"One \& two", "Three"), links, strict=True)
+    ]
+    assert text.index("the answer") < text.index("- [One") < text.index("## One")
+    assert "<nav" not in format_html("t", SECTIONS[:4])
+
+
+def test_a_fold_is_closed_and_holds_its_blocks() -> None:
+    page = format_html("t", SECTIONS)
+    inside = page.partition("<details>\n<summary>1 &lt; 2: shown</summary>")[2].partition("</details>")[0]
+    assert "<p>inside</p>" in inside
+    assert "<figcaption>Why *so*</figcaption>" in inside
+    text = format_markdown(SECTIONS)
+    opened = (
+        "<details>\n<summary>1 &lt; 2: shown</summary>\n\ninside\n\n### A part\n\n![Plot](a.svg)\n\n*Why \\*so\\**\n\n"
+    )
+    assert f"{opened}</details>" in text
+    assert [type(block).__name__ for block in walk_blocks(SECTIONS)][3:7] == ["Fold", "Paragraph", "Heading", "Picture"]
+
+
+def test_rows_carry_their_patterns_key_and_a_tables_headers_their_scope() -> None:
+    tags = _Collector(format_html("t", SECTIONS)).tags
+    assert [attributes.get("data-key") for tag, attributes in tags if tag == "tr"] == [None, "k" * 64, None]
+    assert [attributes.get("scope") for tag, attributes in tags if tag == "th"] == ["col", "col", "row", "row"]

@@ -60,7 +60,7 @@ def _picture(file: str) -> Picture:
     for place, name in enumerate(("first", "second")):
         (dot,) = axes.plot(place, place, "o", markersize=12)
         name_mark(dot, name, MARK)
-    return Picture(file, draw_svg(figure), HOSTILE)
+    return Picture(file, draw_svg(figure), HOSTILE, HOSTILE)
 
 
 def _page() -> str:
@@ -72,7 +72,7 @@ def _page() -> str:
         Paragraph(HOSTILE, "notice", Link(HOSTILE, "../../docs/checklist.md")),
         _picture("wide one.svg"),
         _picture("wide-one.svg"),
-        *(Picture(f"arcs_{place}.svg", svg, HOSTILE, is_small=True) for place, svg in enumerate(arcs)),
+        *(Picture(f"arcs_{place}.svg", svg, HOSTILE, HOSTILE, is_small=True) for place, svg in enumerate(arcs)),
         Table(header, tuple((HOSTILE, *("0.123 ± 0.004",) * 11) for _ in range(40))),
         Code("python run_search.py " + "x" * 500),
     ]

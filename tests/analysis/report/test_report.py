@@ -143,7 +143,10 @@ def compose(monkeypatch: pytest.MonkeyPatch) -> Compose:
 
     def set_names(names: list[str]) -> None:
         svg = draw_arcs(ConnectionPattern(2, ((0,), (0, 1))), "a pattern")
-        blocks: list[Block] = [Heading(1, "a heading"), *(Picture(name, svg, "", png=b"\x89PNG") for name in names)]
+        blocks: list[Block] = [
+            Heading(1, "a heading"),
+            *(Picture(name, svg, "", "Plot", png=b"\x89PNG") for name in names),
+        ]
         monkeypatch.setattr("analysis.report.report.compose_report", lambda _run: Report(tuple(blocks), {"n": 1}))
 
     return set_names
@@ -214,7 +217,7 @@ def test_documents_escape_every_block() -> None:
         Heading(1, EVIL),
         Paragraph(EVIL),
         Table((EVIL,), ((EVIL,),)),
-        Picture("a.svg", "<svg/>", EVIL),
+        Picture("a.svg", "<svg/>", EVIL, EVIL),
         Code("a < b"),
     ]
     page = _Collector()
@@ -222,7 +225,7 @@ def test_documents_escape_every_block() -> None:
     assert "script" not in page.tags
     markdown = format_markdown(blocks)
     assert "<script" not in markdown.replace(r"\<script", "")
-    assert markdown.count(r"\|") == 5
+    assert markdown.count(r"\|") == 6
 
 
 def test_a_final_measurement_is_reported_by_its_run(tmp_path: Path) -> None:
