@@ -3,12 +3,12 @@
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.page.inline_svg import inline_svg
+from analysis.web.frame import wrap_page
 from nas.records.shown import show, show_lines
 
 MIN_SECTIONS = 3  # from which a page has a list of contents
@@ -132,12 +132,14 @@ def name_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def format_html(title: str, blocks: Sequence[Block]) -> str:
-    """Return a page that loads nothing: it contains its style and pictures, and all its text is escaped.
+def format_html(title: str, blocks: Sequence[Block], data: Mapping[str, Any] | None = None) -> str:
+    """Return a page that loads nothing: it contains its style, script and pictures, and all its text is escaped.
 
     What comes before the first section is the page's head; the contents follow it.
+
+    Args:
+        data: JSON values of the patterns in its tables and pictures, for its script.
     """
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     writer = _HtmlWriter(_choose_prefixes(blocks), iter(_choose_anchors(blocks)))
     first = _find_first_section(blocks)
     head, sections = writer.write(blocks[:first]), writer.write(blocks[first:])
@@ -145,11 +147,7 @@ def format_html(title: str, blocks: Sequence[Block]) -> str:
         f'<main>\n<header>\n{head}\n</header>\n{_html_contents(blocks)}<div class="sections">\n{sections}\n</div>\n'
         "</main>"
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return wrap_page(title, body, data)
 
 
 def format_markdown(blocks: Sequence[Block]) -> str:

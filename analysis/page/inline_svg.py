@@ -3,10 +3,20 @@
 import re
 import xml.etree.ElementTree as ET
 
+from analysis.web.frame import read_asset
+
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 LABELLED = ("aria-labelledby", "aria-describedby")  # contain ids, separated by spaces
 DROPPED = {"metadata", "title", "desc"}  # from the document's top level; marks keep their titles
+CHART_STYLE = read_asset("charts.css")  # the page has it once for all its charts
+# Properties that SVG takes as attributes too; a page's policy forbids those of style="...".
+PROPERTIES = {
+    *("fill", "fill-opacity", "fill-rule", "opacity", "stop-color", "stop-opacity", "clip-path", "clip-rule"),
+    *("stroke", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-miterlimit"),
+    *("stroke-opacity", "stroke-width", "marker", "marker-start", "marker-end"),
+    *("font-family", "font-size", "font-stretch", "font-style", "font-variant", "font-weight", "text-anchor"),
+}
 
 
 def inline_svg(svg: str, prefix: str, description: str) -> str:
@@ -37,19 +47,21 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
     if "viewBox" in root.attrib:  # the page's style sets the size
         root.attrib.pop("width", None)
         root.attrib.pop("height", None)
-    root.attrib |= {"role": "img", "aria-label": description}
+    role = "group" if root.get("role") == "group" else "img"  # a group's marks can be reached one by one
+    root.attrib |= {"role": role, "aria-label": description}
     root.tail = None
     return ET.tostring(root, encoding="unicode")
 
 
 def _move_style(root: ET.Element) -> None:
-    """Make Matplotlib's style sheet the root's own style; as a sheet it would style the whole page."""
+    """Make Matplotlib's style sheet the root's own style, and drop our charts', which the page has."""
     for parent in [*root.iter()]:
         for child in [child for child in parent if child.tag.removeprefix(SVG) == "style"]:
-            rule = re.fullmatch(r"\s*\*\s*\{([^{}@]*)\}\s*", child.text or "")
-            if not rule:
-                raise ValueError(f"this style sheet would reach beyond the picture: {(child.text or '')[:60]!r}")
-            root.set("style", "; ".join(filter(None, (root.get("style"), rule[1]))))
+            if (child.text or "").strip() != CHART_STYLE.strip():
+                rule = re.fullmatch(r"\s*\*\s*\{([^{}@]*)\}\s*", child.text or "")
+                if not rule:
+                    raise ValueError(f"this style sheet would reach beyond the picture: {(child.text or '')[:60]!r}")
+                root.set("style", "; ".join(filter(None, (root.get("style"), rule[1]))))
             parent.remove(child)
 
 
@@ -57,14 +69,28 @@ def _patch(element: ET.Element, prefix: str) -> None:
     """Turn one element and its attributes into HTML, and refuse what would do more than draw."""
     name = element.tag.removeprefix(SVG)
     if not re.fullmatch(r"[A-Za-z]+", name) or name.lower() in ("script", "foreignobject", "iframe"):
-        raise ValueError(f"a picture may not contain <{name}>: the page runs no scripts and includes only drawings")
+        raise ValueError(f"a picture may not contain <{name}>: only the page runs a script, and pictures only draw")
     element.tag = name
     if XLINK_HREF in element.attrib:  # SVG 2 writes it plainly
         element.set("href", element.attrib.pop(XLINK_HREF))
+    element.attrib |= _split_style(element.attrib.pop("style", ""))
     for key, value in element.attrib.items():
         if key.lower().startswith("on"):
-            raise ValueError(f"a picture may not contain {key}: the page runs no scripts")
+            raise ValueError(f"a picture may not contain {key}: only the page runs a script")
         element.set(key, _prefix_value(key, value, prefix))
+
+
+def _split_style(style: str) -> dict[str, str]:
+    """Return the properties of a style as attributes.
+
+    >>> _split_style("fill: none; stroke: #000000")
+    {'fill': 'none', 'stroke': '#000000'}
+    """
+    pairs = [declaration.partition(":") for declaration in style.split(";") if declaration.strip()]
+    properties = {name.strip(): value.strip() for name, _, value in pairs}
+    if unknown := sorted(set(properties) - PROPERTIES):
+        raise ValueError(f"a picture may be styled by SVG's own properties, and {unknown[0][:60]!r} is none of them")
+    return properties
 
 
 def _prefix_value(key: str, value: str, prefix: str) -> str:

@@ -70,7 +70,12 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
 def test_the_wheel_has_what_is_not_code(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"{package}/py.typed" for package in ("skipsearch", "search_spaces", "nas", "analysis")} <= names
-    assert {"analysis/page/page.css", "analysis/replays/committed/layers-12.csv", "run_search.py"} <= names
+    assert {
+        "analysis/web/page.css",
+        "analysis/web/page.js",
+        "analysis/replays/committed/layers-12.csv",
+        "run_search.py",
+    } <= names
     assert any(name.startswith("nas/engines/") and name.endswith(".cpp") for name in names)
     assert not any(name.startswith(("tests", "docs", "scripts")) for name in names)
 
