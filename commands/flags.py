@@ -29,6 +29,9 @@ def flag(text: str, heading: str | None = None, *names: str, form: str | None = 
 Run = Annotated[Path, flag("The run directory.", None, "--run")]
 Config = Annotated[Path | None, flag("TOML file of settings, with keys named as these flags. Flags win.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Show all columns of tables, also the last ones, for which a line has no room.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")]
 Network = Annotated[
     str | None,

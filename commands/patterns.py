@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Budget, Json, Layers, Seed, flag
+from commands.flags import SPACE, Budget, Json, Layers, Seed, Wide, flag
 from commands.scores import print_scores
-from commands.terminal import make_console, print_columns, print_next, print_written
+from commands.terminal import make_console, print_next, print_table, print_written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,6 +60,7 @@ def optimize(
     seconds: Annotated[float, typer.Option(help="Time limit.")] = 20.0,
     seed: Seed = 0,
     to: Annotated[Path | None, flag("Template file to write.")] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Find the pattern of least mean backprop distance for a budget, with a certificate; or that of any measure."""
@@ -90,8 +91,8 @@ def optimize(
     if as_json:
         print(json.dumps(row))  # noqa: T201
         return
-    print_scores([row], title)
-    console = make_console()
+    console = make_console(wide=wide)
+    print_scores(console, [row], title)
     console.print(said)
     if to is None:
         console.print("next: the same with --to FILE keeps it")
@@ -130,7 +131,7 @@ def sample(
         int | None,
         typer.Option(min=1, max=10_000, help=f"Number of patterns in each cell of the crossing. [default: {PER_CELL}]"),
     ] = None,
-    wide: Annotated[
+    wide_draws: Annotated[
         int | None,
         typer.Option(
             min=1,
@@ -141,6 +142,7 @@ def sample(
         ),
     ] = None,
     seed: Seed = 0,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Draw patterns from the cells of crossed measures, or wide ones from the whole budget, at an exact budget."""
@@ -151,17 +153,17 @@ def sample(
     from search_spaces.measures.registry import list_brought, measure
 
     spent = _read_budget(budget, layers)
-    console = make_console(stderr=as_json)
-    if wide is None:
+    console = make_console(stderr=as_json, wide=wide)
+    if wide_draws is None:
         drawn = _draw_cells(spent, cross or CROSS, bins or BINS, per_cell or PER_CELL, seed, console)
     elif (cross, bins, per_cell) == (None, None, None):
-        drawn = _draw_wide(spent, wide, seed, console)
+        drawn = _draw_wide(spent, wide_draws, seed, console)
     else:
         raise InputError(
-            f"--wide {wide} draws from the whole budget, and has no cells: leave out --cross, --bins and --per-cell, "
-            "or --wide"
+            f"--wide-draws {wide_draws} draws from the whole budget, and has no cells: leave out --cross, --bins and "
+            "--per-cell, or --wide-draws"
         )
-    provenance = {"name": None, "origin": "sample", "seed": seed} | ({} if wide is None else {"wide": True})
+    provenance = {"name": None, "origin": "sample", "seed": seed} | ({} if wide_draws is None else {"wide": True})
     rows, paths = [], []
     for pattern, cell in zip(drawn.patterns, drawn.cells, strict=True):
         paths += export_pattern(pattern, NetworkConfig(layers=spent.depth), str(spent), provenance, to)
@@ -173,10 +175,10 @@ def sample(
     names = dict.fromkeys([*drawn.measures, "span", *(each.name for each in list_brought())])
     cells = [[",".join(map(str, row.get("cell", ()))), *(f"{row[name]:.5g}" for name in names)] for row in rows]
     title = f"{spent.depth} layers at budget {spent}"
-    if wide is None:
-        print_columns(console, f"{title}; a cell is the bin of each measure, from 0", ["cell", *names], cells)
+    if wide_draws is None:
+        print_table(console, f"{title}; a cell is the bin of each measure, from 0", ["cell", *names], cells)
     else:
-        print_columns(console, f"{title}, wide draws", [*names], [row[1:] for row in cells])
+        print_table(console, f"{title}, wide draws", [*names], [row[1:] for row in cells])
     console.print(f"wrote {len(rows)} folders in {show(to)}")
     print_next(console, "verify", paths[0])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import Budget, Json, Run, flag
+from commands.flags import Budget, Json, Run, Wide, flag
 from commands.patterns import score_pattern, write_template
 from commands.scores import print_scores
 from commands.terminal import make_console, print_next, print_written
@@ -206,6 +206,7 @@ def pattern_from_strengths(
     ] = "dense",
     budget: Budget = None,
     to: Annotated[Path | None, flag("Template file to write.")] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Keep the chain and the strongest connections of a trained pattern: learned sparsity at a budget."""
@@ -225,8 +226,11 @@ def pattern_from_strengths(
     if as_json:
         print(json.dumps(row))  # noqa: T201
         return
-    print_scores([row], f"the strongest connections of {teacher}, {learned.n_trainings} trainings, at budget {spent}")
+    console = make_console(wide=wide)
+    print_scores(
+        console, [row], f"the strongest connections of {teacher}, {learned.n_trainings} trainings, at budget {spent}"
+    )
     if to is None:
-        make_console().print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
+        console.print("next: the same with --to FILE keeps it; compare-networks trains such a pattern")
     else:
-        print_written(make_console(), [to], ["export", "--pattern", to, "--to", "FOLDER"])
+        print_written(console, [to], ["export", "--pattern", to, "--to", "FOLDER"])

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Budget, Json, Network, flag
-from commands.terminal import make_console, print_columns, print_next, print_table
+from commands.flags import SPACE, Budget, Json, Network, Wide, flag
+from commands.terminal import make_console, print_next, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
     from nas.run.proxies import ProxyRecorder
     from search_spaces.measures.registry import Measure
@@ -52,6 +54,7 @@ def score(
         ),
     ] = False,
     seed: Annotated[int | None, flag("For --proxies: a training's seed. [default: 0]", "Data")] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
@@ -96,13 +99,16 @@ def score(
         return
     around = "" if network is None else f"in the surroundings of {network}:\n"
     title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
+    console = make_console(wide=wide)
     if shown:
-        print_measures(rows, shown)
+        print_measures(console, rows, shown)
     else:
-        print_scores(rows, title)
+        print_scores(console, rows, title)
     if proxies:
         names = [name for name in rows[0] if name.startswith("proxy_")]
-        _print_values("zero-cost proxies of the untrained networks", rows, {name[6:]: name for name in names}, 4)
+        _print_values(
+            console, "zero-cost proxies of the untrained networks", rows, {name[6:]: name for name in names}, 4
+        )
 
 
 def open_proxies(
@@ -148,13 +154,15 @@ def _choose_measures(text: str | None) -> "tuple[Measure, ...]":
     return list_measures() if text == "all" else tuple(find_measure(name.strip()) for name in text.split(","))
 
 
-def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") -> None:
+def print_measures(console: "Console", rows: list[dict[str, Any]], measures: "Sequence[Measure]") -> None:
     """Print measures: with their definitions for one pattern, otherwise side by side."""
     from nas.records.shown import show
 
     if len(rows) > 1:
         title = f"{rows[0]['layers']} layers; with one --template, definitions too"
-        _print_values(title, [row | row["measures"] for row in rows], {each.name: each.name for each in measures}, 5)
+        _print_values(
+            console, title, [row | row["measures"] for row in rows], {each.name: each.name for each in measures}, 5
+        )
         return
     (row,) = rows
     units = {each.name: f" ({each.unit})" if each.unit else "" for each in measures}  # a plug-in's may have none
@@ -163,10 +171,12 @@ def print_measures(rows: list[dict[str, Any]], measures: "Sequence[Measure]") ->
         for each in measures
     ]
     title = f"{show(row['template'] or '-')}, {row['layers']} layers"
-    print_table(make_console(), title, ["measure", "value", "definition (unit)"], cells, left=["definition (unit)"])
+    print_table(console, title, ["measure", "value", "definition (unit)"], cells, left=["definition (unit)"])
 
 
-def _print_values(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str], digits: int) -> None:
+def _print_values(
+    console: "Console", title: str, rows: list[dict[str, Any]], columns: Mapping[str, str], digits: int
+) -> None:
     """Print numbers of patterns, to these digits.
 
     Args:
@@ -178,14 +188,14 @@ def _print_values(title: str, rows: list[dict[str, Any]], columns: Mapping[str, 
         [show(row["template"] or "-"), *(_format_value(row.get(key), digits) for key in columns.values())]
         for row in rows
     ]
-    print_columns(make_console(), title, ["template", *columns], cells)
+    print_table(console, title, ["template", *columns], cells)
 
 
 def _format_value(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def print_scores(rows: list[dict[str, Any]], title: str) -> None:
+def print_scores(console: "Console", rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows of score_candidate, except the columns that only --json and --measures all show."""
     from nas.records.shown import show
     from search_spaces.measures.registry import list_brought
@@ -201,10 +211,10 @@ def print_scores(rows: list[dict[str, Any]], title: str) -> None:
         first = [show(row["template"] or "-"), f"{row['connections']:,}", f"{row['mean_bd']:.4f}", f"{row['max_bd']}"]
         cells.append([*first, *distances, *sizes, proven, *others])
     names = [*(heading.replace("_", " ") for heading in headings.split()), *brought]
-    print_columns(make_console(), title, names, cells, left=["certificate"])
+    print_table(console, title, names, cells, left=["certificate"])
 
 
-def networks(as_json: Json = False) -> None:
+def networks(wide: Wide = False, as_json: Json = False) -> None:
     """List the papers' networks, which --network NAME takes."""
     from nas.model.cost import predict_cost
     from nas.model.presets import PRESETS
@@ -218,7 +228,7 @@ def networks(as_json: Json = False) -> None:
         ]
         print(json.dumps(described))  # noqa: T201
         return
-    console = make_console()
+    console = make_console(wide=wide)
     cells = []
     differing: dict[str, list[str]] = {}
     for preset, cost in rows:
@@ -234,7 +244,7 @@ def networks(as_json: Json = False) -> None:
     print_next(console, "score", "--network", "densenet-bc-100-12")
 
 
-def plugins(as_json: Json = False) -> None:
+def plugins(wide: Wide = False, as_json: Json = False) -> None:
     """List what installed packages bring by entry points, and what of it cannot be used."""
     from nas.data.readers import load_readers
     from nas.loggers.registry import load_loggers
@@ -256,7 +266,7 @@ def plugins(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows))  # noqa: T201
         return
-    console = make_console()
+    console = make_console(wide=wide)
     if not rows:
         console.print("no installed package brings a plug-in; docs/plugins.md says how to write one")
         return

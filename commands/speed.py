@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.flags import Json
+from commands.flags import Json, Wide
 from commands.terminal import make_console, print_table
 
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def bench(
     ctx: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="Only digits, 24 layers, growth 8, batch 64.")] = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Measure how fast this machine trains, our engine against what PyTorch offers; --engine auto follows its advice.
 
     Takes a quarter of an hour or more, with --quick less than a minute. Nothing else should run meanwhile.
     """
-    console = make_console(stderr=as_json)
+    console = make_console(stderr=as_json, wide=wide)
     with console.status("loading"):
         from nas.bench.benchmark import advise, compare_engines, list_contests
         from nas.bench.workers import measure_ceilings, start_workers

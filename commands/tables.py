@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Json, Seed, flag
+from commands.flags import SPACE, Json, Seed, Wide, flag
 from commands.terminal import count_up, make_console, print_table, print_written
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def correlate(
         str | None, flag("COL: the column that is the same for repeats of one thing, which are averaged.")
     ] = None,
     seed: Seed = 0,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Compute the study's statistics on any table: rank correlations, permutation tests and noise ceiling."""
@@ -73,7 +74,7 @@ def correlate(
         interval = format_interval(row["spearman_low"], row["spearman_high"])
         counts = [show(row["measure"]), str(row["n"]), str(row["patterns"])]
         cells.append([*counts, rho, interval, tau, format_p(row["p_permutation"]), fit, ceiling])
-    console = make_console()
+    console = make_console(wide=wide)
     inside = f", inside groups by {show(group)}" if group else ""
     print_table(console, f"rank correlations with {show(outcome)}{inside}", headings, cells)
     for note in dict.fromkeys(row["note"] for row in rows if row["note"]):
@@ -129,6 +130,7 @@ def compare_strategies(
         typer.Option(min=1, max=4096, help="Replays at a time. [default: one for each core]", show_default=False),
     ] = None,
     to: Annotated[Path | None, flag("Folder for regret.csv, regret.json, regret.svg and regret.png.")] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Replay search strategies on a table of trainings: regret against trainings, next to random search."""
@@ -140,7 +142,7 @@ def compare_strategies(
     from nas.records.shown import show
 
     trained = read_trained(find_table(table), objective.value, tuple(draws or [RANDOM]))
-    console = make_console(stderr=as_json)
+    console = make_console(stderr=as_json, wide=wide)
     if trained.provenance is not None:
         console.print(f"{show(table)}: {describe_provenance(trained.provenance)}")
 

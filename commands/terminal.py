@@ -1,70 +1,137 @@
 """What commands print on a terminal: lines, tables, progress, and what to do next."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.records.metrics import shorten
 from nas.records.shown import name_program, quote, show, show_lines
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+    from rich.table import Table
 
     from nas.records.trial import Trial
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
 
-WIDTH = 80  # characters of a line where there is no terminal to ask
-LABEL = 30  # characters up to which a first column is given its room; paths may be longer
+GAP = 2  # spaces between the columns of a table
+LABEL = 24  # characters to which a column of words is narrowed before a column is left out
 
 
-def make_console(stderr: bool = False) -> "Console":
-    """Return a console that escapes what a terminal would act on; rich's own control codes stay."""
+def make_console(stderr: bool = False, wide: bool = False) -> "Console":
+    """Return a console that escapes what a terminal would act on; rich's own control codes stay.
+
+    On a terminal, lines break between words; elsewhere, they do not break.
+
+    Args:
+        stderr: whether it prints on standard error.
+        wide: whether its tables have all their columns, however long their lines are.
+    """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
     class SafeConsole(Console):
+        has_room = wide or not ((sys.stderr if stderr else sys.stdout).isatty() or os.environ.get("COLUMNS"))
+
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=show_lines(segment.text))
 
-    stream = sys.stderr if stderr else sys.stdout
-    # A file or pipe has no width of its own, and a table must not be cut to fit 80 columns.
-    width = None if stream.isatty() else 160
-    return SafeConsole(stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False)
+        def print(self, *objects: Any, **options: Any) -> None:
+            # A word longer than a line, such as a path, stays whole for whoever copies it.
+            by_words = {"overflow": "ignore", "crop": False} if self.is_terminal else {"soft_wrap": True}
+            super().print(*objects, **({} if "soft_wrap" in options else by_words), **options)
+
+    return SafeConsole(stderr=stderr, highlight=False, markup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _AtWidth:
+    """A table that is drawn in its own width, also on a narrower terminal."""
+
+    table: "Table"
+    width: int
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Segment]":
+        yield from console.render(self.table, options.update_width(self.width))
 
 
 def print_table(
     console: "Console", title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()
 ) -> None:
-    """Print a table; columns are aligned to the right but for the first and those in `left`."""
-    from rich.table import Table
+    """Print a table, without the last columns for which a line has no room; --wide prints them.
 
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in (headings[0], *left) else "right")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    Where a line has no end, as in a file or a pipe, all columns are printed. Nothing is cut: words wrap.
+
+    Args:
+        console: from make_console.
+        title: line above the table; may be empty.
+        headings: headings of the columns, the most important first.
+        rows: cells of each row; missing ones at the end are empty.
+        left: headings of columns of words, aligned to the left as the first column is, and not to the right.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
+
+    cells = [[*row, *[""] * (len(headings) - len(row))] for row in rows]
+    of_words = [place == 0 or heading in left for place, heading in enumerate(headings)]
+    columns = [_Widths.find(column, words) for *column, words in zip(headings, *cells, of_words, strict=True)]
+    widths = (
+        [column.full for column in columns] if getattr(console, "has_room", False) else _fit(columns, console.width)
+    )
+    if title:
+        console.print(title)
+    shown = [
+        Column(heading, width=width, justify="left" if words else "right", overflow="fold")
+        for heading, width, words in zip(headings, widths, of_words, strict=False)
+    ]
+    table = Table(*shown, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for row in cells:
+        table.add_row(*row[: len(widths)])
+    console.print(_AtWidth(table, sum(widths) + GAP * len(widths)))
+    if len(widths) < len(headings):
+        console.print(f"not shown: {', '.join(headings[len(widths) :])}; --wide shows all columns")
 
 
-def print_columns(
-    console: "Console", title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()
-) -> None:
-    """Print a table; columns for which a line has no room follow in further tables, next to the first column."""
-    widths = [max(map(len, column)) + 3 for column in zip(headings, *rows, strict=True)]  # with frame and spaces
-    room = (console.width if console.is_terminal else WIDTH) - min(widths[0], LABEL) - 1
-    tables: list[list[int]] = [[]]
-    for place, width in enumerate(widths[1:], start=1):
-        if tables[-1] and sum(widths[other] for other in tables[-1]) + width > room:
-            tables.append([])
-        tables[-1].append(place)
-    for number, places in enumerate(tables):
-        shown = [[line[place] for place in (0, *places)] for line in (headings, *rows)]
-        print_table(console, "" if number else title, shown[0], shown[1:], left)
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """The characters that a column takes: with every cell in one line, and at least."""
+
+    full: int
+    least: int
+
+    @classmethod
+    def find(cls, column: Sequence[str], of_words: bool) -> "_Widths":
+        """Return the widths of a column, whose heading comes first; a number is never broken, a heading is."""
+        from rich.cells import cell_len
+
+        heading, *cells = column
+        full = max(map(cell_len, column))
+        word = max(map(cell_len, heading.split()), default=0)
+        return cls(full, min(full, LABEL) if of_words else max([word, *map(cell_len, cells)]))
+
+
+def _fit(columns: Sequence[_Widths], room: int) -> list[int]:
+    """Return the widths of as many columns as fit, from the first; two are always kept."""
+    kept = list(columns)
+    while len(kept) > 2 and sum(column.least for column in kept) + GAP * (len(kept) - 1) > room:
+        kept.pop()
+    widths = [column.full for column in kept]
+    left_over = room - GAP * (len(kept) - 1)
+    while sum(widths) > left_over:
+        slack = [width - column.least for width, column in zip(widths, kept, strict=True)]
+        place = max(range(len(kept)), key=slack.__getitem__)
+        if slack[place] == 0:
+            break
+        widths[place] -= 1
+    return widths
 
 
 def print_written(console: "Console", paths: Sequence[Path], following: Sequence[object]) -> None:

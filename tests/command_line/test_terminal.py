@@ -1,0 +1,91 @@
+"""What commands print: tables that fit, and nothing cut."""
+
+import os
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from commands.terminal import GAP, LABEL, make_console, print_table
+from tests.support.small import CommandLine
+
+HEADINGS = ["name", "first", "of two words", "what it is", *(f"n{number}" for number in range(9))]
+WORDS = "a sentence of several words that is longer than any line has room for if other columns are to be read too"
+ROWS = [[f"row{row}", "1.5", "12345678", WORDS, *(f"{row}{number:05}" for number in range(9))] for row in range(2)]
+LONG = "template_of_a_long_name_" * 3
+
+
+def _print(
+    rows: Sequence[Sequence[str]], capsys: pytest.CaptureFixture[str], width: int | None, *, wide: bool = False
+) -> list[str]:
+    """The lines of a table as a terminal of this width shows them; None: in a pipe."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width)) if width else patch.delenv("COLUMNS", raising=False)
+        print_table(make_console(wide=wide), "a title", HEADINGS, rows, left=["what it is"])
+    return capsys.readouterr().out.splitlines()
+
+
+def _count_fitting(width: int) -> int:
+    """How many columns a line has room for: the least width of each, worked out by hand."""
+    least = [4, 5, 8, LABEL, *[6] * 9]
+    fits = [n for n in range(2, len(least) + 1) if sum(least[:n]) + GAP * (n - 1) <= width]
+    return max(fits, default=2)
+
+
+@pytest.mark.parametrize("width", [20, 40, 50, 60, 80, 100, 120, 160])
+def test_a_table_leaves_out_its_last_columns_and_says_which(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    title, heading, *lines, note = _print(ROWS, capsys, width)
+    n_shown = _count_fitting(width)
+    assert title == "a title"
+    if n_shown == len(HEADINGS):
+        lines.append(note)
+    else:
+        assert note == f"not shown: {', '.join(HEADINGS[n_shown:])}; --wide shows all columns"
+    assert max(map(len, [heading, *lines])) <= max(width, 11)
+    text = "\n".join(lines)
+    for row in ROWS:
+        assert all(cell in text for cell in (row[0], *row[4:n_shown]))
+    assert n_shown < 4 or all(word in text for word in WORDS.split())
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(("width", "wide"), [(None, False), (80, True), (40, True)])
+def test_wide_and_a_pipe_show_every_column_in_one_line_a_row(
+    width: int | None, wide: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = _print(ROWS, capsys, width, wide=wide)
+    assert len(lines) == 3 + len(ROWS)
+    assert [re.split(r" {2,}", line.strip()) for line in lines[3:]] == ROWS
+
+
+def test_a_long_name_is_wrapped_and_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[LONG, "1.5", "2"]]
+    text = "\n".join(_print(rows, capsys, 40))
+    below = text[text.rindex("─") + 1 : text.index("not shown")].split()
+    assert below[1] == "1.5"
+    assert "".join(word for word in below if word not in rows[0]) == LONG
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=str)
+def test_a_pipe_gets_no_control_codes(
+    variable: dict[str, str], command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    done = command_line("score", "--layers", 3, "--template", "log")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["score", "networks"])
+def test_commands_fit_a_terminal(command: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow, wide = command_line(command), command_line(command, "--wide")
+    table = [line for line in narrow.stdout.splitlines() if not line.startswith(("next", "not shown", "log"))]
+    assert max(map(len, table)) <= 80
+    (said,) = re.findall(r"not shown: (.*); --wide", narrow.stdout)
+    assert all(name in wide.stdout for name in said.split(", "))
+    assert "not shown" not in wide.stdout
+    assert os.environ["COLUMNS"] == "80"
