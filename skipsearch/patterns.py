@@ -203,7 +203,7 @@ def sample(
     cross: str | None = None,
     bins: str | None = None,
     per_cell: int | None = None,
-    wide: int | None = None,
+    wide_draws: int | None = None,
     seed: int = 0,
 ) -> "list[ConnectionPattern]":
     """Draw patterns from the cells of crossed measures, or wide ones from the whole budget.
@@ -214,7 +214,7 @@ def sample(
         cross: one to three measures, joined by commas; by default walk length, visit evenness and mean BD.
         bins: bins of each measure: N, LO:HI or LO:HI:N, joined by commas; by default 3,3,2.
         per_cell: number of patterns in each cell, by default 4.
-        wide: number of patterns to draw from the whole budget, in place of cells.
+        wide_draws: number of patterns to draw from the whole budget, in place of cells.
         seed: seed of the draws.
 
     Returns:
@@ -229,12 +229,12 @@ def sample(
 
     with in_python():
         spent = _read_budget(budget, layers)
-        if wide is not None:
+        if wide_draws is not None:
             from nas.search.space import OpenSpace
 
             if (cross, bins, per_cell) != (None, None, None):
-                raise InputError(f"wide {wide} draws from the whole budget, and has no cells: leave out cross and bins")
-            return OpenSpace(spent).draw_several(wide, seed)
+                raise InputError(f"wide_draws={wide_draws} draws from the whole budget: leave out cross and bins")
+            return OpenSpace(spent).draw_several(wide_draws, seed)
         crossed = parse_crossing(cross or CROSS, bins or BINS)
         design = lay_out(spent, Layout(crossed, per_cell or PER_CELL, optima=0, uniform=0, seed=seed), [])
         if not design.members:

@@ -18,7 +18,7 @@ from tests.support.face_settings import make_settings
 from tests.support.small import ROOT
 
 # What only one of the two has: files and printing there; the pattern or table itself, and a bar, here.
-THERE = {"ctx", "to", "as_json", "json", "file", "template", "dry_run"}
+THERE = {"ctx", "to", "as_json", "json", "file", "template", "dry_run", "wide"}
 HERE = {"settings", "progress", "task", "pattern", "frame"}
 
 

@@ -50,11 +50,11 @@ def test_what_is_optimized_carries_its_proof() -> None:
 
 
 def test_samples_spend_the_budget() -> None:
-    wide = skipsearch.sample("total:12", 8, wide=4, seed=1)
+    wide = skipsearch.sample("total:12", 8, wide_draws=4, seed=1)
     assert len(wide) == len(set(wide)) == 4 and all(Budget(8, total=12).is_met_by(each) for each in wide)
-    assert wide == skipsearch.sample("total:12", 8, wide=4, seed=1)
-    with pytest.raises(InputError, match="wide 4"):
-        skipsearch.sample("total:12", 8, wide=4, per_cell=2)
+    assert wide == skipsearch.sample("total:12", 8, wide_draws=4, seed=1)
+    with pytest.raises(InputError, match="wide_draws=4"):
+        skipsearch.sample("total:12", 8, wide_draws=4, per_cell=2)
 
 
 def test_a_network_is_built_around_a_pattern() -> None:
