@@ -281,6 +281,16 @@ def choose_digits(value: float) -> int:
     return 3 if value == 0 or not math.isfinite(value) else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)
 
 
+def count_digits(low: float, high: float) -> int:
+    """Return how many decimals an interval is worth: the last one stands for a twentieth to a half of its half width.
+
+    >>> count_digits(18.1, 39.2), count_digits(0.7, 1.76), count_digits(0.110, 0.134), count_digits(1, 1)
+    (0, 1, 3, 0)
+    """
+    half = (high - low) / 2
+    return min(max(math.ceil(-math.log10(half / 2)), 0), 6) if math.isfinite(half) and half > 0 else 0
+
+
 def format_with_error(value: float, error: float | None, digits: int) -> str:
     """Return a value and its standard error; an error of 0 is left out, for it only says that all seeds were equal.
 

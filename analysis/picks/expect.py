@@ -129,13 +129,6 @@ class Expectations:
         """Return what is expected of a pattern."""
         return self._expect(self.cost(row), float(self._covariance[row, row]))
 
-    def find_chance(self, row: int, other: int) -> float | None:
-        """Return the chance that one pattern is better than another; None for the same."""
-        if row == other:
-            return None
-        mean, variance = self._subtract(row, self._weigh([other]))
-        return _chance_below_zero(mean, variance)
-
     def compare(self, row: int, other: int) -> Gain:
         """Compare a pattern with another."""
         mean, variance = self._subtract(row, self._weigh([other]))

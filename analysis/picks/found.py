@@ -38,7 +38,7 @@ class RankedPattern:
         outcomes: outcome of each, by seed; an accuracy is a share of 1.
         observed: their mean; the geometric one of losses.
         expected: what the model expects at a new seed; None without the model.
-        chance_better_than_log: None without the model or template `log`, and for that template itself.
+        over_log: gain over template `log`; None without the model or that template, and for that template itself.
         order: what patterns of all budgets are sorted by, the best first.
     """
 
@@ -54,13 +54,18 @@ class RankedPattern:
     outcomes: tuple[float, ...]
     observed: float
     expected: Expected | None
-    chance_better_than_log: float | None
+    over_log: Gain | None
     order: tuple[bool, float, float, str]
 
     @property
     def name(self) -> str:
         """Its template's name, or the beginning of its key."""
         return self.template or self.key[:12]
+
+    @property
+    def chance_better_than_log(self) -> float | None:
+        """The chance that it is better than template `log`; None where over_log is."""
+        return None if self.over_log is None else self.over_log.chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,6 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
     ranked = sorted(_list_patterns(complete, patterns, objective, expectations, failed), key=lambda each: each.order)
     first = patterns.iloc[0]
     gains = _Gains(expectations, ranked[0].key, {str(key): row for row, key in enumerate(patterns["key"])})
-    log = next((each for each in ranked if each.template == "log"), None)
     template = next((each for each in ranked[1:] if each.template), None)
     return Found(
         budget=str(first["budget"]),
@@ -173,7 +177,7 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
             Tried(str(name), int(rows["key"].nunique()), len(rows))
             for name, rows in complete.groupby(complete["strategy"].fillna("unknown"), sort=False)
         ),
-        log=gains.over(log),
+        log=ranked[0].over_log,
         template=template,
         over_template=gains.over(template),
         random=gains.over_random(complete),
@@ -264,9 +268,16 @@ def _list_patterns(
             outcomes=outcomes,
             observed=observed,
             expected=None if expectations is None else expectations.expect(number),
-            chance_better_than_log=expectations.find_chance(number, logs[0]) if expectations and logs else None,
+            over_log=_compare(expectations, number, logs),
             order=(*order, _rank(row[last], last), row["key"]),
         )
+
+
+def _compare(expectations: Expectations | None, row: int, logs: Sequence[int]) -> Gain | None:
+    """Compare a pattern with template `log`; None for that itself, and where there is none or no model."""
+    if expectations is None or not logs or row == logs[0]:
+        return None
+    return expectations.compare(row, logs[0])
 
 
 def _average(outcomes: Sequence[float], objective: Objective) -> float:

@@ -58,24 +58,26 @@ def describe_expected(ranked: RankedPattern) -> dict[str, Any]:
         "interval": None if expected is None else {"low": expected.low, "high": expected.high},
         "chance_better_than_log": ranked.chance_better_than_log,
     }
-    rounded: dict[str, Any] = _round(values)
+    rounded: dict[str, Any] = round_values(values)
     return rounded
 
 
 def summarise_found(found: Found) -> dict[str, Any]:
     """Return what a search found at one budget as values for JSON, with the N_TOLD best patterns."""
     values = dataclasses.asdict(dataclasses.replace(found, ranked=found.ranked[:N_TOLD]))
-    for ranked in (*values["ranked"], values["template"] or {}):
-        ranked.pop("order", None)
-    return {"sentence": answer_found(found), **_round(values)}
+    for ranked in (*values["ranked"], *([values["template"]] if found.template else [])):
+        ranked.pop("order")
+        over_log = ranked["over_log"]
+        ranked["chance_better_than_log"] = None if over_log is None else over_log["chance"]
+    return {"sentence": answer_found(found), **round_values(values)}
 
 
-def _round(value: Any) -> Any:
+def round_values(value: Any) -> Any:
     """Return JSON values with DIGITS digits: what the model says differs beyond them between processors."""
     if isinstance(value, dict):
-        return {name: _round(inner) for name, inner in value.items()}
+        return {name: round_values(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_round(inner) for inner in value]
+        return [round_values(inner) for inner in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 

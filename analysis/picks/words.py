@@ -4,10 +4,20 @@ import math
 from collections.abc import Iterator, Sequence
 
 from analysis.data.outcomes import Objective, is_lower_better
-from analysis.page.wording import UNITS, capitalise, choose_digits, count_nouns, enumerate_words, relate
+from analysis.page.wording import (
+    UNITS,
+    capitalise,
+    choose_digits,
+    count_digits,
+    count_nouns,
+    enumerate_words,
+    name_outcome,
+    relate,
+)
 from analysis.picks.expect import Expected, Gain
 from analysis.picks.found import ENOUGH_PATTERNS, MAX_TRAININGS, Found, RankedPattern
 
+UNLEARNED = "No pattern is recommended: the networks have learned nothing."
 REASONS = {
     "few": "it takes {least} patterns to say what to expect at a new seed, and there are {patterns}",
     "many": "what to expect at a new seed is said of at most {most:,} trainings, and there are {trainings:,}",
@@ -32,7 +42,7 @@ def answer_found(found: Found) -> str:
     """Say what a search found at one budget, and what it gained over `log` and over a random draw."""
     pick = found.pick
     if found.basis == "unlearned":
-        return "No pattern is recommended: the networks have learned nothing."
+        return UNLEARNED
     name = f"template {pick.template}" if pick.template else pick.key[:12]
     if pick.expected is None:
         trainings = count_nouns(pick.n_trainings, "training")
@@ -164,3 +174,79 @@ def describe_random(found: Found) -> str:
     of = "those that this run trained" if found.random.are_trained else "predicted by the model"
     expected = format_expected(found.random.gain.expected, found.objective)
     return f"{capitalise(f'a random draw: {expected}')}, over {found.random.n_patterns} uniform draws, {of}."
+
+
+def conclude_found(found: Found) -> str:
+    """Say in one short sentence which pattern to take at one budget, and what it gains over `log` or another."""
+    pick, n_patterns = found.pick, len(found.ranked)
+    if found.basis == "unlearned":
+        return UNLEARNED
+    name = name_ranked(pick)
+    if pick.expected is None:
+        return _conclude_observed(found, capitalise(name))
+    if pick.template == "log":
+        return "Template log comes first: no other pattern tried is expected to do better."
+    rival = _choose_rival(found)
+    if rival is None:
+        return f"{capitalise(name)} comes first of {n_patterns}; there is no template to compare it with."
+    gain, whom = rival
+    if gain.is_shown and gain.change < 0:
+        low, high = (-gain.high, -gain.low)
+        return f"Take {name}: expect {format_change(-gain.change, low, high, found.objective)} than {whom}."
+    return f"{capitalise(name)} is not told apart from {whom}: {format_span(gain.low, gain.high, found.objective)}."
+
+
+def _conclude_observed(found: Found, name: str) -> str:
+    """Say which mean is the best, where nothing is said of new seeds, and why it is not."""
+    n_patterns, objective = len(found.ranked), name_outcome(found.objective)
+    if n_patterns == 1:
+        return f"{name} is the only pattern trained, so there is nothing to compare it with."
+    of = f"{name} has the best mean {objective} of {n_patterns} patterns"
+    if found.basis == "few":
+        return f"{of}, too few to say how another seed does."
+    if found.basis == "unequal":
+        return f"{of}, which differ in their number of connections."
+    return f"{of}; picked by this number, so expect less."
+
+
+def _choose_rival(found: Found) -> tuple[Gain, str] | None:
+    """Return what the pick is compared with first: `log`, or else the best template, or else a random draw."""
+    if found.log is not None:
+        return found.log, "template log"
+    if found.over_template is not None and found.template is not None:
+        return found.over_template, name_ranked(found.template)
+    return None if found.random is None else (found.random.gain, "a random draw")
+
+
+def name_ranked(ranked: RankedPattern) -> str:
+    """Return what a pattern is called in a sentence."""
+    return f"template {ranked.template}" if ranked.template else f"pattern {ranked.key[:12]}"
+
+
+def format_change(value: float, low: float, high: float, objective: Objective) -> str:
+    """Return a gain, as a share where the objective is a ratio, and its interval; rounded to its noise.
+
+    >>> from analysis.data.outcomes import OUTCOMES
+    >>> loss, accuracy = map(Objective, OUTCOMES)
+    >>> format_change(0.303, 0.181, 0.392, loss), format_change(0.0123, 0.007, 0.0176, accuracy)
+    ('30 % lower loss (18 to 39 %)', '1.2 % fewer errors (0.7 to 1.8 %)')
+    """
+    scale, unit = (100, " %") if objective.is_ratio else (1, "")
+    digits = count_digits(scale * low, scale * high)
+    size, least, most = (f"{scale * each:.{digits}f}" for each in (value, low, high))
+    return f"{size}{unit} {_name_change(objective, is_better=True)} ({least} to {most}{unit})"
+
+
+def format_span(low: float, high: float, objective: Objective) -> str:
+    """Return an interval of changes, less is better, that has 0 inside: from the worst case to the best.
+
+    >>> from analysis.data.outcomes import OUTCOMES
+    >>> loss, accuracy = map(Objective, OUTCOMES)
+    >>> format_span(-0.131, 0.019, loss), format_span(-0.131, 0.019, accuracy)
+    ('between 2 % higher and 13 % lower loss', 'between 2 % more and 13 % fewer errors')
+    """
+    scale, unit = (100, " %") if objective.is_ratio else (1, "")
+    digits = count_digits(scale * low, scale * high)
+    worse, better = (f"{scale * abs(end):.{digits}f}{unit}" for end in (high, low))
+    side = _name_change(objective, is_better=False).partition(" ")[0]
+    return f"between {worse} {side} and {better} {_name_change(objective, is_better=True)}"

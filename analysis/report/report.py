@@ -9,6 +9,7 @@ from analysis.comparisons.standing import rank_networks
 from analysis.data.csv_files import format_table
 from analysis.data.results import Run, read_run
 from analysis.page.document import Block, Heading, Picture, format_html, format_markdown, walk_blocks
+from analysis.report.conclusion import Conclusion, conclude_findings, conclude_networks, summarise_conclusion
 from analysis.report.findings import find, summarise
 from analysis.report.optuna_studies import write_studies
 from analysis.report.patterns import PatternStudy, study_networks, study_patterns
@@ -25,10 +26,11 @@ CHECKLIST = Path(__file__).parents[2] / "docs" / "checklist.md"  # missing where
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report says: on its page, which begins with its heading, as JSON values, and as studies of Optuna."""
+    """What a report says: on its page, which begins with its heading, as JSON values, in short, and for Optuna."""
 
     blocks: tuple[Block, ...]
     summary: dict[str, Any]
+    conclusion: Conclusion
     studies: tuple[PatternStudy, ...] = ()
 
     @property
@@ -85,7 +87,9 @@ def compose_report(run: Run) -> Report:
     if run.kind == "comparison":
         return _compose_lineup(run)
     findings = find(run)
-    return Report(tuple(build_blocks(findings)), summarise(findings), study_patterns(findings))
+    conclusion = conclude_findings(findings)
+    summary = {"conclusion": summarise_conclusion(conclusion), **summarise(findings)}
+    return Report(tuple(build_blocks(findings)), summary, conclusion, study_patterns(findings))
 
 
 def _compose_lineup(run: Run) -> Report:
@@ -93,7 +97,9 @@ def _compose_lineup(run: Run) -> Report:
     has_learned = any(standing.name == "learned" for standing in standings)
     learned_from = select_trained(run, "dense").strengths if has_learned else ()
     learning = learn_lineup(run)
+    conclusion = conclude_networks(run, standings)
     summary = {
+        "conclusion": summarise_conclusion(conclusion),
         "is_learned": None if learning is None else learning.is_better,
         "guessing": asdict(read_guessing(run)),
         "networks": [
@@ -101,4 +107,5 @@ def _compose_lineup(run: Run) -> Report:
             for standing in standings
         ],
     }
-    return Report(tuple(build_lineup(run, standings, learned_from)), summary, (study_networks(run, standings),))
+    blocks = tuple(build_lineup(run, standings, learned_from))
+    return Report(blocks, summary, conclusion, (study_networks(run, standings),))

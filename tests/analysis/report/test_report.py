@@ -14,6 +14,7 @@ from analysis.data.csv_files import read_table
 from analysis.data.results import read_run
 from analysis.page.document import Block, Code, Heading, Paragraph, Picture, Table, format_html, format_markdown
 from analysis.picks.order import summarise_status
+from analysis.report.conclusion import Conclusion
 from analysis.report.report import Report, compose_report, write_report
 from nas.records.written import RECORD
 from search_spaces.errors import ConflictError, InputError, NothingUsableError
@@ -147,7 +148,8 @@ def compose(monkeypatch: pytest.MonkeyPatch) -> Compose:
             Heading(1, "a heading"),
             *(Picture(name, svg, "", "Plot", png=b"\x89PNG") for name in names),
         ]
-        monkeypatch.setattr("analysis.report.report.compose_report", lambda _run: Report(tuple(blocks), {"n": 1}))
+        report = Report(tuple(blocks), {"n": 1}, Conclusion("It is so.", (), (), ""))
+        monkeypatch.setattr("analysis.report.report.compose_report", lambda _run: report)
 
     return set_names
 
