@@ -7,11 +7,11 @@ import argparse
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from shared import DOCS
 
 from analysis.page.figure_style import COLOURS, FAINT, GREY, INK, draw_svg, floats, new_figure, style_axes
-from analysis.study.search_plots import _label_ends
 from nas.records.safe_files import write_atomic
 from search_spaces.budget import log_budget
 from search_spaces.distance import backprop_distance
@@ -52,6 +52,21 @@ def plot_depths(depths: pd.DataFrame) -> Figure:
     axes.set_ylim(0.96, None)
     _label_ends(axes, ends)
     return figure
+
+
+def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Name lines right of their ends, pushed apart where they would overlap."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    gap = 0.058 * (high - low)
+    height = low - gap
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        height = max(y, height + gap)
+        axes.annotate(
+            name, (x, y), xytext=(1.02, height), textcoords=("axes fraction", "data"), va="center",
+            fontsize=9, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
+        )  # fmt: skip
 
 
 def main() -> None:

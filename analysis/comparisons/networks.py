@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from analysis.charts.intervals import Level, draw_levels
 from analysis.comparisons.standing import REFERENCE, Standing
 from analysis.data.results import Run
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
@@ -16,6 +17,7 @@ from analysis.page.wording import (
     format_interval,
     format_p,
     format_signed,
+    label_outcome,
 )
 from analysis.picks.order import summarise_status
 from analysis.stats.guessing import (
@@ -217,9 +219,6 @@ def _explain(standings: Sequence[Standing]) -> str:
 
 
 def _draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
-    from analysis.page.figure_style import draw_svg
-    from analysis.page.interval_plots import Level, plot_templates  # matplotlib: a second
-
     rows = [
         Level(
             label=standing.name,
@@ -232,5 +231,5 @@ def _draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
         for standing in standings
         if standing.accuracy is not None
     ]
-    svg = draw_svg(plot_templates(rows, describe_lineup(run), outcome=ACCURACY))
-    return Picture("networks.svg", svg, "Accuracies of the networks, with 95 % intervals over seeds.", "Interval plot")
+    chart = draw_levels(rows, label_outcome(ACCURACY), lower_is_better=False, caption=describe_lineup(run))
+    return chart.show("networks.svg", "Accuracies of the networks, with 95 % intervals over seeds.", "Interval plot")

@@ -64,6 +64,11 @@ PHRASES = {
     "to_input_mean": Phrase("distance to the input", "shorter paths to the input", "longer paths to the input"),
     "span": Phrase("span", "connections that reach less far back", "connections that reach farther back"),
 }
+LABELS = {
+    "validation_accuracy": "validation accuracy",
+    "validation_loss": "validation loss (nats)",
+    "train_loss": "training loss (nats)",
+}
 UNITS = {"validation_loss": "nats", "validation_accuracy": "%"}
 
 
@@ -94,6 +99,15 @@ def name_outcome(outcome: str) -> str:
     ('validation loss', 'bits per character')
     """
     return outcome.replace("_", " ")
+
+
+def label_outcome(outcome: str) -> str:
+    """Return what the axis of an outcome is called.
+
+    >>> label_outcome("validation_loss"), label_outcome("bits_per_character")
+    ('validation loss (nats)', 'bits per character')
+    """
+    return LABELS.get(outcome, name_outcome(outcome))
 
 
 def shorten_outcome(outcome: str) -> str:

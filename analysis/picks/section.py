@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from analysis.data.outcomes import Objective
-from analysis.page.captions import make_picture, name_file
+from analysis.charts.intervals import Level, draw_levels
+from analysis.data.outcomes import Objective, is_lower_better
+from analysis.page.captions import name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, UNITS, count_nouns
+from analysis.page.wording import NONE, UNITS, count_nouns, label_outcome
 from analysis.picks.found import Found, RankedPattern
 from analysis.picks.words import (
     answer_found,
@@ -78,8 +79,6 @@ def _build_one(found: Found, caption: str, part: str) -> Iterator[Block]:
 
 
 def _draw(found: Found, caption: str, part: str) -> Picture:
-    from analysis.page.interval_plots import Level, plot_templates  # matplotlib: half a second
-
     templates = [each for each in found.ranked[N_SHOWN:] if each.template][:N_TEMPLATES]
     rows = [
         Level(
@@ -88,6 +87,7 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
             low=each.expected.low,
             high=each.expected.high,
             note=count_nouns(each.n_trainings, "training"),
+            key=each.key,
             observed=each.outcomes,
         )
         for each in (*found.ranked[:N_SHOWN], *templates)
@@ -105,8 +105,9 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
                 is_reference=True,
             )
         )
-    return make_picture(
-        plot_templates(rows, caption, found.objective.outcome),
+    outcome = found.objective.outcome
+    chart = draw_levels(rows, label_outcome(outcome), lower_is_better=is_lower_better(outcome), caption=caption)
+    return chart.show(
         name_file("found", part),
         "What is expected at a new seed, with 95 % intervals, of the best patterns and the named templates. Grey "
         "dots are single trainings; those far outside are left out.",

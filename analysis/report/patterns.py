@@ -22,7 +22,7 @@ from analysis.picks.order import sort_found
 from analysis.picks.words import answer_found
 from analysis.report.findings import Findings
 from analysis.stats.guessing import Learning
-from analysis.study.search_plots import choose_curves
+from analysis.study.plots import choose_curves
 from analysis.study.view import View
 from analysis.verdict.noise import Resolution, measure_resolution
 from search_spaces.pattern import ConnectionPattern

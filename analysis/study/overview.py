@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from analysis.page.captions import make_picture
+from analysis.charts.intervals import Effect, draw_effects
 from analysis.page.document import Block, Heading, Paragraph, Table
 from analysis.page.wording import (
     NONE,
@@ -164,8 +164,6 @@ def _format_pooled(pooled: Pooled) -> Iterator[tuple[str, ...]]:
 
 def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
     """Show the correlation of every measure by itself, the strata side by side; nothing where no stratum has any."""
-    from analysis.page.interval_plots import Effect, plot_forest  # matplotlib: half a second
-
     effects = [(view, effect) for view in views for effect in view.stratum.effects if effect.method == "spearman"]
     names = dict.fromkeys(name for view in views for name in view.stratum.resolution)  # the primary one first
     outcome = next((name for name in names if any(effect.outcome == name for _, effect in effects)), None)
@@ -184,8 +182,7 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
         if effect.outcome == outcome
     ]
     yield Heading(level, "Every measure by itself")
-    yield make_picture(
-        plot_forest(rows, f"rank correlation with {name_outcome(outcome)}"),
+    yield draw_effects(rows, f"rank correlation with {name_outcome(outcome)}").show(
         "effects.svg",
         f"Rank correlation of each measure by itself with {refer_to(outcome)}, 95 % intervals over patterns, nothing "
         "held; in bold the declared measures. Right of 0: more of it goes with a higher outcome.",

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.charts.intervals import Level, draw_levels
 from analysis.data.outcomes import is_lower_better, is_of_images, list_shown
 from analysis.data.protocol import SAMPLED
 from analysis.data.results import parse_sources
-from analysis.page.captions import make_picture, name_file
+from analysis.page.captions import name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
@@ -21,6 +22,7 @@ from analysis.page.wording import (
     format_value,
     format_with_error,
     head_outcome,
+    label_outcome,
     name_briefly,
     name_measure,
     name_outcome,
@@ -28,6 +30,7 @@ from analysis.page.wording import (
     shorten_outcome,
 )
 from analysis.study.overview import build_answer, build_effects
+from analysis.study.plots import choose_curves, draw_distances, draw_learning, draw_outcome
 from analysis.study.stratum import Reach
 from analysis.study.tables import build_noise, build_pairs, build_predictions, build_tests, tabulate_rivals
 from analysis.study.view import N_BEST, View
@@ -90,11 +93,8 @@ def build_stratum(view: View, caption: str) -> Iterator[Block]:
 
 
 def _draw_distances(view: View, caption: str) -> Iterator[Block]:
-    from analysis.study.search_plots import plot_distance_accuracy  # matplotlib: half a second
-
     shaded = (view.uniform.low, view.uniform.high) if view.uniform else None
-    yield make_picture(
-        plot_distance_accuracy(view.patterns, view.candidates, shaded, caption),
+    yield draw_distances(view.patterns, view.candidates, shaded, caption, view.name).show(
         name_file("distance", view.name),
         "Large marks: patterns, mean over seeds with one standard error; small dots: single trainings.",
         "Scatter plot",
@@ -114,13 +114,10 @@ def _describe(reach: Reach) -> str:
 
 
 def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
-    from analysis.study.plots import plot_outcome
-
     outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), view.stratum.primary)
     known = [name for name in (*view.stratum.measures, *STAND_INS) if _is_known(view.patterns, name)]
     x, colour = list(dict.fromkeys(known))[:2]
-    yield make_picture(
-        plot_outcome(view.patterns, outcome, x, colour, caption),
+    yield draw_outcome(view.patterns, outcome, x, colour, caption, view.name).show(
         name_file("outcome", view.name),
         "Each mark is a pattern, its mean over seeds, each seed's own mean taken out; bars: one standard error. "
         f"Colour: {name_measure(colour)}. Point at a mark for its name.",
@@ -141,10 +138,10 @@ def _is_known(patterns: pd.DataFrame, measure: str) -> bool:
 
 
 def _draw_levels(view: View) -> Iterator[Block]:
-    from analysis.page.interval_plots import Level, plot_templates
-
     if not view.levels:
         return
+    named = view.patterns.dropna(subset=["template"])
+    keys = dict(zip(named["template"].tolist(), named["key"].tolist(), strict=True))
     rows = [
         Level(
             label=GROUP_NAMES.get(level.name, level.name) + (f" ({level.n_patterns})" if level.n_patterns > 1 else ""),
@@ -152,12 +149,13 @@ def _draw_levels(view: View) -> Iterator[Block]:
             low=level.low,
             high=level.high,
             note=f"mean BD {level.mean_bd:.3f}",
+            key=keys.get(level.name),
             is_reference=level.name == "random",
         )
         for level in view.levels
     ]
-    yield make_picture(
-        plot_templates(rows, outcome=view.levels[0].outcome),
+    outcome = view.levels[0].outcome
+    yield draw_levels(rows, label_outcome(outcome), lower_is_better=is_lower_better(outcome)).show(
         name_file("levels", view.name),
         "Means with 95 % intervals, each seed's own mean taken out: of a template over its seeds, of a group over "
         "its patterns. A template is one pattern: by itself it says little of its rule.",
@@ -268,14 +266,11 @@ def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
 
 
 def _draw_curves(view: View, caption: str) -> Block:
-    from analysis.study.search_plots import choose_curves, plot_curves
-
     if view.curves.empty:
         return Paragraph("This study holds no learning curves.")
     drawn = choose_curves(view.curves, view.candidates)[0]
     drawn = "training loss" if drawn == "train_loss" else name_outcome(drawn)
-    return make_picture(
-        plot_curves(view.curves, view.candidates, view.patterns["key"].iloc[0], caption),
+    return draw_learning(view.curves, view.candidates, view.patterns["key"].iloc[0], caption).show(
         name_file("curves", view.name),
         f"{capitalise(drawn)} by epoch; templates and the best pattern: means over seeds.",
         "Line plot",

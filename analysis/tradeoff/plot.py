@@ -12,7 +12,6 @@ from matplotlib.transforms import ScaledTranslation
 from analysis.page.figure_style import (
     GREY,
     INK,
-    LABELS,
     add_caption,
     choose_styles,
     lay_out,
@@ -21,7 +20,7 @@ from analysis.page.figure_style import (
     style_axes,
     wrap_text,
 )
-from analysis.page.wording import count_nouns, format_count
+from analysis.page.wording import LABELS, count_nouns, format_count
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Point
 

@@ -17,7 +17,6 @@ from analysis.page.figure_style import (
     COLOURS,
     GREY,
     INK,
-    LABELS,
     MARKERS,
     add_caption,
     add_colour_bar,
@@ -27,7 +26,7 @@ from analysis.page.figure_style import (
     new_figure,
     style_axes,
 )
-from analysis.page.wording import format_interval, format_signed, name_briefly, name_measure
+from analysis.page.wording import LABELS, format_interval, format_signed, name_briefly, name_measure
 from analysis.tuning.turning import Turning
 
 # Viridis without its palest end, which is lost on white; few enough steps to keep the file small.

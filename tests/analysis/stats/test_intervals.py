@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.data.results import CURVE_COLUMNS, Run
-from analysis.page.figure_style import draw_errors
 from analysis.report.findings import find, summarise
 from analysis.stats.intervals import RANGES, SHARE, SHARES_APART, UNBOUNDED, student_interval
 from analysis.study.levels import compare_pairs, measure_levels
@@ -113,14 +111,6 @@ def test_a_pattern_that_lacks_a_seed_is_not_levelled_past_the_range(monkeypatch:
     best = summarise(findings)["strata"][0]["best_patterns"]
     assert all(0 <= row["validation_accuracy"] <= 1 and row["validation_loss"] >= 0 for row in best)
     assert math.isfinite(view.patterns["validation_accuracy"].sum())
-
-
-def test_error_bars_end_where_outcomes_do() -> None:
-    axes = Figure().subplots()
-    draw_errors(axes, [1, 2, 3], [0.99, 0.5, 0.01], [0.02, 0.1, 0.03], "k", SHARE)
-    (line,) = axes.get_lines()
-    heights = np.asarray(line.get_ydata(), np.float64)
-    assert heights[np.isfinite(heights)] == pytest.approx([0.97, 1.0, 0.4, 0.6, 0.0, 0.04])
 
 
 def test_signed_numbers_are_written_by_one_function() -> None:

@@ -58,8 +58,7 @@ def test_every_pattern_is_named_under_the_pointer(study_findings: Findings, bloc
     assert all(any(key[:12] in title for title in titles) for key in keys)
 
 
-def test_without_learning_curves_that_is_said(study_findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.study.sections.make_picture", lambda _, *words: Picture(words[0], "", *words[1:]))
+def test_without_learning_curves_that_is_said(study_findings: Findings) -> None:
     view = study_findings.views[0]
     *_, last = build_stratum(replace(view, curves=view.curves.head(0), levels=()), "")
     assert last == Paragraph("This study holds no learning curves.")
