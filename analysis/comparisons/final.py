@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from analysis.comparisons.accuracy import Final, FinalAccuracy
-from analysis.page.document import Block, Heading, Paragraph, Table
-from analysis.page.wording import NONE, capitalise, count_nouns, format_interval, format_signed
+from analysis.page.document import Block, Fold, Heading, Paragraph, Table
+from analysis.page.wording import NONE, capitalise, count_nouns, format_estimate
 from analysis.stats.guessing import describe_guessing, explain_unlearned
 from analysis.stats.intervals import share_error
 
@@ -19,19 +19,19 @@ def build_final(final: Final) -> Iterator[Block]:
     yield Paragraph(
         f"The test images of this run were looked at{when}, by the patterns below and no others.{sizes}{epochs}"
         + (f" {final.n_left} of the trainings are still to come." if final.n_left else ""),
-        kind="notice",
+        kind="notice" if final.n_left else "note",
     )
     if final.learning is not None and not final.learning.is_better:
         yield Paragraph(f"Not learned: {explain_unlearned(final.learning, 'test images')}.", kind="notice")
     has_strata = len({(row.budget, row.layers, row.regime) for row in final.rows}) > 1
-    header = ("pattern", *(("stratum",) if has_strata else ()), "seeds", "test accuracy (%)", "95 % interval")
-    header += ("less the best template (points)", "95 % interval", "in the search (%)")
-    yield Table(header, tuple(_row(row, has_strata) for row in final.rows))
+    header = ("pattern", *(("stratum",) if has_strata else ()), "test accuracy (%) [95 %]")
+    header += ("less the best template (points) [95 %]", "in the search (%)", "seeds")
+    yield Table(header, tuple(_row(row, has_strata) for row in final.rows), tuple(row.key for row in final.rows))
     error = None
     if final.n_test:
         error = 100 * share_error(sum(row.test_accuracy for row in final.rows) / len(final.rows), final.n_test)
     guessing = None if final.learning is None else describe_guessing(final.learning.guessing, "test images")
-    yield Paragraph(
+    text = (
         "Each was trained again with seeds that the search did not have, on training and validation images together. "
         "Intervals are over seeds, by Student's t; differences are paired by seed, to the named template that was best "
         "in the search. The search's own accuracy is on fewer training images, and that of a pattern that was picked "
@@ -39,19 +39,24 @@ def build_final(final: Final) -> Iterator[Block]:
         + (f" Another draw of test images would move an accuracy by about {error:.1f} points." if error else "")
         + (f" {capitalise(guessing)}." if guessing else "")
     )
+    yield Fold("How this was measured", (Paragraph(text),))
 
 
 def _row(row: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
     stratum = (f"{row.layers} layers, {row.regime or row.budget}",) if has_strata else ()
-    low, high = (None if bound is None else 100 * bound for bound in (row.low, row.high))
-    below, above = (None if end is None else 100 * end for end in (row.difference_low, row.difference_high))
+    difference = NONE
+    if row.difference is not None:
+        difference = format_estimate(*_percent(row.difference, row.difference_low, row.difference_high), 1)
+        difference = f"+{difference}" if row.difference > 0 else difference
     return (
-        f"{row.template} ({row.key[:12]})" if row.template else f"{row.strategy} ({row.key[:12]})",
+        row.template or row.key[:12],
         *stratum,
+        format_estimate(*_percent(row.test_accuracy, row.low, row.high), 1),
+        difference,
+        NONE if row.validation_accuracy is None else f"{100 * row.validation_accuracy:.1f}",
         str(row.n_seeds),
-        f"{100 * row.test_accuracy:.2f}",
-        NONE if low is None else f"{low:.2f} to {high:.2f}",
-        NONE if row.difference is None else format_signed(100 * row.difference),
-        format_interval(below, above),
-        NONE if row.validation_accuracy is None else f"{100 * row.validation_accuracy:.2f}",
     )
+
+
+def _percent(value: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+    return 100 * value, None if low is None else 100 * low, None if high is None else 100 * high

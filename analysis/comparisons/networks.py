@@ -7,14 +7,14 @@ from typing import Any
 from analysis.charts.intervals import Level, draw_levels
 from analysis.comparisons.standing import REFERENCE, Standing
 from analysis.data.results import Run
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import (
     NONE,
     capitalise,
     count_nouns,
     enumerate_words,
-    format_interval,
+    format_estimate,
     format_p,
     format_signed,
     label_outcome,
@@ -49,15 +49,13 @@ SETTINGS: dict[str, Callable[[Any], str]] = {  # those that a caption names, and
 }
 
 
-def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Sequence[float] = ()) -> Iterator[Block]:
-    """Build the whole report of a comparison: the answer first.
+def title_lineup(run: Run) -> str:
+    """Return the heading of a comparison's report."""
+    return f"Networks of {run.config.get('blocks')} x {run.config.get('layers')} layers side by side"
 
-    Args:
-        standings: its networks, as rank_networks orders them.
-        learned_strengths: relative strengths of the connections that `learned` was chosen from; empty without it.
-    """
-    config = run.config
-    yield Heading(1, f"Networks of {config.get('blocks')} x {config.get('layers')} layers side by side")
+
+def list_faults(run: Run, standings: Sequence[Standing]) -> Iterator[Block]:
+    """Say first what is missing from a comparison, and which networks learned nothing."""
     n_asked = run.asked or 0
     n_complete = sum(standing.n_seeds for standing in standings)
     if n_complete < n_asked:
@@ -67,43 +65,58 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
             "only on the complete ones.",
             kind="notice",
         )
-    yield Paragraph(summarise_lineup(standings, learn_lineup(run)), kind="answer")
     yield from _list_unlearned(run)
-    yield Table(RESULTS, tuple(map(format_result, standings)))
-    yield _draw_accuracies(run, standings)
-    yield Paragraph(
-        "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by seed, "
-        "p-values of paired t-tests adjusted over all networks. With few seeds a difference must be large to be "
-        "detected: an interval that contains 0 does not show that two networks are alike. Without an interval: one "
-        "seed, or seeds that gave the same and so show no spread. One learning rate for all."
+
+
+def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Sequence[float] = ()) -> Iterator[Block]:
+    """Build the sections of a comparison's report.
+
+    Args:
+        standings: its networks, as rank_networks orders them.
+        learned_strengths: relative strengths of the connections that `learned` was chosen from; empty without it.
+    """
+    yield Heading(2, "How accurate they are")
+    keys = tuple(standing.pattern.key for standing in standings)
+    yield Table(RESULTS, tuple(map(format_result, standings)), keys)
+    guessing = describe_guessing(read_guessing(run))
+    yield Fold(
+        "How this was measured",
+        (
+            Paragraph(
+                "Accuracy is on validation images; intervals are over seeds, by Student's t; differences are paired by "
+                "seed, p-values of paired t-tests adjusted over all networks. With few seeds a difference must be "
+                "large to be detected: an interval that contains 0 does not show that two networks are alike. Without "
+                "an interval: one seed, or seeds that gave the same and so show no spread. One learning rate for all."
+            ),
+            *([Paragraph(f"{capitalise(guessing)}.")] if guessing else []),
+        ),
     )
-    if guessing := describe_guessing(read_guessing(run)):
-        yield Paragraph(capitalise(guessing) + ".")
     yield Heading(2, "What they cost")
-    yield Table(COSTS, tuple(map(format_cost, standings)))
-    yield Paragraph(_explain(standings))
+    yield Table(COSTS, tuple(map(format_cost, standings)), keys)
+    yield Paragraph(_explain(standings), "note")
     if learned_strengths:
         low, high = min(learned_strengths), max(learned_strengths)
         yield Paragraph(
             f"The connections of dense that learned was taken from have relative strengths of {low:.2f} to "
             f"{high:.2f}, mean over blocks and seeds (1: their layer's mean). Where they are all near 1, the "
-            "training was too short to tell them apart, and learned is little else than a random choice."
+            "training was too short to tell them apart, and learned is little else than a random choice.",
+            kind="note",
         )
     yield Heading(2, "The networks")
-    yield Table(
-        ("network", "what it is"), tuple((standing.name, _describe_network(standing)) for standing in standings)
-    )
+    whats = tuple((standing.name, _describe_network(standing)) for standing in standings)
+    yield Table(("network", "what it is"), whats, keys)
     for standing in standings:
         if standing.name in ("learned", "optimum", REFERENCE):
-            yield Picture(
-                f"arcs_{standing.name}.svg",
-                draw_arcs(standing.pattern, standing.name, width=460),
-                standing.name,
-                "Arc diagram",
-                is_small=True,
-            )
+            yield draw_network(standing, f"arcs_{standing.name}.svg")
     yield Heading(2, "Provenance, and how to do it again")
     yield from build_provenance(run, summarise_status(run))
+
+
+def draw_network(standing: Standing, file: str) -> Picture:
+    """Draw the connections of a network's block."""
+    return Picture(
+        file, draw_arcs(standing.pattern, standing.name, width=460), standing.name, "Arc diagram", is_small=True
+    )
 
 
 def _list_unlearned(run: Run) -> Iterator[Block]:
@@ -166,24 +179,27 @@ def summarise_lineup(standings: Sequence[Standing], learning: Learning | None = 
 
 
 RESULTS = (
-    "network", "seeds", "accuracy (%)", "95 % interval", f"less {REFERENCE} (points)", "95 % interval", "p (Holm)"
+    "network", "accuracy (%) [95 %]", f"less {REFERENCE} (points) [95 %]", "p (Holm)", "seeds"
 )  # fmt: skip
 COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f"FLOPs over {REFERENCE}'s")
 
 
 def format_result(standing: Standing) -> tuple[str, ...]:
     """Return a network's cells under RESULTS."""
+    difference = _format_percent(standing.difference, standing.difference_low, standing.difference_high)
     return (
         standing.name,
-        str(standing.n_seeds),
-        NONE if standing.accuracy is None else f"{100 * standing.accuracy:.1f}",
-        NONE
-        if standing.low is None or standing.high is None
-        else f"{100 * standing.low:.1f} to {100 * standing.high:.1f}",
-        NONE if standing.difference is None else format_signed(100 * standing.difference, 1),
-        _format_points(standing.difference_low, standing.difference_high),
+        _format_percent(standing.accuracy, standing.low, standing.high),
+        f"+{difference}" if (standing.difference or 0) > 0 else difference,
         format_p(standing.p_holm),
+        str(standing.n_seeds),
     )
+
+
+def _format_percent(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return NONE
+    return format_estimate(100 * value, None if low is None else 100 * low, None if high is None else 100 * high, 1)
 
 
 def format_cost(standing: Standing) -> tuple[str, ...]:
@@ -197,10 +213,6 @@ def format_cost(standing: Standing) -> tuple[str, ...]:
         f"{standing.flops / 1e6:,.2f}",
         NONE if standing.flops_ratio is None else f"{standing.flops_ratio:.3f}",
     )
-
-
-def _format_points(low: float | None, high: float | None) -> str:
-    return NONE if low is None or high is None else format_interval(100 * low, 100 * high, digits=1)
 
 
 def _explain(standings: Sequence[Standing]) -> str:
@@ -218,7 +230,8 @@ def _explain(standings: Sequence[Standing]) -> str:
     )
 
 
-def _draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
+def draw_accuracies(run: Run, standings: Sequence[Standing]) -> Picture:
+    """Draw the networks' accuracies with their intervals."""
     rows = [
         Level(
             label=standing.name,

@@ -50,11 +50,11 @@ class Paragraph:
 
     Args:
         kind: a notice is set apart, so that no reader misses it; the answer is large, for it is what they came for; a
-            note says how to read what stands above it.
+            finding is what a section comes to; a note says how to read what stands above it.
     """
 
     text: str
-    kind: Literal["plain", "notice", "answer", "note"] = "plain"
+    kind: Literal["plain", "notice", "answer", "finding", "note"] = "plain"
     link: Link | None = None
 
 
@@ -282,7 +282,7 @@ def _markdown_block(block: Block) -> str:
         case Heading(level, text):
             return f"{'#' * level} {escape_markdown(text)}"
         case Paragraph(text, kind, link):
-            words = f"**{escape_markdown(text)}**" if kind == "answer" else escape_markdown(text)
+            words = f"**{escape_markdown(text)}**" if kind in ("answer", "finding") else escape_markdown(text)
             after = f" [{escape_markdown(link.text)}]({link.target})" if link else ""
             return ("> " if kind in ("notice", "answer") else "") + words + after
         case Code(text):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from analysis.data.results import Run
-from analysis.page.document import Block, Code, Link, Paragraph, Table
+from analysis.page.document import Block, Code, Fold, Link, Paragraph, Table
 from nas.records.database import COMMANDS, storage_url
 from nas.records.shown import name_program, quote
 
@@ -20,7 +20,6 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
         for name, value in values.items()
         if value is not None
     ]
-    yield Table(("", "name", "value"), tuple(rows))
     path = quote(run.path)
     patterns = quote(storage_url(run.path / "optuna" / "patterns.db"))
     pictures = quote(run.path / "optuna" / "artifacts")
@@ -36,6 +35,7 @@ def build_provenance(run: Run, status: Mapping[str, Any]) -> Iterator[Block]:
         f"{program} {command} --run {path}\noptuna-dashboard {patterns} --artifact-dir {pictures}\n"
         f"optuna-dashboard {storage}\n{again}"
     )
+    yield Fold(f"Every setting and version: {len(rows)} values", (Table(("", "name", "value"), tuple(rows)),))
 
 
 def _describe_plugins(run: Run) -> dict[str, str]:

@@ -251,6 +251,17 @@ def format_interval(low: float | None, high: float | None, digits: int = 2) -> s
     return f"{format_signed(low, digits)} to {format_signed(high, digits)}"
 
 
+def format_correlation(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a correlation and its interval, signed.
+
+    >>> format_correlation(0.574, 0.41, 0.702), format_correlation(-0.2, None, None)
+    ('+0.57 [+0.41, +0.70]', '-0.20')
+    """
+    if value is None or low is None or high is None:
+        return format_signed(value)
+    return f"{format_signed(value)} [{format_signed(low)}, {format_signed(high)}]"
+
+
 def format_p(p_value: float | None, digits: int = 3) -> str:
     """Return a p-value as text, or its bound where it would round to 0, which no p-value is.
 
@@ -265,7 +276,7 @@ def format_p(p_value: float | None, digits: int = 3) -> str:
 
 def format_percent(row: "pd.Series[Any]", column: str) -> str:
     """Return a mean share over seeds in per cent, with its standard error where there are several seeds."""
-    return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 2)
+    return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 1)
 
 
 def format_mean(row: "pd.Series[Any]", outcome: str) -> str:
@@ -306,14 +317,36 @@ def count_digits(low: float, high: float) -> int:
 
 
 def format_with_error(value: float, error: float | None, digits: int) -> str:
-    """Return a value and its standard error; an error of 0 is left out, for it only says that all seeds were equal.
+    """Return a value and its standard error, with as many decimals as the error is worth: of it one digit, or two.
 
-    >>> format_with_error(0.5, 0.25, 2), format_with_error(0.5, None, 1), format_with_error(math.nan, None, 1)
-    ('0.50 ± 0.25', '0.5', '-')
-    >>> format_with_error(0.5, 0.0, 2)
-    '0.50'
+    An error of 0 is left out, for it only says that all seeds were equal.
+
+    Args:
+        digits: decimals of a value without an error.
+
+    >>> format_with_error(0.5, 0.031, 4), format_with_error(0.5, 0.0123, 4), format_with_error(97.06, 0.43, 4)
+    ('0.50 ± 0.03', '0.500 ± 0.012', '97.1 ± 0.4')
+    >>> format_with_error(0.5, None, 1), format_with_error(0.5, 0.0, 2), format_with_error(math.nan, None, 1)
+    ('0.5', '0.50', '-')
     """
     if not math.isfinite(value):
         return NONE
-    has_error = error is not None and math.isfinite(error) and error > 1e-12 * max(1.0, abs(value))
-    return f"{value:z.{digits}f}" + (f" ± {error:.{digits}f}" if has_error else "")
+    if error is None or not math.isfinite(error) or error <= 1e-12 * max(1.0, abs(value)):
+        return f"{value:z.{digits}f}"
+    digits = count_digits(value - error, value + error)
+    return f"{value:z.{digits}f} ± {error:.{digits}f}"
+
+
+def format_estimate(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
+    """Return a value and its interval, with as many decimals as the interval is worth.
+
+    Args:
+        digits: decimals of a value without an interval.
+
+    >>> format_estimate(0.12345, 0.1102, 0.1341), format_estimate(95.41, 93.7, 97.0), format_estimate(0.5, None, None)
+    ('0.123 [0.110, 0.134]', '95.4 [93.7, 97.0]', '0.500')
+    """
+    if low is None or high is None:
+        return f"{value:z.{digits}f}"
+    digits = count_digits(low, high)
+    return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"

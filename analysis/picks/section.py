@@ -5,9 +5,10 @@ from typing import Any
 
 from analysis.charts.intervals import Level, draw_levels
 from analysis.data.outcomes import Objective, is_lower_better
+from analysis.data.results import parse_sources
 from analysis.page.captions import name_file
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, UNITS, count_nouns, label_outcome
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
+from analysis.page.wording import NONE, UNITS, count_digits, count_nouns, format_estimate, label_outcome
 from analysis.picks.found import Found, RankedPattern
 from analysis.picks.words import (
     answer_found,
@@ -20,8 +21,10 @@ from analysis.picks.words import (
     name_found,
 )
 from nas.records.shown import describe_seeding
+from search_spaces.wiring.arcs import draw_arcs
 
 N_SHOWN = 10  # patterns in the table, and in the figure next to the named templates
+N_FIRST = 5  # patterns on the first screen
 N_TEMPLATES = 8  # named templates in the figure
 
 
@@ -36,22 +39,30 @@ def build_picks(picks: Sequence[Found], caption: str = "", table: Mapping[str, A
         yield Heading(2, "What was found")
         if table:
             yield Paragraph(describe_seeding(table))
-    for found in picks:
+    for number, found in enumerate(picks):
         part = name_found(found) if len(picks) > 1 else ""
         if part:
             yield Heading(3, part)
-            yield Paragraph(answer_found(found))
-        yield from _build_one(found, caption, part)
+            yield Paragraph(answer_found(found), "finding")
+        body = _build_one(found, caption, part)
+        if number == 0:
+            yield from body
+        else:
+            yield Fold(f"Figure and table of {part}", tuple(body))
     if any(found.basis == "model" for found in picks):
-        of = _name_expected(picks[0].objective)
-        yield Paragraph(
-            f"Expected: the mean over seeds that a pattern was not trained with, {of}. It comes from a model of all "
-            "trainings: the pattern's measures, what it has of its own, the seed's effect and noise. So a pattern of "
-            "few trainings is drawn towards what its measures predict, and the luckiest one is not taken for the best. "
-            "The 95 % intervals and the chances are the model's. Observed: the plain mean, which depends on the seeds "
-            "too.",
-            kind="note",
-        )
+        yield Fold("How the expected outcome is computed", (_explain_expected(picks[0].objective),))
+
+
+def _explain_expected(objective: Objective) -> Paragraph:
+    of = _name_expected(objective)
+    return Paragraph(
+        f"Expected: the mean over seeds that a pattern was not trained with, {of}. It comes from a model of all "
+        "trainings: the pattern's measures, what it has of its own, the seed's effect and noise. So a pattern of "
+        "few trainings is drawn towards what its measures predict, and the luckiest one is not taken for the best. "
+        "The 95 % intervals and the chances are the model's. Observed: the plain mean, which depends on the seeds "
+        "too.",
+        kind="note",
+    )
 
 
 def _name_expected(objective: Objective) -> str:
@@ -70,16 +81,23 @@ def _build_one(found: Found, caption: str, part: str) -> Iterator[Block]:
         over = describe_gain(found.over_template, f"template {found.template.name}", found.objective)
         sentences.append(f"Next to the best named template: {over}.")
     sentences.append(describe_random(found))
-    for text in (" ".join(filter(None, sentences)), describe_measures(found)):
-        if text:
-            yield Paragraph(text)
     if found.basis == "model":
         yield _draw(found, caption, part)
     yield _tabulate(found)
+    details = [text for text in (" ".join(filter(None, sentences)), describe_measures(found)) if text]
+    yield Fold("What was tried, and what the model leans on", tuple(map(Paragraph, details)))
 
 
 def _draw(found: Found, caption: str, part: str) -> Picture:
     templates = [each for each in found.ranked[N_SHOWN:] if each.template][:N_TEMPLATES]
+    text = (
+        "What is expected at a new seed, with 95 % intervals, of the best patterns and the named templates. Grey dots "
+        "are single trainings; those far outside are left out."
+    )
+    return _draw_levels(found, (*found.ranked[:N_SHOWN], *templates), name_file("found", part), text, caption)
+
+
+def _draw_levels(found: Found, patterns: Sequence[RankedPattern], file: str, text: str, caption: str = "") -> Picture:
     rows = [
         Level(
             label=each.name + (" (the pick)" if each is found.pick else ""),
@@ -90,7 +108,7 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
             key=each.key,
             observed=each.outcomes,
         )
-        for each in (*found.ranked[:N_SHOWN], *templates)
+        for each in patterns
         if each.expected is not None
     ]
     if found.random is not None:
@@ -108,40 +126,62 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
     outcome = found.objective.outcome
     chart = draw_levels(rows, label_outcome(outcome), lower_is_better=is_lower_better(outcome), caption=caption)
     return chart.show(
-        name_file("found", part),
-        "What is expected at a new seed, with 95 % intervals, of the best patterns and the named templates. Grey "
-        "dots are single trainings; those far outside are left out.",
+        file,
+        text,
         "Interval plot",
     )
 
 
+def draw_pick(found: Found, budget: str = "") -> Picture:
+    """Draw the pattern to take.
+
+    Args:
+        budget: budget that it is taken at; empty where the run has only one.
+    """
+    pick = found.pick
+    svg = draw_arcs(parse_sources(pick.sources), pick.name, width=460)
+    of = f" at budget {budget}" if budget else ""
+    return Picture("best.svg", svg, f"{pick.name}, the pattern to take{of}", "Arc diagram", is_small=True)
+
+
+def draw_first(found: Found) -> Picture:
+    """Draw what is expected of the best few patterns, of template `log` and of a random draw."""
+    logs = [each for each in found.ranked[N_FIRST:] if each.template == "log"]
+    text = "Expected at a new seed, with 95 % intervals."
+    return _draw_levels(found, (*found.ranked[:N_FIRST], *logs), "first.svg", text)
+
+
 def _tabulate(found: Found) -> Table:
     unit = f" ({UNITS[found.objective.outcome]})" if found.objective.outcome in UNITS else ""
-    header: tuple[str, ...] = (
-        "", "pattern", "trainings", f"observed {found.objective}{unit}", "expected", "95 % interval", "mean BD",
-        "walk length",
-    )  # fmt: skip
-    rows: list[tuple[str, ...]] = [_row(place, each) for place, each in enumerate(found.ranked[:N_SHOWN], start=1)]
-    if any(each.chance_better_than_log is not None for each in found.ranked):
+    shown = found.ranked[:N_SHOWN]
+    header: tuple[str, ...] = ("", "pattern")
+    columns = [[str(place) for place in range(1, len(shown) + 1)], [each.name for each in shown]]
+    if any(each.expected is not None for each in shown):
+        header += (f"expected {found.objective}{unit} [95 %]",)
+        columns.append([_format_expected(each) for each in shown])
+    if any(each.over_log is not None for each in shown):
         header += ("better than log",)
-        chances = [format_chance(each.chance_better_than_log) for each in found.ranked[:N_SHOWN]]
-        rows = [(*row, chance) for row, chance in zip(rows, chances, strict=True)]
-    return Table(header, tuple(rows))
+        columns.append([format_chance(each.chance_better_than_log) for each in shown])
+    header += (f"observed {found.objective}{unit}", "trainings", "mean BD", "walk length")
+    columns += map(list, zip(*map(_describe, shown), strict=True))
+    return Table(header, tuple(zip(*columns, strict=True)), tuple(each.key for each in shown))
 
 
-def _row(place: int, ranked: RankedPattern) -> tuple[str, ...]:
-    expected, objective = ranked.expected, ranked.objective
-    low, high = (None, None) if expected is None else (expected.low, expected.high)
-    interval = NONE
-    if low is not None and high is not None:
-        interval = f"{format_outcome(low, objective)} to {format_outcome(high, objective)}"
+def _format_expected(ranked: RankedPattern) -> str:
+    expected, scale = ranked.expected, 100 if ranked.objective.is_share else 1
+    if expected is None:
+        return NONE
+    return format_estimate(scale * expected.value, scale * expected.low, scale * expected.high)
+
+
+def _describe(ranked: RankedPattern) -> tuple[str, ...]:
+    observed, expected, scale = format_outcome(ranked.observed, ranked.objective), ranked.expected, 1
+    if expected is not None:
+        scale = 100 if ranked.objective.is_share else 1
+        observed = f"{scale * ranked.observed:.{count_digits(scale * expected.low, scale * expected.high)}f}"
     return (
-        str(place),
-        f"{ranked.template} ({ranked.key[:12]})" if ranked.template else ranked.key[:12],
+        observed,
         str(ranked.n_trainings) + (f" ({ranked.n_failed} failed)" if ranked.n_failed else ""),
-        format_outcome(ranked.observed, objective),
-        NONE if expected is None else format_outcome(expected.value, objective),
-        interval,
-        f"{ranked.mean_bd:.3f}",
+        f"{ranked.mean_bd:.2f}",
         NONE if ranked.walk_length is None else f"{ranked.walk_length:.2f}",
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.data.adherence import Adherence, Progress
 from analysis.data.protocol import list_rules
-from analysis.page.document import Block, Heading, Link, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Link, Paragraph, Table
 from analysis.page.wording import name_measure
 from analysis.study.verdict import IN_WORDS
 from nas.records.metrics import IMAGE_METRICS, Metrics
@@ -23,19 +23,26 @@ def build_plan(adherence: Adherence, plan: dict[str, Any], metrics: Metrics = IM
         f"The plan, its hypotheses and its tests were laid out in plan.json and hashed before the first training "
         f"(SHA-256 {adherence.sha256}); the run {outcome}{so_far}."
     )
+    yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
     header = (
         "stratum", "trainings done", "failed", "patterns done", "cells without any training", "patterns not found"
     )  # fmt: skip
-    yield Table(header, tuple(map(_format_progress, adherence.progress)))
-    for crossing in list_crossings(plan):
-        yield Paragraph(
+    done = sum(progress.complete for progress in adherence.progress)
+    planned = sum(progress.planned for progress in adherence.progress)
+    crossings = [
+        Paragraph(
             f"{crossing.layers} layers: {crossing.describe(name_measure)}. Every pattern was to be trained with every "
             "seed, in an order shuffled within each seed."
         )
-    yield Paragraph(f"Hypotheses: {'; '.join(plan['protocol']['hypotheses'])}.")
+        for crossing in list_crossings(plan)
+    ]
+    progress = Table(header, tuple(map(_format_progress, adherence.progress)))
+    yield Fold(f"What was laid out and trained: {done} of {planned} trainings", (progress, *crossings))
+    hypotheses = plan["protocol"]["hypotheses"]
+    yield Fold(f"The hypotheses ({len(hypotheses)})", (Paragraph(f"{'; '.join(hypotheses)}."),))
     rules = "; ".join(f"{IN_WORDS[status]}: {rule}" for status, rule in list_rules(metrics).items())
-    yield Paragraph(f"The verdict is the first of these whose rule holds. {rules[:1].upper()}{rules[1:]}.")
-    yield Paragraph("What such a study should report, and where this one does:", link=CHECKLIST_LINK)
+    rules = f"The verdict is the first of these whose rule holds. {rules[:1].upper()}{rules[1:]}."
+    yield Fold("The rules of the verdict", (Paragraph(rules),))
 
 
 def _format_progress(progress: Progress) -> tuple[str, ...]:

@@ -1,16 +1,25 @@
 """RUN/report: one page as Markdown and as self-contained HTML, with its tables and figures as files."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.comparisons.networks import build_lineup, learn_lineup
-from analysis.comparisons.standing import rank_networks
+from analysis.comparisons.networks import (
+    build_lineup,
+    draw_accuracies,
+    draw_network,
+    learn_lineup,
+    list_faults,
+    title_lineup,
+)
+from analysis.comparisons.standing import Standing, rank_networks
 from analysis.data.csv_files import format_table
 from analysis.data.results import Run, read_run
 from analysis.page.document import Block, Heading, Picture, format_html, format_markdown, walk_blocks
 from analysis.report.conclusion import Conclusion, conclude_findings, conclude_networks, summarise_conclusion
 from analysis.report.findings import find, summarise
+from analysis.report.head import build_head
 from analysis.report.optuna_studies import write_studies
 from analysis.report.patterns import PatternStudy, study_networks, study_patterns
 from analysis.report.sections import build_blocks
@@ -89,7 +98,7 @@ def compose_report(run: Run) -> Report:
     findings = find(run)
     conclusion = conclude_findings(findings)
     summary = {"conclusion": summarise_conclusion(conclusion), **summarise(findings)}
-    return Report(tuple(build_blocks(findings)), summary, conclusion, study_patterns(findings))
+    return Report(tuple(build_blocks(findings, conclusion)), summary, conclusion, study_patterns(findings))
 
 
 def _compose_lineup(run: Run) -> Report:
@@ -107,5 +116,16 @@ def _compose_lineup(run: Run) -> Report:
             for standing in standings
         ],
     }
-    blocks = tuple(build_lineup(run, standings, learned_from))
+    blocks = tuple(_build_all(run, standings, learned_from, conclusion))
     return Report(blocks, summary, conclusion, (study_networks(run, standings),))
+
+
+def _build_all(
+    run: Run, standings: Sequence[Standing], learned_from: Sequence[float], conclusion: Conclusion
+) -> Iterator[Block]:
+    yield Heading(1, title_lineup(run))
+    yield from list_faults(run, standings)
+    measured = [standing for standing in standings if standing.accuracy is not None]
+    pictures = [draw_network(measured[0], "best.svg"), draw_accuracies(run, standings)] if measured else []
+    yield from build_head(conclusion, pictures)
+    yield from build_lineup(run, standings, learned_from)

@@ -1,42 +1,39 @@
 """The report's sections in their order: the answer first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.comparisons.final import build_final
 from analysis.data.adherence import Adherence
-from analysis.data.outcomes import is_of_images, list_shown
+from analysis.data.outcomes import is_of_images
 from analysis.data.protocol import VERSION
 from analysis.data.results import Run
 from analysis.page.captions import describe_data
-from analysis.page.document import Block, Heading, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
 from analysis.page.wording import (
     capitalise,
     count_nouns,
-    describe_mean,
     enumerate_words,
     format_value,
     name_budgets,
-    name_outcome,
     name_pattern,
 )
 from analysis.picks.section import build_picks
-from analysis.picks.words import answer_found
+from analysis.report.conclusion import Conclusion
 from analysis.report.findings import Findings
+from analysis.report.head import build_head, draw_head, explain_head
 from analysis.report.planned import build_plan
 from analysis.stats.guessing import describe_guessing, read_guessing
 from analysis.strengths.section import build_strengths
 from analysis.study.overview import (
-    build_answer,
-    build_effects,
     build_fidelity,
-    build_pooled,
     build_verdicts,
-    define_measures,
-    judge_others,
+    fold_effects,
+    fold_pooled,
 )
 from analysis.study.sections import build_stratum
 from analysis.study.view import View
@@ -46,72 +43,79 @@ from analysis.tuning.section import build_tuning
 N_FAILURES = 20
 
 
-def build_blocks(findings: Findings) -> Iterator[Block]:
+def build_blocks(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     """Put the sections of a search or a study in order; a note on how to read something comes only once."""
-    said = set()
-    for block in _build_all(findings):
+    yield from _drop_repeated(_build_all(findings, conclusion), set())
+
+
+def _drop_repeated(blocks: Iterable[Block], said: set[str]) -> Iterator[Block]:
+    for block in blocks:
         if isinstance(block, Paragraph) and block.kind == "note":
             if block.text in said:
                 continue
             said.add(block.text)
-        yield block
+        yield replace(block, blocks=tuple(_drop_repeated(block.blocks, said))) if isinstance(block, Fold) else block
 
 
-def _build_all(findings: Findings) -> Iterator[Block]:
+def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     """Build the sections; each takes the value that it shows."""
     run, views, tradeoffs = findings.run, findings.views, findings.tradeoffs
     declared = [view for view in views if not view.stratum.is_exploratory] or views
     caption = describe_data(run, pd.concat([view.patterns for view in declared]))
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
-    yield from _list_mixtures(views, findings.adherence is not None, bool(tradeoffs))
-    # A search at several budgets answers another question; without a sample it has nothing to say on this one.
-    has_sample = run.kind == "study" or (not tradeoffs and any(view.stratum.n_patterns for view in views))
-    is_asked = has_sample or any(
-        judgement.effects or judgement.status == "not_trained"
-        for view in views
-        for judgement in view.stratum.judgements
-    )
-    if len(findings.picks) == 1 and findings.picks[0].basis != "unlearned":  # which the verdict says
-        yield Paragraph(answer_found(findings.picks[0]), kind="answer")
-    if is_asked:
-        yield from build_answer(findings.verdict, judge_others(declared, findings.pooled))
-        yield from define_measures(views[0].stratum.measures)
-    if len(views) > 1 and is_asked:
-        yield from build_verdicts(views, findings.pooled)
-    yield from _describe_trainings(run, caption)
-    if len(views) == 1 and not findings.picks:
-        yield _name_best(views[0].patterns)
+    yield from _list_costs(views)
+    yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
         yield from build_final(findings.final)
     strategies = run.candidates["strategy"].dropna().unique().tolist()
-    for tradeoff in tradeoffs:
+    for number, tradeoff in enumerate(tradeoffs):
         part = f"{tradeoff.layers} layers" if len(tradeoffs) > 1 else ""
-        yield from build_tradeoff(tradeoff, caption, part, strategies)
+        yield from build_tradeoff(tradeoff, caption, part, strategies, is_in_head=number == 0)
     yield from build_picks(findings.picks, caption, run.table)
-    for tuning in findings.tunings:
-        part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
-        yield from build_tuning(tuning, describe_data(run, tuning.patterns), part)
     if len(views) > 1:
-        yield Heading(2, "All settings together")
-        yield from build_pooled(findings.pooled)
-        yield from build_effects(declared, 3)
-        yield from build_fidelity(findings.fidelity)
-    for view, strengths in zip(views, findings.strengths, strict=True):
-        if not any(view is each for each in declared):  # the tables and figures of all settings have it
-            continue
-        fault = f", {view.stratum.fault}" if view.stratum.fault else ""
-        yield from build_stratum(view, describe_data(run, view.patterns) + fault)
-        if strengths is not None:
-            yield from build_strengths(
-                strengths, describe_data(run, strengths.shown), view.name, is_planned=run.kind == "study"
-            )
+        yield from _build_together(findings, declared)
+    for number, tuning in enumerate(findings.tunings):
+        part = f"{tuning.best.rates.layers} layers" if len(findings.tunings) > 1 else ""
+        yield from build_tuning(tuning, describe_data(run, tuning.patterns), part, is_first=number == 0)
+    yield from _build_strata(findings, declared, [conclusion.sentence, *conclusion.numbers])
     if findings.adherence is not None and run.plan is not None:
         yield from build_plan(findings.adherence, run.plan, run.metrics)
     if findings.status["failed"]:
         yield from _list_failures(run.candidates)
     yield Heading(2, "Provenance, and how to do it again")
+    yield from _describe_trainings(run, caption)
     yield from build_provenance(run, findings.status)
+
+
+def _build_together(findings: Findings, declared: Sequence[View]) -> Iterator[Block]:
+    """Show what all strata say together, where they were asked the same."""
+    is_asked = any(
+        judgement.effects or judgement.status == "not_trained"
+        for view in findings.views
+        for judgement in view.stratum.judgements
+    )
+    if findings.run.kind == "study" or (is_asked and not findings.tradeoffs):
+        yield Heading(2, "All settings together")
+        yield from build_verdicts(findings.views, findings.pooled)
+        yield from fold_pooled(findings.pooled)
+        yield from fold_effects(declared)
+    yield from build_fidelity(findings.fidelity)
+
+
+def _build_strata(findings: Findings, declared: Sequence[View], said: Collection[str]) -> Iterator[Block]:
+    """Show each declared stratum; the tables and figures of all settings have the others."""
+    is_first = True
+    for view, strengths in zip(findings.views, findings.strengths, strict=True):
+        if not any(view is each for each in declared):
+            continue
+        fault = f", {view.stratum.fault}" if view.stratum.fault else ""
+        caption = describe_data(findings.run, view.patterns) + fault
+        yield from build_stratum(view, caption, said, is_first=is_first)
+        if strengths is not None:
+            own = describe_data(findings.run, strengths.shown)
+            yield from build_strengths(strengths, own, view.name, is_planned=findings.run.kind == "study")
+        is_first = False
 
 
 def _title(views: Sequence[View]) -> str:
@@ -144,16 +148,8 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
         yield Paragraph(f"Not as planned: {'; '.join(adherence.deviations)}.", kind="notice")
 
 
-def _list_mixtures(views: Sequence[View], is_planned: bool, has_tradeoffs: bool) -> Iterator[Block]:
-    """Say which of the run's networks do not compare with one another."""
-    if len(views) > 1 and not is_planned:
-        text = (
-            f"This run has {len(views)} budgets, whose networks differ in cost. What distance has to do with the "
-            "outcome is asked only inside each budget; accuracy against cost has a section of its own."
-            if has_tradeoffs
-            else f"This run mixes {len(views)} strata, which never compare with one another: each has its own section."
-        )
-        yield Paragraph(text, kind="notice")
+def _list_costs(views: Sequence[View]) -> Iterator[Block]:
+    """Say where the networks of a stratum do not compare, because they differ in cost."""
     for view in views:
         params = view.patterns["params"].dropna()
         of = f" of {view.name}" if view.name else ""
@@ -199,17 +195,6 @@ def _describe_regimes(plan: dict[str, Any]) -> str:
         rate = f"{training['lr']:g}"
         rates.setdefault(shared, []).append(rate if name == f"lr {rate}" else f"{rate} ({name})")
     return "; ".join(f"{shared} {enumerate_words(own)}" for shared, own in rates.items())
-
-
-def _name_best(patterns: pd.DataFrame) -> Block:
-    best = patterns.iloc[0]
-    outcome = list_shown(patterns)[0]
-    return Paragraph(
-        f"Best pattern by mean {name_outcome(outcome)}: {name_pattern(best)}, mean backprop distance "
-        f"{best['mean_bd']:.3f}, {describe_mean(best, outcome)} over "
-        f"{count_nouns(best['n_seeds'], 'seed')}. The best "
-        f"of {len(patterns)} was picked by this number, so expect less of it on new data."
-    )
 
 
 def _list_failures(candidates: pd.DataFrame) -> Iterator[Block]:

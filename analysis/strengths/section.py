@@ -8,8 +8,15 @@ import pandas as pd
 from analysis.data.protocol import MIN_PATTERNS
 from analysis.data.results import parse_sources
 from analysis.page.captions import make_picture, name_file
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table
-from analysis.page.wording import capitalise, count_nouns, format_interval, format_signed, name_briefly, name_pattern
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
+from analysis.page.wording import (
+    capitalise,
+    count_nouns,
+    format_correlation,
+    format_interval,
+    format_signed,
+    name_briefly,
+)
 from analysis.strengths.trends import MIN_LAYERS, ConnectionStrengths, Trend, TrendStatus
 from search_spaces.wiring.arcs import draw_arcs
 
@@ -32,18 +39,22 @@ def build_strengths(
         is_planned: the run is a study, whose plan declared its tests.
     """
     yield Heading(3 if part else 2, "Connection strengths")
-    yield Paragraph(answer_strengths(strengths))
+    is_known = any(trend.status != "too_few" for trend in strengths.trends)
+    yield Paragraph(answer_strengths(strengths), "finding" if is_known else "note")
     yield _draw_heat_maps(strengths, caption, name_file("strengths", part))
     yield _draw_arcs(strengths, name_file("strength_arcs", part))
-    yield _tabulate_trends(strengths)
-    yield Paragraph(_explain(strengths, is_planned), kind="note")
-    yield Paragraph(
+    about = Paragraph(
         "This is about weights only. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
         "at no loss, and a weak one may matter. Batch normalisation scales each channel before it is weighed, which "
         "these numbers leave out. All weights begin alike, so the shorter the training, the more of a strength is "
         "chance.",
         kind="note",
     )
+    if is_known:
+        explained = Paragraph(_explain(strengths, is_planned), kind="note")
+        yield Fold("The trends in numbers, and what they do not say", (_tabulate_trends(strengths), explained, about))
+    else:
+        yield Fold("What a strength does not say", (about,))
 
 
 def answer_strengths(strengths: ConnectionStrengths) -> str:
@@ -95,7 +106,7 @@ def _draw_arcs(strengths: ConnectionStrengths, file: str) -> Picture:
     svg = draw_arcs(parse_sources(row["sources"]), _name(strengths, row), strengths=strengths.by_pattern[row["key"]])
     seeds = count_nouns(row["n_seeds"], "seed")
     return Picture(
-        file, svg, f"The same of {name_pattern(row)}, over {seeds}: the wider a line, the stronger.", "Arc diagram"
+        file, svg, f"The same of {name_briefly(row)}, over {seeds}: the wider a line, the stronger.", "Arc diagram"
     )
 
 
@@ -105,13 +116,12 @@ def _name(strengths: ConnectionStrengths, row: "pd.Series[Any]") -> str:
 
 def _tabulate_trends(strengths: ConnectionStrengths) -> Table:
     header = (
-        "strength against", "mean rank correlation", "95 % interval", "in words", "patterns", "left out", "layers"
+        "strength against", "mean rank correlation [95 %]", "in words", "patterns", "left out", "layers"
     )  # fmt: skip
     rows = [
         (
             trend.measure + ("" if trend.given is None else f", given {trend.given}"),
-            format_signed(trend.value),
-            format_interval(trend.low, trend.high),
+            format_correlation(trend.value, trend.low, trend.high),
             trend.status.replace("_", " "),
             str(trend.n_patterns),
             str(trend.n_undefined),

@@ -4,24 +4,27 @@ import re
 from collections.abc import Iterator, Sequence
 
 from analysis.charts.intervals import Effect, draw_effects
-from analysis.page.document import Block, Heading, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
     enumerate_words,
-    format_interval,
+    format_correlation,
     format_p,
     format_signed,
     name_in_sentence,
     name_measure,
     name_outcome,
+    name_side,
     refer_to,
 )
 from analysis.stats.reliability import Fidelity
 from analysis.study.verdict import (
     IN_WORDS,
     Verdict,
+    find_weakest,
     format_range,
+    name_held,
     read_estimate,
     summarise_verdicts,
     word_judgement,
@@ -33,30 +36,20 @@ from search_spaces.errors import InputError
 from search_spaces.measures.registry import find_measure
 
 
-def build_answer(verdict: Verdict, others: Sequence[Verdict] = ()) -> Iterator[Block]:
-    """Show the sentence first, then its numbers and what it would take to know more, then the other measures.
+def advise(verdicts: Sequence[Verdict]) -> str:
+    """Say what it would take to know more; empty where nothing would help.
 
     Args:
-        verdict: verdict on the first declared measure.
-        others: verdicts on the other ones.
+        verdicts: one for each declared measure.
     """
-    everything = (verdict, *others)
-    for sentence in dict.fromkeys(each.sentence for each in everything):
-        yield Paragraph(sentence, kind="answer")
-    for text in (*(each.numbers for each in everything), verdict.basis):
-        if text:
-            yield Paragraph(text)
     advice: dict[str, list[str]] = {}
-    for each in everything:
+    for each in verdicts:
         if each.more:
             advice.setdefault(each.more, []).append(name_in_sentence(each.measure))
-    if len(advice) == 1:
-        yield Paragraph(f"To know more: {next(iter(advice))}")
-    elif advice:
-        parts = (
-            f"{capitalise(enumerate_words(names))}: {more[:1].lower()}{more[1:]}" for more, names in advice.items()
-        )
-        yield Paragraph(f"To know more. {' '.join(parts)}")
+    if len(advice) <= 1:
+        return "".join(f"To know more: {more}" for more in advice)
+    parts = (f"{capitalise(enumerate_words(names))}: {more[:1].lower()}{more[1:]}" for more, names in advice.items())
+    return f"To know more. {' '.join(parts)}"
 
 
 def judge_others(views: Sequence[View], pooled: Sequence[Pooled]) -> tuple[Verdict, ...]:
@@ -87,42 +80,56 @@ def define_measures(measures: Sequence[str]) -> Iterator[Block]:
         head = head[:1].lower() + head[1:]
         parts.append(f"{capitalise(name_measure(measure))}{', ' if colon else ': '}{head}{colon}{rest}.")
     if parts:
-        yield Paragraph(" ".join(parts), kind="note")
+        yield Fold("What these measures are", tuple(map(Paragraph, parts)))
 
 
 def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iterator[Block]:
-    """Show what every stratum says of every declared measure, and all together."""
+    """Show what every stratum says of every declared measure, and all together; what is exploratory is folded."""
     measures = list(dict.fromkeys(measure for view in views for measure in view.stratum.measures))
     header = ("setting", *map(name_measure, measures), "F test p", "noise ceiling", "patterns x seeds")
+    declared = [view for view in views if not view.stratum.is_exploratory] or views
     rows = [_format_strata(pooled, measures)] if pooled else []
-    yield Table(header, (*rows, *(_format_stratum(view, measures) for view in views)))
-    if 0 < sum(view.stratum.is_exploratory for view in views) < len(views):
-        yield Paragraph(
-            "Tuned: each pattern at its own best learning rate. Settings of a single rate are exploratory: their tests "
-            "are adjusted for one another only, and they are not part of all together.",
-            kind="note",
-        )
+    yield Table(header, (*rows, *(_format_stratum(view, measures) for view in declared)))
     yield Paragraph(
         "Each cell: the verdict, and the range of the measure's partial rank correlations under its controls; above 0, "
         "more of it goes with a higher outcome. The F test asks whether the seeds can tell the patterns apart; the "
         "noise ceiling is what a perfect predictor would show at these seeds. A correlation shows no cause.",
         kind="note",
     )
+    if len(declared) < len(views):
+        others = [view for view in views if view.stratum.is_exploratory]
+        yield Fold(
+            f"The same at each single learning rate: {len(others)} settings, exploratory",
+            (
+                Table(header, tuple(_format_stratum(view, measures) for view in others)),
+                Paragraph(
+                    "Tuned, above: each pattern at its own best learning rate. Settings of a single rate are "
+                    "exploratory: their tests are adjusted for one another only, and they are no part of all together.",
+                    kind="note",
+                ),
+            ),
+        )
 
 
-def build_pooled(pooled: Sequence[Pooled]) -> Iterator[Block]:
+def fold_pooled(pooled: Sequence[Pooled]) -> Iterator[Block]:
     """Show every declared measure over all strata, under each control; nothing where nothing was pooled."""
     resolved = [each for each in pooled if each.status != "unresolved"]
     if not resolved:
         return
-    header = (
-        "measure", "with this held", "pooled correlation", "95 % interval", "p (Holm)", "do settings differ? (Q, p)"
-    )  # fmt: skip
-    yield Table(header, tuple(row for each in resolved for row in _format_pooled(each)))
-    yield Paragraph(
-        "Partial rank correlations, averaged over settings by Fisher's z and inverse variance; settings that share "
-        "patterns draw them together.",
-        kind="note",
+    header = ("measure", "with this held", "pooled correlation [95 %]", "p (Holm)", "do settings differ? (Q, p)")
+    parts = [
+        f"{name_measure(each.measure)} {format_range([effect.value for effect in each.effects])}" for each in resolved
+    ]
+    yield Fold(
+        f"Over all settings, with other measures held, correlation of {'; '.join(parts)}",
+        (
+            Table(header, tuple(row for each in resolved for row in _format_pooled(each))),
+            Paragraph(
+                "Partial rank correlations, averaged over settings by Fisher's z and inverse variance; settings that "
+                "share patterns draw them together.",
+                kind="note",
+            ),
+        ),
     )
 
 
@@ -155,14 +162,39 @@ def _format_pooled(pooled: Pooled) -> Iterator[tuple[str, ...]]:
         yield (
             name_measure(pooled.measure),
             " and ".join(map(name_measure, effect.given)),
-            format_signed(effect.value),
-            format_interval(effect.low, effect.high),
+            format_correlation(effect.value, effect.low, effect.high),
             format_p(effect.p_holm),
             format_p(effect.q_p_value),
         )
 
 
-def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
+def draw_weakest(views: Sequence[View], pooled: Sequence[Pooled]) -> Iterator[Picture]:
+    """Draw every declared measure's weakest correlation under its controls; nothing where none was measured.
+
+    Args:
+        views: strata that the study declared.
+        pooled: what they say together, which is drawn where there is any.
+    """
+    resolved = [each for each in pooled if each.status != "unresolved"]
+    rows = []
+    for each in resolved or views[0].stratum.judgements:
+        weakest = find_weakest(each.effects)
+        if weakest is not None:
+            own = read_estimate(weakest)
+            label = f"{name_measure(each.measure)}, {name_held(weakest)} held"
+            rows.append(Effect(label=label, group="", value=own.value, low=own.low, high=own.high, is_primary=False))
+    if rows:
+        outcome = next((each.outcome for each in views[0].stratum.judgements if each.outcome), views[0].stratum.primary)
+        where = "" if resolved or not views[0].name else f" Of {views[0].label}."
+        yield draw_effects(rows, f"rank correlation with {name_outcome(outcome)}").show(
+            "first.svg",
+            "Correlation of each measure under the control that leaves the least of it, with 95 % intervals. Right of "
+            f"0: more of it goes with {name_side('higher', outcome)}.{where}",
+            "Forest plot",
+        )
+
+
+def fold_effects(views: Sequence[View]) -> Iterator[Block]:
     """Show the correlation of every measure by itself, the strata side by side; nothing where no stratum has any."""
     effects = [(view, effect) for view in views for effect in view.stratum.effects if effect.method == "spearman"]
     names = dict.fromkeys(name for view in views for name in view.stratum.resolution)  # the primary one first
@@ -181,13 +213,20 @@ def build_effects(views: Sequence[View], level: int) -> Iterator[Block]:
         for view, effect in effects
         if effect.outcome == outcome
     ]
-    yield Heading(level, "Every measure by itself")
-    yield draw_effects(rows, f"rank correlation with {name_outcome(outcome)}").show(
+    known = [(abs(effect.estimate.value), effect) for _, effect in effects if effect.estimate.value is not None]
+    strongest = max(known, key=lambda pair: pair[0])[1] if known else None
+    best = (
+        ""
+        if strongest is None
+        else (f": {name_measure(strongest.measure)} goes with it most, {format_signed(strongest.estimate.value)}")
+    )
+    picture = draw_effects(rows, f"rank correlation with {name_outcome(outcome)}").show(
         "effects.svg",
         f"Rank correlation of each measure by itself with {refer_to(outcome)}, 95 % intervals over patterns, nothing "
         "held; in bold the declared measures. Right of 0: more of it goes with a higher outcome.",
         "Forest plot",
     )
+    yield Fold(f"Every measure by itself, nothing held{best}", (picture,))
 
 
 def build_fidelity(fidelity: Sequence[Fidelity]) -> Iterator[Block]:
@@ -195,15 +234,16 @@ def build_fidelity(fidelity: Sequence[Fidelity]) -> Iterator[Block]:
     if not fidelity:
         return
     yield Heading(2, "Do short runs rank patterns as long ones do?")
-    header = ("stratum", "short", "long", "outcome", "Spearman", "95 % interval", "patterns")
+    header = ("stratum", "short", "long", "outcome", "Spearman [95 %]", "patterns")
     rows = [
         (
             f"{each.layers} layers",
             each.short_regime,
             each.long_regime,
             name_outcome(each.outcome),
-            "not defined" if each.estimate.value is None else format_signed(each.estimate.value),
-            format_interval(each.estimate.low, each.estimate.high),
+            "not defined"
+            if each.estimate.value is None
+            else format_correlation(each.estimate.value, each.estimate.low, each.estimate.high),
             str(each.n_patterns),
         )
         for each in fidelity

@@ -1,6 +1,7 @@
 """What a report says of one stratum: what its seeds see, what goes with the outcome, levels, patterns, curves."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ from analysis.data.outcomes import is_lower_better, is_of_images, list_shown
 from analysis.data.protocol import SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.captions import name_file
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
@@ -18,21 +19,19 @@ from analysis.page.wording import (
     describe_mean,
     enumerate_words,
     format_mean,
-    format_signed,
-    format_value,
     format_with_error,
     head_outcome,
     label_outcome,
     name_briefly,
     name_measure,
     name_outcome,
-    name_pattern,
     shorten_outcome,
 )
-from analysis.study.overview import build_answer, build_effects
+from analysis.study.overview import fold_effects
 from analysis.study.plots import choose_curves, draw_distances, draw_learning, draw_outcome
 from analysis.study.stratum import Reach
-from analysis.study.tables import build_noise, build_pairs, build_predictions, build_tests, tabulate_rivals
+from analysis.study.tables import fold_noise, fold_pairs, fold_rivals, fold_tests
+from analysis.study.verdict import word_judgement
 from analysis.study.view import N_BEST, View
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.sampling.bounds import certify
@@ -49,47 +48,71 @@ GROUP_NAMES = {
 }
 
 
-def build_stratum(view: View, caption: str) -> Iterator[Block]:
-    """Show everything about one stratum, under its name where there are several; the caption is its figures'."""
-    stratum, level = view.stratum, 3 if view.name else 2
+def build_stratum(view: View, caption: str, said: Collection[str] = (), *, is_first: bool = True) -> Iterator[Block]:
+    """Show everything about one stratum, under its name where there are several.
+
+    Args:
+        caption: line at the foot of its figures.
+        said: sentences that the page has shown already.
+        is_first: whether it stays open; all but the first of several strata are folded behind what they found.
+    """
+    level = 3 if view.name else 2
     if view.name:
         yield Heading(2, capitalise(view.label))
-        yield from build_answer(stratum.verdict)
+        yield Paragraph(view.stratum.verdict.sentence, "finding")
+        said = {view.stratum.verdict.sentence}
+    body = _build_body(view, caption, level, said)
+    if is_first:
+        yield from body
+    else:
+        yield Fold(f"Figures, statistics and patterns of {view.label}", tuple(body))
+
+
+def _build_body(view: View, caption: str, level: int, said: Collection[str]) -> Iterator[Block]:
+    stratum = view.stratum
     if stratum.verdict.status == "not_trained":  # then nothing else is said
-        yield Heading(level, "Learning curves")
-        yield _draw_curves(view, caption)
+        yield from _draw_curves(view, caption, level)
         return
+    yield Heading(level, "What goes with the outcome?")
     has_sample = view.is_planned or stratum.n_patterns > 0
     if has_sample:
-        yield Heading(level, "Can the seeds tell the patterns apart?")
-        yield from build_noise(stratum)
-    yield Heading(level, "What goes with the outcome?")
+        sentences = [word_judgement(each, stratum.learning, stratum.primary).sentence for each in stratum.judgements]
+        yield from (
+            Paragraph(text) for text in dict.fromkeys([stratum.verdict.sentence, *sentences]) if text not in said
+        )
     yield from _draw_outcome(view, caption) if view.is_planned else _draw_distances(view, caption)
     if has_sample:
-        yield from build_tests(stratum)
-        yield from build_predictions(stratum)
-        yield from build_pairs(stratum.pairs)
+        yield from _fold_statistics(view)
     else:
         yield Paragraph(
             "No correlation is computed: none of these patterns was drawn at random, and those that a search proposes "
-            "because of earlier outcomes are no sample. `--strategy random` draws one."
+            "because of earlier outcomes are no sample. `--strategy random` draws one.",
+            kind="note",
+        )
+    if view.rivals:
+        yield fold_rivals(
+            view.rivals, next((each.outcome for each in stratum.judgements if each.outcome), stratum.primary)
         )
     if not view.name:
-        yield from build_effects([view], level)
-    if view.rivals:
-        yield Heading(level, "Zero-cost proxies")
-        outcome = next((each.outcome for each in stratum.judgements if each.outcome), stratum.primary)
-        yield from tabulate_rivals(view.rivals, outcome)
+        yield from fold_effects([view])
+    yield Heading(level, "The best patterns")
+    yield from _draw_best(view)
+    if view.is_planned:  # what a search found has a section of its own
+        yield from _tabulate_best(view)
     if view.levels and (view.patterns["template"].notna().any() or len(view.levels) > 1):
         yield Heading(level, "Templates at equal budget")
         yield from _draw_levels(view)
         yield from _tabulate_templates(view)
-    yield Heading(level, "The best patterns")
-    if view.is_planned:  # what a search found has a section of its own
-        yield from _tabulate_best(view)
-    yield from _draw_best(view)
-    yield Heading(level, "Learning curves")
-    yield _draw_curves(view, caption)
+    yield from _draw_curves(view, caption, level)
+
+
+def _fold_statistics(view: View) -> Iterator[Block]:
+    """Fold what the sentences rest on, each fold behind what it comes to."""
+    stratum = view.stratum
+    yield fold_noise(stratum)
+    yield fold_tests(stratum)
+    if stratum.pairs:
+        yield fold_pairs(stratum.pairs)
 
 
 def _draw_distances(view: View, caption: str) -> Iterator[Block]:
@@ -101,15 +124,16 @@ def _draw_distances(view: View, caption: str) -> Iterator[Block]:
     )
     if view.uniform:
         n = view.uniform.n_patterns
-        yield Paragraph(f"Uniform random sampling, {n} draws at this budget: {_describe(view.uniform)}.")
+        yield Paragraph(f"Uniform random sampling, {n} draws at this budget: {_describe(view.uniform)}.", "note")
     if view.stratum.reach:
-        yield Paragraph(f"Reach of the sample: {_describe(view.stratum.reach)}. Outside that range it says nothing.")
+        reach = _describe(view.stratum.reach)
+        yield Paragraph(f"Reach of the sample: {reach}. Outside that range it says nothing.", "note")
 
 
 def _describe(reach: Reach) -> str:
-    text = f"mean BD {reach.low:.3f} to {reach.high:.3f} (1 % to 99 %); no pattern is below {reach.bound:.3f}"
+    text = f"mean BD {reach.low:.2f} to {reach.high:.2f} (1 % to 99 %); no pattern is below {reach.bound:.2f}"
     if reach.farthest is not None and reach.share is not None:
-        text += f" and the farthest has {reach.farthest:.3f}, so this covers {100 * reach.share:.1f} % of that range"
+        text += f" and the farthest has {reach.farthest:.2f}, so this covers {100 * reach.share:.0f} % of that range"
     return text
 
 
@@ -130,7 +154,7 @@ def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
         if _is_known(sampled, name)
     ]
     if ranges:
-        yield Paragraph(f"The sample covers {enumerate_words(ranges)}; outside that it says nothing.")
+        yield Paragraph(f"The sample covers {enumerate_words(ranges)}; outside that it says nothing.", "note")
 
 
 def _is_known(patterns: pd.DataFrame, measure: str) -> bool:
@@ -148,7 +172,7 @@ def _draw_levels(view: View) -> Iterator[Block]:
             value=level.value,
             low=level.low,
             high=level.high,
-            note=f"mean BD {level.mean_bd:.3f}",
+            note=f"mean BD {level.mean_bd:.2f}",
             key=keys.get(level.name),
             is_reference=level.name == "random",
         )
@@ -164,37 +188,43 @@ def _draw_levels(view: View) -> Iterator[Block]:
 
 
 def _tabulate_templates(view: View) -> Iterator[Block]:
-    """Show every template with its distance, and how far it is from the best one."""
+    """Show every template with its distance, and how far it is from the best one, in the figure's order."""
     if all(template.n_patterns > 1 for template in view.comparisons):
         return
     outcome = list_shown(view.patterns)[0]
     is_share = is_of_images(view.patterns)
     header = (
-        "template", "mean BD", "above bound", "walk length", "seeds", head_outcome(outcome),
-        "less the best template" + (" (points)" if is_share else ""),
+        "template", head_outcome(outcome), "less the best" + (" (points)" if is_share else ""), "mean BD",
+        "above the bound", "walk length",
     )  # fmt: skip
     budget = parse_budget(view.stratum.budget, view.stratum.layers)
     by_name = {row["template"]: row for _, row in view.patterns.dropna(subset=["template"]).iterrows()}
-    rows = []
-    for template in view.comparisons:
+    sign = 1 if is_lower_better(view.levels[0].outcome) else -1
+    drawn = {level.name: sign * level.value for level in view.levels}
+    rows, keys = [], []
+    for template in sorted(view.comparisons, key=lambda template: drawn.get(template.name, math.inf)):
         row = by_name.get(template.name)
+        less = template.difference
         rows.append(
             (
-                template.name,
-                *((NONE, NONE, NONE) if row is None else _describe_template(row, budget)),
-                str(template.n_seeds),
+                GROUP_NAMES.get(template.name, template.name),
                 _format_level(template.mean, template.standard_error, is_share),
-                NONE
-                if template.difference is None
-                else _difference(template.difference, template.difference_error, is_share),
+                NONE if less is None else _difference(less, template.difference_error, is_share),
+                *((NONE, NONE, NONE) if row is None else _describe_template(row, budget)),
             )
         )
-    yield Table(header, tuple(rows))
-    yield Paragraph(
-        "Mean and one standard error over seeds; the differences are paired by seed. No pattern of this budget has a "
-        "mean BD below the bound; optimal: none has a lower one. The best template was picked by this number; a "
-        "difference below twice its error is not evidence.",
-        kind="note",
+        keys.append(None if row is None else str(row["key"]))
+    yield Fold(
+        "The templates in numbers",
+        (
+            Table(header, tuple(rows), tuple(keys)),
+            Paragraph(
+                "Mean and one standard error over seeds; the differences are paired by seed, to the template whose "
+                "mean is best. It was picked by this number; a difference below twice its error is not evidence. No "
+                "pattern of this budget has a mean BD below the bound; optimal: none has a lower one.",
+                kind="note",
+            ),
+        ),
     )
 
 
@@ -202,27 +232,28 @@ def _describe_template(row: "pd.Series[Any]", budget: Budget) -> tuple[str, ...]
     certificate = certify(parse_sources(row["sources"]), budget)
     above = "optimal" if certificate.status == "optimal" else f"{100 * certificate.gap:.1f} %"
     walk = row.get("walk_length")
-    return f"{row['mean_bd']:.4f}", above, NONE if walk is None or pd.isna(walk) else f"{walk:.2f}"
+    return f"{row['mean_bd']:.2f}", above, NONE if walk is None or pd.isna(walk) else f"{walk:.2f}"
 
 
 def _format_level(value: float, error: float | None, is_share: bool) -> str:
     """Return a mean with its error: a share in per cent."""
     if not is_share:
         return format_with_error(value, error, choose_digits(value))
-    return format_with_error(100 * value, None if error is None else 100 * error, 2)
+    return format_with_error(100 * value, None if error is None else 100 * error, 1)
 
 
 def _difference(value: float, error: float | None, is_share: bool) -> str:
-    _, *with_error = _format_level(value, error, is_share).partition(" ")
-    signed = format_signed(100 * value) if is_share else format_signed(value, choose_digits(value))
-    return signed + "".join(with_error)
+    text = _format_level(value, error, is_share)
+    return f"+{text}" if value > 0 and float(text.partition(" ")[0]) else text
 
 
 def _tabulate_best(view: View) -> Iterator[Block]:
-    outcomes = map(head_outcome, list_shown(view.patterns))
-    header = ("", "pattern", "strategy", "mean BD", "MBD", "span", "seeds", *outcomes)
+    outcomes = [*map(head_outcome, list_shown(view.patterns))]
+    seeds = () if len(set(view.patterns["n_seeds"].head(N_BEST))) == 1 else ("seeds",)
+    header = ("", "pattern", *outcomes, *seeds, "mean BD", "walk length")
     top = [row for _, row in view.patterns.head(N_BEST).iterrows()]
-    yield Table(header, tuple(_best_row(place, row) for place, row in enumerate(top, start=1)))
+    rows = tuple(_best_row(place, row, bool(seeds)) for place, row in enumerate(top, start=1))
+    yield Table(header, rows, tuple(str(row["key"]) for row in top))
     yield Paragraph(
         f"Means over seeds with one standard error. Patterns trained at every seed come first, "
         f"{_describe_order(view)}; neighbours in this list are often within the noise.",
@@ -237,6 +268,16 @@ def _describe_order(view: View) -> str:
     return ", ".join(f"then {part}" for part in parts)
 
 
+def draw_winner(view: View) -> Picture:
+    """Draw a stratum's best pattern."""
+    row = view.patterns.iloc[0]
+    name = name_briefly(row)
+    mean = describe_mean(row, list_shown(view.patterns)[0])
+    where = f" of {view.label}" if view.name else ""
+    svg = draw_arcs(parse_sources(row["sources"]), name, width=460)
+    return Picture("best.svg", svg, f"The best pattern{where}: {name}, {mean}", "Arc diagram", is_small=True)
+
+
 def _draw_best(view: View) -> Iterator[Block]:
     top = [row for _, row in view.patterns.head(N_DRAWN).iterrows()]
     shortest = [row for _, row in view.patterns[(view.patterns["strategy"] == "optimum").fillna(False)].iterrows()]
@@ -248,29 +289,29 @@ def _draw_best(view: View) -> Iterator[Block]:
     for key, row in drawn.items():
         picture = draw_arcs(parse_sources(row["sources"]), parts.get(key, name_briefly(row)), width=460)
         mean = describe_mean(row, list_shown(view.patterns)[0])
-        text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_pattern(row)}, {mean}"
+        text = f"{capitalise(parts[key]) + ': ' if key in parts else ''}{name_briefly(row)}, {mean}"
         yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, "Arc diagram", is_small=True)
 
 
-def _best_row(place: int, row: "pd.Series[Any]") -> tuple[str, ...]:
+def _best_row(place: int, row: "pd.Series[Any]", has_seeds: bool) -> tuple[str, ...]:
+    walk = row.get("walk_length")
     return (
         str(place),
-        name_pattern(row),
-        format_value(row["strategy"]),
-        f"{row['mean_bd']:.3f}",
-        format_value(row["max_bd"]),
-        f"{row['span']:.2f}",
-        str(row["n_seeds"]),
+        name_briefly(row),
         *(format_mean(row, outcome) for outcome in list_shown(row)),
+        *((str(row["n_seeds"]),) if has_seeds else ()),
+        f"{row['mean_bd']:.2f}",
+        NONE if walk is None or pd.isna(walk) else f"{walk:.2f}",
     )
 
 
-def _draw_curves(view: View, caption: str) -> Block:
+def _draw_curves(view: View, caption: str, level: int) -> Iterator[Block]:
     if view.curves.empty:
-        return Paragraph("This study holds no learning curves.")
+        return
+    yield Heading(level, "Learning curves")
     drawn = choose_curves(view.curves, view.candidates)[0]
     drawn = "training loss" if drawn == "train_loss" else name_outcome(drawn)
-    return draw_learning(view.curves, view.candidates, view.patterns["key"].iloc[0], caption).show(
+    yield draw_learning(view.curves, view.candidates, view.patterns["key"].iloc[0], caption).show(
         name_file("curves", view.name),
         f"{capitalise(drawn)} by epoch; templates and the best pattern: means over seeds.",
         "Line plot",

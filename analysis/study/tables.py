@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.outcomes import OutcomeName
-from analysis.data.protocol import MEASURES, MIN_PATTERNS, SEEDS_RANDOM
+from analysis.data.protocol import ALPHA, MEASURES, MIN_PATTERNS, SEEDS_RANDOM
 from analysis.data.proxies import PROXY, list_proxies
-from analysis.page.document import Block, Paragraph, Table
+from analysis.page.document import Block, Fold, Paragraph, Table
 from analysis.page.wording import (
     NONE,
     UNITS,
+    count_digits,
     enumerate_words,
+    format_correlation,
     format_interval,
     format_p,
     format_signed,
@@ -28,7 +30,7 @@ from analysis.stats.inference import outcome_of
 from analysis.stats.resampling import design_cells
 from analysis.study.levels import PairedDifference
 from analysis.study.stratum import Stratum
-from analysis.study.verdict import word_judgement
+from analysis.study.verdict import format_range
 from analysis.verdict.controls import ControlledEffect
 from analysis.verdict.noise import Resolution
 from analysis.verdict.rules import Judgement
@@ -36,21 +38,35 @@ from analysis.verdict.rules import Judgement
 CLEAR = 0.5  # |rank correlation| from which two measures are said to go together
 
 
-def build_noise(stratum: Stratum) -> Iterator[Block]:
-    """Say whether the seeds can tell the patterns apart, before anything explains them."""
+def fold_noise(stratum: Stratum) -> Block:
+    """Say whether the seeds can tell the patterns apart, which comes before anything that explains them."""
     known = {outcome: noise for outcome, noise in stratum.resolution.items() if noise is not None}
+    question = "Can the seeds tell the patterns apart?"
     if not known:
-        yield Paragraph("Not known: it takes at least two patterns that share at least two seeds.")
-        return
+        return Paragraph(f"{question} Not known: it takes at least two patterns that share at least two seeds.", "note")
     header = (
         "outcome", "F test p", "patterns' share, one training", "mean over seeds", "noise ceiling [95 %]"
     )  # fmt: skip
-    yield Table(header, tuple(_format_noise(outcome, noise) for outcome, noise in known.items()))
-    yield Paragraph(
-        "The F test asks whether patterns differ at all. The share is that of the variance, below 0 where seeds differ "
-        "more than patterns do. The noise ceiling is the correlation that a perfect predictor would show.",
-        kind="note",
+    first = next(iter(known.values()))
+    is_found = first.p_value is not None and first.p_value < ALPHA
+    answer = f"Yes: a perfect predictor would show {first.ceiling:.2f}" if is_found else "That is not shown"
+    return Fold(
+        f"{question} {answer} (F test, {_say_p(first.p_value)})",
+        (
+            Table(header, tuple(_format_noise(outcome, noise) for outcome, noise in known.items())),
+            Paragraph(
+                "The F test asks whether patterns differ at all. The share is that of the variance, below 0 where "
+                "seeds differ more than patterns do. The noise ceiling is the correlation that a perfect predictor "
+                "would show.",
+                kind="note",
+            ),
+        ),
     )
+
+
+def _say_p(p_value: float | None) -> str:
+    text = format_p(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
@@ -64,39 +80,40 @@ def _format_noise(outcome: str, noise: Resolution) -> tuple[str, ...]:
     )
 
 
-def build_tests(stratum: Stratum) -> Iterator[Block]:
-    """Show each declared measure under every control, and what the numbers rest on."""
+def fold_tests(stratum: Stratum) -> Block:
+    """Show each declared measure under every control, how well the graph predicts, and what the numbers rest on."""
     judged = [judgement for judgement in stratum.judgements if judgement.effects]
-    said = {stratum.verdict.sentence}  # at the head of the stratum
-    for judgement in stratum.judgements:
-        sentence = word_judgement(judgement, stratum.learning, stratum.primary).sentence
-        if sentence not in said:
-            said.add(sentence)
-            yield Paragraph(sentence)
-        if judgement.effects:
-            header = (
-                f"{name_measure(judgement.measure)}, with this held", "partial rank correlation", "95 % interval",
-                "noise ceiling", "p (Holm)",
-            )  # fmt: skip
-            yield Table(header, tuple(map(_format_effect, judgement.effects)))
+    parts = [
+        f"{name_measure(judgement.measure)} {format_range([effect.partial.value for effect in judgement.effects])}"
+        for judgement in judged
+    ]
+    summary = f"With other measures held, correlation of {'; '.join(parts)}" if parts else "The sample"
+    return Fold(summary, (*_tabulate_tests(judged), *_describe_predictions(stratum), _describe_sample(stratum)))
+
+
+def _tabulate_tests(judged: Sequence[Judgement]) -> Iterator[Block]:
+    for judgement in judged:
+        header = (
+            f"{name_measure(judgement.measure)}, with this held", "partial rank correlation", "noise ceiling",
+            "p (Holm)",
+        )  # fmt: skip
+        yield Table(header, tuple(map(_format_effect, judgement.effects)))
     if judged:
         higher = name_side("higher", judged[0].outcome or "outcome")
         yield Paragraph(
-            f"Above 0: more of the measure goes with {higher}, while what is held and its square are taken "
-            "out. The ceiling is that of a perfect predictor of what is then left. p is adjusted by Holm over all "
-            "declared tests of all settings.",
+            f"With 95 % intervals. Above 0: more of the measure goes with {higher}, while what is held and its square "
+            "are taken out. The ceiling is that of a perfect predictor of what is then left. p is adjusted by Holm "
+            "over all declared tests of all settings.",
             kind="note",
         )
         yield from _describe_seeds(judged)
-    yield _describe_sample(stratum)
 
 
 def _format_effect(effect: ControlledEffect) -> tuple[str, ...]:
     own = effect.partial
     return (
         " and ".join(map(name_measure, effect.given)),
-        format_signed(own.value),
-        format_interval(own.low, own.high),
+        format_correlation(own.value, own.low, own.high),
         NONE if effect.resolution is None else f"{effect.resolution.ceiling:.2f}",
         format_p(effect.p_holm),
     )
@@ -137,12 +154,12 @@ def _describe_sample(stratum: Stratum) -> Block:
     return Paragraph(f"{'. '.join(sentences)}.")
 
 
-def build_predictions(stratum: Stratum) -> Iterator[Block]:
+def _describe_predictions(stratum: Stratum) -> Iterator[Block]:
     """Say how well the graph predicts the outcome at all."""
     known = [baseline for baseline in stratum.baselines if baseline.estimate.value is not None]
     outcome = known[0].outcome if known else ""
     parts = [
-        f"{format_signed(own.estimate.value)} ({format_interval(own.estimate.low, own.estimate.high)}) from {own.name}"
+        f"{format_correlation(own.estimate.value, own.estimate.low, own.estimate.high)} from {own.name}"
         for own in known
         if own.outcome == outcome
     ]
@@ -153,25 +170,38 @@ def build_predictions(stratum: Stratum) -> Iterator[Block]:
         )
 
 
-def build_pairs(pairs: Sequence[PairedDifference]) -> Iterator[Block]:
-    """Show patterns that were made to differ in one thing, pair by pair."""
-    if not pairs:
-        return
+def fold_pairs(pairs: Sequence[PairedDifference]) -> Block:
+    """Show patterns that were made to differ in one thing, pair by pair.
+
+    Args:
+        pairs: at least one.
+    """
     header = ("difference", "outcome", "mean", "95 % interval", "p (Wilcoxon)", "pairs")
-    yield Table(header, tuple(map(_format_pair, pairs)))
-    yield Paragraph(
-        "Optimum less control: a shortest pattern and one matched to it whose paths are longer. Reversal less "
-        "original: a pattern turned back to front, which swaps its in- and out-degrees.",
-        kind="note",
-    )
-    matched = {pair.name.replace(" - ", " less "): pair.apart for pair in pairs}
+    matched = {_name_pair(pair): pair.apart for pair in pairs}
     apart = "; ".join(
         f"{name}: {enumerate_words([f'{name_measure(own)} {value:.2f}' for own, value in by_measure.items()])}"
         for name, by_measure in matched.items()
         if by_measure
     )
-    if apart:
-        yield Paragraph(f"How far the pairs differ, on average, in what they should share: {apart}.")
+    far = [Paragraph(f"How far the pairs differ, on average, in what they should share: {apart}.")] if apart else []
+    first = pairs[0]
+    name, outcome, mean, interval, *_ = _format_pair(first)
+    return Fold(
+        f"Pairs made to differ in one thing: {name}, {mean}{'' if interval == NONE else f' ({interval})'} in {outcome}",
+        (
+            Table(header, tuple(map(_format_pair, pairs))),
+            Paragraph(
+                "Optimum less control: a shortest pattern and one matched to it whose paths are longer. Reversal less "
+                "original: a pattern turned back to front, which swaps its in- and out-degrees.",
+                kind="note",
+            ),
+            *far,
+        ),
+    )
+
+
+def _name_pair(pair: PairedDifference) -> str:
+    return pair.name.replace(" - ", " less ")
 
 
 def _format_pair(pair: PairedDifference) -> tuple[str, ...]:
@@ -179,11 +209,12 @@ def _format_pair(pair: PairedDifference) -> tuple[str, ...]:
     if isinstance(pair.outcome, OutcomeName) and pair.outcome.is_log:
         unit = "logarithm"
     low, high = (None if end is None else scale * end for end in (pair.low, pair.high))
+    digits = 3 if low is None or high is None else count_digits(low, high)
     return (
-        pair.name.replace(" - ", " less "),
+        _name_pair(pair),
         name_outcome(pair.outcome) + (f" ({unit})" if unit else ""),
-        format_signed(scale * pair.mean, 3),
-        format_interval(low, high, 3),
+        format_signed(scale * pair.mean, digits),
+        format_interval(low, high, digits),
         format_p(pair.p_wilcoxon),
         str(pair.n_pairs),
     )
@@ -237,25 +268,33 @@ def compare_rivals(
     return tuple(sorted(rivals, key=lambda rival: -abs(rival.estimate.value or 0.0)))
 
 
-def tabulate_rivals(rivals: Sequence[Rival], outcome: str) -> Iterator[Block]:
-    """Show the correlations of compare_rivals in one table."""
-    if not rivals:
-        return
-    header = (f"correlation with {name_outcome(outcome)} of", "kind", "Spearman", "95 % interval", "patterns")
+def fold_rivals(rivals: Sequence[Rival], outcome: str) -> Block:
+    """Show the correlations of compare_rivals in one table, behind the strongest proxy.
+
+    Args:
+        rivals: at least one.
+    """
+    header = (f"correlation with {name_outcome(outcome)} of", "kind", "Spearman [95 %]", "patterns")
     rows = [
         (
             rival.name.removeprefix(PROXY) if rival.is_proxy else name_measure(rival.name),
             "zero-cost proxy" if rival.is_proxy else "graph measure",
-            format_signed(rival.estimate.value),
-            format_interval(rival.estimate.low, rival.estimate.high),
+            format_correlation(rival.estimate.value, rival.estimate.low, rival.estimate.high),
             str(rival.n_patterns),
         )
         for rival in rivals
     ]
-    yield Table(header, tuple(rows))
-    yield Paragraph(
-        "The strongest come first. A zero-cost proxy is computed from the untrained network and the batch that its "
-        "training begins with, and averaged over seeds; a graph measure needs no network. No interval is adjusted for "
-        "the number of rows. A correlation whose sign differs between strata cannot choose a pattern beforehand.",
-        kind="note",
+    name, kind, value, _ = rows[0]
+    return Fold(
+        f"Zero-cost proxies next to graph measures: the strongest is {name} ({kind}), {value}",
+        (
+            Table(header, tuple(rows)),
+            Paragraph(
+                "The strongest come first. A zero-cost proxy is computed from the untrained network and the batch that "
+                "its training begins with, and averaged over seeds; a graph measure needs no network. No interval is "
+                "adjusted for the number of rows. A correlation whose sign differs between strata cannot choose a "
+                "pattern beforehand.",
+                kind="note",
+            ),
+        ),
     )

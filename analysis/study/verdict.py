@@ -199,7 +199,7 @@ def _count(judgement: Judgement, outcome: str, learning: Learning | None) -> str
     if judgement.status == "nothing_left":
         left = [each for each in judgement.effects if each.has_nothing_left and each.resolution is not None]
         parts += [
-            f"F test of the patterns with {_name_held(each)} held: p {format_p(each.resolution.p_value)}"
+            f"F test of the patterns with {name_held(each)} held: p {format_p(each.resolution.p_value)}"
             for each in left
             if each.resolution is not None
         ]
@@ -230,17 +230,23 @@ def _describe_basis(judgement: Judgement) -> str:
 def _summarise(measure: str, effects: Sequence[AnyEffect], outcome: str) -> str:
     """Return the range of a measure's correlations under its controls, and the weakest with its interval."""
     known = [effect for effect in effects if read_estimate(effect).value is not None]
-    if not known:
+    weakest = find_weakest(effects)
+    if weakest is None:
         return ""
-    weakest = min(known, key=lambda effect: abs(read_estimate(effect).value or 0.0))
     own = read_estimate(weakest)
     values = [read_estimate(effect).value for effect in known]
     several = f"{format_range(values)} under {len(known)} controls; the weakest " if len(known) > 1 else ""
     return (
         f"{capitalise(name_measure(measure))}, partial rank correlation with {refer_to(outcome)}: {several}"
-        f"{format_signed(own.value)} with {_name_held(weakest)} held, {100 * CONFIDENCE:.0f} % interval "
+        f"{format_signed(own.value)} with {name_held(weakest)} held, {100 * CONFIDENCE:.0f} % interval "
         f"{format_interval(own.low, own.high)}, p {format_p(weakest.p_holm)} (Holm)"
     )
+
+
+def find_weakest(effects: Sequence[AnyEffect]) -> AnyEffect | None:
+    """Return the effect under the control that leaves the least of it; None where none is known."""
+    known = [effect for effect in effects if read_estimate(effect).value is not None]
+    return min(known, key=lambda effect: abs(read_estimate(effect).value or 0.0), default=None)
 
 
 class Shown(NamedTuple):
@@ -269,7 +275,8 @@ def format_range(values: Sequence[float | None]) -> str:
     return format_interval(known[0], known[-1])
 
 
-def _name_held(effect: AnyEffect) -> str:
+def name_held(effect: AnyEffect) -> str:
+    """Return the measures that are held, in words."""
     return " and ".join(map(name_measure, effect.given))
 
 
@@ -304,7 +311,7 @@ def _advise_pooled(pooled: Pooled) -> str:
 def _advise_by_status(status: str, effects: Sequence[AnyEffect], name: str) -> str:
     if status == "depends":
         lost = [effect for effect in effects if not effect.is_detected]
-        held = _name_held(lost[0]) if lost else ""
+        held = name_held(lost[0]) if lost else ""
         return f"Patterns in which {name} varies while {held} does not, by 'study --cross'." if held else ""
     return {
         "not_trained": "Longer training, or another learning rate: 'study --tune-lr' tries several.",

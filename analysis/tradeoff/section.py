@@ -4,45 +4,55 @@ from collections.abc import Iterator, Sequence
 
 from analysis.data.protocol import UNSTEERED
 from analysis.page.captions import make_picture, name_file
-from analysis.page.document import Block, Heading, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
     count_nouns,
     enumerate_words,
-    format_count,
-    format_interval,
-    format_signed,
+    format_estimate,
 )
 from analysis.stats.guessing import explain_unlearned
 from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Answer, Point, Tradeoff
 
 JUDGED = {"kept": "yes", "lost": "no", "unsettled": "unsettled"}
-MAX_BUDGET = 24  # characters; an in-degree for each layer is longer
 
 
-def build_tradeoff(tradeoff: Tradeoff, caption: str, part: str = "", strategies: Sequence[str] = ()) -> Iterator[Block]:
+def build_tradeoff(
+    tradeoff: Tradeoff, caption: str, part: str = "", strategies: Sequence[str] = (), *, is_in_head: bool = False
+) -> Iterator[Block]:
     """Show accuracy against connections at one depth: the answer, its picture and its numbers.
 
     Args:
         part: the depth's name, such as "24 layers"; empty where the report has only one.
         strategies: strategies of all the run's candidates.
+        is_in_head: whether the page's head shows the answer and the picture.
     """
+    yield Heading(2, f"Accuracy against connections{', ' if part else ''}{part}")
+    if not is_in_head:
+        yield Paragraph(answer_tradeoff(tradeoff), "finding")
+        yield draw_tradeoff(tradeoff, caption, part)
+    yield _table(tradeoff)
+    explained = (_say_kept(tradeoff), _explain(tradeoff, strategies))
+    yield Fold("Where these points come from, and what kept means", tuple(map(Paragraph, explained)))
+
+
+def draw_tradeoff(tradeoff: Tradeoff, caption: str = "", part: str = "") -> Picture:
+    """Draw accuracy against what connections cost."""
     from analysis.tradeoff.plot import plot_tradeoff  # matplotlib: half a second
 
-    yield Heading(2, f"Accuracy against connections{', ' if part else ''}{part}")
-    yield Paragraph(answer_tradeoff(tradeoff), kind="answer")
-    yield make_picture(
+    return make_picture(
         plot_tradeoff(tradeoff.points, caption),
         name_file("tradeoff", part),
         "Mean validation accuracy over seeds with 95 % intervals, each seed's own mean over all points taken out; "
         "intervals at one budget stand a little apart to be seen. Point at a mark for its numbers.",
         "Line plot with intervals",
     )
-    yield Paragraph(_explain(tradeoff, strategies))
-    yield _table(tradeoff)
-    yield Paragraph(
+
+
+def _say_kept(tradeoff: Tradeoff) -> str:
+    return (
         "Differences are to the same family's largest budget, in points, paired by seed: a seed fixes split, stream "
         "of initial weights and order of the data at every budget. Kept: yes where the whole 95 % interval lies above "
         f"-{100 * tradeoff.margin:g}, no where it lies below, unsettled where on both sides. How few connections keep "
@@ -106,8 +116,8 @@ def _explain(tradeoff: Tradeoff, strategies: Sequence[str]) -> str:
         )
     if FOUND in families and len(own) < len(found):
         sentences.append(
-            "Found: at each budget the best proposed pattern. The mean it was picked by is raised by its own noise "
-            "(as picked, in the table), so its accuracy here leaves one seed out in turn: picked by the others, scored "
+            "Found: at each budget the best proposed pattern. The mean it was picked by is raised by its own "
+            "noise, so its accuracy here leaves one seed out in turn: picked by the others, scored "
             "at the one left out."
         )
     if any(point.n_seeds == 1 and not point.is_own_mean for point in found):
@@ -124,28 +134,28 @@ def _explain(tradeoff: Tradeoff, strategies: Sequence[str]) -> str:
 
 
 def _table(tradeoff: Tradeoff) -> Table:
-    header = (
-        "family", "budget", "connections", "accuracy (%)", "95 % interval", "difference", "95 % interval", "kept",
-        "parameters", "FLOPs", "as picked (%)", "pattern", "seeds",
-    )  # fmt: skip
+    header = ("family", "connections", "accuracy (%) [95 %]", "difference (points) [95 %]", "kept", "pattern", "seeds")
     return Table(header, tuple(map(_row, tradeoff.points)))
 
 
 def _row(point: Point) -> tuple[str, ...]:
     difference = point.difference
-    low, high = (None, None) if difference is None else (difference.low, difference.high)
+    of = "" if point.picked is None else f" (best of {point.n_patterns})"
     return (
         point.family,
-        point.budget if len(point.budget) <= MAX_BUDGET else f"{point.budget[: MAX_BUDGET - 3]}...",
         str(point.connections),
-        f"{100 * point.accuracy:.2f}",
-        NONE if point.low is None or point.high is None else f"{100 * point.low:.2f} to {100 * point.high:.2f}",
-        NONE if difference is None else format_signed(100 * difference.mean),
-        format_interval(None if low is None else 100 * low, None if high is None else 100 * high),
+        format_estimate(*_percent(point.accuracy, point.low, point.high), 1),
+        NONE if difference is None else _format_difference(difference.mean, difference.low, difference.high),
         NONE if difference is None else JUDGED[difference.status],
-        NONE if point.params is None else f"{point.params:,}",
-        NONE if point.flops is None else format_count(point.flops),
-        NONE if point.picked is None else f"{100 * point.picked:.2f}",
-        point.pattern + ("" if point.picked is None else f" (best of {point.n_patterns})"),
+        point.pattern + of,
         str(point.n_seeds),
     )
+
+
+def _percent(value: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+    return 100 * value, None if low is None else 100 * low, None if high is None else 100 * high
+
+
+def _format_difference(value: float, low: float | None, high: float | None) -> str:
+    text = format_estimate(*_percent(value, low, high), 1)
+    return f"+{text}" if value > 0 and float(text.partition(" ")[0]) else text

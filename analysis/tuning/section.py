@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from analysis.data.protocol import MIN_PATTERNS
 from analysis.page.captions import make_picture, name_file
-from analysis.page.document import Block, Heading, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Table
 from analysis.page.wording import (
     NONE,
     capitalise,
     enumerate_words,
+    format_correlation,
     format_interval,
     format_p,
     format_signed,
@@ -22,33 +23,53 @@ from analysis.tuning.undertrained import BestRate, FarRate
 MAX_DRAWN = 3  # measures in one figure
 
 
-def build_tuning(tuning: Tuning, caption: str, part: str = "") -> Iterator[Block]:
+def build_tuning(tuning: Tuning, caption: str, part: str = "", *, is_first: bool = True) -> Iterator[Block]:
     """Show the best learning rates of one depth, and how the effects of measures turn with training.
 
     Args:
         caption: caption of the figures.
         part: the depth's name, such as "24 layers"; empty where the study has only one.
+        is_first: whether it stays open; all but the first of several depths are folded behind what they found.
     """
     yield Heading(2, f"Each pattern at its best learning rate{', ' if part else ''}{part}")
-    yield Paragraph(answer_best(tuning.best), kind="answer")
+    yield Paragraph(answer_best(tuning.best), "finding")
     if tuning.far:
-        yield Paragraph(word_far_rates(tuning.far), kind="notice")
+        yield Paragraph(word_far_rates(tuning.far))
+    body = _build_body(tuning, caption, part)
+    if is_first:
+        yield from body
+    else:
+        yield Fold(f"Figures and numbers of {part}", tuple(body))
+
+
+def _build_body(tuning: Tuning, caption: str, part: str) -> Iterator[Block]:
     yield from _draw_losses(tuning, caption, part)
     yield Paragraph(
         "Every pattern was trained at every learning rate and is judged at its own best one: the least of a parabola "
         "in the logarithm of the rate, fitted to the logarithm of its loss, over all seeds together. A rate whose loss "
-        "is far above the least weighs little; a rate at which a training diverged is left out."
+        "is far above the least weighs little; a rate at which a training diverged is left out.",
+        kind="note",
     )
     if tuning.drivers:
-        yield _tabulate_drivers(tuning)
-        yield Paragraph(
-            "Rank correlation of a measure with the best learning rate: above 0, patterns with more of it take a "
-            "higher rate. The intervals draw the patterns again; the p-values are not adjusted for one another."
+        strongest = max(tuning.drivers, key=lambda driver: abs(driver.estimate.value or 0.0))
+        value = format_signed(strongest.estimate.value)
+        yield Fold(
+            f"What the best rate goes with: {name_measure(strongest.measure)} most, {value}",
+            (
+                _tabulate_drivers(tuning),
+                Paragraph(
+                    "Rank correlation of a measure with the best learning rate: above 0, patterns with more of it take "
+                    "a higher rate. The intervals draw the patterns again; the p-values are not adjusted for one "
+                    "another.",
+                    kind="note",
+                ),
+            ),
         )
     else:
         yield Paragraph(
             f"{tuning.best.n_patterns} sampled patterns are too few to say what the best rate goes with, or how "
-            f"effects turn with training: it takes {MIN_PATTERNS}."
+            f"effects turn with training: it takes {MIN_PATTERNS}.",
+            kind="note",
         )
     if tuning.turnings:
         yield from _show_turnings(tuning, caption, part)
@@ -100,15 +121,14 @@ def _draw_losses(tuning: Tuning, caption: str, part: str) -> Iterator[Block]:
 
 
 def _tabulate_drivers(tuning: Tuning) -> Table:
-    header = ("measure", "correlation with the best rate", "95 % interval", "p")
+    header = ("measure", "correlation with the best rate [95 %]", "p")
     rows = (
         (
             name_measure(driver.measure),
-            format_signed(driver.estimate.value),
-            format_interval(driver.estimate.low, driver.estimate.high),
+            format_correlation(driver.estimate.value, driver.estimate.low, driver.estimate.high),
             format_p(driver.estimate.p_value),
         )
-        for driver in tuning.drivers
+        for driver in sorted(tuning.drivers, key=lambda driver: -abs(driver.estimate.value or 0.0))
     )
     return Table(header, tuple(rows))
 
@@ -130,8 +150,7 @@ def _show_turnings(tuning: Tuning, caption: str, part: str) -> Iterator[Block]:
             "more of the measure goes with more loss. Bars on the zero line: 95 % interval of where the sign changes.",
             "Line plot with intervals",
         )
-    yield _tabulate_turnings(tuning.turnings)
-    yield Paragraph(_explain(tuning))
+    yield Fold("Every measure in numbers", (_tabulate_turnings(tuning.turnings), Paragraph(_explain(tuning), "note")))
 
 
 def word_turning(turning: Turning) -> str:

@@ -12,8 +12,7 @@ from scipy import stats
 from analysis.comparisons.accuracy import choose_patterns, list_exports, measure_final
 from analysis.data.results import read_run
 from analysis.page.document import format_markdown
-from analysis.report.findings import find
-from analysis.report.sections import build_blocks
+from analysis.report.report import compose_report
 from nas.records.database import FINAL
 from nas.records.plan import SCHEMA, VERSION, write_plan
 from tests.support.synthetic_run import make_run, propose
@@ -85,12 +84,13 @@ def test_rows_come_in_the_order_of_the_search(run: Path) -> None:
 
 
 def test_the_report_says_when_the_test_images_were_looked_at_and_what_they_showed(run: Path) -> None:
-    text = format_markdown([*build_blocks(find(read_run(run)))])
+    text = format_markdown(compose_report(read_run(run)).blocks)
     assert "## Test accuracy" in text
     assert "looked at first on 2026-01-02" in text
     assert "1 of the trainings are still to come" in text
-    assert "| log (" in text
-    assert "+2.67" in text  # 0.9567 less 0.93
+    assert "| log |" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| f7c59f16ae10 |") and "[" in line]
+    assert row == r"| f7c59f16ae10 | 96 \[88, 100\] | +3 \[-3, 8\] | 88.5 | 3 |"  # 0.9567 less 0.93, by their intervals
     assert "about 1.3 points" in text  # sqrt(0.932 * 0.068 / 400)
 
 

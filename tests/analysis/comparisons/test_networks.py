@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.comparisons.networks import build_lineup, summarise_lineup
+from analysis.comparisons.networks import summarise_lineup
 from analysis.comparisons.standing import rank_networks
 from analysis.data.results import read_run
 from analysis.page.document import format_markdown
-from analysis.report.report import write_report
+from analysis.report.report import compose_report, write_report
 from commands.runs import status
 from nas.data.readers import load_data
 from nas.records.checked import validate
@@ -131,13 +131,13 @@ def test_costs_and_distances_are_the_candidates_own(run: Path) -> None:
 
 
 def test_the_page_has_every_network_and_says_what_is_missing(run: Path, tmp_path: Path) -> None:
-    text = format_markdown([*build_lineup(read_run(run), rank_networks(read_run(run)))])
+    text = format_markdown(compose_report(read_run(run)).blocks)
     assert all(f"| {name} |" in text for name in NETWORKS)
     assert "Incomplete" not in text
     assert "| optimum | the shortest pattern known" in text
     assert "certificate: optimal, 0.0 % over the bound |" in text
     cut = make_lineup(tmp_path / "run", lambda name, seed: None if name == "dense" and seed else 0.5 + seed / 10, 9)
-    text = format_markdown([*build_lineup(read_run(cut), rank_networks(read_run(cut)))])
+    text = format_markdown(compose_report(read_run(cut)).blocks)
     assert "Incomplete: 6 of 24 trainings are complete, 3 failed" in text
 
 

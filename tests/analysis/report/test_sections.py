@@ -14,6 +14,7 @@ import pytest
 from analysis.data.adherence import check_adherence
 from analysis.data.results import CURVE_COLUMNS, Run, read_run
 from analysis.page.document import Block, Heading, format_html, format_markdown
+from analysis.report.conclusion import conclude_findings
 from analysis.report.findings import Findings, find, summarise
 from analysis.report.planned import build_plan
 from analysis.report.sections import build_blocks
@@ -27,7 +28,7 @@ from tests.support.synthetic_study import make_study, score_by_distance
 EVIL = '<script>alert("1")</script> | `x`'
 
 
-def _name_only(view: View, _caption: str) -> Iterator[Block]:
+def _name_only(view: View, *_: Any, **__: Any) -> Iterator[Block]:
     yield Heading(2, view.name or "the only stratum")
 
 
@@ -37,6 +38,10 @@ def no_strata() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.report.sections.build_stratum", _name_only)
         yield
+
+
+def _build(findings: Findings) -> Iterator[Block]:
+    return build_blocks(findings, conclude_findings(findings))
 
 
 def tabulate(score: Score, n_random: int = 2, **attributes: Any) -> Run:
@@ -56,21 +61,20 @@ def budgets() -> Findings:
 
 
 def test_a_search_at_several_budgets_answers_how_few_connections_it_takes(budgets: Findings) -> None:
-    report = format_markdown([*build_blocks(budgets)])
+    report = format_markdown([*_build(budgets)])
     assert report.startswith("# Skip connections of 8 layers, budgets total:12, log and total:30\n")
     order = [
-        "Trained: 28 patterns x 3 seeds, budgets total:12, log and total:30, 8 layers, 2 epochs.",
-        "## Accuracy against connections",
         "*Mean validation accuracy over seeds",
+        "## Accuracy against connections",
         "## What was found",
         "## 8 layers, total:12",
         "## 8 layers, log",
         "## 8 layers, total:30",
+        "Trained: 28 patterns x 3 seeds, budgets total:12, log and total:30, 8 layers, 2 epochs.",
     ]
     places = [report.index(text) for text in order]
     assert places == sorted(places)
     assert "never compare" not in report
-    assert "This run has 3 budgets, whose networks differ in cost." in report
     assert "The networks of" not in report  # inside a budget all cost the same
     assert '| setting | budget | \\["total:12", "log", "total:30"\\] |' in report
     (tradeoff,) = budgets.tradeoffs
@@ -79,38 +83,39 @@ def test_a_search_at_several_budgets_answers_how_few_connections_it_takes(budget
 
 def test_unequal_cost_is_said_first_and_only_then() -> None:
     run = tabulate(lambda place, seed: 0.5 + 0.02 * place + 0.01 * seed)
-    assert "differ in cost" not in format_markdown([*build_blocks(find(run))])
+    assert "differ in cost" not in format_markdown([*_build(find(run))])
     is_log = run.candidates["template"] == "log"
     candidates = run.candidates.assign(params=is_log.fillna(False).map({True: 2000, False: 1000}).astype("Int64"))
-    text = format_markdown([*build_blocks(find(dataclasses.replace(run, candidates=candidates)))])
+    text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates)))])
     assert text.index("differ in cost, 1,000 to 2,000 parameters") < text.index("What was found")
 
 
 def test_an_incomplete_run_says_so_first_and_lists_its_failures() -> None:
     scores: dict[tuple[int, int], str | None] = {(1, 0): EVIL, (2, 1): None}
     findings = find(tabulate(lambda place, seed: scores.get((place, seed), 0.5 + 0.01 * place), asked=10))
-    blocks = [*build_blocks(findings)]
+    blocks = [*_build(findings)]
     for text in (format_html("", blocks), format_markdown(blocks)):
         notice = "Incomplete: 4 candidates of 10 asked for are complete (1 failed, 1 running, 4 not begun)"
-        assert text.index(notice) < text.index("Trained:") < text.index("Failures")
+        assert text.index(notice) < text.index("What was found") < text.rindex("Failures")
         assert not re.search(r"(?<!\\)<script>alert", text)
     assert "&lt;script&gt;alert" in format_html("", blocks)
 
 
 def test_a_study_has_its_verdicts_then_its_strata_then_its_plan(study_findings: Findings, study_run: Path) -> None:
-    blocks = [*build_blocks(study_findings)]
+    blocks = [*_build(study_findings)]
     report = format_markdown(blocks)
     order = [
         study_findings.verdict.sentence,
-        "| setting | mean BD | F test p",
-        "lr:0.1",
         "## All settings together",
+        "| setting | mean BD | F test p",
         "Every measure by itself",
         "## Do short runs rank patterns as long ones do?",
         "## 12 layers, one",
         "## 12 layers, two",
         "## Planned and done",
         "checklist.md",
+        "## Provenance",
+        "lr:0.1",
     ]
     report = report.replace("learning rate 0.1 (one) and 0.05 (two)", "lr:0.1")
     places = [report.index(text) for text in order]
@@ -152,7 +157,7 @@ def test_the_summary_of_a_study_has_its_verdict_and_strata(study_findings: Findi
 def test_strengths_follow_their_stratum_and_have_their_own_caption(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", propose(2, ["log"]), lambda p, _s: 0.6 - 0.01 * p, weigh=weigh_by(-0.1))
     findings = find(read_run(run))
-    blocks = [*build_blocks(findings)]
+    blocks = [*_build(findings)]
     headings = [block.text for block in blocks if isinstance(block, Heading)]
     assert headings[1:4] == ["What was found", "the only stratum", "Connection strengths"]
     page = format_html("", blocks)
@@ -168,11 +173,11 @@ def test_a_study_cut_halfway_says_so_with_what_is_missing(tmp_path: Path) -> Non
     run = read_run(make_study(tmp_path / "run", score_by_distance, n_trained=n_trained, **settings))
     findings = find(run)
     assert findings.verdict.status == "inconclusive"
-    report = format_markdown([*build_blocks(findings)])
+    report = format_markdown([*_build(findings)])
     assert run.asked is not None
     n_left = run.asked - n_trained - 1
     notice = f"Incomplete: {n_trained} candidates of {run.asked} asked for are complete (1 running, {n_left} not begun)"
-    assert report.index(notice) < report.index("Trained:")
+    assert report.index(notice) < report.index("## ")
     assert f"kept to its plan so far; {run.asked - n_trained} trainings are still to come" in report
     adherence = check_adherence(run)
     assert sum(each.complete for each in adherence.progress) == n_trained
@@ -192,13 +197,13 @@ def test_failures_are_counted_and_trainings_outside_the_plan_too(tmp_path: Path)
     assert (progress.failed, progress.complete) == (2, progress.planned - 2)
     assert "departed" not in format_markdown([*build_plan(adherence, run.plan)])
     findings = find(run)
-    report = format_markdown([*build_blocks(findings)])
+    report = format_markdown([*_build(findings)])
     assert "training loss not finite at step 3 of 8" in report.partition("## Failures")[2]
     run.plan["order"].pop()
     adherence = check_adherence(run)
     assert adherence.deviations == ("1 trainings are in the ledger that were not planned",)
-    assert "exploratory" not in format_markdown([*build_blocks(findings)])
-    notices = format_markdown([*build_blocks(dataclasses.replace(findings, adherence=adherence))])
+    assert "exploratory" not in format_markdown([*_build(findings)])
+    notices = format_markdown([*_build(dataclasses.replace(findings, adherence=adherence))])
     assert re.search(r"Not as planned: 1 trainings .*departed from its plan, as said above", notices, re.DOTALL)
     protocol = run.plan["protocol"]
     run.plan["protocol"] = {**protocol, "alpha": 0.1}
@@ -206,5 +211,5 @@ def test_failures_are_counted_and_trainings_outside_the_plan_too(tmp_path: Path)
     run.plan["protocol"] = {name: value for name, value in protocol.items() if name not in ("version", "measures")}
     adherence = check_adherence(run)
     assert (adherence.version, len(adherence.deviations)) == (1, 1)
-    older = format_markdown([*build_blocks(dataclasses.replace(findings, adherence=adherence))])
+    older = format_markdown([*_build(dataclasses.replace(findings, adherence=adherence))])
     assert older.index("Planned under earlier rules (protocol 1)") < older.index(findings.verdict.sentence)

@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 import run_search
-from analysis.comparisons.networks import build_lineup, describe_lineup
+from analysis.comparisons.networks import build_lineup, describe_lineup, list_faults
 from analysis.comparisons.standing import rank_networks
 from analysis.data.results import CURVE_COLUMNS, Run, read_run
-from analysis.page.document import Heading, format_markdown
+from analysis.page.document import Heading, Paragraph, format_markdown
+from analysis.report.conclusion import conclude_findings, conclude_networks
 from analysis.report.findings import Findings, find, summarise
+from analysis.report.head import build_head
 from analysis.report.sections import build_blocks
 from analysis.stats.guessing import Guessing, Learning, explain_unlearned, list_unlearned, measure_learning
 from analysis.tradeoff.points import measure_tradeoffs
@@ -46,7 +48,7 @@ def _run(n: int, score: Callable[[int, int], float], data: dict[str, object], la
 def _head(findings: Findings) -> str:
     """The report down to its first section, which would draw figures."""
     is_head = lambda block: not isinstance(block, Heading) or block.level == 1  # noqa: E731
-    return format_markdown([*takewhile(is_head, build_blocks(findings))])
+    return format_markdown([*takewhile(is_head, build_blocks(findings, conclude_findings(findings)))])
 
 
 def _learning(accuracies: list[float], guessing: Guessing) -> Learning:
@@ -114,9 +116,9 @@ def test_a_run_at_chance_says_so_first_and_settles_nothing() -> None:
     run = _run(20, guess, DATA, largest_class=0.104)
     findings = find(run)
     text = _head(findings)
-    first = text.split("\n\n")[1]
-    assert first.startswith("> **These networks have learned nothing")
-    numbers = text.split("\n\n")[2]
+    answer, *rest = text.split("\n\n")[1:]
+    assert "learned nothing" in answer
+    numbers = next(part for part in rest if "median accuracy" in part)
     assert numbers.startswith("The networks are at chance level: their median accuracy is ")
     assert "always answering the largest class gets 10.4 % of the validation images right" in numbers
     assert "would settle" not in text
@@ -139,7 +141,10 @@ def test_networks_that_learned_have_what_guessing_reaches_beside_them(monkeypatc
     use_resamples(monkeypatch, 99)
     run = _run(12, lambda place, seed: 0.9 + guess(place, seed) / 10, DATA, largest_class=0.104)
     findings = find(run)
-    assert "Always answering the largest class gets 10.4 % of" in _head(findings)
+    trained = [
+        block.text for block in build_blocks(findings, conclude_findings(findings)) if isinstance(block, Paragraph)
+    ]
+    assert any("Always answering the largest class gets 10.4 % of" in text for text in trained)
     assert findings.verdict.status == "unresolved"
     assert list_unlearned(run) == []
 
@@ -163,8 +168,9 @@ def test_a_comparison_of_networks_names_those_that_learned_nothing(is_any_better
     table = table.assign(regime=regimes, growth=4, global_mean_bd=2.0).astype({"regime": "string"})
     run = Run(Path("run"), table, NO_CURVES, 6, {"networks": names}, {}, dict(DATA), largest_class=0.1)
     standings = tuple(standing for standing in rank_networks(run) if standing.name != "learned")
-    text = format_markdown([*build_lineup(run, standings)])
-    assert ("> **Not learned: the networks are at chance level" in text) != is_any_better
+    head = build_head(conclude_networks(run, standings), [])
+    text = format_markdown([*list_faults(run, standings), *head, *build_lineup(run, standings)])
+    assert ("Not learned: the networks are at chance level" in text) != is_any_better
     assert ("is the most accurate" in text) == is_any_better
     assert ("> optimum has not learned: the networks are at chance level" in text) == is_any_better
     assert "> log has not learned" not in text

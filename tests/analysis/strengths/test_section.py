@@ -47,7 +47,7 @@ def test_a_planted_fall_is_said_with_its_interval_patterns_and_seeds(
         "Among skips that end at the same layer, over 12 sampled patterns (2 seeds each): Strength falls with span "
         f"(rank correlation {span.value:+.2f}, 95 % interval {interval})." in report
     )
-    assert f"| span | {span.value:+.2f} | {interval} | falls | 12 | 0 | 5 |" in report
+    assert f"| span | {span.value:+.2f} \\[{span.low:+.2f}, {span.high:+.2f}\\] | falls | 12 | 0 | 5 |" in report
     assert re.search(r"\| detour, given span \| .* \| (not detected|too few) \|", report)
     assert "is no effect on accuracy" in report
 

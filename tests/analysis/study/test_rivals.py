@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 
 from analysis.data.averages import average_patterns
-from analysis.page.document import Paragraph, Table
-from analysis.study.tables import compare_rivals, tabulate_rivals
+from analysis.page.document import Fold, Table
+from analysis.study.tables import compare_rivals, fold_rivals
 from tests.support.synthetic_run import make_candidates, propose
 
 OUTCOME = "validation_loss"
@@ -62,13 +62,14 @@ def test_a_proxy_that_some_patterns_lack_is_judged_by_the_others() -> None:
 def test_the_table_names_proxies_and_measures() -> None:
     patterns = make_patterns(proxy_grad_norm=draw())
     rivals = compare_rivals(patterns, OUTCOME, np.random.default_rng(0), ("mean_bd",))
-    table, paragraph = tabulate_rivals(rivals, OUTCOME)
+    fold = fold_rivals(rivals, OUTCOME)
+    assert isinstance(fold, Fold)
+    table = fold.blocks[0]
     assert isinstance(table, Table)
-    assert isinstance(paragraph, Paragraph)
+    assert f"the strongest is {table.rows[0][0]}" in fold.summary
     assert {row[:2] for row in table.rows} == {("grad_norm", "zero-cost proxy"), ("mean BD", "graph measure")}
-    assert {row[4] for row in table.rows} == {"14"}
+    assert {row[3] for row in table.rows} == {"14"}
 
 
 def test_without_proxies_there_is_nothing() -> None:
     assert compare_rivals(make_patterns(), OUTCOME, np.random.default_rng(0)) == ()
-    assert [*tabulate_rivals((), OUTCOME)] == []

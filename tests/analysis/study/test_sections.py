@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table, format_markdown
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table, format_markdown, walk_blocks
 from analysis.page.wording import name_measure
 from analysis.report.findings import Findings
 from analysis.study.levels import measure_levels
 from analysis.study.overview import (
-    build_answer,
-    build_effects,
+    advise,
     build_fidelity,
     build_verdicts,
     define_measures,
+    draw_weakest,
+    fold_effects,
     judge_others,
 )
 from analysis.study.sections import build_stratum
-from analysis.study.tables import build_noise, build_pairs, build_tests
+from analysis.study.tables import fold_noise, fold_pairs, fold_tests
 from analysis.study.verdict import IN_WORDS, Verdict, read_estimate
 from analysis.verdict.seeds import SeedSlopes
 
@@ -35,19 +36,39 @@ def test_a_stratum_begins_with_its_name_and_its_answer(study_findings: Findings,
     view = study_findings.views[0]
     heading, answer, *rest = blocks
     assert heading == Heading(2, view.name) == Heading(2, "12 layers, one")
-    assert answer == Paragraph(view.stratum.verdict.sentence, "answer")
+    assert answer == Paragraph(view.stratum.verdict.sentence, "finding")
     assert [block.text for block in rest if isinstance(block, Heading)] == [
-        "Can the seeds tell the patterns apart?",
         "What goes with the outcome?",
-        "Templates at equal budget",
         "The best patterns",
+        "Templates at equal budget",
         "Learning curves",
     ]
     assert {block.level for block in rest if isinstance(block, Heading)} == {3}
+    folds = [block.summary for block in rest if isinstance(block, Fold)]
+    assert [" ".join(summary.split()[:3]) for summary in folds] == [
+        "Can the seeds",
+        "With other measures",
+        "Pairs made to",
+        "The templates in",
+    ]
     files = [block.file.removesuffix("_12-layers-one.svg") for block in rest if isinstance(block, Picture)]
-    assert files[:2] == ["outcome", "levels"]
-    assert files[-1] == "curves"
-    assert all(file.startswith("arcs_") for file in files[2:-1])
+    assert (files[0], *files[-2:]) == ("outcome", "levels", "curves")
+    assert all(file.startswith("arcs_") for file in files[1:-2])
+
+
+def test_all_but_the_first_stratum_are_folded(study_findings: Findings, blocks: list[Block]) -> None:
+    heading, answer, fold = build_stratum(study_findings.views[0], "a caption", is_first=False)
+    assert [heading, answer] == blocks[:2]
+    assert isinstance(fold, Fold)
+    assert list(fold.blocks) == blocks[2:]
+
+
+def test_a_sentence_that_the_head_has_shown_is_not_shown_again(study_findings: Findings) -> None:
+    view = replace(study_findings.views[0], name="")
+    sentence = view.stratum.verdict.sentence
+    for said, n_times in (((), 1), ((sentence,), 0)):
+        texts = [block.text for block in build_stratum(view, "", said) if isinstance(block, Paragraph)]
+        assert texts.count(sentence) == n_times
 
 
 def test_every_pattern_is_named_under_the_pointer(study_findings: Findings, blocks: list[Block]) -> None:
@@ -58,25 +79,29 @@ def test_every_pattern_is_named_under_the_pointer(study_findings: Findings, bloc
     assert all(any(key[:12] in title for title in titles) for key in keys)
 
 
-def test_without_learning_curves_that_is_said(study_findings: Findings) -> None:
+def test_without_learning_curves_no_section_is_shown(study_findings: Findings) -> None:
     view = study_findings.views[0]
-    *_, last = build_stratum(replace(view, curves=view.curves.head(0), levels=()), "")
-    assert last == Paragraph("This study holds no learning curves.")
+    blocks = build_stratum(replace(view, curves=view.curves.head(0), levels=()), "")
+    assert "Learning curves" not in [block.text for block in blocks if isinstance(block, Heading)]
 
 
 def test_the_tests_of_a_declared_measure_stand_in_one_table(study_findings: Findings) -> None:
     stratum = study_findings.views[0].stratum
-    table, *_ = build_tests(stratum)
+    fold = fold_tests(stratum)
+    assert isinstance(fold, Fold)
+    table = fold.blocks[0]
     assert isinstance(table, Table)
     assert table.header[0].startswith("mean BD")
     (judgement,) = stratum.judgements
     assert len(table.rows) == len(judgement.effects) == 4
+    values = sorted(effect.partial.value or 0.0 for effect in judgement.effects)
+    assert fold.summary.endswith(f"mean BD {values[0]:+.2f} to {values[-1]:+.2f}")
     for row, effect in zip(table.rows, judgement.effects, strict=True):
         assert effect.resolution is not None
         assert effect.partial.value is not None
         assert row[0] == " and ".join(map(name_measure, effect.given))
-        assert float(row[1]) == round(effect.partial.value, 2)
-        assert row[3] == f"{effect.resolution.ceiling:.2f}"
+        assert float(row[1].partition(" ")[0]) == round(effect.partial.value, 2)
+        assert row[2] == f"{effect.resolution.ceiling:.2f}"
 
 
 def test_seeds_that_disagree_on_a_slope_are_named(study_findings: Findings) -> None:
@@ -86,35 +111,40 @@ def test_seeds_that_disagree_on_a_slope_are_named(study_findings: Findings) -> N
         slopes = SeedSlopes((0.1, 0.9), 6.0, p_value, 0.2)
         effects = tuple(replace(effect, seeds=slopes) for effect in judgement.effects)
         changed = replace(stratum, judgements=(replace(judgement, effects=effects),))
-        text = format_markdown([*build_tests(changed)])
+        text = format_markdown([fold_tests(changed)])
         assert ("Seeds disagree on the slope of mean BD" in text) == is_named
 
 
 def test_the_f_test_and_the_ceiling_come_first(study_findings: Findings) -> None:
     stratum = study_findings.views[0].stratum
-    table, note = build_noise(stratum)
+    fold = fold_noise(stratum)
+    assert isinstance(fold, Fold)
+    table = fold.blocks[0]
     assert isinstance(table, Table)
-    assert isinstance(note, Paragraph)
     noise = stratum.resolution["validation_loss"]
     assert noise is not None
     assert table.rows[0][0] == "validation loss"
     assert table.rows[0][-1] == f"{noise.ceiling:.2f} [{noise.low:.2f}, {noise.high:.2f}]"
-    (unknown,) = build_noise(replace(stratum, resolution={"validation_loss": None}))
+    for p_value, answer in ((0.01, "Yes: a perfect"), (0.2, "That is not shown")):
+        judged = fold_noise(replace(stratum, resolution={"validation_loss": replace(noise, p_value=p_value)}))
+        assert isinstance(judged, Fold)
+        assert answer in judged.summary
+    unknown = fold_noise(replace(stratum, resolution={"validation_loss": None}))
     assert isinstance(unknown, Paragraph)
-    assert unknown.text.startswith("Not known")
+    assert "Not known" in unknown.text
 
 
 def test_pairs_say_how_well_they_are_matched(study_findings: Findings) -> None:
-    table, note, apart = build_pairs(study_findings.views[0].stratum.pairs)
+    fold = fold_pairs(study_findings.views[0].stratum.pairs)
+    assert isinstance(fold, Fold)
+    table, _, apart = fold.blocks
     assert isinstance(table, Table)
-    assert isinstance(note, Paragraph)
     assert isinstance(apart, Paragraph)
     assert {row[0] for row in table.rows} == {"optimum less control"}
     candidates = study_findings.views[0].candidates.drop_duplicates("key").set_index("key")
     controls = candidates[candidates["strategy"] == "control"]
     spans = [abs(row["span"] - candidates.loc[row["matched"], "span"]) for _, row in controls.iterrows()]
     assert f"span {sum(spans) / len(spans):.2f} and visit evenness" in apart.text
-    assert [*build_pairs(())] == []
 
 
 def test_verdicts_of_all_strata_stand_in_one_table(study_findings: Findings) -> None:
@@ -143,8 +173,8 @@ def test_undertrained_strata_are_called_so_wherever_they_are_shown(study_finding
     table, _ = build_verdicts([under])
     assert isinstance(table, Table)
     assert table.rows[0][0] == f"{view.name} (undertrained)"
-    _, picture = build_effects([under, study_findings.views[1]], 2)
-    assert isinstance(picture, Picture)
+    (fold,) = fold_effects([under, study_findings.views[1]])
+    (picture,) = [block for block in walk_blocks([fold]) if isinstance(block, Picture)]
     assert "12 layers, one (undertrained)" in picture.svg
     assert next(build_stratum(under, "")) == Heading(2, "12 layers, one (undertrained)")
 
@@ -160,21 +190,21 @@ def test_of_networks_that_learned_nothing_only_their_curves_are_shown(study_find
 def test_single_rates_of_a_tuned_study_are_called_exploratory(study_findings: Findings) -> None:
     one, two = study_findings.views
     explored = replace(two, stratum=replace(two.stratum, is_exploratory=True))
-    texts = [block.text for block in build_verdicts([one, explored]) if isinstance(block, Paragraph)]
-    assert sum("are exploratory" in text for text in texts) == 1
-    texts = [block.text for block in build_verdicts([one, two]) if isinstance(block, Paragraph)]
-    assert not any("are exploratory" in text for text in texts)
+    table, _, fold = build_verdicts([one, explored])
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == [one.name]
+    assert isinstance(fold, Fold)
+    assert fold.summary.endswith("exploratory")
+    assert two.name in format_markdown([fold])
+    assert not any(isinstance(block, Fold) for block in build_verdicts([one, two]))
 
 
 def test_advice_that_measures_share_is_given_once() -> None:
     first = Verdict("depends", "One.", more="More patterns.", measure="walk_length")
-    texts = [
-        block.text for block in build_answer(first, (replace(first, measure="span"),)) if isinstance(block, Paragraph)
-    ]
-    assert texts == ["One.", "To know more: More patterns."]
+    assert advise([first, replace(first, measure="span")]) == "To know more: More patterns."
     other = Verdict("inconclusive", "Two.", numbers="n.", more="More seeds.", measure="mean_bd")
-    *_, last = build_answer(first, (other,))
-    assert last == Paragraph("To know more. Walk length: more patterns. Backprop distance: more seeds.")
+    assert advise([first, other]) == "To know more. Walk length: more patterns. Backprop distance: more seeds."
+    assert advise([replace(first, more="")]) == ""
 
 
 def test_every_declared_measure_has_its_sentence(study_findings: Findings) -> None:
@@ -190,22 +220,28 @@ def test_every_declared_measure_has_its_sentence(study_findings: Findings) -> No
         )
     (other,) = judge_others(views, study_findings.pooled)
     assert (other.measure, other.status) == ("walk_length", "unresolved")
-    blocks = [*build_answer(study_findings.verdict, (other,))]
-    answers = [block.text for block in blocks if isinstance(block, Paragraph) and block.kind == "answer"]
-    assert answers == [study_findings.verdict.sentence, other.sentence]
     (defined,) = define_measures(("mean_bd", "walk_length", "of_an_absent_package"))
-    assert isinstance(defined, Paragraph)
-    assert "Walk length: mean number of layers" in defined.text
+    assert "Walk length: mean number of layers" in format_markdown([defined])
     assert judge_others(study_findings.views, ()) == ()
 
 
 def test_effects_of_all_strata_are_one_picture(study_findings: Findings) -> None:
-    heading, picture = build_effects(study_findings.views, 2)
-    assert heading == Heading(2, "Every measure by itself")
-    assert isinstance(picture, Picture)
+    (fold,) = fold_effects(study_findings.views)
+    (picture,) = [block for block in walk_blocks([fold]) if isinstance(block, Picture)]
     assert "rank correlation with validation loss" in picture.svg
     without = [replace(view, stratum=replace(view.stratum, judgements=(), effects=())) for view in study_findings.views]
-    assert [*build_effects(without, 2)] == []
+    assert [*fold_effects(without)] == []
+    assert [*draw_weakest(without, ())] == []
+
+
+def test_the_head_draws_the_weakest_effect_of_each_measure(study_findings: Findings) -> None:
+    (picture,) = draw_weakest(study_findings.views, study_findings.pooled)
+    (pooled,) = study_findings.pooled
+    weakest = min(pooled.effects, key=lambda effect: abs(effect.value or 0.0))
+    assert f"{name_measure('mean_bd')}, {' and '.join(map(name_measure, weakest.given))} held" in picture.svg
+    assert "Of 12 layers" not in picture.description
+    (of_first,) = draw_weakest(study_findings.views, ())
+    assert "Of 12 layers, one." in of_first.description
 
 
 def test_short_and_long_runs_are_compared(study_findings: Findings) -> None:
@@ -215,7 +251,7 @@ def test_short_and_long_runs_are_compared(study_findings: Findings) -> None:
     assert [each.short_regime for each in (accuracy, *rest)] == ["one", "two", "two"]
     text = format_markdown([*build_fidelity(study_findings.fidelity)])
     assert "Do short runs rank patterns as long ones do?" in text
-    assert "| 12 layers | one | one 3 epochs | validation loss | +1.00 |" in text
+    assert "| 12 layers | one | one 3 epochs | validation loss | +1.00" in text
     assert [*build_fidelity(())] == []
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -30,36 +31,45 @@ def test_it_answers_how_few_connections_keep_the_accuracy(tradeoff: Tradeoff, re
         "connections; evenly and what was found down to 21 connections. Lower by more than 1 percentage point: evenly "
         "and what was found at 12 connections; nearest at 21 connections."
     )
-    assert report.startswith(f"## Accuracy against connections\n\n> **{expected}**\n\n![Mean validation accuracy")
-    assert "](tradeoff.svg)" in report
-    assert f'<p class="answer">{expected}</p>' in format_html("", [*build_tradeoff(tradeoff, "")])
+    opened = f"## Accuracy against connections\n\n**{expected}**\n\n![Line plot with intervals](tradeoff.svg)\n\n*Mean"
+    assert report.startswith(opened)
+    assert f'<p class="finding">{expected}</p>' in format_html("", [*build_tradeoff(tradeoff, "")])
+    without = format_markdown([*build_tradeoff(tradeoff, "", is_in_head=True)])
+    assert expected not in without
+    assert "tradeoff.svg" not in without
 
 
 def test_the_table_has_the_numbers_of_the_tradeoff(tradeoff: Tradeoff, report: str) -> None:
-    table = report.split("| family | budget |")[1].split("\n\n")[0].splitlines()[2:]
+    table = report.split("| family | connections |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     assert len(rows) == len(tradeoff.points) == 16
     for row, point in zip(rows, tradeoff.points, strict=True):
-        family, budget, connections, accuracy, range_, difference, interval, kept, params, flops, picked, *_ = row
-        assert (family, budget) == (point.family, point.budget)
-        assert (connections, params) == (str(point.connections), f"{point.params:,}")
-        assert point.flops is not None
-        assert flops == f"{point.flops / 1000:g}k"
-        assert accuracy == f"{100 * point.accuracy:.2f}"
+        family, connections, accuracy, difference, kept, pattern, _ = row
+        assert (family, connections) == (point.family, str(point.connections))
         assert point.low is not None
         assert point.high is not None
-        assert range_ == f"{100 * point.low:.2f} to {100 * point.high:.2f}"
-        assert (picked == "-") == (point.picked is None)
+        assert _read(accuracy) == _round(100 * point.accuracy, 100 * point.low, 100 * point.high)
+        assert ("best of" in pattern) == (point.picked is not None)
         if point.difference is None:
-            assert (difference, interval, kept) == ("-", "-", "-")
+            assert (difference, kept) == ("-", "-")
         else:
-            assert point.difference.low is not None
-            assert point.difference.high is not None
-            assert difference == f"{100 * point.difference.mean:+.2f}"
-            assert interval == f"{100 * point.difference.low:+.2f} to {100 * point.difference.high:+.2f}"
+            gain = point.difference
+            assert gain.low is not None
+            assert gain.high is not None
+            assert _read(difference) == _round(100 * gain.mean, 100 * gain.low, 100 * gain.high)
             assert kept == {"kept": "yes", "lost": "no", "unsettled": "unsettled"}[point.difference.status]
     assert sum("(best of 6)" in line for line in table) == 3
     assert json.loads(json.dumps(dataclasses.asdict(tradeoff)))["points"][0]["family"] == rows[0][0]
+
+
+def _read(cell: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[-+]?[\d.]+", cell)]
+
+
+def _round(value: float, low: float, high: float) -> list[float]:
+    """Round to the first decimal that is at most half of the interval's half width."""
+    digits = next(digits for digits in range(9) if 10.0**-digits <= (high - low) / 4)
+    return [float(f"{each:.{digits}f}") for each in (value, low, high)]
 
 
 def test_where_what_was_found_comes_from_is_said(report: str) -> None:

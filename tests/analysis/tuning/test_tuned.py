@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 
 from analysis.data.averages import average_patterns
 from analysis.data.results import Run
-from analysis.page.document import Block, Heading, Paragraph, Picture, Table, format_markdown
+from analysis.page.document import Block, Heading, Paragraph, Picture, Table, format_markdown, walk_blocks
+from analysis.report.conclusion import conclude_findings
 from analysis.report.findings import Findings, find, summarise
 from analysis.report.sections import build_blocks
 from analysis.stats.correlations import Estimate
@@ -171,14 +172,14 @@ def test_the_section_answers_first_and_draws_both_figures(tuning: Tuning, blocks
     ]
     answer = blocks[1]
     assert isinstance(answer, Paragraph)
-    assert answer.kind == "answer"
+    assert answer.kind == "finding"
     assert answer.text == answer_best(tuning.best)
     assert f"{tuning.best.n_patterns} patterns" in answer.text
     assert [block.file for block in blocks if isinstance(block, Picture)] == ["rates.svg", "turning.svg"]
     text = format_markdown(blocks)
     assert "Undertrained: lr 0.05" in text
     assert "Span: its correlation with the loss is -" in text
-    drivers, turnings = (block for block in blocks if isinstance(block, Table))
+    drivers, turnings = (block for block in walk_blocks(blocks) if isinstance(block, Table))
     assert len(drivers.rows) == len(tuning.drivers)
     assert [row[0] for row in turnings.rows][:2] == ["mean BD", "span"]
     parts = [*build_tuning(tuning, "", "24 layers")]
@@ -287,9 +288,9 @@ def test_far_rates_reach_their_strata(run: Run) -> None:
 
 
 def test_the_report_shows_the_tuning_before_the_strata(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.report.sections.build_stratum", lambda view, _: [Heading(2, view.name)])
-    monkeypatch.setattr("analysis.report.sections.build_effects", lambda *_: [])
-    text = format_markdown([*build_blocks(findings)])
+    monkeypatch.setattr("analysis.report.sections.build_stratum", lambda view, *_, **__: [Heading(2, view.name)])
+    monkeypatch.setattr("analysis.report.sections.fold_effects", lambda *_: [])
+    text = format_markdown([*build_blocks(findings, conclude_findings(findings))])
     assert text.index("## Each pattern at its best") < text.index("## 12 layers, tuned")
     assert "## 12 layers, lr 0.1" not in text  # single rates are exploratory: the tables of all settings have them
     assert "| 12 layers, lr 0.1 " in text
