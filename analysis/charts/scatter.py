@@ -132,7 +132,11 @@ def draw_scatter(scatter: Scatter) -> Chart:
     if scatter.ramp is not None:
         parts += _draw_ramp(scatter.ramp, right + 14, first, bottom)
     foot = write_foot(bottom + 56, scatter.caption)
-    attributes = {"data-group": scatter.group, "data-x": f"{x.origin:.3f} {x.slope:.5f}"}
+    attributes = {
+        "data-group": scatter.group,
+        "data-measure": scatter.measure,
+        "data-x": f"{x.origin:.3f} {x.slope:.5f}",
+    }
     svg = close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), scatter.title, attributes)
     return Chart(svg, _explain(scatter, x, scales))
 

@@ -1,7 +1,7 @@
 """RUN/report: one page as Markdown and as self-contained HTML, with its tables and figures as files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from analysis.report.patterns import PatternStudy, study_networks, study_pattern
 from analysis.report.sections import build_blocks
 from analysis.stats.guessing import read_guessing
 from analysis.strengths.learning import select_trained
+from analysis.study.linked import link_patterns
 from nas.records.safe_files import format_json
 from nas.records.shown import quote
 from nas.records.written import write_files
@@ -35,12 +36,17 @@ CHECKLIST = Path(__file__).parents[2] / "docs" / "checklist.md"  # missing where
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report says: on its page, which begins with its heading, as JSON values, in short, and for Optuna."""
+    """What a report says: on its page, which begins with its heading, as JSON values, in short, and for Optuna.
+
+    Args:
+        linked: what the page's script knows of the patterns.
+    """
 
     blocks: tuple[Block, ...]
     summary: dict[str, Any]
     conclusion: Conclusion
     studies: tuple[PatternStudy, ...] = ()
+    linked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -72,7 +78,7 @@ def write_report(run_dir: Path) -> list[Path]:
     report = compose_report(run)
     pictures = [block for block in walk_blocks(report.blocks) if isinstance(block, Picture)]
     files: dict[str, str | bytes] = {
-        "index.html": format_html(report.title, report.blocks),
+        "index.html": format_html(report.title, report.blocks, report.linked),
         "report.md": format_markdown(report.blocks),
         "candidates.csv": format_table(run.candidates),
         "summary.json": format_json(report.summary),
@@ -98,7 +104,9 @@ def compose_report(run: Run) -> Report:
     findings = find(run)
     conclusion = conclude_findings(findings)
     summary = {"conclusion": summarise_conclusion(conclusion), **summarise(findings)}
-    return Report(tuple(build_blocks(findings, conclusion)), summary, conclusion, study_patterns(findings))
+    blocks = tuple(build_blocks(findings, conclusion))
+    linked = link_patterns(findings.views, findings.picks)
+    return Report(blocks, summary, conclusion, study_patterns(findings), linked)
 
 
 def _compose_lineup(run: Run) -> Report:

@@ -57,8 +57,7 @@ def draw_distances(
         group: name of the stratum on its page.
     """
     looks = choose_looks(patterns["template"].dropna().tolist())
-    unnamed = patterns["template"].isna()
-    shown = patterns[~unnamed | (unnamed.cumsum() <= MAX_MARKS)]
+    shown = select_marked(patterns)
     panels = []
     for outcome in (name for name in list_shown(patterns) if patterns[name].notna().any()):
         rows = shown.dropna(subset=[outcome])
@@ -80,6 +79,12 @@ def draw_distances(
             caption=caption,
         )
     )
+
+
+def select_marked(patterns: pd.DataFrame) -> pd.DataFrame:
+    """Return the patterns that are marks of their own: all with a name, and the MAX_MARKS best of the others."""
+    unnamed = patterns["template"].isna()
+    return patterns[~unnamed | (unnamed.cumsum() <= MAX_MARKS)]
 
 
 def draw_outcome(

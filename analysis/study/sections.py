@@ -138,7 +138,7 @@ def _describe(reach: Reach) -> str:
 
 
 def _draw_outcome(view: View, caption: str) -> Iterator[Block]:
-    outcome = next((each.outcome for each in view.stratum.judgements if each.outcome), view.stratum.primary)
+    (outcome,) = view.outcomes
     known = [name for name in (*view.stratum.measures, *STAND_INS) if _is_known(view.patterns, name)]
     x, colour = list(dict.fromkeys(known))[:2]
     yield draw_outcome(view.patterns, outcome, x, colour, caption, view.name).show(

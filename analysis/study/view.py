@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.averages import average_patterns
-from analysis.data.outcomes import list_outcomes, list_shown, take_logarithms
+from analysis.data.outcomes import OutcomeName, list_outcomes, list_shown, take_logarithms
 from analysis.data.protocol import CONTROLS, SAMPLED, UNSTEERED, list_declared
 from analysis.data.results import Run
 from analysis.picks.found import Found
@@ -55,6 +55,15 @@ class View:
     levels: tuple[OutcomeLevel, ...]
     uniform: Reach | None
     rivals: tuple[Rival, ...]
+
+    @property
+    def outcomes(self) -> tuple[OutcomeName, ...]:
+        """What its scatter plot shows: of a study the outcome that its measures are judged by, otherwise all."""
+        shown = list_shown(self.patterns)
+        if not self.is_planned:
+            return shown
+        judged = next((each.outcome for each in self.stratum.judgements if each.outcome), self.stratum.primary)
+        return tuple(name for name in shown if name == judged)
 
     @property
     def label(self) -> str:
@@ -136,7 +145,7 @@ def _view_stratum(run: Run, stratum: Stratum, run_seed: int, is_named: bool, pic
     except InputError:  # another program's word for its budget
         uniform = None
     patterns = sort_found(average_patterns(complete), picks)
-    is_steered = not patterns["strategy"].isin(UNSTEERED).all() and not patterns["all_seeds"].all()
+    is_steered = is_seeded_by_outcomes(patterns)
     return View(
         name=f"{stratum.layers} layers, {stratum.regime or stratum.budget}" if is_named else "",
         stratum=stratum,
@@ -158,6 +167,11 @@ def _compare_rivals(stratum: Stratum, complete: pd.DataFrame, run_seed: int) -> 
     generator = derive_generator(run_seed, "rivals", stratum.budget, stratum.layers, stratum.regime or "")
     measures = [name for name in dict.fromkeys((*stratum.measures, *CONTROLS)) if name in patterns]
     return compare_rivals(patterns, outcome, generator, measures)
+
+
+def is_seeded_by_outcomes(patterns: pd.DataFrame) -> bool:
+    """Return whether a strategy chose what to train again, so that few patterns have all seeds, and the best ones."""
+    return not patterns["strategy"].isin(UNSTEERED).all() and not bool(patterns["all_seeds"].all())
 
 
 def _level_outcomes(patterns: pd.DataFrame) -> pd.DataFrame:

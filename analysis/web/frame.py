@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-STYLES = ("page.css", "charts.css")
+STYLES = ("page.css", "charts.css", "linked.css")
 SCRIPT = "page.js"
 
 

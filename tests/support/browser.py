@@ -1,6 +1,7 @@
 """A headless Chromium that is driven over a pipe by the DevTools protocol: real pointers, fingers and keys."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -34,13 +35,19 @@ class Page:
     def __init__(self, browser: str, profile: Path) -> None:
         from_us, to_browser = os.pipe()
         from_browser, to_us = os.pipe()
-        # The browser reads its commands from descriptor 3 and answers on 4, each message ended by a zero byte.
-        shell = f'exec 3<&{from_us} 4>&{to_us}; exec "$0" "$@"'
+
+        def place_pipes() -> None:
+            """The browser reads commands from descriptor 3 and answers on 4, each message ended by a zero byte."""
+            ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (from_us, to_us)]  # neither overwrites the other
+            for end, place in zip(ends, (3, 4), strict=True):
+                os.dup2(end, place)
+
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, browser, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+            [browser, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(from_us, to_us),
+            pass_fds=(3, 4),
+            preexec_fn=place_pipes,
             start_new_session=True,
         )
         os.close(from_us)
@@ -51,17 +58,28 @@ class Page:
         self.requests: list[str] = []  # addresses that the page asked for
 
     def __enter__(self) -> Self:
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _attach(self) -> None:
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the browser."""
         os.close(self._to)
         os.close(self._from)
         os.killpg(self._process.pid, signal.SIGKILL)  # its own group: the browser and the helpers it started
