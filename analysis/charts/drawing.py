@@ -10,6 +10,7 @@ from analysis.page.document import Picture
 from analysis.web.frame import read_asset
 
 CHART_WIDTH = 720.0  # pixels
+HEAD_WIDTH = 520.0  # pixels of a picture in the head of a page, which phones show whole
 LINE = 16.0  # pixels for one line of text
 FONT, SMALL = 12.0, 10.5  # pixels
 FOOT_WIDTH = 118  # characters
@@ -137,7 +138,13 @@ def write_foot(y: float, caption: str) -> list[str]:
     return [write(8, y + LINE * number, line, "soft small") for number, line in enumerate(lines)]
 
 
-def close_chart(parts: Sequence[str], height: float, title: str, attributes: Mapping[str, str] | None = None) -> str:
+def close_chart(
+    parts: Sequence[str],
+    height: float,
+    title: str,
+    attributes: Mapping[str, str] | None = None,
+    width: float = CHART_WIDTH,
+) -> str:
     """Return a whole SVG document, which has its own style: on a page it takes the page's colours.
 
     Args:
@@ -147,11 +154,11 @@ def close_chart(parts: Sequence[str], height: float, title: str, attributes: Map
     more = "".join(f" {name}={quoteattr(value)}" for name, value in (attributes or {}).items())
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="group" viewBox="0 0 {CHART_WIDTH:.0f} '
-            f'{height:.0f}" width="{CHART_WIDTH:.0f}" height="{height:.0f}"{more}>',
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="group" viewBox="0 0 {width:.0f} '
+            f'{height:.0f}" width="{width:.0f}" height="{height:.0f}"{more}>',
             f"<title>{clean(title)}</title>",
             f"<style>{escape(read_asset('charts.css'))}</style>",
-            f'<rect class="ground" width="{CHART_WIDTH:.0f}" height="{height:.0f}"/>',
+            f'<rect class="ground" width="{width:.0f}" height="{height:.0f}"/>',
             *parts,
             "</svg>\n",
         ]

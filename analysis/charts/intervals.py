@@ -20,7 +20,7 @@ from analysis.charts.drawing import (
     write_foot,
 )
 from analysis.charts.scales import Scale, fit_scale
-from analysis.page.wording import format_signed
+from analysis.page.wording import format_correlation, format_estimate
 
 LABEL_WIDTH = 40  # characters; longer labels take several lines
 MOST_OUTSIDE = 0.5  # how far outside all intervals a single outcome is drawn, as a share of their range
@@ -92,18 +92,21 @@ class _Row:
             yield write(right, first + LINE * number, line, kind, "end")
 
 
-def draw_levels(levels: Sequence[Level], label: str, *, lower_is_better: bool, caption: str = "") -> Chart:
+def draw_levels(
+    levels: Sequence[Level], label: str, *, lower_is_better: bool, caption: str = "", width: float = CHART_WIDTH
+) -> Chart:
     """Draw mean outcomes with their intervals by name, the best on top.
 
     Args:
         levels: in any order, at least one.
         label: name and unit of the outcome.
         caption: text at the foot.
+        width: pixels; fewer for a picture that phones show whole.
     """
     ordered = sorted(levels, key=lambda level: level.value, reverse=not lower_is_better)
     rows = _stack([level.label for level in ordered], TOP, [0.0] * len(ordered))
     left = 16 + max(measure_text(line) for row in rows for line in row.lines)
-    right = CHART_WIDTH - RIGHT - max(measure_text(level.note) + 10 for level in ordered)
+    right = width - RIGHT - max(measure_text(level.note) + 10 for level in ordered)
     ends = [end for level in ordered for end in level.ends]
     room = MOST_OUTSIDE * (max(ends) - min(ends))
     dots = [dot for level in ordered for dot in level.observed if min(ends) - room <= dot <= max(ends) + room]
@@ -116,9 +119,9 @@ def draw_levels(levels: Sequence[Level], label: str, *, lower_is_better: bool, c
         if level.is_reference and x.covers(level.value)
     ]
     for level, row in zip(ordered, rows, strict=True):
-        parts += _draw_level(level, row, x, right)
+        parts += _draw_level(level, row, x, right, width)
     foot = write_foot(bottom + 56, caption)
-    svg = close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), "Intervals")
+    svg = close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), "Intervals", width=width)
     far = [level for level in ordered if not x.covers(level.value)]
     note = f"An arrow at an edge, with its value, is an estimate farther out ({len(far)} here)." if far else ""
     return Chart(svg, note)
@@ -134,13 +137,13 @@ def _stack(labels: Sequence[str], top: float, least: Sequence[float]) -> list[_R
     return rows
 
 
-def _draw_level(level: Level, row: _Row, x: Scale, right: float) -> Iterator[str]:
+def _draw_level(level: Level, row: _Row, x: Scale, right: float, width: float) -> Iterator[str]:
     """Draw a line of text, single outcomes, interval and mean as one group."""
     text = f"{level.label}: {_format_interval(level.value, level.low, level.high)}; {level.note}"
     known = "" if level.key is None else f' data-key="{level.key}"'
     kind = "row reference" if level.is_reference else "row"
     yield f'<g class="{kind}" role="img"{known}><title>{clean(text)}</title>'
-    yield f'<rect class="hit" y="{row.top:.1f}" width="{CHART_WIDTH:.0f}" height="{row.height:.1f}"/>'
+    yield f'<rect class="hit" y="{row.top:.1f}" width="{width:.0f}" height="{row.height:.1f}"/>'
     yield from row.draw(x.start - (8 if x.below is None else 44), "")
     dots = "".join(f"M{x.place(dot):.1f} {row.middle:.1f}h0" for dot in level.observed if x.covers(dot))
     if dots:
@@ -166,7 +169,7 @@ def _draw_interval(
         yield write(near, y, _format_interval(value, low, high), "soft small", anchor)
 
 
-def draw_effects(effects: Sequence[Effect], label: str, caption: str = "") -> Chart:
+def draw_effects(effects: Sequence[Effect], label: str, caption: str = "", width: float = CHART_WIDTH) -> Chart:
     """Draw a line for each measure with the estimates of all strata on it, the declared measures first.
 
     Measures whose estimates are larger come before others.
@@ -175,6 +178,7 @@ def draw_effects(effects: Sequence[Effect], label: str, caption: str = "") -> Ch
         effects: in any order, at least one, at most one for each label and group.
         label: name and unit of the effects.
         caption: text at the foot.
+        width: pixels; fewer for a picture that phones show whole.
     """
     groups = list(dict.fromkeys(effect.group for effect in effects))
     by_label: dict[str, list[Effect]] = {}
@@ -185,14 +189,13 @@ def draw_effects(effects: Sequence[Effect], label: str, caption: str = "") -> Ch
     rows = _stack([name for name, _ in ordered], top, [8 + STEP_HEIGHT * len(groups)] * len(ordered))
     left = 16 + 1.06 * max(measure_text(line) for row in rows for line in row.lines)
     texts = {effect: _format_interval(effect.value, effect.low, effect.high, sign="+") for effect in effects}
-    right = CHART_WIDTH - RIGHT - (max(map(measure_text, texts.values())) + 10 if len(groups) == 1 else 0)
+    right = width - RIGHT - (max(map(measure_text, texts.values())) + 10 if len(groups) == 1 else 0)
     ends = [end for effect in effects for end in (effect.value, effect.low, effect.high) if end is not None]
     x = fit_scale([0.0, *ends], left, right)
     bottom = rows[-1].top + rows[-1].height
     parts = [*legend]
     parts += [
-        f'<rect class="tint" y="{row.top:.1f}" width="{CHART_WIDTH:.0f}" height="{row.height:.1f}"/>'
-        for row in rows[1::2]
+        f'<rect class="tint" y="{row.top:.1f}" width="{width:.0f}" height="{row.height:.1f}"/>' for row in rows[1::2]
     ]
     parts += [*draw_below(x, top, bottom, label), draw_line(x.place(0), top, x.place(0), bottom, "axis")]
     looks = choose_looks(groups) if len(groups) > 1 else {groups[0]: ("c1", "circle")}
@@ -204,7 +207,9 @@ def draw_effects(effects: Sequence[Effect], label: str, caption: str = "") -> Ch
             if len(groups) == 1:
                 parts.append(write(right + 10, y, texts[effect], "bold" if effect.is_primary else ""))
     foot = write_foot(bottom + 56, caption)
-    return Chart(close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), "Intervals"))
+    return Chart(
+        close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), "Intervals", width=width)
+    )
 
 
 def _size(effects: Sequence[Effect]) -> float:
@@ -233,9 +238,8 @@ def _draw_effect(effect: Effect, text: str, y: float, x: Scale, look: tuple[str,
 
 
 def _format_interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    """Return a value and its interval with three decimals: losses and accuracies differ in the second and third."""
-    value_text, *ends = (
-        "" if number is None else format_signed(number, 3) if sign else f"{number:.3f}" for number in (value, low, high)
-    )
-    text = f"{value_text} [{ends[0]}, {ends[1]}]" if all(ends) else value_text
+    """Return a value and its interval, rounded to its noise; with its sign where that is what counts."""
+    if value is None:
+        return ""
+    text = format_correlation(value, low, high) if sign else format_estimate(value, low, high)
     return text.replace("-", "\u2212")

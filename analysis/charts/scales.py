@@ -8,7 +8,8 @@ STRIP = 36.0  # pixels at the end of a cut axis, for what lies beyond it
 MOST_BEYOND = 0.1  # share of the values that a cut may leave beyond an axis
 LEAST_GAIN = 2.0  # how much more room a cut must give to the others
 PADDING = 0.05  # of an axis, free at each end
-N_TICKS = 6
+N_TICKS = 6  # at most, and no more than have room
+TICK_ROOM = 45.0  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Scale:
                 values = [value for value in values if self.covers(value)]
                 if len(values) >= 3:
                     return [(value, f"{value:g}".replace("e-0", "e-")) for value in values]
-        step = _choose_step(self.high - self.low)
+        step = _choose_step(self.high - self.low, min(N_TICKS, abs(self.end - self.start) / TICK_ROOM))
         digits = max(0, -math.floor(math.log10(step) + 1e-9) + (1 if f"{step:e}".startswith("2.5") else 0))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
@@ -72,7 +73,7 @@ class Scale:
 def fit_scale(values: Sequence[float], start: float, end: float, is_log: bool = False) -> Scale:
     """Return an axis for values; few of them far from all others are left to a strip at its end.
 
-    >>> fit_scale([0.0, 10.0], 0, 110).ticks()
+    >>> fit_scale([0.0, 10.0], 0, 330).ticks()
     [(0.0, '0'), (2.0, '2'), (4.0, '4'), (6.0, '6'), (8.0, '8'), (10.0, '10')]
     >>> cut = fit_scale([*range(10), 100], 0, 300)
     >>> cut.high < 12, cut.above, cut.place(100)
@@ -84,7 +85,8 @@ def fit_scale(values: Sequence[float], start: float, end: float, is_log: bool = 
     sign = math.copysign(1.0, end - start)
     below = start + sign * STRIP / 2 if measured[0] < low else None
     above = end - sign * STRIP / 2 if measured[-1] > high else None
-    width = high - low or abs(high) or 1.0
+    width = high - low or abs(high)
+    width = width if width > 1e-300 else 1.0  # less than that has no pixels for a unit
     low, high = low - PADDING * width, high + PADDING * width
     start = start if below is None else start + sign * STRIP
     end = end if above is None else end - sign * STRIP
@@ -117,8 +119,8 @@ def find_bulk(ordered: Sequence[float]) -> tuple[float, float]:
     return kept[0], kept[-1]
 
 
-def _choose_step(width: float) -> float:
-    """Return the round number of which about N_TICKS fit into a width."""
-    rough = width / N_TICKS
+def _choose_step(width: float, n_ticks: float) -> float:
+    """Return the round number of which about so many fit into a width."""
+    rough = width / max(n_ticks, 1.0)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)

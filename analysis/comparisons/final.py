@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from analysis.charts.drawing import HEAD_WIDTH
+from analysis.charts.intervals import Level, draw_levels
 from analysis.comparisons.accuracy import Final, FinalAccuracy
-from analysis.page.document import Block, Fold, Heading, Paragraph, Table
+from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.wording import NONE, capitalise, count_nouns, format_estimate
 from analysis.stats.guessing import describe_guessing, explain_unlearned
 from analysis.stats.intervals import share_error
@@ -40,6 +42,25 @@ def build_final(final: Final) -> Iterator[Block]:
         + (f" {capitalise(guessing)}." if guessing else "")
     )
     yield Fold("How this was measured", (Paragraph(text),))
+
+
+def draw_final(final: Final) -> Picture:
+    """Draw the patterns' accuracies on the test images."""
+    has_strata = len({(row.budget, row.layers, row.regime) for row in final.rows}) > 1
+    levels = [
+        Level(
+            label=row.template or row.key[:12],
+            value=row.test_accuracy,
+            low=row.low,
+            high=row.high,
+            note=f"{row.layers} layers, {row.regime or row.budget}" if has_strata else count_nouns(row.n_seeds, "seed"),
+            key=row.key,
+        )
+        for row in final.rows
+    ]
+    return draw_levels(levels, "test accuracy", lower_is_better=False, width=HEAD_WIDTH).show(
+        "first.svg", "Accuracy on the test images, with 95 % intervals over seeds.", "Interval plot"
+    )
 
 
 def _row(row: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:

@@ -274,7 +274,10 @@ def _html_table(table: Table) -> str:
 
 
 def _is_numeric(cell: str) -> bool:
-    return re.fullmatch(r"[-+<±]?\s?\d[\d.,]*( (±|to|of|x) [-+]?[\d.,]+)?( %)?|-?", cell) is not None
+    return (
+        re.fullmatch(r"[-+<±]?\s?\d[\d.,]*( (±|to|of|x) [-+]?[\d.,]+| \[[-+]?[\d.]+, [-+]?[\d.]+\])?( %)?|-?", cell)
+        is not None
+    )
 
 
 def _markdown_block(block: Block) -> str:

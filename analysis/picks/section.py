@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from analysis.charts.drawing import CHART_WIDTH, HEAD_WIDTH
 from analysis.charts.intervals import Level, draw_levels
 from analysis.data.outcomes import Objective, is_lower_better
 from analysis.data.results import parse_sources
@@ -97,7 +98,9 @@ def _draw(found: Found, caption: str, part: str) -> Picture:
     return _draw_levels(found, (*found.ranked[:N_SHOWN], *templates), name_file("found", part), text, caption)
 
 
-def _draw_levels(found: Found, patterns: Sequence[RankedPattern], file: str, text: str, caption: str = "") -> Picture:
+def _draw_levels(
+    found: Found, patterns: Sequence[RankedPattern], file: str, text: str, caption: str = "", width: float = CHART_WIDTH
+) -> Picture:
     rows = [
         Level(
             label=each.name + (" (the pick)" if each is found.pick else ""),
@@ -124,7 +127,9 @@ def _draw_levels(found: Found, patterns: Sequence[RankedPattern], file: str, tex
             )
         )
     outcome = found.objective.outcome
-    chart = draw_levels(rows, label_outcome(outcome), lower_is_better=is_lower_better(outcome), caption=caption)
+    chart = draw_levels(
+        rows, label_outcome(outcome), lower_is_better=is_lower_better(outcome), caption=caption, width=width
+    )
     return chart.show(
         file,
         text,
@@ -148,7 +153,7 @@ def draw_first(found: Found) -> Picture:
     """Draw what is expected of the best few patterns, of template `log` and of a random draw."""
     logs = [each for each in found.ranked[N_FIRST:] if each.template == "log"]
     text = "Expected at a new seed, with 95 % intervals."
-    return _draw_levels(found, (*found.ranked[:N_FIRST], *logs), "first.svg", text)
+    return _draw_levels(found, (*found.ranked[:N_FIRST], *logs), "first.svg", text, width=HEAD_WIDTH)
 
 
 def _tabulate(found: Found) -> Table:

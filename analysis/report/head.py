@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
+from analysis.comparisons.final import draw_final
 from analysis.data.results import parse_sources
 from analysis.page.document import Block, Fold, Paragraph, Picture
 from analysis.page.wording import capitalise
@@ -43,7 +44,9 @@ def draw_head(findings: Findings) -> Iterator[Picture]:
         (found,) = findings.picks
         if found.basis != "unlearned":
             yield draw_pick(found)
-        if found.basis == "model":
+        if findings.final is not None and findings.final.rows:
+            yield draw_final(findings.final)
+        elif found.basis == "model":
             yield draw_first(found)
         return
     if findings.tradeoffs:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from analysis.charts.drawing import HEAD_WIDTH
 from analysis.charts.intervals import Effect, draw_effects
 from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
 from analysis.page.wording import (
@@ -186,7 +187,7 @@ def draw_weakest(views: Sequence[View], pooled: Sequence[Pooled]) -> Iterator[Pi
     if rows:
         outcome = next((each.outcome for each in views[0].stratum.judgements if each.outcome), views[0].stratum.primary)
         where = "" if resolved or not views[0].name else f" Of {views[0].label}."
-        yield draw_effects(rows, f"rank correlation with {name_outcome(outcome)}").show(
+        yield draw_effects(rows, f"rank correlation with {name_outcome(outcome)}", width=HEAD_WIDTH).show(
             "first.svg",
             "Correlation of each measure under the control that leaves the least of it, with 95 % intervals. Right of "
             f"0: more of it goes with {name_side('higher', outcome)}.{where}",

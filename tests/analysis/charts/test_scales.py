@@ -34,7 +34,7 @@ def test_all_values_have_a_place_on_their_axis_in_their_order(values: list[float
 @pytest.mark.parametrize("is_log", [False, True])
 @pytest.mark.parametrize(("low", "high"), [(0.1031, 0.1187), (0.02, 2.3), (3.0, 52.0), (1.0, 1.0), (1e-5, 4e5)])
 def test_ticks_are_round_read_back_and_stand_where_their_numbers_do(low: float, high: float, is_log: bool) -> None:
-    scale = fit_scale([low, high], 0, 100, is_log)
+    scale = fit_scale([low, high], 0, 400, is_log)
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 12
     assert len({text for _, text in ticks}) == len(ticks)
@@ -45,7 +45,7 @@ def test_ticks_are_round_read_back_and_stand_where_their_numbers_do(low: float, 
             if is_log
             else (value - scale.low) / (scale.high - scale.low)
         )
-        assert scale.place(value) == pytest.approx(100 * share)
+        assert scale.place(value) == pytest.approx(400 * share)
 
 
 def test_one_far_value_is_left_to_a_strip_and_says_on_which_side() -> None:
