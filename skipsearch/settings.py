@@ -31,7 +31,7 @@ class ScoreSettings(NetworkSettings, total=False):
     batch_size: int | None
     dataset: str | None
     data: str | Path | None
-    train_examples: int | None
+    train_examples: Literal["all"] | int | None
 
 
 class SharedSettings(TypedDict, total=False):
@@ -54,7 +54,7 @@ class SharedSettings(TypedDict, total=False):
     data: str | Path | None
     trials: int | None
     seeds: int | None
-    train_examples: int | None
+    train_examples: Literal["all"] | int | None
     validation_examples: int | None
     templates: bool | None
     workers: Literal["auto"] | int | None

@@ -130,6 +130,8 @@ def mend_older(values: Mapping[str, Any]) -> dict[str, Any]:
     if mended.get("dataset", "digits") == "digits":
         mended.pop("data", None)  # was accepted once, and never read
     mended.setdefault("objective", "accuracy")  # there was no other once
+    if mended.get("task", IMAGES) == IMAGES:
+        mended.setdefault("train_examples", None)  # was left out where it was all
     mended = ShapeConfig.infer(mended)
     return mend_crossing(mended)
 

@@ -9,8 +9,13 @@ import tomli_w
 
 from nas.model.presets import expand_names
 from nas.records.safe_files import list_leaves, open_regular
-from nas.settings.search import SearchConfig
+from nas.settings.search import ALL, SearchConfig
 from search_spaces.errors import InputError
+
+# Settings that every version wrote into a run's config.toml; with all of them, a file is one of these.
+WRITTEN = frozenset(
+    {"epochs", "lr", "batch_size", "layers", "growth", "budget", "dataset", "seeds", "attempts", "seed"}
+)
 
 
 def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +27,8 @@ def merge_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any
         InputError: the file cannot be read, or there is no such network or recipe.
     """
     values = {} if file is None else read_toml(file)
+    if values.keys() >= WRITTEN:
+        values.setdefault("train_examples", ALL)  # older versions left it out where it was all
     return expand_names(values | {name: value for name, value in flags.items() if value is not None})
 
 
@@ -64,5 +71,8 @@ def _parse_toml(content: bytes) -> dict[str, Any]:
 
 def format_toml(config: SearchConfig) -> str:
     """Return settings as TOML, with the flags' names as keys and without what is unset."""
-    values = config.model_dump(exclude_none=True)
+    values = config.model_dump()
+    if "train_examples" in values and values["train_examples"] is None:
+        values["train_examples"] = ALL
+    values = {name: value for name, value in values.items() if value is not None}
     return tomli_w.dumps({name.replace("_", "-"): value for name, value in values.items()})

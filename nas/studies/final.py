@@ -19,7 +19,7 @@ from nas.run.ledger import Ledger, record_test
 from nas.run.lock import lock_run
 from nas.run.source import Assignment, Listener
 from nas.settings.resume import mend_older, settle_config
-from nas.settings.search import SearchConfig
+from nas.settings.search import ALL, SearchConfig
 from nas.settings.study import StudyConfig
 from nas.studies.plan import describe_training
 from nas.studies.study import Study
@@ -106,6 +106,8 @@ def plan_final(
     given = settings_of_final(own, changes).model_dump()
     if changes.get("log") is None and (run / FINAL).exists():
         given["log"] = None  # what was begun keeps its trackers
+    if given["train_examples"] is None:
+        given["train_examples"] = ALL
     settings = settle_config(run / FINAL, None, given, SearchConfig)
     schedule = {name: getattr(own, name) for name in TrainingConfig.model_fields}
     regimes = {stratum["regime"]: stratum["training"] for stratum in plan["strata"]} if plan else {}

@@ -69,6 +69,8 @@ def _list_types(model: type[Settings], without: frozenset[str]) -> dict[str, str
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         is_path = str(extra.get("form")).startswith("<path")
         kinds = [*dict.fromkeys(_name_parts(field.annotation, is_path))]
+        if name == "train_examples":
+            kinds.insert(0, 'Literal["all"]')
         if name == "set":
             kinds.insert(0, "Mapping[str, Any]")
         types[name] = " | ".join([*(kind for kind in kinds if kind != "None"), "None"])
