@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -18,6 +18,7 @@ except ImportError as error:  # another module has the name of one of our packag
 
 from commands import files, patterns, runs, scores, speed, tables, training
 from commands.flags import Command, with_flags_of
+from nas.records.shown import name_program
 
 
 class Commands(TyperGroup):
@@ -46,10 +47,33 @@ app = typer.Typer(
     help="Neural architecture search over where skip connections go.",
     epilog="--debug, anywhere on the line, shows the traceback of an error.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=name_program() == "skipsearch",  # a shell completes the words after a command, not after python
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take [default: 24] for a style, and boxes leave no room at 80 columns
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    from nas.settings.environment import describe_versions
+
+    versions = describe_versions(("torch",))
+    commit = "" if versions["commit"] == "unknown" else f" at {versions['commit']}"
+    torch = versions.get("torch", "not installed")
+    print(f"skipsearch {versions['skipsearch']}{commit}, Python {versions['python']}, torch {torch}")  # noqa: T201
+    raise typer.Exit
+
+
+@app.callback()
+def take_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 NETWORK_FLAGS = with_flags_of("nas.model.candidate:NetworkConfig")
 SCORE_FLAGS = with_flags_of("nas.settings.search:SearchConfig", scores.BATCH_FLAGS, NETWORK_FLAGS)
 for name, function, kind in (

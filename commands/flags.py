@@ -1,7 +1,8 @@
 """Flags of commands: those made from the fields of settings, and those that several commands share."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -18,12 +19,70 @@ if TYPE_CHECKING:
 
 NETWORK, SPACE = "Network", "Space and strategy"  # as nas.model.candidate and nas.settings.search say it
 FINAL = "With --final"
+TYPES = ("int", "float", "str", "path")  # in a flag's form, what a value is; other such words are values
+VALUE = re.compile(r"[a-z][a-z0-9:-]*")
 HEADINGS = ("Arguments", "Options", FINAL, NETWORK, SPACE, "Data", "Training", "Machine")  # in the order of help
 
 
-def flag(text: str, heading: str | None = None, *names: str, form: str | None = None) -> Any:
-    """Return a flag whose help says itself what the default is."""
-    return typer.Option(*names, help=text, rich_help_panel=heading, show_default=False, metavar=form)
+def flag(
+    text: str,
+    heading: str | None = None,
+    *names: str,
+    form: str | None = None,
+    values: Callable[[], Iterable[str]] | None = None,
+) -> Any:
+    """Return a flag whose help says itself what the default is.
+
+    Args:
+        text: help.
+        heading: heading under which the help lists the flag.
+        names: the flag, where it is not the argument's name.
+        form: what the help shows for a value; words in it that are no type are what a shell completes.
+        values: function that returns what a shell completes instead.
+    """
+    words = [word for word in (form or "").strip("<>").split("|") if VALUE.fullmatch(word) and word not in TYPES]
+    listed = values or (words.copy if words else None)
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in (listed or list)() if value.startswith(incomplete)]
+
+    return typer.Option(
+        *names,
+        help=text,
+        rich_help_panel=heading,
+        show_default=False,
+        metavar=form,
+        autocompletion=complete if listed else None,
+    )
+
+
+def list_networks() -> Iterable[str]:
+    """Return the names of the published networks."""
+    from nas.model.presets import PRESETS
+
+    return PRESETS
+
+
+def list_recipes() -> Iterable[str]:
+    """Return the names of the training schedules."""
+    from nas.model.presets import RECIPES
+
+    return RECIPES
+
+
+def list_measures() -> Iterable[str]:
+    """Return the names of all measures."""
+    from search_spaces.measures.registry import list_measures
+
+    return [measure.name for measure in list_measures()]
+
+
+def list_named() -> Iterable[str]:
+    """Return the names of the templates that mean something at any depth."""
+    from search_spaces.families import FAMILIES
+    from search_spaces.templates import TEMPLATES
+
+    return [*TEMPLATES, *FAMILIES]
 
 
 Run = Annotated[Path, flag("The run directory.", None, "--run")]
@@ -38,6 +97,7 @@ Network = Annotated[
     flag(
         "Use the stem, transitions and sizes of this published network; `networks` lists them. Other flags win.",
         NETWORK,
+        values=list_networks,
     ),
 ]
 Budget = Annotated[
@@ -150,7 +210,8 @@ def _annotate(name: str, field: "FieldInfo") -> Any:
     names = [part if isinstance(part, str) else part.__name__ for part in parts if part not in (tuple, NoneType, ...)]
     form = extra.get("form", f"<{'|'.join(dict.fromkeys(names))}>")
     kind: Any = list[str] if tuple in parts and "separator" not in extra else str
-    return Annotated[kind | None, flag(text, extra["heading"], f"--{dashed}", form=form)]
+    values = list_named if name == "pattern" else None
+    return Annotated[kind | None, flag(text, extra["heading"], f"--{dashed}", form=form, values=values)]
 
 
 def _format_default(default: Any, separator: str | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Budget, Json, Layers, Seed, Wide, flag
+from commands.flags import SPACE, Budget, Json, Layers, Seed, Wide, flag, list_measures
 from commands.scores import print_scores
 from commands.terminal import make_console, print_next, print_table, print_written
 
@@ -52,7 +52,8 @@ def optimize(
     budget: Budget = None,
     layers: Layers = None,
     measure: Annotated[
-        str, flag("Measure to optimize; `score --measures all` lists them. [default: mean_bd]", SPACE)
+        str,
+        flag("Measure to optimize; `score --measures all` lists them. [default: mean_bd]", SPACE, values=list_measures),
     ] = "mean_bd",
     maximize: Annotated[
         bool, typer.Option("--maximize", help="Look for the largest value, not the least.", rich_help_panel=SPACE)

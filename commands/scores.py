@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.flags import SPACE, Budget, Json, Network, Wide, flag
+from commands.flags import SPACE, Budget, Json, Network, Wide, flag, list_measures, list_named
 from commands.terminal import make_console, print_next, print_table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def score(
             "to the budget. May be repeated. [default: all]",
             SPACE,
             form="<str>",
+            values=list_named,
         ),
     ] = None,
     pattern: Annotated[Path | None, flag("Template file.", SPACE)] = None,
@@ -42,6 +43,7 @@ def score(
             "Measures to show instead: all, or names joined by commas. They are of one block; from_loss_mean in --json "
             "without this is of the whole network.",
             form="<all|NAME,...>",
+            values=lambda: ["all", *list_measures()],
         ),
     ] = None,
     proxies: Annotated[

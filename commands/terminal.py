@@ -13,7 +13,8 @@ from nas.records.metrics import shorten
 from nas.records.shown import name_program, quote, show, show_lines
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.progress import Progress
     from rich.segment import Segment
     from rich.table import Table
 
@@ -157,11 +158,62 @@ def print_next(console: "Console", *words: object) -> None:
 @contextmanager
 def count_up(console: "Console", doing: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar that grows to a total on a terminal, and nothing elsewhere."""
-    from rich.progress import Progress
-
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with make_progress(console, is_kept=False) as bar:
         task = bar.add_task(doing, total=total)
         yield lambda n_done: bar.update(task, completed=n_done)
+
+
+BAR, LEAST_BAR = 40, 8  # characters of a bar of progress
+
+
+def make_progress(console: "Console", is_kept: bool) -> "Progress":
+    """Return a line of progress for a terminal: a bar, the count, trainings an hour, the time left, and the last text.
+
+    A narrower terminal has a shorter bar and only the first parts of the text, which commas join, or none of it.
+
+    Args:
+        console: console of the bar; elsewhere than on a terminal, nothing is shown.
+        is_kept: whether the line stays when all is done.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    bar, text = BarColumn(), TextColumn("{task.fields[shown]}", markup=False)
+    rate = TextColumn("{task.fields[rate]}")
+    others = (MofNCompleteColumn(), rate, TimeRemainingColumn())
+
+    class Line(Progress):
+        def get_renderables(self) -> "Iterator[RenderableType]":
+            for task in self.tasks:
+                speed = None if task.speed is None else f"{3600 * task.speed:,.0f}/h"
+                task.fields["rate"] = speed or "-/h"
+                taken = sum(1 + cell_width(column(task)) for column in others)
+                task.fields["shown"] = fit_parts(task.description, self.console.width - taken - LEAST_BAR - 1)
+                bar.bar_width = min(BAR, max(self.console.width - taken - 1 - len(task.fields["shown"]), 1))
+            yield from super().get_renderables()
+
+    def cell_width(shown: "RenderableType") -> int:
+        return shown.cell_len if isinstance(shown, Text) else 0
+
+    return Line(
+        *(bar, *others, text),
+        console=console,
+        disable=not console.is_terminal,
+        transient=not is_kept,
+        speed_estimate_period=10**9,  # a training may take longer than rich's half a minute, without which is no rate
+    )
+
+
+def fit_parts(text: str, room: int) -> str:
+    """Return as many parts of a text, which commas join, as there is room for.
+
+    >>> fit_parts("log seed 0: loss 0.5, accuracy 0.9", 22), fit_parts("log seed 0: loss 0.5", 10)
+    ('log seed 0: loss 0.5', '')
+    """
+    parts = text.split(", ")
+    while parts and len(", ".join(parts)) > room:
+        parts.pop()
+    return ", ".join(parts)
 
 
 @contextmanager
@@ -219,12 +271,8 @@ def resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
 @contextmanager
 def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
     """Show trainings as they end: as a bar on a terminal, as lines elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate, line = TextColumn("{task.fields[rate]}"), TextColumn("{task.description}")
-    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), line)
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    task = bar.add_task("starting", rate="", total=None)
+    bar = make_progress(console, is_kept=True)
+    task = bar.add_task("starting", total=None)
 
     def listen(trial: "Trial | None", n_finished: int, n_asked: int) -> None:
         if trial is None:
@@ -236,9 +284,7 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
             return
         line = describe_training(trial)
         if console.is_terminal:
-            speed = bar.tasks[0].speed
-            rate = "" if speed is None else f"{3600 * speed:,.0f} candidates/h"
-            bar.update(task, completed=n_finished, description=line, rate=rate)
+            bar.update(task, completed=n_finished, description=line)
         else:
             console.print(f"{n_finished}/{n_asked} {line}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.files import export_best
-from commands.flags import Config, Json, Network, Run, flag
+from commands.flags import Config, Json, Network, Run, flag, list_recipes
 from commands.runs import annotate, print_end, print_status
 from commands.terminal import (
     describe_workers,
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 Recipe = Annotated[
     str | None,
-    flag("Training schedule by name: densenet, log-densenet or short. Other flags win. [default: short]", "Training"),
+    flag(
+        "Training schedule by name: densenet, log-densenet or short. Other flags win. [default: short]",
+        "Training",
+        values=list_recipes,
+    ),
 ]
 
 

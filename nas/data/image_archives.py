@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat, whosmat
 
 from nas.records.safe_files import open_regular
 from search_spaces.errors import InputError
@@ -176,6 +175,8 @@ def _check_labels(path: Path, name: str, labels: NDArray[Any], allowed: range) -
 
 def _read_mat(path: Path, max_bytes: int) -> Part:
     """Read a MATLAB file of X (height, width, channels, n) and y (n, 1)."""
+    from scipy.io import loadmat, whosmat  # takes longer to load than all the rest that flags need
+
     content: Any = io.BytesIO(_read_file(path, max_bytes))  # scipy-stubs knows only paths
     try:
         _check_variables(path, whosmat(content), max_bytes)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -15,7 +15,9 @@ from nas.settings.search import RUNNING, SEARCH_ONLY, SPACE, SearchConfig, check
 from nas.tasks.reference import IMAGES
 from search_spaces.budget import Budget, parse_budget
 from search_spaces.errors import InputError
-from search_spaces.sampling.design import Layout, parse_crossing
+
+if TYPE_CHECKING:
+    from search_spaces.sampling.design import Layout
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a regime: a column's entry and a figure's label
 MAX_RATES = 100
@@ -135,8 +137,10 @@ class StudyConfig(SearchConfig):
         """Return the budget of one depth."""
         return parse_budget(self.budget, depth)
 
-    def layout(self, depth: int) -> Layout:
+    def layout(self, depth: int) -> "Layout":
         """Return what the design of one number of layers contains."""
+        from search_spaces.sampling.design import Layout, parse_crossing
+
         return Layout(
             crossed=parse_crossing(self.cross, self.bins),
             per_cell=self.per_cell,
@@ -245,6 +249,8 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
 
 
 def _check_crossing(config: StudyConfig) -> str | None:
+    from search_spaces.sampling.design import parse_crossing  # loads numba, which the flags do without
+
     try:
         parse_crossing(config.cross, config.bins)
     except InputError as error:

@@ -68,6 +68,11 @@ def test_help_fits_80_columns(command: str, command_line: CommandLine, monkeypat
     assert "None" not in said
     for name in () if command else COMMANDS:
         assert f" {name} {COMMANDS[name].help.splitlines()[0]}" in said
+    words = {word.strip(",") for line in done.stdout.splitlines() for part in line.split() for word in part.split("/")}
+    for name, flag in _flags(command).items() if command else ():
+        assert name in words or not name.startswith("-"), name
+        if flag.default not in (None, False) and not flag.required:
+            assert re.search(rf"{re.escape(name)}\b[^[]*(\[(?!default)[^[]*)*\[default: ", said), name
 
 
 class _AskedError(Exception):

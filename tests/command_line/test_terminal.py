@@ -1,12 +1,15 @@
 """What commands print: tables that fit, and nothing cut."""
 
+import io
+import math
 import os
 import re
 from collections.abc import Sequence
 
 import pytest
+from rich.console import Console
 
-from commands.terminal import GAP, LABEL, make_console, print_table
+from commands.terminal import GAP, LABEL, fit_parts, make_console, make_progress, print_table
 from tests.support.small import CommandLine
 
 HEADINGS = ["name", "first", "of two words", "what it is", *(f"n{number}" for number in range(9))]
@@ -89,3 +92,39 @@ def test_commands_fit_a_terminal(command: str, command_line: CommandLine, monkey
     assert all(name in wide.stdout for name in said.split(", "))
     assert "not shown" not in wide.stdout
     assert os.environ["COLUMNS"] == "80"
+
+
+LAST = "shortest_walk seed 2: loss 0.4321, accuracy 0.9123"
+
+
+@pytest.mark.parametrize(("width", "text"), [(40, ""), (60, ""), (80, LAST), (120, LAST)])
+@pytest.mark.parametrize(("n_done", "total"), [(12, 60), (1234, 1800)])
+def test_progress_keeps_bar_count_rate_and_time_left(width: int, text: str, n_done: int, total: int) -> None:
+    clock = [0.0]
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    bar = make_progress(console, is_kept=True)
+    bar.get_time = lambda: clock[0]
+    task = bar.add_task("starting", total=None)
+    bar.reset(task, total=total, completed=0, description="training")
+    for share in (0, 1, 2):
+        clock[0] += 60
+        bar.update(task, completed=n_done * share // 2, description=LAST)
+    console.print(bar.get_renderable())
+    assert isinstance(console.file, io.StringIO)
+    (line,) = console.file.getvalue().splitlines()
+    assert len(line) <= width
+    drawn, count, rate, left, *rest = line.split()
+    per_second = n_done / 120
+    minutes, seconds = divmod(math.ceil((total - n_done) / per_second), 60)
+    assert set(drawn) <= set("━╸╺") and drawn
+    assert count == f"{n_done}/{total}"
+    assert rate == f"{3600 * per_second:,.0f}/h"
+    assert left == f"0:{minutes:02}:{seconds:02}"
+    expected = text if total == 60 or width > 80 else text.partition(",")[0]
+    assert " ".join(rest) == expected
+
+
+def test_a_text_is_dropped_by_parts() -> None:
+    assert fit_parts(LAST, len(LAST)) == LAST
+    assert fit_parts(LAST, len(LAST) - 1) == "shortest_walk seed 2: loss 0.4321"
+    assert fit_parts(LAST, 3) == ""
