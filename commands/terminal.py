@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,11 +47,21 @@ def make_console(stderr: bool = False, wide: bool = False) -> "Console":
                 yield segment if segment.control else segment._replace(text=show_lines(segment.text))
 
         def print(self, *objects: Any, **options: Any) -> None:
-            # A word longer than a line, such as a path, stays whole for whoever copies it.
-            by_words = {"overflow": "ignore", "crop": False} if self.is_terminal else {"soft_wrap": True}
-            super().print(*objects, **({} if "soft_wrap" in options else by_words), **options)
+            if self.is_terminal and "soft_wrap" not in options:
+                objects = tuple(break_lines(each, self.width) if isinstance(each, str) else each for each in objects)
+            super().print(*objects, **{"soft_wrap": True, **options})
 
     return SafeConsole(stderr=stderr, highlight=False, markup=False)
+
+
+def break_lines(text: str, width: int) -> str:
+    """Return a text whose lines break between words; a word longer than a line, such as a path, stays whole.
+
+    >>> break_lines("wrote /a/long/path: one, two", 12)
+    'wrote\\n/a/long/path:\\none, two'
+    """
+    lines = (textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +156,14 @@ def print_written(console: "Console", paths: Sequence[Path], following: Sequence
         where = show(folders[0] if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with")
         console.print(f"wrote {where}: {names}")
     if following[0] == "open":
-        console.print(f"next: {' '.join(map(quote, following))}")
+        console.print(f"next: {' '.join(map(quote, following))}", soft_wrap=True)
     else:
         print_next(console, *following)
 
 
 def print_next(console: "Console", *words: object) -> None:
     """Print which command of ours follows, so that it can be copied."""
-    console.print(f"next: {name_program()} {' '.join(map(quote, words))}")
+    console.print(f"next: {name_program()} {' '.join(map(quote, words))}", soft_wrap=True)
 
 
 @contextmanager
@@ -264,7 +275,8 @@ def resumable(console: "Console", command: str, run: Path) -> Iterator[None]:
         is_final = isinstance(error, InputError | ConflictError | NothingUsableError)
         # Before the settings are written there is no run to continue.
         if not is_final and (run / "config.toml").exists():
-            console.print(f"what is finished is kept; to continue: {name_program()} {command} --run {quote(run)}")
+            console.print("what is finished is kept")
+            console.print(f"to continue: {name_program()} {command} --run {quote(run)}", soft_wrap=True)
         raise
 
 

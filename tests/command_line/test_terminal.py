@@ -4,12 +4,13 @@ import io
 import math
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
 
-from commands.terminal import GAP, LABEL, fit_parts, make_console, make_progress, print_table
+from commands.terminal import GAP, LABEL, fit_parts, make_console, make_progress, print_next, print_table
 from tests.support.small import CommandLine
 
 HEADINGS = ["name", "first", "of two words", "what it is", *(f"n{number}" for number in range(9))]
@@ -128,3 +129,21 @@ def test_a_text_is_dropped_by_parts() -> None:
     assert fit_parts(LAST, len(LAST)) == LAST
     assert fit_parts(LAST, len(LAST) - 1) == "shortest_walk seed 2: loss 0.4321"
     assert fit_parts(LAST, 3) == ""
+
+
+def test_lines_break_between_words_and_commands_and_paths_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/a/path/{'x' * 60}"
+    sentence = f"what a search found is written to {path}: and to other places too"
+    for is_terminal in (True, False):
+        monkeypatch.setenv("TTY_COMPATIBLE", "1" if is_terminal else "0")
+        monkeypatch.setenv("COLUMNS", "40")
+        console = make_console()
+        assert console.is_terminal == is_terminal
+        console.print(sentence)
+        print_next(console, "report", "--run", path)
+        *said, command = capsys.readouterr().out.splitlines()
+        assert command.endswith(f"report --run {path}")
+        assert said == ([*textwrap.wrap(sentence, 40, break_long_words=False)] if is_terminal else [sentence])
+        assert len(said) > 1 or not is_terminal
