@@ -201,28 +201,28 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Recompute every claim of an exported folder, a template file or a folder of these; exit 2 if any is false."""
-    from nas.export.export import verify_template
+    from nas.export.apart import find_verifiable, verify_all
+    from nas.export.verify import CHECKS, verify_file
     from nas.records.shown import show
 
-    notes: list[str] = []
-    file = path
-    if path.is_dir():
-        from nas.export.apart import find_verifiable, verify_all
-
-        places = find_verifiable(path)
-        checked = verify_all(path, places, trust)
-        false, notes = checked.false, checked.notes
-        file = places[0] / "template.json"
-    else:
-        false = verify_template(path)
+    places = find_verifiable(path) if path.is_dir() else []
+    checked = verify_all(path, places, trust) if places else verify_file(path)
+    false = checked.false
     console = make_console(stderr=as_json or bool(false))
-    for note in notes:
+    for note in checked.notes:
         console.print(note)
     if as_json:
-        print(json.dumps({"ok": not false, "false_claims": list(false)}))  # noqa: T201
+        counts = {kind: len(names) for kind, names in checked.checked.items()}
+        print(json.dumps({"ok": not false, "false_claims": list(false), "checked": counts}))  # noqa: T201
     elif not false:
-        console.print(f"{show(path)}: every claim holds")
-        print_next(console, "score", "--pattern", file)
+        of = f", in {len(places)} folders" if len(places) > 1 else ""
+        console.print(f"{show(path)}: every claim holds{of}; checked:")
+        for kind, names in checked.checked.items():
+            briefly = (
+                name.removeprefix("distances.").removeprefix("certificate.").removeprefix("costs.") for name in names
+            )
+            console.print(f"  {len(names)} {CHECKS[kind]}" + ("" if len(places) > 1 else f": {', '.join(briefly)}"))
+        print_next(console, "score", "--pattern", places[0] / "template.json" if places else path)
     else:
         lines = [f"error: {path} makes false claims:", *false.values()]
         print("\n".join(map(show_message, lines)), file=sys.stderr)  # noqa: T201

@@ -10,12 +10,14 @@ import typer
 from commands.flags import Budget, Json, Run, Wide, flag
 from commands.patterns import score_pattern, write_template
 from commands.scores import print_scores
-from commands.terminal import make_console, print_next, print_written
+from commands.terminal import make_console, print_next, print_table, print_written
+from nas.records.shown import show
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.data.results import Run as Results
+    from analysis.report.conclusion import Conclusion
 
 
 def status(run: Run, as_json: Json = False) -> None:
@@ -115,55 +117,64 @@ def _print_how_to_continue(results: "Results", driver: str | None) -> None:
 
 def report(run: Run) -> None:
     """Write a run's report: a page, Markdown, CSV, figures."""
-    from analysis.report.optuna_studies import find_database
-    from analysis.report.report import write_report
+    from analysis.data.results import read_run
+    from analysis.report.report import compose_report, save_report
 
-    paths = [*write_report(run), find_database(run)]
-    print_written(make_console(), paths, ["open", run / "report" / "index.html"])
+    results = read_run(run)
+    composed = compose_report(results)
+    save_report(results, composed)
+    print_end(make_console(), results, composed.conclusion)
 
 
-def annotate(console: "Console", run: Path) -> None:
-    """Show the head of the report as the study's note in optuna-dashboard, if that is installed."""
+def annotate(run: Path, conclusion: "Conclusion") -> None:
+    """Show a run's conclusion as the note of its study, where optuna-dashboard is installed."""
+    from analysis.report.conclusion import write_study_note
     from nas.run.ledger import annotate as write_note
 
-    head = (run / "report" / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-    text = (
-        "**One trial here is one training, so the best trial is one lucky seed.** The study of patterns in "
-        "optuna/patterns.db has the report's best as its best trial, and plots by parameters only where the seeds tell "
-        "patterns apart; importances of the trainings here are mostly noise."
-    )
-    if not write_note(run, f"{text}\n\n{head}"):
-        console.print("optuna-dashboard is not installed, so the study has no note: pip install optuna-dashboard")
+    write_note(run, write_study_note(conclusion))
 
 
-def print_end(console: "Console", results: "Results", paths: list[Path], run: Path) -> None:
-    """Print what came out of a run: what a search found or a study's best pattern, and the files that were written."""
-    from analysis.picks.found import judge_search
-    from analysis.picks.order import summarise_status
-    from analysis.picks.words import list_answers
+def print_end(console: "Console", results: "Results", conclusion: "Conclusion") -> None:
+    """Print what came out of a run: the verdict, the best five, what it cost, where its files are, what may follow."""
     from analysis.stats.guessing import list_unlearned
 
+    console.print(f"\n{conclusion.sentence}")
     for sentence in list_unlearned(results):
         console.print(sentence)
-    picks = judge_search(results)
-    summary = summarise_status(results, picks)
-    console.print(f"{summary['complete']} of {summary['asked']} candidates complete, {summary['failed']} failed")
-    for sentence in list_answers(picks) if picks else [_describe_best(results)]:
-        console.print(sentence)
-    print_written(console, paths, ["open", run / "report" / "index.html"])
+    print_rows(console, results, conclusion)
+    console.print(f"cost: {conclusion.cost}")
+    places = {"report": results.path / "report" / "index.html", "templates": results.path / "templates"}
+    for name, place in places.items():
+        if place.exists():
+            console.print(f"{name}: {show(place)}")
+    following = _choose_next(results)
+    if following:
+        print_next(console, *following)
 
 
-def _describe_best(results: "Results") -> str:
-    from analysis.data.averages import average_patterns
-    from analysis.data.outcomes import list_shown
-    from analysis.page.wording import count_nouns, name_briefly, shorten_outcome
+def print_rows(console: "Console", results: "Results", conclusion: "Conclusion") -> None:
+    """Print the best rows of a conclusion as a table."""
+    from analysis.report.conclusion import format_amount
 
-    best = average_patterns(results.candidates).iloc[0]
-    outcome = list_shown(best)[0]
-    return (
-        f"best pattern {name_briefly(best)}: mean {shorten_outcome(outcome)} {best[outcome]:.4f} over "
-        f"{count_nouns(best['n_seeds'], 'seed')} at mean BD {best['mean_bd']:.3f}"
-    )
+    name = "network" if results.kind == "comparison" else "pattern"
+    columns: dict[str, list[str]] = {name: [row.name for row in conclusion.rows]}
+    if conclusion.gain:
+        columns[conclusion.gain] = [format_amount(row.gain) for row in conclusion.rows]
+    columns[conclusion.outcome] = [format_amount(row.outcome) for row in conclusion.rows]
+    columns["trainings"] = [str(row.trainings) for row in conclusion.rows]
+    print_table(console, "", [*columns], zip(*columns.values(), strict=True))
+
+
+def _choose_next(results: "Results") -> list[object]:
+    """Return the command that most people want after a run's end; nothing where none stands out."""
+    from analysis.stats.guessing import list_unlearned
+
+    run = results.path
+    if results.kind == "comparison" or list_unlearned(results):
+        return []
+    if results.tested_at is not None or "task" in results.config:
+        return ["verify", run / "templates"] if (run / "templates").exists() else []
+    return ["export", "--run", run, "--final"]
 
 
 def strengths(

@@ -17,7 +17,6 @@ from commands.terminal import (
     log_to,
     make_console,
     print_table,
-    print_written,
     resumable,
     show_progress,
 )
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.data.results import Run as Results
+    from analysis.report.conclusion import Conclusion
     from nas.run.source import Listener
     from nas.settings.search import SearchConfig
     from nas.settings.study import StudyConfig
@@ -122,8 +122,6 @@ def compare_networks(
 
         settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, LineupConfig)
 
-        from analysis.report.optuna_studies import find_database
-        from analysis.report.report import write_report
         from nas.records.shown import show
         from nas.run.following import follow
         from nas.studies.comparison import run_lineup
@@ -134,10 +132,10 @@ def compare_networks(
         with resumable(console, "compare-networks", run), follow(run, settings, console.print) as followers:
             with show_progress(console, headline) as listener:
                 run_lineup(run, settings, followers.listen(listener))
-            paths = [*write_report(run), find_database(run)]
-            followers.end(paths)
-        _print_lineup(console, run, as_json)
-        print_written(console, paths, ["open", run / "report" / "index.html"])
+            written = write_results(run)
+            annotate(run, written.conclusion)
+            followers.end(written.paths)
+        _print_lineup(console, written, as_json)
 
 
 def _drive(
@@ -155,9 +153,9 @@ def _drive(
         with show_progress(console, f"{headline}, into {show(run)}") as listener:
             train(followers.listen(listener))
         written = write_results(run)
-        annotate(console, run)
+        annotate(run, written.conclusion)
         followers.end(written.paths)
-    print_end(console, written.results, list(written.paths), run)
+    print_end(console, written.results, written.conclusion)
     if as_json:
         print_status(written.results, as_json=True)
 
@@ -167,20 +165,23 @@ class Written:
     """A run that has trained, and the files written of it."""
 
     results: "Results"
+    conclusion: "Conclusion"
     paths: tuple[Path, ...]
 
 
 def write_results(run: Path) -> Written:
-    """Write the report and the best templates of a run that has trained."""
+    """Write the report of a run that has trained, and the best templates of a search or a study."""
     from analysis.data.results import read_run
     from analysis.report.optuna_studies import find_database
-    from analysis.report.report import write_report
+    from analysis.report.report import compose_report, save_report
 
     results = read_run(run)
-    paths = [*write_report(run), find_database(run)]
-    for exported in export_best(results, 5, archives=False):
-        paths += exported.paths
-    return Written(results, tuple(paths))
+    report = compose_report(results)
+    paths = [*save_report(results, report), find_database(run)]
+    if results.kind != "comparison":
+        for exported in export_best(results, 5, archives=False):
+            paths += exported.paths
+    return Written(results, report.conclusion, tuple(paths))
 
 
 def print_plan(run: Path, settings: "StudyConfig", protocol: dict[str, Any], as_json: bool) -> None:
@@ -225,25 +226,14 @@ def _format_hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{max(60 * hours, 1):.0f} min"
 
 
-def _print_lineup(console: "Console", run: Path, as_json: bool) -> None:
-    from analysis.comparisons.networks import (
-        COSTS,
-        RESULTS,
-        describe_lineup,
-        format_cost,
-        format_result,
-        learn_lineup,
-        summarise_lineup,
-    )
+def _print_lineup(console: "Console", written: Written, as_json: bool) -> None:
+    from analysis.comparisons.networks import COSTS, format_cost
     from analysis.comparisons.standing import rank_networks
-    from analysis.data.results import read_run
 
-    results = read_run(run)
-    standings = rank_networks(results)
+    standings = rank_networks(written.results)
+    print_end(console, written.results, written.conclusion)
     if as_json:
         rows = [asdict(standing) | {"pattern": list(map(list, standing.pattern.sources))} for standing in standings]
         print(json.dumps(rows, allow_nan=False), flush=True)  # noqa: T201
-        return
-    print_table(console, describe_lineup(results), RESULTS, map(format_result, standings), left=["network"])
-    print_table(console, "what they cost", COSTS, map(format_cost, standings), left=["network"])
-    console.print(summarise_lineup(standings, learn_lineup(results)))
+    else:
+        print_table(console, "what they cost", COSTS, map(format_cost, standings), left=["network"])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.data.results import Run as Results
     from analysis.picks.found import Found
+    from analysis.report.conclusion import Conclusion
     from analysis.report.report import Report
     from search_spaces.pattern import ConnectionPattern
 
@@ -147,20 +148,26 @@ class Run:
             chance_better_than_log=told.get("chance_better_than_log"),
         )
 
-    @cached_property
-    def answer(self) -> str:
-        """What a search found, one sentence for each budget; of other runs how far they are."""
-        from analysis.picks.words import list_answers
-
-        if self._picks:
-            return "\n".join(list_answers(self._picks))
-        return f"{self.status['complete']} of {self.status['asked']} trainings are complete."
-
     @property
     def verdict(self) -> str:
-        """What the run says of the declared measures, in one sentence; empty where it says nothing."""
-        verdict = self._report.summary.get("verdict") or {}
-        return str(verdict.get("sentence", ""))
+        """What came out of the run, in a sentence: the one that its report begins with.
+
+        Raises:
+            NothingUsableError: no training is complete.
+        """
+        return self.conclusion.sentence
+
+    @cached_property
+    def conclusion(self) -> "Conclusion":
+        """The verdict with the numbers behind it, up to five rows, the best first, and what the run cost.
+
+        Raises:
+            NothingUsableError: no training is complete.
+        """
+        from analysis.report.conclusion import conclude
+
+        with in_python():
+            return conclude(self._results)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -187,17 +194,22 @@ class Run:
             return write_report(self.path)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}): {self.answer}"
+        return f"Run({str(self.path)!r}): {self._describe()}"
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.answer.splitlines())
-        best = self.best
+        line, best = f"<p>{html.escape(self._describe())}</p>", self.best
         if best is None:
-            return lines
+            return line
         columns = ["template", "key", "n_seeds", best.outcome, "mean_bd", "walk_length"]
         shown = self.patterns[[name for name in columns if name in self.patterns]].head(N_SHOWN)
         table = shown.assign(key=shown["key"].str[:12]).to_html(index=False, float_format="{:.4g}".format, na_rep="")
-        return f"{lines}{table}{draw(best.pattern, best.name).svg}"
+        return f"{line}{table}{draw(best.pattern, best.name).svg}"
+
+    def _describe(self) -> str:
+        """Return the verdict, or how far a run is of which none can be given yet."""
+        if self.status["complete"]:
+            return self.verdict
+        return f"{self.status['complete']} of {self.status['asked']} trainings are complete."
 
 
 def load_run(path: str | Path) -> Run:

@@ -124,8 +124,6 @@ class _Kind(Generic[Config]):
 def _drive(run: Path, task: AnyTask | None, settings: Mapping[str, Any], progress: bool, kind: "_Kind[Config]") -> Run:
     """Train all that a run asks for, then write its report and templates."""
     import_bar()  # first: Optuna imports it too, and not silently
-    from rich.console import Console
-
     from commands.runs import annotate
     from commands.training import write_results
     from nas.run.lock import lock_run
@@ -142,7 +140,7 @@ def _drive(run: Path, task: AnyTask | None, settings: Mapping[str, Any], progres
             with _show_progress(progress) as listener:
                 kind.train(settled, followers.listen(listener))
             written = write_results(run)
-            annotate(Console(quiet=True), run)
+            annotate(run, written.conclusion)
             followers.end(written.paths)
         return load_run(run)
 

@@ -13,8 +13,8 @@ from analysis.page.wording import NONE, UNITS, count_digits, count_nouns, format
 from analysis.picks.found import Found, RankedPattern
 from analysis.picks.words import (
     answer_found,
-    describe_gain,
     describe_measures,
+    describe_over_template,
     describe_random,
     describe_tried,
     format_chance,
@@ -77,10 +77,7 @@ def _build_one(found: Found, caption: str, part: str) -> Iterator[Block]:
     if found.basis == "unlearned":
         yield Paragraph(" ".join([*sentences, *(() if part else (answer_found(found),))]))
         return
-    others = found.template is not None and found.template.template != "log" and found.log is not None
-    if others and found.template is not None and found.over_template is not None:
-        over = describe_gain(found.over_template, f"template {found.template.name}", found.objective)
-        sentences.append(f"Next to the best named template: {over}.")
+    sentences.append(describe_over_template(found))
     sentences.append(describe_random(found))
     if found.basis == "model":
         yield _draw(found, caption, part)

@@ -72,6 +72,14 @@ def _list_gains(found: Found) -> Iterator[str]:
         yield describe_gain(found.random.gain, "a random draw", found.objective)
 
 
+def describe_over_template(found: Found) -> str:
+    """Say how the pick compares with the best named template; empty where that is `log`, which the answer names."""
+    if found.over_template is None or found.template is None or found.log is None or found.template.template == "log":
+        return ""
+    over = describe_gain(found.over_template, f"template {found.template.name}", found.objective)
+    return f"Next to the best named template: {over}."
+
+
 def describe_gain(gain: Gain, whom: str, objective: Objective) -> str:
     """Say how the pick compares with something else; a clause.
 

@@ -14,10 +14,12 @@ from analysis.comparisons.standing import REFERENCE, Standing, rank_networks
 from analysis.comparisons.words import conclude_final, conclude_lineup, find_rival
 from analysis.data.outcomes import Objective, list_shown
 from analysis.data.results import Run, read_run
-from analysis.page.wording import name_outcome
+from analysis.page.document import escape_markdown
+from analysis.page.wording import NONE, choose_digits, count_digits, count_nouns, name_outcome
+from analysis.picks.expect import Gain
 from analysis.picks.found import Found, RankedPattern, judge_search
 from analysis.picks.order import round_values
-from analysis.picks.words import conclude_found, list_answers
+from analysis.picks.words import conclude_found, describe_over_template, list_answers, name_found
 from analysis.report.cost import describe_cost
 from analysis.report.findings import Findings, find
 from analysis.stats.guessing import read_guessing
@@ -29,6 +31,7 @@ from analysis.tradeoff.section import answer_tradeoff
 from analysis.tradeoff.words import conclude_tradeoff
 
 N_ROWS = 5
+SHOWN = ("supported", "reversed", "u_shaped")  # statuses of a measure that say which side of it is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,20 @@ class Conclusion:
     cost: str
     outcome: str = ""
     gain: str = ""
+
+
+def format_amount(amount: Amount | None) -> str:
+    """Return a number and its interval, rounded to its noise.
+
+    >>> format_amount(Amount(0.1211, 0.1098, 0.1335)), format_amount(Amount(29.68, 18.4, 39.4)), format_amount(None)
+    ('0.121 (0.110 to 0.134)', '30 (18 to 39)', '-')
+    """
+    if amount is None:
+        return NONE
+    if amount.low is None or amount.high is None:
+        return f"{amount.value:.{choose_digits(amount.value)}f}"
+    digits = count_digits(amount.low, amount.high)
+    return f"{amount.value:z.{digits}f} ({amount.low:z.{digits}f} to {amount.high:z.{digits}f})"
 
 
 def conclude(run: Run) -> Conclusion:
@@ -133,28 +150,33 @@ def conclude_networks(run: Run, standings: Sequence[Standing]) -> Conclusion:
 def _conclude_search(
     run: Run, picks: Sequence[Found], tradeoffs: Sequence[Tradeoff], final: Final | None
 ) -> Conclusion:
+    objective = picks[0].objective
+    whom = "log"
     if len(picks) == 1:
-        found = picks[0]
-        sentence = conclude_found(found)
-        rows = [_rank_found(ranked, ranked.name) for ranked in found.ranked[:N_ROWS]]
+        sentence = conclude_found(picks[0])
+        rows = [_rank_found(ranked, ranked.name, ranked.over_log) for ranked in picks[0].ranked[:N_ROWS]]
     else:
         sentence = conclude_tradeoff(tradeoffs[0]) if tradeoffs else _conclude_budgets(picks)
-        rows = [
-            _rank_found(found.pick, f"{found.regime or found.budget}: {found.pick.name}") for found in picks[:N_ROWS]
-        ]
-    numbers = [*map(answer_tradeoff, tradeoffs), *list_answers(picks)]
-    objective = picks[0].objective
-    is_expected = all(row.expected is not None for found in picks for row in found.ranked[:1])
+        is_with_log = all(found.log is not None or found.pick.template == "log" for found in picks)
+        whom = "log" if is_with_log else "a random draw"
+        rows = [_rank_pick(found, is_with_log) for found in picks[:N_ROWS]]
+    is_expected = all(found.pick.expected is not None for found in picks)
     unit = " (%)" if objective.is_share else ""
     own = Conclusion(
         sentence=sentence,
-        numbers=tuple(numbers),
+        numbers=(*map(answer_tradeoff, tradeoffs), *list_answers(picks), *_list_over_templates(picks)),
         rows=tuple(rows),
         cost=describe_cost(run),
         outcome=f"{'expected' if is_expected else 'mean'} {name_outcome(objective)}{unit}",
-        gain=_name_gain(objective, "log") if any(row.gain for row in rows) else "",
+        gain=_name_gain(objective, whom) if any(row.gain for row in rows) else "",
     )
     return own if final is None else _conclude_final(own, final)
+
+
+def _list_over_templates(picks: Sequence[Found]) -> Iterator[str]:
+    for found in picks:
+        if text := describe_over_template(found):
+            yield f"{name_found(found)}: {text}" if len(picks) > 1 else text
 
 
 def _conclude_budgets(picks: Sequence[Found]) -> str:
@@ -166,17 +188,23 @@ def _conclude_budgets(picks: Sequence[Found]) -> str:
     return f"At {better or 'none'} of {len(picks)} budgets the pattern found is shown better than template log."
 
 
-def _rank_found(ranked: RankedPattern, name: str) -> RankedRow:
+def _rank_pick(found: Found, is_with_log: bool) -> RankedRow:
+    """Return the row of one budget of several: its pick, and what that gains over `log` or over a random draw."""
+    random = None if found.random is None else found.random.gain
+    name = f"{found.regime or found.budget}: {found.pick.name}"
+    return _rank_found(found.pick, name, found.log if is_with_log else random)
+
+
+def _rank_found(ranked: RankedPattern, name: str, gain: Gain | None) -> RankedRow:
     scale = 100 if ranked.objective.is_share else 1
-    expected, over_log = ranked.expected, ranked.over_log
-    outcome = Amount(scale * ranked.observed)
+    outcome, expected = Amount(scale * ranked.observed), ranked.expected
     if expected is not None:
         outcome = Amount(scale * expected.value, scale * expected.low, scale * expected.high)
-    gain = None
-    if over_log is not None:
+    gained = None
+    if gain is not None:
         unit = 100 if ranked.objective.is_ratio else 1
-        gain = Amount(-unit * over_log.change, -unit * over_log.high, -unit * over_log.low)
-    return RankedRow(ranked.key, name, outcome, gain, ranked.n_trainings)
+        gained = Amount(-unit * gain.change, -unit * gain.high, -unit * gain.low)
+    return RankedRow(ranked.key, name, outcome, gained, ranked.n_trainings)
 
 
 def _name_gain(objective: Objective, whom: str) -> str:
@@ -204,6 +232,7 @@ def _conclude_final(own: Conclusion, final: Final) -> Conclusion:
         sentence=conclude_final(final),
         numbers=(own.sentence, *own.numbers),
         rows=tuple(rows),
+        cost=f"{own.cost}; then {count_nouns(sum(row.n_seeds for row in final.rows), 'training')} for the test images",
         outcome="test accuracy (%)",
         gain="" if rival is None else f"over {rival.template} (points)",
     )
@@ -212,15 +241,21 @@ def _conclude_final(own: Conclusion, final: Final) -> Conclusion:
 def _conclude_study(findings: Findings) -> Conclusion:
     views = [view for view in findings.views if not view.stratum.is_exploratory] or list(findings.views)
     everything = (findings.verdict, *judge_others(views, findings.pooled))
-    others = [each.sentence for each in everything[1:]]
-    numbers = [*others, *(each.numbers for each in everything), findings.verdict.basis]
+    # P-values are adjusted over all declared measures, so the first that shows something may come first.
+    first = next((each for each in everything if each.status in SHOWN), findings.verdict)
+    numbers = [
+        *(each.sentence for each in everything if each.sentence != first.sentence),
+        *(each.numbers for each in everything),
+        findings.verdict.basis,
+        "Rows are picked by these means, so expect less of the first ones on new data.",
+    ]
     objective = Objective(list_shown(views[0].patterns)[0])
     rows = list(_rank_patterns(views[0], objective))
     named = f", {views[0].name}" if views[0].name else ""
     unit = " (%)" if objective.is_share else ""
     own = Conclusion(
-        sentence=findings.verdict.sentence,
-        numbers=tuple(dict.fromkeys(text for text in numbers if text and text != findings.verdict.sentence)),
+        sentence=first.sentence,
+        numbers=tuple(dict.fromkeys(filter(None, numbers))),
         rows=tuple(rows),
         cost=describe_cost(findings.run),
         outcome=f"mean {name_outcome(objective)}{unit}{named}",
@@ -274,6 +309,17 @@ def _measure_gain(own: "pd.Series[float]", log: "pd.Series[float]", objective: O
 
 def _percent(value: float | None, low: float | None, high: float | None) -> Amount:
     return Amount(100 * (value or 0.0), None if low is None else 100 * low, None if high is None else 100 * high)
+
+
+def write_study_note(conclusion: Conclusion) -> str:
+    """Return a conclusion as Markdown, for the study whose trials are a run's single trainings."""
+    caution = (
+        "One trial here is one training, so the best trial is one lucky seed. The study of patterns in "
+        "optuna/patterns.db has the report's best as its best trial, and plots by parameters only where the seeds tell "
+        "patterns apart; importances of the trainings here are mostly noise."
+    )
+    others = (*conclusion.numbers, f"{conclusion.cost}.", caution)
+    return "\n\n".join([f"**{escape_markdown(conclusion.sentence)}**", *map(escape_markdown, others)])
 
 
 def summarise_conclusion(conclusion: Conclusion) -> dict[str, Any]:

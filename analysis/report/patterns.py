@@ -66,7 +66,8 @@ class PatternStudy:
     Args:
         value_name: what a trial's value is, in words.
         curve_name: what the curves are of; empty without curves.
-        verdict: the report's sentence on this stratum.
+        verdict: the sentence of the run's conclusion.
+        answer: what the report says of this stratum, where it says more; or empty.
         noise: in a sentence, whether the seeds tell the patterns apart.
         has_parameters: whether they do, so that plots by parameters show more than noise.
         caution: what a reader of the plots must know besides; or empty.
@@ -77,6 +78,7 @@ class PatternStudy:
     maximize: bool
     curve_name: str
     verdict: str
+    answer: str
     noise: str
     has_parameters: bool
     caution: str
@@ -90,6 +92,7 @@ class PatternStudy:
         """
         best = next((trial for trial in self.trials if trial.is_ranked), None)
         parts = [f"**{escape_markdown(self.verdict)}**"]
+        parts += [escape_markdown(self.answer)] if self.answer not in ("", self.verdict) else []
         if best is not None:
             text = f"The best trial is the report's best, {best.name}: {self.value_name} {best.value:.4g}"
             parts.append(escape_markdown(f"{text}, from {count_nouns(best.n_seeds, 'seed')}."))
@@ -120,13 +123,17 @@ class PatternStudy:
         return f"Intermediate values: {self.curve_name} by epoch, mean over trainings." if self.curve_name else ""
 
 
-def study_patterns(findings: Findings) -> tuple[PatternStudy, ...]:
-    """Return the patterns of a search or a study, one study a stratum; of strata not declared only where all are so."""
+def study_patterns(findings: Findings, verdict: str) -> tuple[PatternStudy, ...]:
+    """Return the patterns of a search or a study, one study a stratum; of strata not declared only where all are so.
+
+    Args:
+        verdict: the sentence of the run's conclusion.
+    """
     views = [view for view in findings.views if not view.stratum.is_exploratory] or list(findings.views)
-    return tuple(_study_view(findings, view, len(views) > 1) for view in views)
+    return tuple(_study_view(findings, view, verdict, len(views) > 1) for view in views)
 
 
-def _study_view(findings: Findings, view: View, is_named: bool) -> PatternStudy:
+def _study_view(findings: Findings, view: View, verdict: str, is_named: bool) -> PatternStudy:
     stratum = view.stratum
     complete = view.candidates[(view.candidates["state"] == "complete").fillna(False)]
     patterns = sort_found(average_patterns(complete), findings.picks)
@@ -139,13 +146,13 @@ def _study_view(findings: Findings, view: View, is_named: bool) -> PatternStudy:
     by_key = {str(key): dict(zip(rows["epoch"], rows["value"], strict=True)) for key, rows in curves.groupby("key")}
     rank = _rank_observed(outcome, stratum.learning) if found is None else _rank_found(found)
     trials = [_describe_row(row, complete, measures, by_key, rank) for _, row in patterns.iterrows()]
-    verdict = stratum.verdict.sentence if found is None else answer_found(found)
     return PatternStudy(
         name=f"{PATTERNS}, {view.name}" if is_named else PATTERNS,
         value_name=_name_value(outcome, found),
         maximize=not is_lower_better(outcome),
         curve_name=drawn if by_key else "",
         verdict=verdict,
+        answer=stratum.verdict.sentence if found is None else answer_found(found),
         noise=_describe_noise(resolution, complete, outcome, bool(measures)),
         has_parameters=_tells_apart(resolution) and len(patterns) >= MIN_PATTERNS and bool(measures),
         caution=_describe_caution(found),
@@ -287,8 +294,12 @@ def _describe_caution(found: Found | None) -> str:
     )
 
 
-def study_networks(run: Run, standings: Sequence[Standing]) -> PatternStudy:
-    """Return the networks of a comparison, the most accurate first."""
+def study_networks(run: Run, standings: Sequence[Standing], verdict: str) -> PatternStudy:
+    """Return the networks of a comparison, the most accurate first.
+
+    Args:
+        verdict: the sentence of the run's conclusion.
+    """
     table = run.candidates
     complete = table[(table["state"] == "complete").fillna(False)]
     by_network = complete.assign(key=complete["regime"])  # two networks may share a pattern
@@ -328,7 +339,8 @@ def study_networks(run: Run, standings: Sequence[Standing]) -> PatternStudy:
         value_name="mean accuracy",
         maximize=True,
         curve_name=drawn if by_name else "",
-        verdict=summarise_lineup(standings, learning),
+        verdict=verdict,
+        answer=summarise_lineup(standings, learning),
         noise=f"{told}{p_value}. Trials have no parameters: networks differ in more than numbers say.",
         has_parameters=False,
         caution="",

@@ -57,6 +57,16 @@ class Report:
 
 
 def write_report(run_dir: Path) -> list[Path]:
+    """Compute and write RUN/report/, as compose_report and save_report do.
+
+    Raises:
+        InputError, ConflictError, NothingUsableError: as read_run, compose_report and save_report.
+    """
+    run = read_run(run_dir)
+    return save_report(run, compose_report(run))
+
+
+def save_report(run: Run, report: Report) -> list[Path]:
     """Write RUN/report/: index.html, report.md, candidates.csv, summary.json, figures as SVG and PNG; and RUN/optuna/.
 
     Files of the last report are replaced or removed; those that a user put there or changed are kept.
@@ -65,17 +75,8 @@ def write_report(run_dir: Path) -> list[Path]:
         The paths of all files of the report.
 
     Raises:
-        InputError: not a run directory, or one of a final measurement, which the report of its run shows.
-        ConflictError: a study's plan was changed or lost, or a user's file is in the way.
-        NothingUsableError: no candidate is complete.
+        ConflictError: a user's file is in the way.
     """
-    run = read_run(run_dir)
-    if run.kind == "final":
-        raise InputError(
-            f"{run_dir} has the final measurement of a run, which that run's own report shows: give --run "
-            f"{quote(run_dir.parent)}"
-        )
-    report = compose_report(run)
     pictures = [block for block in walk_blocks(report.blocks) if isinstance(block, Picture)]
     files: dict[str, str | bytes] = {
         "index.html": format_html(report.title, report.blocks, report.linked),
@@ -87,9 +88,9 @@ def write_report(run_dir: Path) -> list[Path]:
     if run.kind == "study" and CHECKLIST.exists():
         files["checklist.md"] = CHECKLIST.read_text(encoding="utf-8")
     files |= {picture.file.replace(".svg", ".png"): picture.png for picture in pictures if picture.png is not None}
-    folder = run_dir / "report"
+    folder = run.path / "report"
     write_files(folder, files, "report", is_older=True)
-    write_studies(run_dir, report.studies)
+    write_studies(run.path, report.studies)
     return [folder / name for name in files]
 
 
@@ -97,8 +98,14 @@ def compose_report(run: Run) -> Report:
     """Compute the report of a run of any kind.
 
     Raises:
+        InputError: it is a final measurement, which the report of its run shows.
         NothingUsableError: no candidate is complete.
     """
+    if run.kind == "final":
+        raise InputError(
+            f"{run.path} has the final measurement of a run, which that run's own report shows: give --run "
+            f"{quote(run.path.parent)}"
+        )
     if run.kind == "comparison":
         return _compose_lineup(run)
     findings = find(run)
@@ -106,7 +113,7 @@ def compose_report(run: Run) -> Report:
     summary = {"conclusion": summarise_conclusion(conclusion), **summarise(findings)}
     blocks = tuple(build_blocks(findings, conclusion))
     linked = link_patterns(findings.views, findings.picks)
-    return Report(blocks, summary, conclusion, study_patterns(findings), linked)
+    return Report(blocks, summary, conclusion, study_patterns(findings, conclusion.sentence), linked)
 
 
 def _compose_lineup(run: Run) -> Report:
@@ -125,7 +132,7 @@ def _compose_lineup(run: Run) -> Report:
         ],
     }
     blocks = tuple(_build_all(run, standings, learned_from, conclusion))
-    return Report(blocks, summary, conclusion, (study_networks(run, standings),))
+    return Report(blocks, summary, conclusion, (study_networks(run, standings, conclusion.sentence),))
 
 
 def _build_all(

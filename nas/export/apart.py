@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.export.export import verify_template
 from nas.export.manifest import FILES, MANIFEST, WEIGHTS_FILES
-from nas.export.verify import Verified, count_values, verify_folder
+from nas.export.verify import Verified, count_values, verify_file, verify_folder
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.records.template import COMPANIONS
@@ -49,7 +49,7 @@ def verify_apart(folder: Path, seconds: int = SECONDS) -> Verified:
     reply: dict[str, Any] = json.loads(done.stdout)
     if "refused" in reply:
         raise InputError(reply["refused"])
-    return Verified(reply["false"], reply["notes"])
+    return Verified(reply["false"], reply["notes"], reply["checked"])
 
 
 def find_verifiable(folder: Path) -> list[Path]:
@@ -79,7 +79,7 @@ def verify_all(folder: Path, places: Sequence[Path], trust: bool = False) -> Ver
     """
     if list(places) == [folder]:
         return verify_folder(folder, trust=True) if trust else verify_apart(folder)
-    false, notes = dict[str, str](), list[str]()
+    false, notes, checked = dict[str, str](), list[str](), dict[str, list[str]]()
     for place in places:
         try:
             verified = _verify_place(place, trust)
@@ -87,16 +87,18 @@ def verify_all(folder: Path, places: Sequence[Path], trust: bool = False) -> Ver
             verified = Verified({"template.json": str(error)}, [])
         false |= {f"{place.name}/{name}": f"{place.name}: {problem}" for name, problem in verified.false.items()}
         notes += [f"{place.name}: {note}" for note in verified.notes]
+        for kind, names in verified.checked.items():
+            checked.setdefault(kind, []).extend(f"{place.name}/{name}" for name in names)
     skipped = sorted({path.name for path in folder.iterdir()} - {path.name for path in places})
     notes += [f"not checked, because it is not a folder with a template: {name!r:.80}" for name in skipped]
-    return Verified(false, notes)
+    return Verified(false, notes, checked)
 
 
 def _verify_place(place: Path, trust: bool) -> Verified:
     """Check an exported folder, or one of `sample`, which has a template file and its drawings only."""
     present = {name for name in (MANIFEST, *FILES, *WEIGHTS_FILES.values()) if os.path.lexists(place / name)}
     if present <= {"template.json", *COMPANIONS}:
-        return Verified(verify_template(place / "template.json"), [])
+        return verify_file(place / "template.json")
     return verify_folder(place, trust=True) if trust else verify_apart(place)
 
 
@@ -108,13 +110,14 @@ def answer(folder: str) -> None:
     _limit_memory(SPARE_BYTES)
     try:
         verified = verify_folder(Path(folder), prepare=_limit_to_need)
-        reply: dict[str, Any] = {"false": verified.false, "notes": verified.notes}
+        reply: dict[str, Any] = asdict(verified)
     except InputError as error:
         reply = {"refused": str(error)}
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search("allocate memory|bad.alloc", str(error)):
             raise
-        reply = {"false": {"memory": f"checking it takes more memory than its size suggests; {_TRUST}"}, "notes": []}
+        excess = f"checking it takes more memory than its size suggests; {_TRUST}"
+        reply = asdict(Verified({"memory": excess}, []))
     with os.fdopen(stdout, "w") as stream:
         json.dump(reply, stream)
 

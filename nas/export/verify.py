@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from nas.export.model_source import format_model
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, predict_cost
 from nas.records.checked import validate
-from nas.records.template import TemplateFile, read_claims
+from nas.records.template import TemplateFile, list_claims, read_claims
 from nas.settings.environment import describe_versions
 from search_spaces.errors import InputError
 
@@ -49,10 +49,30 @@ class Verified:
     Args:
         false: the false claims, name -> what is wrong; empty if all claims are true.
         notes: sentences about what was not checked, and why.
+        checked: what was checked, and how: a key of CHECKS -> names of files or claims.
     """
 
     false: dict[str, str]
     notes: list[str]
+    checked: dict[str, list[str]] = field(default_factory=dict)
+
+
+CHECKS = {
+    "hashes": "files by their hashes",
+    "claims": "claims recomputed from the connections",
+    "texts": "files compared with what `export` writes",
+    "networks": "forms of the network compared with the one built here",
+}
+
+
+def verify_file(path: Path) -> Verified:
+    """Check a single template file as verify_template does, and say which claims it makes.
+
+    Raises:
+        InputError: the file is missing, not a template file, or has no pattern.
+    """
+    false = verify_template(path)
+    return Verified(false, [], {"claims": list_claims(read_claims(path)[0])})
 
 
 def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidate], None] | None = None) -> Verified:
@@ -82,15 +102,17 @@ def verify_folder(folder: Path, trust: bool = False, prepare: Callable[[Candidat
     false = find_damage(folder, manifest.files, manifest.version)
     strangers, notes = _find_strangers(folder, manifest.version)
     false |= strangers
+    checked = {"hashes": sorted(manifest.files)}
     if not false:
         false, candidate, file = _check_template(folder, manifest)
         if candidate is not None and file is not None:
+            checked |= {"claims": list_claims(file), "texts": list(_list_texts(manifest, candidate, file))}
             false |= _check_texts(folder, manifest, candidate, file)
             if manifest.version != VERSION:
                 notes.append("only the hash of README.md was checked, because an earlier version wrote it")
             if not false:
-                false = _check_networks(folder, manifest, candidate, trust, notes, prepare)
-    return Verified(false, notes)
+                false, checked["networks"] = _check_networks(folder, manifest, candidate, trust, notes, prepare)
+    return Verified(false, notes, checked)
 
 
 def _find_strangers(folder: Path, version: int) -> tuple[dict[str, str], list[str]]:
@@ -129,15 +151,18 @@ def _check_texts(folder: Path, manifest: Manifest, candidate: Candidate, file: T
     false, weights = {}, WEIGHTS_FILES[manifest.version]
     if (manifest.weights == "trained") != (weights in manifest.files):
         false["weights"] = f"manifest.json says that the weights are {manifest.weights}, which contradicts {weights}"
-    texts = format_texts(file, candidate, manifest.version)
-    if manifest.version == VERSION:
-        texts["README.md"] = format_card(candidate, manifest)
-    for name, text in texts.items():
+    for name, text in _list_texts(manifest, candidate, file).items():
         if name not in manifest.files:
             false[name] = f"{name} is missing, which `export` writes for this template" + _compare_versions(manifest)
         elif (folder / name).read_bytes() != text.encode("utf-8", "surrogatepass"):
             false[name] = f"{name} is not what `export` writes for this template" + _compare_versions(manifest)
     return false
+
+
+def _list_texts(manifest: Manifest, candidate: Candidate, file: TemplateFile) -> dict[str, str]:
+    """Return the texts that `export` writes for a template, by the names of their files."""
+    texts = format_texts(file, candidate, manifest.version)
+    return texts | ({"README.md": format_card(candidate, manifest)} if manifest.version == VERSION else {})
 
 
 def _compare_versions(manifest: Manifest) -> str:
@@ -156,12 +181,12 @@ def _check_networks(
     trust: bool,
     notes: list[str],
     prepare: Callable[[Candidate], None] | None,
-) -> dict[str, str]:
-    """Build the network and compare it with its forms in the folder; add to the notes."""
+) -> tuple[dict[str, str], list[str]]:
+    """Build the network, compare it with its forms in the folder, and return false and all forms; add to the notes."""
     if not trust:
         excess = _find_excess(candidate)
         if excess is not None:
-            return {"network": excess}
+            return {"network": excess}, []
 
     from nas.export.agreement import load_model, take_weights
 
@@ -170,7 +195,7 @@ def _check_networks(
     try:
         original = take_weights(candidate, _read_weights(folder, manifest, candidate))
     except InputError as error:
-        return {WEIGHTS_FILES[manifest.version]: str(error)}
+        return {WEIGHTS_FILES[manifest.version]: str(error)}, []
     source, state = format_model(candidate, manifest.version), original.state_dict()
     forms: dict[str, Callable[[], Form]] = {"model.py": lambda: load_model(source, folder, state)}
     forms |= _choose_archives(folder, manifest, None if trust else 2 * count_values(candidate) + SPARE_VALUES, notes)
@@ -178,7 +203,7 @@ def _check_networks(
         MANIFEST: lambda: _check_probe(manifest, original, candidate.network)
     }
     checks |= {name: _comparison(name, load, original, candidate.network.image) for name, load in forms.items()}
-    return {name: problem for name, check in checks.items() if (problem := check()) is not None}
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}, [*checks]
 
 
 def _read_weights(folder: Path, manifest: Manifest, candidate: Candidate) -> "Mapping[str, Tensor] | None":

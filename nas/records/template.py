@@ -255,6 +255,17 @@ def _read_object(path: Path) -> dict[str, Any]:
     return raw
 
 
+def list_claims(file: TemplateFile) -> list[str]:
+    """Return the names of all claims of a template file, by which read_claims and verify_template call false ones."""
+    parts: dict[str, Mapping[str, Any]] = {
+        "distances": file.distances,
+        "certificate": file.certificate or {},
+        "costs": file.costs,
+    }
+    named = [f"{part}.{name}" for part, claims in parts.items() for name in claims]
+    return ["key", "graph", "budget", *named, "network"]
+
+
 def find_false_claims(file: TemplateFile, pattern: ConnectionPattern) -> dict[str, str]:
     """Return by name what is wrong with claims that a file's connections do not confirm, its costs excepted."""
     return dict(_iterate_false_claims(file, pattern))

@@ -319,8 +319,8 @@ def record_test(run: Path, looked: Mapping[str, Any]) -> None:
                 study.set_user_attr(HASH, {**existing[HASH], **hash_attributes({TESTED: dict(looked)})})
 
 
-def annotate(run: Path, text: str) -> bool:
-    """Put Markdown on a run's study as its note in optuna-dashboard; return False where that is not installed.
+def annotate(run: Path, text: str) -> None:
+    """Put Markdown on a run's study as its note in optuna-dashboard, where that is installed.
 
     Raises:
         ConflictError: another driver holds the run.
@@ -328,7 +328,6 @@ def annotate(run: Path, text: str) -> bool:
     try:
         from optuna_dashboard import save_note
     except ModuleNotFoundError:
-        return False
+        return
     with lock_run(run):
         save_note(optuna.load_study(study_name=STUDY_NAME, storage=storage_url(run / "study.db")), text)
-    return True

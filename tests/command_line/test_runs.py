@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.data.results import Run
+from analysis.page.document import Heading
+from analysis.report.conclusion import Conclusion
+from analysis.report.report import Report
 from tests.support.driving import FakeTrainer
 from tests.support.small import ROOT, CommandLine
 
@@ -20,14 +24,16 @@ from tests.support.small import ROOT, CommandLine
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train and draw nothing: an outcome follows from its pattern, and a report is one line."""
 
-    def write_report(run: Path) -> list[Path]:
-        path = run / "report" / "report.md"
+    def save_report(run: Run, _report: Report) -> list[Path]:
+        path = run.path / "report" / "report.md"
         path.parent.mkdir(exist_ok=True)
         path.write_text("# One line\n")
         return [path]
 
+    report = Report((Heading(1, "One line"),), {}, Conclusion("It is so.", (), (), "nothing"))
     monkeypatch.setattr("nas.search.loop.Trainer", FakeTrainer)
-    monkeypatch.setattr("analysis.report.report.write_report", write_report)
+    monkeypatch.setattr("analysis.report.report.compose_report", lambda _run: report)
+    monkeypatch.setattr("analysis.report.report.save_report", save_report)
 
 
 def _check_search(command_line: CommandLine, run: Path, flags: list[str], n_trainings: int) -> dict[str, Any]:

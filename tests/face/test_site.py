@@ -89,7 +89,7 @@ def test_the_readmes_search_of_a_function_runs(tmp_path: Path, monkeypatch: pyte
     search = search.replace(loss, '{"loss": 1 + trial.seed + trial.pattern.sources[-1][0]}')
     search = search.replace(budget, budget[:-1] + ", trainings=10, workers=1)")
     script = tmp_path / "page.py"
-    script.write_text(f"{network}\n\n{search}\nassert run.best.pattern.depth == 12 and run.answer and run.figures\n")
+    script.write_text(f"{network}\n\n{search}\nassert run.best.pattern.depth == 12 and run.verdict and run.figures\n")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def _searched(noise: float, n_seeds: int = 3) -> Run:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which runs/first is a search whose seeds tell patterns apart."""
-    studies = study_patterns(find(_searched(0.01)))
+    studies = study_patterns(find(_searched(0.01)), "It is so.")
     times = {
         number: Times(f"2026-01-01 00:00:{number:02d}.000000", "2026-01-01 00:01:30.000000") for number in range(40)
     }
@@ -114,7 +114,7 @@ def test_parameters_are_measures_where_the_seeds_tell_patterns_apart(told: optun
 def test_where_they_cannot_there_is_nothing_that_could_be_important(tmp_path: Path, n_seeds: int) -> None:
     run = _searched(0.0, n_seeds)
     run.candidates["validation_loss"] = np.random.default_rng(3).uniform(0.4, 0.6, len(run.candidates))
-    storage = _load(study_patterns(find(run)), tmp_path)
+    storage = _load(study_patterns(find(run), "It is so."), tmp_path)
     study = optuna.load_study(study_name="patterns", storage=storage)
     assert {len(trial.params) for trial in study.trials} == {0}
     assert optuna.importance.get_param_importances(study) == {}
@@ -128,14 +128,16 @@ def test_a_few_patterns_that_were_trained_twice_are_not_called_none() -> None:
     table = run.candidates
     first = table["key"].iloc[0]
     few = dataclasses.replace(run, candidates=table[(table["seed"] == 0) | (table["key"] == first)])
-    (study,) = study_patterns(find(few))
+    (study,) = study_patterns(find(few), "It is so.")
     assert not study.has_parameters
     assert study.noise.startswith("Too few patterns were trained twice")
 
 
 def test_where_all_trainings_are_equal_the_study_says_so() -> None:
     run = _searched(0.01)
-    (study,) = study_patterns(find(dataclasses.replace(run, candidates=run.candidates.assign(validation_loss=0.5))))
+    (study,) = study_patterns(
+        find(dataclasses.replace(run, candidates=run.candidates.assign(validation_loss=0.5))), "It is so."
+    )
     assert not study.has_parameters
     assert study.noise.startswith("All trainings have the same loss")
 
@@ -145,7 +147,7 @@ def test_every_budget_has_a_study_whose_best_trial_is_the_pick(tmp_path: Path) -
         tmp_path / "run", PROPOSALS, plant_losses(0.01), budgets=OF_BUDGET, config={"budget": [*BUDGETS]}, **ATTRIBUTES
     )
     run = read_run(path)
-    storage = _load(study_patterns(find(run)), tmp_path)
+    storage = _load(study_patterns(find(run), "It is so."), tmp_path)
     picks = judge_search(run)
     assert len(picks) == len(BUDGETS)
     names = [f"patterns, {found.layers} layers, {found.budget}" for found in picks]
@@ -163,7 +165,7 @@ def test_the_best_trial_of_another_task_is_the_reports_best_either_way(
     tmp_path: Path, metrics: Metrics, give: other_task.Gives, direction: str
 ) -> None:
     run = read_run(other_task.make_search(tmp_path / "run", give, metrics))
-    study = optuna.load_study(study_name="patterns", storage=_load(study_patterns(find(run)), tmp_path))
+    study = optuna.load_study(study_name="patterns", storage=_load(study_patterns(find(run), "It is so."), tmp_path))
     assert study.direction.name == direction
     assert study.best_trial.user_attrs["key"] == summarise_status(run)["best"]["key"]
     assert f"mean_{metrics[0].name}" in study.best_trial.user_attrs
@@ -178,7 +180,7 @@ def test_a_pattern_that_lacks_seeds_is_never_the_best_where_means_decide(tmp_pat
         **ATTRIBUTES,
     )
     run = read_run(path)
-    study = optuna.load_study(study_name="patterns", storage=_load(study_patterns(find(run)), tmp_path))
+    study = optuna.load_study(study_name="patterns", storage=_load(study_patterns(find(run), "It is so."), tmp_path))
     assert study.best_trial.user_attrs["key"] == summarise_status(run)["best"]["key"]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + ["PRUNED"]
     assert study.trials[-1].value is not None
@@ -187,7 +189,7 @@ def test_a_pattern_that_lacks_seeds_is_never_the_best_where_means_decide(tmp_pat
 
 def test_the_best_trial_of_a_planned_study_is_the_reports_best(study_findings: Findings, tmp_path: Path) -> None:
     findings = study_findings
-    storage = _load(study_patterns(findings), tmp_path)
+    storage = _load(study_patterns(findings, "It is so."), tmp_path)
     names = optuna.get_all_study_names(storage)
     assert len(names) == len([view for view in findings.views if not view.stratum.is_exploratory])
     for view in findings.views:
@@ -195,13 +197,13 @@ def test_the_best_trial_of_a_planned_study_is_the_reports_best(study_findings: F
         name = f"patterns, {view.name}" if len(findings.views) > 1 else "patterns"
         study = optuna.load_study(study_name=name, storage=storage)
         assert study.best_trial.user_attrs["key"] == view.patterns["key"].iloc[0]
-        assert study.user_attrs["verdict"] == view.stratum.verdict.sentence
+        assert study.user_attrs["verdict"] == "It is so."
 
 
 def test_no_pattern_of_a_study_that_learned_nothing_may_be_the_best() -> None:
     losses = {place: [1.8, 1.8] for place in range(5)}  # 10 % right, as by guessing among 10 classes
     findings = find(make_search(propose(5), losses))
-    (study,) = study_patterns(dataclasses.replace(findings, picks=()))  # which a study has none of
+    (study,) = study_patterns(dataclasses.replace(findings, picks=()), "It is so.")  # which a study has none of
     assert not any(trial.is_ranked for trial in study.trials)
     assert "All are PRUNED" in study.write_note()
 
@@ -217,7 +219,7 @@ def test_the_timeline_is_that_of_the_trainings(told: optuna.Study) -> None:
 def test_what_is_written_is_whole_and_a_database_with_notes_of_somebody_is_kept(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", propose(5), lambda place, _: 0.5 + 0.01 * place, **ATTRIBUTES)
     before = (path / "study.db").read_bytes()
-    studies = study_patterns(find(read_run(path)))
+    studies = study_patterns(find(read_run(path)), "It is so.")
     written = write_studies(path, studies)
     assert written == path / FOLDER / FILE
     check_database(written)
@@ -249,5 +251,5 @@ def test_the_code_of_the_page_runs_and_draws(
     drawn = {path.stem for path in tmp_path.glob("*.png") if path.stat().st_size > 5000}
     assert drawn == {"timeline", "slice", "contour", "importances"}
     told = capsys.readouterr().out
-    assert told.startswith("The search found ")
+    assert told.startswith("It is so.")
     assert "expected loss" in told

@@ -9,7 +9,7 @@ import pytest
 
 from nas.export.export import describe_export, verify_template
 from nas.model.candidate import NetworkConfig
-from nas.records.template import format_template, read_pattern
+from nas.records.template import TemplateFile, format_template, list_claims, read_pattern
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe
 from search_spaces.errors import InputError
@@ -137,6 +137,7 @@ def test_exactly_the_false_claims_are_named(raw: Raw, edit: str, tmp_path: Path)
     change(raw)
     false = verify(raw, tmp_path)
     assert set(false) == expected
+    assert set(false) <= set(list_claims(TemplateFile.model_validate(raw)))
     for claim, said in false.items():
         assert said.startswith(claim.split(".")[0])
 
@@ -212,7 +213,13 @@ def test_the_command_says_ok_of_a_true_file(raw: Raw, tmp_path: Path) -> None:
     path.write_text(json.dumps(raw))
     done = run_command("verify", path, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"ok": True, "false_claims": []}
+    n_claims = len(("key", "graph", "budget", "network")) + sum(
+        len(raw[part]) for part in ("distances", "certificate", "costs")
+    )
+    assert json.loads(done.stdout) == {"ok": True, "false_claims": [], "checked": {"claims": n_claims}}
+    plain = run_command("verify", path).stdout
+    assert f"{n_claims} claims recomputed from the connections: key, graph, budget," in plain
+    assert "mean_bd" in plain and "params" in plain
 
 
 def test_the_command_names_false_claims_and_exits_with_2(raw: Raw, tmp_path: Path) -> None:
@@ -223,7 +230,7 @@ def test_the_command_names_false_claims_and_exits_with_2(raw: Raw, tmp_path: Pat
     done = run_command("verify", path, "--json")
     assert done.returncode == 2
     said = json.loads(done.stdout)
-    assert set(said) == {"ok", "false_claims"}
+    assert set(said) == {"ok", "false_claims", "checked"}
     assert said["ok"] is False
     assert sorted(said["false_claims"]) == [
         "certificate.gap",

@@ -418,11 +418,16 @@ def test_the_command_checks_a_folder(folder: Path, monkeypatch: pytest.MonkeyPat
     done = run_command("verify", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "every claim holds" in done.stdout
+    n_files = sum(path.name != "manifest.json" for path in folder.iterdir())
+    assert f"{n_files} files by their hashes: README.md, model.onnx," in done.stdout
+    assert "compared with the one built here: manifest.json, model.py, model.onnx" in done.stdout
     assert "only the hash of model.pt2 was checked" in done.stdout
     (folder / "model.py").write_text("evil")
     done = run_command("verify", folder, "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout) == {"ok": False, "false_claims": ["model.py"]}
+    said = json.loads(done.stdout)
+    assert (said["ok"], said["false_claims"]) == (False, ["model.py"])
+    assert set(said["checked"]) == {"hashes"}, "no file is parsed once a hash is wrong"
     done = run_command("verify", folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "model.py has 4 bytes, manifest.json says" in done.stderr
