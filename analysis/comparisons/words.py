@@ -101,8 +101,8 @@ def format_points(value: float, low: float, high: float) -> str:
 def span_points(low: float, high: float) -> str:
     """Return an interval of differences of accuracies that has 0 inside, from the worst case to the best.
 
-    >>> span_points(-0.0115, 0.0096)
-    'between 1.1 points worse and 1.0 better'
+    >>> span_points(-0.0115, 0.0096), span_points(-0.012, 0.031)
+    ('between 1.1 points worse and 1.0 better', 'between 1 point worse and 3 better')
     """
     digits = count_digits(100 * low, 100 * high)
     worse, better = (f"{100 * abs(end):.{digits}f}" for end in (low, high))

@@ -53,11 +53,22 @@ def _search(step: float, n_random: int = 9, **changes: Any) -> Make:
 def _make_final(run: Path) -> Path:
     proposals = propose(4, ["log", "nearest_log_i"])
     make_run(run, proposals, _score(0.01), test_looked_at={"at": "2026-01-02T03:04:05+00:00"}, **IMAGES)
-    plan = {"schema": SCHEMA, "version": VERSION, "protocol": {}, "settings": {}, "cells": [], "patterns": []}
+    plan: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "protocol": {},
+        "settings": {},
+        "cells": [],
+        "patterns": [],
+    }
     plan |= {"strata": [{"training": {"epochs": 7}}], "order": [[0, 0, 0]] * 9}
-    attributes = {"measured_on": "test", "data": {"n_train": 1000, "n_test": 400, "classes": 10}, "plan": "later"}
+    attributes: dict[str, Any] = {
+        "measured_on": "test",
+        "data": {"n_train": 1000, "n_test": 400, "classes": 10},
+        "plan": "later",
+    }
     chosen = [proposals[0], proposals[1], proposals[5]]
-    final = make_run(run / FINAL, chosen, _score(0.02, 0.9), (10, 11, 12), **attributes)
+    final = make_run(run / FINAL, chosen, _score(0.02, 0.9), (10, 11, 12), **attributes, plan="later")
     study = optuna.load_study(study_name="skipsearch", storage=f"sqlite:///{final}/study.db")
     study.set_user_attr("plan", write_plan(final, plan))
     return run
