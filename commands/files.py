@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.flags import FINAL, SPACE, Budget, Json, Network, flag
+from commands.runs import annotate, print_end
 from commands.terminal import (
     describe_workers,
     make_console,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.data.results import Run as Results
+    from analysis.report.conclusion import Conclusion
     from nas.export.export import Exported
 
 
@@ -83,24 +85,33 @@ def export(
     if final and run is None:
         raise InputError("--final measures the patterns of a run: give --run DIR")
     console = make_console()
+    if run is not None and final:
+        _export_measured(console, run, top, changes)
+        return
     if run is not None:
-        exported = _export_run(console, run, top, changes if final else None)
+        exported = _export_run(console, _read_exportable(run), top)
     elif to is None:
         raise InputError("--template, --pattern and --network need --to FOLDER")
     else:
         exported = [_export_one(template, pattern, network, budget, to, ctx.obj)]
-    for note in dict.fromkeys(note for folder in exported for note in folder.notes):
-        console.print(note)
+    _print_notes(console, exported)
     paths = [path for folder in exported for path in folder.paths]
     has_manifest = (exported[0].folder / MANIFEST).exists()
     print_written(console, paths, ["verify", exported[0].folder if has_manifest else paths[0]])
 
 
-def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any] | None) -> "list[Exported]":
-    """Export a run's best patterns, measured on the test images first if there are changes for that."""
+def _print_notes(console: "Console", exported: "Iterable[Exported]") -> None:
+    for note in dict.fromkeys(note for folder in exported for note in folder.notes):
+        console.print(note)
+
+
+def _read_exportable(run: Path) -> "Results":
+    """Return a run whose patterns can be exported.
+
+    Raises:
+        InputError: it is a comparison of networks.
+    """
     from analysis.data.results import read_run
-    from analysis.stats.guessing import list_unlearned
-    from nas.records.database import FINAL
     from search_spaces.errors import InputError
 
     results = read_run(run)
@@ -108,20 +119,35 @@ def _export_run(console: "Console", run: Path, top: int, changes: dict[str, Any]
         raise InputError(
             f"{run} compares networks of several kinds: export one by --network, or --pattern with its surroundings"
         )
-    is_own = "task" in results.config
-    if changes is not None and is_own:
+    return results
+
+
+def _export_run(console: "Console", results: "Results", top: int) -> "list[Exported]":
+    """Export a run's best patterns."""
+    if "task" not in results.config:
+        console.print("writing each network in several forms, reading them back and comparing: this takes a while")
+    return export_best(results, top, archives=True)
+
+
+def _export_measured(console: "Console", run: Path, top: int, changes: dict[str, Any]) -> None:
+    """Measure a run's best patterns on the test images, write the report again, and export them."""
+    from analysis.data.results import read_run
+    from analysis.stats.guessing import list_unlearned
+    from nas.records.database import FINAL
+    from search_spaces.errors import InputError
+
+    results = _read_exportable(run)
+    if "task" in results.config:
         raise InputError(
             f"{run} was made with the task {results.config['task']}, which has no test data: leave out --final, or "
             "measure the patterns in templates/ by your own means"
         )
-    if changes is not None:
-        _measure_finally(console, results, top, changes)
-        results = read_run(run)
-        for sentence in list_unlearned(read_run(run / FINAL), "test images"):
-            console.print(sentence)
-    if not is_own:
-        console.print("writing each network in several forms, reading them back and comparing: this takes a while")
-    return export_best(results, top, archives=True)
+    conclusion = _measure_finally(console, results, top, changes)
+    results = read_run(run)
+    _print_notes(console, _export_run(console, results, top))
+    for sentence in list_unlearned(read_run(run / FINAL), "test images"):
+        console.print(sentence)
+    print_end(console, results, conclusion)
 
 
 def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]":
@@ -138,11 +164,12 @@ def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]
     return export_run(results.path, described, chosen, archives)
 
 
-def _measure_finally(console: "Console", results: "Results", top: int, changes: dict[str, Any]) -> None:
+def _measure_finally(console: "Console", results: "Results", top: int, changes: dict[str, Any]) -> "Conclusion":
     """Train the best patterns and the named templates again, measure them on the test images, and write the report."""
     from analysis.comparisons.accuracy import choose_patterns
+    from analysis.data.results import read_run
     from analysis.page.wording import count_nouns
-    from analysis.report.report import write_report
+    from analysis.report.report import compose_report, save_report
     from nas.records.database import FINAL
     from nas.run.following import follow
     from nas.studies.final import plan_final, run_final
@@ -160,7 +187,12 @@ def _measure_finally(console: "Console", results: "Results", top: int, changes: 
     ):
         with show_progress(console, headline) as listener:
             run_final(run, settings, chosen, followers.listen(listener))
-        followers.end(write_report(run))
+        measured = read_run(run)
+        report = compose_report(measured)
+        followers.end(save_report(measured, report))
+    for folder in (run, run / FINAL):
+        annotate(folder, report.conclusion)
+    return report.conclusion
 
 
 def _export_one(

@@ -45,6 +45,7 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
         driving: what JSON says besides: the run's driver, None where it has none, and the deaths of its drivers.
     """
     from analysis.picks.order import summarise_status
+    from analysis.report.conclusion import conclude
     from analysis.stats.guessing import list_unlearned
 
     summary = summarise_status(results)
@@ -64,24 +65,10 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
             console.print(sentence)
         name = best.get("network", best["key"][:12])
         metric = best.get("metric", "accuracy")
-        line = f"best {name}: {metric.replace('_', ' ')} {best['value']:.4f} at mean BD {best['mean_bd']:.3f}"
-        console.print(line + _describe_expected(best, results))
-
-
-def _describe_expected(best: Mapping[str, Any], results: "Results") -> str:
-    """Say what a search expects of its best pattern; empty where it does not say it."""
-    if best.get("expected") is None:
-        return ""
-    from analysis.page.wording import count_nouns
-    from analysis.picks.expect import Expected
-    from analysis.picks.found import read_objective
-    from analysis.picks.words import format_chance, format_expected
-
-    expected = Expected(best["expected"], **best["interval"])
-    objective = read_objective(results)
-    text = f", {count_nouns(best['n_trainings'], 'training')}; {format_expected(expected, objective)}"
-    chance = best["chance_better_than_log"]
-    return text + ("" if chance is None else f", chance to be better than log {format_chance(chance)}")
+        console.print(f"best {name}: {metric.replace('_', ' ')} {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+        if results.kind in ("search", "comparison"):  # a study's verdict takes many resamples
+            is_cut = summary["complete"] != summary["asked"]
+            console.print(("so far: " if is_cut else "") + conclude(results).sentence)
 
 
 def _summarise_networks(results: "Results", summary: dict[str, Any]) -> dict[str, Any]:

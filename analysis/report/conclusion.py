@@ -31,7 +31,7 @@ from analysis.tradeoff.section import answer_tradeoff
 from analysis.tradeoff.words import conclude_tradeoff
 
 N_ROWS = 5
-SHOWN = ("supported", "reversed", "u_shaped")  # statuses of a measure that say which side of it is better
+DIRECTED = ("supported", "reversed", "u_shaped")  # statuses of a measure that say which side of it is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def _conclude_study(findings: Findings) -> Conclusion:
     views = [view for view in findings.views if not view.stratum.is_exploratory] or list(findings.views)
     everything = (findings.verdict, *judge_others(views, findings.pooled))
     # P-values are adjusted over all declared measures, so the first that shows something may come first.
-    first = next((each for each in everything if each.status in SHOWN), findings.verdict)
+    first = next((each for each in everything if each.status in DIRECTED), findings.verdict)
     numbers = [
         *(each.sentence for each in everything if each.sentence != first.sentence),
         *(each.numbers for each in everything),

@@ -126,8 +126,7 @@ class PatternStudy:
 def study_patterns(findings: Findings, verdict: str) -> tuple[PatternStudy, ...]:
     """Return the patterns of a search or a study, one study a stratum; of strata not declared only where all are so.
 
-    Args:
-        verdict: the sentence of the run's conclusion.
+    Each has the run's verdict, in a sentence.
     """
     views = [view for view in findings.views if not view.stratum.is_exploratory] or list(findings.views)
     return tuple(_study_view(findings, view, verdict, len(views) > 1) for view in views)
@@ -295,11 +294,7 @@ def _describe_caution(found: Found | None) -> str:
 
 
 def study_networks(run: Run, standings: Sequence[Standing], verdict: str) -> PatternStudy:
-    """Return the networks of a comparison, the most accurate first.
-
-    Args:
-        verdict: the sentence of the run's conclusion.
-    """
+    """Return the networks of a comparison, the most accurate first; the verdict is the run's."""
     table = run.candidates
     complete = table[(table["state"] == "complete").fillna(False)]
     by_network = complete.assign(key=complete["regime"])  # two networks may share a pattern

@@ -39,8 +39,9 @@ class DataSet:
         return channels, height, width
 
     def __str__(self) -> str:
-        """Return name, shape of an image and number of classes, as in a run's first line."""
-        return f"{self.name}, {' x '.join(map(str, self.image))}, {self.n_classes} classes"
+        """Return name, number and shape of the images and number of classes, as in a run's first line."""
+        shape = " x ".join(map(str, self.image))
+        return f"{self.name}, {len(self.images):,} images of {shape}, {self.n_classes} classes"
 
 
 def make_data_set(

@@ -66,7 +66,9 @@ def prepare_own(config: SearchConfig, depths: Sequence[int]) -> OwnTask:
     costs = Costs(loaded, config.transition)
     costs.measure(parse_budget(text, depth) for depth in depths for text in config.budgets)
     names = ", ".join(metric.name + (" (more is better)" if metric.maximize else "") for metric in loaded.metrics)
-    logger.info("task: %s, measured by %s", loaded.source.label, names)
+    tell_data = getattr(loaded.target, "tell_data", None)  # in a line, where a class can
+    data = "" if tell_data is None else f", data: {tell_data()}"
+    logger.info("task: %s, measured by %s%s", loaded.source.label, names, data)
     if not loaded.source.is_built_in:
         logger.warning("task: %s is a program, and runs here and on all workers as you", loaded.source.path)
     for sentence in costs.list_sentences():
@@ -112,13 +114,13 @@ def prepare_images(config: SearchConfig, depths: Sequence[int]) -> DataSet:
                     "--cohort"
                 )
     n_test = len(data.test)
-    announce(data, f"{n_train:,} training and {n_validation:,} validation images, {n_test:,} test images")
+    announce(data, f"{n_train:,} to train on, {n_validation:,} for validation, {n_test:,} for the test")
     return data
 
 
 def announce(data: DataSet, sizes: str) -> None:
     """Log what a run is about to train on and to measure with."""
-    logger.info("data: %s, %s", data, sizes)
+    logger.info("data: %s; %s", data, sizes)
     for remark in data.remarks:
         logger.warning("data: %s", remark)
 

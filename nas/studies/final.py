@@ -145,7 +145,7 @@ def run_final(run: Path, config: SearchConfig, chosen: Sequence[Chosen], listene
     data = load_data(config.dataset, config.data)
     split = split_final(data, FIRST_SEED, config.train_examples, "cpu")
     n_train, n_test = len(split.train_labels), len(split.validation_labels)
-    announce(data, f"{n_train:,} training images, {n_test:,} test images")
+    announce(data, f"{n_train:,} to train on, {n_test:,} for the test")
     plan = _lay_out(chosen, config)
     folder = run / FINAL
     # A search that continued meanwhile would end with other patterns than those chosen here.

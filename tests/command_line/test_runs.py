@@ -183,7 +183,10 @@ def test_a_run_says_its_data_first_and_takes_the_data_set_from_the_file(
     done = command_line("search", "--run", tmp_path / "run", *flags, "--data", tmp_path / "mine.npz")
     assert done.returncode == 0, done.stderr
     first = done.stderr.splitlines()[0]
-    assert first == "data: mine.npz, 4 x 8 x 8, 3 classes, 30 training and 30 validation images, 30 test images"
+    assert (
+        first
+        == "data: mine.npz, 120 images of 4 x 8 x 8, 3 classes; 30 to train on, 30 for validation, 30 for the test"
+    )
     refused = command_line("search", "--run", tmp_path / "other", *flags, "--dataset", "digits", "--data", "/nowhere")
     assert refused.returncode == 2
     assert "/nowhere" in refused.stderr

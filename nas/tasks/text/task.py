@@ -91,6 +91,15 @@ class TextTask:
         """Return where the text comes from, and its hash."""
         return {"name": self.text.name, "sha256": self.text.sha256}
 
+    def tell_data(self) -> str:
+        """Return which text is read, and how many characters it has, for a run's first line."""
+        text = self.text
+        n_train, n_validation = len(text.training), len(text.validation)
+        return (
+            f"{text.name}, {n_train + n_validation:,} characters, {len(text.vocabulary)} different; {n_train:,} to "
+            f"train on, {n_validation:,} for validation"
+        )
+
     def build(self, pattern: TaskPattern, seed: int) -> CharacterDecoder:
         """Build the network: patterns of one seed start alike."""
         return build_decoder(self.decoder, pattern.sources, pattern.reads, seed)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from analysis.comparisons.accuracy import Final, FinalAccuracy
 from analysis.comparisons.standing import Standing
@@ -20,7 +19,6 @@ from analysis.picks.found import Basis, Found, judge_search
 from analysis.picks.words import UNLEARNED, conclude_found
 from analysis.report.conclusion import Amount, conclude, format_amount
 from analysis.report.cost import describe_cost, sum_spans
-from analysis.report.findings import Findings
 from analysis.stats.guessing import Guessing, Learning
 from analysis.study.verdict import MOST_WORDS
 from analysis.tradeoff.contenders import FOUND
@@ -142,33 +140,6 @@ def test_the_numbers_have_what_is_gained_over_a_random_draw_and_the_best_templat
     assert "a random draw" in numbers and "template log" in numbers
     if found.template is not None and found.template.template != "log":
         assert "Next to the best named template: " in numbers
-
-
-def test_a_studys_rows_have_intervals_and_paired_gains_of_scipy(study_findings: Findings) -> None:
-    from analysis.report.conclusion import conclude_findings
-
-    conclusion = conclude_findings(study_findings)
-    assert len(conclusion.sentence.split()) <= MOST_WORDS
-    assert conclusion.sentence in {view.stratum.verdict.sentence for view in study_findings.views} or (
-        conclusion.sentence == study_findings.verdict.sentence
-    )
-    view = study_findings.views[0]
-    table = view.candidates[view.candidates["state"] == "complete"]
-    assert [row.key for row in conclusion.rows] == view.patterns["key"].head(5).tolist()
-    by_key = {key: rows.sort_values("seed")["validation_accuracy"] for key, rows in table.groupby("key")}
-    log = table.loc[(table["template"] == "log").fillna(False), "key"].unique().tolist()
-    for row in conclusion.rows:
-        own = by_key[row.key]
-        interval = stats.ttest_1samp(own, 0).confidence_interval(0.95)
-        assert row.outcome.value == pytest.approx(100 * own.mean())
-        if row.outcome.low is not None and row.outcome.high is not None:
-            assert row.outcome.low == pytest.approx(100 * max(interval.low, 0))
-            assert row.outcome.high == pytest.approx(100 * min(interval.high, 1))
-        if log and row.key != log[0]:
-            paired = stats.ttest_rel(own, by_key[log[0]]).confidence_interval(0.95)
-            assert row.gain is not None
-            assert row.gain.value == pytest.approx(100 * (own.mean() - by_key[log[0]].mean()))
-            assert (row.gain.low, row.gain.high) == pytest.approx((100 * paired.low, 100 * paired.high))
 
 
 # --- networks side by side, the test images, several budgets ------------------------------------------------------

@@ -12,14 +12,17 @@ import numpy as np
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
+from scipy import stats
 
 from analysis.data.averages import average_patterns
 from analysis.data.results import Run, read_run
 from analysis.picks.found import judge_search
 from analysis.picks.order import summarise_status
+from analysis.report.conclusion import conclude_findings
 from analysis.report.findings import Findings, find
 from analysis.report.optuna_studies import ARTIFACTS, FILE, FOLDER, build_database, write_studies
 from analysis.report.patterns import PatternStudy, study_patterns
+from analysis.study.verdict import MOST_WORDS
 from nas.records.database import Times, check_database
 from nas.records.metrics import Metrics
 from search_spaces.pattern import ConnectionPattern
@@ -253,3 +256,28 @@ def test_the_code_of_the_page_runs_and_draws(
     told = capsys.readouterr().out
     assert told.startswith("It is so.")
     assert "expected loss" in told
+
+
+def test_a_studys_rows_have_intervals_and_paired_gains_of_scipy(study_findings: Findings) -> None:
+    conclusion = conclude_findings(study_findings)
+    assert len(conclusion.sentence.split()) <= MOST_WORDS
+    assert conclusion.sentence in {view.stratum.verdict.sentence for view in study_findings.views} or (
+        conclusion.sentence == study_findings.verdict.sentence
+    )
+    view = study_findings.views[0]
+    table = view.candidates[view.candidates["state"] == "complete"]
+    assert [row.key for row in conclusion.rows] == view.patterns["key"].head(5).tolist()
+    by_key = {key: rows.sort_values("seed")["validation_accuracy"] for key, rows in table.groupby("key")}
+    log = table.loc[(table["template"] == "log").fillna(False), "key"].unique().tolist()
+    for row in conclusion.rows:
+        own = by_key[row.key]
+        interval = stats.ttest_1samp(own, 0).confidence_interval(0.95)
+        assert row.outcome.value == pytest.approx(100 * own.mean())
+        if row.outcome.low is not None and row.outcome.high is not None:
+            assert row.outcome.low == pytest.approx(100 * max(interval.low, 0))
+            assert row.outcome.high == pytest.approx(100 * min(interval.high, 1))
+        if log and row.key != log[0]:
+            paired = stats.ttest_rel(own, by_key[log[0]]).confidence_interval(0.95)
+            assert row.gain is not None
+            assert row.gain.value == pytest.approx(100 * (own.mean() - by_key[log[0]].mean()))
+            assert (row.gain.low, row.gain.high) == pytest.approx((100 * paired.low, 100 * paired.high))

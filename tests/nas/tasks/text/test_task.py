@@ -158,3 +158,10 @@ def test_a_run_is_refused_with_another_text(tmp_path: Path) -> None:
     load_text.cache_clear()
     with pytest.raises(ConflictError, match="other data"):
         settle_task(tmp_path, recorded, asked, {}, SearchConfig)
+
+
+def test_its_first_line_says_what_the_text_has(tmp_path: Path) -> None:
+    text = "".join(chr(97 + (7 * n * n + n) % 23) for n in range(2000))
+    (tmp_path / "own.txt").write_text(text)
+    told = TextTask(file=tmp_path / "own.txt", context=16).tell_data()
+    assert told == f"own.txt, 2,000 characters, {len(set(text))} different; 1,800 to train on, 200 for validation"
