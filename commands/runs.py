@@ -157,8 +157,11 @@ def _choose_next(results: "Results") -> list[object]:
     from analysis.stats.guessing import list_unlearned
 
     run = results.path
-    if results.kind == "comparison" or list_unlearned(results):
+    if list_unlearned(results):
         return []
+    if results.kind == "comparison":
+        has_dense = (results.candidates["regime"] == "dense").fillna(False).any() and results.strengths
+        return ["strengths", "--run", run, "--to", run / "strengths"] if has_dense else []
     if results.tested_at is not None or "task" in results.config:
         return ["verify", run / "templates"] if (run / "templates").exists() else []
     return ["export", "--run", run, "--final"]

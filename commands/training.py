@@ -231,9 +231,9 @@ def _print_lineup(console: "Console", written: Written, as_json: bool) -> None:
     from analysis.comparisons.standing import rank_networks
 
     standings = rank_networks(written.results)
+    if not as_json:
+        print_table(console, "what they cost", COSTS, map(format_cost, standings), left=["network"])
     print_end(console, written.results, written.conclusion)
     if as_json:
         rows = [asdict(standing) | {"pattern": list(map(list, standing.pattern.sources))} for standing in standings]
         print(json.dumps(rows, allow_nan=False), flush=True)  # noqa: T201
-    else:
-        print_table(console, "what they cost", COSTS, map(format_cost, standings), left=["network"])

@@ -79,17 +79,19 @@ def verify_all(folder: Path, places: Sequence[Path], trust: bool = False) -> Ver
     """
     if list(places) == [folder]:
         return verify_folder(folder, trust=True) if trust else verify_apart(folder)
-    false, notes, checked = dict[str, str](), list[str](), dict[str, list[str]]()
+    false, checked, noted = dict[str, str](), dict[str, list[str]](), dict[str, list[str]]()
     for place in places:
         try:
             verified = _verify_place(place, trust)
         except InputError as error:
             verified = Verified({"template.json": str(error)}, [])
         false |= {f"{place.name}/{name}": f"{place.name}: {problem}" for name, problem in verified.false.items()}
-        notes += [f"{place.name}: {note}" for note in verified.notes]
+        for note in verified.notes:
+            noted.setdefault(note, []).append(place.name)
         for kind, names in verified.checked.items():
             checked.setdefault(kind, []).extend(f"{place.name}/{name}" for name in names)
     skipped = sorted({path.name for path in folder.iterdir()} - {path.name for path in places})
+    notes = [f"{names[0] if len(names) == 1 else f'{len(names)} folders'}: {note}" for note, names in noted.items()]
     notes += [f"not checked, because it is not a folder with a template: {name!r:.80}" for name in skipped]
     return Verified(false, notes, checked)
 

@@ -67,7 +67,7 @@ def prepare_own(config: SearchConfig, depths: Sequence[int]) -> OwnTask:
     costs.measure(parse_budget(text, depth) for depth in depths for text in config.budgets)
     names = ", ".join(metric.name + (" (more is better)" if metric.maximize else "") for metric in loaded.metrics)
     tell_data = getattr(loaded.target, "tell_data", None)  # in a line, where a class can
-    data = "" if tell_data is None else f", data: {tell_data()}"
+    data = "" if tell_data is None else f"; data: {tell_data()}"
     logger.info("task: %s, measured by %s%s", loaded.source.label, names, data)
     if not loaded.source.is_built_in:
         logger.warning("task: %s is a program, and runs here and on all workers as you", loaded.source.path)
