@@ -1,5 +1,6 @@
 """Every place that says what came out of a run says the same sentence, whatever the kind of run."""
 
+import html
 import json
 import re
 import shutil
@@ -134,6 +135,9 @@ def _check(run: Path, notes: dict[str, str]) -> str:
     for name in set(notes) - {"skipsearch"}:
         study = optuna.load_study(study_name=name, storage=f"sqlite:///{run}/optuna/patterns.db")
         assert study.user_attrs["verdict"] == sentence
+    head = (run / "report" / "report.md").read_text().partition("\n## ")[0]
+    assert f"**{sentence}**" in _unescape(head)
+    assert html.escape(sentence, quote=False) in (run / "report" / "index.html").read_text()
     return sentence
 
 
