@@ -186,17 +186,17 @@ def describe_random(found: Found) -> str:
 
 def conclude_found(found: Found) -> str:
     """Say in one short sentence which pattern to take at one budget, and what it gains over `log` or another."""
-    pick, n_patterns = found.pick, len(found.ranked)
+    pick = found.pick
     if found.basis == "unlearned":
         return UNLEARNED
     name = name_ranked(pick)
     if pick.expected is None:
-        return _conclude_observed(found, capitalise(name))
+        return _conclude_observed(found, name)
     if pick.template == "log":
         return "Template log comes first: no other pattern tried is expected to do better."
     rival = _choose_rival(found)
     if rival is None:
-        return f"{capitalise(name)} comes first of {n_patterns}; there is no template to compare it with."
+        return f"{capitalise(name)} comes first of {len(found.ranked)}; there is no template to compare it with."
     gain, whom = rival
     if gain.is_shown and gain.change < 0:
         low, high = (-gain.high, -gain.low)
@@ -205,16 +205,20 @@ def conclude_found(found: Found) -> str:
 
 
 def _conclude_observed(found: Found, name: str) -> str:
-    """Say which mean is the best, where nothing is said of new seeds, and why it is not."""
-    n_patterns, objective = len(found.ranked), name_outcome(found.objective)
-    if n_patterns == 1:
-        return f"{name} is the only pattern trained, so there is nothing to compare it with."
-    of = f"{name} has the best mean {objective} of {n_patterns} patterns"
+    """Say which mean is the best, where nothing is said of new seeds, and why it is not.
+
+    Patterns that lack seeds come after all others, whatever their means.
+    """
+    n_full = sum(not each.order[0] for each in found.ranked)
+    if len(found.ranked) == 1:
+        return f"{capitalise(name)} is the only pattern trained, so there is nothing to compare it with."
+    if n_full == 1:
+        return f"{capitalise(name)} is the only pattern trained with all seeds: too few to say more."
+    which = f"Of {n_full} patterns" + (" with all seeds" if n_full < len(found.ranked) else "")
+    best = f"{which}, {name} has the best mean {name_outcome(found.objective)}"
     if found.basis == "few":
-        return f"{of}, too few to say how another seed does."
-    if found.basis == "unequal":
-        return f"{of}, which differ in their number of connections."
-    return f"{of}; picked by this number, so expect less."
+        return f"{best}: too few to say more."
+    return f"{best}, but they differ in size." if found.basis == "unequal" else f"{best}, so expect less of it."
 
 
 def _choose_rival(found: Found) -> tuple[Gain, str] | None:

@@ -97,16 +97,20 @@ def test_without_log_the_pick_is_compared_with_what_there_is(found: Found) -> No
 
 @pytest.mark.parametrize(
     ("basis", "words"),
-    [("few", "too few"), ("unequal", "number of connections"), ("many", "expect less"), ("unknown", "expect less")],
+    [("few", "too few"), ("unequal", "differ in size"), ("many", "expect less"), ("unknown", "expect less")],
 )
 def test_where_nothing_is_expected_the_best_mean_is_named_with_its_fault(
     found: Found, basis: Basis, words: str
 ) -> None:
-    ranked = tuple(replace(each, expected=None, over_log=None) for each in found.ranked)
+    ranked = tuple(replace(each, expected=None, over_log=None, order=(False, *each.order[1:])) for each in found.ranked)
     plain: dict[str, Any] = {"basis": basis, "log": None, "over_template": None, "random": None}
     sentence = _say(found, ranked=ranked, **plain)
     assert words in sentence and "best mean loss" in sentence
     assert not sentence.startswith("Take")
+    assert f"Of {len(ranked)} patterns, " in sentence
+    lacking = [replace(each, order=(True, *each.order[1:])) for each in ranked]
+    assert "Of 2 patterns with all seeds, " in _say(found, ranked=(*ranked[:2], *lacking[2:]), **plain)
+    assert "the only pattern trained with all seeds" in _say(found, ranked=(ranked[0], *lacking[1:]), **plain)
     only = _say(found, ranked=ranked[:1], **plain)
     assert "only pattern trained" in only and "best" not in only
 
