@@ -69,7 +69,7 @@ def _make_final(run: Path) -> Path:
         "plan": "later",
     }
     chosen = [proposals[0], proposals[1], proposals[5]]
-    final = make_run(run / FINAL, chosen, _score(0.02, 0.9), (10, 11, 12), **attributes, plan="later")
+    final = make_run(run / FINAL, chosen, _score(0.02, 0.9), (10, 11, 12), **attributes)
     study = optuna.load_study(study_name="skipsearch", storage=f"sqlite:///{final}/study.db")
     study.set_user_attr("plan", write_plan(final, plan))
     return run
@@ -158,6 +158,7 @@ def test_all_places_say_the_same_of_a_study(
     _check(Path(shutil.copytree(study_run, tmp_path / "run")), notes)
 
 
+@pytest.mark.slow
 def test_a_final_measurement_says_what_its_run_says(tmp_path: Path) -> None:
     run = _make_final(tmp_path / "run")
     assert conclude(read_run(run / FINAL)) == conclude(read_run(run))
