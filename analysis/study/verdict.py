@@ -120,7 +120,7 @@ def summarise_verdicts(verdicts: Mapping[str, Verdict], pooled: Pooled | None = 
     listed = "; ".join(f"{name}: {IN_WORDS[verdict.status]}" for name, verdict in verdicts.items())
     if len(set(statuses)) == 1:
         return replace(first, numbers=f"The same in each of {len(verdicts)} settings.", basis="")
-    sentence = f"The {len(verdicts)} settings give different answers, which follow one by one."
+    sentence = f"The {len(verdicts)} settings give different answers."
     return Verdict("mixed", sentence, numbers=f"{listed}.", measure=first.measure, outcome=first.outcome)
 
 
