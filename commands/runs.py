@@ -141,7 +141,7 @@ def print_end(console: "Console", results: "Results", conclusion: "Conclusion") 
 
 def print_rows(console: "Console", results: "Results", conclusion: "Conclusion") -> None:
     """Print the best rows of a conclusion as a table."""
-    from analysis.report.conclusion import format_amount
+    from analysis.report.conclusion import PICKED, format_amount
 
     name = "network" if results.kind == "comparison" else "pattern"
     columns: dict[str, list[str]] = {name: [row.name for row in conclusion.rows]}
@@ -150,6 +150,8 @@ def print_rows(console: "Console", results: "Results", conclusion: "Conclusion")
     columns[conclusion.outcome] = [format_amount(row.outcome) for row in conclusion.rows]
     columns["trainings"] = [str(row.trainings) for row in conclusion.rows]
     print_table(console, "", [*columns], zip(*columns.values(), strict=True))
+    if PICKED in conclusion.numbers:
+        console.print(PICKED)
 
 
 def _choose_next(results: "Results") -> list[object]:

@@ -31,6 +31,7 @@ from analysis.tradeoff.section import answer_tradeoff
 from analysis.tradeoff.words import conclude_tradeoff
 
 N_ROWS = 5
+PICKED = "Rows are picked by these means, so expect less of the first ones on new data."
 DIRECTED = ("supported", "reversed", "u_shaped")  # statuses of a measure that say which side of it is better
 
 
@@ -230,7 +231,7 @@ def _conclude_final(own: Conclusion, final: Final) -> Conclusion:
     return dataclasses.replace(
         own,
         sentence=conclude_final(final),
-        numbers=(own.sentence, *own.numbers),
+        numbers=(own.sentence, *(text for text in own.numbers if text != PICKED)),
         rows=tuple(rows),
         cost=f"{own.cost}; then {count_nouns(sum(row.n_seeds for row in final.rows), 'training')} for the test images",
         outcome="test accuracy (%)",
@@ -247,7 +248,7 @@ def _conclude_study(findings: Findings) -> Conclusion:
         *(each.sentence for each in everything if each.sentence != first.sentence),
         *(each.numbers for each in everything),
         findings.verdict.basis,
-        "Rows are picked by these means, so expect less of the first ones on new data.",
+        PICKED,
     ]
     objective = Objective(list_shown(views[0].patterns)[0])
     rows = list(_rank_patterns(views[0], objective))

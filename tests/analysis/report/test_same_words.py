@@ -16,7 +16,7 @@ import pytest
 
 import skipsearch
 from analysis.data.results import read_run
-from analysis.report.conclusion import conclude
+from analysis.report.conclusion import PICKED, conclude
 from analysis.study.verdict import MOST_WORDS
 from commands.runs import annotate
 from nas.records.database import FINAL
@@ -126,6 +126,7 @@ def _check(run: Path, notes: dict[str, str]) -> str:
     for number in (row["trainings"] for row in said["rows"]):
         assert re.search(rf"\b{number}\b", done.stdout)
     loaded = skipsearch.load_run(run)
+    assert (PICKED in done.stdout) == (loaded.kind == "study"), "the best of many means is too good"
     assert loaded.verdict == sentence
     annotate(run, loaded.conclusion)
     assert set(notes) >= {"skipsearch"}
