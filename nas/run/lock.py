@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import socket
@@ -10,11 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nas.records.shown import show
 from search_spaces.errors import ConflictError, InputError
 
 SIGNED_WITHIN = 100  # hundredths of a second within which whoever takes a lock writes its name into it
 LOOKED_WITHIN = 5  # hundredths of a second for which find_driver takes a lock at most
 OWN = re.compile(rb"(pid \d+ on [^\n]*\n?)?")  # content of a lock: who took it, or nothing yet
+_logger = logging.getLogger(__name__)
 _locked: set[Path] = set()  # by this process, which locks a run from before it loads its libraries to its report
 
 
@@ -78,9 +81,17 @@ def _acquire(run: Path) -> int:
             os.close(descriptor)
             raise ConflictError(f"{run} is being searched by {holder}: wait for it, or give another --run") from None
         if _is_current(run / "lock", descriptor):
-            if not OWN.fullmatch(os.pread(descriptor, 500, 0)):
+            left = os.pread(descriptor, 500, 0)
+            if not OWN.fullmatch(left):
                 os.close(descriptor)
                 raise ConflictError(f"{run / 'lock'} is a file that no run wrote: move it away, or give another --run")
+            if left and not any((run / name).exists() for name in ("config.toml", "study.db")):
+                _logger.warning(
+                    "warning: %s has no settings: %s was ended before it wrote them. This run begins with those "
+                    "that are given now",
+                    show(run),
+                    show(left.decode().strip()),
+                )
             _sign(run / "lock", descriptor)
             return descriptor
         os.close(descriptor)

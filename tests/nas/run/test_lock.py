@@ -150,3 +150,22 @@ def test_who_only_looks_for_a_driver_keeps_nobody_out(tmp_path: Path, monkeypatc
     with lock_run(tmp_path):
         assert f"pid {os.getpid()} on " in (tmp_path / "lock").read_text()
     os.close(look)
+
+
+@pytest.mark.parametrize(("kept", "is_said"), [(None, True), ("config.toml", False), ("study.db", False)])
+def test_a_run_that_was_ended_before_it_had_settings_is_said_to_begin_again(
+    kept: str | None, is_said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "lock").write_text("pid 77 on somewhere\n")
+    if kept is not None:
+        (tmp_path / kept).touch()
+    with lock_run(tmp_path):
+        pass
+    assert [record.getMessage() for record in caplog.records if "pid 77 on somewhere" in record.getMessage()] == [
+        record.getMessage() for record in caplog.records
+    ]
+    assert bool(caplog.records) == is_said
+    caplog.clear()
+    with lock_run(tmp_path / "new"):
+        pass
+    assert not caplog.records
