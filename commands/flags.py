@@ -88,9 +88,7 @@ def list_named() -> Iterable[str]:
 Run = Annotated[Path, flag("The run directory.", None, "--run")]
 Config = Annotated[Path | None, flag("TOML file of settings, with keys named as these flags. Flags win.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Wide = Annotated[
-    bool, typer.Option("--wide", help="Show all columns of tables, also the last ones, for which a line has no room.")
-]
+Wide = Annotated[bool, typer.Option("--wide", help="Show every column of a table, however long its lines are.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")]
 Network = Annotated[
     str | None,

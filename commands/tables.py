@@ -99,6 +99,7 @@ def compare_strategies(
         flag(
             "Strategy of the rows that random search draws from; all: every row. May be repeated. [default: random]",
             SPACE,
+            form="<str>",
         ),
     ] = None,
     objective: Annotated[
