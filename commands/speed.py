@@ -79,13 +79,16 @@ def _print_engines(console: "Console", rows: "Sequence[Row]", ceilings: "Ceiling
     for row in rows:
         speed = row.steps_per_second
         if speed is None:
-            cells.append([row.engine, "other losses than eager: no speed"])
+            cells.append([row.engine, "-"])
             continue
         flops = speed * row.flops
         share = f"{100 * flops / ceilings.matrix_flops:.0f} %"
         per_hour = f"{statistics.median(row.candidates):,.0f}" if row.candidates else ""
         ratios = [ratio(row.to_one_process), ratio(row.to_strongest)]
-        cells.append([row.engine, f"{speed:.1f}", *ratios, f"{flops / 1e9:.1f}", share, per_hour])
+        cells.append([row.engine, f"{speed:.1f}", *ratios, per_hour, f"{flops / 1e9:.1f}", share])
     headings = ["engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's"]
-    headings += ["GFLOP/s", "of matrix product", "candidates/h"]
+    headings += ["candidates/h", "GFLOP/s", "of matrix product"]
     print_table(console, f"{rows[0].shape}; medians of {len(rows[0].rates)} rounds, ranges", headings, cells)
+    for row in rows:
+        if row.steps_per_second is None:
+            console.print(f"{row.engine}: its first losses are not those of eager, so it has no speed")
