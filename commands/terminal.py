@@ -174,6 +174,11 @@ def count_up(console: "Console", doing: str, total: int) -> Iterator[Callable[[i
         yield lambda n_done: bar.update(task, completed=n_done)
 
 
+def can_redraw(console: "Console") -> bool:
+    """Return whether a console is a terminal that can change what it has shown; TERM=dumb cannot."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 BAR, LEAST_BAR = 40, 8  # characters of a bar of progress
 
 
@@ -209,7 +214,7 @@ def make_progress(console: "Console", is_kept: bool) -> "Progress":
     return Line(
         *(bar, *others, text),
         console=console,
-        disable=not console.is_terminal,
+        disable=not can_redraw(console),
         transient=not is_kept,
         speed_estimate_period=10**9,  # a training may take longer than rich's half a minute, without which is no rate
     )
@@ -295,7 +300,7 @@ def show_progress(console: "Console", headline: str) -> "Iterator[Listener]":
             bar.reset(task, total=n_asked, completed=n_finished, description="training")
             return
         line = describe_training(trial)
-        if console.is_terminal:
+        if can_redraw(console):
             bar.update(task, completed=n_finished, description=line)
         else:
             console.print(f"{n_finished}/{n_asked} {line}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from commands.terminal import GAP, LABEL, fit_parts, make_console, make_progress, print_next, print_table
+from commands.terminal import GAP, LABEL, can_redraw, fit_parts, make_console, make_progress, print_next, print_table
 from tests.support.small import CommandLine
 
 HEADINGS = ["name", "first", "of two words", "what it is", *(f"n{number}" for number in range(9))]
@@ -147,3 +147,23 @@ def test_lines_break_between_words_and_commands_and_paths_nowhere(
         assert command.endswith(f"report --run {path}")
         assert said == ([*textwrap.wrap(sentence, 40, break_long_words=False)] if is_terminal else [sentence])
         assert len(said) > 1 or not is_terminal
+
+
+@pytest.mark.parametrize(
+    ("term", "no_color", "redraws"),
+    [("xterm-256color", None, True), ("xterm-256color", "1", True), ("dumb", "1", False)],
+)
+def test_a_dumb_terminal_gets_lines_and_no_color_means_none(
+    term: str, no_color: str | None, redraws: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", no_color) if no_color else monkeypatch.delenv("NO_COLOR", raising=False)
+    console = make_console()
+    assert console.is_terminal and can_redraw(console) == redraws
+    with make_progress(console, is_kept=True) as bar:
+        bar.add_task("training", total=4, completed=2)
+        bar.refresh()
+    shown = capsys.readouterr().out
+    assert ("2/4" in shown) == redraws
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", shown)) == (redraws and no_color is None)
