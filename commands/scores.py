@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from nas.model.candidate import Candidate, NetworkConfig
     from nas.run.proxies import ProxyRecorder
+    from search_spaces.budget import Budget as Spent
     from search_spaces.measures.registry import Measure
     from search_spaces.pattern import ConnectionPattern
 
@@ -60,57 +63,91 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
-    from nas.model.candidate import Candidate, check_depth
-    from nas.model.presets import find_preset, read_network
+    from nas.model.candidate import Candidate
+    from nas.model.presets import read_network
     from nas.model.score import score_candidate
     from nas.records.template import read_pattern
-    from search_spaces.budget import parse_budget
-    from search_spaces.measures.registry import measure, measure_all
-    from search_spaces.templates import build_named, list_brought_templates, list_templates
 
     shown = _choose_measures(measures)
     own = None if pattern is None else read_pattern(pattern)
     values, recorder = open_proxies(ctx.obj, seed, proxies)
     config = read_network(own, network, values)
-    chosen: list[tuple[str, str | None, ConnectionPattern]] = [] if own is None else [(str(pattern), None, own)]
     if network is not None and own is None and "layers" not in ctx.obj and not template:
-        preset = find_preset(network)
-        check_depth(preset.pattern, config)
-        chosen = [(preset.template or network, preset.template, preset.pattern)]
-        spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
+        chosen = _choose_published(network, budget, config)
     else:
-        spent = parse_budget(budget or "log", config.pattern_depth)
-        names = template or []
-        if not names and own is None:
-            names = [*list_templates(spent.depth), *list_brought_templates(spent.depth)]
-        chosen += [(name, name, build_named(name, spent)) for name in names]
-    candidates = [Candidate(scored, config, seed or 0, name) for _, name, scored in chosen]
-    rows = [score_candidate(each, spent, label) for each, (label, _, _) in zip(candidates, chosen, strict=True)]
-    if shown:
-        for row, each in zip(rows, candidates, strict=True):
-            every = measures == "all"
-            names = [entry.name for entry in shown]
-            row["measures"] = (
-                measure_all(each.pattern, each.reads) if every else measure(each.pattern, names, each.reads)
-            )
-    if recorder is not None:
-        for row, each in zip(rows, candidates, strict=True):
+        chosen = _choose_named(template, budget, config, [] if own is None else [_Labelled(str(pattern), None, own)])
+    candidates = [Candidate(each.pattern, config, seed or 0, each.template) for each in chosen.patterns]
+    labels = [each.label for each in chosen.patterns]
+    rows = [score_candidate(each, chosen.budget, label) for each, label in zip(candidates, labels, strict=True)]
+    for row, each in zip(rows, candidates, strict=True):
+        if shown:
+            row["measures"] = _measure(each, shown, is_all=measures == "all")
+        if recorder is not None:
             row |= {f"proxy_{proxy}": value for proxy, value in recorder.measure(each).items()}
     if as_json:
         print(json.dumps([({} if network is None else {"network": network}) | row for row in rows]))  # noqa: T201
         return
     around = "" if network is None else f"in the surroundings of {network}:\n"
-    title = f"{around}{config.pattern_depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
+    depth, spent = config.pattern_depth, chosen.budget
+    title = f"{around}{depth} layers; distances in hops, within a pattern; certificate at budget {spent}"
     console = make_console(wide=wide)
     if shown:
         print_measures(console, rows, shown)
     else:
         print_scores(console, rows, title)
     if proxies:
-        names = [name for name in rows[0] if name.startswith("proxy_")]
-        _print_values(
-            console, "zero-cost proxies of the untrained networks", rows, {name[6:]: name for name in names}, 4
-        )
+        columns = {name[6:]: name for name in rows[0] if name.startswith("proxy_")}
+        _print_values(console, "zero-cost proxies of the untrained networks", rows, columns, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """A pattern, what its row is called, and the template that gave it, or None."""
+
+    label: str
+    template: str | None
+    pattern: "ConnectionPattern"
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Patterns to score, and the budget at which they are certified."""
+
+    budget: "Spent"
+    patterns: "Sequence[_Labelled]"
+
+
+def _choose_published(network: str, budget: str | None, config: "NetworkConfig") -> _Chosen:
+    """Return the pattern of a published network."""
+    from nas.model.candidate import check_depth
+    from nas.model.presets import find_preset
+    from search_spaces.budget import parse_budget
+
+    preset = find_preset(network)
+    check_depth(preset.pattern, config)
+    spent = parse_budget(budget or f"total:{preset.pattern.n_connections}", config.pattern_depth)
+    return _Chosen(spent, [_Labelled(preset.template or network, preset.template, preset.pattern)])
+
+
+def _choose_named(
+    names: "Sequence[str] | None", budget: str | None, config: "NetworkConfig", own: "Sequence[_Labelled]"
+) -> _Chosen:
+    """Return a pattern of the user's and templates by name: all of them where nothing is named."""
+    from search_spaces.budget import parse_budget
+    from search_spaces.templates import build_named, list_brought_templates, list_templates
+
+    spent = parse_budget(budget or "log", config.pattern_depth)
+    if not names and not own:
+        names = [*list_templates(spent.depth), *list_brought_templates(spent.depth)]
+    return _Chosen(spent, [*own, *(_Labelled(name, name, build_named(name, spent)) for name in names or ())])
+
+
+def _measure(candidate: "Candidate", measures: "Sequence[Measure]", is_all: bool) -> dict[str, Any]:
+    from search_spaces.measures.registry import measure, measure_all
+
+    if is_all:
+        return measure_all(candidate.pattern, candidate.reads)
+    return measure(candidate.pattern, [each.name for each in measures], candidate.reads)
 
 
 def open_proxies(

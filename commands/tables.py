@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from analysis.replays.regret import Regrets
     from analysis.replays.table import JudgedBy, TrainedTable
-    from nas.search.replay import ReplayPlan
+    from nas.search.replay import ListedSpace, ReplayPlan
 
 RANDOM = "random"  # what others are compared with
 
@@ -147,33 +148,12 @@ def compare_strategies(
     if trained.provenance is not None:
         console.print(f"{show(table)}: {describe_provenance(trained.provenance)}")
 
-    from nas.search.replay import (
-        MAX_RANDOM,
-        MODEL,
-        WIDE,
-        ListedSpace,
-        ReplayPlan,
-        by_posterior,
-        choose_n_visible,
-        replay,
-    )
-    from nas.search.strategies.registry import STRATEGIES, create_strategy
+    from nas.search.replay import replay
+    from nas.search.strategies.registry import create_strategy
 
-    space = ListedSpace(trained.budget, trained.patterns, trained.is_uniform, trained.is_wide, trained.list_named())
-    allowed = [name for name in STRATEGIES if name != WIDE or space.wide]
-    strategies = tuple(dict.fromkeys((RANDOM, *(strategy or allowed))))
-    by_model = {Picking.OWN: (MODEL,), Picking.POSTERIOR: strategies, Picking.OBSERVED: ()}
-    plan = ReplayPlan(
-        strategies=strategies,
-        n_replays=replays,
-        n_trainings=trainings,
-        n_visible=choose_n_visible(len(trained.seeds)),
-        n_random=max(1, min(len(space.uniform) * seeds, MAX_RANDOM * trainings)),
-        seeds=seeds,
-        lookahead=lookahead,
-        run_seed=seed,
-        picks=dict.fromkeys(by_model[pick], by_posterior),
-    )
+    space = _list_space(trained)
+    counts = _Counts(replays, trainings, seeds, lookahead)
+    plan = _plan_replays(trained, space, strategy, pick, counts, seed)
     costs = trained.list_costs(objective.value)
     with count_up(console, "replaying", replays) as listen:
         done = replay(plan, space, costs, create_strategy, workers or os.cpu_count() or 1, listen)
@@ -189,6 +169,50 @@ def compare_strategies(
     if to is not None:
         paths = _write_regret(regrets, caption, objective.value, to)
         print_written(console, paths, ["open", to / "regret.svg"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many searches are replayed, and how much each trains."""
+
+    replays: int
+    trainings: int
+    seeds: int
+    lookahead: int
+
+
+def _list_space(trained: "TrainedTable") -> "ListedSpace":
+    from nas.search.replay import ListedSpace
+
+    return ListedSpace(trained.budget, trained.patterns, trained.is_uniform, trained.is_wide, trained.list_named())
+
+
+def _plan_replays(
+    trained: "TrainedTable",
+    space: "ListedSpace",
+    strategy: list[str] | None,
+    pick: Picking,
+    counts: _Counts,
+    seed: int,
+) -> "ReplayPlan":
+    """Return what is replayed: the strategies asked for, or all that the table allows, always with random."""
+    from nas.search.replay import MAX_RANDOM, MODEL, WIDE, ReplayPlan, by_posterior, choose_n_visible
+    from nas.search.strategies.registry import STRATEGIES
+
+    allowed = [name for name in STRATEGIES if name != WIDE or space.wide]
+    strategies = tuple(dict.fromkeys((RANDOM, *(strategy or allowed))))
+    by_model = {Picking.OWN: (MODEL,), Picking.POSTERIOR: strategies, Picking.OBSERVED: ()}
+    return ReplayPlan(
+        strategies=strategies,
+        n_replays=counts.replays,
+        n_trainings=counts.trainings,
+        n_visible=choose_n_visible(len(trained.seeds)),
+        n_random=max(1, min(len(space.uniform) * counts.seeds, MAX_RANDOM * counts.trainings)),
+        seeds=counts.seeds,
+        lookahead=counts.lookahead,
+        run_seed=seed,
+        picks=dict.fromkeys(by_model[pick], by_posterior),
+    )
 
 
 def _describe_table(trained: "TrainedTable") -> str:
