@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from analysis.charts.drawing import (
     CHART_WIDTH,
@@ -110,10 +111,9 @@ def _trace(line: Points, x: Scale, y: Scale) -> str:
     usable = [(epoch, value) for epoch, value in line if math.isfinite(value) and (value > 0 or not y.is_log)]
     step = max(1, math.ceil(len(usable) / MAX_POINTS))
     kept = usable[::step] + (usable[-1:] if usable[::step][-1:] != usable[-1:] else [])
-    return "".join(
-        f"{'L' if number else 'M'}{x.place(epoch):.1f} {_reach(value, y):.1f}"
-        for number, (epoch, value) in enumerate(kept)
-    )
+    pixels = [(round(x.place(epoch), 1), round(_reach(value, y), 1)) for epoch, value in kept]
+    steps = [(x1 - x0, y1 - y0) for (x0, y0), (x1, y1) in pairwise(pixels)]  # shorter than places, and exact to 0.1
+    return "".join([*(f"M{a:g} {b:g}" for a, b in pixels[:1]), *(f"l{a:.4g} {b:.4g}" for a, b in steps)])
 
 
 def _reach(value: float, y: Scale) -> float:

@@ -158,7 +158,7 @@ def _draw_panel(panel: ScatterPanel, x: Scale, y: Scale, room: Box) -> Iterator[
         f'data-room="{room.left:.0f} {room.top:.0f} {room.right:.0f} {room.bottom:.0f}">'
     )
     yield from ('<g class="y">', *draw_left(y, room.left, room.right, panel.label), "</g>")
-    dots = "".join(f"M{x.place(a):.1f} {y.place(b):.1f}h0" for a, b in panel.singles if x.covers(a) and y.covers(b))
+    dots = "".join(f"M{x.place(a):.0f} {y.place(b):.0f}h0" for a, b in panel.singles if x.covers(a) and y.covers(b))
     yield f'<path class="singles" d="{dots}"/>'
     names, pixels = [], []
     for mark in panel.marks:
@@ -186,7 +186,7 @@ def _draw_mark(mark: Mark, place: tuple[float, float], x: Scale, y: Scale, bound
         inside += draw_arrow(0, 0, "right" if mark.x > x.high else "left")
         exact = f' data-x="{mark.x:.6g}"'
     return (
-        f'<g class="mark {mark.colour}" role="img" data-key="{mark.key}"{exact} '
+        f'<g class="mark {mark.colour}" data-key="{mark.key}"{exact} '
         f'transform="translate({place[0]:.1f} {place[1]:.1f})"><title>{clean(mark.text)}</title>{inside}'
         f'<path d="{SHAPES[mark.shape]}"/></g>'
     )

@@ -1,7 +1,7 @@
 """What a page's script knows of the patterns in its pictures and tables: connections, measures, outcomes by seed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,9 +15,9 @@ from analysis.stats.intervals import range_of, student_quantile
 from analysis.study.plots import select_marked
 from analysis.study.view import View, is_seeded_by_outcomes
 
-SHOWN = ("connections", "mean_bd", "max_bd", "span", "walk_length", "visit_evenness")
+SHOWN_MEASURES = ("connections", "mean_bd", "max_bd", "span", "walk_length", "visit_evenness")
 MOST_ARCS = 150_000  # characters of connections on a page: deep patterns beyond have none, the best come first
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+BASE_36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def link_patterns(views: Sequence[View], picks: Sequence[Found] = ()) -> dict[str, Any]:
@@ -29,17 +29,20 @@ def link_patterns(views: Sequence[View], picks: Sequence[Found] = ()) -> dict[st
 
     Returns:
         `measures`, the names of those that `patterns` has by key; `groups`, the outcomes of each stratum by its name
-        in the pictures; `quantiles`, how many standard errors an interval of n + 2 values reaches to each side.
+        in the pictures, of patterns by their place in `patterns`; `quantiles`, how many standard errors an interval of
+        n + 2 values reaches to each side.
     """
     patterns: dict[str, dict[str, Any]] = {}
     groups = {}
-    columns = [name for name in (*SHOWN, *_list_declared(views)) if _is_known(views, name)]
+    columns = [name for name in (*SHOWN_MEASURES, *_list_declared(views)) if _is_known(views, name)]
     left = MOST_ARCS
+    places: dict[str, str] = {}
     for view in views:
         shown = select_marked(view.patterns)
         for _, row in shown.iterrows():
             if row["key"] in patterns:
                 continue
+            places[row["key"]] = str(len(patterns))
             skips = encode_skips(parse_sources(row["sources"]).sources)
             left -= len(skips)
             patterns[row["key"]] = {
@@ -49,7 +52,7 @@ def link_patterns(views: Sequence[View], picks: Sequence[Found] = ()) -> dict[st
                 "skips": skips if left >= 0 else None,
                 "measures": [_format_measure(row[name]) for name in columns],
             }
-        groups[view.name] = _group(view, shown, picks)
+        groups[view.name] = _group(view, shown, picks, places)
     largest = max((len(group["values"]) for group in groups.values()), default=0)
     return {
         "measures": [name_measure(name) for name in columns],
@@ -68,7 +71,7 @@ def encode_skips(sources: Sequence[Sequence[int]]) -> str:
     >>> encode_skips([(0,), (0, 1), (1, 2)]), encode_skips([(0,)] * 37)[-5:]
     (',0,1', '00,00')
     """
-    width = 1 if len(sources) <= len(DIGITS) else 2
+    width = 1 if len(sources) <= len(BASE_36) else 2
     return ",".join(
         "".join(_write(source, width) for source in inputs if source < layer - 1)
         for layer, inputs in enumerate(sources, start=1)
@@ -76,13 +79,12 @@ def encode_skips(sources: Sequence[Sequence[int]]) -> str:
 
 
 def _write(number: int, width: int) -> str:
-    return (DIGITS[number // len(DIGITS)] if width == 2 else "") + DIGITS[number % len(DIGITS)]
+    return (BASE_36[number // len(BASE_36)] if width == 2 else "") + BASE_36[number % len(BASE_36)]
 
 
 def _list_declared(views: Sequence[View]) -> Iterator[str]:
-    return (
-        name for name in dict.fromkeys(name for view in views for name in view.stratum.measures) if name not in SHOWN
-    )
+    declared = dict.fromkeys(name for view in views for name in view.stratum.measures)
+    return (name for name in declared if name not in SHOWN_MEASURES)
 
 
 def _is_known(views: Sequence[View], measure: str) -> bool:
@@ -95,8 +97,12 @@ def _format_measure(value: Any) -> str:
     return str(value) if isinstance(value, int) or float(value).is_integer() else f"{float(value):.3f}"
 
 
-def _group(view: View, shown: pd.DataFrame, picks: Sequence[Found]) -> dict[str, Any]:
-    """Return a stratum's outcomes: of every pattern, a list for each outcome with a value or null for each seed."""
+def _group(view: View, shown: pd.DataFrame, picks: Sequence[Found], places: Mapping[str, str]) -> dict[str, Any]:
+    """Return a stratum's outcomes: of every pattern, a list for each outcome with a value or null for each seed.
+
+    Args:
+        places: a pattern's number on the page, by its key, which is long.
+    """
     complete = view.candidates[view.candidates["state"] == "complete"].drop_duplicates(["key", "seed"])
     complete = complete[complete["key"].isin(shown["key"])]
     seeds = sorted(int(seed) for seed in complete["seed"].dropna().unique())
@@ -114,8 +120,8 @@ def _group(view: View, shown: pd.DataFrame, picks: Sequence[Found]) -> dict[str,
         "seeds": seeds,
         "levelled": not is_seeded_by_outcomes(view.patterns),
         "outcomes": [_describe_outcome(complete, outcome) for outcome in view.outcomes],
-        "values": values,
-        "expected": {key: text for key, text in _list_expected(view, picks) if key in values},
+        "values": {places[key]: own for key, own in values.items()},
+        "expected": {places[key]: text for key, text in _list_expected(view, picks) if key in values},
     }
 
 

@@ -6,6 +6,9 @@
   const data = JSON.parse(document.getElementById("patterns.json").textContent);
   const patterns = data.patterns || {};
   const groups = data.groups || {};
+  const keys = Object.keys(patterns); // which the groups refer to by place
+  const byKey = (values) => Object.fromEntries(Object.entries(values).map(([place, value]) => [keys[place], value]));
+  for (const group of Object.values(groups)) [group.values, group.expected] = [byKey(group.values), byKey(group.expected)];
   const quantiles = data.quantiles || []; // of Student's t, for 2 values and more
 
   function make(tag, attributes = {}, ...children) {
@@ -226,6 +229,7 @@
   for (const container of document.querySelectorAll(".chart .panel, .chart:not(:has(.panel)), tbody")) {
     const stops = [...container.querySelectorAll(".mark[data-key], .row[data-key], .curve[data-key], tr[data-key]")];
     stops.forEach((stop, place) => {
+      stop.setAttribute("role", stop.matches("tr") ? "row" : "img");
       stop.setAttribute("tabindex", place === 0 ? "0" : "-1");
       const title = stop.querySelector("title");
       if (title) {

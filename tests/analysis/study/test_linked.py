@@ -11,10 +11,11 @@ from scipy import stats
 from analysis.data.results import CURVE_COLUMNS, Run, parse_sources
 from analysis.page.document import format_html
 from analysis.report.conclusion import conclude_findings
-from analysis.report.findings import Findings, find
+from analysis.report.findings import find
 from analysis.report.sections import build_blocks
 from analysis.study.linked import encode_skips, link_patterns
 from analysis.study.plots import MAX_MARKS
+from analysis.study.view import view_strata
 from search_spaces.seeds import derive_generator
 from tests.support.resamples import use_resamples
 from tests.support.synthetic_run import make_candidates, propose
@@ -34,7 +35,7 @@ def test_skips_can_be_read_back(depth: int) -> None:
     assert [[*own, layer] for layer, own in enumerate(read)] == sources
 
 
-def _find(n_random: int, seeds: tuple[int, ...] = (0, 1), n_epochs: int = 3) -> Findings:
+def _make_run(n_random: int, seeds: tuple[int, ...] = (0, 1), n_epochs: int = 3) -> Run:
     proposals = propose(n_random, ["log", "nearest_log_i"])
 
     def score(place: int, seed: int) -> float | str:
@@ -43,20 +44,21 @@ def _find(n_random: int, seeds: tuple[int, ...] = (0, 1), n_epochs: int = 3) -> 
     table = make_candidates(proposals, score, ["log"] * len(proposals), seeds)
     points = [(n, epoch, "train_loss", 1 / epoch) for n in table["number"] for epoch in range(1, n_epochs + 1)]
     curves = pd.DataFrame(points, columns=list(CURVE_COLUMNS)).astype(CURVE_COLUMNS)
-    with pytest.MonkeyPatch.context() as patch:
-        use_resamples(patch, 19)
-        return find(Run(Path("run"), table, curves, len(table), {"seed": 0}, {}, {}))
+    return Run(Path("run"), table, curves, len(table), {"seed": 0}, {}, {})
 
 
-def test_the_page_knows_every_pattern_with_its_outcomes_by_seed() -> None:
-    findings = _find(4)
-    linked = json.loads(json.dumps(link_patterns(findings.views, findings.picks)))
+def test_the_page_knows_every_pattern_with_its_outcomes_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_resamples(monkeypatch, 19)
+    run = _make_run(4)
+    linked = json.loads(json.dumps(link_patterns(view_strata(run, 0).strata)))
     (group,) = linked["groups"].values()
-    assert set(linked["patterns"]) == set(group["values"]) == set(findings.run.candidates["key"])
+    assert set(linked["patterns"]) == set(run.candidates["key"])
+    outcomes = dict(zip(linked["patterns"], group["values"].values(), strict=True))
+    assert list(group["values"]) == [str(place) for place in range(6)]
     assert group["seeds"] == [0, 1]
     assert [outcome["name"] for outcome in group["outcomes"]] == ["validation_accuracy", "validation_loss"]
-    for _, row in findings.run.candidates.iterrows():
-        accuracy, loss = (values[row["seed"]] for values in group["values"][row["key"]])
+    for _, row in run.candidates.iterrows():
+        accuracy, loss = (values[row["seed"]] for values in outcomes[row["key"]])
         if row["state"] == "failed":
             assert accuracy is loss is None
         else:
@@ -71,7 +73,8 @@ def test_the_page_knows_every_pattern_with_its_outcomes_by_seed() -> None:
 @pytest.mark.slow
 def test_a_page_of_220_patterns_at_five_seeds_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.synthetic_run.DEPTH", 24)
-    findings = _find(218, (0, 1, 2, 3, 4), 20)
+    use_resamples(monkeypatch, 19)
+    findings = find(_make_run(218, (0, 1, 2, 3, 4), 20))
     linked = link_patterns(findings.views, findings.picks)
     page = format_html("t", [*build_blocks(findings, conclude_findings(findings))], linked)
     marks = re.findall(r'<g class="mark [^>]*data-key="([0-9a-f]{64})"', page)
