@@ -6,7 +6,7 @@ from analysis.charts.drawing import HEAD_WIDTH
 from analysis.charts.intervals import Level, draw_levels
 from analysis.comparisons.accuracy import Final, FinalAccuracy
 from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, capitalise, count_nouns, format_estimate
+from analysis.page.wording import NONE, capitalise, count_nouns, format_difference, format_estimate
 from analysis.stats.guessing import describe_guessing, explain_unlearned
 from analysis.stats.intervals import share_error
 
@@ -49,7 +49,7 @@ def draw_final(final: Final) -> Picture:
     has_strata = len({(row.budget, row.layers, row.regime) for row in final.rows}) > 1
     levels = [
         Level(
-            label=row.template or row.key[:12],
+            label=(row.template or row.key[:12]) + (" (the pick)" if row is final.rows[0] and not has_strata else ""),
             value=row.test_accuracy,
             low=row.low,
             high=row.high,
@@ -67,8 +67,7 @@ def _row(row: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
     stratum = (f"{row.layers} layers, {row.regime or row.budget}",) if has_strata else ()
     difference = NONE
     if row.difference is not None:
-        difference = format_estimate(*_percent(row.difference, row.difference_low, row.difference_high), 1)
-        difference = f"+{difference}" if row.difference > 0 else difference
+        difference = format_difference(*_percent(row.difference, row.difference_low, row.difference_high))
     return (
         row.template or row.key[:12],
         *stratum,

@@ -14,9 +14,11 @@ from analysis.page.wording import (
     capitalise,
     count_nouns,
     enumerate_words,
+    format_difference,
     format_estimate,
     format_p,
     format_signed,
+    format_value,
     label_outcome,
 )
 from analysis.picks.order import summarise_status
@@ -186,20 +188,24 @@ COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f
 
 def format_result(standing: Standing) -> tuple[str, ...]:
     """Return a network's cells under RESULTS."""
-    difference = _format_percent(standing.difference, standing.difference_low, standing.difference_high)
+    difference = None
+    if standing.difference is not None:
+        difference = format_difference(
+            *_percent(standing.difference, standing.difference_low, standing.difference_high)
+        )
     return (
         standing.name,
-        _format_percent(standing.accuracy, standing.low, standing.high),
-        f"+{difference}" if (standing.difference or 0) > 0 else difference,
+        NONE
+        if standing.accuracy is None
+        else format_estimate(*_percent(standing.accuracy, standing.low, standing.high)),
+        format_value(difference),
         format_p(standing.p_holm),
         str(standing.n_seeds),
     )
 
 
-def _format_percent(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return NONE
-    return format_estimate(100 * value, None if low is None else 100 * low, None if high is None else 100 * high, 1)
+def _percent(value: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+    return 100 * value, None if low is None else 100 * low, None if high is None else 100 * high
 
 
 def format_cost(standing: Standing) -> tuple[str, ...]:

@@ -297,6 +297,21 @@ def describe_mean(row: "pd.Series[Any]", outcome: str) -> str:
     return f"{shorten_outcome(outcome)} {format_mean(row, outcome)}{percent}"
 
 
+def format_difference(value: float, low: float | None, high: float | None, digits: int = 1) -> str:
+    """Return a difference and its interval, each with its sign, with as many decimals as the interval is worth.
+
+    Args:
+        digits: decimals of a difference without an interval.
+
+    >>> format_difference(2.67, -2.9, 8.2), format_difference(0.2, -4.4, 5.1), format_difference(-0.35, None, None)
+    ('+3 [-3, +8]', '0 [-4, +5]', '-0.3')
+    """
+    if low is None or high is None:
+        return format_signed(value, digits)
+    digits = count_digits(low, high)
+    return f"{format_signed(value, digits)} [{format_signed(low, digits)}, {format_signed(high, digits)}]"
+
+
 def choose_digits(value: float) -> int:
     """Return how many decimals show four digits of a number, at most six.
 

@@ -10,6 +10,7 @@ from analysis.page.wording import (
     capitalise,
     count_nouns,
     enumerate_words,
+    format_difference,
     format_estimate,
 )
 from analysis.stats.guessing import explain_unlearned
@@ -145,7 +146,7 @@ def _row(point: Point) -> tuple[str, ...]:
         point.family,
         str(point.connections),
         format_estimate(*_percent(point.accuracy, point.low, point.high), 1),
-        NONE if difference is None else _format_difference(difference.mean, difference.low, difference.high),
+        NONE if difference is None else format_difference(*_percent(difference.mean, difference.low, difference.high)),
         NONE if difference is None else JUDGED[difference.status],
         point.pattern + of,
         str(point.n_seeds),
@@ -154,8 +155,3 @@ def _row(point: Point) -> tuple[str, ...]:
 
 def _percent(value: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
     return 100 * value, None if low is None else 100 * low, None if high is None else 100 * high
-
-
-def _format_difference(value: float, low: float | None, high: float | None) -> str:
-    text = format_estimate(*_percent(value, low, high), 1)
-    return f"+{text}" if value > 0 and float(text.partition(" ")[0]) else text

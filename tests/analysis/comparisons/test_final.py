@@ -90,7 +90,9 @@ def test_the_report_says_when_the_test_images_were_looked_at_and_what_they_showe
     assert "1 of the trainings are still to come" in text
     assert "| log |" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| f7c59f16ae10 |") and "[" in line]
-    assert row == r"| f7c59f16ae10 | 96 \[88, 100\] | +3 \[-3, 8\] | 88.5 | 3 |"  # 0.9567 less 0.93, by their intervals
+    assert (
+        row == r"| f7c59f16ae10 | 96 \[88, 100\] | +3 \[-3, +8\] | 88.5 | 3 |"
+    )  # 0.9567 less 0.93, by their intervals
     assert "about 1.3 points" in text  # sqrt(0.932 * 0.068 / 400)
 
 
