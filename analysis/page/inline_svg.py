@@ -8,6 +8,7 @@ from analysis.web.frame import read_asset
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 LABELLED = ("aria-labelledby", "aria-describedby")  # contain ids, separated by spaces
+PIXELS = ("d", "x", "y", "width", "height", "points")  # pixels, of which hundredths are enough
 DROPPED = {"metadata", "title", "desc"}  # from the document's top level; marks keep their titles
 CHART_STYLE = read_asset("charts.css")  # the page has it once for all its charts
 # Properties that SVG takes as attributes too; a page's policy forbids those of style="...".
@@ -100,6 +101,8 @@ def _prefix_value(key: str, value: str, prefix: str) -> str:
         if not value.startswith("#"):
             raise ValueError(f"a picture may refer only to its own parts, not to {value[:60]!r}")
         return f"#{prefix}{value[1:]}"
+    if key in PIXELS:
+        return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", " ".join(value.split()))
     if key in LABELLED:
         return " ".join(prefix + part for part in value.split())
     if re.search(r"url\(\s*['\"]?(?!\s*['\"]?#)", value):

@@ -129,36 +129,38 @@
     panel.append(list, ...listOutcomes(key));
   }
 
-  function* listOutcomes(key) {
-    const several = Object.keys(groups).length > 1;
-    for (const [name, group] of Object.entries(groups)) {
-      const own = group.values[key];
-      if (!own) continue;
-      const table = make("table");
-      const head = make("tr", {}, make("th", { scope: "col" }, "seed"));
-      for (const outcome of group.outcomes) head.append(make("th", { scope: "col", class: "n" }, outcome.label.replace("validation ", "")));
-      table.append(make("caption", {}, several ? `${name}, by seed` : "By seed"), make("thead", {}, head));
-      const body = make("tbody");
-      const rows = group.seeds.map((seed, place) => [String(seed), own.map((values) => values[place])]);
-      const there = rows.filter(([, values]) => values.some((value) => value !== null));
-      if (there.length > 1) {
-        there.push(["mean", own.map((values) => {
-          const given = values.filter((value) => value !== null);
-          return given.length ? mean(given) : null;
-        })]);
-      }
-      for (const [seed, values] of there) {
-        const row = make("tr", {}, make("th", { scope: "row" }, seed));
-        values.forEach((value, place) => {
-          const text = value === null ? "-" : minus(value.toFixed(group.outcomes[place].digits));
-          row.append(make("td", { class: "n" }, text));
-        });
-        body.append(row);
-      }
-      table.append(body);
-      yield table;
-      if (group.expected[key]) yield make("p", { class: "soft" }, `Expected at a new seed: ${minus(group.expected[key])}`);
+  // The outcomes by seed of the first stratum that has the pattern, and means of the others, which may be many.
+  function listOutcomes(key) {
+    const own = Object.entries(groups).filter(([, group]) => group.values[key]);
+    if (!own.length) return [];
+    const [[name, group], ...others] = own;
+    const rows = group.seeds.map((seed, place) => [String(seed), group.values[key].map((values) => values[place])]);
+    const there = rows.filter(([, values]) => values.some((value) => value !== null));
+    if (there.length > 1) there.push(["mean", group.values[key].map(meanOf)]);
+    const parts = [tabulate(name ? `${name}, by seed` : "By seed", "seed", group, there)];
+    if (group.expected[key]) parts.push(make("p", { class: "soft" }, `Expected at a new seed: ${minus(group.expected[key])}`));
+    const means = others.map(([other, { values }]) => [other, values[key].map(meanOf)]);
+    if (means.length) parts.push(tabulate("Means elsewhere", "", group, means));
+    return parts;
+  }
+
+  function meanOf(values) {
+    const given = values.filter((value) => value !== null);
+    return given.length ? mean(given) : null;
+  }
+
+  function tabulate(caption, first, group, rows) {
+    const head = make("tr", {}, make("th", { scope: "col" }, first));
+    for (const outcome of group.outcomes) head.append(make("th", { scope: "col", class: "n" }, outcome.label.replace("validation ", "")));
+    const body = make("tbody");
+    for (const [label, values] of rows) {
+      const row = make("tr", {}, make("th", { scope: "row" }, label));
+      values.forEach((value, place) => {
+        row.append(make("td", { class: "n" }, value === null ? "-" : minus(value.toFixed((group.outcomes[place] || { digits: 4 }).digits))));
+      });
+      body.append(row);
     }
+    return make("table", {}, make("caption", {}, caption), make("thead", {}, head), body);
   }
 
   // The skips as arcs over the layers, as the page's diagrams draw them.

@@ -35,23 +35,18 @@ class Page:
     def __init__(self, browser: str, profile: Path) -> None:
         from_us, to_browser = os.pipe()
         from_browser, to_us = os.pipe()
-
-        def place_pipes() -> None:
-            """The browser reads commands from descriptor 3 and answers on 4, each message ended by a zero byte."""
-            ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (from_us, to_us)]  # neither overwrites the other
-            for end, place in zip(ends, (3, 4), strict=True):
-                os.dup2(end, place)
-
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (from_us, to_us)]  # so that neither overwrites the other
+        # The browser reads commands from descriptor 3 and answers on 4, each message ended by a zero byte.
+        shell = f'exec 3<&{ends[0]} 4>&{ends[1]} {ends[0]}<&- {ends[1]}>&-; exec "$0" "$@"'
         self._process = subprocess.Popen(
-            [browser, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+            ["/bin/bash", "-c", shell, browser, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
-            preexec_fn=place_pipes,
+            pass_fds=ends,
             start_new_session=True,
         )
-        os.close(from_us)
-        os.close(to_us)
+        for end in (from_us, to_us, *ends):
+            os.close(end)
         self._to, self._from = to_browser, from_browser
         self._buffer, self._count, self._session = b"", 0, ""
         self.complaints: list[str] = []  # what the page's console and its policy said
