@@ -85,6 +85,7 @@ for name, function, kind in (
     ("export", files.export, NETWORK_FLAGS),
     ("verify", files.verify, Command),
     ("score", scores.score, SCORE_FLAGS),
+    ("recommend", patterns.recommend, Command),
     ("optimize", patterns.optimize, Command),
     ("sample", patterns.sample, Command),
     ("networks", scores.networks, Command),

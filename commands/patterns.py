@@ -1,4 +1,4 @@
-"""Commands that look for patterns, without training: optimize and sample."""
+"""Commands that look for patterns, without training: recommend, optimize and sample."""
 
 import json
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from commands.terminal import make_console, print_next, print_table, print_writt
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.recommend.options import Options
     from search_spaces.budget import Budget as Spent
     from search_spaces.pattern import ConnectionPattern
     from search_spaces.sampling.optimal import Extreme
@@ -28,13 +29,13 @@ def _read_budget(budget: str | None, layers: int | None) -> "Spent":
     return parse_budget(budget or "log", depth)
 
 
-def score_pattern(pattern: "ConnectionPattern", budget: "Spent") -> dict[str, Any]:
-    """Return a pattern's scores in a network of default sizes, and its sources."""
+def score_pattern(pattern: "ConnectionPattern", budget: "Spent", name: str | None = None) -> dict[str, Any]:
+    """Return a pattern's scores in a network of default sizes, under its template's name, and its sources."""
     from nas.model.candidate import Candidate, NetworkConfig
     from nas.model.score import score_candidate
 
     candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
-    return {**score_candidate(candidate, budget, None), "sources": [list(inputs) for inputs in pattern.sources]}
+    return {**score_candidate(candidate, budget, name), "sources": [list(inputs) for inputs in pattern.sources]}
 
 
 def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", provenance: dict[str, Any]) -> None:
@@ -46,6 +47,111 @@ def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", pr
 
     template = describe_export(pattern, NetworkConfig(layers=pattern.depth), str(budget), {"name": None, **provenance})
     write_atomic(path, format_template(template))
+
+
+N_TOLD = 3  # rows of recommend whose reasons are printed without --wide
+
+
+def recommend(
+    budget: Budget = None,
+    layers: Layers = None,
+    to: Annotated[Path | None, flag("Template file to write the first of the list to.")] = None,
+    wide: Wide = False,
+    as_json: Json = False,
+) -> None:
+    """Say which pattern to take for a depth and budget, and why; 5 seconds at 40 layers, under a minute at 256."""
+    from analysis.recommend.options import find_options
+    from analysis.recommend.reasons import LEGEND, advise, list_caveats
+    from nas.records.shown import show
+    from nas.records.template import check_replaceable
+
+    if to is not None:
+        check_replaceable(to)
+    spent = _read_budget(budget, layers)
+    options = find_options(spent)
+    rows = list_rows(options)
+    best = options.options[0]
+    if to is not None:
+        write_template(to, best.pattern, spent, {"name": best.name, "origin": "recommend"})
+    if as_json:
+        print(json.dumps(rows))  # noqa: T201
+        return
+    console = make_console(wide=wide)
+    console.print(advise(options))
+    console.print()
+    _print_rows(console, options, rows)
+    console.print(LEGEND)
+    n_told = len(rows) if wide else N_TOLD
+    for option, row in zip(options.options[:n_told], rows[:n_told], strict=True):
+        console.print(f"- {show(option.label)}: {row['reason']}")
+    if n_told < len(rows):
+        console.print("- the others: --wide says why")
+    console.print()
+    for caveat in list_caveats():
+        console.print(caveat)
+    console.print(f"\n{write_snippet(spent, best.name)}\n", soft_wrap=True)
+    if to is not None:
+        print_written(console, [to], ["export", "--pattern", to, "--to", to.stem])
+    elif best.name is None:
+        print_next(console, "recommend", "--layers", spent.depth, "--budget", spent, "--to", "best.json")
+    else:
+        place = ["--layers", spent.depth, "--to", best.name.partition(":")[0]]
+        print_next(console, "export", "--template", best.name, "--budget", spent, *place)
+
+
+def list_rows(options: "Options") -> list[dict[str, Any]]:
+    """Return what --json prints: each pattern's scores, in a network of default sizes, its sources and the reason."""
+    from analysis.recommend.reasons import give_reason
+
+    return [
+        {**score_pattern(option.pattern, options.budget, option.name), "reason": give_reason(option, options)}
+        for option in options.options
+    ]
+
+
+def _print_rows(console: "Console", options: "Options", rows: list[dict[str, Any]]) -> None:
+    from nas.records.shown import show
+
+    names = ("walk_length", "visit_evenness", "mean_bd")
+    cells = [
+        [
+            show(option.label),
+            f"{option.expected:+.2f}",
+            *(f"{row[name]:.3f}" for name in names),
+            f"{row['certificate']}, gap {100 * row['gap']:.1f} %",
+        ]
+        for option, row in zip(options.options, rows, strict=True)
+    ]
+    spent = options.budget
+    title = f"{spent.depth} layers, {spent.n_connections} connections (budget {spent}), best first"
+    headings = ["pattern", "expected", "walk", "evenness", "mean BD", "certificate"]
+    print_table(console, title, headings, cells, left=headings[-1:])
+
+
+def write_snippet(budget: "Spent", name: str | None) -> str:
+    """Return a program that builds a network around the first of the list, and wires it into one of your own."""
+    fitted = "" if str(budget) == "log" else f', budget="{budget}"'
+    pattern = f'skipsearch.template("{name}", {budget.depth}{fitted})'
+    if name is None:
+        pattern = (
+            "skipsearch.ConnectionPattern.from_sources(\n"
+            f'    skipsearch.recommend({budget.depth}{fitted})[0]["sources"]\n)'
+        )
+    return f"""\
+import skipsearch
+import torch
+
+pattern = {pattern}
+network = skipsearch.build_network(pattern, image=(3, 32, 32), classes=10)
+
+# or in a network of your own: layer i reads the nodes pattern.sources[i - 1]
+nodes = [torch.zeros(1, 16, 32, 32)]  # node 0 is what enters the block
+for inputs in pattern.sources:
+    layer = torch.nn.Conv2d(16 * len(inputs), 16, 3, padding=1)
+    read = torch.cat([nodes[node] for node in inputs], 1)
+    nodes.append(torch.relu(layer(read)))
+# what comes next reads these, as the scores assume
+outputs = torch.cat([nodes[-(2**k)] for k in range({(budget.depth + 1).bit_length()})], 1)"""
 
 
 def optimize(

@@ -281,6 +281,12 @@ FAULTS = (
           "None if sha256 == entry.sha256 else", "None if len(sha256) == len(entry.sha256) else",
           ("tests/nas/export/test_manifest.py",)),
     # --- analysis ---
+    Fault("recommendation-judged-on-data-it-learned-from", "scripts/recommend.py",
+          "if each.setting.data != trained.setting.data", "if each.setting.name != trained.setting.name",
+          ("tests/scripts/test_recommend.py",)),
+    Fault("recommended-without-a-scale-of-the-budget", "analysis/recommend/comparable.py",
+          "measure_patterns(patterns) - own.mean(axis=0)", "measure_patterns(patterns) - own.mean()",
+          ("tests/analysis/recommend/test_options.py",)),
     Fault("table-takes-na-for-missing", "analysis/data/csv_files.py",
           'keep_default_na=False, na_values=[""]', 'na_values=[""]',
           ("tests/analysis/data/test_results.py",)),

@@ -8,7 +8,17 @@ check_shadows()  # first: what follows imports our packages by their names
 
 from search_spaces.errors import ConflictError, InputError, MachineError, NothingUsableError  # noqa: E402
 from skipsearch import tables  # noqa: E402
-from skipsearch.patterns import Figure, Optimized, build_network, draw, optimize, sample, score, template  # noqa: E402
+from skipsearch.patterns import (  # noqa: E402
+    Figure,
+    Optimized,
+    build_network,
+    draw,
+    optimize,
+    recommend,
+    sample,
+    score,
+    template,
+)
 from skipsearch.runs import Best, Run, load_run  # noqa: E402
 from skipsearch.tables import correlate  # noqa: E402
 from skipsearch.tasks import Task  # noqa: E402
@@ -39,6 +49,7 @@ __all__ = [
     "draw",
     "load_run",
     "optimize",
+    "recommend",
     "sample",
     "score",
     "search",

@@ -1,4 +1,4 @@
-"""Patterns without training: made by name, scored, optimized, drawn, and built into networks."""
+"""Patterns without training: made by name, scored, recommended, optimized, drawn, and built into networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,6 +153,26 @@ def score(
         if recorder is not None:
             row |= {f"proxy_{proxy}": value for proxy, value in recorder.measure(candidate).items()}
         return row
+
+
+def recommend(layers: int = 24, budget: str = "log") -> list[dict[str, Any]]:
+    """Return the patterns to take for a depth and budget, best first, and why: it takes seconds.
+
+    Args:
+        layers: number of layers in a block, at most 256.
+        budget: connections to place: log, total:E or layers:d1,d2,...
+
+    Returns:
+        The rows of `recommend --json`: the values of `score`, `sources` and `reason`.
+
+    Raises:
+        InputError: the budget cannot be met.
+    """
+    from analysis.recommend.options import find_options
+    from commands.patterns import list_rows
+
+    with in_python():
+        return list_rows(find_options(_read_budget(budget, layers)))
 
 
 def optimize(

@@ -10,8 +10,18 @@ from search_spaces.errors import ConflictError, InputError, Interrupted, Machine
 
 FUNCTIONS = ("search", "study")  # that continue a run, as the commands of these names do
 COMMANDS = (
-    *("search", "study", "compare-networks", "status", "report", "export", "verify", "score", "optimize", "sample"),
-    *("networks", "strengths", "pattern-from-strengths", "correlate", "compare-strategies", "bench", "plugins"),
+    *("search", "study", "compare-networks", "status", "report", "export", "verify", "score", "recommend"),
+    *(
+        "optimize",
+        "sample",
+        "networks",
+        "strengths",
+        "pattern-from-strengths",
+        "correlate",
+        "compare-strategies",
+        "bench",
+        "plugins",
+    ),
 )
 
 

@@ -32,6 +32,7 @@ def _parameters(function: Any) -> dict[str, Any]:
         (skipsearch.search, training.search),
         (skipsearch.study, training.study),
         (skipsearch.score, scores.score),
+        (skipsearch.recommend, patterns.recommend),
         (skipsearch.optimize, patterns.optimize),
         (skipsearch.sample, patterns.sample),
         (skipsearch.correlate, tables.correlate),

@@ -1,0 +1,1 @@
+"""What to take for a depth and budget, ranked by what the committed studies support."""
