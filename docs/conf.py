@@ -1,4 +1,7 @@
-"""The site: the pages named below, and the API from the docstrings."""
+"""The site: the pages named below, and the API from the docstrings.
+
+tests/support/pages.py says how code is written on a page, so that tests run it.
+"""
 
 import sys
 from collections.abc import Sequence
