@@ -307,7 +307,7 @@ def plugins(wide: Wide = False, as_json: Json = False) -> None:
         return
     console = make_console(wide=wide)
     if not rows:
-        console.print("no installed package brings a plug-in; docs/plugins.md says how to write one")
+        console.print("no installed package brings a plug-in; docs/howto/plugins.md says how to write one")
         return
     cells = [
         [name_kind(plugin.kind), *map(show, (plugin.name, plugin.origin.distribution, plugin.origin.version)), problem]

@@ -1,4 +1,4 @@
-"""The site: the pages named below, and the API from the docstrings.
+"""The site: the pages of the folders named below, and the API from the docstrings.
 
 tests/support/pages.py says how code is written on a page, so that tests run it.
 """
@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 project = "skipsearch"
 release = metadata.version("skipsearch")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
-include_patterns = ["index.md", "python.md", "tasks.md", "plugins.md", "optuna.md", "trackers.md", "api.md"]
+include_patterns = ["*.md", "tutorials/*.md", "howto/*.md", "explanation/*.md", "*/README.md", "placement/plan.md"]
+suppress_warnings = ["myst.xref_missing"]  # the committed reports are no pages here; tests/house follows every link
 html_title = "skipsearch"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}

@@ -38,8 +38,9 @@ class Task(ABC):
     """What is trained: subclass it, and say how a network is built and what its data are.
 
     Typed fields with defaults are settings. A task may also have `loss(self, network, batch)`, `evaluate(self, network,
-    batches)`, `optimizer(self, network, training, n_steps)` and `cost(self, pattern)`; docs/tasks.md says what each
-    gets and returns. A class need not be derived from this one: it is here for type checkers and editors.
+    batches)`, `optimizer(self, network, training, n_steps)` and `cost(self, pattern)`:
+    docs/tutorials/own-network.md says what each gets and returns. A class need not be derived from this one: it is here
+    for type checkers and editors.
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}  #: names and "min" or "max", the primary one first

@@ -29,7 +29,7 @@ from search_spaces.pattern import ConnectionPattern
 
 PATTERNS, NETWORKS = "patterns", "networks"  # names of the studies; several strata follow after a comma
 COPIED = ("template", "strategy", "budget", "regime", "layers", "connections", "max_bd", "params", "flops", "ntk_trace")
-GUIDE = "docs/optuna.md"
+GUIDE = "docs/howto/optuna.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     task: str = flag(
         IMAGES,
-        "What is trained: images, text, or a task of your own as FILE.py:NAME or package.module:NAME; docs/tasks.md.",
+        "What is trained: images, text, or a task of your own as FILE.py:NAME or package.module:NAME; "
+        "docs/tutorials/own-network.md.",
         DATA,
     )
     set: tuple[str, ...] = flag((), "NAME=VALUE: a setting of the task. May be repeated.", DATA, form="<NAME=VALUE>")
@@ -195,7 +196,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     log: tuple[str, ...] = flag(
         (),
         "Tracker that is shown every training: tensorboard, mlflow, wandb, trackio or another package's; "
-        "docs/trackers.md. May be repeated. [default: none]",
+        "docs/howto/trackers.md. May be repeated. [default: none]",
         MACHINE,
         form="<NAME>",
     )

@@ -171,7 +171,7 @@ def _connect(config: SearchConfig, n_workers: int | Literal["auto"]) -> None:
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         logger.warning(
             "warning: the Ray cluster at %s runs without token authentication: anybody who reaches its ports can run "
-            "code on it. Set RAY_AUTH_MODE=token on all of its nodes; see the README",
+            "code on it. Set RAY_AUTH_MODE=token on all of its nodes; see docs/howto/cluster.md",
             address,
         )
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from make_notebook import make_notebook
 
 DOCS = ROOT / "docs"
-PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "tutorials" / "notebook.md").read_text(encoding="utf-8")
 SCRIPT = (DOCS / "notebook.py").read_text(encoding="utf-8")
 
 
@@ -83,13 +83,11 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 @pytest.mark.ci
 def test_the_readmes_search_of_a_function_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, search = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    loss, budget = '{"loss": ...}', 'budget="total:28")'
-    assert loss in search and budget in search
-    search = search.replace(loss, '{"loss": 1 + trial.seed + trial.pattern.sources[-1][0]}')
-    search = search.replace(budget, budget[:-1] + ", trainings=10, workers=1)")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (search,) = (block for block in blocks if "skipsearch.search(" in block)
+    (tmp_path / "mine.py").write_text("def train(sources, seed, epochs):\n    return 1 + seed + sources[-1][0]\n")
     script = tmp_path / "page.py"
-    script.write_text(f"{network}\n\n{search}\nassert run.best.pattern.depth == 12 and run.verdict and run.figures\n")
+    script.write_text(f"{search}\nassert run.best.pattern.depth == 12 and run.verdict and run.figures\n")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

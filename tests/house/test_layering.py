@@ -1,9 +1,10 @@
-"""The tree one can see: small folders, one home for each public name, and imports that cost what they must.
+"""The tree one can see: a sentence for each folder, small folders, one home for each public name, cheap imports.
 
 The arrows between folders are import-linter's contracts, in pyproject.toml.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -17,6 +18,33 @@ PACKAGES = ("skipsearch", "search_spaces", "nas", "analysis", "commands")
 SUFFIXES = {".py", ".cpp", ".h", ".css", ".js"}
 # Names that mean the same of different things, each read with its module: a file's own format and limits.
 SHARED_NAMES = {"MAX_BYTES", "SCHEMA", "VERSION", "logger"}
+
+
+def _tree() -> dict[str, str]:
+    """Folder -> clause, of every folder of code that CONTRIBUTING's tree names."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"```text\n(run_search\.py .*?)```", page, flags=re.DOTALL)
+    assert len(tree.splitlines()) <= 50
+    found, package = {}, ""
+    for line in tree.splitlines():
+        match = re.fullmatch(r"( *)(\S+) +(.+)", line)
+        assert match is not None, line
+        indent, name, clause = match.groups()
+        package = package if indent else name
+        found[package + name if indent else name] = clause
+    return found
+
+
+def test_the_tree_names_every_folder_by_its_own_sentence() -> None:
+    inits = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+    clauses = {
+        path.parent.relative_to(ROOT).as_posix() + "/": ast.get_docstring(ast.parse(path.read_text())) for path in inits
+    }
+    tree = _tree()
+    assert {name for name in tree if name.partition("/")[0] in PACKAGES} == set(clauses)
+    for name, docstring in clauses.items():
+        assert (docstring or "").removesuffix(".").lower() == tree[name].lower()
+    assert all((ROOT / name).exists() for name in tree)
 
 
 def _files(folder: Path) -> list[Path]:

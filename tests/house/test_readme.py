@@ -1,12 +1,12 @@
-"""The README: its tree is the one on the disk, its clauses the modules' own, its pictures and figures the tool's."""
+"""The README and the site: what they name exists, their pictures and figures are the tool's."""
 
-import ast
 import csv
 import hashlib
 import json
 import math
 import re
 from operator import truediv
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -25,66 +25,27 @@ from search_spaces.wiring.arcs import draw_arcs
 from tests.support.small import ROOT
 
 README = (ROOT / "README.md").read_text()
-PACKAGES = ("skipsearch", "search_spaces", "nas", "analysis", "commands")
 
 
-def _tree() -> dict[str, str]:
-    """Folder -> clause, of every folder of code that the README's tree names."""
-    (tree,) = re.findall(r"```\n(run_search\.py .*?)```", README, flags=re.DOTALL)
-    assert len(tree.splitlines()) <= 46
-    found, package = {}, ""
-    for line in tree.splitlines():
-        match = re.fullmatch(r"( *)(\S+) +(.+)", line)
-        assert match is not None, line
-        indent, name, clause = match.groups()
-        package = package if indent else name
-        found[package + name if indent else name] = clause
-    return found
+def _page(name: str) -> str:
+    """Return a page of the site as one line."""
+    return " ".join((ROOT / "docs" / name).read_text(encoding="utf-8").split())
 
 
-def test_the_tree_names_every_folder_by_its_own_sentence() -> None:
-    inits = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
-    clauses = {
-        path.parent.relative_to(ROOT).as_posix() + "/": ast.get_docstring(ast.parse(path.read_text())) for path in inits
-    }
-    tree = _tree()
-    assert {name for name in tree if name.partition("/")[0] in PACKAGES} == set(clauses)
-    for name, docstring in clauses.items():
-        assert (docstring or "").removesuffix(".").lower() == tree[name].lower()
-    assert all((ROOT / name).exists() for name in tree)
-
-
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/checklist.md",
-    "docs/plugins.md",
-    "docs/tasks.md",
-    "docs/earlier/README.md",
-    "nas/engines/README.md",
-)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_a_page_names_exists(page: str) -> None:
-    named = re.findall(
-        r"`(?:python )?((?:search_spaces|nas|analysis|commands|tests|scripts|docs)/[\w./-]*)", (ROOT / page).read_text()
-    )
-    assert named
-    assert [path for path in named if not (ROOT / path).exists()] == []
-
-
-@pytest.mark.parametrize("page", sorted({*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}))
-def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
-    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+def test_it_is_short_and_its_commands_are_not_cut() -> None:
+    assert len(README.splitlines()) <= 150
+    code = re.findall(r"^```\w+\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert [line for block in code for line in block.splitlines() if len(line) > 100] == []
 
 
 def test_there_are_two_commands_that_search_and_test() -> None:
-    search, test = re.findall(r"```sh\n(.*?)\n```", README)
-    assert ".venv/bin/python run_search.py search --run runs/first " in search
-    assert test.endswith("&& .venv/bin/python -m pytest -q")
+    """Continuous integration runs these blocks, the first two of the README; the site's front has the same."""
+    search, test, *_ = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+    assert search.endswith("&&\n.venv/bin/python run_search.py search --run runs/first")
+    assert test.endswith("&&\n.venv/bin/python -m pytest -q")
     assert all(command.startswith("python3 -m venv .venv && ") for command in (search, test))
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert re.findall(r"```sh\n(.*?)\n```", front, re.DOTALL) == [search, test]
 
 
 def _checklist() -> dict[str, tuple[str, str]]:
@@ -130,9 +91,12 @@ def test_the_checklist_denies_nothing_that_exists(point: str, answer: str, by: s
     assert f"`{by}`" in where
 
 
-@pytest.mark.parametrize("name", ["log", "midpoint"])
-def test_its_pictures_are_what_the_tool_draws(name: str) -> None:
-    assert f"(docs/{name}.svg)" in README
+@pytest.mark.parametrize(
+    ("name", "page"), [("log", "index.md"), ("shortest_walk", "index.md"), ("midpoint", "explanation/distance.md")]
+)
+def test_the_pictures_are_what_the_tool_draws(name: str, page: str) -> None:
+    assert f"{name}.svg)" in _page(page)
+    assert page != "index.md" or f"(docs/{name}.svg)" in README
     assert (ROOT / "docs" / f"{name}.svg").read_text() == draw_arcs(find_template(name).build(24), name)
 
 
@@ -140,7 +104,7 @@ def test_it_says_of_the_earlier_studies_what_their_page_says() -> None:
     page = (ROOT / "docs" / "earlier" / "README.md").read_text()
     verdicts = [row.split(" | ")[3] for row in re.findall(r"^\| (.*, lr .*) \|$", page, re.MULTILINE)]
     words = {1: "one", 2: "two", 3: "three", 7: "seven"}
-    text = " ".join(README.split())
+    text = _page("explanation/walks.md")
     assert f"{words[verdicts.count('unresolved')]} of their {words[len(verdicts)]} strata are unresolved" in text
     assert "in none is mean BD found to go with the loss under every control" in text
     assert not {"supported", "reversed", "u-shaped"} & set(verdicts)
@@ -155,7 +119,7 @@ def test_its_budgets_are_those_of_the_committed_summary() -> None:
         share = [100 * points[family, connections][name] for name in ("accuracy", "low", "high")]
         return "{:.1f} % [{:.1f}, {:.1f}]".format(*share)
 
-    text = " ".join(README.split())
+    text = _page("howto/budgets.md")
     assert f"at 40 connections reaches {told('found', 40)}, where the 40 nearest reach {told('nearest', 40)}" in text
     (sparse,) = (one for one in summary["strata"] if one["statistics"]["budget"] == "total:40")
     best = sparse["best_patterns"][0]
@@ -166,6 +130,9 @@ def test_its_budgets_are_those_of_the_committed_summary() -> None:
     assert f"and {100 * shortest['validation_accuracy']:.1f} %" in text
     (answer,) = (one for one in summary["tradeoffs"][0]["answers"] if one["family"] == "found")
     assert (answer["fewest"], answer["stopped"], answer["status"]) == (94, 40, "unsettled")
+
+
+PARTS = ("difference", "low", "high")
 
 
 @pytest.mark.parametrize("setting", sorted(path.stem for path in (ROOT / "docs" / "race").glob("*.json")))
@@ -195,11 +162,13 @@ def test_the_races_are_told_as_they_were_run(setting: str) -> None:
         error = math.sqrt(values.mean(1).var(ddof=1) / n_pairs + values.mean(0).var(ddof=1) / n_seeds)
         half = scipy.stats.t.ppf(0.975, min(values.shape) - 1) * error
         found = [values.mean(), values.mean() - half, values.mean() + half]
-        answer = [answers["differences"][name][part] for part in ("difference", "low", "high")]
+        answer = [answers["differences"][name][part] for part in PARTS]
         assert found == pytest.approx(answer, abs=1e-5)  # the table is rounded
         told = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)
         assert told in page
-        assert told in " ".join(README.split())
+        assert told in _page("explanation/strategies.md")
+    difference, low, high = (-answers["differences"]["pick, log loss, model less random"][at] for at in PARTS)
+    assert f"{difference:.3f} [{high:.3f}, {low:.3f}]" in " ".join(README.split())  # the README has how much less
 
 
 @pytest.mark.parametrize("table", sorted(path.stem for path in (ROOT / "docs" / "tables").glob("*.csv")))
@@ -209,17 +178,29 @@ def test_what_it_says_of_strategies_is_what_the_committed_replays_say(table: str
     provenance = json.loads((ROOT / "docs" / "tables" / f"{table}.json").read_text())
     csv = (ROOT / "docs" / "tables" / f"{table}.csv").read_bytes()
     assert provenance["sha256"] == hashlib.sha256(csv).hexdigest()
+    page = (ROOT / "docs" / "explanation" / "strategies.md").read_text()
     for strategy in set(last) - {"random"}:
-        (row,) = re.findall(rf"^\| \[{table}\]\S* \| {strategy} \| (.*) \|$", README, re.MULTILINE)
+        (row,) = re.findall(rf"^\| \[{table}\]\S* \| {strategy} \| (.*) \|$", page, re.MULTILINE)
         one = last[strategy]
         values = [one[name] for name in ("mean_difference", "mean_difference_low", "mean_difference_high")]
         assert row == "{:+.4f} [{:+.4f}, {:+.4f}] | {}".format(*values, one["verdict"])
 
 
-def test_its_lines_for_your_own_loop_build_the_network_that_they_say() -> None:
-    program, _ = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
+def test_its_lines_for_your_own_loop_are_about_ten_and_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = next(code for code in re.findall(r"```python\n(.*?)\n```", README, re.DOTALL) if "class Block" in code)
+    monkeypatch.chdir(tmp_path)
+    sources = find_template("log").build(40).sources
+    (tmp_path / "forty.json").write_text(json.dumps({"sources": sources}))
     names: dict[str, Any] = {}
     exec(program, names)  # noqa: S102  our own README
+    assert names["block"](torch.zeros(2, 16, 8, 8)).shape[2:] == (8, 8)
+    assert all(weight.grad is not None for weight in names["block"].parameters())
+
+
+def test_the_page_on_export_builds_the_network_that_it_says() -> None:
+    (program,) = re.findall(r"```python\n(.*?)\n```", (ROOT / "docs" / "howto" / "export.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)  # noqa: S102  our own page
     assert names["network"](torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
@@ -233,7 +214,7 @@ def test_its_networks_side_by_side_are_those_of_the_committed_summaries() -> Non
         json.loads((ROOT / "docs" / "networks" / name / "summary.json").read_text()) for name in ("digits", "fashion")
     ]
     by_name = [{one["name"]: one for one in held["networks"]} for held in sets]
-    text = " ".join(README.split())
+    text = _page("howto/networks.md")
     for name in by_name[0]:
         cells = []
         for networks in by_name:
@@ -253,7 +234,7 @@ def test_its_memory_is_that_of_the_committed_table() -> None:
         rows = {
             (row["network"], row["mode"]): row for row in csv.DictReader(stream) if row["layers_of_a_block"] == "64"
         }
-    text = " ".join(README.split())
+    text = _page("howto/gpu.md")
     mib = {place: f"{int(row['measured_bytes']) / 2**20:,.0f}" for place, row in rows.items()}
     for name, words in (("dense", "dense takes {} MiB and {}"), ("Log-DenseNet V1", "V1 {} and {}")):
         assert words.format(mib[name, "naive"], mib[name, "efficient"]) in text
@@ -270,17 +251,18 @@ def test_its_speeds_are_those_measured() -> None:
     assert rows and all(row["gate"] == "True" for row in rows)
     compiled = [row for row in measured if row["engine"] == "torch.compile"]
     assert [float(row["ratio_to_strongest"]) for row in compiled] == [1.0] * len(rows)
+    page = (ROOT / "docs" / "howto" / "gpu.md").read_text()
     for row in rows:
         speed, *ratios = (
             float(row[name]) for name in ("steps_per_second", "ratio_to_eager_one_process", "ratio_to_strongest")
         )
-        assert f"| {row['shape']} | {speed:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n" in README
-    assert len(re.findall(r"growth=\d+ batch=", README)) == len(rows)
+        assert f"| {row['shape']} | {speed:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n" in page
+    assert len(re.findall(r"growth=\d+ batch=", page)) == len(rows)
 
 
 def test_what_its_speeds_do_not_beat_is_told_beside_them() -> None:
     page, script = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/speed.md", "scripts/speed.py"))
-    for text in (README, page, script):
+    for text in (_page("howto/gpu.md") + _page("explanation/distance.md"), page, script):
         words = " ".join(text.replace('"', " ").split())
         for said in ("AMX", "0.78 of its speed", "2.6 to 5 times as fast", "rustworkx", "not been repeated here yet"):
             assert said in words.replace("not repeated here yet", "not been repeated here yet")
@@ -289,14 +271,15 @@ def test_what_its_speeds_do_not_beat_is_told_beside_them() -> None:
 def test_its_speeds_on_a_gpu_are_those_measured() -> None:
     with (ROOT / "docs" / "gpu.csv").open() as stream:
         measured = {(row["precision"], row["contestant"]): row for row in csv.DictReader(stream)}
-    text = " ".join(README.split())
+    written = (ROOT / "docs" / "howto" / "gpu.md").read_text()
+    text = " ".join(written.split())
     engines = [EAGER, CAPTURED, COMPILED, GROUPED, "eager, one process a candidate", *COHORTS]
     assert {contestant for _, contestant in measured} == set(engines)
     best = {}
     for precision in ("bfloat16", "float32"):
         rows = [measured.get((precision, engine)) for engine in engines]
         cells = [f"{float(row['steps_per_second']):.1f}" if row else "-" for row in rows]
-        assert f"| {precision} | {' | '.join(cells)} |\n" in README
+        assert f"| {precision} | {' | '.join(cells)} |\n" in written
         ours = [row for row in rows if row and row["contestant"] in COHORTS]
         best[precision] = [max(float(row[name]) for row in ours) for name in ("to_eager", "to_strongest")]
     assert "{:.1f} times eager and {:.1f} times the strongest".format(*best["bfloat16"]) in text

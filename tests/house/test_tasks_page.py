@@ -7,7 +7,7 @@ from nas.tasks.loaded import load_task
 from tests.support.own_tasks import SPIRALS, train_once
 from tests.support.small import ROOT
 
-PAGE = (ROOT / "docs" / "tasks.md").read_text()
+PAGE = (ROOT / "docs" / "tutorials" / "own-network.md").read_text()
 CLASS, OBJECTIVE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

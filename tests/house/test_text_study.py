@@ -15,7 +15,9 @@ from nas.records.trial import hash_plain
 from tests.support.small import ROOT
 
 DEPTHS = (12, 24)
-PAGES = [" ".join((ROOT / path).read_text().split()) for path in ("docs/text/README.md", "README.md")]
+PAGES = [
+    " ".join((ROOT / path).read_text().split()) for path in ("docs/text/README.md", "docs/explanation/transformers.md")
+]
 ROWS = {
     line.split("|")[1].strip(): dict(zip(DEPTHS, line.split("|")[2:4], strict=True))
     for line in (ROOT / "docs" / "text" / "README.md").read_text().splitlines()

@@ -146,7 +146,7 @@ def test_every_kind_is_listed_with_distribution_and_version(command_line: Comman
 
 def test_without_plugins_the_list_says_where_to_read_on(command_line: CommandLine) -> None:
     assert json.loads(command_line("plugins", "--json").stdout) == []
-    assert "docs/plugins.md" in command_line("plugins").stdout
+    assert "docs/howto/plugins.md" in command_line("plugins").stdout
 
 
 @pytest.mark.usefixtures("example")

@@ -8,7 +8,7 @@ import pytest
 from tests.support.plugins import EXAMPLE, read_example_entries
 from tests.support.small import ROOT
 
-PAGE = (ROOT / "docs" / "plugins.md").read_text()
+PAGE = (ROOT / "docs" / "howto" / "plugins.md").read_text()
 FILES = sorted(path for path in EXAMPLE.rglob("*.py") if path.name != "__init__.py")
 
 

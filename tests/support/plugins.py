@@ -36,7 +36,7 @@ def endless(pattern, reads):
 NUMBER = 7
 '''
 WORKING = {"n_twos": "gauge:n_twos", "share_read": "gauge:READ"}
-EXAMPLE = Path(__file__).parent / "plugin_example"  # the package of docs/plugins.md, with one plug-in of each kind
+EXAMPLE = Path(__file__).parent / "plugin_example"  # the package of docs/howto/plugins.md, one of each kind
 
 
 def write_package(folder: Path, entries: Mapping[str, str], name: str = "gauge", version: str = "1.2") -> None:

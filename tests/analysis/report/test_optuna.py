@@ -245,7 +245,7 @@ def test_what_is_written_is_whole_and_a_database_with_notes_of_somebody_is_kept(
 def test_the_code_of_the_page_runs_and_draws(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "optuna.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "optuna.md").read_text(), re.DOTALL)
     (tmp_path / "runs").symlink_to(folder / "runs")
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():

@@ -55,7 +55,7 @@ def test_a_logger_is_shown_all_in_order(tmp_path: Path) -> None:
 
 
 def test_the_logger_of_the_page_is_one(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "trackers.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "trackers.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102  our own page
     assert follow(tmp_path, names["Lines"], [])[1] == []
