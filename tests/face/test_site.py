@@ -1,11 +1,10 @@
-"""The pages on Python: their code runs, the notebook is the script, and the site builds without a warning."""
+"""The pages on Python: their code runs, and the notebook is the script."""
 
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,15 +26,6 @@ def test_the_notebook_is_made_from_the_script() -> None:
     kept = {line for line in SCRIPT.splitlines() if line and not line.startswith("#")}
     assert kept <= code and not any("%%" in line for line in code)
     assert [*dict.fromkeys(cell["id"] for cell in cells)] == [cell["id"] for cell in cells]
-
-
-def test_the_api_page_has_every_function() -> None:
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"auto(?:function|class):: (?:skipsearch\.)?(\w+)", page))
-    public = {
-        name for name in skipsearch.__all__ if "skipsearch" in getattr(getattr(skipsearch, name), "__module__", "")
-    }
-    assert public <= named and len(public) > 10
 
 
 @pytest.mark.slow
@@ -91,15 +81,3 @@ def test_the_readmes_search_of_a_function_runs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.ci
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path)]
-    done: Any = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "api.html").read_text(encoding="utf-8")
-    for name in ("template", "search", "study", "load_run", "Task.build", "Run.figures", "tables.load"):
-        assert f'id="skipsearch.{name}"' in page
-    assert "train_examples" in page and "--train-examples" not in page

@@ -1,0 +1,122 @@
+"""The committed studies on the site: their pages, their reports as they were written, and other files that pages link to."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+DOCS = Path(__file__).parents[1]
+FOLDER = "files"  # of the site, where files lie as they do under docs/
+REPORT = "index.html"
+LINK = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|(?<!!)\[((?:`[^`]*`|[^\]`])*)\]\(([^)#\s]+)(#[^)\s]*)?\)", re.DOTALL | re.MULTILINE)
+
+
+class Report(SphinxDirective):
+    """A link to a committed study's report: `{report} FOLDER`, with the link's text as the content."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[Any]:
+        """Return the link; a report that is not there is a warning, once the first is."""
+        page = f"{self.arguments[0]}/{REPORT}"
+        if (DOCS / page).is_file():
+            self.env.study_files[self.env.docname].add(page)
+        elif any(DOCS.glob(f"*/**/{REPORT}")):
+            logger.warning(
+                "docs/%s is missing: write it by `report`, and commit it", page, location=self.get_location()
+            )
+        target = f"{_root(self.env.docname)}{FOLDER}/{page}"
+        link = nodes.reference("", " ".join(self.content), refuri=target, classes=["sd-btn", "sd-btn-outline-primary"])
+        return [nodes.paragraph("", "", link)]
+
+
+PLACE = re.compile(r"^```\{study-page\} (.*)\n```$", re.MULTILINE)
+
+
+def insert(app: Any, docname: str, source: list[str]) -> None:
+    """Write pages of studies into those of the site that have ```{study-page} FILE, and lead links to files there."""
+    app.env.study_files = {**getattr(app.env, "study_files", {}), docname: set()}
+    page = Path(app.env.doc2path(docname))
+    if page.suffix == ".md":
+        text = _move_links(app.env, docname, page.parent, source[0])
+        source[0] = PLACE.sub(lambda place: _write_page(app.env, docname, DOCS / place[1]), text)
+
+
+def _write_page(env: Any, docname: str, page: Path) -> str:
+    """Return a page of a study without its title."""
+    env.note_dependency(str(page), docname=docname)
+    return _move_links(env, docname, page.parent, page.read_text(encoding="utf-8").partition("\n")[2])
+
+
+def _move_links(env: Any, docname: str, folder: Path, text: str) -> str:
+    """Return a text whose links to what is no page of the site lead to a copy there, or name a place in the repository."""
+
+    def move(link: re.Match[str]) -> str:
+        words, target, part = link[1], link[2], link[3] or ""
+        if target is None or ":" in target:  # code, or the world
+            return link[0]
+        path = (folder / target).resolve()
+        if not path.is_relative_to(DOCS):
+            return f"{words} (`{target.replace('../', '')}`)"
+        name = path.relative_to(DOCS).as_posix()
+        results = "results/" + name.removesuffix(".md").removesuffix("/README").replace("/", "-")
+        if name.removesuffix(".md") in env.found_docs or results in env.found_docs:
+            return f"[{words}](/{results if results in env.found_docs else name.removesuffix('.md')}.md{part})"
+        if not path.suffix:
+            return link[0]
+        name = name.replace("report.md", REPORT)
+        env.study_files[docname].add(name)
+        return f'<a href="{_root(docname)}{FOLDER}/{name}{part}">{words}</a>'
+
+    return LINK.sub(move, text)
+
+
+def _root(docname: str) -> str:
+    return "../" * docname.count("/")
+
+
+def copy_studies(app: Any, error: object) -> None:
+    """Copy the files that pages name, and what reports link to, to where they lie under docs/."""
+    if error is not None or app.builder.format != "html":
+        return
+    files = getattr(app.env, "study_files", {})
+    for name in sorted(set().union(*files.values())):
+        for file in (DOCS / name, *_list_linked(DOCS / name)):
+            if not file.is_file():
+                if (DOCS / name).is_file():
+                    logger.warning("%s links to %s, which is not there", name, file.relative_to(DOCS))
+                continue
+            target = Path(app.outdir) / FOLDER / file.relative_to(DOCS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def _list_linked(page: Path) -> Iterator[Path]:
+    """Yield the files that a report links to."""
+    if page.name == REPORT and page.is_file():
+        for target in re.findall(r'href="([^"#:?]+)[^":]*"', page.read_text(encoding="utf-8")):
+            path = (page.parent / unquote(target)).resolve()
+            if path.is_relative_to(DOCS):
+                yield path
+
+
+def forget(app: Any, env: Any, docname: str) -> None:  # noqa: ARG001
+    """Forget the files of a page that is read again."""
+    getattr(env, "study_files", {}).pop(docname, None)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Let Sphinx call what is here."""
+    app.add_directive("report", Report)
+    app.connect("env-purge-doc", forget)
+    app.connect("source-read", insert)
+    app.connect("build-finished", copy_studies)
+    return {"parallel_read_safe": False}

@@ -1,0 +1,66 @@
+"""The site builds without a warning, asks nobody else for anything, and its pages say what their pictures show."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.small import ROOT
+
+SCRIPTS = sorted((ROOT / "docs" / "gallery" / "scripts").glob("*.py"))
+
+
+def _build(folder: Path, *options: str) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html", *options]
+    done = subprocess.run(
+        [*command, "-d", str(folder / "trees"), str(ROOT / "docs"), str(folder / "site")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """The scripts of the gallery are left out: they run in the next test, by hand."""
+    _build(tmp_path, "-D", "plot_gallery=0")
+    site = tmp_path / "site"
+    page = (site / "reference" / "api.html").read_text(encoding="utf-8")
+    for name in ("template", "search", "study", "load_run", "Task.build", "Run.figures", "tables.load"):
+        assert f'id="skipsearch.{name}"' in page
+    assert "train_examples" in page and "--train-examples" not in page
+    assert 'id="cmdoption-skipsearch-search-train-examples"' in (site / "reference" / "search.html").read_text()
+    for path in site.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        assert not re.findall(r'<(?:script|img|iframe)\b[^>]*\bsrc="(?:https?:)?//[^"]*"', html), path
+        assert not re.findall(r'<link\b[^>]*\bhref="(?:https?:)?//[^"]*"', html), path
+        assert not re.findall(r'<img\b(?![^>]*\balt="[^"]+)[^>]*>', html), path
+    for path in site.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import\s*)['\"]?(?:https?:)?//", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.slow
+def test_the_gallery_is_drawn_with_a_text_for_every_picture(tmp_path: Path) -> None:
+    _build(tmp_path)
+    for script in SCRIPTS:
+        page = (tmp_path / "site" / "gallery" / f"{script.stem}.html").read_text(encoding="utf-8")
+        pictures = re.findall(r'<img src="\.\./_images/[^>]*alt="([^"]*)"[^>]*class="sphx-glr-single-img"', page)
+        assert pictures and all(len(text) > 20 for text in pictures), script
+        assert "Traceback" not in page
+
+
+def test_a_script_of_the_gallery_is_short() -> None:
+    assert len(SCRIPTS) == 7
+    for script in SCRIPTS:
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_what_a_study_is_called_on_the_site_exists() -> None:
+    for page in (ROOT / "docs" / "results").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for folder in re.findall(r"^```\{report\} (.*)$", text, re.MULTILINE):
+            assert (ROOT / "docs" / folder).is_dir()
+        for file in re.findall(r"^```\{study-page\} (.*)$", text, re.MULTILINE):
+            assert (ROOT / "docs" / file).is_file()
