@@ -121,7 +121,7 @@ def test_what_a_study_writes_is_as_the_schemas_say(tmp_path: Path, command_line:
 
 @pytest.mark.slow
 def test_what_networks_side_by_side_write_is_as_the_schemas_say(tmp_path: Path, command_line: CommandLine) -> None:
-    flags = ("--networks", "log", "--networks", "dense", "--layers", 4, "--blocks", 1, "--seeds", 1, "--epochs", 1)
+    flags = ("--network", "log", "--network", "dense", "--layers", 4, "--blocks", 1, "--seeds", 1, "--epochs", 1)
     more = ("--train-examples", 64, "--workers", 1, "--device", "cpu", "--growth", 4)
     run = tmp_path / "run"
     done = command_line("compare-networks", "--run", run, *flags, *more)
