@@ -1,4 +1,4 @@
-"""The committed studies on the site: their pages, their reports as they were written, and other files that pages link to."""
+"""The committed studies on the site: their pages, their reports as written, and other files that pages link to."""
 
 import re
 import shutil
@@ -15,7 +15,9 @@ logger = logging.getLogger(__name__)
 DOCS = Path(__file__).parents[1]
 FOLDER = "files"  # of the site, where files lie as they do under docs/
 REPORT = "index.html"
-LINK = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|(?<!!)\[((?:`[^`]*`|[^\]`])*)\]\(([^)#\s]+)(#[^)\s]*)?\)", re.DOTALL | re.MULTILINE)
+LINK = re.compile(
+    r"^ *```.*?^ *```$|`[^`\n]+`|(?<!!)\[((?:`[^`]*`|[^\]`])*)\]\(([^)#\s]+)(#[^)\s]*)?\)", re.DOTALL | re.MULTILINE
+)
 
 
 class Report(SphinxDirective):
@@ -28,7 +30,7 @@ class Report(SphinxDirective):
         """Return the link; a report that is not there is a warning, once the first is."""
         page = f"{self.arguments[0]}/{REPORT}"
         if (DOCS / page).is_file():
-            self.env.study_files[self.env.docname].add(page)
+            _take(self.env, self.env.docname, page)
         elif any(DOCS.glob(f"*/**/{REPORT}")):
             logger.warning(
                 "docs/%s is missing: write it by `report`, and commit it", page, location=self.get_location()
@@ -43,7 +45,6 @@ PLACE = re.compile(r"^```\{study-page\} (.*)\n```$", re.MULTILINE)
 
 def insert(app: Any, docname: str, source: list[str]) -> None:
     """Write pages of studies into those of the site that have ```{study-page} FILE, and lead links to files there."""
-    app.env.study_files = {**getattr(app.env, "study_files", {}), docname: set()}
     page = Path(app.env.doc2path(docname))
     if page.suffix == ".md":
         text = _move_links(app.env, docname, page.parent, source[0])
@@ -57,7 +58,7 @@ def _write_page(env: Any, docname: str, page: Path) -> str:
 
 
 def _move_links(env: Any, docname: str, folder: Path, text: str) -> str:
-    """Return a text whose links to what is no page of the site lead to a copy there, or name a place in the repository."""
+    """Return a text whose links to what is no page of the site lead to a copy there, or name its place."""
 
     def move(link: re.Match[str]) -> str:
         words, target, part = link[1], link[2], link[3] or ""
@@ -68,12 +69,11 @@ def _move_links(env: Any, docname: str, folder: Path, text: str) -> str:
             return f"{words} (`{target.replace('../', '')}`)"
         name = path.relative_to(DOCS).as_posix()
         results = "results/" + name.removesuffix(".md").removesuffix("/README").replace("/", "-")
-        if name.removesuffix(".md") in env.found_docs or results in env.found_docs:
-            return f"[{words}](/{results if results in env.found_docs else name.removesuffix('.md')}.md{part})"
-        if not path.suffix:
-            return link[0]
+        for page in (name.removesuffix(".md"), results, name.replace("/scripts", "/index")):
+            if page in env.found_docs:
+                return f"[{words}](/{env.doc2path(page, base=False)}{part})"
         name = name.replace("report.md", REPORT)
-        env.study_files[docname].add(name)
+        _take(env, docname, name)
         return f'<a href="{_root(docname)}{FOLDER}/{name}{part}">{words}</a>'
 
     return LINK.sub(move, text)
@@ -83,12 +83,16 @@ def _root(docname: str) -> str:
     return "../" * docname.count("/")
 
 
+def _take(env: Any, docname: str, name: str) -> None:
+    """Note that a page needs a file of docs/; Sphinx forgets it with the page."""
+    env.metadata[docname].setdefault(FOLDER, []).append(name)
+
+
 def copy_studies(app: Any, error: object) -> None:
     """Copy the files that pages name, and what reports link to, to where they lie under docs/."""
     if error is not None or app.builder.format != "html":
         return
-    files = getattr(app.env, "study_files", {})
-    for name in sorted(set().union(*files.values())):
+    for name in sorted({name for said in app.env.metadata.values() for name in said.get(FOLDER, ())}):
         for file in (DOCS / name, *_list_linked(DOCS / name)):
             if not file.is_file():
                 if (DOCS / name).is_file():
@@ -108,15 +112,9 @@ def _list_linked(page: Path) -> Iterator[Path]:
                 yield path
 
 
-def forget(app: Any, env: Any, docname: str) -> None:  # noqa: ARG001
-    """Forget the files of a page that is read again."""
-    getattr(env, "study_files", {}).pop(docname, None)
-
-
 def setup(app: Any) -> dict[str, Any]:
     """Let Sphinx call what is here."""
     app.add_directive("report", Report)
-    app.connect("env-purge-doc", forget)
     app.connect("source-read", insert)
     app.connect("build-finished", copy_studies)
     return {"parallel_read_safe": False}

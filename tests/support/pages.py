@@ -92,10 +92,10 @@ class Block:
 
 
 def list_pages() -> tuple[Path, ...]:
-    """Return the pages of the site that people write."""
+    """Return README and the pages of the site that people write."""
     folders = ("tutorials", "howto", "explanation", "reference", "results")
     pages = [page for folder in folders for page in sorted((ROOT / "docs" / folder).rglob("*.md"))]
-    return (ROOT / "docs" / "index.md", *pages)
+    return (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *pages)
 
 
 def list_blocks(page: Path) -> tuple[Block, ...]:
