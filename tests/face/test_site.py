@@ -1,7 +1,6 @@
-"""The pages on Python: their code runs, and the notebook is the script."""
+"""The notebook runs, and is the script; tests/site has the pages."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from make_notebook import make_notebook
 
 DOCS = ROOT / "docs"
-PAGE = (DOCS / "tutorials" / "notebook.md").read_text(encoding="utf-8")
 SCRIPT = (DOCS / "notebook.py").read_text(encoding="utf-8")
 
 
@@ -53,31 +51,3 @@ def test_the_notebook_is_a_script_too(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert skipsearch.load_run(tmp_path / "runs" / "notebook-study").verdict in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.ci
-def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All blocks in one script, since its function must be one of `__main__`."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 7
-    script = tmp_path / "page.py"
-    script.write_text("\n\n".join(blocks) + "\nassert logits.shape == (2, 100)\n")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "did you mean trainings?" in done.stdout and "10 of 10" in done.stdout
-    assert skipsearch.load_run(tmp_path / "runs" / "own").status["complete"] == 10
-
-
-@pytest.mark.slow
-@pytest.mark.ci
-def test_the_readmes_search_of_a_function_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (search,) = (block for block in blocks if "skipsearch.search(" in block)
-    (tmp_path / "mine.py").write_text("def train(sources, seed, epochs):\n    return 1 + seed + sources[-1][0]\n")
-    script = tmp_path / "page.py"
-    script.write_text(f"{search}\nassert run.best.pattern.depth == 12 and run.verdict and run.figures\n")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
