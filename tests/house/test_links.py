@@ -65,3 +65,18 @@ def test_every_page_of_the_site_begins_with_its_name_and_one_sentence() -> None:
             assert first.startswith("# ") and not blank and sentence[0].isupper(), page
             index = (page.parent / "index.md").read_text(encoding="utf-8")
             assert page.name == "index.md" or f"]({page.name})" in index
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    """Help texts, errors and comments send readers to pages of the site."""
+    folders = ("skipsearch", "search_spaces", "nas", "analysis", "commands", "scripts", "tests/support")
+    files = [
+        ROOT / "run_search.py",
+        ROOT / "pyproject.toml",
+        *(file for name in folders for file in (ROOT / name).rglob("*.py")),
+    ]
+    named = {
+        (file, page) for file in files for page in re.findall(r"\bdocs/[\w/-]+\.\w+", file.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert [(file, page) for file, page in named if "NAME" not in page and not (ROOT / page).exists()] == []
