@@ -160,7 +160,7 @@ def write_exit_codes(_: str) -> Iterator[str]:
             rows[code] = f"{format_text(inspect.getdoc(error) or '')} From Python: `{error.__name__}`."
     for number in (signal.SIGINT, signal.SIGTERM):
         code = errors.Interrupted(number).exit_code
-        rows[code] = f"{(inspect.getdoc(errors.Interrupted) or '').splitlines()[0]} ({number.name})"
+        rows[code] = f"{(inspect.getdoc(errors.Interrupted) or '').partition('.')[0]}: {number.name}."
     yield from ("| exit code | |", "|---|---|")
     yield from (f"| `{code}` | {text} |" for code, text in sorted(rows.items()))
 
@@ -174,7 +174,8 @@ def make_schema(name: str) -> dict[str, Any]:
     described = _read_arguments(model)
     for entry, part in schema["properties"].items():
         if "const" not in part:
-            part["description"] = described[entry]
+            part["description"] = described[entry].replace("; see bounds.Certificate", "")
+    schema["required"] = list(schema["properties"])  # a default may be left out of what is read, not of what is written
     title = f"{name}.json"
     return {"$schema": DRAFT, **schema, "title": title, "description": (inspect.getdoc(model) or "").splitlines()[0]}
 

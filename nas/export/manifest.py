@@ -74,13 +74,13 @@ class Manifest(_Part):
 
     Args:
         schema: always SCHEMA.
-        version: VERSION, or 1 in folders of before: their weights are in weights.pt, their model.py lacks some methods.
+        version: version of the form; 1 in older folders, whose weights are in weights.pt, and model.py lacks methods.
         key: the pattern's key.
-        weights: the weights of all forms: `trained` (in the file of WEIGHTS_FILES), or `initial`, those of seed 0.
+        weights: whose weights all forms have: `trained` ones, or `initial`, those of seed 0.
         measured: data, seeds and accuracies of the template's trainings, as far as known.
         probe: images and logits for checks without skipsearch.
         versions: versions of all software that wrote the files.
-        files: name -> FileEntry of every other file.
+        files: hash and size of every other file, by its name.
     """
 
     schema_: Literal["skipsearch/export"] = Field(SCHEMA, alias="schema")

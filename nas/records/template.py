@@ -36,13 +36,13 @@ class TemplateFile(BaseModel):
         key: the pattern's key.
         layers: number of layers L.
         sources: the sorted inputs of layers 1..L.
-        budget: in the command line's form.
-        network: the size flags of the network that costs are for, by flag name with _.
-        distances: connections, distances, span and degrees within a block, by describe's names.
-        costs: params of the whole network, and flops of its forward pass for one image.
-        certificate: status, bound_mean_bd and gap at that budget; see bounds.Certificate.
+        budget: the budget that it spends, in the command line's form.
+        network: sizes of the network that costs are for, by the names of their flags.
+        distances: connections, distances, span and degrees within a block.
+        costs: `params` of the whole network, and `flops` of its forward pass for one image.
+        certificate: what is proven at that budget: `status`, `bound_mean_bd` and `gap`; see bounds.Certificate.
         provenance: origin of the template: a rule, a file, or a run with its measurements.
-        graph: networkx node-link data, nodes 0..L, edges source -> target.
+        graph: node-link data of NetworkX: nodes 0..L, edges from source to target.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -26,4 +26,5 @@ ruled = [skipsearch.draw(name, layers=12) for name in names]
 # ------------------
 # These spend what Log-DenseNet spends, or any other budget.
 
-fitted = [skipsearch.draw(name, layers=12) for name in ("nearest", "evenly", "geometric", "random:1")]
+families = ["nearest", "evenly", "geometric", "random:1"]
+fitted = [skipsearch.draw(name, layers=12) for name in families]

@@ -15,9 +15,7 @@ depths.loc[[12, 24, 52, 100], ["log", "random", "optimum", "bound", "status"]]
 
 # %%
 figure, axes = plt.subplots(figsize=(7.2, 4.2))
-figure.set_label(
-    "Mean backprop distance against the number of layers, for templates, the optimum found, and the bound."
-)
+figure.set_label("Mean distance by depth: templates, the optimum found, and the bound.")
 for name, label in {
     "nearest_log_i": "nearest layers",
     "evenly_log_i": "evenly spread",

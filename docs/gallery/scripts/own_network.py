@@ -24,13 +24,15 @@ class Network(nn.Module):
         super().__init__()
         self.pattern = pattern
         self.first = nn.Linear(2, width)
-        self.layers = nn.ModuleList(nn.Linear(width * len(sources), width) for sources in pattern.sources)
+        widths = [width * len(sources) for sources in pattern.sources]
+        self.layers = nn.ModuleList(nn.Linear(read, width) for read in widths)
         self.last = nn.Linear(width, 2)
 
     def forward(self, x):
         outputs = [self.first(x)]  # node 0 is the block's input
         for layer, sources in zip(self.layers, self.pattern.sources, strict=True):
-            outputs.append(torch.relu(layer(torch.cat([outputs[source] for source in sources], dim=1))))
+            read = torch.cat([outputs[source] for source in sources], dim=1)
+            outputs.append(torch.relu(layer(read)))
         return self.last(outputs[-1])
 
 

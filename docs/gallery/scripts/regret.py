@@ -16,10 +16,12 @@ last[["trainings", "regret", "regret_low", "regret_high"]].round(3)
 
 # %%
 figure, axes = plt.subplots(figsize=(7.2, 4.2))
-figure.set_label("Regret against the number of trainings, a line with its interval for each strategy.")
+figure.set_label("Regret against trainings, with intervals, by strategy.")
 for strategy, rows in replayed.groupby("strategy"):
     (line,) = axes.plot(rows["trainings"], rows["regret"], label=strategy)
-    axes.fill_between(rows["trainings"], rows["regret_low"], rows["regret_high"], color=line.get_color(), alpha=0.15)
-axes.set(xlabel="trainings", ylabel="regret (nats of validation loss)", xscale="log", ylim=(0, None))
+    low, high, colour = rows["regret_low"], rows["regret_high"], line.get_color()
+    axes.fill_between(rows["trainings"], low, high, color=colour, alpha=0.15)
+axes.set(xlabel="trainings", ylabel="regret (nats of validation loss)", ylim=(0, None))
+axes.set_xscale("log")
 axes.legend()
 plt.show()

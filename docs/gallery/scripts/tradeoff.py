@@ -15,11 +15,12 @@ import pandas as pd
 
 summary = json.loads(Path("../../budgets/summary.json").read_text())
 points = pd.DataFrame(summary["tradeoffs"][0]["points"])
-points.pivot_table(index="family", columns="connections", values="accuracy").map("{:.1%}".format)
+table = points.pivot_table(index="family", columns="connections", values="accuracy")
+table.map("{:.1%}".format, na_action="ignore").fillna("")
 
 # %%
 figure, axes = plt.subplots(figsize=(7.2, 4.2))
-figure.set_label("Validation accuracy against the number of connections, a line with intervals for each family.")
+figure.set_label("Accuracy against the number of connections, with intervals, by family.")
 families = ["found", "geometric", "evenly", "log", "nearest"]
 for place, family in enumerate(families):
     part = points[points["family"] == family].sort_values("connections")
