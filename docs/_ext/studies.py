@@ -27,14 +27,9 @@ class Report(SphinxDirective):
     has_content = True
 
     def run(self) -> list[Any]:
-        """Return the link; a report that is not there is a warning, once the first is."""
+        """Return the link."""
         page = f"{self.arguments[0]}/{REPORT}"
-        if (DOCS / page).is_file():
-            _take(self.env, self.env.docname, page)
-        elif any(DOCS.glob(f"*/**/{REPORT}")):
-            logger.warning(
-                "docs/%s is missing: write it by `report`, and commit it", page, location=self.get_location()
-            )
+        _take(self.env, self.env.docname, page)
         target = f"{_root(self.env.docname)}{FOLDER}/{page}"
         link = nodes.reference("", " ".join(self.content), refuri=target, classes=["sd-btn", "sd-btn-outline-primary"])
         return [nodes.paragraph("", "", link)]
@@ -89,18 +84,21 @@ def _take(env: Any, docname: str, name: str) -> None:
 
 
 def copy_studies(app: Any, error: object) -> None:
-    """Copy the files that pages name, and what reports link to, to where they lie under docs/."""
+    """Copy the files that pages name, and what reports link to, to where they lie under docs/.
+
+    A file that is not there is a warning; reports may be missing together, before the first is written.
+    """
     if error is not None or app.builder.format != "html":
         return
+    has_reports = any(DOCS.glob(f"*/**/{REPORT}"))
     for name in sorted({name for said in app.env.metadata.values() for name in said.get(FOLDER, ())}):
         for file in (DOCS / name, *_list_linked(DOCS / name)):
-            if not file.is_file():
-                if (DOCS / name).is_file():
-                    logger.warning("%s links to %s, which is not there", name, file.relative_to(DOCS))
-                continue
             target = Path(app.outdir) / FOLDER / file.relative_to(DOCS)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            if file.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+            elif has_reports or file.name != REPORT:
+                logger.warning("docs/%s is missing, to which a page or a report links", file.relative_to(DOCS))
 
 
 def _list_linked(page: Path) -> Iterator[Path]:

@@ -3,11 +3,17 @@
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.small import ROOT
+
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+import studies
 
 SCRIPTS = sorted((ROOT / "docs" / "gallery" / "scripts").glob("*.py"))
 
@@ -66,3 +72,50 @@ def test_what_a_study_is_called_on_the_site_exists() -> None:
             assert (ROOT / "docs" / folder).is_dir()
         for file in re.findall(r"^```\{study-page\} (.*)$", text, re.MULTILINE):
             assert (ROOT / "docs" / file).is_file()
+
+
+def _insert(text: str) -> tuple[str, list[str]]:
+    """Return a page at tutorials/a as the site has it, and the files of docs/ that go there with it."""
+    metadata: Any = defaultdict(dict)
+    pages = {"tutorials/a", "results/race", "results/earlier", "speed"}
+    docs = SimpleNamespace(
+        found_docs=pages,
+        metadata=metadata,
+        doc2path=lambda page, base=True: f"{ROOT / 'docs' if base else ''}/{page}.md".lstrip("" if base else "/"),
+        note_dependency=lambda *_, **__: None,
+    )
+    source = [text]
+    studies.insert(SimpleNamespace(env=docs), "tutorials/a", source)
+    return source[0], metadata["tutorials/a"].get(studies.FOLDER, [])
+
+
+@pytest.mark.parametrize(
+    ("link", "moved", "files"),
+    [
+        ("[a](../speed.md#b)", "[a](/speed.md#b)", []),
+        ("[a `b`](../race/README.md)", "[a `b`](/results/race.md)", []),
+        ("[a](../depths.csv)", '<a href="../files/depths.csv">a</a>', ["depths.csv"]),
+        (
+            "[a](../text/layers-12/report.md)",
+            '<a href="../files/text/layers-12/index.html">a</a>',
+            ["text/layers-12/index.html"],
+        ),
+        ("[a](../../nas/model)", "a (`nas/model`)", []),
+        ("[a](https://b.org/c)", "[a](https://b.org/c)", []),
+        ("![a](../log.svg)", "![a](../log.svg)", []),
+        ("`[a](../depths.csv)`", "`[a](../depths.csv)`", []),
+        ("```python\nf[0](x)\n```", "```python\nf[0](x)\n```", []),
+    ],
+)
+def test_links_lead_to_what_the_site_has(link: str, moved: str, files: list[str]) -> None:
+    assert _insert(f"Before {link} after.\n" if "\n" not in link else link) == (
+        f"Before {moved} after.\n" if "\n" not in link else moved,
+        files,
+    )
+
+
+def test_a_studys_page_is_written_into_one_of_the_site() -> None:
+    text, files = _insert("# A\n\n```{study-page} tables/README.md\n```\n")
+    page = (ROOT / "docs" / "tables" / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# A\n") and page.splitlines()[2] in text and page.splitlines()[0] not in text
+    assert files == ["tables/total-40/seeded.csv"]
