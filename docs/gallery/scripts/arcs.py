@@ -3,8 +3,8 @@ All templates
 =============
 
 Each template over 12 layers. Nodes are layers, and node 0 is the block's input. An arc
-is a skip, darker the further back it reaches; a node is larger the more layers read it.
-``skipsearch score`` lists the templates with their distances.
+is a skip, drawn more strongly the further back it reaches; a node is larger the more
+layers read it. ``skipsearch score`` lists the templates with their distances.
 """
 
 import skipsearch
