@@ -61,7 +61,7 @@ def recommend(
 ) -> None:
     """Say which pattern to take for a depth and budget, and why; 5 seconds at 40 layers, under a minute at 256."""
     from analysis.recommend.options import find_options
-    from analysis.recommend.reasons import LEGEND, advise, list_caveats
+    from analysis.recommend.reasons import LEGEND, list_caveats, recommend_first
     from nas.records.shown import show
     from nas.records.template import check_replaceable
 
@@ -77,7 +77,7 @@ def recommend(
         print(json.dumps(rows))  # noqa: T201
         return
     console = make_console(wide=wide)
-    console.print(advise(options))
+    console.print(recommend_first(options))
     console.print()
     _print_rows(console, options, rows)
     console.print(LEGEND)

@@ -17,7 +17,7 @@ LEGEND = (
 )
 
 
-def advise(options: Options) -> str:
+def recommend_first(options: Options) -> str:
     """Say in a few sentences what to take, and on what evidence."""
     best, pooled = options.options[0], read_lessons().shares[MODEL]
     taken = best.label if best.name is not None else f"the {best.label}"

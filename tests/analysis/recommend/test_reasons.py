@@ -4,7 +4,7 @@ import pytest
 
 from analysis.recommend.evidence import DISTANCE, MODEL, WALK, read_lessons
 from analysis.recommend.options import find_options
-from analysis.recommend.reasons import advise, give_reason, list_caveats
+from analysis.recommend.reasons import recommend_first, give_reason, list_caveats
 from search_spaces.budget import parse_budget
 from search_spaces.sampling.bounds import certify
 
@@ -25,7 +25,7 @@ def test_the_order_is_what_the_evidence_supports() -> None:
 
 def test_the_advice_has_its_interval() -> None:
     share = read_lessons().shares[MODEL]
-    said = advise(find_options(parse_budget("log", 5)))
+    said = recommend_first(find_options(parse_budget("log", 5)))
     assert f"{100 * (1 - share.value):.0f} % [{100 * (1 - (share.high or 0)):.0f}, 100]" in said
 
 
@@ -38,7 +38,7 @@ def test_the_advice_has_its_interval() -> None:
     ],
 )
 def test_what_was_not_measured_is_said(layers: int, budget: str, said: str) -> None:
-    assert said in advise(find_options(parse_budget(budget, layers)))
+    assert said in recommend_first(find_options(parse_budget(budget, layers)))
 
 
 def test_every_row_has_a_reason_of_its_own() -> None:
