@@ -129,7 +129,8 @@ def draw_left(scale: Scale, left: float, right: float, label: str) -> Iterator[s
 def draw_arrow(x: float, y: float, direction: str) -> str:
     """Return a small arrow's head next to a mark that stands for something farther out."""
     turn = {"right": 0, "down": 90, "left": 180, "up": 270}[direction]
-    return f'<path class="far" transform="translate({x:.1f} {y:.1f}) rotate({turn})" d="M8-3.5 13 0 8 3.5z"/>'
+    kind = "far" if direction in ("left", "right") else "far upright"
+    return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f}) rotate({turn})" d="M8-3.5 13 0 8 3.5z"/>'
 
 
 def write_foot(y: float, caption: str) -> list[str]:

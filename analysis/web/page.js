@@ -300,7 +300,7 @@
           return { mark, key: mark.dataset.key, px: e, py: f, error, value: mark.dataset.x ? Number(mark.dataset.x) : (e - this.x0) / this.perX };
         }),
         names: [...element.querySelectorAll("[data-of]")],
-        original: { axis: axis.innerHTML, y: numbers(element.dataset.y), singles: element.querySelector(".singles").getAttribute("d"),
+        original: { names: [...element.querySelectorAll("[data-of] text")].map((text) => text.textContent), axis: axis.innerHTML, y: numbers(element.dataset.y), singles: element.querySelector(".singles").getAttribute("d"),
           errors: [...element.querySelectorAll(".mark .error")].map((error) => [error, error.getAttribute("d")]) },
       };
     }
@@ -396,6 +396,11 @@
           if (value !== null && single >= top && single <= bottom) dots.push(`M${each.px} ${single.toFixed(1)}h0`);
         }
       }
+      element.classList.toggle("moved", !this.isWhole);
+      panel.names.forEach((name, number) => { // a value written at an edge is that of the page's own means
+        const text = name.querySelector("text");
+        text.textContent = this.isWhole ? original.names[number] : (patterns[name.dataset.of] || {}).name || "";
+      });
       for (const name of panel.names) name.style.display = averages.has(name.dataset.of) ? "" : "none";
       if (this.isWhole) for (const [error, d] of original.errors) error.setAttribute("d", d);
       panel.singles.setAttribute("d", this.isWhole || !original.singles ? original.singles : dots.join(""));
