@@ -114,7 +114,8 @@ def _build_strata(findings: Findings, declared: Sequence[View], said: Collection
         yield from build_stratum(view, caption, said, is_first=is_first)
         if strengths is not None:
             own = describe_data(findings.run, strengths.shown)
-            yield from build_strengths(strengths, own, view.name, is_planned=findings.run.kind == "study")
+            is_planned = findings.run.kind == "study"
+            yield from build_strengths(strengths, own, view.name, is_planned, has_arcs=is_first)
         is_first = False
 
 

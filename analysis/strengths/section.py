@@ -29,7 +29,7 @@ TREND_WORDS: dict[TrendStatus, str] = {
 
 
 def build_strengths(
-    strengths: ConnectionStrengths, caption: str, part: str = "", is_planned: bool = False
+    strengths: ConnectionStrengths, caption: str, part: str = "", is_planned: bool = False, *, has_arcs: bool = True
 ) -> Iterator[Block]:
     """Show the strengths of one stratum's trained connections.
 
@@ -37,12 +37,14 @@ def build_strengths(
         caption: line at the foot of the heat maps, about `strengths.shown`.
         part: the stratum's name; empty where the report has only one.
         is_planned: the run is a study, whose plan declared its tests.
+        has_arcs: whether the best pattern's connections are drawn as arcs too; a page of several strata would be heavy.
     """
     yield Heading(3 if part else 2, "Connection strengths")
     is_known = any(trend.status != "too_few" for trend in strengths.trends)
     yield Paragraph(answer_strengths(strengths), "finding" if is_known else "note")
     yield _draw_heat_maps(strengths, caption, name_file("strengths", part))
-    yield _draw_arcs(strengths, name_file("strength_arcs", part))
+    if has_arcs:
+        yield _draw_arcs(strengths, name_file("strength_arcs", part))
     about = Paragraph(
         "This is about weights only. A mean absolute weight is no effect on accuracy: a strong connection may be cut "
         "at no loss, and a weak one may matter. Batch normalisation scales each channel before it is weighed, which "

@@ -61,14 +61,14 @@ def build_stratum(view: View, caption: str, said: Collection[str] = (), *, is_fi
         yield Heading(2, capitalise(view.label))
         yield Paragraph(view.stratum.verdict.sentence, "finding")
         said = {view.stratum.verdict.sentence}
-    body = _build_body(view, caption, level, said)
+    body = _build_body(view, caption, level, said, N_DRAWN if is_first else 1)
     if is_first:
         yield from body
     else:
         yield Fold(f"Figures, statistics and patterns of {view.label}", tuple(body))
 
 
-def _build_body(view: View, caption: str, level: int, said: Collection[str]) -> Iterator[Block]:
+def _build_body(view: View, caption: str, level: int, said: Collection[str], n_drawn: int) -> Iterator[Block]:
     stratum = view.stratum
     if stratum.verdict.status == "not_trained":  # then nothing else is said
         yield from _draw_curves(view, caption, level)
@@ -96,7 +96,7 @@ def _build_body(view: View, caption: str, level: int, said: Collection[str]) -> 
     if not view.name:
         yield from fold_effects([view])
     yield Heading(level, "The best patterns")
-    yield from _draw_best(view)
+    yield from _draw_best(view, n_drawn)
     if view.is_planned:  # what a search found has a section of its own
         yield from _tabulate_best(view)
     if view.levels and (view.patterns["template"].notna().any() or len(view.levels) > 1):
@@ -278,11 +278,11 @@ def draw_winner(view: View) -> Picture:
     return Picture("best.svg", svg, f"The best pattern{where}: {name}, {mean}", "Arc diagram", is_small=True)
 
 
-def _draw_best(view: View) -> Iterator[Block]:
-    top = [row for _, row in view.patterns.head(N_DRAWN).iterrows()]
+def _draw_best(view: View, n_drawn: int) -> Iterator[Block]:
+    top = [row for _, row in view.patterns.head(n_drawn).iterrows()]
     shortest = [row for _, row in view.patterns[(view.patterns["strategy"] == "optimum").fillna(False)].iterrows()]
     full = view.patterns[view.patterns["all_seeds"]] if view.is_planned else view.patterns
-    worst = [full.iloc[-1]] if len(full) > N_BEST else []
+    worst = [full.iloc[-1]] if len(full) > N_BEST and n_drawn == N_DRAWN else []
     drawn = {row["key"]: row for row in (*top, *worst, *shortest[:1])}
     parts = {top[0]["key"]: "best", **{row["key"]: "worst" for row in worst}}
     parts |= {row["key"]: "shortest found" for row in shortest[:1]}
