@@ -389,6 +389,13 @@ FAULTS = (
     Fault("page-mixes-up-patterns", "analysis/study/linked.py",
           "table = table.reindex(index=list(values), columns=seeds)", "table = table.reindex(columns=seeds)",
           ("tests/analysis/study/test_linked.py",)),
+    Fault("decimals-beyond-the-noise", "analysis/page/wording.py",
+          "-math.log10(half / 2)", "-math.log10(half / 40)",
+          ("tests/analysis/page/test_wording.py",)),
+    Fault("folded-blocks-lose-their-anchors", "analysis/page/document.py",
+          "for block in walk_blocks(blocks):\n        if isinstance(block, Heading):",
+          "for block in blocks:\n        if isinstance(block, Heading):",
+          ("tests/analysis/page/test_document.py",)),
     # --- commands ---
     Fault("sum-forgets-a-source", "nas/model/merges.py",
           "for source in sources[1:]:", "for source in sources[2:]:",
