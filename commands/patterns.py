@@ -232,7 +232,11 @@ def sample(
         ),
     ] = None,
     bins: Annotated[
-        str | None, flag(f"Bins of each measure: N, LO:HI or LO:HI:N, separated by commas. [default: {BINS}]", SPACE)
+        str | None,
+        flag(
+            f"Bins of each measure: N, LO:HI or LO:HI:N, separated by commas. [default: {BINS}, or the first of these]",
+            SPACE,
+        ),
     ] = None,
     per_cell: Annotated[
         int | None,
@@ -253,6 +257,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Draw patterns from the cells of crossed measures, or wide ones from the whole budget, at an exact budget."""
+    from analysis.page.wording import count_nouns
     from nas.export.export import export_pattern
     from nas.model.candidate import NetworkConfig
     from nas.records.shown import show
@@ -262,7 +267,7 @@ def sample(
     spent = _read_budget(budget, layers)
     console = make_console(stderr=as_json, wide=wide)
     if wide_draws is None:
-        drawn = _draw_cells(spent, cross or CROSS, bins or BINS, per_cell or PER_CELL, seed, console)
+        drawn = _draw_cells(spent, cross or CROSS, bins, per_cell or PER_CELL, seed, console)
     elif (cross, bins, per_cell) == (None, None, None):
         drawn = _draw_wide(spent, wide_draws, seed, console)
     else:
@@ -286,7 +291,7 @@ def sample(
         print_table(console, f"{title}; a cell is the bin of each measure, from 0", ["cell", *names], cells)
     else:
         print_table(console, f"{title}, wide draws", [*names], [row[1:] for row in cells])
-    console.print(f"wrote {len(rows)} folders in {show(to)}")
+    console.print(f"wrote {count_nouns(len(rows), 'folder')} in {show(to)}")
     print_next(console, "verify", paths[0])
 
 
@@ -299,12 +304,12 @@ class _Drawn:
     measures: tuple[str, ...]
 
 
-def _draw_cells(spent: "Spent", cross: str, bins: str, per_cell: int, seed: int, console: "Console") -> _Drawn:
+def _draw_cells(spent: "Spent", cross: str, bins: str | None, per_cell: int, seed: int, console: "Console") -> _Drawn:
     from search_spaces.errors import NothingUsableError
     from search_spaces.sampling.cells import find_reach
-    from search_spaces.sampling.design import Layout, lay_out, parse_crossing
+    from search_spaces.sampling.design import Layout, choose_numbers, lay_out, parse_crossing
 
-    layout = Layout(parse_crossing(cross, bins), per_cell, optima=0, uniform=0, seed=seed)
+    layout = Layout(parse_crossing(cross, bins or choose_numbers(cross)), per_cell, optima=0, uniform=0, seed=seed)
     design = lay_out(spent, layout, [])
     for name, (low, high) in find_reach(spent, design.measures).items():
         console.print(f"{name}: {low:.4g} to {high:.4g} are reached at this budget")

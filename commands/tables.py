@@ -67,14 +67,14 @@ def correlate(
     if as_json:
         print(json.dumps(rows, allow_nan=False))  # noqa: T201
         return
-    headings = ("measure", "rows", "patterns", "Spearman", "95 % interval", "Kendall", "p", "quadratic R2", "ceiling")
+    headings = ("measure", "rows", "patterns", "Spearman", "95 % interval", "p", "ceiling", "Kendall", "quadratic R2")
     cells = []
     for row in rows:
         by_three = ("spearman", "kendall", "quadratic_r2", "ceiling")
         rho, tau, fit, ceiling = ("-" if row[name] is None else f"{row[name]:z.3f}" for name in by_three)
         interval = format_interval(row["spearman_low"], row["spearman_high"])
         counts = [show(row["measure"]), str(row["n"]), str(row["patterns"])]
-        cells.append([*counts, rho, interval, tau, format_p(row["p_permutation"]), fit, ceiling])
+        cells.append([*counts, rho, interval, format_p(row["p_permutation"]), ceiling, tau, fit])
     console = make_console(wide=wide)
     inside = f", inside groups by {show(group)}" if group else ""
     print_table(console, f"rank correlations with {show(outcome)}{inside}", headings, cells)

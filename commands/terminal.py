@@ -153,8 +153,12 @@ def print_written(console: "Console", paths: Sequence[Path], following: Sequence
         names = ", ".join(path.name for path in paths if path.parent == folder)
         alike.setdefault((folder.parent, names), []).append(folder)
     for (parent, names), folders in alike.items():
-        where = show(folders[0] if len(folders) == 1 else f"{len(folders)} folders in {parent}, each with")
-        console.print(f"wrote {where}: {names}")
+        if len(folders) > 1:
+            console.print(f"wrote {len(folders)} folders in {show(parent)}, each with: {show(names)}")
+        elif folders[0] == Path() or ", " not in names:
+            console.print(f"wrote {show(folders[0] / names)}")
+        else:
+            console.print(f"wrote {show(folders[0])}: {show(names)}")
     if following[0] == "open":
         console.print(f"next: {' '.join(map(quote, following))}", soft_wrap=True)
     else:

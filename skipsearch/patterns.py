@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skipsearch.settings import NetworkSettings, ScoreSettings
 
 AnyPattern: TypeAlias = "ConnectionPattern | str | Path"  # a pattern, a template's name, or a template file
-CROSS, BINS, PER_CELL = "walk_length,visit_evenness,mean_bd", "3,3,2", 4  # of `sample`, as of its command
+CROSS, PER_CELL = "walk_length,visit_evenness,mean_bd", 4  # of `sample`, as of its command
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def sample(
         budget: connections to place: log, total:E or layers:d1,d2,...
         layers: number of layers in a block.
         cross: one to three measures, joined by commas; by default walk length, visit evenness and mean BD.
-        bins: bins of each measure: N, LO:HI or LO:HI:N, joined by commas; by default 3,3,2.
+        bins: bins of each measure: N, LO:HI or LO:HI:N, joined by commas; by default 3,3,2, or the first of these.
         per_cell: number of patterns in each cell, by default 4.
         wide_draws: number of patterns to draw from the whole budget, in place of cells.
         seed: seed of the draws.
@@ -245,7 +245,7 @@ def sample(
         NothingUsableError: no pattern was met in the cells.
     """
     from search_spaces.errors import NothingUsableError
-    from search_spaces.sampling.design import Layout, lay_out, parse_crossing
+    from search_spaces.sampling.design import Layout, choose_numbers, lay_out, parse_crossing
 
     with in_python():
         spent = _read_budget(budget, layers)
@@ -255,7 +255,8 @@ def sample(
             if (cross, bins, per_cell) != (None, None, None):
                 raise InputError(f"wide_draws={wide_draws} draws from the whole budget: leave out cross and bins")
             return OpenSpace(spent).draw_several(wide_draws, seed)
-        crossed = parse_crossing(cross or CROSS, bins or BINS)
+        cross = cross or CROSS
+        crossed = parse_crossing(cross, bins or choose_numbers(cross))
         design = lay_out(spent, Layout(crossed, per_cell or PER_CELL, optima=0, uniform=0, seed=seed), [])
         if not design.members:
             raise NothingUsableError("no pattern of this budget was met in these cells: give wider bins")

@@ -1,7 +1,7 @@
 """Settings of a study."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -83,6 +83,17 @@ class StudyConfig(SearchConfig):
     check_patterns: Annotated[int, Field(ge=5, le=10_000)] = flag(
         12, "Number of patterns that --check-epochs trains once more.", TRAINING
     )
+
+    @classmethod
+    def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take as many bins as there are measures where only the measures are given."""
+        known = super().infer(given)
+        cross = known.get("cross")
+        if isinstance(cross, str) and "bins" not in known:
+            from search_spaces.sampling.design import choose_numbers  # loads numba, which the flags do without
+
+            known["bins"] = choose_numbers(cross)
+        return known
 
     @field_validator("tune_lr")
     @classmethod
@@ -249,7 +260,7 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
 
 
 def _check_crossing(config: StudyConfig) -> str | None:
-    from search_spaces.sampling.design import parse_crossing  # loads numba, which the flags do without
+    from search_spaces.sampling.design import parse_crossing  # see infer
 
     try:
         parse_crossing(config.cross, config.bins)

@@ -78,6 +78,15 @@ class Design:
     lacking: tuple[Lack, ...]
 
 
+def choose_numbers(cross: str) -> str:
+    """Return the bins of crossed measures where none are given: three, and two of a third measure.
+
+    >>> choose_numbers("mean_bd"), choose_numbers("mean_bd,span,walk_length")
+    ('3', '3,3,2')
+    """
+    return ",".join(("3", "3", "2")[: len(cross.split(","))])
+
+
 def parse_crossing(cross: str, bins: str) -> tuple[Crossed, ...]:
     """Read the command line's lists of measures and of their bins.
 

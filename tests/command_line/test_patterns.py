@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from commands.terminal import make_console, print_written
 from nas.data.splits import split_data
 from nas.export.export import Exported
 from nas.export.manifest import FILES
@@ -15,6 +16,7 @@ from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.presets import PRESETS
 from nas.model.proxies import PROXIES, measure_proxies
+from nas.settings.study import StudyConfig
 from nas.training.train import first_batch
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import list_measures
@@ -160,6 +162,31 @@ def test_sample_draws_by_its_seed(seed: int, command_line: CommandLine, tmp_path
     assert {folder.name for folder in tmp_path.iterdir()} == {member.pattern.key[:12] for member in drawn}
     low, high = find_reach(Budget(8, total=16), ["span"])["span"]
     assert f"span: {low:.4g} to {high:.4g} are reached at this budget" in done.stdout
+
+
+def test_sample_takes_bins_for_each_measure_that_is_given_alone(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("sample", "--layers", 6, "--cross", "span", "--per-cell", 1, "--to", tmp_path, "--json")
+    assert done.returncode == 0
+    assert {tuple(row["cell"]) for row in json.loads(done.stdout)} <= {(0,), (1,), (2,)}
+    assert StudyConfig(cross="span,mean_bd").bins == "3,3"
+    assert StudyConfig(cross="span", bins="5").bins == "5"
+    refused = command_line("sample", "--layers", 6, "--cross", "span", "--bins", "3,3", "--to", tmp_path)
+    assert "bins '3,3' are for 2 measures" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["best.json"], "wrote best.json"),
+        (["a/best.json"], "wrote a/best.json"),
+        (["a/one", "a/two"], "wrote a: one, two"),
+        (["a/b/one", "a/c/one"], "wrote 2 folders in a, each with: one"),
+    ],
+    ids=str,
+)
+def test_what_was_written_is_named(paths: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_written(make_console(), [*map(Path, paths)], ["verify", "x"])
+    assert capsys.readouterr().out.splitlines()[0] == said
 
 
 def test_sample_says_what_it_did_not_find(command_line: CommandLine, tmp_path: Path) -> None:

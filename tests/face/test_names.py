@@ -12,8 +12,9 @@ from commands.flags import list_flags
 from nas.model.candidate import NetworkConfig
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
+from search_spaces.sampling.design import choose_numbers
 from skipsearch import settings
-from skipsearch.patterns import BINS, CROSS, PER_CELL
+from skipsearch.patterns import CROSS, PER_CELL
 from tests.support.face_settings import make_settings
 from tests.support.small import ROOT
 
@@ -51,7 +52,8 @@ def test_parameters_are_the_flags(here: Any, there: Any) -> None:
 
 
 def test_cells_are_those_of_the_command() -> None:
-    assert (CROSS, BINS, PER_CELL) == (patterns.CROSS, patterns.BINS, patterns.PER_CELL)
+    assert (CROSS, PER_CELL) == (patterns.CROSS, patterns.PER_CELL)
+    assert choose_numbers(CROSS) == patterns.BINS == StudyConfig.model_fields["bins"].default
 
 
 @pytest.mark.parametrize(("typed", "model"), [("SearchSettings", SearchConfig), ("StudySettings", StudyConfig)])

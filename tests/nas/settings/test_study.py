@@ -296,6 +296,7 @@ def test_all_problems_are_told_at_once() -> None:
         regime=("a=lr:0.1", "a=lr:0.2"),
         per_cell=0,
         cross="span",
+        bins="3,3,2",
         seeds=0,
     )
     assert len(lines) == 6
