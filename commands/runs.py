@@ -102,7 +102,7 @@ def _print_how_to_continue(results: "Results", driver: str | None) -> None:
     print_next(console, *COMMANDS[results.kind].split(), "--run", place)
 
 
-def report(run: Run) -> None:
+def report(run: Run, wide: Wide = False) -> None:
     """Write a run's report: a page, Markdown, CSV, figures."""
     from analysis.data.results import read_run
     from analysis.report.report import compose_report, save_report
@@ -110,7 +110,7 @@ def report(run: Run) -> None:
     results = read_run(run)
     composed = compose_report(results)
     save_report(results, composed)
-    print_end(make_console(), results, composed.conclusion)
+    print_end(make_console(wide=wide), results, composed.conclusion)
 
 
 def annotate(run: Path, conclusion: "Conclusion") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.files import export_best
-from commands.flags import Config, Json, Network, Run, flag, list_recipes
+from commands.flags import Config, Json, Network, Run, Wide, flag, list_recipes
 from commands.runs import annotate, print_end, print_status
 from commands.terminal import (
     describe_workers,
@@ -46,6 +46,7 @@ def search(
     config: Config = None,
     network: Network = None,
     recipe: Recipe = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Train patterns under a budget, then write the report and the best templates.
@@ -59,16 +60,22 @@ def search(
         from nas.settings.search import SearchConfig
 
         flags = {**ctx.obj, "network": network, "recipe": recipe}
-        if flags.get("from_table") is not None:
-            from analysis.replays.catalogue import find_table
-
-            flags["from_table"] = str(find_table(Path(flags["from_table"])))
-        settings = settle_config(run, config, flags, SearchConfig)
+        settings = settle_config(run, config, flags, SearchConfig, find_table)
 
         from nas.search.loop import run_search
 
         headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
-        _drive("search", run, settings, headline, as_json, lambda listener: run_search(run, settings, listener))
+        console = make_console(stderr=as_json, wide=wide)
+        results = _drive("search", run, settings, headline, console, lambda heard: run_search(run, settings, heard))
+        if as_json:
+            print_status(results, as_json=True)
+
+
+def find_table(table: Path) -> Path:
+    """Return the path of a table's file: the one given, or that of a table of ours by its name."""
+    from analysis.replays import catalogue  # loads pandas
+
+    return catalogue.find_table(table)
 
 
 def study(
@@ -79,6 +86,7 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
     ] = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Train a design that crosses measures of patterns, with controls, then report what they explain.
@@ -103,11 +111,21 @@ def study(
             print_plan(run, settings, protocol, as_json)
             return
         headline = f"studying patterns of {' and '.join(map(str, settings.depths))} layers"
-        _drive("study", run, settings, headline, as_json, lambda listener: run_study(run, settings, protocol, listener))
+        console = make_console(stderr=as_json, wide=wide)
+        results = _drive(
+            "study", run, settings, headline, console, lambda heard: run_study(run, settings, protocol, heard)
+        )
+        if as_json:
+            print_status(results, as_json=True)
 
 
 def compare_networks(
-    ctx: typer.Context, run: Run, config: Config = None, recipe: Recipe = None, as_json: Json = False
+    ctx: typer.Context,
+    run: Run,
+    config: Config = None,
+    recipe: Recipe = None,
+    wide: Wide = False,
+    as_json: Json = False,
 ) -> None:
     """Train the papers' networks, a shortest pattern and learned sparsity side by side at matched FLOPs.
 
@@ -127,7 +145,7 @@ def compare_networks(
         from nas.studies.comparison import run_lineup
 
         headline = f"comparing {', '.join(settings.networks)} of {settings.blocks} x {settings.layers} layers"
-        console = make_console(stderr=as_json)
+        console = make_console(stderr=as_json, wide=wide)
         headline += f" on {settings.dataset}: {describe_workers(settings)}, into {show(run)}"
         with resumable(console, "compare-networks", run), follow(run, settings, console.print) as followers:
             with show_progress(console, headline) as listener:
@@ -139,14 +157,18 @@ def compare_networks(
 
 
 def _drive(
-    command: str, run: Path, settings: "SearchConfig", headline: str, as_json: bool, train: "Callable[[Listener], None]"
-) -> None:
-    """Train all that a run asks for, then write its report and templates."""
+    command: str,
+    run: Path,
+    settings: "SearchConfig",
+    headline: str,
+    console: "Console",
+    train: "Callable[[Listener], None]",
+) -> "Results":
+    """Train all that a run asks for, write its report and templates, print its end, and return what it has."""
     from nas.records.shown import show
     from nas.run.following import follow
     from nas.tasks.reference import IMAGES, shorten_reference
 
-    console = make_console(stderr=as_json)
     on = settings.dataset if settings.task == IMAGES else shorten_reference(settings.task)
     headline += f" at budget {' and '.join(settings.budgets)} on {on}: {describe_workers(settings)}"
     with resumable(console, command, run), follow(run, settings, console.print) as followers:
@@ -156,8 +178,7 @@ def _drive(
         annotate(run, written.conclusion)
         followers.end(written.paths)
     print_end(console, written.results, written.conclusion)
-    if as_json:
-        print_status(written.results, as_json=True)
+    return written.results
 
 
 @dataclass(frozen=True, slots=True)

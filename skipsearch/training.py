@@ -59,15 +59,11 @@ def search(
     """
 
     def settle(given: Mapping[str, Any]) -> "SearchConfig":
+        from commands.training import find_table
         from nas.settings.resume import settle_config
         from nas.settings.search import SearchConfig
 
-        table = given.get("from_table")
-        if table is not None:
-            from analysis.replays.catalogue import find_table
-
-            given = {**given, "from_table": str(find_table(Path(table)))}
-        return settle_config(Path(run), _find_path(config), given, SearchConfig)
+        return settle_config(Path(run), _find_path(config), given, SearchConfig, find_table)
 
     def train(settled: "SearchConfig", listener: "Listener") -> None:
         from nas.search.loop import run_search

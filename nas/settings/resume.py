@@ -4,7 +4,7 @@ The ledger's record of them counts; config.toml is what people read and edit. Se
 library is loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,7 +37,13 @@ CLUSTER_LOOKAHEAD = 16  # where the number of workers is not known beforehand
 LEFT_BY_WORK = ("report", "templates", "final", "weights")  # what only a run that has trained writes
 
 
-def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model: type[Config]) -> Config:
+def settle_config(
+    run: Path,
+    file: Path | None,
+    flags: Mapping[str, Any],
+    model: type[Config],
+    find_table: Callable[[Path], Path] = Path,
+) -> Config:
     """Return the settings of a run, with device, workers, cohort and engine as this machine has them.
 
     A run that exists keeps its settings except for those that may change. Nothing is written.
@@ -47,6 +53,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         file: TOML file of settings, or None.
         flags: settings by name with _, which win over the file; None means not given.
         model: class of the settings.
+        find_table: function that returns the path of --from-table, which may be the name of a table of ours.
 
     Raises:
         InputError: the settings cannot be used, or the run directory is a file.
@@ -74,7 +81,7 @@ def settle_config(run: Path, file: Path | None, flags: Mapping[str, Any], model:
         _check_edits(run, record, own)
     asked = merge_settings(file, flags)
     _check_data(run, stored, asked)
-    asked = settle_table(run, stored, flags, asked)
+    asked = settle_table(run, stored, flags, asked, find_table)
     config = validate(model, settle_task(run, attributes.get("task"), stored, asked, model))
     if own is not None and config.engine == "auto":
         config = config.model_copy(update={"engine": own.engine})

@@ -79,7 +79,11 @@ class Matched:
 
 
 def settle_table(
-    run: Path, stored: Mapping[str, Any], flags: Mapping[str, Any], asked: Mapping[str, Any]
+    run: Path,
+    stored: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    find_table: Callable[[Path], Path],
 ) -> dict[str, Any]:
     """Return the settings asked for with the table's absolute path and hash.
 
@@ -90,6 +94,7 @@ def settle_table(
         stored: settings that the run has already.
         flags: settings of the command line, part of
         asked: all settings that are given now.
+        find_table: function that returns the path of a table's file, given that or a name.
 
     Raises:
         InputError: the file cannot be read.
@@ -99,7 +104,7 @@ def settle_table(
     given = asked.get("from_table")
     if given is None or not is_new or flags.get("table_sha256"):
         return dict(asked)
-    path = Path(str(given)).resolve()
+    path = find_table(Path(str(given))).resolve()
     if not path.exists() and stored.get("table_sha256") and (run / TABLE_COPY).exists():
         return {**asked, "from_table": stored.get("from_table"), "table_sha256": stored["table_sha256"]}
     sha256 = hashlib.sha256(_read(path)).hexdigest()

@@ -88,7 +88,7 @@ def _ask(command: str, *arguments: object) -> dict[str, Any]:
 
         patch.setattr("nas.settings.resume.settle_config", settle)
         run_search.app([command, *map(str, arguments)])
-    ((_, file, flags, model),) = asked.value.args
+    ((_, file, flags, model, *_),) = asked.value.args
     assert model is MODELS[command]
     assert file is None or isinstance(file, Path)
     return {name: value for name, value in flags.items() if value is not None}

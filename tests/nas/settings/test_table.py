@@ -80,3 +80,16 @@ def test_a_config_file_with_the_hash_of_another_table_is_refused(tmp_path: Path)
     flags = {"from_table": str(tmp_path / "a.csv")}  # a flag wins, with its own hash
     config = settle_config(tmp_path / "run", tmp_path / "config.toml", flags, SearchConfig)
     assert read_earlier(tmp_path / "run", config, "validation_loss") is not None
+
+
+def test_a_table_is_found_by_name_in_flags_and_in_files(tmp_path: Path) -> None:
+    (tmp_path / "ours.csv").write_text(NAMED)
+    file = tmp_path / "mine.toml"
+    file.write_text('layers = 5\nfrom-table = "ours"\n')
+
+    def find(table: Path) -> Path:
+        return tmp_path / f"{table}.csv"
+
+    for given in ({"layers": 5, "from_table": "ours"}, {}):
+        config = settle_config(tmp_path / "run", None if given else file, given, SearchConfig, find)
+        assert config.from_table == str(tmp_path / "ours.csv")
