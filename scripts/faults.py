@@ -491,7 +491,6 @@ FAULTS = (
     Fault("hints-name-another-program", "nas/records/shown.py",
           'return "python run_search.py"', 'return "skipsearch"',
           ("tests/command_line/test_runs.py", "tests/nas/records/test_shown.py")),
-    # --- the command line, and what older runs left out ---
     Fault("older-runs-shrink", "nas/settings/resume.py",
           'mended.setdefault("train_examples", None)', 'mended.setdefault("train_examples", 300)',
           ("tests/nas/settings/test_examples.py",)),
