@@ -4,7 +4,7 @@ import pytest
 
 from analysis.recommend.evidence import DISTANCE, MODEL, WALK, read_lessons
 from analysis.recommend.options import find_options
-from analysis.recommend.reasons import recommend_first, give_reason, list_caveats
+from analysis.recommend.reasons import give_reason, list_caveats, recommend_first
 from search_spaces.budget import parse_budget
 from search_spaces.sampling.bounds import certify
 
