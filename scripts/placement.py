@@ -11,7 +11,6 @@ a Markdown table.
 import argparse
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from publish import keep_ledger, publish
 from shared import DOCS, format_row
 
 from analysis.data.csv_files import fill_from_sources
 from analysis.data.protocol import ALPHA, MARGIN, SAMPLED
 from analysis.data.results import COLUMNS, CURVE_COLUMNS, Run, read_run
-from analysis.report.report import write_report
 from analysis.stats.correlations import adjust_holm
 from analysis.stats.guessing import measure_learning, read_guessing
 from analysis.stats.intervals import TAILS
@@ -138,7 +137,6 @@ def add_run(run_dir: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     existing = read_plan(folder)
     assert existing is None or existing[1] == run.plan_sha256, f"{folder} has the plan of another run"
-    shutil.copy(run_dir / "plan.json", folder)
     done = run.candidates[run.candidates["state"] != "running"]
     trainings = done[list(TRAINING_COLUMNS)].assign(key=done["key"].str[:KEY_DIGITS])
     trainings = trainings.sort_values(["layers", "key", "regime", "seed"])
@@ -147,12 +145,8 @@ def add_run(run_dir: Path, folder: Path) -> None:
     config = {name: value for name, value in run.config.items() if name != "data"}
     about = {"config": config, "data": run.data, "environment": run.environment, "largest_class": run.largest_class}
     write_atomic(folder / "run.json", format_json(about))
-    for path in write_report(run_dir):
-        if path.suffix == ".svg":
-            shutil.copy(path, folder)
-        if path.name == "report.md":
-            text = path.read_text(encoding="utf-8").replace("](checklist.md)", "](../../checklist.md)")
-            write_atomic(folder / path.name, text.replace(str(run_dir), f"runs/placement-{folder.name}"))
+    keep_ledger(run_dir, folder)
+    publish(folder)
 
 
 def answer() -> dict[str, Any]:
