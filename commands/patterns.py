@@ -185,7 +185,7 @@ def optimize(
         pattern, row = optimum.pattern, score_pattern(optimum.pattern, spent)
         provenance["n_moves"] = optimum.n_moves
         title += f", {optimum.n_moves:,} moves tried"
-        ended = "time was up" if optimum.by_clock else "the bound is met" if row["gap"] == 0 else "the search ended"
+        ended = "the bound is met" if row["gap"] == 0 else "time was up" if optimum.by_clock else "the search ended"
         said = f"{row['certificate']}: mean BD {row['mean_bd']:.4f}, proven bound {row['bound_mean_bd']:.4f}; {ended}"
     else:
         extreme = optimize_measure(spent, measure, 1 if maximize else -1, seed, seconds)

@@ -158,9 +158,9 @@ FAULTS = (
     Fault("users-changed-file-removed", "nas/records/written.py",
           "if existing.get(name) in own[name]:", "if name in own:",
           ("tests/nas/records/test_written.py",)),
-    Fault("strongest-are-the-weakest", "search_spaces/sampling/strongest.py",
+    Fault("strongest-are-the-weakest", "search_spaces/wiring/strongest.py",
           "(-relative[pair],", "(relative[pair],",
-          ("tests/search_spaces/sampling/test_strongest.py",)),
+          ("tests/search_spaces/wiring/test_strongest.py",)),
     # --- nas ---
     Fault("cost-forgets-a-batch-norm", "nas/model/cost.py",
           "height, width) + _batch_norm(wide)", "height, width)",

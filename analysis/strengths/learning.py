@@ -8,7 +8,7 @@ from analysis.data.results import STRATUM, Run, parse_sources
 from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.strongest import average_relative, keep_strongest
+from search_spaces.wiring.strongest import average_relative, keep_strongest
 
 MIN_DIGITS = 6  # fewer are not taken for the beginning of a key
 

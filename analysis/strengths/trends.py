@@ -18,7 +18,7 @@ from analysis.stats.resampling import Groups, Vector, bootstrap, design_cells, d
 from nas.records.trial import Strengths as Recorded
 from search_spaces.distance import detours
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.strongest import average_relative
+from search_spaces.wiring.strongest import average_relative
 
 Relative = Mapping[tuple[int, int], float]  # (source, target) -> strength over the mean of its layer's
 TrendStatus = Literal["falls", "rises", "not_detected", "too_few"]

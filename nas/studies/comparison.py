@@ -18,9 +18,9 @@ from nas.workers.trainer import Trainer
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import ConflictError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.strongest import average_relative, keep_strongest
 from search_spaces.templates import find_template
 from search_spaces.wiring.blocks import global_distance
+from search_spaces.wiring.strongest import average_relative, keep_strongest
 
 _MAX_GROWTH = 1000
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 MAX_DEPTH = 2**15 - 2  # distances are int16
+_instruction: Any = intrinsic  # its types have no place for what it makes of a function
 
 # Places of the measures of a state: sums over pairs, connections and nodes below the output, and a maximum.
 SUM_BD, SUM_SPAN, FROM_OUTPUT, MAX_OUT_DEGREE = range(4)
@@ -75,6 +77,26 @@ def pack_patterns(patterns: Sequence[ConnectionPattern]) -> PackedPatterns:
         count=int(offsets[-1]),
     )
     return PackedPatterns(depths.pop(), offsets, sources)
+
+
+@_instruction  # type: ignore[untyped-decorator]
+def count_zeros(_typing: Any, _word: Any) -> Any:
+    """Return the place of the lowest bit of a word that is not 0."""
+
+    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
+
+    return types.uint64(types.uint64), build
+
+
+@_instruction  # type: ignore[untyped-decorator]
+def count_bits(_typing: Any, _word: Any) -> Any:
+    """Return the number of bits of a word that are set."""
+
+    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), build
 
 
 @njit(cache=True, nogil=True)

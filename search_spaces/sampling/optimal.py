@@ -15,18 +15,21 @@ from search_spaces.measures.registry import find_measure, measure
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.rules import MAX_SEARCHED_DEPTH, midpoint
 from search_spaces.sampling.annealing import FROM_OUTPUT, MAX_OUT_DEGREE, SUM_BD, Bands, Connections, State, anneal
-from search_spaces.sampling.bounds import Certificate, bound_sum, certify, find_extreme_walk
+from search_spaces.sampling.bounds import Certificate, bound_max, bound_sum, certify, find_extreme_walk
+from search_spaces.sampling.cooling import LONGEST, Neighbours
 from search_spaces.sampling.goals import HAIR, Goal, Meter, Spread, anneal_to_end, anneal_towards
 from search_spaces.seeds import derive_generator
 
-TEMPERATURES = (0.6, 0.15)  # in hops of the summed distance: at L = 12 to 100 hotter or colder starts ended higher
-FIRST_ROUND = 2**21  # moves; each round is twice as long as the last, up to
-LONGEST_ROUND = 2**25
-N_SEGMENTS = 32  # of a round at least; the clock is read after each
+TEMPERATURES = (0.5, 0.15)  # in hops of the summed distance: hotter or colder starts and ends gave longer patterns
+FIRST_ROUND = 2**20  # moves
+GROWTH = 8  # a round's length over the last one's
 MAX_SECONDS = 10**6  # eleven days
+MOVES_A_LOOK = 2**16  # moves between looks at the clock, some 5 ms
+QUENCHES = 4  # such moves at temperature 0 after a round
 POLISH_MOVES = 500_000
 MAX_POLISHED_DEPTH = 254
 TEMPLATE_MOVES = 300_000
+TEMPLATE_TEMPERATURES = (0.6, 0.15)
 WALK_TEMPERATURES = (0.1, 0.001)  # in layers of the walk length
 MEASURE_ROUND = 300_000  # moves of a round for any measure
 MAX_AGREEING = 8  # such rounds in a row that find nothing better
@@ -40,68 +43,94 @@ class Optimum:
     pattern: ConnectionPattern  # spends the budget
     certificate: Certificate  # by bounds.certify
     n_moves: int  # tried by annealing; 0 where a construction meets the bound
-    by_clock: bool  # whether the time limit ended the search; if not, the same call gives the same pattern
+    by_clock: bool  # whether the clock shaped the search; if not, the same call gives the same pattern
 
 
 def optimize(budget: Budget, seed: int = 0, seconds: float = 20.0, max_rounds: int | None = None) -> Optimum:
     """Search for the pattern of least mean BD that spends a budget, until a proven bound is met or time is up.
 
-    Constructions come first, then annealing from random patterns in rounds of growing length. Among patterns of equal
-    mean BD it prefers a smaller distance from the output, then a smaller largest out-degree.
+    Constructions come first, then annealing from random patterns: short rounds of fixed length, then one whose
+    temperature falls slowly enough to take the rest of the time. Among patterns of equal mean BD it prefers a smaller
+    distance from the output, then a smaller largest out-degree.
 
     Args:
         budget: budget to spend, within its caps.
         seed: seed of the draws.
-        seconds: time limit, checked about every second; may be infinite where max_rounds is given.
-        max_rounds: largest number of rounds of annealing; None for no limit but time.
+        seconds: time limit, without that for compiling at first use; may be infinite where max_rounds is given.
+        max_rounds: number of rounds of annealing, none of them paced by the clock; None for as many as time allows.
 
     Raises:
         InputError: seconds is not above 0, or is above MAX_SECONDS and nothing else ends the search.
     """
     if not 0 < seconds <= (MAX_SECONDS if max_rounds is None else math.inf):
         raise InputError(f"a search of {seconds} seconds cannot be: give more than 0, and at most {MAX_SECONDS:,}")
-    deadline = time.monotonic() + seconds
     bound = bound_sum(budget)
+    _Round(budget, bound, derive_generator(seed, "compile")).move(0, 0.0)  # seconds that are not the search's
+    deadline = time.monotonic() + seconds
     best = min((State.of(start, budget) for start in _starts(budget)), key=State.measure_distances)
-    n_moves, by_clock = 0, False
-    has_moves = len(best.skips) > 0
-    rounds = itertools.count() if max_rounds is None and has_moves else range(max_rounds or 0)
-    for number in rounds:
+    n_moves, by_clock, length = 0, False, float(FIRST_ROUND)
+    rounds = itertools.count() if max_rounds is None else range(max_rounds)
+    for number in rounds if len(best.skips) > 0 else ():
         if best.measure().sum_bd == bound or by_clock:
             break
-        start = State.draw(budget, derive_generator(seed, "anneal", number))
-        length = min(FIRST_ROUND * 2**number, LONGEST_ROUND)
-        n_tried, by_clock = _anneal_round(start, bound, length, deadline, seed, number)
-        n_moves += n_tried
-        best = min(best, start, key=State.measure_distances)
+        started = time.monotonic()
+        round_ = _Round(budget, bound, derive_generator(seed, "anneal", number))
+        by_clock = round_.cool(length, deadline)
+        n_moves += round_.n_tried
+        best = min(best, State.of(round_.pattern(), budget), key=State.measure_distances)
+        length *= GROWTH
+        now = time.monotonic()
+        # One more round must leave the last, which the clock paces, most of the time.
+        if max_rounds is None and (now - started) * GROWTH**2 > deadline - now:
+            length = math.inf
     if budget.depth <= MAX_POLISHED_DEPTH:
         best = _polish(best, derive_generator(seed, "polish"))
     pattern = best.pattern()
     return Optimum(pattern, certify(pattern, budget), n_moves, by_clock)
 
 
-def _anneal_round(state: State, bound: int, n_moves: int, deadline: float, seed: int, number: int) -> tuple[int, bool]:
-    """Let the temperature fall once; return the number of moves tried and whether the clock ended it."""
-    bands = Bands().limit(SUM_BD, -math.inf, bound, 1.0)
-    n_segments = max(N_SEGMENTS, math.ceil(n_moves / _moves_a_look(state.budget.depth)))
-    steps = np.geomspace(*TEMPERATURES, n_segments + 1)
-    n_tried = 0
-    for segment, (first, last) in enumerate(itertools.pairwise(steps.tolist())):
-        generator = derive_generator(seed, "segment", number, segment)
-        energy, n = anneal(state, bands, n_moves // n_segments, (first, last), generator)
-        n_tried += n
-        if energy == 0:
-            return n_tried, False
-        if time.monotonic() > deadline:
-            # A state that is still hot is worth little: go down at once.
-            anneal(state, bands, n_moves // n_segments, (0.0, 0.0), generator)
-            return n_tried, True
-    return n_tried, False
+class _Round:
+    """One cooling from a random pattern, by whichever of both kernels suits the budget."""
 
+    def __init__(self, budget: Budget, bound: int, generator: np.random.Generator) -> None:
+        self.n_tried = 0
+        self._bound, self._generator = bound, generator
+        start = State.draw(budget, generator)
+        # Neighbours count no farther than LONGEST hops: enough where less than that suffices for all pairs.
+        is_near = budget.per_layer is not None and bound_max(budget) < LONGEST
+        self._state = Neighbours.of(start.pattern(), budget) if is_near else start
+        self._look = MOVES_A_LOOK if is_near else math.ceil(1e7 / budget.depth**1.5)  # moves that take about 50 ms
 
-def _moves_a_look(depth: int) -> int:
-    """Return the number of moves that take about a second: a move's cost grows as the depth to the power 1.5."""
-    return int(2e8 / depth**1.5)
+    def cool(self, n_moves: float, deadline: float) -> bool:
+        """Let the temperature fall as moves or time run out, whichever is sooner; return whether time ever was."""
+        started = time.monotonic()
+        by_clock = False
+        while not self._is_at_bound():
+            by_moves = self.n_tried / n_moves
+            by_time = (time.monotonic() - started) / max(deadline - started, 1e-9)
+            by_clock |= self.n_tried > 0 and by_time > by_moves
+            progress = max(by_moves, by_time)
+            if progress >= 1 and self.n_tried > 0:
+                self.move(QUENCHES * self._look, 0.0)
+                break
+            first, last = TEMPERATURES
+            temperature = first * (last / first) ** min(progress, 1.0)
+            self.n_tried += self.move(int(min(self._look, n_moves - self.n_tried)), temperature)
+        return by_clock
+
+    def move(self, n_moves: int, temperature: float) -> int:
+        """Try so many moves at one temperature; return how many were tried."""
+        if isinstance(self._state, Neighbours):
+            return self._state.move(n_moves, temperature, self._bound, self._generator)
+        bands = Bands().limit(SUM_BD, -math.inf, self._bound, 1.0)
+        return anneal(self._state, bands, n_moves, (temperature, temperature), self._generator)[1]
+
+    def _is_at_bound(self) -> bool:
+        state = self._state
+        return (state.total if isinstance(state, Neighbours) else state.measure().sum_bd) <= self._bound
+
+    def pattern(self) -> ConnectionPattern:
+        return self._state.pattern()
 
 
 def _polish(state: State, generator: np.random.Generator) -> State:
@@ -109,7 +138,7 @@ def _polish(state: State, generator: np.random.Generator) -> State:
     bands = Bands().limit(SUM_BD, -math.inf, state.measure().sum_bd, 1e6)
     bands = bands.limit(FROM_OUTPUT, -math.inf, state.budget.depth, 1.0).limit(MAX_OUT_DEGREE, -math.inf, 1, 1e-3)
     polished = State.of(state.pattern(), state.budget)
-    anneal(polished, bands, min(POLISH_MOVES, _moves_a_look(state.budget.depth)), (0.5, 1e-4), generator)
+    anneal(polished, bands, min(POLISH_MOVES, int(2e8 / state.budget.depth**1.5)), (0.5, 1e-4), generator)
     return min(state, polished, key=State.measure_distances)
 
 
@@ -177,7 +206,8 @@ def anneal_template(depth: int) -> ConnectionPattern:
     budget = log_budget(depth)
     generator = derive_generator("annealed", depth)
     state = State.draw(budget, generator)
-    anneal(state, Bands().limit(SUM_BD, -math.inf, bound_sum(budget), 1.0), TEMPLATE_MOVES, TEMPERATURES, generator)
+    bands = Bands().limit(SUM_BD, -math.inf, bound_sum(budget), 1.0)
+    anneal(state, bands, TEMPLATE_MOVES, TEMPLATE_TEMPERATURES, generator)
     return state.pattern()
 
 

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.strongest import check_strengths
+from search_spaces.wiring.strongest import check_strengths
 
 MARGIN = 28.0
 ARC_HEIGHT = 0.36  # of an arc's width; flatter than a half circle, so that deep patterns stay readable

@@ -28,9 +28,9 @@ from search_spaces.budget import parse_budget
 from search_spaces.distance import detours
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
-from search_spaces.sampling.strongest import relative_strengths
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
+from search_spaces.wiring.strongest import relative_strengths
 from tests.support.synthetic_run import Weigh, make_candidates, weigh_by
 
 LAYERS = 14

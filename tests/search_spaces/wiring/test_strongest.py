@@ -8,9 +8,9 @@ import pytest
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.strongest import keep_strongest, relative_strengths
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
+from search_spaces.wiring.strongest import keep_strongest, relative_strengths
 from tests.support.patterns import random_pattern
 
 DENSE = find_template("dense").build(6)
