@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 MAX_DEPTH = 2**15 - 2  # distances are int16
+UNREACHED = 254  # above any distance that a byte holds here
 _instruction: Any = intrinsic  # its types have no place for what it makes of a function
 
 # Places of the measures of a state: sums over pairs, connections and nodes below the output, and a maximum.
@@ -54,7 +55,8 @@ def batch_distances(patterns: Sequence[ConnectionPattern] | PackedPatterns) -> D
     """
     packed = patterns if isinstance(patterns, PackedPatterns) else pack_patterns(patterns)
     depth = packed.depth
-    sums = _distance_sums(depth, packed.offsets, packed.sources)  # (n, 4): all pairs, max, from output, to input
+    # sums: (n, 4): all pairs, max, from output, to input
+    sums = (_byte_sums if depth < UNREACHED else _distance_sums)(depth, packed.offsets, packed.sources)
     return DistanceBatch(
         mean=sums[:, 0] / (depth * (depth + 1) // 2),
         max=sums[:, 1].copy(),
@@ -97,6 +99,39 @@ def count_bits(_typing: Any, _word: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), build
+
+
+@njit(cache=True, nogil=True)
+def _byte_sums(depth, offsets, sources):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Compute what _distance_sums does below UNREACHED layers, on rows of bytes, 32 at a time."""
+    n_patterns, width = (offsets.shape[0] - 1) // depth, (depth + 32) // 32 * 32
+    sums = np.zeros((n_patterns, 4), dtype=np.int64)
+    rows = np.full((depth + 1, width), UNREACHED, dtype=np.uint8)  # rows[i, j] = BD(i, j) + 1, reused by every pattern
+    rows[0, 0] = 1
+    fresh = np.zeros(width, dtype=np.uint8)
+    for p in range(n_patterns):
+        for i in range(1, depth + 1):
+            n_padded = (i + 31) & ~31
+            for j in range(n_padded):
+                fresh[j] = np.uint8(UNREACHED)
+            for k in range(offsets[p * depth + i - 1], offsets[p * depth + i]):
+                other = rows[np.uint64(sources[k])]
+                for j in range(n_padded):
+                    fresh[j] = min(fresh[j], other[j])
+            row = rows[np.uint64(i)]
+            for j in range(n_padded):
+                row[j] = np.uint8(fresh[j] + np.uint8(1))
+            row[i] = np.uint8(1)
+            total, largest = np.uint32(0), np.uint8(0)
+            for j in range(i):
+                total += np.uint32(fresh[j])
+                largest = max(largest, fresh[j])
+            sums[p, 0] += np.int64(total)
+            sums[p, 1] = max(sums[p, 1], np.int64(largest))
+            sums[p, 3] += np.int64(fresh[0])
+            if i == depth:
+                sums[p, 2] = np.int64(total)
+    return sums
 
 
 @njit(cache=True, nogil=True)

@@ -70,6 +70,13 @@ def test_distances_above_a_byte_are_exact() -> None:
     assert batch.from_output_mean.tolist() == batch.to_input_mean.tolist() == [601 / 2]
 
 
+@pytest.mark.parametrize("depth", [31, 32, 33, 253, 254, 255])
+def test_distances_are_exact_where_rows_are_full_and_bytes_end(depth: int) -> None:
+    spread = [range(i) if i < 3 or i == depth else [i - 1] for i in range(1, depth + 1)]
+    patterns = [find_template("chain").build(depth), random_pattern(depth, 1), ConnectionPattern.from_sources(spread)]
+    assert_equals_networkx([*patterns, *reversed(patterns)])
+
+
 def test_batches_of_nothing_mixed_depths_or_too_deep_patterns_are_refused() -> None:
     with pytest.raises(InputError, match="patterns of one depth"):
         batch_distances([])
