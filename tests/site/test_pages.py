@@ -33,8 +33,6 @@ def test_every_block_is_read(page: Path) -> None:
     assert [(block.place, wrong) for block in blocks if (wrong := check_block(block))] == []
     for block in blocks:
         for command, flags in list_commands(block):
-            if command == "recommend" and command not in COMMANDS:
-                continue  # on its way
             assert command in COMMANDS, block.place
             assert set(flags) <= _flags(command), block.place
 
