@@ -70,6 +70,7 @@ sphinx_gallery_conf = {
     "image_scrapers": (save_pictures,),
     "reset_modules": (),
     "within_subsection_order": "FileNameSortKey",
+    "default_thumb_file": str(HERE / "log.svg"),  # where no script runs; a .png would hide the .svg of a later build
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
