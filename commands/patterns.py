@@ -118,14 +118,14 @@ def _print_rows(console: "Console", options: "Options", rows: list[dict[str, Any
             show(option.label),
             f"{option.expected:+.2f}",
             *(f"{row[name]:.3f}" for name in names),
-            f"{row['certificate']}, gap {100 * row['gap']:.1f} %",
+            f"{100 * row['gap']:.0f} %",
         ]
         for option, row in zip(options.options, rows, strict=True)
     ]
     spent = options.budget
     title = f"{spent.depth} layers, {spent.n_connections} connections (budget {spent}), best first"
-    headings = ["pattern", "expected", "walk", "evenness", "mean BD", "certificate"]
-    print_table(console, title, headings, cells, left=headings[-1:])
+    headings = ["pattern", "expected", "walk", "evenness", "mean BD", "gap"]
+    print_table(console, title, headings, cells)
 
 
 def write_snippet(budget: "Spent", name: str | None) -> str:

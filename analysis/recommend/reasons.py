@@ -13,7 +13,8 @@ SHORTEST_WALK = "shortest_walk"  # the template
 LEGEND = (
     "Expected: the loss by the model, in standard deviations of a setting's patterns. Beats: the share of the patterns "
     "drawn in a setting (data, layers, budget) that lost more. Loss: compared with their mean. Intervals are 95 %: of "
-    "a setting over seeds, otherwise over data sets."
+    "a setting over seeds, otherwise over data sets. Walk: the mean number of layers that a random walk back from the "
+    "output visits. Mean BD: the mean backprop distance, in hops. Gap: how far that is above a proven bound."
 )
 
 
@@ -106,13 +107,13 @@ def _describe_trainings(merits: Sequence[Merit], budget: Budget) -> str:
         return "It was trained in none of the settings."
     settings = read_lessons().settings
     is_same = any(settings[each.setting].budget == str(budget) for each in merits)
-    places = [f"{each.setting} {describe_merit(each)}" for each in merits]
+    places = [f"{each.setting}: {describe_merit(each)}" for each in merits]
     return f"Trained{'' if is_same else ', though at other budgets,'} in {'; '.join(places)}."
 
 
 def _describe_check(merit: Merit) -> str:
-    compared = f", compared with log {_change(merit.from_log)}" if merit.choice == MODEL and merit.from_log else ""
-    return f"{merit.setting} {describe_merit(merit)}{compared}"
+    compared = f", or {_change(merit.from_log)} compared with log" if merit.choice == MODEL and merit.from_log else ""
+    return f"{merit.setting}: {describe_merit(merit)}{compared}"
 
 
 def describe_merit(merit: Merit) -> str:

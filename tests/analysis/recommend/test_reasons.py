@@ -47,7 +47,7 @@ def test_every_row_has_a_reason_of_its_own() -> None:
     assert len(set(reasons.values())) == len(options.options)
     for option in options.options:
         for merit in read_lessons().list_merits(option.name or ""):
-            assert f"{merit.setting} beats {100 * (1 - merit.share):.0f} %" in reasons[option.label]
+            assert f"{merit.setting}: beats {100 * (1 - merit.share):.0f} %" in reasons[option.label]
         if option.name is not None:
             assert "at other budgets" in reasons[option.label] or "none of the settings" in reasons[option.label]
         if DISTANCE in option.roles:
