@@ -112,6 +112,7 @@ def _draw_levels(
         if each.expected is not None
     ]
     if found.random is not None:
+        text += " Dashed: a random draw."
         expected, n = found.random.gain.expected, found.random.n_patterns
         rows.append(
             Level(
@@ -149,7 +150,7 @@ def draw_pick(found: Found, budget: str = "") -> Picture:
 def draw_first(found: Found) -> Picture:
     """Draw what is expected of the best few patterns, of template `log` and of a random draw."""
     logs = [each for each in found.ranked[N_FIRST:] if each.template == "log"]
-    text = "Expected at a new seed, with 95 % intervals."
+    text = "Expected at a new seed, with 95 % intervals. Grey dots are single trainings."
     return _draw_levels(found, (*found.ranked[:N_FIRST], *logs), "first.svg", text, width=HEAD_WIDTH)
 
 

@@ -86,7 +86,7 @@ def _build_body(view: View, caption: str, level: int, said: Collection[str], n_d
     else:
         yield Paragraph(
             "No correlation is computed: none of these patterns was drawn at random, and those that a search proposes "
-            "because of earlier outcomes are no sample. `--strategy random` draws one.",
+            "because of earlier outcomes are no sample. The setting --strategy random draws one.",
             kind="note",
         )
     if view.rivals:
