@@ -148,9 +148,9 @@ def _word(detectable: float | None, n_seeds: int) -> str:
     parts = []
     for reliability in RELIABILITIES:
         true = correct_attenuation(detectable, reliability, n_seeds)
-        is_seen = "out of reach" if true is None else f"{true:.2f} without noise"
-        parts.append(f"{is_seen} where one seed's reliability is {reliability:g}")
+        is_seen = "out of reach" if true is None else f"{true:.2f}"
+        parts.append(f"{is_seen} if one seed's reliability is {reliability:g}")
     return (
-        f"the smallest correlation of pattern means detected with {100 * POWER:.0f} % chance is {detectable:.2f}, "
-        f"which is {' and '.join(parts)}"
+        f"detects with {100 * POWER:.0f} % chance a correlation of pattern means of {detectable:.2f}; "
+        f"without the seeds' noise that is {', '.join(parts)}"
     )

@@ -130,8 +130,8 @@ def test_each_stratum_of_a_plan_is_described() -> None:
     assert first["detectable"] == detectable_correlation(93, 2 * 5 + 4)
     result = f"{first['detectable']:.2f}"
     true = correct_attenuation(first["detectable"], 0.3, 3)
-    assert f"pattern means detected with 80 % chance is {result}, " in first["sentence"]
-    assert f"{true:.2f} without noise where one seed's reliability is 0.3" in first["sentence"]
+    assert f"with 80 % chance a correlation of pattern means of {result}; " in first["sentence"]
+    assert f"{true:.2f} if one seed's reliability is 0.3" in first["sentence"]
 
 
 def test_a_plan_of_few_patterns_says_so() -> None:
@@ -140,7 +140,7 @@ def test_a_plan_of_few_patterns_says_so() -> None:
     assert row["detectable"] is None
     assert row["sentence"] == "too few patterns to detect any correlation"
     weak = describe_power(make_plan({"random": 8}, n_seeds=1))[0]
-    assert "out of reach where one seed's reliability is 0.1" in weak["sentence"]
+    assert "out of reach if one seed's reliability is 0.1" in weak["sentence"]
 
 
 @pytest.mark.parametrize("ceiling", [1.0, 0.6])
