@@ -88,6 +88,8 @@ def describe_gain(gain: Gain, whom: str, objective: Objective) -> str:
     >>> loss, accuracy = map(Objective, OUTCOMES)
     >>> describe_gain(Gain(-0.14, -0.22, -0.05, 0.9982, of), "template log", loss)
     '14 % [5, 22] lower loss than template log, chance over 99 %'
+    >>> describe_gain(Gain(-0.0197, -0.0376, -0.0018, 0.982, of), "template log", loss)
+    '2.0 % [0.2, 3.8] lower loss than template log, chance 98 %'
     >>> describe_gain(Gain(-0.06, -0.131, 0.019, 0.93, of), "a random draw", accuracy)
     'not told apart from a random draw: 6 % [-2, 13] fewer errors, chance 93 %'
     """
@@ -95,7 +97,8 @@ def describe_gain(gain: Gain, whom: str, objective: Objective) -> str:
     less = -scale * gain.change
     low, high = (-scale * gain.high, -scale * gain.low) if less >= 0 else (scale * gain.low, scale * gain.high)
     if objective.is_ratio:
-        amount = f"{abs(less):.0f} % [{low:z.0f}, {high:z.0f}]"
+        digits = count_digits(low, high)
+        amount = f"{abs(less):.{digits}f} % [{low:z.{digits}f}, {high:z.{digits}f}]"
     else:
         amount = f"{abs(less):.3g} [{low:.3g}, {high:.3g}]"
     size, chance = f"{amount} {_name_change(objective, is_better=less >= 0)}", format_chance(gain.chance)

@@ -81,7 +81,7 @@ def define_measures(measures: Sequence[str]) -> Iterator[Block]:
         head = head[:1].lower() + head[1:]
         parts.append(f"{capitalise(name_measure(measure))}{', ' if colon else ': '}{head}{colon}{rest}.")
     if parts:
-        yield Fold("What these measures are", tuple(map(Paragraph, parts)))
+        yield Fold("What the measures are", tuple(map(Paragraph, parts)))
 
 
 def build_verdicts(views: Sequence[View], pooled: Sequence[Pooled] = ()) -> Iterator[Block]:

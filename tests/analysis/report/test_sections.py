@@ -65,6 +65,7 @@ def test_a_search_at_several_budgets_answers_how_few_connections_it_takes(budget
     assert report.startswith("# Skip connections of 8 layers, budgets total:12, log and total:30\n")
     order = [
         "*Mean validation accuracy over seeds",
+        "MBD: largest backprop distance",
         "## Accuracy against connections",
         "## What was found",
         "## 8 layers, total:12",
