@@ -16,7 +16,7 @@ from analysis.study.view import View
 from analysis.tradeoff.contenders import FOUND
 from analysis.tradeoff.section import draw_tradeoff
 
-SHOWN_MEASURES = ("mean_bd", "max_bd", "walk_length")  # in the pictures and tables of a search
+EXPLAINED = ("mean_bd", "max_bd", "walk_length")  # in the pictures and tables of a search
 MOST_SHOWN = 340  # characters of the numbers that are not folded
 
 
@@ -74,7 +74,7 @@ def explain_head(findings: Findings, declared: Sequence[View]) -> Iterator[Block
         if findings.verdict.status == "not_trained":
             yield Paragraph(findings.verdict.numbers, "note")
         else:
-            yield from define_measures(SHOWN_MEASURES)
+            yield from define_measures(EXPLAINED)
         return
     more = advise([findings.verdict, *judge_others(declared, findings.pooled)])
     if more:
