@@ -141,13 +141,13 @@ def print_end(console: "Console", results: "Results", conclusion: "Conclusion") 
 
 def print_rows(console: "Console", results: "Results", conclusion: "Conclusion") -> None:
     """Print the best rows of a conclusion as a table."""
-    from analysis.report.conclusion import PICKED, format_amount
+    from analysis.report.conclusion import PICKED, format_amounts
 
     name = "network" if results.kind == "comparison" else "pattern"
     columns: dict[str, list[str]] = {name: [row.name for row in conclusion.rows]}
     if conclusion.gain:
-        columns[conclusion.gain] = [format_amount(row.gain) for row in conclusion.rows]
-    columns[conclusion.outcome] = [format_amount(row.outcome) for row in conclusion.rows]
+        columns[conclusion.gain] = format_amounts([row.gain for row in conclusion.rows])
+    columns[conclusion.outcome] = format_amounts([row.outcome for row in conclusion.rows])
     columns["trainings"] = [str(row.trainings) for row in conclusion.rows]
     print_table(console, "", [*columns], zip(*columns.values(), strict=True))
     if PICKED in conclusion.numbers:

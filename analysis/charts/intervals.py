@@ -20,7 +20,7 @@ from analysis.charts.drawing import (
     write_foot,
 )
 from analysis.charts.scales import Scale, fit_scale
-from analysis.page.wording import format_correlation, format_estimate
+from analysis.page.wording import format_correlation, format_estimate, share_digits
 
 LABEL_WIDTH = 40  # characters; longer labels take several lines
 MOST_OUTSIDE = 0.5  # how far outside all intervals a single outcome is drawn, as a share of their range
@@ -118,8 +118,8 @@ def draw_levels(
         for level in ordered
         if level.is_reference and x.covers(level.value)
     ]
-    for level, row in zip(ordered, rows, strict=True):
-        parts += _draw_level(level, row, x, right, width)
+    for level, row, text in zip(ordered, rows, _format_levels(ordered), strict=True):
+        parts += _draw_level(level, text, row, x, (right, width))
     foot = write_foot(bottom + 56, caption)
     svg = close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), "Intervals", width=width)
     far = [level for level in ordered if not x.covers(level.value)]
@@ -137,9 +137,9 @@ def _stack(labels: Sequence[str], top: float, least: Sequence[float]) -> list[_R
     return rows
 
 
-def _draw_level(level: Level, row: _Row, x: Scale, right: float, width: float) -> Iterator[str]:
-    """Draw a line of text, single outcomes, interval and mean as one group."""
-    text = f"{level.label}: {_format_interval(level.value, level.low, level.high)}; {level.note}"
+def _draw_level(level: Level, numbers: str, row: _Row, x: Scale, ends: tuple[float, float]) -> Iterator[str]:
+    """Draw a line of text, single outcomes, interval and mean as one group; `ends` are the axis' and the picture's."""
+    text, (right, width) = f"{level.label}: {numbers}; {level.note}", ends
     known = "" if level.key is None else f' data-key="{level.key}"'
     kind = "row reference" if level.is_reference else "row"
     yield f'<g class="{kind}" role="img"{known}><title>{clean(text)}</title>'
@@ -148,15 +148,15 @@ def _draw_level(level: Level, row: _Row, x: Scale, right: float, width: float) -
     dots = "".join(f"M{x.place(dot):.1f} {row.middle:.1f}h0" for dot in level.observed if x.covers(dot))
     if dots:
         yield f'<path class="singles" d="{dots}"/>'
-    yield from _draw_interval(level.value, level.low, level.high, row.middle, x)
+    yield from _draw_interval(level, numbers, row.middle, x)
     yield write(right + 10, row.middle, level.note, "soft")
     yield "</g>"
 
 
-def _draw_interval(
-    value: float, low: float | None, high: float | None, y: float, x: Scale, shape: str = "circle"
-) -> Iterator[str]:
+def _draw_interval(each: Level | Effect, text: str, y: float, x: Scale, shape: str = "circle") -> Iterator[str]:
     """Draw a mark on its interval; a hollow one without an interval, one with an arrow and its numbers off the axis."""
+    value, low, high = each.value, each.low, each.high
+    assert value is not None
     if low is not None and high is not None and x.covers(value):
         yield draw_line(x.place(max(low, x.low)), y, x.place(min(high, x.high)), y, "interval")
     kind = "mean" if low is not None and high is not None else "mean hollow"
@@ -166,7 +166,7 @@ def _draw_interval(
         is_right = value > x.high
         yield draw_arrow(place, y, "right" if is_right else "left")
         near, anchor = (place - 9, "end") if is_right else (place + 9, "start")
-        yield write(near, y, _format_interval(value, low, high), "soft small", anchor)
+        yield write(near, y, text, "soft small", anchor)
 
 
 def draw_effects(effects: Sequence[Effect], label: str, caption: str = "", width: float = CHART_WIDTH) -> Chart:
@@ -188,7 +188,7 @@ def draw_effects(effects: Sequence[Effect], label: str, caption: str = "", width
     legend, top = _draw_groups(groups) if len(groups) > 1 else ([], TOP)
     rows = _stack([name for name, _ in ordered], top, [8 + STEP_HEIGHT * len(groups)] * len(ordered))
     left = 16 + 1.06 * max(measure_text(line) for row in rows for line in row.lines)
-    texts = {effect: _format_interval(effect.value, effect.low, effect.high, sign="+") for effect in effects}
+    texts = {effect: _format_effect(effect) for effect in effects}
     right = width - RIGHT - (max(map(measure_text, texts.values())) + 10 if len(groups) == 1 else 0)
     ends = [end for effect in effects for end in (effect.value, effect.low, effect.high) if end is not None]
     x = fit_scale([0.0, *ends], left, right)
@@ -233,13 +233,17 @@ def _draw_effect(effect: Effect, text: str, y: float, x: Scale, look: tuple[str,
         return
     colour, shape = look
     yield f'<g class="effect {colour}" role="img"><title>{clean(f"{effect.group}, {effect.label}: {text}")}</title>'
-    yield from _draw_interval(effect.value, effect.low, effect.high, y, x, shape)
+    yield from _draw_interval(effect, text, y, x, shape)
     yield "</g>"
 
 
-def _format_interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    """Return a value and its interval, rounded to its noise; with its sign where that is what counts."""
-    if value is None:
+def _format_effect(effect: Effect) -> str:
+    if effect.value is None:
         return ""
-    text = format_correlation(value, low, high) if sign else format_estimate(value, low, high)
-    return text.replace("-", "\u2212")
+    return format_correlation(effect.value, effect.low, effect.high).replace("-", "\u2212")
+
+
+def _format_levels(levels: Sequence[Level]) -> list[str]:
+    """Return each value and its interval, all rounded to the noise of most of them."""
+    digits = share_digits((level.low, level.high) for level in levels)
+    return [format_estimate(each.value, each.low, each.high, digits).replace("-", "\u2212") for each in levels]

@@ -1,12 +1,12 @@
 """What a report says of the test images, on which a few chosen patterns are measured once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from analysis.charts.drawing import HEAD_WIDTH
 from analysis.charts.intervals import Level, draw_levels
 from analysis.comparisons.accuracy import Final, FinalAccuracy
 from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, capitalise, count_nouns, format_difference, format_estimate
+from analysis.page.wording import NONE, capitalise, count_nouns, format_difference, format_estimate, share_digits
 from analysis.stats.guessing import describe_guessing, explain_unlearned
 from analysis.stats.intervals import share_error
 
@@ -28,7 +28,7 @@ def build_final(final: Final) -> Iterator[Block]:
     has_strata = len({(row.budget, row.layers, row.regime) for row in final.rows}) > 1
     header = ("pattern", *(("stratum",) if has_strata else ()), "test accuracy (%) [95 %]")
     header += ("less the best template (points) [95 %]", "in the search (%)", "seeds")
-    yield Table(header, tuple(_row(row, has_strata) for row in final.rows), tuple(row.key for row in final.rows))
+    yield Table(header, _list_cells(final.rows, has_strata), tuple(row.key for row in final.rows))
     error = None
     if final.n_test:
         error = 100 * share_error(sum(row.test_accuracy for row in final.rows) / len(final.rows), final.n_test)
@@ -63,15 +63,24 @@ def draw_final(final: Final) -> Picture:
     )
 
 
-def _row(row: FinalAccuracy, has_strata: bool) -> tuple[str, ...]:
+def _list_cells(rows: Sequence[FinalAccuracy], has_strata: bool) -> tuple[tuple[str, ...], ...]:
+    accuracies = [_percent(row.test_accuracy, row.low, row.high)[1:] for row in rows]
+    differences = [_percent(row.difference or 0.0, row.difference_low, row.difference_high)[1:] for row in rows]
+    digits = share_digits(accuracies, 1), share_digits(differences, 1)
+    return tuple(_row(row, has_strata, *digits) for row in rows)
+
+
+def _row(row: FinalAccuracy, has_strata: bool, digits: int, difference_digits: int) -> tuple[str, ...]:
     stratum = (f"{row.layers} layers, {row.regime or row.budget}",) if has_strata else ()
     difference = NONE
     if row.difference is not None:
-        difference = format_difference(*_percent(row.difference, row.difference_low, row.difference_high))
+        difference = format_difference(
+            *_percent(row.difference, row.difference_low, row.difference_high), difference_digits
+        )
     return (
         row.template or row.key[:12],
         *stratum,
-        format_estimate(*_percent(row.test_accuracy, row.low, row.high), 1),
+        format_estimate(*_percent(row.test_accuracy, row.low, row.high), digits),
         difference,
         NONE if row.validation_accuracy is None else f"{100 * row.validation_accuracy:.1f}",
         str(row.n_seeds),

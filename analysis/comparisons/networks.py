@@ -20,6 +20,7 @@ from analysis.page.wording import (
     format_signed,
     format_value,
     label_outcome,
+    share_digits,
 )
 from analysis.picks.order import summarise_status
 from analysis.stats.guessing import (
@@ -79,7 +80,7 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
     """
     yield Heading(2, "How accurate they are")
     keys = tuple(standing.pattern.key for standing in standings)
-    yield Table(RESULTS, tuple(map(format_result, standings)), keys)
+    yield Table(RESULTS, format_results(standings), keys)
     guessing = describe_guessing(read_guessing(run))
     yield Fold(
         "How this was measured",
@@ -186,18 +187,27 @@ RESULTS = (
 COSTS = ("network", "growth", "connections", "mean BD", "params", "FLOPs (M)", f"FLOPs over {REFERENCE}'s")
 
 
-def format_result(standing: Standing) -> tuple[str, ...]:
-    """Return a network's cells under RESULTS."""
+def format_results(standings: Sequence[Standing]) -> tuple[tuple[str, ...], ...]:
+    """Return each network's cells under RESULTS."""
+    accuracies = [_percent(each.accuracy or 0.0, each.low, each.high)[1:] for each in standings]
+    differences = [
+        _percent(each.difference or 0.0, each.difference_low, each.difference_high)[1:] for each in standings
+    ]
+    digits = share_digits(accuracies, 1), share_digits(differences, 1)
+    return tuple(_format_result(standing, *digits) for standing in standings)
+
+
+def _format_result(standing: Standing, digits: int, difference_digits: int) -> tuple[str, ...]:
     difference = None
     if standing.difference is not None:
         difference = format_difference(
-            *_percent(standing.difference, standing.difference_low, standing.difference_high)
+            *_percent(standing.difference, standing.difference_low, standing.difference_high), difference_digits
         )
     return (
         standing.name,
         NONE
         if standing.accuracy is None
-        else format_estimate(*_percent(standing.accuracy, standing.low, standing.high)),
+        else format_estimate(*_percent(standing.accuracy, standing.low, standing.high), digits),
         format_value(difference),
         format_p(standing.p_holm),
         str(standing.n_seeds),

@@ -1,7 +1,8 @@
 """Numbers and names as the report writes them."""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -274,21 +275,29 @@ def format_p(p_value: float | None, digits: int = 3) -> str:
     return f"{p_value:.{digits}f}" if p_value >= least else f"<{least:.{digits}f}"
 
 
-def format_percent(row: "pd.Series[Any]", column: str) -> str:
-    """Return a mean share over seeds in per cent, with its standard error where there are several seeds."""
-    return format_with_error(100 * row[column], 100 * seed_error(row, f"{column}_sd"), 1)
-
-
-def format_mean(row: "pd.Series[Any]", outcome: str) -> str:
+def format_mean(row: "pd.Series[Any]", outcome: str, digits: int | None = None) -> str:
     """Return a pattern's mean outcome with its standard error, in the unit of head_outcome.
+
+    Args:
+        digits: decimals of all rows of a column; by default as many as this error is worth.
 
     >>> format_mean(pd.Series({"bits": 1234.5678, "bits_sd": float("nan"), "n_seeds": 1}), "bits")
     '1235'
     """
-    if outcome == ACCURACY.name:
-        return format_percent(row, outcome)
-    digits = 3 if outcome in UNITS else choose_digits(row[outcome])
-    return format_with_error(row[outcome], seed_error(row, f"{outcome}_sd"), digits)
+    scale = 100 if outcome == ACCURACY.name else 1
+    usual = 1 if outcome == ACCURACY.name else 3 if outcome in UNITS else choose_digits(row[outcome])
+    error = scale * seed_error(row, f"{outcome}_sd")
+    return format_with_error(
+        scale * row[outcome], error, usual if digits is None else digits, is_shared=digits is not None
+    )
+
+
+def share_mean_digits(rows: "pd.DataFrame", outcome: str) -> int | None:
+    """Return how many decimals the means of a column have; None where none has a standard error."""
+    scale = 100 if outcome == ACCURACY.name else 1
+    errors = [float(scale * seed_error(row, f"{outcome}_sd")) for _, row in rows.iterrows()]
+    known = [(-error, error) for error in errors if math.isfinite(error) and error > 0]
+    return share_digits(known) if known else None
 
 
 def describe_mean(row: "pd.Series[Any]", outcome: str) -> str:
@@ -297,18 +306,17 @@ def describe_mean(row: "pd.Series[Any]", outcome: str) -> str:
     return f"{shorten_outcome(outcome)} {format_mean(row, outcome)}{percent}"
 
 
-def format_difference(value: float, low: float | None, high: float | None, digits: int = 1) -> str:
-    """Return a difference and its interval, each with its sign, with as many decimals as the interval is worth.
+def format_difference(value: float, low: float | None, high: float | None, digits: int) -> str:
+    """Return a difference and its interval, each with its sign.
 
     Args:
-        digits: decimals of a difference without an interval.
+        digits: decimals, such as share_digits gives for all rows of a column.
 
-    >>> format_difference(2.67, -2.9, 8.2), format_difference(0.2, -4.4, 5.1), format_difference(-0.35, None, None)
-    ('+3 [-3, +8]', '0 [-4, +5]', '-0.3')
+    >>> format_difference(2.67, -2.9, 8.2, 0), format_difference(0.2, -4.4, 5.1, 0)
+    ('+3 [-3, +8]', '0 [-4, +5]')
     """
     if low is None or high is None:
         return format_signed(value, digits)
-    digits = count_digits(low, high)
     return f"{format_signed(value, digits)} [{format_signed(low, digits)}, {format_signed(high, digits)}]"
 
 
@@ -331,13 +339,28 @@ def count_digits(low: float, high: float) -> int:
     return min(max(math.ceil(-math.log10(half / 2)), 0), 6) if math.isfinite(half) and half > 0 else 0
 
 
-def format_with_error(value: float, error: float | None, digits: int) -> str:
+def share_digits(intervals: Iterable[tuple[float | None, float | None]], digits: int = 3) -> int:
+    """Return how many decimals all rows of a column have: as many as its middle interval, by width, is worth.
+
+    Args:
+        intervals: ends of each row's interval; None, or no width, where a row has none.
+        digits: decimals of a column without an interval.
+
+    >>> share_digits([(-2, 5), (-1.0, 2.9), (-4, 5)]), share_digits([(2.23, 2.30), (2.271, 2.294)]), share_digits([])
+    (0, 2, 3)
+    """
+    widths = [high - low for low, high in intervals if low is not None and high is not None and high > low]
+    return count_digits(0.0, statistics.median_high(widths)) if widths else digits
+
+
+def format_with_error(value: float, error: float | None, digits: int, *, is_shared: bool = False) -> str:
     """Return a value and its standard error, with as many decimals as the error is worth: of it one digit, or two.
 
     An error of 0 is left out, for it only says that all seeds were equal.
 
     Args:
         digits: decimals of a value without an error.
+        is_shared: whether they are those of all values, such as share_digits gives for a column.
 
     >>> format_with_error(0.5, 0.031, 4), format_with_error(0.5, 0.0123, 4), format_with_error(97.06, 0.43, 4)
     ('0.50 ± 0.03', '0.500 ± 0.012', '97.1 ± 0.4')
@@ -348,20 +371,21 @@ def format_with_error(value: float, error: float | None, digits: int) -> str:
         return NONE
     if error is None or not math.isfinite(error) or error <= 1e-12 * max(1.0, abs(value)):
         return f"{value:z.{digits}f}"
-    digits = count_digits(value - error, value + error)
+    digits = digits if is_shared else count_digits(value - error, value + error)
     return f"{value:z.{digits}f} ± {error:.{digits}f}"
 
 
-def format_estimate(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
-    """Return a value and its interval, with as many decimals as the interval is worth.
+def format_estimate(value: float, low: float | None, high: float | None, digits: int | None = None) -> str:
+    """Return a value and its interval.
 
     Args:
-        digits: decimals of a value without an interval.
+        digits: decimals, such as share_digits gives for all rows of a column; by default as many as this interval is
+            worth.
 
     >>> format_estimate(0.12345, 0.1102, 0.1341), format_estimate(95.41, 93.7, 97.0), format_estimate(0.5, None, None)
     ('0.123 [0.110, 0.134]', '95.4 [93.7, 97.0]', '0.500')
     """
+    digits = share_digits([(low, high)]) if digits is None else digits
     if low is None or high is None:
         return f"{value:z.{digits}f}"
-    digits = count_digits(low, high)
     return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"

@@ -9,7 +9,7 @@ from analysis.data.outcomes import Objective, is_lower_better
 from analysis.data.results import parse_sources
 from analysis.page.captions import name_file
 from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Table
-from analysis.page.wording import NONE, UNITS, count_digits, count_nouns, format_estimate, label_outcome
+from analysis.page.wording import NONE, UNITS, count_nouns, format_estimate, label_outcome, share_digits
 from analysis.picks.found import Found, RankedPattern
 from analysis.picks.words import (
     answer_found,
@@ -158,30 +158,37 @@ def _tabulate(found: Found) -> Table:
     unit = f" ({UNITS[found.objective.outcome]})" if found.objective.outcome in UNITS else ""
     shown = found.ranked[:N_SHOWN]
     header: tuple[str, ...] = ("", "pattern")
+    digits = _share_digits(shown)
     columns = [[str(place) for place in range(1, len(shown) + 1)], [each.name for each in shown]]
     if any(each.expected is not None for each in shown):
         header += (f"expected {found.objective}{unit} [95 %]",)
-        columns.append([_format_expected(each) for each in shown])
+        columns.append([_format_expected(each, digits) for each in shown])
     if any(each.over_log is not None for each in shown):
         header += ("better than log",)
         columns.append([format_chance(each.chance_better_than_log) for each in shown])
     header += (f"observed {found.objective}{unit}", "trainings", "mean BD", "walk length")
-    columns += map(list, zip(*map(_describe, shown), strict=True))
+    columns += map(list, zip(*(_describe(each, digits) for each in shown), strict=True))
     return Table(header, tuple(zip(*columns, strict=True)), tuple(each.key for each in shown))
 
 
-def _format_expected(ranked: RankedPattern) -> str:
+def _share_digits(shown: Sequence[RankedPattern]) -> int | None:
+    """Return how many decimals expected and observed outcomes have in a table; None where nothing is expected."""
+    scale = 100 if shown and shown[0].objective.is_share else 1
+    intervals = [(scale * each.expected.low, scale * each.expected.high) for each in shown if each.expected is not None]
+    return share_digits(intervals) if intervals else None
+
+
+def _format_expected(ranked: RankedPattern, digits: int | None) -> str:
     expected, scale = ranked.expected, 100 if ranked.objective.is_share else 1
     if expected is None:
         return NONE
-    return format_estimate(scale * expected.value, scale * expected.low, scale * expected.high)
+    return format_estimate(scale * expected.value, scale * expected.low, scale * expected.high, digits)
 
 
-def _describe(ranked: RankedPattern) -> tuple[str, ...]:
-    observed, expected, scale = format_outcome(ranked.observed, ranked.objective), ranked.expected, 1
-    if expected is not None:
-        scale = 100 if ranked.objective.is_share else 1
-        observed = f"{scale * ranked.observed:.{count_digits(scale * expected.low, scale * expected.high)}f}"
+def _describe(ranked: RankedPattern, digits: int | None) -> tuple[str, ...]:
+    observed = format_outcome(ranked.observed, ranked.objective)
+    if digits is not None:
+        observed = f"{(100 if ranked.objective.is_share else 1) * ranked.observed:.{digits}f}"
     return (
         observed,
         str(ranked.n_trainings) + (f" ({ranked.n_failed} failed)" if ranked.n_failed else ""),

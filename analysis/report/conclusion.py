@@ -15,7 +15,7 @@ from analysis.comparisons.words import conclude_final, conclude_lineup, find_riv
 from analysis.data.outcomes import Objective, list_shown
 from analysis.data.results import Run, read_run
 from analysis.page.document import escape_markdown
-from analysis.page.wording import NONE, choose_digits, count_digits, count_nouns, name_outcome
+from analysis.page.wording import NONE, choose_digits, count_nouns, name_outcome, share_digits
 from analysis.picks.expect import Gain
 from analysis.picks.found import Found, RankedPattern, judge_search
 from analysis.picks.order import round_values
@@ -84,17 +84,21 @@ class Conclusion:
     gain: str = ""
 
 
-def format_amount(amount: Amount | None) -> str:
-    """Return a number and its interval, rounded to its noise.
+def format_amounts(amounts: Sequence[Amount | None]) -> list[str]:
+    """Return a column of numbers with their intervals, with as many decimals as most of them are worth.
 
-    >>> format_amount(Amount(0.1211, 0.1098, 0.1335)), format_amount(Amount(29.68, 18.4, 39.4)), format_amount(None)
-    ('0.121 (0.110 to 0.134)', '30 (18 to 39)', '-')
+    >>> format_amounts([Amount(0.1211, 0.1098, 0.1335), Amount(0.1221), None])
+    ['0.121 (0.110 to 0.134)', '0.122', '-']
     """
-    if amount is None:
-        return NONE
+    known = [amount for amount in amounts if amount is not None]
+    usual = max((choose_digits(amount.value) for amount in known), default=0)
+    digits = share_digits([(amount.low, amount.high) for amount in known], usual)
+    return [NONE if amount is None else _format_amount(amount, digits) for amount in amounts]
+
+
+def _format_amount(amount: Amount, digits: int) -> str:
     if amount.low is None or amount.high is None:
-        return f"{amount.value:.{choose_digits(amount.value)}f}"
-    digits = count_digits(amount.low, amount.high)
+        return f"{amount.value:z.{digits}f}"
     return f"{amount.value:z.{digits}f} ({amount.low:z.{digits}f} to {amount.high:z.{digits}f})"
 
 

@@ -1,13 +1,13 @@
 """What a report says of one stratum: what its seeds see, what goes with the outcome, levels, patterns, curves."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from analysis.charts.intervals import Level, draw_levels
-from analysis.data.outcomes import is_lower_better, is_of_images, list_shown
+from analysis.data.outcomes import OutcomeName, is_lower_better, is_of_images, list_shown
 from analysis.data.protocol import SAMPLED
 from analysis.data.results import parse_sources
 from analysis.page.captions import name_file
@@ -15,7 +15,6 @@ from analysis.page.document import Block, Fold, Heading, Paragraph, Picture, Tab
 from analysis.page.wording import (
     NONE,
     capitalise,
-    choose_digits,
     describe_mean,
     enumerate_words,
     format_mean,
@@ -25,6 +24,8 @@ from analysis.page.wording import (
     name_briefly,
     name_measure,
     name_outcome,
+    share_digits,
+    share_mean_digits,
     shorten_outcome,
 )
 from analysis.study.overview import fold_effects
@@ -201,6 +202,14 @@ def _tabulate_templates(view: View) -> Iterator[Block]:
     by_name = {row["template"]: row for _, row in view.patterns.dropna(subset=["template"]).iterrows()}
     sign = 1 if is_lower_better(view.levels[0].outcome) else -1
     drawn = {level.name: sign * level.value for level in view.levels}
+    scale = 100 if is_share else 1
+    digits = [
+        share_digits([(-scale * error, scale * error) for error in errors if error], 1 if is_share else 3)
+        for errors in (
+            [template.standard_error for template in view.comparisons],
+            [template.difference_error for template in view.comparisons],
+        )
+    ]
     rows, keys = [], []
     for template in sorted(view.comparisons, key=lambda template: drawn.get(template.name, math.inf)):
         row = by_name.get(template.name)
@@ -208,8 +217,8 @@ def _tabulate_templates(view: View) -> Iterator[Block]:
         rows.append(
             (
                 GROUP_NAMES.get(template.name, template.name),
-                _format_level(template.mean, template.standard_error, is_share),
-                NONE if less is None else _difference(less, template.difference_error, is_share),
+                _format_level(template.mean, template.standard_error, scale, digits[0]),
+                NONE if less is None else _difference(less, template.difference_error, scale, digits[1]),
                 *((NONE, NONE, NONE) if row is None else _describe_template(row, budget)),
             )
         )
@@ -235,15 +244,13 @@ def _describe_template(row: "pd.Series[Any]", budget: Budget) -> tuple[str, ...]
     return f"{row['mean_bd']:.2f}", above, NONE if walk is None or pd.isna(walk) else f"{walk:.2f}"
 
 
-def _format_level(value: float, error: float | None, is_share: bool) -> str:
-    """Return a mean with its error: a share in per cent."""
-    if not is_share:
-        return format_with_error(value, error, choose_digits(value))
-    return format_with_error(100 * value, None if error is None else 100 * error, 1)
+def _format_level(value: float, error: float | None, scale: int, digits: int) -> str:
+    """Return a mean with its error, both times a scale that makes per cent of a share."""
+    return format_with_error(scale * value, None if error is None else scale * error, digits, is_shared=True)
 
 
-def _difference(value: float, error: float | None, is_share: bool) -> str:
-    text = _format_level(value, error, is_share)
+def _difference(value: float, error: float | None, scale: int, digits: int) -> str:
+    text = _format_level(value, error, scale, digits)
     return f"+{text}" if value > 0 and float(text.partition(" ")[0]) else text
 
 
@@ -252,7 +259,8 @@ def _tabulate_best(view: View) -> Iterator[Block]:
     seeds = () if len(set(view.patterns["n_seeds"].head(N_BEST))) == 1 else ("seeds",)
     header = ("", "pattern", *outcomes, *seeds, "mean BD", "walk length")
     top = [row for _, row in view.patterns.head(N_BEST).iterrows()]
-    rows = tuple(_best_row(place, row, bool(seeds)) for place, row in enumerate(top, start=1))
+    digits = {name: share_mean_digits(view.patterns.head(N_BEST), name) for name in list_shown(view.patterns)}
+    rows = tuple(_best_row(place, row, digits, bool(seeds)) for place, row in enumerate(top, start=1))
     yield Table(header, rows, tuple(str(row["key"]) for row in top))
     yield Paragraph(
         f"Means over seeds with one standard error. Patterns trained at every seed come first, "
@@ -293,12 +301,14 @@ def _draw_best(view: View, n_drawn: int) -> Iterator[Block]:
         yield Picture(name_file(f"arcs_{key[:12]}", view.name), picture, text, "Arc diagram", is_small=True)
 
 
-def _best_row(place: int, row: "pd.Series[Any]", has_seeds: bool) -> tuple[str, ...]:
+def _best_row(
+    place: int, row: "pd.Series[Any]", digits: Mapping[OutcomeName, int | None], has_seeds: bool
+) -> tuple[str, ...]:
     walk = row.get("walk_length")
     return (
         str(place),
         name_briefly(row),
-        *(format_mean(row, outcome) for outcome in list_shown(row)),
+        *(format_mean(row, outcome, shown) for outcome, shown in digits.items()),
         *((str(row["n_seeds"]),) if has_seeds else ()),
         f"{row['mean_bd']:.2f}",
         NONE if walk is None or pd.isna(walk) else f"{walk:.2f}",

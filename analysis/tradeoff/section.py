@@ -12,6 +12,7 @@ from analysis.page.wording import (
     enumerate_words,
     format_difference,
     format_estimate,
+    share_digits,
 )
 from analysis.stats.guessing import explain_unlearned
 from analysis.tradeoff.contenders import FOUND, RANDOM
@@ -136,17 +137,23 @@ def _explain(tradeoff: Tradeoff, strategies: Sequence[str]) -> str:
 
 def _table(tradeoff: Tradeoff) -> Table:
     header = ("family", "connections", "accuracy (%) [95 %]", "difference (points) [95 %]", "kept", "pattern", "seeds")
-    return Table(header, tuple(map(_row, tradeoff.points)))
+    intervals = [_percent(point.accuracy, point.low, point.high)[1:] for point in tradeoff.points]
+    apart = [point.difference for point in tradeoff.points if point.difference is not None]
+    differences = [_percent(each.mean, each.low, each.high)[1:] for each in apart]
+    digits = share_digits(intervals, 1), share_digits(differences, 1)
+    return Table(header, tuple(_row(point, *digits) for point in tradeoff.points))
 
 
-def _row(point: Point) -> tuple[str, ...]:
+def _row(point: Point, digits: int, difference_digits: int) -> tuple[str, ...]:
     difference = point.difference
     of = "" if point.picked is None else f" (best of {point.n_patterns})"
     return (
         point.family,
         str(point.connections),
-        format_estimate(*_percent(point.accuracy, point.low, point.high), 1),
-        NONE if difference is None else format_difference(*_percent(difference.mean, difference.low, difference.high)),
+        format_estimate(*_percent(point.accuracy, point.low, point.high), digits),
+        NONE
+        if difference is None
+        else format_difference(*_percent(difference.mean, difference.low, difference.high), difference_digits),
         NONE if difference is None else JUDGED[difference.status],
         point.pattern + of,
         str(point.n_seeds),

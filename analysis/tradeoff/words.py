@@ -1,11 +1,11 @@
 """What several budgets say together, in one short sentence."""
 
-from analysis.tradeoff.contenders import FOUND
+from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Tradeoff
 
 
 def conclude_tradeoff(tradeoff: Tradeoff) -> str:
-    """Say how few connections keep the accuracy: of what was found, or else of how many families of templates."""
+    """Say how few connections keep the accuracy: of what was found, or else of the family that keeps it longest."""
     if tradeoff.learning is not None and not tradeoff.learning.is_better:
         return "At the largest budget the networks have learned nothing, so no budget can be said to keep the accuracy."
     if not tradeoff.answers:
@@ -15,8 +15,14 @@ def conclude_tradeoff(tradeoff: Tradeoff) -> str:
     if found is not None and found.fewest < found.largest:
         of = f"{found.fewest} of {found.largest} connections"
         return f"Down to {of}, the patterns found keep the accuracy within {margin}."
-    n_kept = sum(answer.fewest < answer.largest for answer in tradeoff.answers)
-    if n_kept == 0:
+    kept = [answer for answer in tradeoff.answers if answer.fewest < answer.largest]
+    if not kept:
         return f"No pattern with fewer connections is shown to keep the accuracy within {margin}."
-    of = f"{n_kept} of {len(tradeoff.answers)} families"
-    return f"With fewer connections, {of} {'is' if n_kept == 1 else 'are'} shown to keep the accuracy within {margin}."
+    fewest = min(answer.fewest for answer in kept)
+    first, *more = [answer for answer in kept if answer.fewest == fewest]
+    n, n_others = len(tradeoff.answers), len(tradeoff.answers) - 1 - len(more)
+    if more:
+        return f"With {fewest} connections, {1 + len(more)} of {n} families keep the accuracy within {margin}."
+    name = "the mean of random patterns" if first.family == RANDOM else f"template {first.family}"
+    others = f"; {n_others} other{'s are' if n_others > 1 else ' is'} not shown to" if n_others else ""
+    return f"With {fewest} of {first.largest} connections, {name} keeps the accuracy within {margin}{others}."

@@ -147,7 +147,7 @@ def test_a_far_level_keeps_its_numbers() -> None:
     levels = [Level(f"p{n}", 0.1 + 0.001 * n, 0.09, 0.12, "1 training", f"{n:064x}") for n in range(19)]
     chart = draw_levels([*levels, Level("far", 0.9, 0.85, 0.95, "1 training", "f" * 64)], "loss", lower_is_better=True)
     texts = [text.text for text in _read(chart).iter(f"{SVG}text")]
-    assert "0.90 [0.85, 0.95]" in texts
+    assert "0.900 [0.850, 0.950]" in texts
     assert "arrow at an edge" in chart.note
 
 

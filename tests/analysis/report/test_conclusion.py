@@ -17,11 +17,11 @@ from analysis.data.results import Run, read_run
 from analysis.picks.expect import Expected, Gain
 from analysis.picks.found import Basis, Found, judge_search
 from analysis.picks.words import UNLEARNED, conclude_found
-from analysis.report.conclusion import Amount, conclude, format_amount
+from analysis.report.conclusion import Amount, conclude, format_amounts
 from analysis.report.cost import describe_cost, sum_spans
 from analysis.stats.guessing import Guessing, Learning
 from analysis.study.verdict import MOST_WORDS
-from analysis.tradeoff.contenders import FOUND
+from analysis.tradeoff.contenders import FOUND, RANDOM
 from analysis.tradeoff.points import Answer, Tradeoff
 from analysis.tradeoff.words import conclude_tradeoff
 from nas.records.database import Times
@@ -236,9 +236,13 @@ def _trade(*answers: tuple[str, int], learning: Learning | None = None) -> str:
 
 def test_what_several_budgets_say() -> None:
     assert _trade(("nearest", 104), (FOUND, 52)).startswith("Down to 52 of 104 connections, the patterns found keep")
-    assert _trade(("nearest", 52), ("evenly", 104), (FOUND, 104)).startswith(
-        "With fewer connections, 1 of 3 families is"
+    assert _trade(("nearest", 52), ("evenly", 104), (FOUND, 104)) == (
+        "With 52 of 104 connections, template nearest keeps the accuracy within 1 percentage point; 2 others are not "
+        "shown to."
     )
+    assert _trade(("nearest", 52), ("evenly", 80)).endswith("; 1 other is not shown to.")
+    assert _trade((RANDOM, 52)).endswith("the mean of random patterns keeps the accuracy within 1 percentage point.")
+    assert _trade(("nearest", 52), ("evenly", 52), (FOUND, 104)).startswith("With 52 connections, 2 of 3 families keep")
     assert _trade(("nearest", 104), (FOUND, 104)).startswith("No pattern with fewer connections is shown to keep")
     assert _trade().startswith("No family of patterns was trained at two budgets")
     assert "learned nothing" in _trade((FOUND, 52), learning=UNLEARNT)
@@ -277,7 +281,7 @@ def test_the_cost_says_what_failed_and_what_is_missing(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_are_rounded_to_their_noise(amount: Amount | None, text: str) -> None:
-    assert format_amount(amount) == text
+    assert format_amounts([amount]) == [text]
 
 
 def test_without_a_finished_training_nothing_is_concluded(tmp_path: Path) -> None:
