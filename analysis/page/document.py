@@ -259,7 +259,8 @@ def _html_table(table: Table) -> str:
     numeric = [all(_is_numeric(row[column]) for row in table.rows) for column in range(len(table.header))]
     naming = numeric.index(False) if False in numeric else -1
     marks = [' class="n"' if is_number else "" for is_number in numeric]
-    head = "".join(f'<th scope="col"{m}>{html.escape(c)}</th>' for m, c in zip(marks, table.header, strict=True))
+    names = [html.escape(name).replace(" %", "\u00a0%") for name in table.header]  # no line ends before the sign
+    head = "".join(f'<th scope="col"{mark}>{name}</th>' for mark, name in zip(marks, names, strict=True))
 
     def cell(column: int, text: str) -> str:
         tag, end = ('th scope="row"', "th") if column == naming else ("td", "td")

@@ -2,13 +2,16 @@
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 
 from analysis.web.frame import read_asset
 
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 LABELLED = ("aria-labelledby", "aria-describedby")  # contain ids, separated by spaces
-PIXELS = ("d", "x", "y", "width", "height", "points")  # pixels, of which hundredths are enough
+PIXELS = ("d", "x", "y", "width", "height", "points")  # pixels, of which tenths are enough
+OWN_IDS = r"(line2d|text|patch|[xy]tick|axes|figure|legend|matplotlib\.axis|LineCollection|PathCollection)_\d+"
+TEXTS = ("text", "tspan", "title")  # in which spaces count
 DROPPED = {"metadata", "title", "desc"}  # from the document's top level; marks keep their titles
 CHART_STYLE = read_asset("charts.css")  # the page has it once for all its charts
 # Properties that SVG takes as attributes too; a page's policy forbids those of style="...".
@@ -45,6 +48,9 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
     _move_style(root)
     for element in root.iter():
         _patch(element, prefix)
+    if root.attrib.pop("version", None):  # Matplotlib's
+        root.set("class", "plot")
+        _shrink(root, prefix)
     if "viewBox" in root.attrib:  # the page's style sets the size
         root.attrib.pop("width", None)
         root.attrib.pop("height", None)
@@ -81,6 +87,33 @@ def _patch(element: ET.Element, prefix: str) -> None:
         element.set(key, _prefix_value(key, value, prefix))
 
 
+def _shrink(root: ET.Element, prefix: str) -> None:
+    """Leave out what draws nothing: Matplotlib's own ids, groups without attributes, line ends, a font named again."""
+    fonts = Counter(element.get("font-family") for element in root.iter("text") if "font-family" in element.attrib)
+    for element in root.iter():
+        if re.fullmatch(re.escape(prefix) + OWN_IDS, element.get("id", "")):
+            del element.attrib["id"]
+        if fonts and element.get("font-family") == fonts.most_common(1)[0][0] and element is not root:
+            del element.attrib["font-family"]
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        if element.tag not in TEXTS and not (element.text or "").strip():
+            element.text = None
+        for child in element:
+            child.tail = None if element.tag not in TEXTS else child.tail
+    for parent in [*root.iter()]:
+        parent[:] = [leaf for child in parent for leaf in _open_group(child)]
+    if fonts and "font-family" not in root.attrib:
+        root.set("font-family", str(fonts.most_common(1)[0][0]))
+
+
+def _open_group(element: ET.Element) -> list[ET.Element]:
+    """Return what a group without attributes contains, any other element as it is."""
+    if element.tag != "g" or element.attrib or element.find("title") is not None:
+        return [element]
+    return [leaf for child in element for leaf in _open_group(child)]
+
+
 def _split_style(style: str) -> dict[str, str]:
     """Return the properties of a style as attributes.
 
@@ -102,7 +135,9 @@ def _prefix_value(key: str, value: str, prefix: str) -> str:
             raise ValueError(f"a picture may refer only to its own parts, not to {value[:60]!r}")
         return f"#{prefix}{value[1:]}"
     if key in PIXELS:
-        return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", " ".join(value.split()))
+        return re.sub(
+            r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), " ".join(value.split())
+        )
     if key in LABELLED:
         return " ".join(prefix + part for part in value.split())
     if re.search(r"url\(\s*['\"]?(?!\s*['\"]?#)", value):
