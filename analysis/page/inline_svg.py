@@ -1,5 +1,6 @@
 """An SVG document as an element of an HTML page, where many stand side by side."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -12,6 +13,7 @@ LABELLED = ("aria-labelledby", "aria-describedby")  # contain ids, separated by 
 PIXELS = ("d", "x", "y", "width", "height", "points")  # pixels, of which tenths are enough
 OWN_IDS = r"(line2d|text|patch|[xy]tick|axes|figure|legend|matplotlib\.axis|LineCollection|PathCollection)_\d+"
 TEXTS = ("text", "tspan", "title")  # in which spaces count
+MIN_GROUP = 5  # paths
 DROPPED = {"metadata", "title", "desc"}  # from the document's top level; marks keep their titles
 CHART_STYLE = read_asset("charts.css")  # the page has it once for all its charts
 # Properties that SVG takes as attributes too; a page's policy forbids those of style="...".
@@ -51,6 +53,7 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
     if root.attrib.pop("version", None):  # Matplotlib's
         root.set("class", "plot")
         _shrink(root, prefix)
+    _group_paths(root)
     if "viewBox" in root.attrib:  # the page's style sets the size
         root.attrib.pop("width", None)
         root.attrib.pop("height", None)
@@ -107,6 +110,24 @@ def _shrink(root: ET.Element, prefix: str) -> None:
         root.set("font-family", str(fonts.most_common(1)[0][0]))
 
 
+def _group_paths(root: ET.Element) -> None:
+    """Put neighbouring paths at the top, such as arcs, into one group that has what they all have."""
+    children = []
+    for tag, own in itertools.groupby(root, key=lambda child: child.tag):
+        run = list(own)
+        shared = set.intersection(*(set(path.attrib.items()) for path in run)) if tag == "path" else set()
+        if len(run) < MIN_GROUP or not shared:
+            children += run
+            continue
+        for path in run:
+            path.attrib = {name: value for name, value in path.attrib.items() if (name, value) not in shared}
+            path.tail = None
+        group = ET.Element("g", dict(sorted(shared)))
+        group.extend(run)
+        children.append(group)
+    root[:] = children
+
+
 def _open_group(element: ET.Element) -> list[ET.Element]:
     """Return what a group without attributes contains, any other element as it is."""
     if element.tag != "g" or element.attrib or element.find("title") is not None:
@@ -135,9 +156,8 @@ def _prefix_value(key: str, value: str, prefix: str) -> str:
             raise ValueError(f"a picture may refer only to its own parts, not to {value[:60]!r}")
         return f"#{prefix}{value[1:]}"
     if key in PIXELS:
-        return re.sub(
-            r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), " ".join(value.split())
-        )
+        rounded = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), value)
+        return re.sub(r"\s*([A-Za-z])\s*", r"\1", " ".join(rounded.split())) if key == "d" else rounded
     if key in LABELLED:
         return " ".join(prefix + part for part in value.split())
     if re.search(r"url\(\s*['\"]?(?!\s*['\"]?#)", value):

@@ -24,6 +24,8 @@ from analysis.page.document import (
 )
 from analysis.page.figure_style import draw_svg
 from analysis.page.inline_svg import inline_svg
+from search_spaces.templates import find_template
+from search_spaces.wiring.arcs import draw_arcs
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -245,3 +247,16 @@ def test_rows_carry_their_patterns_key_and_a_tables_headers_their_scope() -> Non
     tags = _Collector(format_html("t", SECTIONS)).tags
     assert [attributes.get("data-key") for tag, attributes in tags if tag == "tr"] == [None, "k" * 64, None]
     assert [attributes.get("scope") for tag, attributes in tags if tag == "th"] == ["col", "col", "row", "row"]
+
+
+def test_arcs_share_what_they_have_in_common_and_stay_the_same_arcs() -> None:
+    pattern = find_template("dense").build(6)
+    drawn = draw_arcs(pattern)
+    plain = [path.attrib for path in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}path")]  # noqa: S314
+    group = next(ET.fromstring(inline_svg(drawn, "p-", "")).iter("g"))  # noqa: S314
+    assert len(inline_svg(drawn, "p-", "")) < 0.8 * len(drawn)
+    for before, path in zip(plain, group, strict=True):
+        after = {**group.attrib, **path.attrib}
+        numbers = [float(number) for number in re.findall(r"[-\d.]+", after.pop("d"))]
+        assert numbers == [float(number) for number in re.findall(r"[-\d.]+", before["d"])]
+        assert after == {name: value for name, value in before.items() if name != "d"}
