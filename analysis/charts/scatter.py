@@ -135,7 +135,7 @@ def draw_scatter(scatter: Scatter) -> Chart:
     attributes = {
         "data-group": scatter.group,
         "data-measure": scatter.measure,
-        "data-x": f"{x.origin:.3f} {x.slope:.5f}",
+        "data-x": f"{x.origin:.9g} {x.slope:.9g}",
     }
     svg = close_chart([*parts, *foot], bottom + 44 + (LINE * len(foot) + 8 if foot else 0), scatter.title, attributes)
     return Chart(svg, _explain(scatter, x, scales))
@@ -154,7 +154,7 @@ def _reach(mark: Mark, bounds: Range) -> tuple[float, float]:
 def _draw_panel(panel: ScatterPanel, x: Scale, y: Scale, room: Box) -> Iterator[str]:
     """Draw a group that says how outcomes become pixels: axis, single trainings, marks, and names over all of them."""
     yield (
-        f'<g class="panel" data-outcome="{clean(panel.outcome)}" data-y="{y.origin:.3f} {y.slope:.5f}" '
+        f'<g class="panel" data-outcome="{clean(panel.outcome)}" data-y="{y.origin:.9g} {y.slope:.9g}" '
         f'data-room="{room.left:.0f} {room.top:.0f} {room.right:.0f} {room.bottom:.0f}">'
     )
     yield from ('<g class="y">', *draw_left(y, room.left, room.right, panel.label), "</g>")
@@ -181,12 +181,10 @@ def _draw_mark(mark: Mark, place: tuple[float, float], x: Scale, y: Scale, bound
             inside = f'<path class="error" d="M0 {y.place(low) - place[1]:.1f}V{y.place(high) - place[1]:.1f}"/>'
     else:
         inside = draw_arrow(0, 0, "up" if mark.y > y.high else "down")
-    exact = ""
     if not x.covers(mark.x):
         inside += draw_arrow(0, 0, "right" if mark.x > x.high else "left")
-        exact = f' data-x="{mark.x:.6g}"'
     return (
-        f'<g class="mark {mark.colour}" data-key="{mark.key}"{exact} '
+        f'<g class="mark {mark.colour}" data-key="{mark.key}" data-x="{mark.x:.6g}" '
         f'transform="translate({place[0]:.1f} {place[1]:.1f})"><title>{clean(mark.text)}</title>{inside}'
         f'<path d="{SHAPES[mark.shape]}"/></g>'
     )

@@ -297,7 +297,7 @@
         marks: [...element.querySelectorAll(".mark")].map((mark) => {
           const { e, f } = mark.transform.baseVal[0].matrix;
           const error = mark.querySelector(".error");
-          return { mark, key: mark.dataset.key, px: e, py: f, error, value: mark.dataset.x ? Number(mark.dataset.x) : (e - this.x0) / this.perX };
+          return { mark, key: mark.dataset.key, px: e, py: f, error, value: Number(mark.dataset.x) };
         }),
         names: [...element.querySelectorAll("[data-of]")],
         original: { names: [...element.querySelectorAll("[data-of] text")].map((text) => text.textContent), axis: axis.innerHTML, y: numbers(element.dataset.y), singles: element.querySelector(".singles").getAttribute("d"),
@@ -461,7 +461,8 @@
         if (!this.dragged) this.svg.setPointerCapture(event.pointerId);
         this.dragged = true;
         event.preventDefault();
-        this.setRange([Math.min(start, px), Math.max(start, px)].map((each) => (each - this.x0) / this.perX));
+        const digits = Math.min(Math.max(Math.ceil(Math.log10(this.perX)), 0), 20); // of at most a pixel: what is used is what is shown
+        this.setRange([Math.min(start, px), Math.max(start, px)].map((each) => Number(((each - this.x0) / this.perX).toFixed(digits))));
       });
       this.svg.addEventListener("pointerup", () => { start = null; });
       this.svg.addEventListener("click", (event) => { if (this.dragged) event.stopPropagation(); }, true);
@@ -478,7 +479,7 @@
       this.range = range;
       if (range === null) this.anchor = null;
       if (fill || range === null) {
-        this.inputs.forEach((input, place) => { input.value = range === null ? "" : String(Number(range[place].toPrecision(4))); });
+        this.inputs.forEach((input, place) => { input.value = range === null ? "" : String(range[place]); });
       }
       this.band.forEach((rect, place) => {
         const [left, top, right, bottom] = this.panels[place].room;
@@ -502,7 +503,7 @@
         const outcome = this.group.outcomes[place];
         const averages = average(this.group, place, this.chosen);
         const marks = panel.marks.filter(({ key }) => averages.has(key));
-        const isIn = ({ value }) => value >= low - 1e-9 && value <= high + 1e-9;
+        const isIn = ({ value }) => value >= low && value <= high;
         const inside = marks.filter(isIn).map(({ key }) => averages.get(key).value);
         const others = marks.filter((each) => !isIn(each)).map(({ key }) => averages.get(key).value);
         const say = (values) => {

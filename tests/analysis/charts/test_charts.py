@@ -42,6 +42,16 @@ def _scatter(values: list[tuple[float, float, float]], bounds: tuple[float, floa
     return Scatter((panel,), "mean BD", "24 layers")
 
 
+def test_axes_of_large_numbers_are_exact_too() -> None:
+    values = [(1e9 + 1e7 * n, 3e8 + 1e6 * n, 0.0) for n in range(4)]
+    root = _read(draw_scatter(_scatter(values, (float("-inf"), float("inf")))))
+    x0, per_x = map(float, root.get("data-x", "").split())
+    y0, per_y = map(float, _find(root, "panel")[0].get("data-y", "").split())
+    for mark, (x, y, _) in zip(_find(root, "mark"), values, strict=True):
+        assert _place(mark) == pytest.approx((x0 + per_x * x, y0 + per_y * y), abs=0.06)
+        assert float(mark.get("data-x", "")) == x
+
+
 def test_marks_stand_where_their_numbers_say() -> None:
     values = [(1.7, 0.5, 0.02), (1.9, 0.6, 0.0), (2.1, 0.55, float("nan"))]
     root = _read(draw_scatter(_scatter(values)))

@@ -214,6 +214,18 @@ def test_a_range_can_be_chosen_by_keyboard(page: Page, searched: tuple[Findings,
     assert re.match(r"\d+ of 14 patterns inside", page.run(RESULT))
 
 
+def test_a_range_that_is_typed_includes_its_ends(page: Page, searched: tuple[Findings, Path]) -> None:
+    page.open(searched[1])
+    measured = sorted(float(f"{value:.6g}") for value in searched[0].views[0].patterns["mean_bd"])
+    low, high = measured[3], measured[9]
+    script = f"""(() => {{ const inputs = document.querySelectorAll('.ends input');
+      inputs[0].value = {low}; inputs[1].value = {high}; inputs[1].dispatchEvent(new Event('change')); }})()"""
+    page.run(script)
+    n_inside = sum(low <= value <= high for value in measured)
+    assert n_inside >= 7
+    assert page.run(RESULT).startswith(f"{n_inside} of 14 patterns inside")
+
+
 def test_marks_move_to_the_means_of_the_chosen_seeds(page: Page, searched: tuple[Findings, Path]) -> None:
     findings, file = searched
     page.open(file)
