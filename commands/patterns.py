@@ -110,6 +110,7 @@ def list_rows(options: "Options") -> list[dict[str, Any]]:
 
 
 def _print_rows(console: "Console", options: "Options", rows: list[dict[str, Any]]) -> None:
+    from analysis.page.wording import count_nouns
     from nas.records.shown import show
 
     names = ("walk_length", "visit_evenness", "mean_bd")
@@ -123,7 +124,8 @@ def _print_rows(console: "Console", options: "Options", rows: list[dict[str, Any
         for option, row in zip(options.options, rows, strict=True)
     ]
     spent = options.budget
-    title = f"{spent.depth} layers, {spent.n_connections} connections (budget {spent}), best first"
+    counts = f"{count_nouns(spent.depth, 'layer')}, {count_nouns(spent.n_connections, 'connection')}"
+    title = f"{counts} (budget {spent}), best first"
     headings = ["pattern", "expected", "walk", "evenness", "mean BD", "gap"]
     print_table(console, title, headings, cells)
 

@@ -22,12 +22,19 @@ def recommend_first(options: Options) -> str:
     """Say in a few sentences what to take, and on what evidence."""
     best, pooled = options.options[0], read_lessons().shares[MODEL]
     taken = best.label if best.name is not None else f"the {best.label}"
+    if _is_only(options.budget):
+        return f"Take {taken}: no other pattern has this budget, so there is nothing to choose."
     return (
         f"Take {taken}: a model that learned from the committed studies expects the lowest loss of it. In "
         f"{pooled.n_settings} settings of {pooled.n_data} data sets, each new to the model, its choice among "
         f"those trained there beats {describe_beaten(pooled)} of the drawn patterns. "
         f"{_place(options.budget)}"
     )
+
+
+def _is_only(budget: Budget) -> bool:
+    """Return whether a budget leaves no choice, as that of the chain does."""
+    return budget.count_up_to(2) == 1
 
 
 def list_caveats() -> list[str]:
@@ -61,6 +68,8 @@ def _place(budget: Budget) -> str:
 
 def give_reason(option: Option, options: Options) -> str:
     """Say why a pattern is where it is in the list."""
+    if _is_only(options.budget):
+        return "It is the only pattern of this budget."
     parts = [_ROLES[role](option, options.budget) for role in option.roles]
     if option.name == SHORTEST_WALK:
         parts.append(_describe_walk(options.budget))

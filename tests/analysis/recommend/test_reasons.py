@@ -41,6 +41,16 @@ def test_what_was_not_measured_is_said(layers: int, budget: str, said: str) -> N
     assert said in recommend_first(find_options(parse_budget(budget, layers)))
 
 
+@pytest.mark.parametrize(("layers", "budget"), [(1, "log"), (2, "log"), (6, "total:6"), (6, "total:21")])
+def test_nothing_is_claimed_for_a_choice_of_one(layers: int, budget: str) -> None:
+    options = find_options(parse_budget(budget, layers))
+    (option,) = options.options
+    for said in (recommend_first(options), give_reason(option, options)):
+        assert "beats" not in said
+        assert "expect" not in said
+    assert "no other pattern" in recommend_first(options)
+
+
 def test_every_row_has_a_reason_of_its_own() -> None:
     options = find_options(parse_budget("total:28", 12))
     reasons = {option.label: give_reason(option, options) for option in options.options}
