@@ -24,7 +24,7 @@ from search_spaces.wiring.blocks import classifier_reads
 ENOUGH_PATTERNS = 8  # trained ones from which the model is asked
 MAX_TRAININGS = 3000  # up to which it is: the time and memory grow with their square
 N_DRAWS = 200  # uniform draws that stand for a random one where too few were trained
-Basis = Literal["model", "few", "many", "unequal", "unknown", "unlearned"]
+Basis = Literal["model", "few", "many", "unequal", "unknown", "unlearned", "no_logarithm"]
 Place = tuple[str, int, str | None, str]  # budget, layers, regime, key of the pattern
 
 
@@ -36,7 +36,7 @@ class RankedPattern:
         n_trainings, n_failed: number of trainings that are complete, and that failed.
         objective: outcome that the search improved.
         outcomes: outcome of each, by seed; an accuracy is a share of 1.
-        observed: their mean; the geometric one of losses.
+        observed: their mean; the geometric one of losses, where all are above 0.
         expected: what the model expects at a new seed; None without the model.
         over_log: gain over template `log`; None without the model or that template, and for that template itself.
         order: what patterns of all budgets are sorted by, the best first.
@@ -98,7 +98,7 @@ class Found:
     Args:
         objective: outcome that the search improved.
         basis: `model`, or why plain means stand in its place: few patterns, many trainings, patterns of unequal cost,
-            an unknown number of validation images, or networks that did not learn.
+            an unknown number of validation images, networks that did not learn, or losses without a logarithm.
         ranked: all trained patterns; the first is the pick.
         tried: by strategy.
         log: gain over template `log`; None where it is the pick, was not trained, or without the model.
@@ -161,6 +161,8 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
     patterns = average_patterns(complete)
     is_usable = _find_costs(complete, objective, guessing).notna()
     basis = _choose_basis(complete[is_usable], objective, guessing, learning)
+    if objective.is_loss and bool((complete[objective.outcome] <= 0).any()):
+        basis = "no_logarithm"  # the model would be asked without the best trainings
     expectations = _learn(run, complete[is_usable], patterns, guessing) if basis == "model" else None
     ranked = sorted(_list_patterns(complete, patterns, objective, expectations, failed), key=lambda each: each.order)
     first = patterns.iloc[0]
@@ -281,13 +283,13 @@ def _compare(expectations: Expectations | None, row: int, logs: Sequence[int]) -
 
 
 def _average(outcomes: Sequence[float], objective: Objective) -> float:
-    """Return the mean of outcomes, the geometric one of losses; the worst there is without any."""
+    """Return the mean of outcomes, the geometric one of losses above 0; the worst there is without any."""
     if not outcomes:
         return 0.0 if objective.is_share else float("-inf" if objective.outcome.maximize else "inf")
     values = np.array(outcomes)
-    if not objective.is_loss:
+    if not objective.is_loss or values.min() <= 0:
         return float(values.mean())
-    return float(np.exp(np.log(values).mean())) if values.min() > 0 else 0.0
+    return float(np.exp(np.log(values).mean()))
 
 
 def _rank(value: float, outcome: OutcomeName) -> float:

@@ -22,6 +22,7 @@ REASONS = {
     "few": "it takes {least} patterns to say what to expect at a new seed, and there are {patterns}",
     "many": "what to expect at a new seed is said of at most {most:,} trainings, and there are {trainings:,}",
     "unequal": "patterns of different numbers of connections do not say what to expect of one another",
+    "no_logarithm": "some losses are not above 0, and what to expect at a new seed is said of logarithms",
     "unknown": "the run does not say how many validation images it has, which it takes to say what to expect",
 }
 

@@ -296,8 +296,13 @@ def _rank_patterns(view: View, objective: Objective) -> Iterator[RankedRow]:
 
 
 def _measure_gain(own: "pd.Series[float]", log: "pd.Series[float]", objective: Objective) -> Amount | None:
-    """Return what a pattern gains over `log`, paired by seed: points of accuracy, a share of a loss, or as it is."""
+    """Return what a pattern gains over `log`, paired by seed: points of accuracy, a share of a loss, or as it is.
+
+    None where they have no seed in common, or a loss is not above 0.
+    """
     if objective.is_loss:
+        if min(log.min(), own.min()) <= 0:
+            return None  # it has no logarithm
         differences = (log.map(math.log) - own.map(math.log)).dropna()
     else:
         differences = ((own - log) if objective.outcome.maximize else (log - own)).dropna()

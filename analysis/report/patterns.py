@@ -248,7 +248,8 @@ def _name_value(outcome: str, found: Found | None) -> str:
         return f"mean {shorten_outcome(outcome)}"
     if found.basis == "model":
         return f"expected {found.objective}"
-    return f"{'geometric mean' if found.objective.is_loss else 'mean'} {found.objective}"
+    is_geometric = found.objective.is_loss and found.basis != "no_logarithm"
+    return f"{'geometric mean' if is_geometric else 'mean'} {found.objective}"
 
 
 def _describe_noise(resolution: Resolution | None, complete: pd.DataFrame, outcome: str, have_measures: bool) -> str:

@@ -13,8 +13,10 @@ from analysis.page.document import format_markdown
 from analysis.picks.found import judge_search
 from analysis.picks.order import summarise_status
 from analysis.picks.words import answer_found
+from analysis.report.conclusion import conclude
 from analysis.report.report import compose_report
-from nas.records.metrics import Metrics
+from nas.model.candidate import Candidate
+from nas.records.metrics import Metric, Metrics
 from tests.support.other_task import SCORED, TASK, Gives, give_losses, give_scores, make_search, make_study
 
 OF_IMAGES = ("accuracy", "accurate", "images", "validation", "nats", "chance level", "largest class", " 100 %")
@@ -46,6 +48,41 @@ def test_a_search_names_its_metrics_and_says_nothing_of_images(losses: Run, scor
         page = _page(run)
         assert _said_of_images(page) == []
         assert [each for each in words if each not in page] == []
+
+
+def _give_small(candidate: Candidate) -> dict[str, float]:
+    """Losses of which some are 0."""
+    return {"loss": max(give_losses(candidate)["loss"] - 1.85, 0.0)}
+
+
+def test_a_loss_of_0_is_neither_hidden_nor_left_out(tmp_path: Path) -> None:
+    run = read_run(make_search(tmp_path / "run", _give_small, (Metric("loss"),)))
+    (found,) = judge_search(run)
+    means = average_patterns(run.candidates).set_index("key")["loss"]
+    assert 0 < (means == 0).sum() < len(means)
+    assert found.basis == "no_logarithm"
+    assert {each.key: each.observed for each in found.ranked} == pytest.approx(means.to_dict())
+    assert means[found.pick.key] == 0
+    assert "not above 0" in answer_found(found)
+    assert conclude(run).rows[0].outcome.value == 0
+
+
+def test_negative_losses_are_shown_as_they_are(tmp_path: Path) -> None:
+    def give(candidate: Candidate) -> dict[str, float]:
+        return {"loss": give_losses(candidate)["loss"] - 5}
+
+    run = read_run(make_search(tmp_path / "run", give, (Metric("loss"),)))
+    best = conclude(run).rows[0]
+    means = average_patterns(run.candidates).set_index("key")["loss"]
+    assert best.outcome.value == pytest.approx(means.min())
+    assert best.key == means.idxmin()
+
+
+@pytest.mark.slow
+def test_a_study_of_losses_of_0_has_no_gains_in_per_cent(tmp_path: Path) -> None:
+    conclusion = conclude(read_run(make_study(tmp_path / "run", _give_small, (Metric("loss"),))))
+    assert len(conclusion.rows) == 5
+    assert {row.gain for row in conclusion.rows} == {None}
 
 
 def test_a_pick_is_the_best_by_the_primary_metric_in_its_direction(losses: Run, scores: Run) -> None:
