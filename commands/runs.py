@@ -65,7 +65,7 @@ def print_status(results: "Results", as_json: bool, driving: Mapping[str, Any] |
             console.print(sentence)
         name = best.get("network", best["key"][:12])
         metric = best.get("metric", "accuracy")
-        console.print(f"best {name}: {metric.replace('_', ' ')} {best['value']:.4f} at mean BD {best['mean_bd']:.3f}")
+        console.print(f"best {name}: {metric.replace('_', ' ')} {best['value']:.4f}")
         if results.kind in ("search", "comparison"):  # a study's verdict takes many resamples
             is_cut = summary["complete"] != summary["asked"]
             console.print(("so far: " if is_cut else "") + conclude(results).sentence)
