@@ -36,7 +36,7 @@ class RankedPattern:
         n_trainings, n_failed: number of trainings that are complete, and that failed.
         objective: outcome that the search improved.
         outcomes: outcome of each, by seed; an accuracy is a share of 1.
-        observed: their mean; the geometric one of losses, where all are above 0.
+        observed: their mean; the geometric one of losses, where all of the budget are above 0.
         expected: what the model expects at a new seed; None without the model.
         over_log: gain over template `log`; None without the model or that template, and for that template itself.
         order: what patterns of all budgets are sorted by, the best first.
@@ -161,10 +161,12 @@ def _find_at(run: Run, complete: pd.DataFrame, failed: Mapping[Any, int]) -> Fou
     patterns = average_patterns(complete)
     is_usable = _find_costs(complete, objective, guessing).notna()
     basis = _choose_basis(complete[is_usable], objective, guessing, learning)
-    if objective.is_loss and bool((complete[objective.outcome] <= 0).any()):
+    is_geometric = objective.is_loss and not bool((complete[objective.outcome] <= 0).any())
+    if objective.is_loss and not is_geometric and basis != "unlearned":
         basis = "no_logarithm"  # the model would be asked without the best trainings
     expectations = _learn(run, complete[is_usable], patterns, guessing) if basis == "model" else None
-    ranked = sorted(_list_patterns(complete, patterns, objective, expectations, failed), key=lambda each: each.order)
+    everything = _list_patterns(complete, patterns, objective, expectations, failed, is_geometric)
+    ranked = sorted(everything, key=lambda each: each.order)
     first = patterns.iloc[0]
     gains = _Gains(expectations, ranked[0].key, {str(key): row for row, key in enumerate(patterns["key"])})
     template = next((each for each in ranked[1:] if each.template), None)
@@ -246,13 +248,14 @@ def _list_patterns(
     objective: Objective,
     expectations: Expectations | None,
     failed: Mapping[Any, int],
+    is_geometric: bool,
 ) -> Iterable[RankedPattern]:
     outcome, last = objective.outcome, list_shown(complete)[-1]
     by_key = {str(key): rows.sort_values("seed")[outcome].dropna() for key, rows in complete.groupby("key")}
     logs = [number for number, name in enumerate(patterns["template"].fillna("")) if name == "log"]
     for number, (_, row) in enumerate(patterns.iterrows()):
         outcomes = tuple(map(float, by_key[row["key"]]))
-        observed = _average(outcomes, objective)
+        observed = _average(outcomes, objective, is_geometric)
         # Without the model one lucky seed must not outrank a mean.
         order = (not row["all_seeds"], observed if is_lower_better(outcome) else -observed)
         if expectations is not None:
@@ -282,14 +285,12 @@ def _compare(expectations: Expectations | None, row: int, logs: Sequence[int]) -
     return expectations.compare(row, logs[0])
 
 
-def _average(outcomes: Sequence[float], objective: Objective) -> float:
-    """Return the mean of outcomes, the geometric one of losses above 0; the worst there is without any."""
+def _average(outcomes: Sequence[float], objective: Objective, is_geometric: bool) -> float:
+    """Return the mean of outcomes, plain or geometric; the worst there is without any."""
     if not outcomes:
         return 0.0 if objective.is_share else float("-inf" if objective.outcome.maximize else "inf")
     values = np.array(outcomes)
-    if not objective.is_loss or values.min() <= 0:
-        return float(values.mean())
-    return float(np.exp(np.log(values).mean()))
+    return float(np.exp(np.log(values).mean())) if is_geometric else float(values.mean())
 
 
 def _rank(value: float, outcome: OutcomeName) -> float:
