@@ -248,6 +248,7 @@ def _write_regret(regrets: "Regrets", caption: str, objective: "JudgedBy", folde
 
 def _print_regret(console: "Console", regrets: "Regrets", caption: str, n_visible: int, n_judges: int) -> None:
     """Print the curves at some numbers of trainings, how much noise hides, and each strategy's verdict."""
+    from analysis.page.wording import share_digits
     from analysis.replays.wording import (
         describe_comparison,
         describe_need,
@@ -256,10 +257,14 @@ def _print_regret(console: "Console", regrets: "Regrets", caption: str, n_visibl
         tabulate_regret,
     )
 
-    cells = []
-    for row in tabulate_regret(regrets):
-        estimates = [_format_estimate(row, name, "") for name in ("regret", "gain")]
-        difference = _format_estimate(row, "difference_to_random", "+")
+    cells, rows = [], [*tabulate_regret(regrets)]
+    digits = {
+        name: share_digits(((row[f"{name}_low"], row[f"{name}_high"]) for row in rows), 4)
+        for name in ("regret", "gain", "difference_to_random")
+    }
+    for row in rows:
+        estimates = [_format_estimate(row, name, f"z.{digits[name]}f") for name in ("regret", "gain")]
+        difference = _format_estimate(row, "difference_to_random", f"+z.{digits['difference_to_random']}f")
         need = "-" if row["strategy"] == RANDOM else describe_need(row, regrets.n_random)
         cells.append([row["strategy"], str(row["trainings"]), *estimates, difference, need])
     headings = ("strategy", "trainings", "regret", "gain", "regret less random's", "random needs")
@@ -276,6 +281,6 @@ def _print_regret(console: "Console", regrets: "Regrets", caption: str, n_visibl
     )
 
 
-def _format_estimate(row: dict[str, Any], name: str, sign: str) -> str:
+def _format_estimate(row: dict[str, Any], name: str, form: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return "-" if value is None else f"{value:{sign}z.4f} ({low:{sign}z.4f} to {high:{sign}z.4f})"  # z: no -0.0000
+    return "-" if value is None else f"{value:{form}} ({low:{form}} to {high:{form}})"

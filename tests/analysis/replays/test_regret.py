@@ -292,7 +292,10 @@ def test_compare_strategies_on_the_command_line(tmp_path: Path, monkeypatch: pyt
     assert {file.name for file in folder.iterdir()} == {RECORD, *names}
     shown = CliRunner().invoke(run_search.app, arguments)
     assert shown.exit_code == 0
-    assert f"{rows[5]['regret']:.4f} ({rows[5]['regret_low']:.4f} to {rows[5]['regret_high']:.4f})" in shown.output
+    half = sorted((row["regret_high"] - row["regret_low"]) / 2 for row in rows)[3]
+    digits = next(few for few in range(6) if 10.0**-few <= half / 2)
+    numbers = [f"{rows[5][name]:.{digits}f}" for name in ("regret", "regret_low", "regret_high")]
+    assert "{} ({} to {})".format(*numbers) in shown.output
     assert f"evolve: {rows[5]['verdict']}" in shown.output
     assert "proposals of random: better than" in shown.output
     assert "36 patterns of 5 layers at budget log, all there are" in shown.output
