@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from analysis.page.wording import enumerate_words
+from analysis.page.wording import enumerate_words, format_interval, format_signed
 from analysis.recommend.evidence import DISTANCE, MODEL, WALK, LossChange, MeanOverData, Merit, read_lessons
 from analysis.recommend.options import Option, Options
 from search_spaces.budget import Budget
@@ -44,8 +44,8 @@ def list_caveats() -> list[str]:
     low, rho = [setting.rho for setting in lessons.undertrained if setting.is_resolved], lessons.rho
     return [
         "Train at a good learning rate. The model prefers short random walks from output to input. The rank "
-        f"correlation of walk length with the loss is {rho.value:+.2f} {_bracket(rho.low, rho.high, '+.2f')} in these "
-        f"settings, but {min(low):+.2f} to {max(low):+.2f} at rate 0.05, the lowest that was tried.",
+        f"correlation of walk length with the loss is {format_signed(rho.value)} {_bracket(rho.low, rho.high, 2)} in "
+        f"these settings, but {format_interval(min(low), max(low))} at rate 0.05, the lowest that was tried.",
         f"All these networks were small. In {enumerate_words(unresolved)} the seeds could not tell patterns apart.",
     ]
 
@@ -133,20 +133,21 @@ def describe_merit(merit: Merit) -> str:
 def _change(change: LossChange) -> str:
     """Return a difference of log losses as a change in per cent, with its interval."""
     low, high = (None if end is None else 100 * math.expm1(end) for end in (change.low, change.high))
-    return f"{100 * math.expm1(change.value):+z.0f} % {_bracket(low, high, '+z.0f')}"
+    return f"{format_signed(100 * math.expm1(change.value), 0)} % {_bracket(low, high)}"
 
 
 def describe_beaten(share: MeanOverData) -> str:
     """Return the share of draws that a choice beats, given the share that beats it."""
     low, high = (None if end is None else 100 * (1 - end) for end in (share.high, share.low))
-    return f"{100 * (1 - share.value):.0f} % {_bracket(low, high, '.0f')}".strip()
+    interval = "" if low is None or high is None else f" [{low:.0f}, {high:.0f}]"
+    return f"{100 * (1 - share.value):.0f} %{interval}"
 
 
 def _points(apart: MeanOverData) -> str:
     """Return how many more of the draws the second of two choices beats, given how many more beat the first."""
     low, high = (None if end is None else 100 * end for end in (apart.low, apart.high))
-    return f"{100 * apart.value:+.0f} points {_bracket(low, high, '+.0f')}"
+    return f"{format_signed(100 * apart.value, 0)} points {_bracket(low, high)}"
 
 
-def _bracket(low: float | None, high: float | None, form: str) -> str:
-    return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+def _bracket(low: float | None, high: float | None, digits: int = 0) -> str:
+    return "" if low is None or high is None else f"[{format_signed(low, digits)}, {format_signed(high, digits)}]"

@@ -43,12 +43,15 @@ def test_the_table_has_the_numbers_of_the_tradeoff(tradeoff: Tradeoff, report: s
     table = report.split("| family | connections |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     assert len(rows) == len(tradeoff.points) == 16
+    gains = [point.difference for point in tradeoff.points if point.difference is not None]
+    halves = [((each.high or 0.0) - (each.low or 0.0)) / 2 for each in tradeoff.points]
+    apart = [((each.high or 0.0) - (each.low or 0.0)) / 2 for each in gains]
     for row, point in zip(rows, tradeoff.points, strict=True):
         family, connections, accuracy, difference, kept, pattern, _ = row
         assert (family, connections) == (point.family, str(point.connections))
         assert point.low is not None
         assert point.high is not None
-        assert _read(accuracy) == _round(100 * point.accuracy, 100 * point.low, 100 * point.high)
+        assert _read(accuracy) == _round((point.accuracy, point.low, point.high), halves)
         assert ("best of" in pattern) == (point.picked is not None)
         if point.difference is None:
             assert (difference, kept) == ("-", "-")
@@ -56,7 +59,7 @@ def test_the_table_has_the_numbers_of_the_tradeoff(tradeoff: Tradeoff, report: s
             gain = point.difference
             assert gain.low is not None
             assert gain.high is not None
-            assert _read(difference) == _round(100 * gain.mean, 100 * gain.low, 100 * gain.high)
+            assert _read(difference) == _round((gain.mean, gain.low, gain.high), apart)
             assert kept == {"kept": "yes", "lost": "no", "unsettled": "unsettled"}[point.difference.status]
     assert sum("(best of 6)" in line for line in table) == 3
     assert json.loads(json.dumps(dataclasses.asdict(tradeoff)))["points"][0]["family"] == rows[0][0]
@@ -66,10 +69,11 @@ def _read(cell: str) -> list[float]:
     return [float(number) for number in re.findall(r"[-+]?[\d.]+", cell)]
 
 
-def _round(value: float, low: float, high: float) -> list[float]:
-    """Round to the first decimal that is at most half of the interval's half width."""
-    digits = next(digits for digits in range(9) if 10.0**-digits <= (high - low) / 4)
-    return [float(f"{each:.{digits}f}") for each in (value, low, high)]
+def _round(numbers: tuple[float, ...], halves: list[float]) -> list[float]:
+    """Round as half of a column's middle interval is worth, by the wider of two middle ones."""
+    half = 100 * sorted(halves)[len(halves) // 2]
+    digits = next(few for few in range(9) if 10.0**-few <= half / 2)
+    return [float(f"{100 * number:.{digits}f}") for number in numbers]
 
 
 def test_where_what_was_found_comes_from_is_said(report: str) -> None:

@@ -314,6 +314,8 @@ def test_a_mutated_config_is_refused_in_words_or_read_as_it_stands(
     else:
         held = {name.replace("-", "_"): value for name, value in tomllib.loads(content.decode()).items()}
         found = config.model_dump(include=set(held))
+        if held.get("train_examples") == "all":
+            held["train_examples"] = None  # what it is kept as
         # A whole number is read as a float where one is asked for: 2^63 - 1 has none of its own.
         read = {name: float(value) if isinstance(found[name], float) else value for name, value in held.items()}
         assert found == {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
@@ -511,11 +513,18 @@ class _Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.scripts: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
 
 
 def test_a_report_shows_whatever_names_it_is_given(tmp_path: Path) -> None:
@@ -532,7 +541,9 @@ def test_a_report_shows_whatever_names_it_is_given(tmp_path: Path) -> None:
     )
     texts = {path.name: path.read_text(encoding="utf-8") for path in write_report(run) if path.suffix != ".png"}
     page = _Page(texts["index.html"])
-    assert not {"script", "img", "b", "foreignobject", "iframe"} & page.tags
+    assert not {"img", "b", "foreignobject", "iframe"} & page.tags
+    data, script = page.scripts  # ours
+    assert json.loads(data) and script.strip() == (ROOT / "analysis" / "web" / "page.js").read_text("utf-8").strip()
     assert not [name for name in page.attributes if name.startswith("on")]
     for name, text in texts.items():
         if name.endswith(".svg"):
@@ -541,9 +552,10 @@ def test_a_report_shows_whatever_names_it_is_given(tmp_path: Path) -> None:
             assert not [key for one in elements for key in one.attrib if key.startswith("on")]
     outside, *_ = re.split("^`{4,}$", texts["report.md"], maxsplit=1, flags=re.MULTILINE)
     assert texts["report.md"].count("\n````\n") == 2
+    outside = re.sub(r"^<details>$|^</details>$|^<summary>[^<]*</summary>$", "", outside, flags=re.MULTILINE)
     assert not re.search(r"(?<!\\)[<`$~]|^>? ?#+ h|\n\n# h", outside)
     counts = [{len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines()} for part in outside.split("\n\n")]
-    assert sum(min(one, default=0) > 2 for one in counts) >= 3  # tables
+    assert sum(min(one, default=0) > 2 for one in counts) >= 2  # tables
     assert all(len(one) <= 1 for one in counts)
 
 
