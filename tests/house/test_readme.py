@@ -121,15 +121,12 @@ def test_its_budgets_are_those_of_the_committed_summary() -> None:
 
     text = _page("howto/budgets.md")
     assert f"at 40 connections reaches {told('found', 40)}, where the 40 nearest reach {told('nearest', 40)}" in text
-    (sparse,) = (one for one in summary["strata"] if one["statistics"]["budget"] == "total:40")
-    best = sparse["best_patterns"][0]
-    shortest = min(sparse["best_patterns"], key=lambda one: one["mean_bd"])
-    assert (
-        f"its mean BD is {best['mean_bd']:.2f} hops, the shortest pattern tried has {shortest['mean_bd']:.2f}" in text
-    )
-    assert f"and {100 * shortest['validation_accuracy']:.1f} %" in text
-    (answer,) = (one for one in summary["tradeoffs"][0]["answers"] if one["family"] == "found")
-    assert (answer["fewest"], answer["stopped"], answer["status"]) == (94, 40, "unsettled")
+    evenly = [100 * points["evenly", 94]["difference"][name] for name in ("mean", "low", "high")]
+    assert "where skips are spread evenly ({:.1f} points [{:.1f}, {:.1f}])".format(*evenly) in text
+    statuses = {place: point["difference"]["status"] for place, point in points.items() if point["difference"]}
+    assert {family for (family, n), status in statuses.items() if n == 94 and status == "kept"} == {"evenly"}
+    assert not [family for (family, n), status in statuses.items() if n == 94 and status == "lost"]
+    assert {family for (family, n), status in statuses.items() if n == 40 and status != "lost"} == {"shortest_walk"}
 
 
 PARTS = ("difference", "low", "high")

@@ -63,7 +63,7 @@ def test_the_partial_correlations_are_those_of_the_trainings(
     assert said.startswith(f"{value:+.2f} ")
     assert said in PAGES[1]
     report = (_folder(layers) / "report.md").read_text()
-    assert re.sub(r"(\S+) \[(.*), (.*)\]", r"\1 | \2 to \3", said) in report
+    assert said.replace("[", "\\[").replace("]", "\\]") in report
 
 
 @pytest.mark.parametrize("layers", DEPTHS)
