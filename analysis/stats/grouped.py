@@ -84,7 +84,8 @@ def pooled_spearman(x: Vector, y: Vector, groups: Groups, weights: Vector) -> Ve
     np.divide(z, total, out=pooled, where=total > 0)
     # Where every group is as far as it can be, so are they together.
     together: Vector = np.where((abs(z) >= furthest * (1 - 1e-12)) & (total > 0), np.sign(z), np.tanh(pooled))
-    return together
+    is_one_group = (sizes > 0).sum(axis=1) == 1  # a draw may miss all rows of the others
+    return np.where(is_one_group, np.where(sizes > 0, rho, 0.0).sum(axis=1), together)
 
 
 def compare_groups(x: Vector, y: Vector, groups: Groups) -> GroupEstimates:
