@@ -27,7 +27,6 @@ def test_the_notebook_is_made_from_the_script() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.small import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 PROJECT = """
 from pathlib import Path
 from typing import Any
