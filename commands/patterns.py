@@ -110,14 +110,14 @@ def list_rows(options: "Options") -> list[dict[str, Any]]:
 
 
 def _print_rows(console: "Console", options: "Options", rows: list[dict[str, Any]]) -> None:
-    from analysis.page.wording import count_nouns
+    from analysis.page.wording import count_nouns, format_signed
     from nas.records.shown import show
 
     names = ("walk_length", "visit_evenness", "mean_bd")
     cells = [
         [
             show(option.label),
-            f"{option.expected:+.2f}",
+            format_signed(option.expected),
             *(f"{row[name]:.3f}" for name in names),
             f"{100 * row['gap']:.0f} %",
         ]
