@@ -11,7 +11,7 @@ from shared import DOCS, MIB, fit_exponent, format_csv, format_row
 from nas.bench.memory import measure_kept_bytes, measure_peak_bytes
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_activation_bytes
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.safe_files import write_atomic
 from nas.settings.environment import describe_versions
 from search_spaces.templates import find_template
@@ -39,7 +39,7 @@ def make_candidate(name: str, layers: int) -> Candidate:
 
 def measure(candidate: Candidate, device: str, efficient: bool) -> int:
     """Return the bytes of one training step on a batch of BATCH images."""
-    network = build_network(candidate).to(device).train()
+    network = build_skip_network(candidate).to(device).train()
     network.recompute_activations(efficient)
     images = torch.zeros(BATCH, *candidate.network.image, device=device)
     labels = torch.zeros(BATCH, dtype=torch.int64, device=device)

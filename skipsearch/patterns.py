@@ -11,6 +11,7 @@ from skipsearch.words import in_python
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from nas.model.layout_network import LayoutNetwork
     from nas.model.network import SkipNetwork
     from search_spaces.budget import Budget
     from search_spaces.pattern import ConnectionPattern
@@ -269,7 +270,7 @@ def build_network(
     network: str | None = None,
     seed: int = 0,
     **settings: "Unpack[NetworkSettings]",
-) -> "SkipNetwork":
+) -> "SkipNetwork | LayoutNetwork":
     """Build the network around a pattern: a torch module, on the CPU, with initial weights that the seed fixes.
 
     Args:

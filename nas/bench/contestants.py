@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nas.model.candidate import CONCAT, SUM, Candidate, NetworkConfig, TrainingConfig
 from nas.model.cost import predict_cost
-from nas.model.network import Block, SkipNetwork, build_network
+from nas.model.network import Block, SkipNetwork, build_skip_network
 from nas.records.checked import validate
 from nas.tasks.candidate import TaskPattern
 from nas.tasks.text.task import TextTask
@@ -114,7 +114,7 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
     if engine in COHORTS or engine == CAPTURED:
         settings = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
         return prepare_cohort(candidates, images, labels, settings)
-    networks = [build_network(candidate).to(device).train() for candidate in candidates]
+    networks = [build_skip_network(candidate).to(device).train() for candidate in candidates]
     network: nn.Module = networks[0]
     if engine == FUSED:
         networks[0].fuse_layers()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nas.export.manifest import TOLERANCE, WEIGHTS_FILES
 from nas.model.candidate import Candidate
+from nas.model.layout_network import LayoutNetwork
 from nas.model.network import SkipNetwork, build_network
 from search_spaces.errors import InputError
 
@@ -32,7 +33,7 @@ def make_images(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).reshape(shape)
 
 
-def take_weights(candidate: Candidate, weights: Mapping[str, Tensor] | None) -> SkipNetwork:
+def take_weights(candidate: Candidate, weights: Mapping[str, Tensor] | None) -> SkipNetwork | LayoutNetwork:
     """Build the candidate's network with these or its initial weights, on the CPU, in evaluation mode.
 
     Raises:

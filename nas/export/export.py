@@ -43,9 +43,9 @@ from search_spaces.wiring.network_arcs import draw_wiring, is_worth_drawing
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
     from nas.export.agreement import Form
-    from nas.model.network import SkipNetwork
 
 
 # What a search says of each of its patterns, where it could: see analysis.picks.order.describe_expected.
@@ -265,9 +265,7 @@ def format_texts(template: TemplateFile, candidate: Candidate, version: int = VE
     return texts
 
 
-def _write_networks(
-    candidate: Candidate, original: "SkipNetwork", source: str, folder: Path, is_trained: bool
-) -> list[str]:
+def _write_networks(candidate: Candidate, original: "Module", source: str, folder: Path, is_trained: bool) -> list[str]:
     """Write the weights if they are trained, and compare the network of model.py; return the names written."""
     from nas.export.agreement import load_model
     from nas.export.archives import write_safetensors
@@ -280,7 +278,7 @@ def _write_networks(
     return names
 
 
-def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path) -> tuple[list[str], list[str]]:
+def _write_archives(candidate: Candidate, original: "Module", folder: Path) -> tuple[list[str], list[str]]:
     """Write and compare model.pt2 and, if possible, model.onnx; return the names written, and notes."""
     from nas.export.archives import (
         HOW_TO_GET_ONNX,
@@ -305,7 +303,7 @@ def _write_archives(candidate: Candidate, original: "SkipNetwork", folder: Path)
     return ["model.onnx", "model.pt2"], []
 
 
-def _compare(name: str, form: "Form", original: "SkipNetwork", image: tuple[int, int, int]) -> None:
+def _compare(name: str, form: "Form", original: "Module", image: tuple[int, int, int]) -> None:
     from nas.export.agreement import find_disagreement, measure_rounding
 
     problem = find_disagreement(form, original, image)
@@ -317,7 +315,7 @@ def _compare(name: str, form: "Form", original: "SkipNetwork", image: tuple[int,
 
 
 def _describe_folder(
-    candidate: Candidate, original: "SkipNetwork", measured: dict[str, Any], folder: Path, names: list[str]
+    candidate: Candidate, original: "Module", measured: dict[str, Any], folder: Path, names: list[str]
 ) -> Manifest:
     from nas.export.agreement import infer, make_images
 

@@ -31,9 +31,9 @@ from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
     from nas.export.agreement import Form
-    from nas.model.network import SkipNetwork
 
 MAX_PARAMS = 10**8  # of a stranger's network that is built here
 MAX_VALUES = 5 * 10**8  # in memory at a time for one image, in such a network
@@ -245,7 +245,7 @@ def _choose_archives(
 
 
 def _comparison(
-    name: str, load: "Callable[[], Form]", original: "SkipNetwork", image: tuple[int, int, int]
+    name: str, load: "Callable[[], Form]", original: "Module", image: tuple[int, int, int]
 ) -> Callable[[], str | None]:
     from nas.export.agreement import find_disagreement
 
@@ -295,7 +295,7 @@ def _widest_maps(candidate: Candidate) -> int:
     return most
 
 
-def _check_probe(manifest: Manifest, original: "SkipNetwork", network: NetworkConfig) -> str | None:
+def _check_probe(manifest: Manifest, original: "Module", network: NetworkConfig) -> str | None:
     """Return what is wrong with the manifest's logits, or None."""
     import torch
 

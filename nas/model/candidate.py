@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
+from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -15,9 +16,11 @@ from search_spaces.pattern import ConnectionPattern
 from search_spaces.plugins import Plugins, check_name, load_plugins, require_callable
 from search_spaces.templates import find_template, name_rule
 from search_spaces.wiring.blocks import (
+    GlobalDistance,
     Widths,
     Wiring,
     classifier_reads,
+    global_distance,
     transition_inputs,
     wire_across,
     wire_summaries,
@@ -39,6 +42,9 @@ LAYER: Final = "bn-relu-conv"
 BOTTLENECK: Final = "bottleneck"
 DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+AnySurroundings = Any  # of those in nas/layouts, told apart by their `kind`
 
 
 class ShapeConfig(Settings):
@@ -91,6 +97,7 @@ class ShapeConfig(Settings):
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
+    surroundings: AnySurroundings | None = None  # None: blocks in a row with one classifier, see SkipNetwork
 
     @field_validator("merge")
     @classmethod
@@ -121,7 +128,17 @@ class ShapeConfig(Settings):
     @property
     def pattern_depth(self) -> int:
         """Return the layers of the pattern: those of the deepest block, with transitions v1 those of all blocks."""
-        return sum(self.block_depths) if self.transition == "v1" else self.layers
+        return sum(self.block_depths) if self.spans_blocks else self.layers
+
+    @property
+    def spans_blocks(self) -> bool:
+        """Return whether one pattern spans the layers of all blocks."""
+        return self.transition == "v1" if self.surroundings is None else self.surroundings.spans_blocks
+
+    @property
+    def has_layout(self) -> bool:
+        """Return whether the network is built from a layout, node by node, and not as a SkipNetwork."""
+        return self.surroundings is not None
 
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
@@ -155,19 +172,19 @@ class ShapeConfig(Settings):
     @property
     def trains_alone(self) -> bool:
         """Return whether no two candidates can be trained together as one network."""
-        return self.has_drops or self.has_brought_merge
+        return self.has_drops or self.has_brought_merge or self.has_layout
 
     @property
     def can_fuse(self) -> bool:
         """Return whether a block's layers are of the form that runs as one operation; see nas/engines."""
-        return self.is_concat and self.layer == LAYER and not self.has_drops
+        return self.is_concat and self.layer == LAYER and not self.has_drops and not self.has_layout
 
     def identify(self) -> dict[str, Any]:
         """Return the settings as plain values, those of networks that older versions knew as these wrote them."""
         values = self.model_dump(mode="json")
         if "layer" not in values:  # of a task with networks of its own
             return values
-        for name in ("merge", "drop_layers", "drop_path"):
+        for name in ("merge", "drop_layers", "drop_path", "surroundings"):
             if values[name] == type(self).model_fields[name].default:
                 del values[name]
         if self.layer != DEPTHWISE:
@@ -180,6 +197,8 @@ class ShapeConfig(Settings):
 
         Another package's merge may have parameters in any number, which is not ours to promise.
         """
+        if self.surroundings is not None:
+            return self.surroundings.has_equal_cost and not self.has_brought_merge
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
         return is_plain and self.stem == self.growth and self.compression is None and not self.has_brought_merge
 
@@ -244,7 +263,7 @@ def _check_block_layers(config: ShapeConfig) -> str | None:
 
 
 def _check_merge(config: ShapeConfig) -> str | None:
-    if config.is_concat:
+    if config.is_concat or config.has_layout:
         return None
     given = [] if config.compression is None else ["compression"]
     given += [] if config.stem == config.growth else ["stem-channels"]
@@ -264,6 +283,8 @@ def _check_pattern_depth(config: ShapeConfig) -> str | None:
 
 
 def _check_resolution(config: NetworkConfig) -> str | None:
+    if config.has_layout:  # which knows better how often it halves an image
+        return None
     height, width = config.resolution
     if min(height, width) >> (config.blocks - 1) >= 1:
         return None
@@ -294,7 +315,7 @@ class Candidate:
     def patterns(self) -> tuple[ConnectionPattern, ...]:
         """Return the pattern of each block, or with transitions v1 the one over all blocks."""
         network = self.network
-        if network.transition == "v1":
+        if network.spans_blocks:
             return (self.pattern,)
         return tuple(_fit(self.pattern, depth, self.template) for depth in network.block_depths)
 
@@ -316,6 +337,24 @@ class Candidate:
         """
         return _wire(self.pattern, self.network, self.template)
 
+    @property
+    def layout(self) -> Layout:
+        """Return all nodes of a network that is built from a layout.
+
+        Raises:
+            InputError: the pattern has another depth than the network.
+        """
+        return _lay_out(self.pattern, self.network, self.template)
+
+    @property
+    def global_distance(self) -> GlobalDistance:
+        """Return backprop distances through the whole network, a change of resolution one hop.
+
+        Raises:
+            InputError: some node does not reach back to an earlier one.
+        """
+        return measure_layout(self.layout) if self.network.has_layout else global_distance(self.wiring)
+
 
 def check_depth(pattern: ConnectionPattern, network: NetworkConfig) -> None:
     """Refuse a pattern of another depth than a network's.
@@ -324,7 +363,7 @@ def check_depth(pattern: ConnectionPattern, network: NetworkConfig) -> None:
         InputError: with both depths.
     """
     if pattern.depth != network.pattern_depth:
-        where = "in all its blocks" if network.transition == "v1" else "a block"
+        where = "in all its blocks" if network.spans_blocks else "a block"
         raise InputError(
             f"a pattern of {pattern.depth} layers does not fit a network of {network.pattern_depth} layers {where}"
         )
@@ -351,3 +390,24 @@ def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | No
         return wire_summaries(patterns, widths)
     reads = [transition_inputs(network.transition, depth, template) for depth in network.block_depths]
     return wire_within(patterns, reads, widths)
+
+
+@lru_cache(maxsize=256)
+def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Layout:
+    check_depth(pattern, network)
+    surroundings: Surroundings | None = network.surroundings
+    assert surroundings is not None, "its network is built from a layout"
+    frame = Frame(
+        pattern=pattern,
+        depths=network.block_depths,
+        fit=lambda depth: _fit(pattern, depth, template),
+        reads=classifier_reads(network.transition, pattern, template),
+        growth=network.growth,
+        stem=network.stem,
+        classes=network.classes,
+        merge=network.merge,
+        layer=network.layer,
+        drop_layers=network.drop_layers,
+        drop_path=network.drop_path,
+    )
+    return surroundings.lay_out(frame)

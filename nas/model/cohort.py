@@ -9,14 +9,17 @@ from torch.nn import functional as F
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import Candidate
+from nas.model.layout_network import LayoutNetwork
 from nas.model.merges import Concat, Weighted, weigh
-from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_network
+from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_network, build_skip_network
 
 State = dict[str, Tensor]
 
 
 def describe_structure(candidate: Candidate) -> Hashable:
     """Return what candidates of one cohort must share: the network around the pattern and the widths of its parts."""
+    if candidate.network.has_layout:
+        return candidate.network, ()  # trained one at a time
     blocks = candidate.wiring.blocks
     return candidate.network, tuple((block.inputs, tuple(t.channels for t in block.transitions)) for block in blocks)
 
@@ -45,7 +48,7 @@ class Trainee(Protocol):
     def take_on(self, candidates: Sequence[Candidate]) -> bool:
         """Become other candidates in the same tensors, as a captured graph requires; return whether it could."""
 
-    def network_of(self, member: int) -> SkipNetwork:
+    def network_of(self, member: int) -> SkipNetwork | LayoutNetwork:
         """Return a member's network with its current weights."""
 
 
@@ -64,9 +67,10 @@ class Single:
     ) -> None:
         self._seed, self._has_drops = candidate.seed, candidate.network.has_drops
         self._network = build_network(candidate).to(device)
-        self._network.recompute_activations(memory_efficient)
-        if is_fused:
-            self._network.fuse_layers()
+        if isinstance(self._network, SkipNetwork):
+            self._network.recompute_activations(memory_efficient)
+            if is_fused:
+                self._network.fuse_layers()
 
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self._network(images[0]))[None]
@@ -92,7 +96,7 @@ class Single:
     def take_on(self, candidates: Sequence[Candidate]) -> bool:  # noqa: ARG002
         return False  # its pattern is in its modules
 
-    def network_of(self, member: int) -> SkipNetwork:  # noqa: ARG002
+    def network_of(self, member: int) -> SkipNetwork | LayoutNetwork:  # noqa: ARG002
         return self._network
 
 
@@ -120,7 +124,7 @@ class CohortNetwork(nn.Module):
         if candidates[0].network.trains_alone:
             raise ValueError("candidates with drops or another package's merge are trained one at a time")
         self.n_members = len(candidates)
-        networks = [build_network(candidate) for candidate in candidates]
+        networks = [build_skip_network(candidate) for candidate in candidates]
         self._note(candidates, networks)
         self._names = [name for name, _ in networks[0].named_parameters()]
         self.network = _stack_networks(networks).to(device)
@@ -283,7 +287,7 @@ class CohortNetwork(nn.Module):
         """Become other candidates, if only fused blocks change and each of their layers reads as much as before."""
         if len(candidates) != self.n_members or self._describe(candidates) != self._describe(self._candidates):
             return False
-        networks = [build_network(candidate) for candidate in candidates]
+        networks = [build_skip_network(candidate) for candidate in candidates]
         self._note(candidates, networks)
         self.network.load_state_dict(_stack_networks(networks).state_dict())
         for fused, sources in zip(self._fused, self._sources, strict=True):
@@ -310,7 +314,7 @@ class CohortNetwork(nn.Module):
         return [describe_structure(candidate) for candidate in candidates], layers, behind
 
     def network_of(self, member: int) -> SkipNetwork:
-        network = build_network(self._candidates[member])
+        network = build_skip_network(self._candidates[member])
         network.load_state_dict(self._take_out_network(member))
         return network.to(self.network.classifier.weight.device)
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
+from nas.layouts.layout import trace
+from nas.model.candidate import BOTTLENECK, CONCAT, DEPTHWISE, MERGE_NAMES, SUM, Candidate, NetworkConfig
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
@@ -35,19 +36,24 @@ class Cost:
 
 def predict_cost(candidate: Candidate) -> Cost:
     """Return the cost of the network that `build_network` builds, without building it."""
-    network, wiring = candidate.network, candidate.wiring
+    network = candidate.network
+    if network.has_layout:
+        layout = candidate.layout
+        cost = Cost(layout.count_params(network.image), 2 * layout.count_macs(network.image))
+        return sum((_merge(node.reads, node.merge) for node in layout.nodes[1:]), cost)
+    wiring = candidate.wiring
     height, width = network.resolution
     cost = _stem(network)
     for number, block in enumerate(wiring.blocks):
         for reads in block.sources:
-            cost += _merge(reads, network) + _layer(wiring.channels(number, reads), network, height, width)
+            cost += _merge(reads, network.merge) + _layer(wiring.channels(number, reads), network, height, width)
         for transition in block.transitions:
             n_read = wiring.channels(number, transition.reads)
-            cost += _merge(transition.reads, network) + _batch_norm(n_read)
+            cost += _merge(transition.reads, network.merge) + _batch_norm(n_read)
             cost += _convolution(n_read, transition.channels, 1, height, width)
         height, width = height // 2, width // 2
     n_read = wiring.channels(-1, wiring.read)
-    cost += _merge(wiring.read, network)
+    cost += _merge(wiring.read, network.merge)
     return cost + _batch_norm(n_read) + Cost((n_read + 1) * network.classes, 2 * n_read * network.classes)
 
 
@@ -73,8 +79,14 @@ def predict_activation_bytes(candidate: Candidate, memory_efficient: bool) -> in
 
     A sum of nodes keeps none of them, a sum with factors all of them, once. So for merges other than concat the bytes
     grow with the layers in both forms. Dropped layers and inputs are not counted off.
+
+    Of a network with a layout it is what every merge and every operation writes: an estimate.
     """
-    network, wiring = candidate.network, candidate.wiring
+    network = candidate.network
+    if network.has_layout:
+        steps = trace(candidate.layout, network.image)
+        return FLOAT_BYTES * sum(math.prod(shape) for step in steps for shape in (step.read, *step.between))
+    wiring = candidate.wiring
     height, width = network.resolution
     n_values = _stem_values(network)
     for number, block in enumerate(wiring.blocks):
@@ -148,13 +160,15 @@ def _stem_values(network: NetworkConfig) -> int:
     return n_values
 
 
-def _merge(reads: Sequence[int], network: NetworkConfig) -> Cost:
+def _merge(reads: Sequence[int], merge: str) -> Cost:
     """Return the cost of a merge; matrix products of another package's merge are not counted."""
-    if network.has_brought_merge:
-        from nas.model.merges import count_parameters  # torch: seconds
+    if merge in (CONCAT, SUM):
+        return Cost(0, 0)
+    if merge in MERGE_NAMES:
+        return Cost(len(reads), 0)  # a factor for each
+    from nas.model.merges import count_parameters  # torch: seconds
 
-        return Cost(count_parameters(network.merge, len(reads)), 0)
-    return Cost(len(reads) if network.has_scalars else 0, 0)
+    return Cost(count_parameters(merge, len(reads)), 0)
 
 
 def _layer(n_channels: int, network: NetworkConfig, height: int, width: int) -> Cost:

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
@@ -14,8 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
+from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.model.merges import Concat, Weighted, create_merge, start_brought
-from search_spaces.seeds import derive_seed
+from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
+from nas.modules.start import start_weights
 from search_spaces.wiring import blocks
 
 N_RECOMPUTED = 3  # operations that a backward pass may repeat after the merge: BN, ReLU and the one that follows
@@ -96,19 +97,11 @@ class Reader(nn.Sequential):
         return cast(Tensor, x if self.drop is not None or self.survival == 1 else x * self.survival)
 
     def _begin(self, *sources: Tensor) -> Tensor:
-        x = self.merge(sources if self.drop is None else self._leave_out(sources, self.drop.keeps_inputs))
+        is_concat = isinstance(self.merge, Concat)
+        x = self.merge(sources if self.drop is None else leave_out(sources, self.drop.keeps_inputs, is_concat))
         for part in self.operations[:N_RECOMPUTED]:
             x = part(x)
         return cast(Tensor, x)
-
-    def _leave_out(self, sources: Sequence[Tensor], kept: Sequence[bool]) -> list[Tensor]:
-        """Return zeros for the inputs that are not kept; sums are scaled up to as many as there are."""
-        if all(kept):
-            return list(sources)
-        # The number of inputs times the mean over those that are left (FractalNet, arXiv:1605.07648, has the mean).
-        # BN would undo a scale of concatenated channels.
-        scale = 1.0 if isinstance(self.merge, Concat) else len(kept) / sum(kept)
-        return [x * scale if keep else torch.zeros_like(x) for x, keep in zip(sources, kept, strict=True)]
 
     def _written_zeros(self, source: Tensor) -> Tensor:
         n_written = next(part.out_channels for part in reversed(self) if isinstance(part, nn.Conv2d))
@@ -128,19 +121,6 @@ class Reader(nn.Sequential):
         finally:
             for name, buffer in buffers.items():
                 setattr(self.norm, name, buffer)
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """What a training step leaves out of a layer.
-
-    Args:
-        keeps_output: whether the layer is there; if not, its output is 0.
-        keeps_inputs: for each of its inputs whether it is read; at least one is.
-    """
-
-    keeps_output: bool
-    keeps_inputs: tuple[bool, ...]
 
 
 class Block(nn.Module):
@@ -221,26 +201,12 @@ class SkipNetwork(nn.Module):
         return [layer for block in self.blocks for layer in cast(Block, block).readers]
 
     def draw_drops(self, seed: int, step: int) -> None:
-        """Draw what a training step leaves out: layers (arXiv:1603.09382) and inputs (arXiv:1605.07648).
-
-        Layer l of N is dropped with l/N of `drop_layers`; each input of a layer with `drop_path`, but one of them,
-        drawn uniformly, stays where all would go. The draws depend on seed and step only, so a training that is resumed
-        has the same ones; those of layers do not depend on the pattern.
-        """
-        layers = self.layers
-        generator = torch.Generator().manual_seed(derive_seed(seed, "dropped layers", step))
-        is_alive = torch.rand(len(layers), generator=generator).tolist()
-        generator = torch.Generator().manual_seed(derive_seed(seed, "dropped inputs", step))
-        for layer, chance in zip(layers, is_alive, strict=True):
-            keeps = torch.rand(len(layer.nodes), generator=generator) >= self._drop_path
-            if not keeps.any():
-                keeps[int(torch.randint(len(keeps), (), generator=generator))] = True
-            layer.drop = Drop(chance < layer.survival, tuple(keeps.tolist()))
+        """Draw what a training step leaves out; layer l of N is dropped with l/N of `drop_layers`."""
+        draw_drops(self.layers, [self._drop_path] * len(self.layers), seed, step)
 
     def end_drops(self) -> None:
         """Drop nothing from now on."""
-        for layer in self.layers:
-            layer.drop = None
+        end_drops(self.layers)
 
     def recompute_activations(self, recompute: bool = True) -> None:
         """Choose whether training repeats merge and BN-ReLU in its backward pass; see Reader."""
@@ -305,27 +271,18 @@ def _layer(network: NetworkConfig, nodes: tuple[int, ...], n_channels: int) -> R
     return Reader(nodes, n_channels, *operations, merge=network.merge)
 
 
-def build_network(candidate: Candidate) -> SkipNetwork:
-    """Build the candidate's network on the CPU, with the initial weights that its seed fixes.
-
-    Every module draws from its own random stream, named by its place. So two patterns of one seed start from the same
-    weights wherever their shapes agree: a paired design. Convolutions: normal with standard deviation
-    sqrt(2 / fan_in) (arXiv:1502.01852); classifier: sqrt(1 / fan_in), bias 0.
-    """
+def build_skip_network(candidate: Candidate) -> SkipNetwork:
+    """Build the network of a candidate without a layout on the CPU, with the initial weights that its seed fixes."""
     with torch.device("meta"):  # no draws from the global generator
         network = SkipNetwork(candidate)
     network.to_empty(device="cpu")
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            generator = torch.Generator().manual_seed(derive_seed(candidate.seed, "weights", name))
-            gain = 2.0 if isinstance(module, nn.Conv2d) else 1.0
-            fan_in = module.weight[0].numel()
-            nn.init.normal_(module.weight, std=(gain / fan_in) ** 0.5, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | Weighted):
-            module.reset_parameters()  # scale 1, shift 0, and a merge's factors: no draw
+    start_weights(network, candidate.seed, (Weighted,))
     start_brought(network, candidate.seed)
     n_params = sum(parameter.numel() for parameter in network.parameters())
     assert n_params == predict_cost(candidate).params, "cost.py and network.py disagree"
     return network
+
+
+def build_network(candidate: Candidate) -> SkipNetwork | LayoutNetwork:
+    """Build a candidate's network on the CPU, with the initial weights that its seed fixes; see start_weights."""
+    return build_layout_network(candidate) if candidate.network.has_layout else build_skip_network(candidate)

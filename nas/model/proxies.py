@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.candidate import Candidate
-from nas.model.network import Reader, SkipNetwork, build_network
+from nas.model.network import Reader, SkipNetwork, build_skip_network
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_seed
 
@@ -108,7 +108,7 @@ def measure_proxies(
             near = difflib.get_close_matches(name, PROXIES, n=1)
             advice = f"did you mean {near[0]}?" if near else f"they are {', '.join(PROXIES)}"
             raise InputError(f"there is no proxy {name!r}; {advice}")
-    network = build_network(replace(candidate, seed=seed)).double().train()
+    network = build_skip_network(replace(candidate, seed=seed)).double().train()
     untrained = Untrained(network, Batch(batch.images.double(), batch.labels), seed)
     with torch.enable_grad():
         values = {name: PROXIES[name](untrained) for name in names}

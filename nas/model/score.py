@@ -8,7 +8,6 @@ from nas.records.template import describe_certificate
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
 from search_spaces.measures.registry import ALWAYS_SHOWN, measure, measure_brought
-from search_spaces.wiring.blocks import global_distance
 
 
 def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> 
     """
     pattern = candidate.pattern
     cost = predict_cost(candidate)
-    through = global_distance(candidate.wiring)
+    through = candidate.global_distance
     described = {**describe(pattern), **measure(pattern, ALWAYS_SHOWN, candidate.reads)}
     described |= measure_brought(pattern, candidate.reads, taken=described)
     return {

@@ -15,7 +15,7 @@ MAX_CONNECTIONS = 20_000  # of all blocks together; larger networks are not meas
 N_SIGNIFICANT = 5
 
 
-def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
+def measure_strengths(network: nn.Module, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
     """Return the mean absolute weight by which each connection is read (DenseNet, arXiv:1608.06993, figure 5).
 
     For merges with factors it is the absolute factor. A plain sum reads all its connections by the same weights, so it
@@ -27,10 +27,12 @@ def measure_strengths(network: SkipNetwork, candidate: Candidate) -> tuple[tuple
     Returns:
         For each block of the whole pattern, or once where the pattern spans all blocks (transitions v1), one number a
         connection, in the order of `pattern.connections`. Blocks of fewer layers are left out. Under transitions v2 a
-        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, and for sums
-        and merges of other packages.
+        connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, for networks
+        with a layout, and for sums and merges of other packages.
     """
     pattern = candidate.pattern
+    if not isinstance(network, SkipNetwork):
+        return ()
     if isinstance(network.head.merge, Sum) or candidate.network.has_brought_merge:
         return ()
     if sum(pattern.n_connections for pattern in candidate.patterns) > MAX_CONNECTIONS:

@@ -19,7 +19,6 @@ from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import ConflictError, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
-from search_spaces.wiring.blocks import global_distance
 from search_spaces.wiring.strongest import average_relative, keep_strongest
 
 _MAX_GROWTH = 1000
@@ -149,7 +148,7 @@ class Lineup(LedgerSource):
         details = {
             "regime": contender.name,
             "growth": contender.network.growth,
-            "global_mean_bd": global_distance(candidate.wiring).mean,
+            "global_mean_bd": candidate.global_distance.mean,
         }
         names = (contender.name, *(name for name in self._config.networks if name != contender.name))
         return Assignment(

@@ -52,7 +52,9 @@ class Stepper:
     def __init__(
         self, candidates: Sequence[Candidate], weight_decay: float, device: torch.device, engine: Engine
     ) -> None:
-        if candidates[0].network.has_drops:  # a graph runs the same layers in every step, fused SGD needs all gradients
+        network = candidates[0].network
+        # A captured graph runs the same layers in every step, and fused SGD needs all gradients.
+        if network.has_drops or network.has_layout:
             engine = replace(engine, is_fused=False, is_captured=False)
         self.trainee: Trainee
         if len(candidates) > 1 or engine.is_captured:  # a graph may serve other candidates

@@ -16,7 +16,7 @@ from nas.data.readers import load_data
 from nas.export.model_source import format_model
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.checked import validate
 from nas.records.database import read_attributes
 from nas.search.loop import run_search
@@ -188,7 +188,7 @@ def test_a_merge_is_built_counted_and_exported() -> None:
     pattern = find_template("every_third").build(6)
     network = NetworkConfig(layers=6, merge="softmax", growth=3)
     candidate = Candidate(pattern, network, seed=1)
-    model = build_network(candidate).eval()
+    model = build_skip_network(candidate).eval()
     summed = predict_cost(Candidate(pattern, NetworkConfig(layers=6, merge="sum", growth=3), seed=1))
     assert predict_cost(candidate).params == summed.params + pattern.n_connections + len(candidate.reads)
     assert not network.has_equal_cost
@@ -206,7 +206,7 @@ def test_a_merge_starts_by_the_seed_and_nothing_else() -> None:
 
     def build(seed: int) -> torch.Tensor:
         torch.rand(seed + 1)  # whatever was drawn before
-        network = build_network(Candidate(pattern, NetworkConfig(layers=5, merge="drawn"), seed))
+        network = build_skip_network(Candidate(pattern, NetworkConfig(layers=5, merge="drawn"), seed))
         return torch.cat([value for name, value in network.named_parameters() if "inner" in name])
 
     torch.manual_seed(5)
@@ -216,7 +216,7 @@ def test_a_merge_starts_by_the_seed_and_nothing_else() -> None:
     torch.testing.assert_close(build(1), first)
     assert not torch.equal(build(2), first)
     torch.manual_seed(5)
-    build_network(Candidate(pattern, NetworkConfig(layers=5, merge="drawn"), 1))
+    build_skip_network(Candidate(pattern, NetworkConfig(layers=5, merge="drawn"), 1))
     torch.testing.assert_close(torch.rand(3), expected)  # the global generator is where it was
 
 
@@ -345,7 +345,7 @@ def test_what_a_reader_gives_is_checked(name: str, reason: str) -> None:
 def test_what_a_merge_gives_is_checked(name: str, reason: str) -> None:
     candidate = Candidate(find_template("log").build(4), NetworkConfig(layers=4, merge=name), 0)
     with pytest.raises(InputError, match=reason) as refused:
-        build_network(candidate)(torch.zeros(1, 1, 8, 8))
+        build_skip_network(candidate)(torch.zeros(1, 1, 8, 8))
     assert "package wrong 1.2" in str(refused.value)
 
 

@@ -21,7 +21,7 @@ from nas.bench.memory import measure_kept_bytes
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
-from nas.model.network import Block, SkipNetwork, build_network
+from nas.model.network import Block, SkipNetwork, build_skip_network
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
 from search_spaces.budget import log_budget
@@ -63,7 +63,7 @@ def make_candidate(name: str = "log", template: str = "log", **more: Any) -> Can
 
 def build_pair(candidate: Candidate, dtype: torch.dtype = torch.float64) -> tuple[SkipNetwork, SkipNetwork]:
     """The candidate's network twice, with every scale and shift away from its start; the second is fused."""
-    plain = build_network(candidate).to(dtype)
+    plain = build_skip_network(candidate).to(dtype)
     generator = torch.Generator().manual_seed(5)
     for module in plain.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -188,7 +188,7 @@ def test_with_bottlenecks_nothing_is_fused(calls: list[bool]) -> None:
 
 @each_network
 def test_parameters_and_their_names_stay_the_modules_own(name: str) -> None:
-    network = build_network(make_candidate(name))
+    network = build_skip_network(make_candidate(name))
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     keys = list(network.state_dict())
     network.fuse_layers()
@@ -200,7 +200,7 @@ def test_parameters_and_their_names_stay_the_modules_own(name: str) -> None:
 def test_loaded_weights_are_those_that_run() -> None:
     candidate = make_candidate()
     plain, fused = build_pair(candidate)
-    other = build_network(replace(candidate, seed=7)).double()
+    other = build_skip_network(replace(candidate, seed=7)).double()
     images, _ = draw_batch(candidate)
     for network in (plain, fused):
         network.load_state_dict(other.state_dict())
@@ -262,7 +262,7 @@ def test_the_first_losses_are_those_of_eager_layers(digits: Split, seed: int, gr
     candidate = Candidate(sample_uniform(log_budget(24), derive_generator("first losses", seed)), network, seed)
     losses: list[list[float]] = []
     for is_fused in (False, True):
-        built = build_network(candidate).train()
+        built = build_skip_network(candidate).train()
         if is_fused:
             built.fuse_layers()
         optimizer = torch.optim.SGD(built.parameters(), lr=0.05, momentum=0.9, nesterov=True)
@@ -402,7 +402,7 @@ def test_accuracies_differ_no_more_than_by_the_order_of_sums(monkeypatch: pytest
             patch.setattr(nas.training.train, "_batches", _permuted_batches(nas.training.train._batches))
             train("permuted", candidate)
         with monkeypatch.context() as patch:
-            patch.setattr(nas.model.cohort, "build_network", _nudged_network(build_network))
+            patch.setattr(nas.model.cohort, "build_skip_network", _nudged_network(build_skip_network))
             train("nudged", candidate)
     arrays = {name: np.array(one) for name, one in accuracies.items()}
     gaps = {name: arrays[name] - arrays["eager"] for name in ("fused", "permuted", "nudged")}

@@ -15,20 +15,19 @@ from onnx import TensorProto, helper
 
 from nas.export.agreement import take_weights
 from nas.export.archives import OPERATORS, READING, WRITING, find_missing, load_onnx, load_pt2
-from nas.model.network import SkipNetwork
 from search_spaces.errors import InputError
 from tests.support.exported import CANDIDATE, NETWORK, make_weights
 from tests.support.made_onnx import as_model, make_doubling
 
 
 @pytest.fixture(scope="module")
-def network() -> SkipNetwork:
+def network() -> torch.nn.Module:
     return take_weights(CANDIDATE, make_weights(CANDIDATE))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_both_give_the_networks_logits_at_any_batch_size(
-    network: SkipNetwork, exported_folder: Path, batch: int
+    network: torch.nn.Module, exported_folder: Path, batch: int
 ) -> None:
     images = torch.randn(batch, *NETWORK.image, generator=torch.Generator().manual_seed(batch))
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from nas.export.manifest import FILES, MANIFEST, read_manifest
 from nas.export.verify import verify_folder
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.template import read_pattern
 from search_spaces.budget import Budget
 from search_spaces.distance import describe
@@ -89,7 +89,8 @@ def test_distances_and_costs_are_recomputed_under_their_names(tmp_path: Path) ->
 
 def test_the_network_is_written_whole(tmp_path: Path) -> None:
     written = export(tmp_path)["network"]
-    new = {"layer", "merge", "drop_layers", "drop_path"}  # left out where they are as older versions knew them
+    # Left out where they are as older versions knew them.
+    new = {"layer", "merge", "drop_layers", "drop_path", "surroundings"}
     assert set(written) == set(NetworkConfig.model_fields) - new | {"bottleneck"}
     assert NetworkConfig.model_validate(written) == NETWORK
 
@@ -151,7 +152,7 @@ def test_a_folder_holds_all_forms_and_says_what_is_known(exported_folder: Path) 
 
 def test_the_probe_is_what_another_network_library_user_would_compute(exported_folder: Path) -> None:
     probe = read_manifest(exported_folder).probe
-    network = build_network(exported.CANDIDATE)
+    network = build_skip_network(exported.CANDIDATE)
     network.load_state_dict(load_file(exported_folder / "model.safetensors"))
     images = torch.tensor(exported.make_images_again(probe.seed, probe.shape)).reshape(probe.shape)
     with torch.no_grad():
@@ -253,7 +254,7 @@ def test_a_form_that_disagrees_leaves_nothing(form: str, tmp_path: Path, monkeyp
     monkeypatch.setattr("nas.export.archives.trace_network", lambda *_: None)
     for name in ("write_pt2", "write_onnx"):
         monkeypatch.setattr(f"nas.export.archives.{name}", lambda _, path: path.write_bytes(b"half"))
-    right = build_network(exported.CANDIDATE).eval()
+    right = build_skip_network(exported.CANDIDATE).eval()
     right.load_state_dict(exported.make_weights(exported.CANDIDATE))
     loaders = {"model.py": "agreement.load_model", "model.pt2": "archives.load_pt2", "model.onnx": "archives.load_onnx"}
     for name, loader in loaders.items():

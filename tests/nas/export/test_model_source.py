@@ -15,7 +15,7 @@ from nas.export.agreement import infer
 from nas.export.archives import write_safetensors
 from nas.export.model_source import LINE_LENGTH, format_model
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from search_spaces.templates import find_template
 from tests.support.exported import CANDIDATE, make_weights
 
@@ -65,7 +65,7 @@ WIDE = {"blocks": 3, "growth": 8, "bottleneck": True, "compression": 0.5, "image
 )
 def test_it_builds_the_same_network(candidate: Candidate, tmp_path: Path) -> None:
     model = load(format_model(candidate), tmp_path)
-    ours, theirs = build_network(candidate).eval(), model.build_network().eval()
+    ours, theirs = build_skip_network(candidate).eval(), model.build_network().eval()
     shapes = {name: value.shape for name, value in ours.state_dict().items()}
     assert {name: value.shape for name, value in theirs.state_dict().items()} == shapes
     weights = make_weights(candidate)
@@ -118,6 +118,6 @@ def test_run_as_a_script_it_compares_itself_with_the_manifest(
 ) -> None:
     runpy.run_path(str(exported_folder / "model.py"), run_name="__main__")
     size, shape, off = capsys.readouterr().out.splitlines()
-    assert size == f"{sum(one.numel() for one in build_network(CANDIDATE).parameters()):,} parameters"
+    assert size == f"{sum(one.numel() for one in build_skip_network(CANDIDATE).parameters()):,} parameters"
     assert shape == "images (2, 2, 6, 4) -> logits (2, 3)"
     assert float(off.split()[2]) < 1e-6

@@ -14,7 +14,7 @@ from nas.data.readers import load_data
 from nas.data.splits import split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
 from nas.model.cost import predict_activation_bytes
-from nas.model.network import SkipNetwork, build_network
+from nas.model.network import SkipNetwork, build_skip_network
 from search_spaces.templates import find_template
 from tests.support.evaluating import refresh_statistics
 from tests.support.training import train_candidate
@@ -70,7 +70,7 @@ def train_steps(network: SkipNetwork, candidate: Candidate) -> list[float]:
 )
 def test_losses_weights_and_statistics_are_the_same(name: str, momentum: float | None) -> None:
     candidate = make_candidate(name)
-    naive, efficient = (build_network(candidate).double().train() for _ in range(2))
+    naive, efficient = (build_skip_network(candidate).double().train() for _ in range(2))
     efficient.recompute_activations()
     for network in (naive, efficient):
         for module in network.modules():
@@ -88,7 +88,7 @@ def test_losses_weights_and_statistics_are_the_same(name: str, momentum: float |
 
 def test_a_backward_pass_that_fails_leaves_the_statistics_alone() -> None:
     candidate = make_candidate("plain")
-    network = build_network(candidate).train()
+    network = build_skip_network(candidate).train()
     network.recompute_activations()
     images, labels = draw_batch(candidate, 4)
     loss = F.cross_entropy(network(images), labels)
@@ -112,7 +112,7 @@ def test_a_training_gives_the_same_outcome() -> None:
 
 def test_evaluation_and_fresh_statistics_recompute_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = make_candidate("blocks")
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     network.recompute_activations()
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -133,7 +133,7 @@ def test_evaluation_and_fresh_statistics_recompute_nothing(monkeypatch: pytest.M
 @pytest.mark.parametrize("name", AROUND)
 def test_what_is_kept_is_what_is_predicted(name: str, template: str, efficient: bool) -> None:
     candidate = make_candidate(name, template, image=(3, 20, 20) if name != "large stem" else (3, 40, 40))
-    network = build_network(candidate).train()
+    network = build_skip_network(candidate).train()
     network.recompute_activations(efficient)
     images, labels = draw_batch(candidate, 24)
     kept = measure_kept_bytes(network, images, labels)

@@ -17,7 +17,7 @@ from nas.data.readers import load_data
 from nas.data.splits import Split
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cohort import CohortNetwork
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
@@ -234,7 +234,7 @@ def test_what_fills_a_member_up_stays_zero(name: str, budget: str) -> None:
         cohort.predict(images).square().sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     is_filled = False
-    shapes = [{key: x.shape for key, x in build_network(one).named_parameters()} for one in candidates]
+    shapes = [{key: x.shape for key, x in build_skip_network(one).named_parameters()} for one in candidates]
     for key, stacked in cohort.network.named_parameters():
         for member in range(len(candidates)):
             shape = shapes[member][key]
@@ -435,7 +435,7 @@ def test_what_a_lost_training_held_is_let_go_before_the_next(monkeypatch: pytest
     held: list[weakref.ref[Any]] = []
 
     def fill(members: list[Member], *_: Any) -> list[Outcome]:
-        network = build_network(members[0].candidate)
+        network = build_skip_network(members[0].candidate)
         network.itself = network  # as torch's first optimiser of a process does, by a detour
         assert all(one() is None for one in held)
         held.append(weakref.ref(network))

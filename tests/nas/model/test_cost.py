@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from search_spaces.budget import Budget, log_budget
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
@@ -74,7 +74,7 @@ def make_candidate(pattern: ConnectionPattern, template: str | None = None, **va
 
 def measure_cost(candidate: Candidate) -> Cost:
     """Params counted on the built network, FLOPs by torch on one image."""
-    network = build_network(candidate).eval()
+    network = build_skip_network(candidate).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *candidate.network.image))
     return Cost(sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops())

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nas.data.splits import Split
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import Drop, build_network
+from nas.model.network import build_skip_network
+from nas.modules.drops import Drop
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
 from search_spaces.errors import Interrupted
@@ -29,14 +30,14 @@ def make_candidate(template: str = "dense", seed: int = 0, **values: Any) -> Can
 
 
 def drops_of(candidate: Candidate, step: int) -> list[Drop]:
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     network.draw_drops(candidate.seed, step)
     return [layer.drop for layer in network.layers if layer.drop is not None]
 
 
 def test_stochastic_depth_keeps_as_many_layers_as_its_rule_says() -> None:
     candidate = make_candidate("chain", layers=18, blocks=3, growth=1, image=(1, 4, 4), drop_layers=0.5)
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     n, n_draws = 54, 600
     counts = []
     for step in range(n_draws):
@@ -50,7 +51,7 @@ def test_stochastic_depth_keeps_as_many_layers_as_its_rule_says() -> None:
 
 def test_a_path_is_dropped_at_its_rate_and_never_the_last_input_of_a_layer() -> None:
     candidate = make_candidate(drop_path=0.4, layers=4)
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     n_draws = 2000
     lost = torch.zeros(4, 4)
     for step in range(n_draws):
@@ -86,7 +87,7 @@ def test_draws_follow_from_seed_and_step() -> None:
 @pytest.mark.parametrize("merge", ["concat", "sum", "gated", "dwa"])
 def test_what_a_drop_does_to_a_layer(merge: str) -> None:
     candidate = make_candidate(merge=merge, drop_layers=0.5, drop_path=0.3)
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     layer = network.layers[2]
     generator = torch.Generator().manual_seed(0)
     nodes = {node: torch.randn(4, 3, 6, 5, generator=generator, dtype=torch.float64) for node in range(3)}
@@ -107,7 +108,7 @@ def test_what_a_drop_does_to_a_layer(merge: str) -> None:
 
 
 def test_without_drops_nothing_is_scaled_and_with_them_evaluation_draws_nothing() -> None:
-    plain, dropping = (build_network(make_candidate(drop_path=rate)).eval() for rate in (0.0, 0.5))
+    plain, dropping = (build_skip_network(make_candidate(drop_path=rate)).eval() for rate in (0.0, 0.5))
     images = torch.randn(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(plain(images), dropping(images))
     dropping.draw_drops(0, 0)

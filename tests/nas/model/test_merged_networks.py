@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.model.network import SkipNetwork, build_network
+from nas.model.network import SkipNetwork, build_skip_network
 from nas.model.proxies import PROXIES, Batch, measure_proxies
 from nas.model.strengths import measure_strengths
 from search_spaces.budget import Budget, log_budget
@@ -54,18 +54,20 @@ def run_residual(network: SkipNetwork, images: Tensor) -> Tensor:
 
 def test_dense_with_sum_is_a_pre_activation_residual_stage() -> None:
     candidate = make_candidate("dense", 9, merge="sum", growth=6, transition="all", image=(3, 8, 7))
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     images = draw_images(candidate)
     residual = run_residual(network, images)
     assert float(residual.detach().std()) > 0.1
     torch.testing.assert_close(network(images), residual, rtol=0, atol=1e-12)
-    plain = build_network(make_candidate("chain", 9, merge="sum", growth=6, transition="all", image=(3, 8, 7))).double()
+    plain = build_skip_network(
+        make_candidate("chain", 9, merge="sum", growth=6, transition="all", image=(3, 8, 7))
+    ).double()
     assert float((plain(images) - residual).detach().abs().max()) > 0.1  # the connections matter
 
 
 def test_a_gradient_is_that_of_the_residual_stage() -> None:
     candidate = make_candidate("dense", 5, merge="sum", transition="all")
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     images = draw_images(candidate)
     gradients = [
         torch.autograd.grad(logits.square().sum(), list(network.stem.parameters()))[0]
@@ -76,7 +78,7 @@ def test_a_gradient_is_that_of_the_residual_stage() -> None:
 
 def test_dwa_starts_as_the_chain_of_plain_layers() -> None:
     candidate = make_candidate("dense", 6, merge="dwa", transition="all")
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     weights, images = dict(network.named_parameters()), draw_images(candidate)
     x = F.conv2d(images, weights["stem.weight"], padding=1)
     for layer in range(6):
@@ -93,7 +95,7 @@ def test_with_sum_chain_log_and_dense_have_equal_parameters_and_flops() -> None:
 
 
 def test_dense_dwa_of_48_layers_has_the_published_number_of_scalars() -> None:
-    network = build_network(make_candidate("dense", 48, merge="dwa", transition="all", growth=2))
+    network = build_skip_network(make_candidate("dense", 48, merge="dwa", transition="all", growth=2))
     scalars = {name: weight.numel() for name, weight in network.named_parameters() if name.endswith(".0.weight")}
     # DenseFormer counts what each of its d blocks is followed by: i + 1 scalars after block i, the last of which the
     # classifier reads. Here they stand before layer i + 1; the one scalar of layer 1 has no counterpart there.
@@ -123,7 +125,7 @@ SURROUNDINGS: list[dict[str, Any]] = [
 
 def measure_cost(candidate: Candidate) -> Cost:
     """Params counted on the built network, FLOPs by torch on one image."""
-    network = build_network(candidate).eval()
+    network = build_skip_network(candidate).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *candidate.network.image))
     return Cost(sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops())
@@ -157,7 +159,7 @@ def test_a_depthwise_layer_counted_on_paper() -> None:
 @pytest.mark.parametrize("merge", ["concat", "sum"])
 def test_a_depthwise_layer_filters_each_channel_and_then_mixes(merge: str) -> None:
     candidate = make_candidate("dense", 3, layer="depthwise", growth=3, merge=merge)
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     layer = network.layers[2]
     nodes = {node: draw_images(candidate)[:, :1].expand(-1, 3, -1, -1) * (node + 1) + node for node in range(3)}
     nodes = {node: x + 0.1 * torch.sin(x * (node + 2)) for node, x in nodes.items()}
@@ -172,7 +174,7 @@ def test_a_depthwise_layer_filters_each_channel_and_then_mixes(merge: str) -> No
 def test_strengths_are_factors_and_a_sum_has_none() -> None:
     for merge in ("gated", "dwa"):
         candidate = make_candidate("log", 6, merge=merge, blocks=2)
-        network = build_network(candidate)
+        network = build_skip_network(candidate)
         generator = torch.Generator().manual_seed(0)
         expected: list[list[float]] = []
         for block in range(2):
@@ -187,12 +189,12 @@ def test_strengths_are_factors_and_a_sum_has_none() -> None:
         for own, strengths in zip(found, expected, strict=True):
             assert own == pytest.approx(strengths, rel=1e-4)
     candidate = make_candidate("log", 6, merge="sum")
-    assert measure_strengths(build_network(candidate), candidate) == ()
+    assert measure_strengths(build_skip_network(candidate), candidate) == ()
 
 
 def test_strengths_of_depthwise_layers_are_of_the_convolution_that_mixes() -> None:
     candidate = make_candidate("dense", 3, layer="depthwise", growth=3)
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     (found,) = measure_strengths(network, candidate)
     mixing = network.get_parameter("blocks.0.layers.2.4.weight").detach().abs().mean(dim=(0, 2, 3))
     assert found[-3:] == pytest.approx(mixing.reshape(3, 3).mean(dim=1).tolist(), rel=1e-4)
@@ -211,7 +213,7 @@ def test_proxies_are_finite_and_tell_patterns_apart_where_the_networks_differ(me
 
 def test_synflow_of_a_sum_is_that_of_all_weights_by_hand() -> None:
     candidate = make_candidate("dense", 3, merge="sum", growth=2, image=(1, 4, 4), classes=3)
-    network = build_network(candidate).double()
+    network = build_skip_network(candidate).double()
     weights = {name: weight.detach().abs().requires_grad_() for name, weight in network.named_parameters()}
     nodes = [F.conv2d(torch.ones(1, 1, 4, 4, dtype=torch.float64), weights["stem.weight"], padding=1)]
     for layer in range(3):

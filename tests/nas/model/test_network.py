@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import Block, SkipNetwork, build_network
+from nas.model.network import Block, SkipNetwork, build_skip_network
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError
 from search_spaces.sampling.draw import sample_uniform
@@ -27,7 +27,7 @@ def draw_candidate(budget: Budget, number: int = 0, seed: int = 0, **values: Any
 
 def build_random(candidate: Candidate) -> SkipNetwork:
     """The network in float64 with every scale, shift and running statistic away from its start."""
-    network = build_network(candidate).double()
+    network = build_skip_network(candidate).double()
     generator = torch.Generator().manual_seed(5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -244,7 +244,7 @@ def test_cutting_a_nodes_readers_cuts_its_gradient(number: int) -> None:
 
 def test_every_block_but_the_last_halves_the_image_and_writes_growth() -> None:
     candidate = draw_candidate(log_budget(4), blocks=3, image=(3, 9, 14))
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     shapes = []
     for block in network.blocks:
         block.register_forward_hook(lambda _, inputs, __: shapes.append(tuple(inputs[0].shape)))
@@ -255,14 +255,14 @@ def test_every_block_but_the_last_halves_the_image_and_writes_growth() -> None:
 
 def test_the_rule_needs_a_named_template() -> None:
     with pytest.raises(InputError, match="no named template"):
-        build_network(draw_candidate(log_budget(4), transition="rule"))
+        build_skip_network(draw_candidate(log_budget(4), transition="rule"))
 
 
 # --- initial weights ---------------------------------------------------------------------------------------------
 
 
 def weights_of(candidate: Candidate) -> dict[str, Tensor]:
-    return {name: weight.detach() for name, weight in build_network(candidate).named_parameters()}
+    return {name: weight.detach() for name, weight in build_skip_network(candidate).named_parameters()}
 
 
 SHARED = {"blocks": 2, "bottleneck": True}
@@ -312,7 +312,7 @@ def test_building_again_gives_the_same_weights() -> None:
 
 def test_weights_have_the_variance_of_their_fan_in() -> None:
     candidate = draw_candidate(log_budget(5), growth=32, bottleneck=True, blocks=2, classes=100)
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     n_checked = 0
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -335,5 +335,5 @@ def test_weights_have_the_variance_of_their_fan_in() -> None:
 
 def test_building_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    build_network(draw_candidate(log_budget(5)))
+    build_skip_network(draw_candidate(log_budget(5)))
     assert torch.equal(torch.get_rng_state(), before)

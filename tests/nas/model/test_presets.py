@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.model.presets import PRESETS, RECIPES, expand_names, find_preset, rename_densenet
 from search_spaces.errors import InputError
 from search_spaces.rules import loglog_across
@@ -88,7 +88,7 @@ def test_densenets_have_the_published_number_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", ["densenet-40-12", "log-densenet-v1-12-16", "log-densenet-v2-12-16", "densenet-121"])
 def test_what_is_built_has_what_is_predicted(name: str) -> None:
     candidate = find_preset(name).candidate
-    network = build_network(candidate)  # which asserts it, too
+    network = build_skip_network(candidate)  # which asserts it, too
     assert sum(weights.numel() for weights in network.parameters()) == predict_cost(candidate).params
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, candidate.network.classes)
 
@@ -132,7 +132,7 @@ def test_v1_counted_by_hand() -> None:
     )
     assert (params, flops) == (2096, 37014)
     assert predict_cost(candidate) == Cost(params, flops)
-    assert sum(weights.numel() for weights in build_network(candidate).parameters()) == params
+    assert sum(weights.numel() for weights in build_skip_network(candidate).parameters()) == params
 
 
 def test_v2_counted_by_hand() -> None:
@@ -153,7 +153,7 @@ def test_v2_counted_by_hand() -> None:
     )
     assert params == 2261
     assert predict_cost(candidate).params == params
-    assert sum(weights.numel() for weights in build_network(candidate).parameters()) == params
+    assert sum(weights.numel() for weights in build_skip_network(candidate).parameters()) == params
 
 
 def test_v2_compresses_a_block_to_log_many_layers() -> None:
@@ -251,7 +251,7 @@ def test_a_densenet_takes_torchvision_s_weights_and_gives_its_logits(name: str) 
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
         fan_in = math.prod(shape[1:]) or 1
         state[there] = drawn.abs() + 0.5 if there.endswith("running_var") else drawn * (2 / fan_in) ** 0.5
-    network = build_network(find_preset(name).candidate).double().eval()
+    network = build_skip_network(find_preset(name).candidate).double().eval()
     ours = {rename_densenet(there): value for there, value in state.items()}
     counters = {here for here in network.state_dict() if here.endswith("num_batches_tracked")}
     assert {here: tuple(value.shape) for here, value in ours.items()} == {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import SkipNetwork, build_network
+from nas.model.network import SkipNetwork, build_skip_network
 from nas.model.proxies import PROXIES, Batch, Untrained, measure_naswot, measure_proxies, measure_synflow
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
@@ -43,7 +43,7 @@ def measure(name: str, shape: dict[str, Any], batch: Batch) -> float:
 
 def weights_of(candidate: Candidate) -> Weights:
     """The weights of convolutions and classifier by name: BN's have one dimension, as biases have."""
-    parameters = build_network(candidate).named_parameters()
+    parameters = build_skip_network(candidate).named_parameters()
     return {name: weight.detach().double() for name, weight in parameters if weight.ndim > 1}
 
 
@@ -118,7 +118,7 @@ def difference_gradients(plain: Plain, batch: Batch, step: float = 1e-6) -> Weig
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_written_out_network_is_the_one_that_is_scored(shape: dict[str, Any]) -> None:
     candidate, batch = make_candidate(shape), make_batch()
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     assert torch.allclose(network(batch.images), Plain(candidate)(batch.images), rtol=1e-9)
 
 
@@ -223,7 +223,7 @@ def test_synflow_of_every_wiring_is_the_growth_of_the_logits_with_all_weights(wi
     image = (3, 16, 16)
     network = NetworkConfig.model_validate({"layers": 4, "growth": 3, "image": image, "classes": 4, **wiring})
     candidate = Candidate(find_template("log").build(network.pattern_depth), network, SEED, "log")
-    expected = flow_by_differences(build_network(candidate).double(), image)
+    expected = flow_by_differences(build_skip_network(candidate).double(), image)
     found = measure_proxies(candidate, make_batch(2, image), SEED, ["synflow"])["synflow"]
     assert found == pytest.approx(expected, abs=1e-6)
 
@@ -233,7 +233,7 @@ def test_synflow_of_a_deep_network_is_finite_and_scales_with_its_weights() -> No
     depth = 40
     network = NetworkConfig.model_validate(PLAIN | {"layers": depth, "transition": "last"})
     candidate = Candidate(find_template("chain").build(depth), network, SEED)
-    built = build_network(candidate).double()
+    built = build_skip_network(candidate).double()
     own = measure_synflow(Untrained(built, make_batch(), SEED))
     with torch.no_grad():
         for weight in (weight for weight in built.parameters() if weight.ndim > 1):
@@ -311,7 +311,7 @@ def test_bn_hides_the_scale_of_weights_from_snip_and_naswot() -> None:
     """Layers twice as large give what BN makes the same of, but for its epsilon; gradients are then half as large."""
     values = []
     for factor in (1.0, 2.0):
-        network = build_network(make_candidate(PLAIN)).double().train()
+        network = build_skip_network(make_candidate(PLAIN)).double().train()
         with torch.no_grad():
             for weight in (weight for weight in network.parameters() if weight.ndim == 4):
                 weight.mul_(factor)
@@ -323,7 +323,7 @@ def test_bn_hides_the_scale_of_weights_from_snip_and_naswot() -> None:
 def test_measuring_changes_nothing_else() -> None:
     generator, n_threads = torch.get_rng_state(), torch.get_num_threads()
     candidate, batch = make_candidate(PLAIN, seed=1), make_batch()
-    network = build_network(candidate).double().train()
+    network = build_skip_network(candidate).double().train()
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     untrained = Untrained(network, batch, 1)
     values = {name: function(untrained) for name, function in PROXIES.items()}

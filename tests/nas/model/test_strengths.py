@@ -9,7 +9,7 @@ from torch import nn
 from nas.data.readers import load_data
 from nas.data.splits import split_data
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.model.strengths import MAX_CONNECTIONS, measure_strengths
 from nas.records.trial import Outcome
 from search_spaces.budget import Budget
@@ -40,7 +40,7 @@ def test_within_blocks_strengths_are_means_of_slices(bottleneck: bool) -> None:
         image=IMAGE,
     )
     candidate = Candidate(pattern, network, 0)
-    built = build_network(candidate)
+    built = build_skip_network(candidate)
     found = measure_strengths(built, candidate)
     assert [len(one) for one in found] == [13, 13]
     firsts = [5, candidate.wiring.blocks[1].inputs[0]]
@@ -60,7 +60,7 @@ def test_v1_has_one_strength_a_connection_of_all_blocks() -> None:
     pattern = find_template("log").build(6)
     network = NetworkConfig(layers=3, blocks=2, growth=3, stem_channels=5, transition="v1", image=IMAGE)
     candidate = Candidate(pattern, network, 0)
-    built = build_network(candidate)
+    built = build_skip_network(candidate)
     (found,) = measure_strengths(built, candidate)
     by_connection = dict(zip(pattern.connections, found, strict=True))
     # Layer 4, the first of block 2, reads 0, 2 and 3, the first of 5 channels.
@@ -75,7 +75,7 @@ def test_v2_takes_the_whole_summary_for_node_0() -> None:
     pattern = find_template("log").build(3)
     network = NetworkConfig(layers=3, blocks=2, growth=2, stem_channels=4, transition="v2", image=IMAGE)
     candidate = Candidate(pattern, network, 0)
-    built = build_network(candidate)
+    built = build_skip_network(candidate)
     found = measure_strengths(built, candidate)
     assert [len(one) for one in found] == [pattern.n_connections] * 2
     # Layer 2 of block 2 reads the summary, 4 and 6 channels, and layer 1; its pattern is {0, 1}.
@@ -89,12 +89,12 @@ def test_v2_takes_the_whole_summary_for_node_0() -> None:
 def test_blocks_of_fewer_layers_are_left_out() -> None:
     network = NetworkConfig(layers=4, blocks=3, block_layers=(2, 4, 4), growth=3, image=IMAGE)
     candidate = Candidate(find_template("dense").build(4), network, 0, "dense")
-    assert [len(one) for one in measure_strengths(build_network(candidate), candidate)] == [10, 10]
+    assert [len(one) for one in measure_strengths(build_skip_network(candidate), candidate)] == [10, 10]
 
 
 def test_of_a_huge_network_none_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = Candidate(find_template("dense").build(4), NetworkConfig(layers=4, image=IMAGE), 0)
-    built = build_network(candidate)
+    built = build_skip_network(candidate)
     monkeypatch.setattr("nas.model.strengths.MAX_CONNECTIONS", 10)
     assert len(measure_strengths(built, candidate)[0]) == 10
     monkeypatch.setattr("nas.model.strengths.MAX_CONNECTIONS", 9)

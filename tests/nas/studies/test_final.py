@@ -20,7 +20,7 @@ from nas.data.splits import split_final
 from nas.export.export import export_run
 from nas.export.manifest import read_manifest
 from nas.model.candidate import Candidate, TrainingConfig
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.database import FINAL
 from nas.search.loop import run_search
 from nas.settings.resume import settle_config
@@ -124,7 +124,9 @@ def test_chosen_patterns_are_measured_once_and_the_run_says_so(searched: Path) -
         assert held is not None
         assert held[1] == {"mean": list(split.mean), "deviation": list(split.deviation)}
         network = CONFIG.network(10, (1, 8, 8))
-        built = build_network(Candidate(find_template(one.user_attrs["~candidate"]["template"]).build(5), network, 0))
+        built = build_skip_network(
+            Candidate(find_template(one.user_attrs["~candidate"]["template"]).build(5), network, 0)
+        )
         built.load_state_dict(held[0])
         assert evaluate(built, split.validation_images, split.validation_labels)[1] == one.value
 

@@ -17,7 +17,7 @@ from torch import nn
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
 from nas.model.candidate import Candidate, TrainingConfig
-from nas.model.network import build_network
+from nas.model.network import build_skip_network
 from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.settings.search import SearchConfig
@@ -283,7 +283,7 @@ def test_a_pause_is_measured_and_changes_nothing_of_what_follows(
     # Its measurement is that of the network after so many epochs: taken from the checkpoint by hand.
     held = slot.read("cpu")
     assert held is not None
-    network = build_network(candidate)
+    network = build_skip_network(candidate)
     network.load_state_dict(held.network)
     assert evaluate(network, digits.validation_images, digits.validation_labels) == (
         paused.metrics.get("validation_loss"),

@@ -1,0 +1,1 @@
+"""The papers' networks as tables: what every node reads, does and writes, without torch."""

@@ -1,0 +1,126 @@
+"""The network of a layout as a torch module."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.layouts.layout import Layout, LayoutNode, Step, trace
+from nas.layouts.operations import Shape
+from nas.model.candidate import Candidate
+from nas.model.cost import predict_cost
+from nas.model.merges import Concat, Weighted, create_merge, start_brought
+from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
+from nas.modules.operations import FITS, build_operation
+from nas.modules.start import start_weights
+
+
+class NodeModule(nn.Module):
+    """One node: a merge, then operations.
+
+    Args:
+        node: what it reads and does.
+        step: its shapes for one size of images; only channels count, or for linear maps all.
+    """
+
+    def __init__(self, node: LayoutNode, step: Step) -> None:
+        super().__init__()
+        self.nodes = node.reads
+        self.merge = create_merge(node.merge, len(node.reads))
+        read = (step.read, *step.between)
+        self.operations = nn.Sequential(
+            *(build_operation(operation, shape) for operation, shape in zip(node.operations, read, strict=False))
+        )
+        self.fit = node.fit
+        self.survival, self.drop_path = node.survival, node.drop_path
+        self.drop: Drop | None = None  # what the present training step leaves out; None: nothing
+
+    def forward(self, sources: Sequence[Tensor], like: Tensor | None, written: Shape) -> Tensor:
+        """Merge and work.
+
+        Args:
+            sources: what it reads, each (batch, channels, height, width).
+            like: node whose height and width it takes; None: none.
+            written: shape that it writes for one image.
+
+        Returns:
+            (batch, *written); (batch, channels) after a linear map.
+        """
+        if self.drop is not None:
+            if not self.drop.keeps_output:
+                return sources[0].new_zeros(len(sources[0]), *written)
+            sources = leave_out(sources, self.drop.keeps_inputs, isinstance(self.merge, Concat))
+        is_alone = len(sources) == 1 and isinstance(self.merge, Concat)  # concatenation would copy it
+        x: Tensor = self.operations(sources[0] if is_alone else self.merge(sources))
+        if self.fit is not None and like is not None:
+            x = FITS[self.fit.how](x, like.shape[2], like.shape[3])
+        return x if self.drop is not None or self.survival == 1 else x * self.survival
+
+
+class LayoutNetwork(nn.Module):
+    """All nodes of a layout, computed in their order.
+
+    Args:
+        layout: what to build.
+        image: channels, height and width of an image. Where no linear map reads pixels, images of other sizes work too.
+    """
+
+    def __init__(self, layout: Layout, image: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.layout = layout
+        steps = trace(layout, image)
+        self.nodes = nn.ModuleDict(
+            {node.name: NodeModule(node, step) for node, step in zip(layout.nodes[1:], steps[1:], strict=True)}
+        )
+        self._ended = layout.list_last_uses()
+
+    @property
+    def _modules_in_order(self) -> list[NodeModule]:
+        return [cast(NodeModule, module) for module in self.nodes.values()]
+
+    @property
+    def _dropping(self) -> list[NodeModule]:
+        """The layers, the only nodes of which a step may leave out something."""
+        pairs = zip(self.layout.nodes[1:], self._modules_in_order, strict=True)
+        return [module for node, module in pairs if node.kind == "layer"]
+
+    def draw_drops(self, seed: int, step: int) -> None:
+        """Draw what a training step leaves out; see nas.modules.drops."""
+        draw_drops(self._dropping, [layer.drop_path for layer in self._dropping], seed, step)
+
+    def end_drops(self) -> None:
+        """Drop nothing from now on."""
+        end_drops(self._dropping)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits.
+
+        Args:
+            images: (batch, channels, height, width).
+
+        Returns:
+            (batch, classes), or of each pixel (batch, classes, height, width); with exits (batch, exits, classes).
+        """
+        steps = trace(self.layout, (images.shape[1], images.shape[2], images.shape[3]))
+        values: list[Tensor | None] = [images]
+        for number, (node, module) in enumerate(zip(self.layout.nodes[1:], self._modules_in_order, strict=True), 1):
+            sources = [cast(Tensor, values[source]) for source in node.reads]
+            like = None if node.fit is None else values[node.fit.like]
+            values.append(module(sources, like, steps[number].written))
+            for ended in self._ended[number]:
+                values[ended] = None
+        outputs = [cast(Tensor, values[output]) for output in self.layout.outputs]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs, dim=1)
+
+
+def build_layout_network(candidate: Candidate) -> LayoutNetwork:
+    """Build the network of a candidate with a layout on the CPU, with the initial weights that its seed fixes."""
+    with torch.device("meta"):  # no draws from the global generator
+        network = LayoutNetwork(candidate.layout, candidate.network.image)
+    network.to_empty(device="cpu")
+    start_weights(network, candidate.seed, (Weighted,))
+    start_brought(network, candidate.seed)
+    n_params = sum(parameter.numel() for parameter in network.parameters())
+    assert n_params == predict_cost(candidate).params, "a layout's operations and their modules disagree"
+    return network

@@ -1,0 +1,1 @@
+"""The operations of layouts as torch modules."""
