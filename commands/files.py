@@ -205,7 +205,7 @@ def _export_one(
 ) -> "Exported":
     """Export a template, a template file's pattern or a published network."""
     from nas.export.export import export_folder
-    from nas.model.presets import find_preset, read_network
+    from nas.presets.registry import find_preset, read_network
     from nas.records.template import read_pattern
     from search_spaces.budget import Budget, log_budget, parse_budget
     from search_spaces.templates import build_named

@@ -58,14 +58,14 @@ def flag(
 
 def list_networks() -> Iterable[str]:
     """Return the names of the published networks."""
-    from nas.model.presets import PRESETS
+    from nas.presets.registry import PRESETS
 
     return PRESETS
 
 
 def list_recipes() -> Iterable[str]:
     """Return the names of the training schedules."""
-    from nas.model.presets import RECIPES
+    from nas.presets.recipes import RECIPES
 
     return RECIPES
 

@@ -64,8 +64,8 @@ def score(
 ) -> None:
     """Show distances and costs of templates and patterns, without training."""
     from nas.model.candidate import Candidate
-    from nas.model.presets import read_network
     from nas.model.score import score_candidate
+    from nas.presets.registry import read_network
     from nas.records.template import read_pattern
 
     shown = _choose_measures(measures)
@@ -120,7 +120,7 @@ class _Chosen:
 def _choose_published(network: str, budget: str | None, config: "NetworkConfig") -> _Chosen:
     """Return the pattern of a published network."""
     from nas.model.candidate import check_depth
-    from nas.model.presets import find_preset
+    from nas.presets.registry import find_preset
     from search_spaces.budget import parse_budget
 
     preset = find_preset(network)
@@ -256,7 +256,7 @@ def print_scores(console: "Console", rows: list[dict[str, Any]], title: str) -> 
 def networks(wide: Wide = False, as_json: Json = False) -> None:
     """List the papers' networks, which --network NAME takes."""
     from nas.model.cost import predict_cost
-    from nas.model.presets import PRESETS
+    from nas.presets.registry import PRESETS
 
     rows = [(preset, predict_cost(preset.candidate)) for preset in PRESETS.values()]
     if as_json:

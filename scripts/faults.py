@@ -481,7 +481,7 @@ FAULTS = (
     Fault("a-tracker-that-woke-up-has-been-shown", "nas/loggers/relay.py",
           "if not self._dropped:\n            self._shown.note", "if self._shown:\n            self._shown.note",
           ("tests/nas/loggers/test_relay.py",)),
-    Fault("network-flags-lose-to-the-preset", "nas/model/presets.py",
+    Fault("network-flags-lose-to-the-preset", "nas/presets/registry.py",
           "for name in NetworkConfig.model_fields} | dict(values)", "for name in NetworkConfig.model_fields}",
           ("tests/command_line/test_patterns.py",)),
     Fault("a-changed-task-overwrites-the-kept-one", "skipsearch/tasks.py",

@@ -132,8 +132,8 @@ def score(
     """
     from commands.scores import open_proxies
     from nas.model.candidate import Candidate
-    from nas.model.presets import read_network
     from nas.model.score import score_candidate
+    from nas.presets.registry import read_network
     from search_spaces.measures.registry import measure, measure_all
     from search_spaces.templates import build_named
 
@@ -287,7 +287,7 @@ def build_network(
     """
     from nas.model.candidate import Candidate
     from nas.model.network import build_network as build
-    from nas.model.presets import read_network
+    from nas.presets.registry import read_network
     from search_spaces.budget import log_budget
     from search_spaces.templates import build_named
 

@@ -1,1 +1,1 @@
-"""Networks around a pattern, what they cost, and the papers' networks."""
+"""Networks around a pattern, and what they cost."""

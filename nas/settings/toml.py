@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from nas.model.presets import expand_names
+from nas.presets.registry import expand_names
 from nas.records.safe_files import list_leaves, open_regular
 from nas.settings.search import ALL, SearchConfig
 from search_spaces.errors import InputError

@@ -14,8 +14,8 @@ from nas.export.export import Exported
 from nas.export.manifest import FILES
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
-from nas.model.presets import PRESETS
 from nas.model.proxies import PROXIES, measure_proxies
+from nas.presets.registry import PRESETS
 from nas.settings.study import StudyConfig
 from nas.training.train import first_batch
 from search_spaces.budget import Budget

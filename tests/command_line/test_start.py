@@ -12,7 +12,8 @@ import pytest
 
 import run_search
 from nas.data.readers import DATA_SETS
-from nas.model.presets import PRESETS, RECIPES
+from nas.presets.recipes import RECIPES
+from nas.presets.registry import PRESETS
 from nas.settings.environment import describe_versions
 from search_spaces.templates import TEMPLATES
 from tests.support.small import ROOT, CommandLine

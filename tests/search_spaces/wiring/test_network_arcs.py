@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from nas.model.presets import find_preset
+from nas.presets.registry import find_preset
 from search_spaces.templates import find_template
 from search_spaces.wiring.blocks import Widths, Wiring, global_distance, wire_within
 from search_spaces.wiring.network_arcs import READ_COLOUR, TRANSITION_COLOUR, draw_wiring, is_worth_drawing

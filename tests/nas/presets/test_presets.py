@@ -11,7 +11,9 @@ from torch import Tensor
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.network import build_skip_network
-from nas.model.presets import PRESETS, RECIPES, expand_names, find_preset, rename_densenet
+from nas.presets.densenet import rename_densenet
+from nas.presets.recipes import RECIPES
+from nas.presets.registry import PRESETS, expand_names, find_preset
 from search_spaces.errors import InputError
 from search_spaces.rules import loglog_across
 from search_spaces.templates import find_template

@@ -1,0 +1,66 @@
+"""All published networks by name, and what a name stands for among settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, check_depth
+from nas.presets.densenet import list_densenets
+from nas.presets.log_densenet import list_log_densenets
+from nas.presets.preset import Preset
+from nas.presets.recipes import find_recipe
+from nas.records.checked import Settings, validate
+from search_spaces.errors import InputError
+from search_spaces.pattern import ConnectionPattern
+
+FAMILIES = (list_densenets, list_log_densenets)  # in the order in which `networks` lists them
+PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family()}
+
+
+def find_preset(name: str) -> Preset:
+    """Return the published network of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in PRESETS:
+        raise InputError(f"there is no network {name!r:.100}; `networks` lists them: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def read_network(pattern: ConnectionPattern | None, network: str | None, values: Mapping[str, Any]) -> NetworkConfig:
+    """Return the network that flags and a published network's name describe, around a pattern if there is one.
+
+    Raises:
+        InputError: there is no such network, or the pattern does not fit it.
+    """
+    if network is not None:
+        published = find_preset(network).network
+        values = {name: getattr(published, name) for name in NetworkConfig.model_fields} | dict(values)
+    elif pattern is not None and "layers" not in values:
+        n_blocks = values.get("blocks", 1) if values.get("transition") == "v1" else 1
+        values = {**values, "layers": pattern.depth // n_blocks}
+    config = validate(NetworkConfig, values)
+    if pattern is not None:
+        check_depth(pattern, config)
+    return config
+
+
+def expand_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with `network` and `recipe` replaced by their content; settings given explicitly win.
+
+    Raises:
+        InputError: there is no network or recipe of that name.
+
+    >>> expand_names({"recipe": "densenet", "epochs": 30})["lr_drops"]
+    (0.5, 0.75)
+    """
+    named: dict[str, Any] = {}
+    if values.get("network") is not None:
+        named |= _fields(ShapeConfig, find_preset(str(values["network"])).network)
+    if values.get("recipe") is not None:
+        named |= _fields(TrainingConfig, find_recipe(str(values["recipe"])))
+    return named | {name: value for name, value in values.items() if name not in ("network", "recipe")}
+
+
+def _fields(model: type[Settings], values: Settings) -> dict[str, Any]:
+    return {name: getattr(values, name) for name in model.model_fields}
