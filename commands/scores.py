@@ -1,5 +1,6 @@
 """Commands that describe patterns, networks and plug-ins without training them: score, networks and plugins."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -255,32 +256,33 @@ def print_scores(console: "Console", rows: list[dict[str, Any]], title: str) -> 
 
 def networks(wide: Wide = False, as_json: Json = False) -> None:
     """List the papers' networks, which --network NAME takes."""
-    from nas.model.cost import predict_cost
-    from nas.presets.registry import PRESETS
+    from nas.presets.registry import PRESETS, describe_preset
 
-    rows = [(preset, predict_cost(preset.candidate)) for preset in PRESETS.values()]
+    rows = [describe_preset(preset) for preset in PRESETS.values()]
     if as_json:
-        described = [
-            {"name": preset.name, "paper": preset.paper, "params": cost.params, "flops": cost.flops}
-            | {"differs": preset.differs}
-            for preset, cost in rows
-        ]
-        print(json.dumps(described))  # noqa: T201
+        print(json.dumps(rows))  # noqa: T201
         return
     console = make_console(wide=wide)
-    cells = []
-    differing: dict[str, list[str]] = {}
-    for preset, cost in rows:
-        layers = ", ".join(map(str, preset.network.block_depths))
-        sizes = [str(preset.network.growth), f"{cost.params:,}", f"{cost.flops:,}"]
-        cells.append([preset.name, preset.paper, layers, *sizes])
-        if preset.differs:
-            differing.setdefault(preset.differs, []).append(preset.name)
-    headings = ("name", "paper", "layers of blocks", "growth", "params", "FLOPs")
-    print_table(console, "published networks, as --network NAME", headings, cells, left=["paper"])
-    for differs, names in differing.items():
-        console.print(f"{names[0]} to {names[-1]}: {differs}")
+    cells: list[list[str]] = []
+    notes: dict[str, int] = {}  # number of each difference from a paper
+    for paper, published in itertools.groupby(rows, key=lambda row: row["paper"]):
+        cells.append([f"{paper}:"])
+        for row in published:
+            differs = row["differs"]
+            mark = f" [{notes.setdefault(differs, len(notes) + 1)}]" if differs else ""
+            sizes = [f"{row['params']:,}", f"{row['flops'] / 1e9:.2f} G", _format_depths(row["layers"])]
+            cells.append([f"  {row['name']}{mark}", *sizes, f"{row['connections']:,}", str(row["growth"])])
+    headings = ("name", "params", "FLOPs", "layers", "connections", "growth")
+    title = "published networks, as --network NAME; FLOPs of one image, 2 a multiply-add"
+    print_table(console, title, headings, cells, left=["layers"])
+    for differs, number in notes.items():
+        console.print(f"[{number}] {differs}")
     print_next(console, "score", "--network", "densenet-bc-100-12")
+
+
+def _format_depths(depths: "Sequence[int]") -> str:
+    """Return the layers of each block, as 3 x 12 where all have as many."""
+    return f"{len(depths)} x {depths[0]}" if len(set(depths)) == 1 else ", ".join(map(str, depths))
 
 
 def plugins(wide: Wide = False, as_json: Json = False) -> None:

@@ -60,7 +60,7 @@ def _(operation: operations.Pool, read: Shape) -> nn.Module:  # noqa: ARG001
     return nn.AvgPool2d(operation.kernel, operation.stride, operation.padding)
 
 
-class GlobalMean(nn.Module):
+class PixelMean(nn.Module):
     """The mean over all pixels."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class GlobalMean(nn.Module):
 
 @build_operation.register
 def _(operation: operations.GlobalMean, read: Shape) -> nn.Module:  # noqa: ARG001
-    return GlobalMean()
+    return PixelMean()
 
 
 class FlatLinear(nn.Linear):

@@ -1,59 +1,76 @@
 """DenseNet's networks, and torchvision's names of their weights."""
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from nas.model.candidate import BOTTLENECK, LAYER, NetworkConfig
+from nas.model.candidate import BOTTLENECK, NetworkConfig
 from nas.presets.preset import CIFAR, IMAGENET, N_BLOCKS, Preset
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
 
 DENSENET = "DenseNet, arXiv:1608.06993"
+# Layers of each block, and growth; the number in a name counts every convolution and the classifier.
+IMAGENET_SIZES: dict[int, tuple[tuple[int, ...], int]] = {
+    121: ((6, 12, 24, 16), 32),
+    161: ((6, 12, 36, 24), 48),
+    169: ((6, 12, 32, 32), 32),
+    201: ((6, 12, 48, 32), 32),
+    264: ((6, 12, 64, 48), 32),
+}
 
 
 def list_densenets() -> Iterator[Preset]:
     """Yield DenseNet's networks: for 32x32 images, then for ImageNet."""
     yield _densenet("densenet-40-12", 12, 12, bottleneck=False)
     yield _densenet("densenet-100-12", 32, 12, bottleneck=False)
+    yield _densenet("densenet-100-24", 32, 24, bottleneck=False)
     yield _densenet("densenet-bc-100-12", 16, 12, bottleneck=True)
     yield _densenet("densenet-bc-250-24", 41, 24, bottleneck=True)
     yield _densenet("densenet-bc-190-40", 31, 40, bottleneck=True)
-    yield _densenet_imagenet("densenet-121", (6, 12, 24, 16))
-    yield _densenet_imagenet("densenet-169", (6, 12, 32, 32))
-    yield _densenet_imagenet("densenet-201", (6, 12, 48, 32))
+    for depth, (block_layers, growth) in IMAGENET_SIZES.items():
+        yield _densenet_imagenet(f"densenet-{depth}", block_layers, growth)
 
 
 def _densenet(name: str, layers: int, growth: int, bottleneck: bool) -> Preset:
     """Return a DenseNet for 32x32 images; the L of its name counts every convolution and the classifier."""
-    bc: dict[str, Any] = {"stem_channels": 2 * growth, "compression": 0.5}
-    own = bc if bottleneck else {"stem_channels": 16, "compression": 1.0}
-    network = NetworkConfig(
-        layers=layers,
-        blocks=N_BLOCKS,
-        growth=growth,
-        layer=BOTTLENECK if bottleneck else LAYER,
-        transition="all",
-        **own,
-        **CIFAR,
-    )
+    if bottleneck:
+        network = make_bottleneck_network((layers,) * N_BLOCKS, growth, "all", CIFAR)
+    else:
+        network = NetworkConfig(
+            layers=layers, blocks=N_BLOCKS, growth=growth, transition="all", stem_channels=16, compression=1.0, **CIFAR
+        )
     return Preset(name, DENSENET, network, find_template("dense").build(layers), "dense")
 
 
-def _densenet_imagenet(name: str, block_layers: tuple[int, ...]) -> Preset:
-    layers, growth = max(block_layers), 32
-    network = NetworkConfig(
-        layers=layers,
+def make_bottleneck_network(
+    block_layers: tuple[int, ...], growth: int, transition: Literal["all", "log"], data: Mapping[str, Any]
+) -> NetworkConfig:
+    """Return the network around a pattern that DenseNet-BC and SparseNet share.
+
+    Args:
+        block_layers: number of layers of each block.
+        growth: output channels of a layer; the stem has twice as many.
+        transition: what a transition and the classifier read of a block.
+        data: CIFAR or IMAGENET.
+    """
+    is_even = len(set(block_layers)) == 1
+    return NetworkConfig(
+        layers=max(block_layers),
         blocks=len(block_layers),
-        block_layers=block_layers,
+        block_layers=None if is_even else block_layers,
         growth=growth,
         layer=BOTTLENECK,
-        transition="all",
+        transition=transition,
         stem_channels=2 * growth,
         compression=0.5,
-        **IMAGENET,
+        **data,
     )
-    return Preset(name, DENSENET, network, find_template("dense").build(layers), "dense")
+
+
+def _densenet_imagenet(name: str, block_layers: tuple[int, ...], growth: int) -> Preset:
+    network = make_bottleneck_network(block_layers, growth, "all", IMAGENET)
+    return Preset(name, DENSENET, network, find_template("dense").build(network.layers), "dense")
 
 
 def rename_densenet(name: str) -> str:

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, check_depth
+from nas.model.cost import predict_cost
 from nas.presets.densenet import list_densenets
-from nas.presets.log_densenet import list_log_densenets
+from nas.presets.log_densenet import list_log_densenets, list_sparsenets
 from nas.presets.preset import Preset
 from nas.presets.recipes import find_recipe
 from nas.records.checked import Settings, validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
-FAMILIES = (list_densenets, list_log_densenets)  # in the order in which `networks` lists them
+FAMILIES = (list_densenets, list_log_densenets, list_sparsenets)  # in the order in which `networks` lists them
 PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family()}
 
 
@@ -25,6 +26,23 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise InputError(f"there is no network {name!r:.100}; `networks` lists them: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def describe_preset(preset: Preset) -> dict[str, Any]:
+    """Return a published network as plain values: what `networks --json` prints."""
+    cost = predict_cost(preset.candidate)
+    return {
+        "name": preset.name,
+        "paper": preset.paper,
+        "params": cost.params,
+        "flops": cost.flops,
+        "differs": preset.differs,
+        "macs": cost.flops // 2,  # multiply-adds, which most papers print
+        "layers": list(preset.network.block_depths),
+        "connections": sum(pattern.n_connections for pattern in preset.candidate.patterns),  # of all blocks
+        "growth": preset.network.growth,
+        "template": preset.template,
+    }
 
 
 def read_network(pattern: ConnectionPattern | None, network: str | None, values: Mapping[str, Any]) -> NetworkConfig:

@@ -1,6 +1,7 @@
 """Commands about patterns and tables: what scripts rely on."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,11 +127,29 @@ def test_score_refuses_proxies_of_what_it_cannot_build(
 def test_networks_lists_the_papers_networks(command_line: CommandLine) -> None:
     done = command_line("networks", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads(done.stdout)
-    assert all({"name", "paper", "params", "differs"} <= set(row) for row in rows)
-    params = {row["name"]: row["params"] for row in rows}
-    assert (params["densenet-121"], params["densenet-bc-100-12"]) == (7_978_856, 769_162)
-    assert "log-densenet-v2-52-32" in command_line("networks").stdout
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert list(rows) == list(PRESETS)
+    assert all({"name", "paper", "params", "flops", "differs"} <= set(row) for row in rows.values())
+    small = rows["densenet-bc-100-12"]
+    assert (small["params"], small["layers"], small["growth"], small["template"]) == (769_162, [16] * 3, 12, "dense")
+    assert small["connections"] == 3 * 16 * 17 // 2
+    # Log-DenseNet V1 is one pattern over all blocks: 36 layers, of which layer i reads floor(log2(i)) + 1.
+    assert rows["log-densenet-v1-12-16"]["connections"] == sum(layer.bit_length() for layer in range(1, 37))
+    assert all(row["flops"] == 2 * row["macs"] for row in rows.values())
+
+
+def test_networks_prints_every_name_under_its_paper_and_every_difference(command_line: CommandLine) -> None:
+    lines = command_line("networks").stdout.splitlines()
+    place = {line.split()[0]: number for number, line in enumerate(lines) if line.startswith("  ")}
+    assert place.keys() == PRESETS.keys()
+    papers = {line.strip()[:-1]: number for number, line in enumerate(lines) if line.rstrip().endswith(":")}
+    for preset in PRESETS.values():
+        assert max(papers, key=lambda paper: (papers[paper] < place[preset.name], papers[paper])) == preset.paper
+        marks = re.findall(rf"{preset.name} (\[\d+\])", lines[place[preset.name]])
+        assert [line for line in lines for mark in marks if line.startswith(mark)] == [
+            f"{mark} {preset.differs}" for mark in marks
+        ]
+        assert bool(marks) == bool(preset.differs)
 
 
 def test_score_takes_a_published_network(command_line: CommandLine) -> None:
