@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import networkx as nx
 
-from nas.layouts.operations import Operation, Shape
+from nas.layouts.operations import MapShape, Operation
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring.blocks import GlobalDistance
@@ -58,7 +58,7 @@ class LayoutNode:
     drop_path: float = 0.0
 
 
-IMAGE = LayoutNode("image", "image", ())
+IMAGE_NODE = LayoutNode("image", "image", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ class Layout:
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
-        assert self.nodes[0] == IMAGE and len(set(names)) == len(names), "one image, names that differ"
+        assert self.nodes[0] == IMAGE_NODE and len(set(names)) == len(names), "one image, names that differ"
         for number, node in enumerate(self.nodes):
             assert all(0 <= source < number for source in node.reads), f"{node.name} reads what comes later"
             assert number == 0 or node.reads, f"{node.name} reads nothing"
 
-    def shapes(self, image: tuple[int, int, int]) -> tuple[Shape, ...]:
+    def shapes(self, image: tuple[int, int, int]) -> tuple[MapShape, ...]:
         """Return the shape that each node writes for images of this many channels, rows and columns.
 
         Raises:
@@ -142,7 +142,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TracedNode:
     """A node at work on images of one size.
 
     Args:
@@ -153,21 +153,21 @@ class Step:
         macs: its multiply-adds for one image.
     """
 
-    read: Shape
-    between: tuple[Shape, ...]
-    written: Shape
+    read: MapShape
+    between: tuple[MapShape, ...]
+    written: MapShape
     params: int
     macs: int
 
 
 @lru_cache(maxsize=256)
-def trace(layout: Layout, image: tuple[int, int, int]) -> tuple[Step, ...]:
+def trace(layout: Layout, image: tuple[int, int, int]) -> tuple[TracedNode, ...]:
     """Return what every node reads, writes and costs for images of this many channels, rows and columns.
 
     Raises:
         InputError: the image is too small for the network.
     """
-    steps = [Step(Shape(*image), (), Shape(*image), 0, 0)]
+    steps = [TracedNode(MapShape(*image), (), MapShape(*image), 0, 0)]
     for node in layout.nodes[1:]:
         read = _merge_shapes(node, [steps[source].written for source in node.reads])
         params = macs = 0
@@ -185,18 +185,18 @@ def trace(layout: Layout, image: tuple[int, int, int]) -> tuple[Step, ...]:
                 )
         if node.fit is not None:
             like = steps[node.fit.like].written
-            shape = Shape(shape.channels, like.height, like.width)
-        steps.append(Step(read, tuple(between), shape, params, macs))
+            shape = MapShape(shape.channels, like.height, like.width)
+        steps.append(TracedNode(read, tuple(between), shape, params, macs))
     return tuple(steps)
 
 
-def _merge_shapes(node: LayoutNode, shapes: list[Shape]) -> Shape:
+def _merge_shapes(node: LayoutNode, shapes: list[MapShape]) -> MapShape:
     first = shapes[0]
     if node.merge != "concat":
         assert len(set(shapes)) == 1, f"{node.name} adds nodes of shapes {shapes}"
         return first
     assert len({(shape.height, shape.width) for shape in shapes}) == 1, f"{node.name} joins nodes of shapes {shapes}"
-    return Shape(sum(shape.channels for shape in shapes), first.height, first.width)
+    return MapShape(sum(shape.channels for shape in shapes), first.height, first.width)
 
 
 def measure_layout(layout: Layout, passage_hops: int = 1) -> GlobalDistance:

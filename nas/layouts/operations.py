@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 
-class Shape(NamedTuple):
+class MapShape(NamedTuple):
     """The shape of one example's tensor."""
 
     channels: int
@@ -21,13 +21,13 @@ class Shape(NamedTuple):
 class Operation(Protocol):
     """One operation: a frozen value of plain numbers, which says what it writes and costs."""
 
-    def write(self, read: Shape) -> Shape:
+    def write(self, read: MapShape) -> MapShape:
         """Return the shape that it writes when it reads this one."""
 
-    def count_params(self, read: Shape) -> int:
+    def count_params(self, read: MapShape) -> int:
         """Return the number of its trained parameters."""
 
-    def count_macs(self, read: Shape) -> int:
+    def count_macs(self, read: MapShape) -> int:
         """Return the multiply-adds of its convolutions and matrix products for one example."""
 
 
@@ -36,13 +36,13 @@ class _Free:
 
     __slots__ = ()
 
-    def write(self, read: Shape) -> Shape:
+    def write(self, read: MapShape) -> MapShape:
         return read
 
-    def count_params(self, read: Shape) -> int:  # noqa: ARG002  the protocol's form
+    def count_params(self, read: MapShape) -> int:  # noqa: ARG002  the protocol's form
         return 0
 
-    def count_macs(self, read: Shape) -> int:  # noqa: ARG002
+    def count_macs(self, read: MapShape) -> int:  # noqa: ARG002
         return 0
 
 
@@ -50,7 +50,7 @@ class _Free:
 class Norm(_Free):
     """Batch normalisation with a scale and a shift for each channel."""
 
-    def count_params(self, read: Shape) -> int:
+    def count_params(self, read: MapShape) -> int:
         return 2 * read.channels
 
 
@@ -88,17 +88,17 @@ class Convolution:
     groups: int = 1
     bias: bool = False
 
-    def write(self, read: Shape) -> Shape:
-        return Shape(self.channels, -(-read.height // self.stride), -(-read.width // self.stride))
+    def write(self, read: MapShape) -> MapShape:
+        return MapShape(self.channels, -(-read.height // self.stride), -(-read.width // self.stride))
 
-    def count_weights(self, read: Shape) -> int:
+    def count_weights(self, read: MapShape) -> int:
         """Return the number of its weights without the bias."""
         return read.channels // self.groups * self.channels * self.kernel**2
 
-    def count_params(self, read: Shape) -> int:
+    def count_params(self, read: MapShape) -> int:
         return self.count_weights(read) + (self.channels if self.bias else 0)
 
-    def count_macs(self, read: Shape) -> int:
+    def count_macs(self, read: MapShape) -> int:
         return self.count_weights(read) * self.write(read).n_pixels
 
 
@@ -118,14 +118,14 @@ class TransposedConvolution:
     stride: int = 2
     bias: bool = False
 
-    def write(self, read: Shape) -> Shape:
+    def write(self, read: MapShape) -> MapShape:
         height, width = (self.stride * (side - 1) + self.kernel for side in (read.height, read.width))
-        return Shape(self.channels, height, width)
+        return MapShape(self.channels, height, width)
 
-    def count_params(self, read: Shape) -> int:
+    def count_params(self, read: MapShape) -> int:
         return read.channels * self.channels * self.kernel**2 + (self.channels if self.bias else 0)
 
-    def count_macs(self, read: Shape) -> int:
+    def count_macs(self, read: MapShape) -> int:
         return read.channels * self.channels * self.kernel**2 * read.n_pixels
 
 
@@ -145,19 +145,19 @@ class Pool(_Free):
     stride: int = 2
     padding: int = 0
 
-    def write(self, read: Shape) -> Shape:
+    def write(self, read: MapShape) -> MapShape:
         height, width = (
             (side + 2 * self.padding - self.kernel) // self.stride + 1 for side in (read.height, read.width)
         )
-        return Shape(read.channels, height, width)
+        return MapShape(read.channels, height, width)
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalMean(_Free):
     """The mean over all pixels."""
 
-    def write(self, read: Shape) -> Shape:
-        return Shape(read.channels, 1, 1)
+    def write(self, read: MapShape) -> MapShape:
+        return MapShape(read.channels, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +170,13 @@ class Linear:
 
     channels: int
 
-    def write(self, read: Shape) -> Shape:  # noqa: ARG002  the protocol's form
-        return Shape(self.channels, 1, 1)
+    def write(self, read: MapShape) -> MapShape:  # noqa: ARG002  the protocol's form
+        return MapShape(self.channels, 1, 1)
 
-    def count_params(self, read: Shape) -> int:
+    def count_params(self, read: MapShape) -> int:
         return (math.prod(read) + 1) * self.channels
 
-    def count_macs(self, read: Shape) -> int:
+    def count_macs(self, read: MapShape) -> int:
         return math.prod(read) * self.channels
 
 

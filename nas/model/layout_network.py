@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nas.layouts.layout import Layout, LayoutNode, Step, trace
-from nas.layouts.operations import Shape
+from nas.layouts.layout import Layout, LayoutNode, TracedNode, trace
+from nas.layouts.operations import MapShape
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.model.merges import Concat, Weighted, create_merge, start_brought
@@ -24,7 +24,7 @@ class NodeModule(nn.Module):
         step: its shapes for one size of images; only channels count, or for linear maps all.
     """
 
-    def __init__(self, node: LayoutNode, step: Step) -> None:
+    def __init__(self, node: LayoutNode, step: TracedNode) -> None:
         super().__init__()
         self.nodes = node.reads
         self.merge = create_merge(node.merge, len(node.reads))
@@ -36,7 +36,7 @@ class NodeModule(nn.Module):
         self.survival, self.drop_path = node.survival, node.drop_path
         self.drop: Drop | None = None  # what the present training step leaves out; None: nothing
 
-    def forward(self, sources: Sequence[Tensor], like: Tensor | None, written: Shape) -> Tensor:
+    def forward(self, sources: Sequence[Tensor], like: Tensor | None, written: MapShape) -> Tensor:
         """Merge and work.
 
         Args:

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.layouts import operations
-from nas.layouts.operations import Shape
+from nas.layouts.operations import MapShape
 
 
 @singledispatch
-def build_operation(operation: operations.Operation, read: Shape) -> nn.Module:
+def build_operation(operation: operations.Operation, read: MapShape) -> nn.Module:
     """Return the module of an operation, for a tensor of this shape; each kind of operation registers its own.
 
     A module changes no tensor in place: the node before it may have other readers.
@@ -19,22 +19,22 @@ def build_operation(operation: operations.Operation, read: Shape) -> nn.Module:
 
 
 @build_operation.register
-def _(operation: operations.Norm, read: Shape) -> nn.Module:  # noqa: ARG001  singledispatch goes by its type
+def _(operation: operations.Norm, read: MapShape) -> nn.Module:  # noqa: ARG001  singledispatch goes by its type
     return nn.BatchNorm2d(read.channels)
 
 
 @build_operation.register
-def _(operation: operations.Relu, read: Shape) -> nn.Module:  # noqa: ARG001
+def _(operation: operations.Relu, read: MapShape) -> nn.Module:  # noqa: ARG001
     return nn.ReLU()
 
 
 @build_operation.register
-def _(operation: operations.Dropout, read: Shape) -> nn.Module:  # noqa: ARG001
+def _(operation: operations.Dropout, read: MapShape) -> nn.Module:  # noqa: ARG001
     return nn.Dropout(operation.p)
 
 
 @build_operation.register
-def _(operation: operations.Convolution, read: Shape) -> nn.Module:
+def _(operation: operations.Convolution, read: MapShape) -> nn.Module:
     return nn.Conv2d(
         read.channels,
         operation.channels,
@@ -47,14 +47,14 @@ def _(operation: operations.Convolution, read: Shape) -> nn.Module:
 
 
 @build_operation.register
-def _(operation: operations.TransposedConvolution, read: Shape) -> nn.Module:
+def _(operation: operations.TransposedConvolution, read: MapShape) -> nn.Module:
     return nn.ConvTranspose2d(
         read.channels, operation.channels, operation.kernel, operation.stride, bias=operation.bias
     )
 
 
 @build_operation.register
-def _(operation: operations.Pool, read: Shape) -> nn.Module:  # noqa: ARG001
+def _(operation: operations.Pool, read: MapShape) -> nn.Module:  # noqa: ARG001
     if operation.kind == "max":
         return nn.MaxPool2d(operation.kernel, operation.stride, operation.padding)
     return nn.AvgPool2d(operation.kernel, operation.stride, operation.padding)
@@ -69,7 +69,7 @@ class PixelMean(nn.Module):
 
 
 @build_operation.register
-def _(operation: operations.GlobalMean, read: Shape) -> nn.Module:  # noqa: ARG001
+def _(operation: operations.GlobalMean, read: MapShape) -> nn.Module:  # noqa: ARG001
     return PixelMean()
 
 
@@ -82,7 +82,7 @@ class FlatLinear(nn.Linear):
 
 
 @build_operation.register
-def _(operation: operations.Linear, read: Shape) -> nn.Module:
+def _(operation: operations.Linear, read: MapShape) -> nn.Module:
     return FlatLinear(read.channels * read.n_pixels, operation.channels)
 
 
