@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, field_validator
 
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -44,7 +45,7 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = Any  # of those in nas/layouts, told apart by their `kind`
+AnySurroundings = FcDenseNet | LogDenseNetFcn  # told apart by their `kind`
 
 
 class ShapeConfig(Settings):
@@ -402,6 +403,7 @@ def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str |
         depths=network.block_depths,
         fit=lambda depth: _fit(pattern, depth, template),
         reads=classifier_reads(network.transition, pattern, template),
+        leave=lambda block: classifier_reads(network.transition, block, template),
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,
