@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from nas.export.sources.layout import format_layout
 from nas.layouts.layout import measure_layout
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.model.candidate import Candidate, NetworkConfig
@@ -95,6 +96,19 @@ def test_a_log_densenet_is_one_that_fetches_maps_when_they_are_asked_for(
     moved = {name for name in fetching.made if "map" in name}
     ours = {node.name for node in candidate.layout.nodes if node.kind == "passage"}
     assert moved == ours if moves == "needed" else moved < ours
+
+
+@pytest.mark.parametrize("surroundings", ALL, ids=lambda each: f"{each.kind}-{getattr(each, 'moves', '')}")
+def test_the_exported_program_is_the_same_network(surroundings: Any) -> None:
+    candidate = make_candidate(blocks=3, image=(1, 13, 10), surroundings=surroundings)
+    network = build_network(candidate)
+    state = randomize(network)
+    program: dict[str, Any] = {"__file__": "model.py", "__name__": "model"}
+    exec(format_layout(candidate), program)
+    again = program["Network"]().double().eval()
+    again.load_state_dict(state)
+    images = torch.randn(2, 1, 13, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-12)
 
 
 # --- costs ---------------------------------------------------------------------------------------------------------
