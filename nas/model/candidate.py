@@ -239,6 +239,12 @@ class TrainingConfig(Settings):
         form="<float,...>",
         separator=",",
     )
+    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = flag(
+        None,
+        "Share of the training in which the learning rate rises linearly to the largest. [default: 0.1 before a cosine "
+        "descent, 0 before drops; in task text, some 30 steps before a cosine]",
+        TRAINING,
+    )
 
     @field_validator("lr_drops")
     @classmethod

@@ -388,6 +388,7 @@ FULL = {
     "batch_size": 32,
     "weight_decay": 0.0,
     "lr_drops": (0.5, 0.75),
+    "warm_up": 0.05,
     "budget": "layers:1,2,1,3,2,4",
     "dataset": "npz",
     "data": 'a "quoted" \\ näme.npz',

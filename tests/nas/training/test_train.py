@@ -102,6 +102,14 @@ def test_schedule_warms_up_linearly_and_falls_as_a_cosine_to_zero() -> None:
     assert all(earlier > later for earlier, later in itertools.pairwise(rates[10:]))
 
 
+def test_a_warm_up_of_its_own_goes_before_a_cosine_or_drops() -> None:
+    cosine = [find_rate(step, 100, None, 0.0) for step in range(100)]
+    assert cosine == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 100)) for step in range(100)])
+    assert [find_rate(step, 100, None, 0.2) for step in (0, 9, 19, 20)] == pytest.approx([0.05, 0.5, 1, 1])
+    dropped = [find_rate(step, 100, (0.5,), 0.04) for step in (0, 1, 2, 3, 4, 49, 50)]
+    assert dropped == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.1])
+
+
 def test_a_stop_ends_the_training_at_once(digits: Split, small_config: SearchConfig) -> None:
     n_calls = 0
 
