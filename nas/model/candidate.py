@@ -45,7 +45,7 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = FcDenseNet | LogDenseNetFcn  # told apart by their `kind`
+AnySurroundings = Annotated[FcDenseNet | LogDenseNetFcn, Field(discriminator="kind")]
 
 
 class ShapeConfig(Settings):
