@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
@@ -45,7 +45,10 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = Annotated[FcDenseNet | LogDenseNetFcn, Field(discriminator="kind")]
+AnySurroundings = FcDenseNet | LogDenseNetFcn  # told apart by their `kind`
+
+
+_KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
 
 
 class ShapeConfig(Settings):
@@ -99,6 +102,13 @@ class ShapeConfig(Settings):
     block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
     surroundings: AnySurroundings | None = None  # None: blocks in a row with one classifier, see SkipNetwork
+
+    @field_validator("surroundings", mode="before")
+    @classmethod
+    def _check_kind(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "kind" not in given:  # every kind has a default, and the first would take it
+            raise ValueError(f"expected a table that says its kind: {', '.join(_KINDS)}")
+        return given
 
     @field_validator("merge")
     @classmethod
