@@ -227,9 +227,11 @@ class Frame:
         depths: number of layers of each block.
         fit: function that returns the pattern of a block of fewer layers.
         reads: nodes of the pattern that the output reads.
+        leave: function that returns the nodes of a block's pattern that leave the block, by the same policy.
         growth: channels that a layer writes.
         stem: channels that the stem writes.
         classes: number of classes.
+        channels: channels of an image.
         merge, layer, drop_layers, drop_path: as the network's settings have them.
     """
 
@@ -237,9 +239,11 @@ class Frame:
     depths: tuple[int, ...]
     fit: Callable[[int], ConnectionPattern]
     reads: tuple[int, ...]
+    leave: Callable[[ConnectionPattern], tuple[int, ...]]
     growth: int
     stem: int
     classes: int
+    channels: int
     merge: str
     layer: str
     drop_layers: float
@@ -248,6 +252,13 @@ class Frame:
     def block_patterns(self) -> Iterator[ConnectionPattern]:
         """Yield the pattern of each block."""
         return map(self.fit, self.depths)
+
+    def survival(self, number: int) -> float:
+        """Return the chance that the layer of this number, counted from 1 through all blocks, is kept in a step.
+
+        It falls linearly (arXiv:1603.09382, equation 4).
+        """
+        return 1 - number / sum(self.depths) * self.drop_layers
 
 
 class Surroundings(Protocol):

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
+from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.residual import HighwayNet, ResNet
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -44,7 +46,7 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = Any  # of those in nas/layouts, told apart by their `kind`
+AnySurroundings = ResNet | HighwayNet | FractalNet  # told apart by their `kind`
 
 
 class ShapeConfig(Settings):
@@ -402,9 +404,11 @@ def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str |
         depths=network.block_depths,
         fit=lambda depth: _fit(pattern, depth, template),
         reads=classifier_reads(network.transition, pattern, template),
+        leave=lambda block: classifier_reads(network.transition, block, template),
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,
+        channels=network.image[0],
         merge=network.merge,
         layer=network.layer,
         drop_layers=network.drop_layers,
