@@ -11,7 +11,7 @@ from nas.data.readers import load_data
 from search_spaces.seeds import derive_generator
 
 NAME = "digit-scenes (synthetic scenes of real digits)"
-CLASSES = ("background", *map(str, range(10)))
+CLASSES = ("background", *(f"digit {digit}" for digit in range(10)))
 SIDE, DIGIT = 16, 8  # pixels of a scene and of a digit
 MOST_DIGITS = 3  # in a scene
 INK = 8  # of 16: the least of a pixel that is labelled as its digit
