@@ -18,13 +18,16 @@ from nas.records.metrics import Counts, list_ious, mean_iou
 from nas.records.safe_files import unpack_bytes
 from search_spaces.errors import InputError
 
-SHOWN = ("log", "nearest")  # beginnings of the names of templates, the best of which stand next to the best pattern
+NEXT_TO_BEST = (
+    "log",
+    "nearest",
+)  # beginnings of the names of templates, the best of which stand next to the best pattern
 MAX_CLASSES, MAX_PICTURES, MAX_PIXELS = 255, 16, 128**2  # of a ledger that may be a stranger's
 
 Pixels = NDArray[np.uint8]
 
 
-class Estimate(NamedTuple):
+class Overlap(NamedTuple):
     """A mean over seeds with its 95 % interval; without an interval for one seed."""
 
     value: float
@@ -48,8 +51,8 @@ class Answers:
 
     name: str
     key: str
-    miou: Estimate
-    ious: tuple[Estimate | None, ...]
+    miou: Overlap
+    ious: tuple[Overlap | None, ...]
     n_seeds: int
     seed: int
     masks: tuple[Pixels, ...]
@@ -116,9 +119,9 @@ def analyse_segmentation(run: Run, candidates: pd.DataFrame, picks: Sequence[Fou
 
 
 def _choose_shown(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the best pattern and of the best template of each kind, in the order of SHOWN."""
+    """Return the rows of the best pattern and of the best template of each kind, in the order of NEXT_TO_BEST."""
     places = [0]
-    for beginning in SHOWN:
+    for beginning in NEXT_TO_BEST:
         named = ranked["template"].fillna("").str.startswith(beginning).to_numpy().nonzero()[0]
         places += [int(named[0])] if len(named) and named[0] not in places else []
     return ranked.iloc[places]
@@ -142,12 +145,12 @@ def summarise_segmentation(segmentation: Segmentation) -> dict[str, Any]:
     }
 
 
-def _estimate(values: Sequence[float]) -> Estimate:
+def _estimate(values: Sequence[float]) -> Overlap:
     array = np.array(values)
-    return Estimate(float(array.mean()), *student_interval(array, SHARE))
+    return Overlap(float(array.mean()), *student_interval(array, SHARE))
 
 
-def _estimate_class(values: Sequence[float | None]) -> Estimate | None:
+def _estimate_class(values: Sequence[float | None]) -> Overlap | None:
     present = [value for value in values if value is not None]
     return _estimate(present) if present else None
 

@@ -15,7 +15,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 BACKGROUND, GROUND = "background", "#000000"  # a class of this name, and its colour
 VOID_COLOUR = "#bbbbbb"
-N_SHADES = 24  # colours of a photograph, which are few so that the file is small
+N_LEVELS = 24  # colours of a photograph, which are few so that the file is small
 MARGIN, GAP = 8.0, 8.0  # pixels
 LARGEST = 140.0  # pixels: width of a picture
 SWATCH = 10.0  # pixels
@@ -67,11 +67,11 @@ def colour_classes(classes: Sequence[str]) -> list[str]:
 
 
 def _take_shades(image: Pixels) -> tuple[Pixels, list[str]]:
-    """Return an image as numbers (height, width) of at most N_SHADES colours, and these."""
+    """Return an image as numbers (height, width) of at most N_LEVELS colours, and these."""
     if image.shape[2] == 1:
-        levels = np.round(image[..., 0] / 255 * (N_SHADES - 1)).astype(np.uint8)
-        return levels, ["#" + f"{round(level * 255 / (N_SHADES - 1)):02x}" * 3 for level in range(N_SHADES)]
-    quantised = Image.fromarray(image).quantize(N_SHADES, dither=Image.Dither.NONE)
+        levels = np.round(image[..., 0] / 255 * (N_LEVELS - 1)).astype(np.uint8)
+        return levels, ["#" + f"{round(level * 255 / (N_LEVELS - 1)):02x}" * 3 for level in range(N_LEVELS)]
+    quantised = Image.fromarray(image).quantize(N_LEVELS, dither=Image.Dither.NONE)
     palette = quantised.getpalette() or []
     return np.asarray(quantised), ["#" + bytes(palette[k : k + 3]).hex() for k in range(0, len(palette), 3)]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from analysis.page.captions import name_file
 from analysis.page.document import Block, Heading, Paragraph, Picture, Table
 from analysis.page.wording import NONE, count_nouns, format_estimate, share_digits
-from analysis.segmentation.answers import Answers, Estimate, Segmentation
+from analysis.segmentation.answers import Answers, Overlap, Segmentation
 from analysis.segmentation.pictures import CLASS_COLOURS, draw_answers
 
 
@@ -71,7 +71,7 @@ def _head(answers: Answers) -> str:
     return f"{answers.name}, {count_nouns(answers.n_seeds, 'seed')}"
 
 
-def _format(estimate: Estimate) -> str:
+def _format(estimate: Overlap) -> str:
     return format_estimate(*estimate)
 
 

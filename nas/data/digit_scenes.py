@@ -10,12 +10,12 @@ from nas.data.pixel_labels import VOID, Bytes, PixelLabels, PixelPart, make_pixe
 from nas.data.readers import load_data
 from search_spaces.seeds import derive_generator
 
-NAME = "digit-scenes (synthetic scenes of real digits)"
-CLASSES = ("background", *(f"digit {digit}" for digit in range(10)))
+SCENES = "digit-scenes (synthetic scenes of real digits)"
+SCENE_CLASSES = ("background", *(f"digit {digit}" for digit in range(10)))
 SIDE, DIGIT = 16, 8  # pixels of a scene and of a digit
 MOST_DIGITS = 3  # in a scene
 INK = 8  # of 16: the least of a pixel that is labelled as its digit
-VALIDATION_SHARE_OF_DIGITS = 0.2  # of those that are not for test
+VALIDATION_DIGITS = 0.2  # of those that are not for test
 N_VALIDATION_SCENES = N_TEST_SCENES = 200
 
 Corner = tuple[int, int]  # row and column of a digit's first pixel
@@ -35,7 +35,7 @@ def draw_digit_scenes(n_scenes: int, seed: int = 0) -> PixelLabels:
     is_test = np.zeros(len(digits.labels), dtype=bool)
     is_test[digits.test] = True
     rest = derive_generator(seed, "scenes", "split").permutation(np.flatnonzero(~is_test))
-    n_validation = round(VALIDATION_SHARE_OF_DIGITS * len(rest))
+    n_validation = round(VALIDATION_DIGITS * len(rest))
     chosen = {"train": rest[n_validation:], "val": rest[:n_validation], "test": digits.test}
     counts = {"train": n_scenes, "val": N_VALIDATION_SCENES, "test": N_TEST_SCENES}
     training, validation, test = (
@@ -45,7 +45,7 @@ def draw_digit_scenes(n_scenes: int, seed: int = 0) -> PixelLabels:
         for part, own in chosen.items()
     )
     # A mirrored digit may be another one, and scenes are as many as wanted: nothing is gained by altering them.
-    return make_pixel_labels(NAME, CLASSES, (training, validation, test), can_augment=False)
+    return make_pixel_labels(SCENES, SCENE_CLASSES, (training, validation, test), can_augment=False)
 
 
 def _draw_part(digits: Bytes, labels: NDArray[np.int64], n_scenes: int, generator: np.random.Generator) -> PixelPart:

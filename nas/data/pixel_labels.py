@@ -11,7 +11,7 @@ from search_spaces.errors import InputError
 
 VOID = 255  # in a mask: the pixel counts neither in the loss nor in a metric
 CAMVID_VOID = 11  # as files made for SegNet have it, where their classes are 0 to 10
-PARTS = ("train", "val", "test")
+PIXEL_PARTS = ("train", "val", "test")
 # What files made for SegNet (arXiv:1511.00561) number from 0 in CamVid; 11 is void.
 CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",

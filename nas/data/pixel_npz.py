@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.npz import LAYOUT, check_alike, check_images, read_arrays, read_layout
-from nas.data.pixel_labels import PARTS, Bytes, PixelLabels, PixelPart, make_pixel_labels, name_classes, settle_classes
+from nas.data.pixel_labels import (
+    PIXEL_PARTS,
+    Bytes,
+    PixelLabels,
+    PixelPart,
+    make_pixel_labels,
+    name_classes,
+    settle_classes,
+)
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_generator
 
@@ -16,7 +24,7 @@ MASKS_HINT = (
     "write it by numpy.savez(FILE, x_train=..., y_train=..., x_val=..., y_val=..., x_test=..., y_test=...), images and "
     "masks as uint8"
 )
-VALIDATION_SHARE = 0.2  # of the training images, where a file has none for validation
+ASIDE = 0.2  # of the training images, where a file has none for validation
 
 
 def read_pixel_npz(path: Path, max_bytes: int, n_classes: int | None = None) -> PixelLabels:
@@ -36,11 +44,11 @@ def read_pixel_npz(path: Path, max_bytes: int, n_classes: int | None = None) -> 
     """
 
     def choose(names: list[str]) -> list[str]:
-        parts = PARTS if "x_val" in names or "y_val" in names else ("train", "test")
+        parts = PIXEL_PARTS if "x_val" in names or "y_val" in names else ("train", "test")
         return [f"{letter}_{part}" for part in parts for letter in "xy"]
 
     arrays, _ = read_arrays(path, max_bytes, choose, (LAYOUT, NAMES), MASKS_HINT)
-    present = [part for part in PARTS if f"x_{part}" in arrays]
+    present = [part for part in PIXEL_PARTS if f"x_{part}" in arrays]
     layout = read_layout(path, arrays)
     images: dict[str, Bytes] = {}
     masks: dict[str, Bytes] = {}
@@ -88,7 +96,7 @@ def _split(path: Path, training: PixelPart) -> tuple[PixelPart, PixelPart]:
     n_images = len(training.images)
     if n_images < 2:
         raise InputError(f"{path}: x_train has {n_images} image and there is no x_val: give more, or both")
-    n_validation = max(1, round(VALIDATION_SHARE * n_images))
+    n_validation = max(1, round(ASIDE * n_images))
     order = derive_generator("pixel labels", "validation").permutation(n_images)
     own, rest = np.sort(order[:n_validation]), np.sort(order[n_validation:])
     left, aside = (PixelPart(training.images[chosen], training.masks[chosen]) for chosen in (rest, own))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nas.data.pixel_labels import (
     CAMVID_CLASSES,
-    PARTS,
+    PIXEL_PARTS,
     Bytes,
     PixelLabels,
     PixelPart,
@@ -69,7 +69,7 @@ def read_segnet_folders(folder: Path, max_bytes: int, n_classes: int | None = No
     Raises:
         InputError: a folder or file is missing, damaged or of another form, or a label is neither a class nor void.
     """
-    names = {part: _list_names(folder, part) for part in PARTS}
+    names = {part: _list_names(folder, part) for part in PIXEL_PARTS}
     form = _read_form(folder / "train" / names["train"][0], max_bytes)
     n_bytes = sum(map(len, names.values())) * form.height * form.width * (N_CHANNELS[form.colour] + 1)
     if n_bytes > max_bytes:
@@ -78,7 +78,7 @@ def read_segnet_folders(folder: Path, max_bytes: int, n_classes: int | None = No
         )
     images: dict[str, Bytes] = {}
     masks: dict[str, Bytes] = {}
-    for part in PARTS:
+    for part in PIXEL_PARTS:
         n_images = len(names[part])
         images[part] = np.empty((n_images, N_CHANNELS[form.colour], form.height, form.width), np.uint8)
         masks[part] = np.empty((n_images, form.height, form.width), np.uint8)
@@ -88,7 +88,7 @@ def read_segnet_folders(folder: Path, max_bytes: int, n_classes: int | None = No
     number, settled = settle_classes(folder, masks, n_classes)
     is_camvid = number == len(CAMVID_CLASSES) and all(name.startswith(CAMVID_NAMES) for name in names["train"])
     classes = CAMVID_CLASSES if is_camvid else name_classes(number)
-    training, validation, test = (PixelPart(images[part], settled[part]) for part in PARTS)
+    training, validation, test = (PixelPart(images[part], settled[part]) for part in PIXEL_PARTS)
     return make_pixel_labels(folder.resolve().name, classes, (training, validation, test), can_augment=True)
 
 
