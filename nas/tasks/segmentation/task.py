@@ -58,7 +58,8 @@ class SegmentationTask:
             has the pattern, and blocks are joined as in FC-DenseNet.
         blocks: number of blocks: as many up as down, and one in the middle.
         growth: channels that a layer writes.
-        stem: channels that the stem writes.
+        stem: channels that the stem writes; none: as many as a layer. With another number patterns of one budget differ
+            in cost, for they read the stem more or less often.
         dropout: chance that a channel of a layer is 0 in a training step, under `fc-densenet`.
         weights: what a class weighs in the loss. `median`: median frequency over its own; `none`: 1.
         augment: whether training images are cropped and mirrored at random. Scenes of digits never are: a mirrored
@@ -74,7 +75,7 @@ class SegmentationTask:
     surroundings: Literal["log-densenet", "fc-densenet"] = "log-densenet"
     blocks: int = 5
     growth: int = 6
-    stem: int = 12
+    stem: int | None = None
     dropout: float = 0.0
     weights: Literal["median", "none"] = "median"
     augment: bool = True
@@ -87,8 +88,9 @@ class SegmentationTask:
 
     def __post_init__(self) -> None:
         for name, most in (("growth", 10**4), ("stem", 10**4), ("scenes", 10**5)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 to {most}")
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise InputError(f"{name} is {value}: expected 1 to {most}")
         if not 3 <= self.blocks <= 15 or self.blocks % 2 == 0:
             raise InputError(
                 f"blocks is {self.blocks}: expected an odd number, 3 to 15, for as many blocks go up as down"

@@ -10,7 +10,10 @@ from nas.model.candidate import TrainingConfig
 from nas.tasks.candidate import TaskCandidate, TaskPattern
 from nas.tasks.loaded import load_task
 from nas.tasks.segmentation.task import SegmentationTask
+from search_spaces.budget import parse_budget
 from search_spaces.errors import InputError
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
 
 SMALL: dict[str, Any] = {"blocks": 3, "growth": 2, "stem": 4, "scenes": 30}
@@ -67,3 +70,12 @@ def test_it_is_trained_as_every_task_and_the_same_seed_gives_the_same_numbers(su
     assert first.error is None
     assert set(first.metrics) == {"miou", "global_accuracy", "loss"}
     assert (first.metrics, first.details) == (again.metrics, again.details)
+
+
+def test_with_a_stem_as_wide_as_a_layer_patterns_of_equal_in_degrees_cost_the_same() -> None:
+    generator = derive_generator("costs")
+    patterns = [sample_uniform(parse_budget("log", 10), generator) for _ in range(6)]
+    for stem, is_equal in ((None, True), (7, False)):
+        task = SegmentationTask(blocks=5, growth=3, scenes=1, stem=stem)
+        costs = {task.cost(TaskPattern.of(pattern)) for pattern in patterns}
+        assert (len(costs) == 1) == is_equal
