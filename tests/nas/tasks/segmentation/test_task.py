@@ -179,7 +179,30 @@ def train(task: LoadedTask, slot: Slot | None = None, pause_after: int | None = 
     return task.train(TaskCandidate.of(PATTERN, "log", 0), TRAINING, "cpu", pause_after, slot)
 
 
-def test_the_same_seed_gives_the_same_numbers_whether_interrupted_or_not(photos: Path, tmp_path: Path) -> None:
+class Stopped(BaseException):
+    """The training was ended from outside."""
+
+
+def test_an_interrupted_training_goes_on_to_the_same_numbers(photos: Path, tmp_path: Path) -> None:
+    task = load_small(photos)
+    candidate, training = TaskCandidate.of(PATTERN, "log", 0), TRAINING.model_copy(update={"batch_size": 3})
+    whole = task.train(candidate, training, "cpu")
+    slot, n_calls = Slot(tmp_path / "checkpoints" / "000000.pt", "identity", 0.0), [0]
+
+    def stop() -> None:
+        n_calls[0] += 1
+        if n_calls[0] > 5:  # three steps and the end of an epoch, then within the next
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        task.train(candidate, training, "cpu", None, slot, stop)
+    resumed = task.train(candidate, training, "cpu", None, slot)
+    assert resumed.resumed_epoch == 1
+    assert (resumed.metrics, resumed.details) == (whole.metrics, whole.details)
+    assert resumed.curve == whole.curve
+
+
+def test_the_same_seed_gives_the_same_numbers_whether_paused_or_not(photos: Path, tmp_path: Path) -> None:
     task = load_small(photos)
     whole, again = train(task), train(task)
     assert whole.error is None
