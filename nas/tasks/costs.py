@@ -1,6 +1,6 @@
 """What the networks of a task class cost: measured for random patterns of a budget, which should all cost the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,9 +98,10 @@ class Costs:
                     f"{around} {params[0]:,} parameters and {flops[0]:,} FLOPs an example each: equal cost"
                 )
             else:
+                what = "size" if len(params) > 1 else "computation"
                 sentences.append(
-                    f"{around} {params[0]:,} to {params[-1]:,} parameters and {flops[0]:,} to {flops[-1]:,} FLOPs an "
-                    "example: NOT of equal cost, so a difference between patterns may be one of size"
+                    f"{around} {_span(params)} parameters and {_span(flops)} FLOPs an example: NOT of equal cost, so a "
+                    f"difference between patterns may be one of {what}"
                 )
         return sentences
 
@@ -133,6 +134,11 @@ class Costs:
             batch = next(iter(training.train(0, N_EXAMPLES, 0)))
             self._batch = tuple(part[:N_EXAMPLES] if isinstance(part, Tensor) else part for part in batch)
         return self._batch
+
+
+def _span(values: Sequence[int]) -> str:
+    """Return ascending values as the least and the largest; a single one by itself."""
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
 def _label(budget: Budget) -> str:

@@ -8,6 +8,7 @@ import torch
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.model.candidate import TrainingConfig
 from nas.tasks.candidate import TaskCandidate, TaskPattern
+from nas.tasks.costs import Costs
 from nas.tasks.loaded import load_task
 from nas.tasks.segmentation.task import SegmentationTask
 from search_spaces.budget import parse_budget
@@ -79,3 +80,13 @@ def test_with_a_stem_as_wide_as_a_layer_patterns_of_equal_in_degrees_cost_the_sa
         task = SegmentationTask(blocks=5, growth=3, scenes=1, stem=stem)
         costs = {task.cost(TaskPattern.of(pattern)) for pattern in patterns}
         assert (len(costs) == 1) == is_equal
+
+
+def test_a_run_says_where_only_the_computation_differs() -> None:
+    costs = Costs(load_task("segmentation", ["blocks=5", "growth=2", "scenes=1"]), "log")
+    costs.measure([parse_budget("log", 10), parse_budget("total:20", 10)])
+    equal, unequal = costs.list_sentences()
+    assert equal.endswith("equal cost")
+    (params,) = {cost.params for cost in costs.measured[parse_budget("total:20", 10)]}
+    assert f" {params:,} parameters and " in unequal
+    assert unequal.endswith("NOT of equal cost, so a difference between patterns may be one of computation")
