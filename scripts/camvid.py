@@ -140,7 +140,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--to", type=Path, help="file for all numbers, as JSON")
     flags = parser.parse_args()
-    training = TrainingConfig(epochs=flags.epochs, batch_size=flags.batch_size, lr=flags.lr)
+    given = {"epochs": flags.epochs, "batch_size": flags.batch_size, "lr": flags.lr}
+    training = TrainingConfig(**{**SegmentationTask.defaults, **given})
     contestants = list_contestants(flags.file.resolve(), flags.layers, flags.growth)
     print(contestants[0].task.target.tell_data(), flush=True)  # noqa: T201
     rows = []

@@ -222,9 +222,16 @@ class SegmentationTask:
 
 
 def _find_transition(pattern: TaskPattern) -> Transition:
-    """Return the first policy by which the nodes are read that the task is to read."""
+    """Return the first policy by which those nodes are read at the end that the pattern names.
+
+    Raises:
+        InputError: no policy reads them.
+    """
     known: tuple[Transition, ...] = ("log", "all", "last")
-    return next(name for name in known if classifier_reads(name, pattern) == pattern.reads)
+    for name in known:
+        if classifier_reads(name, pattern) == pattern.reads:
+            return name
+    raise InputError(f"nodes {list(pattern.reads)} are to be read at the end: give those of {', '.join(known)}")
 
 
 def share_layers(depth: int, n_blocks: int) -> tuple[int, ...]:

@@ -51,6 +51,12 @@ def test_the_settings_become_those_of_the_network() -> None:
         assert network.transition == "all"
 
 
+def test_nodes_that_no_policy_reads_are_refused() -> None:
+    pattern = find_template("log").build(8)
+    with pytest.raises(InputError, match=r"\[3\]"):
+        SegmentationTask(**SMALL).network(TaskPattern(8, pattern.sources, (3,)))
+
+
 def test_images_that_are_too_small_for_the_blocks_are_refused() -> None:
     pattern = TaskPattern.of(find_template("log").build(11))
     with pytest.raises(InputError, match=r"11 blocks halve images of 16 x 16 .* blocks=9"):
