@@ -7,13 +7,19 @@ from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, chec
 from nas.model.cost import predict_cost
 from nas.presets.densenet import list_densenets
 from nas.presets.log_densenet import list_log_densenets, list_sparsenets
+from nas.presets.msdnet import list_msdnets
 from nas.presets.preset import Preset
 from nas.presets.recipes import find_recipe
 from nas.records.checked import Settings, validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
-FAMILIES = (list_densenets, list_log_densenets, list_sparsenets)  # in the order in which `networks` lists them
+FAMILIES = (
+    list_densenets,
+    list_log_densenets,
+    list_sparsenets,
+    list_msdnets,
+)  # in the order in which `networks` lists them
 PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family()}
 
 

@@ -295,7 +295,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "from_table"}, _check_table_has_model
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
+        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge", "exits"}, _check_cohort
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -405,6 +405,7 @@ def _check_cohort(config: SearchConfig) -> str | None:
     given += ["drop-layers"] if config.drop_layers else []
     given += ["drop-path"] if config.drop_path else []
     given += [f"merge {config.merge}"] if config.has_brought_merge else []
+    given += [f"exits {config.exits}"] if config.exit_step else []
     wrong = " and ".join(given)
     return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
 

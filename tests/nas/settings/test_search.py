@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.multiscale import Multiscale
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -63,6 +64,8 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("merge", "median"),
         ("drop_layers", 1.0),
         ("drop_path", -0.1),
+        ("exits", "every:0"),
+        ("exits", "first"),
         ("transition", "first"),
         ("stem_channels", 0),
         ("compression", 0.0),
@@ -277,6 +280,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"gpus_per_worker": 0.5, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
+        ({"cohort": 2, "exits": "every:4"}, ["exits every:4: for one candidate"]),
+        ({"exits": "every:24"}, ["exits every:24: there are 24 layers"]),
+        ({"exit_loss": "adaloss"}, ["exit-loss adaloss weighs several exits, and there is only the last"]),
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
         ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),
         ({"merge": "dwa", "stem_channels": 5, "growth": 4}, ["merge dwa needs nodes of one width", "stem-channels"]),
@@ -351,7 +357,13 @@ def test_a_network_that_older_versions_knew_is_identified_as_they_wrote_it(bottl
 
 
 def test_a_network_of_another_merge_layer_or_drop_is_identified_by_it() -> None:
-    for values in ({"merge": "sum"}, {"layer": "depthwise"}, {"drop_layers": 0.5}, {"drop_path": 0.15}):
+    for values in (
+        {"merge": "sum"},
+        {"layer": "depthwise"},
+        {"drop_layers": 0.5},
+        {"drop_path": 0.15},
+        {"exits": "every:7", "exit_loss": "adaloss"},
+    ):
         identity = validate(NetworkConfig, values).identify()
         assert identity != OLDER
         assert values.items() <= identity.items()
@@ -383,6 +395,9 @@ FULL = {
     "compression": 0.5,
     "block_layers": (6, 4),
     "large_stem": True,
+    "exits": "every:3",
+    "exit_loss": "adaloss",
+    "surroundings": None,
     "epochs": 3,
     "lr": 1e-3,
     "batch_size": 32,
@@ -423,7 +438,15 @@ FULL = {
 
 
 @pytest.mark.parametrize(
-    "values", [{}, FULL, {"compression": 1 / 3, "cohort": 8, "trainings": 7}, {"merge": "dwa"}, SEEDED]
+    "values",
+    [
+        {},
+        FULL,
+        {"compression": 1 / 3, "cohort": 8, "trainings": 7},
+        {"merge": "dwa"},
+        {"surroundings": Multiscale(widths=(1, 2), first_exit=3)},
+        SEEDED,
+    ],
 )
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
@@ -440,9 +463,10 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, trainings trials, sums compression, and a table the other strategies: they
-    # have cases of their own.
-    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["merge", "trainings", "cohort"]
+    # A cohort excludes memory_efficient, trainings trials, sums compression, surroundings exits, and a table the other
+    # strategies: they have cases of their own.
+    unchanged = [name for name in FULL if FULL[name] == getattr(defaults, name)]
+    assert unchanged == ["merge", "surroundings", "trainings", "cohort"]
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
