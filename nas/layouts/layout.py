@@ -228,6 +228,7 @@ class Frame:
         depths: number of layers of each block.
         fit: function that returns the pattern of a block of fewer layers.
         reads: nodes of the pattern that the output reads.
+        leave: function that returns the nodes of a block's pattern that leave the block, by the same policy.
         growth: channels that a layer writes.
         stem: channels that the stem writes.
         classes: number of classes.
@@ -238,6 +239,7 @@ class Frame:
     depths: tuple[int, ...]
     fit: Callable[[int], ConnectionPattern]
     reads: tuple[int, ...]
+    leave: Callable[[ConnectionPattern], tuple[int, ...]]
     growth: int
     stem: int
     classes: int

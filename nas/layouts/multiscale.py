@@ -14,14 +14,15 @@ Channels = Annotated[int, Field(ge=1, le=10_000)]
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
-class Multiscale(Settings):
+class MsdNet(Settings):
     """A network whose layers have maps at several scales, each half as high and wide as the one before.
 
     A layer of the pattern is a column of all scales. At each scale it reads that scale's maps of the layers that the
     pattern says, and those of the next finer scale by a stride of 2; each gives half of its channels. At the finest
     scale there is nothing finer, and one convolution writes them all. The last layer of each block but the last drops
-    the finest scale, and that layer and its inputs are reduced to the next block's node 0. Exits read the coarsest maps
-    of a layer and its inputs. So the pattern `dense` is MSDNet.
+    the finest scale, and what leaves the block by the setting `transition` is reduced to the next block's node 0. An
+    exit reads the coarsest maps of a layer and its inputs, the last one those that leave the last block. So the pattern
+    `dense` with transition `all` is the paper's network.
 
     Args:
         widths: factors of growth and of the stem's channels, by scale, the finest first.
@@ -31,7 +32,7 @@ class Multiscale(Settings):
         exit_channels: channels of an exit's two convolutions.
     """
 
-    kind: Literal["multiscale"] = "multiscale"
+    kind: Literal["msdnet"] = "msdnet"
     widths: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1)] = (1, 2, 4)
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
     exit_step: Annotated[int, Field(ge=1, le=10**5)] = 2
@@ -40,12 +41,12 @@ class Multiscale(Settings):
 
     @property
     def spans_blocks(self) -> bool:
-        """Whether one pattern spans all blocks: each block has the pattern."""
+        """Whether one pattern spans the layers of all blocks: no, each block has the pattern."""
         return False
 
     @property
     def has_equal_cost(self) -> bool:
-        """Whether cost depends on the number of connections only: bottlenecks and exits go by what each layer reads."""
+        """Whether cost depends on the number of connections only: no, exits cost what their layer reads."""
         return False
 
     def lay_out(self, frame: Frame) -> Layout:
@@ -74,7 +75,7 @@ class Multiscale(Settings):
 class _Drawing:
     """The table of a network while it grows."""
 
-    def __init__(self, form: Multiscale, frame: Frame) -> None:
+    def __init__(self, form: MsdNet, frame: Frame) -> None:
         self._form, self._frame = form, frame
         self._nodes = [IMAGE_NODE]
         self._channels = [0]  # that each node writes
@@ -89,14 +90,17 @@ class _Drawing:
                 is_dropping = index == pattern.depth and n_done < n_layers
                 read = [columns[source] for source in sources]
                 columns.append(self._add_layer(n_done, read, number, number + is_dropping, index))
-                own = _Stack((*read, columns[-1]))
-                if n_done == n_layers or (
-                    n_done >= self._form.first_exit and (n_done - self._form.first_exit) % self._form.exit_step == 0
-                ):
-                    self._add_exit(n_done, own)
-                if is_dropping:
-                    first = self._add_reduction(number, own)
+                if n_done < n_layers and self._has_exit(n_done):
+                    self._add_exit(n_done, _Stack((*read, columns[-1])))
+            leaving = _Stack(tuple(columns[node] for node in self._frame.leave(pattern)))
+            if n_done < n_layers:
+                first = self._add_reduction(number, leaving)
+        self._add_exit(n_layers, leaving)
         return Layout(tuple(self._nodes), tuple(self._exits))
+
+    def _has_exit(self, layer: int) -> bool:
+        past = layer - self._form.first_exit
+        return past >= 0 and past % self._form.exit_step == 0
 
     @property
     def _coarsest(self) -> int:

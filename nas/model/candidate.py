@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, field_validator
 
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
-from nas.layouts.multiscale import Multiscale
+from nas.layouts.multiscale import MsdNet
+from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.layouts.rows import RowForm, lay_out_rows
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
@@ -49,7 +50,7 @@ LAST: Final = "last"  # of exits: the only one is the last
 _EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
-AnySurroundings = Multiscale  # one of those in nas/layouts; several are told apart by their `kind`
+AnySurroundings = FcDenseNet | LogDenseNetFcn | MsdNet  # told apart by their `kind`
 
 
 class ShapeConfig(Settings):
@@ -275,6 +276,12 @@ class TrainingConfig(Settings):
         form="<float,...>",
         separator=",",
     )
+    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = flag(
+        None,
+        "Share of the training in which the learning rate rises linearly to the largest. [default: 0.1 before a cosine "
+        "descent, 0 before drops; in task text, some 30 steps before a cosine]",
+        TRAINING,
+    )
 
     @field_validator("lr_drops")
     @classmethod
@@ -463,6 +470,7 @@ def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str |
         depths=network.block_depths,
         fit=lambda depth: _fit(pattern, depth, template),
         reads=classifier_reads(network.transition, pattern, template),
+        leave=lambda block: classifier_reads(network.transition, block, template),
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from nas.layouts.multiscale import Multiscale
+from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import BOTTLENECK, NetworkConfig
 from nas.presets.preset import CIFAR, Preset
 from search_spaces.templates import find_template
@@ -18,7 +18,7 @@ def list_msdnets() -> Iterator[Preset]:
 
 def _msdnet(name: str, layers: int, classes: int) -> Preset:
     """Return an MSDNet of three scales, the finest of which is dropped after each third of the layers."""
-    surroundings = Multiscale()
+    surroundings = MsdNet()
     third = -(-layers // len(surroundings.widths))
     # A layer that drops a scale is the first of its third, and the last that reads the maps before the reduction.
     block_layers = (third + 1, third, layers - 2 * third - 1)

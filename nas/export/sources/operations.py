@@ -46,7 +46,8 @@ def _(operation: operations.TransposedConvolution, read: MapShape) -> str:
 @write_operation.register
 def _(operation: operations.Pool, read: MapShape) -> str:  # noqa: ARG001
     kind = "Max" if operation.kind == "max" else "Avg"
-    return f"nn.{kind}Pool2d({operation.kernel}, {operation.stride}, {operation.padding})"
+    ceil = ", ceil_mode=True" if operation.ceil else ""
+    return f"nn.{kind}Pool2d({operation.kernel}, {operation.stride}, {operation.padding}{ceil})"
 
 
 @write_operation.register

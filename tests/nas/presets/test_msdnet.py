@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.layouts.layout import trace
-from nas.layouts.multiscale import Multiscale
+from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_network
@@ -99,13 +99,13 @@ SMALL = NetworkConfig(
     growth=2,
     layer="bottleneck",
     stem_channels=3,
-    surroundings=Multiscale(first_exit=2, exit_step=3, exit_channels=5),
+    surroundings=MsdNet(first_exit=2, exit_step=3, exit_channels=5),
 )
 
 
 def test_a_layer_reads_what_the_pattern_says_at_each_scale() -> None:
     pattern = ConnectionPattern(4, ((0,), (0, 1), (2,), (1, 3)))
-    layout = Candidate(pattern, SMALL, 0).layout
+    layout = Candidate(pattern, SMALL.model_copy(update={"transition": "last"}), 0).layout
     by_name = {node.name: node for node in layout.nodes}
 
     def reads(name: str) -> list[str]:
@@ -116,12 +116,17 @@ def test_a_layer_reads_what_the_pattern_says_at_each_scale() -> None:
     assert reads("layer2_scale2") == ["stem_scale2", "layer1_scale2_down", "layer1_scale2"]
     assert "layer4_scale0" not in by_name, "the last layer of the first block drops the finest scale"
     assert reads("layer4_scale1_down") == ["layer1_scale0", "layer3_scale0"]
-    stack = ["layer1_scale2_down", "layer1_scale2", "layer3_scale2_down", "layer3_scale2"]
-    assert reads("passage0_scale2") == [*stack, "layer4_scale2_down", "layer4_scale2"]
+    assert reads("passage0_scale2") == ["layer4_scale2_down", "layer4_scale2"], "the last layer leaves the block"
     assert reads("layer5_scale1") == ["passage0_scale1"]
     assert "layer5_scale1_down" not in by_name, "there is nothing finer in the second block"
     assert [layout.nodes[output].name for output in layout.outputs] == ["exit2", "exit5", "exit7"]
-    assert reads("exit5") == ["passage0_scale2", "layer5_scale2_down", "layer5_scale2"]
+    assert reads("exit2") == ["stem_scale2", *reads("layer2_scale2")[1:], "layer2_scale2_down", "layer2_scale2"]
+    assert reads("exit7") == ["layer7_scale2_down", "layer7_scale2"]
+    logs = Candidate(pattern, SMALL, 0).layout  # transition log: layers 4, 3 and 1 of four leave the first block
+    (passage,) = (node for node in logs.nodes if node.name == "passage0_scale2")
+    assert [logs.nodes[source].name for source in passage.reads if not logs.nodes[source].name.endswith("down")] == [
+        "layer1_scale2", "layer3_scale2", "layer4_scale2",
+    ]  # fmt: skip
 
 
 def test_distances_are_those_of_the_columns() -> None:
@@ -160,5 +165,5 @@ def test_settings_that_it_does_not_have_are_refused(values: dict[str, object], n
 
 
 def test_its_exits_are_its_own() -> None:
-    with pytest.raises(ValueError, match="exits every:2 are of blocks in a row, not of multiscale"):
+    with pytest.raises(ValueError, match="exits every:2 are of blocks in a row, not of msdnet"):
         NetworkConfig(**{**SMALL.model_dump(), "exits": "every:2"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas.layouts.multiscale import Multiscale
+from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -403,6 +403,7 @@ FULL = {
     "batch_size": 32,
     "weight_decay": 0.0,
     "lr_drops": (0.5, 0.75),
+    "warm_up": 0.05,
     "budget": "layers:1,2,1,3,2,4",
     "dataset": "npz",
     "data": 'a "quoted" \\ näme.npz',
@@ -444,7 +445,7 @@ FULL = {
         FULL,
         {"compression": 1 / 3, "cohort": 8, "trainings": 7},
         {"merge": "dwa"},
-        {"surroundings": Multiscale(widths=(1, 2), first_exit=3)},
+        {"surroundings": MsdNet(widths=(1, 2), first_exit=3)},
         SEEDED,
     ],
 )

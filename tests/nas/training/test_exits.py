@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
-from nas.layouts.multiscale import Multiscale
+from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate
 from nas.model.network import build_network
 from nas.modules.exit_loss import ExitLoss
@@ -145,7 +145,7 @@ def test_a_paused_training_notes_none_yet(digits: Split, small_config: SearchCon
 
 
 def test_columns_at_several_scales_train_too(digits: Split, small_config: SearchConfig) -> None:
-    surroundings = Multiscale(widths=(1, 2), first_exit=2, exit_step=2, exit_channels=4)
+    surroundings = MsdNet(widths=(1, 2), first_exit=2, exit_step=2, exit_channels=4)
     changes = {"exits": "last", "surroundings": surroundings, "layer": "bottleneck", "layers": 4, "growth": 2}
     config = small_config.model_copy(update={"layers": 4, "epochs": 1})
     outcome = train(digits, config, make_candidate(config, **changes))
