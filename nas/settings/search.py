@@ -295,8 +295,11 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "from_table"}, _check_table_has_model
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
-        yield {"surroundings", "memory_efficient", "proxies"}, _check_layout
+        yield (
+            {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge", "exits", "surroundings"},
+            _check_cohort,
+        )
+        yield {"surroundings", "exits", "memory_efficient", "proxies"}, _check_layout
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
