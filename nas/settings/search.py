@@ -409,7 +409,7 @@ def _check_cohort(config: SearchConfig) -> str | None:
     given += ["drop-layers"] if config.drop_layers else []
     given += ["drop-path"] if config.drop_path else []
     given += [f"merge {config.merge}"] if config.has_brought_merge else []
-    given += ["a network that is more than blocks in a row"] if config.has_layout else []
+    given += ["a network that is more than blocks in a row"] if config.surroundings is not None else []
     wrong = " and ".join(given)
     return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
 

@@ -466,8 +466,8 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort, surroundings and exits exclude memory_efficient, trainings trials, sums compression, and a table the other
-    # strategies: they have cases of their own.
+    # A cohort, surroundings and exits exclude memory_efficient, trainings trials, sums compression, and a table the
+    # other strategies: they have cases of their own.
     same = [name for name in FULL if FULL[name] == getattr(defaults, name)]
     assert same == ["merge", "exits", "exit_loss", "surroundings", "trainings", "cohort"]
 
