@@ -74,7 +74,8 @@ class FcDenseNet(Settings):
             if number < n_downs:
                 skips.append(leaving)
                 width = nodes.count_channels(leaving)
-                pooling = (*BN_RELU, Convolution(width, 1, bias=True), *_drop_out(self.dropout), Pool("max"))
+                pooling: tuple[Operation, ...] = (*BN_RELU, Convolution(width, 1, bias=True))
+                pooling += (*_drop_out(self.dropout), Pool("max"))
                 entering = (nodes.add(LayoutNode(f"down{number + 1}", "passage", leaving, pooling), width),)
         return nodes.finish(leaving, (Convolution(frame.classes, 1, bias=True),))
 
