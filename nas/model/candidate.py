@@ -8,8 +8,10 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
+from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
+from nas.layouts.residual import HighwayNet, ResNet
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -45,7 +47,7 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = FcDenseNet | LogDenseNetFcn  # told apart by their `kind`
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet  # told apart by their `kind`
 
 
 _KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
@@ -423,6 +425,7 @@ def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str |
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,
+        channels=network.image[0],
         merge=network.merge,
         layer=network.layer,
         drop_layers=network.drop_layers,
