@@ -169,6 +169,9 @@ class LogDenseNetFcn(Settings):
         return readers
 
 
+PYRAMIDS = (FcDenseNet, LogDenseNetFcn)  # surroundings whose networks give every pixel a class
+
+
 def _count_downs(frame: Frame) -> int:
     """Return how many blocks lead down, and as many up, around the middle one.
 

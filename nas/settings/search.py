@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from nas.data.readers import DATA_SETS, load_readers
+from nas.layouts.pyramid import PYRAMIDS
 from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
@@ -297,6 +298,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
         yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
         yield {"surroundings", "memory_efficient", "proxies"}, _check_layout
+        yield {"surroundings", "task"}, _check_pixels
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -418,6 +420,15 @@ def _check_layout(config: SearchConfig) -> str | None:
     given += ["proxies"] if config.proxies else []
     wrong = " and ".join(given)
     return f"{wrong}: for blocks in a row with one classifier only, and this network is another" if given else None
+
+
+def _check_pixels(config: SearchConfig) -> str | None:
+    if config.task != IMAGES or not isinstance(config.surroundings, PYRAMIDS):
+        return None
+    return (
+        f"surroundings {config.surroundings.kind}: this network gives every pixel a class, and here each image has "
+        "one: give --task segmentation, which builds its own network"
+    )
 
 
 def _check_set(config: SearchConfig) -> str | None:
