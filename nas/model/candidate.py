@@ -142,6 +142,11 @@ class ShapeConfig(Settings):
         """Return whether the network is built from a layout, node by node, and not as a SkipNetwork."""
         return self.surroundings is not None
 
+    @property
+    def has_inner_paths(self) -> bool:
+        """Return whether a layer has an identity path of its own, so that no distance in layers is the gradient's."""
+        return isinstance(self.surroundings, HighwayNet)
+
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
         return self if depth == self.pattern_depth else self.model_copy(update={"layers": depth})

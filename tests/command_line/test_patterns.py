@@ -163,6 +163,15 @@ def test_score_takes_a_published_network(command_line: CommandLine) -> None:
     assert "no network 'densenet-122'" in wrong.stderr
 
 
+@pytest.mark.parametrize(("network", "is_said"), [("highway-19", True), ("resnet-20", False)])
+def test_score_says_where_distances_are_not_those_of_the_gradient(
+    network: str, is_said: bool, command_line: CommandLine
+) -> None:
+    done = command_line("score", "--network", network, "--growth", 2)
+    assert done.returncode == 0
+    assert ("the gradient may cross many" in " ".join(done.stdout.split())) is is_said
+
+
 def test_flags_win_over_the_published_network(command_line: CommandLine) -> None:
     done = command_line("score", "--network", "densenet-bc-100-12", "--growth", 24, "--classes", 7, "--json")
     (row,) = json.loads(done.stdout)
