@@ -42,6 +42,7 @@ class SharedSettings(TypedDict, total=False):
     batch_size: int | None
     weight_decay: float | None
     lr_drops: Sequence[float] | None
+    warm_up: float | None
     layers: int | None
     blocks: int | None
     growth: int | None

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
 from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.layouts.residual import HighwayNet, ResNet
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
@@ -46,7 +47,10 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = ResNet | HighwayNet | FractalNet  # told apart by their `kind`
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet  # told apart by their `kind`
+
+
+_KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
 
 
 class ShapeConfig(Settings):
@@ -100,6 +104,13 @@ class ShapeConfig(Settings):
     block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
     surroundings: AnySurroundings | None = None  # None: blocks in a row with one classifier, see SkipNetwork
+
+    @field_validator("surroundings", mode="before")
+    @classmethod
+    def _check_kind(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "kind" not in given:  # every kind has a default, and the first would take it
+            raise ValueError(f"expected a table that says its kind: {', '.join(_KINDS)}")
+        return given
 
     @field_validator("merge")
     @classmethod
@@ -244,6 +255,12 @@ class TrainingConfig(Settings):
         TRAINING,
         form="<float,...>",
         separator=",",
+    )
+    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = flag(
+        None,
+        "Share of the training in which the learning rate rises linearly to the largest. [default: 0.1 before a cosine "
+        "descent, 0 before drops; in task text, some 30 steps before a cosine]",
+        TRAINING,
     )
 
     @field_validator("lr_drops")

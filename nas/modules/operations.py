@@ -58,8 +58,8 @@ def _(operation: operations.TransposedConvolution, read: MapShape) -> nn.Module:
 @build_operation.register
 def _(operation: operations.Pool, read: MapShape) -> nn.Module:  # noqa: ARG001
     if operation.kind == "max":
-        return nn.MaxPool2d(operation.kernel, operation.stride, operation.padding)
-    return nn.AvgPool2d(operation.kernel, operation.stride, operation.padding)
+        return nn.MaxPool2d(operation.kernel, operation.stride, operation.padding, ceil_mode=operation.ceil)
+    return nn.AvgPool2d(operation.kernel, operation.stride, operation.padding, operation.ceil)
 
 
 class PixelMean(nn.Module):

@@ -163,7 +163,7 @@ class _Training:
             check_stop()
             number = epoch * n_steps + step
             self._trainee.draw_drops(number)
-            rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops)
+            rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops, config.warm_up)
             losses[step] = self._stepper.step(images, labels, rate)
         self._trainee.end_drops()
         # Checked once an epoch: a check at every step would make a GPU wait for each.
@@ -243,17 +243,23 @@ class _Training:
         return (time.perf_counter() - self._started) / len(self._members) + before
 
 
-def find_rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
+def find_rate(step: int, n_steps: int, drops: tuple[float, ...] | None, warm_up: float | None = None) -> float:
     """Return the share of the largest learning rate at a step.
 
     It falls to a tenth at each of the drops, which are shares of all steps. Without drops: linear warm-up, then half a
     cosine (arXiv:1608.03983) to 0.
+
+    Args:
+        warm_up: share of all steps in which it rises linearly; None: WARM_UP_SHARE before a cosine, 0 before drops.
     """
-    if drops is not None:
-        return float(DROP ** sum(step >= round(share * n_steps) for share in drops))
-    n_warm_up = max(1, round(WARM_UP_SHARE * n_steps))
+    if warm_up is not None:
+        n_warm_up = round(warm_up * n_steps)
+    else:
+        n_warm_up = max(1, round(WARM_UP_SHARE * n_steps)) if drops is None else 0
     if step < n_warm_up:
         return (step + 1) / n_warm_up
+    if drops is not None:
+        return float(DROP ** sum(step >= round(share * n_steps) for share in drops))
     return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
 
 

@@ -1,5 +1,6 @@
 """Settings: defaults, every refusal at once under the flag's name, TOML and flags, what a candidate derives."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.pyramid import FcDenseNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -383,11 +385,13 @@ FULL = {
     "compression": 0.5,
     "block_layers": (6, 4),
     "large_stem": True,
+    "surroundings": None,
     "epochs": 3,
     "lr": 1e-3,
     "batch_size": 32,
     "weight_decay": 0.0,
     "lr_drops": (0.5, 0.75),
+    "warm_up": 0.05,
     "budget": "layers:1,2,1,3,2,4",
     "dataset": "npz",
     "data": 'a "quoted" \\ näme.npz',
@@ -440,9 +444,27 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, trainings trials, sums compression, and a table the other strategies: they
-    # have cases of their own.
-    assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["merge", "trainings", "cohort"]
+    # A cohort and surroundings exclude memory_efficient, trainings trials, sums compression, and a table the other
+    # strategies: they have cases of their own.
+    same = [name for name in FULL if FULL[name] == getattr(defaults, name)]
+    assert same == ["merge", "surroundings", "trainings", "cohort"]
+
+
+@pytest.mark.parametrize("flag", ["memory_efficient", "proxies", "cohort"])
+def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks(flag: str) -> None:
+    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fc-densenet", "dropout": 0.1}}
+    config = validate(SearchConfig, values)
+    assert config.surroundings == FcDenseNet(dropout=0.1)
+    network = config.network(7, (3, 16, 16))
+    assert validate(NetworkConfig, json.loads(json.dumps(network.identify()))) == network
+    with pytest.raises(InputError, match=flag.replace("_", "-")):
+        validate(SearchConfig, {**values, flag: 2 if flag == "cohort" else True})
+
+
+@pytest.mark.parametrize("given", [{"kind": "no such"}, {}, True, "fc-densenet", {"kind": "fc-densenet", "dropout": 2}])
+def test_surroundings_of_another_form_are_refused(given: object) -> None:
+    with pytest.raises(InputError, match="surroundings: "):
+        validate(NetworkConfig, {"surroundings": given})
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
