@@ -60,7 +60,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     task: str = flag(
         IMAGES,
-        "What is trained: images, text, or a task of your own as FILE.py:NAME or package.module:NAME; "
+        "What is trained: images, text, segmentation, or a task of your own as FILE.py:NAME or package.module:NAME; "
         "docs/tutorials/own-network.md.",
         DATA,
     )
