@@ -1,6 +1,6 @@
 """The report's sections in their order: the answer first."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +43,8 @@ from analysis.tuning.section import build_tuning
 
 N_FAILURES = 20
 
+INNER_PATHS = frozenset({"highway"})  # kinds of surroundings whose layers have an identity path of their own
+
 
 def build_blocks(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     """Put the sections of a search or a study in order; a note on how to read something comes only once."""
@@ -66,6 +68,7 @@ def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
     yield from _list_costs(views)
+    yield from _list_inner_paths(run.config)
     yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
         yield from build_final(findings.final)
@@ -152,6 +155,16 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
         )  # fmt: skip
     if adherence is not None and adherence.deviations:
         yield Paragraph(f"Not as planned: {'; '.join(adherence.deviations)}.", kind="notice")
+
+
+def _list_inner_paths(config: Mapping[str, Any]) -> Iterator[Block]:
+    """Say where a layer has an identity path of its own, which distances in layers do not know."""
+    if (config.get("surroundings") or {}).get("kind") in INNER_PATHS:
+        yield Paragraph(
+            "Each layer of this network passes on what it reads, next to what it makes of it. So the gradient may "
+            "cross many layers along the chain at once: the distances below count layers, and are not its distances.",
+            kind="notice",
+        )
 
 
 def _list_costs(views: Sequence[View]) -> Iterator[Block]:
