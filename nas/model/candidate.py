@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
@@ -44,7 +45,7 @@ DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-AnySurroundings = Any  # of those in nas/layouts, told apart by their `kind`
+AnySurroundings = CondenseNet  # those in nas/layouts, told apart by their `kind`
 
 
 class ShapeConfig(Settings):
@@ -119,6 +120,7 @@ class ShapeConfig(Settings):
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
+        yield {"surroundings", "growth", "transition", "layer", "merge"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -275,6 +277,10 @@ def _check_merge(config: ShapeConfig) -> str | None:
 def _check_compression(config: ShapeConfig) -> str | None:
     is_wrong = config.compression is not None and config.transition in ("v1", "v2")
     return f"transitions {config.transition} have widths of their own: drop compression" if is_wrong else None
+
+
+def _check_surroundings(config: ShapeConfig) -> str | None:
+    return None if config.surroundings is None else config.surroundings.find_problem(config)
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:

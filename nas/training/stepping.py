@@ -108,8 +108,10 @@ class Stepper:
             logits = self.trainee.predict(images).flatten(0, 1)
         losses = F.cross_entropy(logits.to(images.dtype), labels.flatten(), reduction="none")
         losses = losses.reshape(labels.shape).mean(dim=1)
+        penalty = self.trainee.penalty()
+        total = losses.sum() if penalty is None else losses.sum() + penalty
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return losses.detach()
 

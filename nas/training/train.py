@@ -162,7 +162,7 @@ class _Training:
         for step, (images, labels) in enumerate(self._batches(epoch)):
             check_stop()
             number = epoch * n_steps + step
-            self._trainee.draw_drops(number)
+            self._trainee.begin_step(number, n_steps * config.epochs)
             rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops)
             losses[step] = self._stepper.step(images, labels, rate)
         self._trainee.end_drops()

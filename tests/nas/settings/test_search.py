@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.condensed import CondenseNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -422,8 +423,11 @@ FULL = {
 }
 
 
+CONDENSED: dict[str, Any] = {"surroundings": CondenseNet(groups=2, lasso=1e-5), "transition": "all", "blocks": 2}
+
+
 @pytest.mark.parametrize(
-    "values", [{}, FULL, {"compression": 1 / 3, "cohort": 8, "trainings": 7}, {"merge": "dwa"}, SEEDED]
+    "values", [{}, FULL, {"compression": 1 / 3, "cohort": 8, "trainings": 7}, {"merge": "dwa"}, SEEDED, CONDENSED]
 )
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
@@ -438,10 +442,10 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 
 
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
-    assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
+    assert set(FULL) | set(SEEDED) | set(CONDENSED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, trainings trials, sums compression, and a table the other strategies: they
-    # have cases of their own.
+    # A cohort excludes memory_efficient, trainings trials, sums compression, a table the other strategies, and
+    # surroundings what blocks in a row have: they have cases of their own.
     assert [name for name in FULL if FULL[name] == getattr(defaults, name)] == ["merge", "trainings", "cohort"]
 
 
@@ -450,6 +454,15 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     config = _resolve(path, {"layers": 6, "seeds": None, "train_examples": None, "templates": False})
     assert (config.layers, config.train_examples, config.batch_size, config.seeds) == (6, 300, 8, SearchConfig().seeds)
     assert config.templates is False
+
+
+def test_a_wrong_setting_next_to_a_table_of_surroundings_is_reported_with_what_the_table_excludes(
+    tmp_path: Path,
+) -> None:
+    table = '[surroundings]\nkind = "condensenet"\ngroups = 3\n'
+    with pytest.raises(InputError, match="epochs: expected") as caught:
+        _resolve(write_config(tmp_path, f"epochs = 0\ngrowth = 4\n{table}"), {})
+    assert "growth 4" in str(caught.value)
 
 
 def test_a_flag_can_repair_a_bad_value_of_the_file(tmp_path: Path) -> None:
@@ -509,7 +522,7 @@ def test_a_network_takes_its_shape_from_the_settings_and_the_rest_from_the_data(
     config = validate(SearchConfig, FULL)
     network = config.network(7, (3, 32, 16))
     assert (network.classes, network.image) == (7, (3, 32, 16))
-    assert all(getattr(network, name) == FULL[name] for name in ShapeConfig.model_fields)
+    assert all(getattr(network, name) == FULL.get(name) for name in ShapeConfig.model_fields)
 
 
 @pytest.mark.parametrize(("values", "flag"), [({"classes": 1}, "classes"), ({"image": (0, 8, 8)}, "image")])
