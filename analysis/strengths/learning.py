@@ -66,7 +66,7 @@ def select_trained(run: Run, name: str, by: By = "weights") -> Trained:
     """Return a pattern that a run trained, and how strong its connections are.
 
     Args:
-        name: name of its template, or the first digits of its key.
+        name: name of its template, in a comparison that of its network, or the first digits of its key.
         by: what strength is; see learn_from_run.
 
     Raises:
@@ -76,6 +76,9 @@ def select_trained(run: Run, name: str, by: By = "weights") -> Trained:
     recorded = run.strengths if by == "weights" else run.kept
     candidates = run.candidates
     is_named = (candidates["template"] == name).fillna(False)
+    if run.kind == "comparison":  # where several networks may have patterns of one template
+        is_network = (candidates["regime"] == name).fillna(False)
+        is_named = is_network if is_network.any() else is_named
     is_named |= candidates["key"].str.startswith(name) if len(name) >= MIN_DIGITS else False
     is_named &= candidates["number"].isin(list(recorded))
     measured = candidates[is_named]
