@@ -153,7 +153,7 @@ def _export_measured(console: "Console", run: Path, top: int, changes: dict[str,
 def export_best(results: "Results", top: int, archives: bool) -> "list[Exported]":
     """Export a run's best patterns, and those that were measured on the test images, to its templates folder."""
     from analysis.comparisons.accuracy import list_exports, measure_final
-    from nas.export.export import export_run
+    from nas.export.runs import export_run
 
     final = measure_final(results)
     sizes = {} if final is None else {"n_train": final.n_train, "n_test": final.n_test}

@@ -96,6 +96,7 @@ def score(
         print_measures(console, rows, shown)
     else:
         print_scores(console, rows, title)
+        _print_through(console, rows)
     if proxies:
         columns = {name[6:]: name for name in rows[0] if name.startswith("proxy_")}
         _print_values(console, "zero-cost proxies of the untrained networks", rows, columns, 4)
@@ -229,6 +230,16 @@ def _print_values(
         for row in rows
     ]
     print_table(console, title, ["template", *columns], cells)
+
+
+def _print_through(console: "Console", rows: list[dict[str, Any]]) -> None:
+    """Print distances through networks that are laid out node by node; nothing of others."""
+    if "from_loss_mean_free" not in rows[0]:
+        return
+    title = "through the whole network, in hops; free: a change of resolution is none, otherwise it is one"
+    columns = {"from the loss, free": "from_loss_mean_free", "mean BD, free": "global_mean_bd_free"}
+    columns |= {"from the loss": "from_loss_mean", "mean BD": "global_mean_bd"}
+    _print_values(console, title, rows, columns, 4)
 
 
 def _format_value(value: float | None, digits: int) -> str:

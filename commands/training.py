@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str | None,
     flag(
-        "Training schedule by name: densenet, log-densenet or short. Other flags win. [default: short]",
+        "Training schedule by name: short, or a paper's: densenet, log-densenet, sparsenet, condensenet, resnet, "
+        "stochastic-depth, fractalnet, highway or msdnet. Other flags win. [default: short]",
         "Training",
         values=list_recipes,
     ),

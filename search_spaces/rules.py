@@ -69,6 +69,21 @@ def half_and_log(layer: int, depth: int) -> Iterable[int]:
     return sources
 
 
+def mini_dense(layer: int, depth: int) -> Iterable[int]:
+    """Read the two layers before and, at the end of a part of the block, the last layer of that part's first half.
+
+    The nodes 0..L are halved again and again: [left, right) into [left, middle) and [middle, right), middle rounded
+    down. Layer i reads middle - 1 of the largest part that ends with i, if i - middle > 1. This is dense_select_method
+    5 of the code of arXiv:1711.00002, "mini dense", meant to keep every layer near the last one, but not near others.
+    """
+    left, right = 0, max(depth, layer) + 1  # layer L+1, which a transition stands for, ends a block of its own
+    while right != layer + 1:
+        middle = (left + right) // 2
+        left, right = (middle, right) if layer >= middle else (left, middle)
+    middle = (left + right) // 2
+    return [layer - 1, layer - 2, *([middle - 1] if layer - middle > 1 else [])]
+
+
 def harmonic(layer: int, depth: int) -> Iterable[int]:
     """Read the layer 2^k before wherever 2^k divides the layer's number."""
     return (layer - 2**k for k in range(layer.bit_length()) if layer % 2**k == 0)

@@ -97,6 +97,7 @@ TEMPLATES = {
         _by_layer("evenly_log_L", LOG_DENSENET_CODE, lambda i, depth: rules.evenly(i, log_in_degree(depth + 1))),
         _by_layer("odd_even", DENSENET_INTERVIEW, rules.odd_even),
         _by_layer("half_and_log", LOG_DENSENET_CODE, rules.half_and_log),
+        _by_layer("mini_dense", LOG_DENSENET_CODE, rules.mini_dense),
         _by_block("loglog", LOG_DENSENET, rules.loglog),
         _by_layer("harmonic", "HarDNet, arXiv:1909.00948", rules.harmonic),
         _by_block("midpoint", "2-transitive-closure spanner of a line, SICOMP 41(6), 2012", rules.midpoint),

@@ -47,7 +47,7 @@ def search(
         run: the run directory.
         config: TOML file of settings, which those given here win over.
         network: name of a published network whose stem, transitions and sizes are used.
-        recipe: training schedule by name: densenet, log-densenet or short.
+        recipe: training schedule by name: a paper's, such as densenet, or short.
         progress: whether a bar shows the trainings as they end.
         settings: the command's flags, with _ for -. One that is None counts as not given.
 

@@ -159,9 +159,9 @@ def _list_costs(views: Sequence[View]) -> Iterator[Block]:
                 f"What the networks{of} cost is not known to this program, so a difference in outcome may be one of "
                 "size.", kind="notice",
             )  # fmt: skip
-        elif len(params) and params.min() < params.max():
+        elif sizes := _list_sizes(view.patterns):
             yield Paragraph(
-                f"The networks{of} differ in cost, {params.min():,} to {params.max():,} parameters: a difference in "
+                f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in "
                 + (
                     "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as "
                     "much."
@@ -170,6 +170,16 @@ def _list_costs(views: Sequence[View]) -> Iterator[Block]:
                 ),
                 kind="notice",
             )
+
+
+def _list_sizes(patterns: pd.DataFrame) -> list[str]:
+    """Return the range of parameters, and of FLOPs of an example, where networks differ in them."""
+    sizes = {word: patterns[name].dropna() for name, word in (("params", "parameters"), ("flops", "FLOPs an example"))}
+    return [
+        f"{size.min():,} to {size.max():,} {word}"
+        for word, size in sizes.items()
+        if len(size) and size.min() < size.max()
+    ]
 
 
 def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:

@@ -73,6 +73,15 @@ def infer(form: Form, images: Tensor) -> Tensor:
         torch.set_num_threads(n_threads)
 
 
+def summarize_logits(logits: Tensor) -> Tensor:
+    """Return logits as a manifest has them, (batch, numbers): those of pixels as their mean, exits in a row.
+
+    >>> summarize_logits(torch.ones(2, 3, 8, 8)).shape, summarize_logits(torch.ones(2, 4, 3)).shape
+    (torch.Size([2, 3]), torch.Size([2, 12]))
+    """
+    return logits.mean(dim=(2, 3)) if logits.ndim == 4 else logits.flatten(1)
+
+
 def find_disagreement(form: Form, network: nn.Module, image: tuple[int, int, int]) -> str | None:
     """Compare a form's logits for random images with the network's; return what is wrong, or None.
 

@@ -26,8 +26,9 @@ WRITING = (*READING, "onnxscript")  # onnx first: the others import it, and woul
 HOW_TO_GET_ONNX = f"pip install {' '.join(WRITING)}"  # in a clone and of a wheel
 # All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(
-    {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "Identity", "MaxPool", "Mul", "ReduceMean"}
-    | {"Relu", "Sigmoid", "Split", "Squeeze"}
+    {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "Flatten", "Gather", "Gemm"}
+    | {"Identity", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice"}
+    | {"Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
 _N_IMAGES = max(BATCHES.values())  # largest batch that forms are compared on
 _MAX_ATTRIBUTE = 10**6  # largest number in a node's attributes, as a padding
@@ -226,6 +227,7 @@ def _check_sizes(model: Any, max_values: int) -> None:
 
     attributes = [attribute for node in model.graph.node for attribute in node.attribute]
     numbers = [abs(number) for attribute in attributes for number in (attribute.i, *attribute.ints)]
+    numbers += _list_sizes(model)
     if max(numbers, default=0) > _MAX_ATTRIBUTE:  # sums of them could overflow to a small shape
         raise InputError(f"has a node with the number {max(numbers):,}, at most {_MAX_ATTRIBUTE:,} is allowed")
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
@@ -243,7 +245,7 @@ def _check_sizes(model: Any, max_values: int) -> None:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     graph.output[0].type.tensor_type.ClearField("shape")
     graph.input[0].type.tensor_type.shape.dim[0].dim_value = _N_IMAGES
-    graph = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True).graph
+    graph = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True).graph
     sizes: dict[str, int] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
@@ -261,6 +263,22 @@ def _check_sizes(model: Any, max_values: int) -> None:
         if n_values > max_values:
             raise InputError(f"needs {n_values:,} values at a time for one image; at most {max_values:,} are allowed")
         live = {name: size for name, size in live.items() if last.get(name, -1) > number}
+
+
+def _list_sizes(model: Any) -> list[int]:
+    """Return the whole numbers among a graph's small weights that may be sizes, as those of Pad, Reshape and Resize.
+
+    Bounds of Slice are none: the last one is usually the largest number there is, and stands for the end.
+    """
+    import onnx
+
+    sizes = {name for node in model.graph.node for name in (node.input[:1] if node.op_type == "Slice" else node.input)}
+    small = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in sizes and tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= _MAX_AXES
+    ]
+    return [abs(int(number)) for tensor in small for number in onnx.numpy_helper.to_array(tensor).flat]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Writing patterns as template files and as folders with the network in several forms."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,11 @@ from nas.export.manifest import (
     find_own,
     format_manifest,
 )
-from nas.export.model_source import format_model
+from nas.export.sources.layout import format_layout
+from nas.export.sources.skip_network import format_model
 from nas.model.candidate import Candidate, NetworkConfig, check_depth
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
-from nas.records.database import FINAL, read_attributes
-from nas.records.metrics import read_metrics
 from nas.records.template import (
     TemplateFile,
     describe_template,
@@ -46,10 +45,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from nas.export.agreement import Form
-
-
-# What a search says of each of its patterns, where it could: see analysis.picks.order.describe_expected.
-EXPECTED = ("objective", "n_trainings", "expected", "interval", "chance_better_than_log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,108 +156,25 @@ def export_folder(
     return Exported(place, [place / name for name in (*names, MANIFEST)], notes)
 
 
-def export_run(
-    run: Path,
-    described: Mapping[str, Mapping[str, Any]],
-    patterns: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]],
-    archives: bool,
-) -> list[Exported]:
-    """Export patterns of a run to RUN/templates, with the run's own network.
-
-    Args:
-        described: the run's `config`, `data` and `environment`, which the template files repeat.
-        patterns: each pattern as a row of average_patterns, with the results of its final trainings and the `number` of
-            the one whose weights are exported, or None without final trainings.
-        archives: whether model.onnx and model.pt2 are written; a folder that has them keeps them up to date anyhow.
-
-    Raises:
-        NothingUsableError: there are no patterns.
-    """
-    if not patterns:
-        raise NothingUsableError(f"{run} holds no finished training, so there is no template to export")
-    if "task" in described["config"]:
-        return [_export_own(run, described, row) for row, _ in patterns]
-    known = {**described["config"], **{name: described["data"].get(name) for name in ("classes", "image")}}
-    known = {name: known.get(name) for name in NetworkConfig.model_fields}
-    exported = []
-    for row, tested in patterns:
-        sources = json.loads(row["sources"])
-        searched = {name: row[name] for name in ("n_seeds", "validation_accuracy", "validation_loss")}
-        searched |= {name: row[name] for name in EXPECTED if row.get(name) is not None}
-        provenance = {
-            "name": row["template"] if isinstance(row["template"], str) else None,
-            "strategy": row["strategy"],
-            "regime": row["regime"] if isinstance(row["regime"], str) else None,
-            "measured": searched,
-            **described,
-        }
-        weights, measured = None, {**searched, "data": described["data"]}
-        if tested is not None:
-            weights, final = _read_final(run, tested)
-            measured |= final
-        has_archives = (run / "templates" / row["key"][:12] / "model.pt2").exists()
-        exported.append(
-            export_folder(
-                ConnectionPattern.from_sources(sources),
-                validate(NetworkConfig, known).with_pattern_depth(int(row["layers"])),
-                row["budget"],
-                provenance,
-                run / "templates",
-                weights,
-                measured,
-                archives or has_archives,
-            )
-        )
-    return exported
-
-
-def _export_own(run: Path, described: Mapping[str, Mapping[str, Any]], row: Mapping[str, Any]) -> Exported:
-    """Export a pattern of a run whose task is not images: there is no network of ours to write."""
-    pattern = ConnectionPattern.from_sources(json.loads(row["sources"]))
-    attributes = read_attributes(run / "study.db")
-    names = ["n_seeds", *(metric.name for metric in read_metrics(attributes.get("metrics"))), *EXPECTED]
-    provenance = {
-        "name": row["template"] if isinstance(row["template"], str) else None,
-        "strategy": row["strategy"],
-        "regime": row["regime"] if isinstance(row["regime"], str) else None,
-        "measured": {name: row[name] for name in names if row.get(name) is not None},
-        "task": attributes.get("task"),
-        "cost": attributes.get("cost"),
-        **described,
-    }
-    network = {"layers": pattern.depth, "transition": described["config"].get("transition", "log")}
-    template = describe_template(pattern, row["budget"], network, {}, provenance)
-    folder = run / "templates" / pattern.key[:12]
-    note = (
-        "the networks are the task's own, so there is no model.py: template.json has the connections to build one from"
-    )
-    return Exported(folder, write_template(template, folder), [note])
-
-
-def _read_final(run: Path, tested: Mapping[str, Any]) -> "tuple[Mapping[str, Tensor] | None, dict[str, Any]]":
-    """Read a pattern's trained weights, where they were kept, and list what an export says of its final trainings."""
-    from nas.training.checkpoints import read_weights, weights_path
-
-    names = ("n_seeds", "test_accuracy", "low", "high", "test_loss", "n_train", "n_test")
-    test = {name: tested[name] for name in names}
-    kept = read_weights(weights_path(run / FINAL, tested["number"]))
-    if kept is None:
-        return None, {"test": test}
-    weights, normalisation = kept
-    test["weights"] = "of the first seed, none was picked"
-    return weights, {"test": test, "normalisation": normalisation}
-
-
 def format_texts(template: TemplateFile, candidate: Candidate, version: int = VERSION) -> dict[str, str]:
     """Return the texts of an exported folder that follow from template.json: name -> text.
 
     Args:
         version: version of the folder's manifest.
     """
-    texts = {**format_companions(template), "model.py": format_model(candidate, version)}
-    if is_worth_drawing(candidate.wiring):
+    texts = {**format_companions(template), "model.py": format_source(candidate, version)}
+    if not candidate.network.has_layout and is_worth_drawing(candidate.wiring):
         texts["network.svg"] = draw_wiring(candidate.wiring, candidate.template or candidate.pattern.key[:12])
     return texts
+
+
+def format_source(candidate: Candidate, version: int = VERSION) -> str:
+    """Return the text of model.py.
+
+    Args:
+        version: version of the folder's manifest.
+    """
+    return format_layout(candidate) if candidate.network.has_layout else format_model(candidate, version)
 
 
 def _write_networks(candidate: Candidate, original: "Module", source: str, folder: Path, is_trained: bool) -> list[str]:
@@ -317,10 +229,10 @@ def _compare(name: str, form: "Form", original: "Module", image: tuple[int, int,
 def _describe_folder(
     candidate: Candidate, original: "Module", measured: dict[str, Any], folder: Path, names: list[str]
 ) -> Manifest:
-    from nas.export.agreement import infer, make_images
+    from nas.export.agreement import infer, make_images, summarize_logits
 
     shape = (PROBE_IMAGES, *candidate.network.image)
-    logits = infer(original, make_images(PROBE_SEED, shape))
+    logits = summarize_logits(infer(original, make_images(PROBE_SEED, shape)))
     if not logits.isfinite().all():
         raise InputError("the network gives logits that are not finite: such weights cannot be used")
     return Manifest(

@@ -58,7 +58,7 @@ class Probe(_Part):
 
     Args:
         seed, shape, input: how to make the images (n, channels, height, width).
-        logits: logits of shape (n, classes).
+        logits: logits of shape (n, classes); of several exits in a row, and of pixels their mean.
         tolerance: largest difference of logits, relative to the largest logit if that is above 1.
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.export.card import format_card
-from nas.export.export import format_texts, verify_template
+from nas.export.export import format_source, format_texts, verify_template
 from nas.export.manifest import (
     MANIFEST,
     PROBE_IMAGES,
@@ -21,7 +21,7 @@ from nas.export.manifest import (
     list_files,
     read_manifest,
 )
-from nas.export.model_source import format_model
+from nas.layouts.layout import trace
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, predict_cost
 from nas.records.checked import validate
@@ -196,12 +196,10 @@ def _check_networks(
         original = take_weights(candidate, _read_weights(folder, manifest, candidate))
     except InputError as error:
         return {WEIGHTS_FILES[manifest.version]: str(error)}, []
-    source, state = format_model(candidate, manifest.version), original.state_dict()
+    source, state = format_source(candidate, manifest.version), original.state_dict()
     forms: dict[str, Callable[[], Form]] = {"model.py": lambda: load_model(source, folder, state)}
     forms |= _choose_archives(folder, manifest, None if trust else 2 * count_values(candidate) + SPARE_VALUES, notes)
-    checks: dict[str, Callable[[], str | None]] = {
-        MANIFEST: lambda: _check_probe(manifest, original, candidate.network)
-    }
+    checks: dict[str, Callable[[], str | None]] = {MANIFEST: lambda: _check_probe(manifest, original, candidate)}
     checks |= {name: _comparison(name, load, original, candidate.network.image) for name, load in forms.items()}
     return {name: problem for name, check in checks.items() if (problem := check()) is not None}, [*checks]
 
@@ -280,6 +278,9 @@ def _find_excess(candidate: Candidate) -> str | None:
 
 def count_values(candidate: Candidate) -> int:
     """Estimate from above how many values a network keeps in memory at a time for one image."""
+    if candidate.network.has_layout:
+        steps = trace(candidate.layout, candidate.network.image)
+        return sum(math.prod(shape) for step in steps for shape in (step.read, *step.between, step.written))
     return 4 * (math.prod(candidate.network.image) + _widest_maps(candidate))
 
 
@@ -295,18 +296,19 @@ def _widest_maps(candidate: Candidate) -> int:
     return most
 
 
-def _check_probe(manifest: Manifest, original: "Module", network: NetworkConfig) -> str | None:
+def _check_probe(manifest: Manifest, original: "Module", candidate: Candidate) -> str | None:
     """Return what is wrong with the manifest's logits, or None."""
     import torch
 
-    from nas.export.agreement import compare_logits, infer, make_images
+    from nas.export.agreement import compare_logits, infer, make_images, summarize_logits
 
     probe = manifest.probe
-    n_classes = network.classes
+    network = candidate.network
+    n_numbers = network.classes * (len(candidate.layout.outputs) if network.has_layout else 1)
     if (probe.shape, probe.input, probe.tolerance) != ([PROBE_IMAGES, *network.image], PROBE_INPUT, TOLERANCE):
         return "manifest.json: its probe is not of the form that `export` writes"
-    if [len(row) for row in probe.logits] != [n_classes] * PROBE_IMAGES:
-        return f"manifest.json: its probe lacks the logits of {n_classes} classes for {PROBE_IMAGES} images"
-    recorded = torch.tensor(probe.logits, dtype=torch.float64)
-    problem = compare_logits(infer(original, make_images(probe.seed, tuple(probe.shape))), recorded)
+    if [len(row) for row in probe.logits] != [n_numbers] * PROBE_IMAGES:
+        return f"manifest.json: its probe lacks the logits, {n_numbers} for each of {PROBE_IMAGES} images"
+    recorded, images = torch.tensor(probe.logits, dtype=torch.float64), make_images(probe.seed, tuple(probe.shape))
+    problem = compare_logits(summarize_logits(infer(original, images)), recorded)
     return None if problem is None else f"manifest.json: the network does not give the probe's logits: {problem}"

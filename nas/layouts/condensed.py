@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, find_unused, trace
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, trace
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -173,9 +173,11 @@ class CondenseNet(Settings):
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
         """
-        unused = find_unused(config, _UNUSED)
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
         if unused:
-            return f"CondenseNet has a stem, layers and passages of its own: drop {unused}"
+            named = " and ".join(name.replace("_", "-") for name in unused)
+            return f"CondenseNet has a stem, layers and passages of its own: drop {named}"
         if config.transition in ("v1", "v2", "rule"):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:
@@ -191,7 +193,6 @@ class CondenseNet(Settings):
         nodes = [IMAGE_NODE, LayoutNode("stem", "stem", (0,), stem, place=0)]
         maps = [1]  # for each place the node with its map at the present block's resolution
         last_blocks = _find_last_blocks(frame)
-        n_layers = frame.pattern.depth
         for block, depth in enumerate(frame.depths):
             for place in range(len(maps) if block else 0):
                 if last_blocks[place] >= block:
@@ -200,11 +201,15 @@ class CondenseNet(Settings):
             operations = self._make_layer(frame.growth * self.widening**block)
             for index in range(depth):
                 reads = tuple(maps[source] for source in frame.pattern.sources[len(maps) - 1])
-                survival = 1 - len(maps) / n_layers * frame.drop_layers
                 node = LayoutNode(
-                    f"block{block}_layer{index}", "layer", reads, operations, place=len(maps), survival=survival,
+                    f"block{block}_layer{index}",
+                    "layer",
+                    reads,
+                    operations,
+                    place=len(maps),
+                    survival=frame.survival(len(maps)),
                     drop_path=frame.drop_path,
-                )  # fmt: skip
+                )
                 maps.append(len(nodes))
                 nodes.append(node)
         head = (*BN_RELU, GlobalMean(), self._make_classifier(frame.classes))

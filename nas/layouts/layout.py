@@ -1,10 +1,10 @@
 """A network as a table of nodes, and distances, shapes and costs that follow from it."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import networkx as nx
 
@@ -203,7 +203,8 @@ def measure_layout(layout: Layout, passage_hops: int = 1) -> GlobalDistance:
     """Measure distances through a whole network by networkx: layers and the output are one hop each.
 
     Distances are taken over the pairs of nodes that stand for a node of the pattern, the later one first, and from the
-    last output. Pairs that no path connects are left out, as two nodes that only meet later.
+    nearest output that a node reaches: with exits, the nearest exit. Pairs that no path connects are left out, as two
+    nodes that only meet later.
 
     Args:
         passage_hops: hops that a change of resolution counts: 1, or 0 where it is free.
@@ -211,7 +212,7 @@ def measure_layout(layout: Layout, passage_hops: int = 1) -> GlobalDistance:
     graph = layout.graph(passage_hops)
     placed = [number for number, node in enumerate(layout.nodes) if node.place is not None]
     rows = {number: nx.single_source_dijkstra_path_length(graph, number) for number in placed}
-    from_loss = nx.single_source_dijkstra_path_length(graph, layout.outputs[-1])
+    from_loss = nx.multi_source_dijkstra_path_length(graph, set(layout.outputs))
     pairs = [rows[late].get(early) for early, late in itertools.combinations(placed, 2)]
     distances = [int(distance) for distance in pairs if distance is not None]
     to_loss = [from_loss[number] for number in placed if number in from_loss]
@@ -227,9 +228,11 @@ class Frame:
         depths: number of layers of each block.
         fit: function that returns the pattern of a block of fewer layers.
         reads: nodes of the pattern that the output reads.
+        leave: function that returns the nodes of a block's pattern that leave the block, by the same policy.
         growth: channels that a layer writes.
         stem: channels that the stem writes.
         classes: number of classes.
+        channels: channels of an image.
         merge, layer, drop_layers, drop_path: as the network's settings have them.
     """
 
@@ -237,9 +240,11 @@ class Frame:
     depths: tuple[int, ...]
     fit: Callable[[int], ConnectionPattern]
     reads: tuple[int, ...]
+    leave: Callable[[ConnectionPattern], tuple[int, ...]]
     growth: int
     stem: int
     classes: int
+    channels: int
     merge: str
     layer: str
     drop_layers: float
@@ -248,6 +253,13 @@ class Frame:
     def block_patterns(self) -> Iterator[ConnectionPattern]:
         """Yield the pattern of each block."""
         return map(self.fit, self.depths)
+
+    def survival(self, number: int) -> float:
+        """Return the chance that the layer of this number, counted from 1 through all blocks, is kept in a step.
+
+        It falls linearly (arXiv:1603.09382, equation 4).
+        """
+        return 1 - number / sum(self.depths) * self.drop_layers
 
 
 class Surroundings(Protocol):
@@ -261,23 +273,5 @@ class Surroundings(Protocol):
     def has_equal_cost(self) -> bool:
         """Whether parameters and multiply-adds depend on the number of connections only."""
 
-    def find_problem(self, config: Any) -> str | None:
-        """Return what of a network's settings cannot be together with these, None if all can.
-
-        Args:
-            config: the settings, a ShapeConfig of nas/model/candidate.py.
-        """
-
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
-
-
-def find_unused(config: Any, names: Iterable[str]) -> str:
-    """Return those of some settings that were given, by their flags' names; empty where none was.
-
-    Args:
-        config: settings, which have defaults for these names.
-    """
-    fields = type(config).model_fields
-    given = [name.replace("_", "-") for name in names if getattr(config, name) != fields[name].default]
-    return ", ".join(given)

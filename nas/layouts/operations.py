@@ -131,25 +131,34 @@ class TransposedConvolution:
 
 @dataclass(frozen=True, slots=True)
 class Pool(_Free):
-    """Pooling; what is left over at the lower and the right edge is dropped.
+    """Pooling.
 
     Args:
         kind: mean or largest value.
         kernel: side of the window.
         stride: distance between windows.
         padding: pixels added at each edge.
+        ceil: whether pixels that are left over at the lower and the right edge have windows of their own; if not, they
+            are dropped.
     """
 
     kind: Literal["average", "max"] = "average"
     kernel: int = 2
     stride: int = 2
     padding: int = 0
+    ceil: bool = False
 
     def write(self, read: MapShape) -> MapShape:
-        height, width = (
-            (side + 2 * self.padding - self.kernel) // self.stride + 1 for side in (read.height, read.width)
-        )
+        height, width = map(self._write_side, (read.height, read.width))
         return MapShape(read.channels, height, width)
+
+    def _write_side(self, side: int) -> int:
+        room = side + 2 * self.padding - self.kernel
+        if not self.ceil:
+            return room // self.stride + 1
+        n_windows = -(-room // self.stride) + 1
+        begins_inside = (n_windows - 1) * self.stride < side + self.padding
+        return n_windows if begins_inside else n_windows - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,57 @@ class GlobalMean(_Free):
 
     def write(self, read: MapShape) -> MapShape:
         return MapShape(read.channels, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMax(_Free):
+    """The largest value over all pixels."""
+
+    def write(self, read: MapShape) -> MapShape:
+        return MapShape(read.channels, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(_Free):
+    """A multiplication by a fixed number, which makes a mean of a sum.
+
+    Args:
+        factor: the number.
+    """
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChannels(_Free):
+    """The first channels; the others are not used.
+
+    Args:
+        channels: how many.
+    """
+
+    channels: int
+
+    def write(self, read: MapShape) -> MapShape:
+        assert read.channels >= self.channels, f"{self.channels} channels of {read.channels}"
+        return MapShape(self.channels, read.height, read.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut(_Free):
+    """Every stride-th pixel, with channels of zeros added: option A of ResNet (arXiv:1512.03385, section 4.2).
+
+    Args:
+        channels: channels written, at least those read.
+        stride: stride; height and width become their quotient, rounded up.
+    """
+
+    channels: int
+    stride: int = 1
+
+    def write(self, read: MapShape) -> MapShape:
+        assert read.channels <= self.channels, f"a shortcut to {self.channels} channels reads {read.channels}"
+        return MapShape(self.channels, -(-read.height // self.stride), -(-read.width // self.stride))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,21 @@
 """A candidate: a pattern, the network around it, a seed, and how it is trained."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
 from nas.layouts.condensed import CondenseNet
+from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.multiscale import MsdNet
+from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
+from nas.layouts.residual import HighwayNet, ResNet
+from nas.layouts.rows import RowForm, lay_out_rows
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -43,9 +49,15 @@ LAYER: Final = "bn-relu-conv"
 BOTTLENECK: Final = "bottleneck"
 DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
+LAST: Final = "last"  # of exits: the only one is the last
+_EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
-AnySurroundings = CondenseNet  # those in nas/layouts, told apart by their `kind`
+# Told apart by their `kind`.
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet | CondenseNet
+
+
+_KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
 
 
 class ShapeConfig(Settings):
@@ -94,16 +106,43 @@ class ShapeConfig(Settings):
         "Channels that a transition writes, as a share of those it reads. [default: it writes growth channels]",
         NETWORK,
     )
+    exits: str = flag(
+        LAST,
+        "Where the network predicts: after the last layer only; every:S, after each S-th layer of all blocks too, from "
+        "that layer and its inputs. All exits are trained; the outcomes that count are the last one's.",
+        NETWORK,
+        form="<last|every:S>",
+    )
+    exit_loss: Literal["sum", "adaloss"] = flag(
+        "sum",
+        "What is trained of several exits: the sum of their cross-entropies, or their sum with weights that fall with "
+        "each exit's mean loss so far (adaloss).",
+        NETWORK,
+    )
     # Without flags, for the papers' networks: layers of each block where they differ (`layers` is the most of them),
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     block_layers: tuple[Depth, ...] | None = None
     large_stem: bool = False
     surroundings: AnySurroundings | None = None  # None: blocks in a row with one classifier, see SkipNetwork
 
+    @field_validator("surroundings", mode="before")
+    @classmethod
+    def _check_kind(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "kind" not in given:  # every kind has a default, and the first would take it
+            raise ValueError(f"expected a table that says its kind: {', '.join(_KINDS)}")
+        return given
+
     @field_validator("merge")
     @classmethod
     def _check_merge_name(cls, name: str) -> str:
         return check_name(name, MERGE_NAMES, load_merges)
+
+    @field_validator("exits")
+    @classmethod
+    def _check_exits_form(cls, given: str) -> str:
+        if given != LAST and _EXITS.fullmatch(given) is None:
+            raise ValueError("expected last or every:S, S layers from one exit to the next")
+        return given
 
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +159,7 @@ class ShapeConfig(Settings):
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
+        yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
         yield {"surroundings", "growth", "transition", "layer", "merge"}, _check_surroundings
 
     @property
@@ -140,7 +180,12 @@ class ShapeConfig(Settings):
     @property
     def has_layout(self) -> bool:
         """Return whether the network is built from a layout, node by node, and not as a SkipNetwork."""
-        return self.surroundings is not None
+        return self.surroundings is not None or self.exits != LAST
+
+    @property
+    def exit_step(self) -> int | None:
+        """Return the layers from one exit to the next; None where the only exit is the last."""
+        return None if self.exits == LAST else int(self.exits.partition(":")[2])
 
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
@@ -186,7 +231,7 @@ class ShapeConfig(Settings):
         values = self.model_dump(mode="json")
         if "layer" not in values:  # of a task with networks of its own
             return values
-        for name in ("merge", "drop_layers", "drop_path", "surroundings"):
+        for name in ("merge", "drop_layers", "drop_path", "surroundings", "exits", "exit_loss"):
             if values[name] == type(self).model_fields[name].default:
                 del values[name]
         if self.layer != DEPTHWISE:
@@ -197,8 +242,14 @@ class ShapeConfig(Settings):
     def has_equal_cost(self) -> bool:
         """Return whether params and FLOPs depend on the number of connections only: all nodes have growth channels.
 
-        Another package's merge may have parameters in any number, which is not ours to promise.
+        Another package's merge may have parameters in any number, which is not ours to promise. An exit reads a layer's
+        inputs, so it costs what that layer's in-degree says, except in a sum.
         """
+        return self.has_equal_cost_by_degree and (self.exits == LAST or self.merge == SUM)
+
+    @property
+    def has_equal_cost_by_degree(self) -> bool:
+        """Return whether params and FLOPs depend on the layers' in-degrees only."""
         if self.surroundings is not None:
             return self.surroundings.has_equal_cost and not self.has_brought_merge
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
@@ -240,6 +291,12 @@ class TrainingConfig(Settings):
         form="<float,...>",
         separator=",",
     )
+    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = flag(
+        None,
+        "Share of the training in which the learning rate rises linearly to the largest. [default: 0.1 before a cosine "
+        "descent, 0 before drops; in task text, some 30 steps before a cosine]",
+        TRAINING,
+    )
 
     @field_validator("lr_drops")
     @classmethod
@@ -265,7 +322,7 @@ def _check_block_layers(config: ShapeConfig) -> str | None:
 
 
 def _check_merge(config: ShapeConfig) -> str | None:
-    if config.is_concat or config.has_layout:
+    if config.is_concat or config.surroundings is not None:
         return None
     given = [] if config.compression is None else ["compression"]
     given += [] if config.stem == config.growth else ["stem-channels"]
@@ -280,7 +337,7 @@ def _check_compression(config: ShapeConfig) -> str | None:
 
 
 def _check_surroundings(config: ShapeConfig) -> str | None:
-    return None if config.surroundings is None else config.surroundings.find_problem(config)
+    return config.surroundings.find_problem(config) if isinstance(config.surroundings, CondenseNet) else None
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:
@@ -288,8 +345,22 @@ def _check_pattern_depth(config: ShapeConfig) -> str | None:
     return None if depth <= MAX_LAYERS else f"a pattern over {depth} layers is too deep: {MAX_LAYERS} are the most"
 
 
+def _check_exits(config: ShapeConfig) -> str | None:
+    if config.surroundings is not None:
+        kind = config.surroundings.kind
+        return (
+            None if config.exits == LAST else f"exits {config.exits} are of blocks in a row, not of {kind}: drop exits"
+        )
+    n_layers = sum(config.block_depths)
+    if config.exit_step is not None and config.exit_step >= n_layers:
+        return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
+    if config.exits == LAST and config.exit_loss != "sum":
+        return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
+    return None
+
+
 def _check_resolution(config: NetworkConfig) -> str | None:
-    if config.has_layout:  # which knows better how often it halves an image
+    if config.surroundings is not None:  # which know better how often it halves an image
         return None
     height, width = config.resolution
     if min(height, width) >> (config.blocks - 1) >= 1:
@@ -402,15 +473,27 @@ def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | No
 def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Layout:
     check_depth(pattern, network)
     surroundings: Surroundings | None = network.surroundings
-    assert surroundings is not None, "its network is built from a layout"
+    if surroundings is None:
+        form = RowForm(
+            layer=network.layer,
+            classes=network.classes,
+            merge=network.merge,
+            drop_layers=network.drop_layers,
+            drop_path=network.drop_path,
+            large_stem=network.large_stem,
+            exit_step=network.exit_step,
+        )
+        return lay_out_rows(_wire(pattern, network, template), form)
     frame = Frame(
         pattern=pattern,
         depths=network.block_depths,
         fit=lambda depth: _fit(pattern, depth, template),
         reads=classifier_reads(network.transition, pattern, template),
+        leave=lambda block: classifier_reads(network.transition, block, template),
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,
+        channels=network.image[0],
         merge=network.merge,
         layer=network.layer,
         drop_layers=network.drop_layers,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nas.layouts.layout import measure_layout
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_activation_bytes, predict_cost
 from nas.records.template import describe_certificate
@@ -21,8 +22,8 @@ def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> 
     Returns:
         describe's entries, the measures of ALWAYS_SHOWN and those that other packages bring, all of one block; params
         and flops of the whole network; bytes that training keeps for each image of a batch in float32, naively and
-        memory-efficiently; distances through its blocks and transitions, `from_loss_mean` among them; bound,
-        certificate and gap.
+        memory-efficiently; distances through its blocks and transitions, `from_loss_mean` among them, and for a network
+        with a layout those with free changes of resolution, by names that end in `_free`; bound, certificate and gap.
     """
     pattern = candidate.pattern
     cost = predict_cost(candidate)
@@ -39,5 +40,14 @@ def score_candidate(candidate: Candidate, budget: Budget, label: str | None) -> 
         "global_mean_bd": through.mean,
         "global_max_bd": through.max,
         "from_loss_mean": through.from_loss_mean,
+        **_measure_free(candidate),
         **describe_certificate(pattern, budget),
     }
+
+
+def _measure_free(candidate: Candidate) -> dict[str, float]:
+    """Return distances in which a change of resolution is no hop; empty for a network without a layout."""
+    if not candidate.network.has_layout:
+        return {}
+    free = measure_layout(candidate.layout, passage_hops=0)
+    return {"from_loss_mean_free": free.from_loss_mean, "global_mean_bd_free": free.mean}

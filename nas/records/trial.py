@@ -75,6 +75,7 @@ class Outcome:
         checkpoint_error: why an existing checkpoint was not used, or None.
         strengths: strengths of the connections, block by block, once the training is done: see strengths.py.
         kept: of a condensed network, likewise, the share of each connection's channels that condensation kept.
+        details: what the task keeps of a finished training for the report, as plain values; empty for most.
     """
 
     metrics: Mapping[str, float]
@@ -87,13 +88,15 @@ class Outcome:
     checkpoint_error: str | None = None
     strengths: Strengths = ()
     kept: Strengths = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON and for other processes; what only condensed networks have, only of these."""
+        """Return plain values, for JSON and for other processes."""
         strengths, kept = ([list(block) for block in blocks] for blocks in (self.strengths, self.kept))
         values = {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
-        del values["kept"]
-        return {**values, "kept": kept} if kept else values
+        values["kept"] = kept
+        # Without what is empty, as versions stored it that knew none.
+        return {name: value for name, value in values.items() if value or name not in ("kept", "details")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
@@ -186,6 +189,11 @@ class Trial:
     def kept(self) -> Strengths:
         """Shares of the connections that condensation kept, as in its outcome; empty where there are none."""
         return () if self.outcome is None else self.outcome.kept
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What its task kept for the report; empty for most."""
+        return {} if self.outcome is None else self.outcome.details
 
     @property
     def regime(self) -> str | None:
@@ -317,6 +325,8 @@ def _read_outcome(
     if not isinstance(record, dict):
         return None
     known = {name: record[name] for name in (known.name for known in fields(Outcome)) if name in record}
+    if not isinstance(known.get("details", {}), dict):
+        raise InputError(f"{where} records details {known['details']!r:.80}, expected names and values")
     known |= {name: _read_strengths(record, name, pattern, where) for name in ("strengths", "kept")}
     others = _as_dict(record.get("metrics")) or {LOSS.name: record.get(LOSS.name)}
     metrics = {name: float(value) for name, value in others.items() if primary and value is not None}

@@ -295,7 +295,11 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "from_table"}, _check_table_has_model
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge"}, _check_cohort
+        yield (
+            {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge", "exits", "surroundings"},
+            _check_cohort,
+        )
+        yield {"surroundings", "exits", "memory_efficient", "proxies"}, _check_layout
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -405,8 +409,18 @@ def _check_cohort(config: SearchConfig) -> str | None:
     given += ["drop-layers"] if config.drop_layers else []
     given += ["drop-path"] if config.drop_path else []
     given += [f"merge {config.merge}"] if config.has_brought_merge else []
+    given += ["a network that is more than blocks in a row"] if config.surroundings is not None else []
     wrong = " and ".join(given)
     return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
+
+
+def _check_layout(config: SearchConfig) -> str | None:
+    if not config.has_layout:
+        return None
+    given = ["memory-efficient"] if config.memory_efficient else []
+    given += ["proxies"] if config.proxies else []
+    wrong = " and ".join(given)
+    return f"{wrong}: for blocks in a row with one classifier only, and this network is another" if given else None
 
 
 def _check_set(config: SearchConfig) -> str | None:

@@ -179,7 +179,7 @@ def _make_optimizer(task: Any, network: nn.Module, config: TrainingConfig, n_ste
     )
 
     def rate(step: int) -> float:
-        return find_rate(min(step, n_steps - 1), n_steps, config.lr_drops)
+        return find_rate(min(step, n_steps - 1), n_steps, config.lr_drops, config.warm_up)
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 

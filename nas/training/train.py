@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
 from nas.training.evaluation import NonFiniteLossError, predict, score, take_statistics
+from nas.training.exits import measure_exits
 from nas.training.stepping import Engine, KeptStepper, Stepper
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_seed
@@ -135,6 +136,7 @@ class _Training:
         self._started = started
         self._curves = [[] if checkpoint is None else list(checkpoint.curve) for checkpoint in self._checkpoints]
         self._errors: list[str | None] = [None] * len(resumed)
+        self._details: dict[int, dict[str, Any]] = {}
         states = [(checkpoint.network, checkpoint.optimizer) for checkpoint in self._checkpoints if checkpoint]
         if states:
             self._trainee.put_back(states, stepper.optimizer)
@@ -163,7 +165,7 @@ class _Training:
             check_stop()
             number = epoch * n_steps + step
             self._trainee.begin_step(number, n_steps * config.epochs)
-            rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops)
+            rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops, config.warm_up)
             losses[step] = self._stepper.step(images, labels, rate)
         self._trainee.end_drops()
         # Checked once an epoch: a check at every step would make a GPU wait for each.
@@ -197,11 +199,20 @@ class _Training:
         measured: list[tuple[float | None, float | None]] = []
         for place, split in enumerate(splits):
             try:
-                measured.append((None, None) if self._errors[place] else score(logits[place], split.validation_labels))
+                measured.append((None, None) if self._errors[place] else self._score(place, logits[place], split))
             except NonFiniteLossError as reason:
                 self._errors[place] = str(reason)
                 measured.append((None, None))
         return measured
+
+    def _score(self, place: int, logits: Tensor, split: Split) -> tuple[float, float]:
+        """Return loss and accuracy of a member's last exit; note what the others give, where there are any."""
+        if self._trainee.exit_loss is None:
+            return score(logits, split.validation_labels)
+        candidate = self._members[place].candidate
+        macs = candidate.layout.count_macs_by_exit(candidate.network.image)
+        self._details[place] = measure_exits(logits, split.validation_labels, macs, candidate.seed)
+        return score(logits[:, -1], split.validation_labels)
 
     def _finish(self, place: int, loss: float | None, accuracy: float | None) -> Outcome:
         """Return a member's outcome, given its measurements."""
@@ -231,6 +242,7 @@ class _Training:
             checkpoint_error=self._problems[place],
             strengths=strengths,
             kept=kept,
+            details={} if is_paused or error is not None else self._details.get(place, {}),
         )
 
     def _keep(self, place: int) -> None:
@@ -246,17 +258,23 @@ class _Training:
         return (time.perf_counter() - self._started) / len(self._members) + before
 
 
-def find_rate(step: int, n_steps: int, drops: tuple[float, ...] | None) -> float:
+def find_rate(step: int, n_steps: int, drops: tuple[float, ...] | None, warm_up: float | None = None) -> float:
     """Return the share of the largest learning rate at a step.
 
     It falls to a tenth at each of the drops, which are shares of all steps. Without drops: linear warm-up, then half a
     cosine (arXiv:1608.03983) to 0.
+
+    Args:
+        warm_up: share of all steps in which it rises linearly; None: WARM_UP_SHARE before a cosine, 0 before drops.
     """
-    if drops is not None:
-        return float(DROP ** sum(step >= round(share * n_steps) for share in drops))
-    n_warm_up = max(1, round(WARM_UP_SHARE * n_steps))
+    if warm_up is not None:
+        n_warm_up = round(warm_up * n_steps)
+    else:
+        n_warm_up = max(1, round(WARM_UP_SHARE * n_steps)) if drops is None else 0
     if step < n_warm_up:
         return (step + 1) / n_warm_up
+    if drops is not None:
+        return float(DROP ** sum(step >= round(share * n_steps) for share in drops))
     return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
 
 

@@ -185,7 +185,11 @@ class Trainer:
         trained = {
             "key": candidate.pattern.key,
             "seed": candidate.seed,
-            "training": {name: getattr(training, name) for name in TrainingConfig.model_fields},
+            "training": {
+                name: value
+                for name in TrainingConfig.model_fields
+                if (value := getattr(training, name)) is not None or name != "warm_up"  # older checkpoints lack it
+            },
             **self._describe_material(candidate),
             **({"measured_on": "test"} if self.is_final else {}),
         }

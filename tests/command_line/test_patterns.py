@@ -49,6 +49,7 @@ EXPECTED = {
     "evenly_log_L": (42, 3, 1.500),
     "odd_even": (42, 2, 1.462),
     "half_and_log": (60, 2, 1.231),
+    "mini_dense": (25, 5, 2.282),
     "loglog": (30, 3, 1.769),
     "harmonic": (22, 5, 2.179),
     "midpoint": (28, 2, 1.641),

@@ -13,7 +13,7 @@ from analysis.data.results import read_run
 from analysis.page.document import format_markdown
 from analysis.report.report import compose_report
 from nas.data.readers import load_data
-from nas.export.model_source import format_model
+from nas.export.sources.skip_network import format_model
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_skip_network

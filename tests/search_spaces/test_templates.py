@@ -26,6 +26,7 @@ KNOWN = [
     ("half_and_log", 12, 60, 2, 1.231, 3),
     ("nearest_4", 12, 42, 3, 1.590, 3),
     ("harmonic", 12, 22, 5, 2.179, 3),
+    ("mini_dense", 12, 25, 5, 2.282, 3),
     ("loglog", 12, 30, 3, 1.769, 3),
     ("midpoint", 12, 28, 2, 1.641, 3),
     ("evenly_log_i", 12, 37, 3, 1.58, 2),
@@ -76,6 +77,16 @@ def reads_midpoint(j: int, i: int, first: int, last: int) -> bool:
     return hub in (i, j)
 
 
+def reads_mini_dense(j: int, i: int, first: int, last: int) -> bool:
+    if i - j <= 2:
+        return True
+    n_lower = (last - first + 1) // 2  # of an odd number of nodes, the upper half has one more
+    if i == last:
+        return j == first + n_lower - 1 and i - j > 2
+    half = (first, first + n_lower - 1) if i < first + n_lower else (first + n_lower, last)
+    return reads_mini_dense(j, i, *half)
+
+
 def reads_loglog(j: int, i: int, first: int, last: int) -> bool:
     length = last - first + 1
     if i - j == 1 or length <= 2:
@@ -105,6 +116,7 @@ READS: dict[str, Callable[[int, int, int], bool]] = {
     "evenly_log_L": lambda j, i, depth: reads_evenly(j, i, floor_log2(depth + 1) + 1),
     "odd_even": lambda j, i, _: (i + j) % 2 == 1,
     "half_and_log": lambda j, i, _: reads_half_and_log(j, i),
+    "mini_dense": lambda j, i, depth: reads_mini_dense(j, i, 0, depth),
     "loglog": lambda j, i, depth: reads_loglog(j, i, 0, depth),
     "harmonic": lambda j, i, _: (i - j).bit_count() == 1 and i % (i - j) == 0,
     "midpoint": lambda j, i, depth: reads_midpoint(j, i, 0, depth),
@@ -134,6 +146,17 @@ def test_the_transition_reads_what_the_next_layer_would(name: str) -> None:
 def test_after_log_the_layers_at_powers_of_two_from_the_end_are_read(depth: int) -> None:
     expected = [depth + 1 - 2**k for k in range(10) if 2**k <= depth + 1]
     assert find_template("log").inputs_after(depth) == tuple(sorted(expected))
+
+
+def test_mini_dense_by_hand() -> None:
+    """Nine nodes 0..8: the parts [0, 9), [4, 9), [6, 9), ... end with 8, of which [0, 9) is the largest: 4 - 1 = 3.
+
+    Layer 3 ends [0, 4), whose middle 2 is only one layer before; no other part is large enough.
+    """
+    chain_and_skip = ((0,), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6))
+    assert find_template("mini_dense").build(8).sources == (*chain_and_skip, (3, 6, 7))
+    # Seventeen nodes: [0, 8) ends with 7, middle 4; [8, 17) ends with 16 as all do.
+    assert [i for i, d in enumerate(find_template("mini_dense").build(16).in_degrees, start=1) if d == 3] == [7, 16]
 
 
 def test_midpoint_has_the_minimal_sizes() -> None:

@@ -139,9 +139,10 @@ class TextTask:
             {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=BETAS, fused=True)
-        if training.lr_drops is None:
+        drops, warm_up = training.lr_drops, training.warm_up
+        if drops is None and warm_up is None:
             return optimizer, LambdaLR(optimizer, lambda step: _rate(step, n_steps))
-        return optimizer, LambdaLR(optimizer, lambda step: find_rate(step, n_steps, training.lr_drops))
+        return optimizer, LambdaLR(optimizer, lambda step: find_rate(step, n_steps, drops, warm_up))
 
 
 def _pair(windows: Tensor) -> Windows:

@@ -88,7 +88,10 @@ def test_unequal_cost_is_said_first_and_only_then() -> None:
     is_log = run.candidates["template"] == "log"
     candidates = run.candidates.assign(params=is_log.fillna(False).map({True: 2000, False: 1000}).astype("Int64"))
     text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates)))])
-    assert text.index("differ in cost, 1,000 to 2,000 parameters") < text.index("What was found")
+    assert text.index("differ in cost, 1,000 to 2,000 parameters: ") < text.index("What was found")
+    candidates = run.candidates.assign(flops=is_log.fillna(False).map({True: 7000, False: 5000}).astype("Int64"))
+    text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates)))])
+    assert "differ in cost, 5,000 to 7,000 FLOPs an example: " in text
 
 
 def test_an_incomplete_run_says_so_first_and_lists_its_failures() -> None:

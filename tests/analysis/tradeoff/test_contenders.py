@@ -13,6 +13,7 @@ OWN_FAMILY = (
     "log",
     "odd_even",
     "half_and_log",
+    "mini_dense",
     "loglog",
     "harmonic",
     "midpoint",

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas.export.agreement import take_weights
 from nas.export.archives import OPERATORS, READING, WRITING, find_missing, load_onnx, load_pt2
@@ -100,6 +100,17 @@ def make_padded(padding: int) -> onnx.ModelProto:
     return model
 
 
+def make_sized(operator: str, *sizes: int) -> onnx.ModelProto:
+    """A node whose output's size is the value of a small weight."""
+    tensor = numpy_helper.from_array(np.array(sizes), "sizes")
+    inputs = {"Resize": ["images", "", "", "sizes"]}.get(operator, ["images", "sizes"])
+    return as_model(
+        helper.make_node(operator, inputs, ["large"]),
+        helper.make_node("ReduceMean", ["large"], ["logits"]),
+        initializer=[tensor],
+    )
+
+
 def make_sparse() -> onnx.ModelProto:
     dims = [2, 10**12]
     values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
@@ -121,6 +132,10 @@ def make_declared(dims: list[int]) -> onnx.ModelProto:
         (make_doubling(70), "overflow"),
         (make_padded(10**4), "at most 1,000,000 are allowed"),
         (make_padded(2**63 - 1), "9,223,372,036,854,775,807"),
+        (make_sized("Resize", 3, 10**6), "at most 1,000,000 are allowed"),
+        (make_sized("Resize", 3, 2**62), "4,611,686,018,427,387,904"),
+        (make_sized("Pad", 0, 0, 0, 10**6), "at most 1,000,000 are allowed"),
+        (make_sized("Pad", 2**62, 2**62, 2**62, 2**62), "4,611,686,018,427,387,904"),
         (make_sparse(), "sparse"),
         (make_declared([2, 10**12]), "declared shape"),
         (make_declared([2**32, 2**32]), "product overflow|declares more weights"),

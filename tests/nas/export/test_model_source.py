@@ -13,7 +13,7 @@ import torch
 
 from nas.export.agreement import infer
 from nas.export.archives import write_safetensors
-from nas.export.model_source import LINE_LENGTH, format_model
+from nas.export.sources.skip_network import LINE_LENGTH, format_model
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.network import build_skip_network
 from search_spaces.templates import find_template

@@ -290,7 +290,7 @@ def test_an_interrupted_comparison_with_networks_that_condense_ends_with_the_sam
 
 
 def test_a_real_condensenet_teaches_condensed(tmp_path: Path) -> None:
-    tiny = {"networks": ("condensenet", "condensed"), "seeds": 1, "layers": 3, "epochs": 2, "growth": 4}
+    tiny: dict[str, Any] = {"networks": ("condensenet", "condensed"), "seeds": 1, "layers": 3, "epochs": 2, "growth": 4}
     assert run(tmp_path / "run", **tiny) == ["condensenet 0", "condensed 0"]
     teacher, pupil = entries_of(tmp_path / "run")
     assert pupil.pattern == learn_pattern(teacher.pattern, teacher.kept)

@@ -477,7 +477,7 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
         "device": "cpu", "data": None,
     }  # fmt: skip
     # The plan has the network as older versions wrote it, the ledger as it is asked for now.
-    network = {"layer": "bn-relu-conv", "merge": "concat", "drop_layers": 0.0, "drop_path": 0.0}
+    network = {"layer": "bn-relu-conv", "merge": "concat", "drop_layers": 0.0, "drop_path": 0.0, "surroundings": None}
     planned = {name: value for name, value in plan["settings"].items() if name != "bottleneck"}
     assert run.config == {**planned, **network, **running}
     by_key = {one["key"]: one for one in plan["patterns"]}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nas.model.candidate import TrainingConfig
 from nas.records.trial import Outcome
@@ -239,3 +240,16 @@ def test_a_class_that_goes_wrong_has_failed_with_the_reason(task: Any, reason: s
 
 def test_the_quick_task_is_what_the_tests_take_it_for(tmp_path: Path) -> None:
     assert train_once(load_from(tmp_path, "objective", QUICK), seed=1) != train_once(load_from(tmp_path, "objective"))
+
+
+def test_the_rate_of_a_task_without_an_optimiser_rises_as_the_run_says(spirals: LoadedTask) -> None:
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    try:
+        training = TrainingConfig(epochs=2, lr=0.05, warm_up=0.0)
+        spirals.train(TaskCandidate.of(PATTERN, "log", 0), training, "cpu", None, None, lambda: None)
+    finally:
+        hook.remove()
+    expected = [0.05 * (1 + math.cos(math.pi * step / len(rates))) / 2 for step in range(len(rates))]
+    assert len(rates) > 2
+    assert rates == pytest.approx(expected)

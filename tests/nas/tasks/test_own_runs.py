@@ -12,7 +12,8 @@ from analysis.data.protocol import describe_protocol
 from analysis.data.results import read_run
 from analysis.page.document import format_markdown
 from analysis.report.report import compose_report
-from nas.export.export import export_run, verify_template
+from nas.export.export import verify_template
+from nas.export.runs import export_run
 from nas.records.database import read_attributes
 from nas.records.metrics import Metric
 from nas.records.plan import read_plan

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
@@ -100,6 +101,28 @@ def test_schedule_warms_up_linearly_and_falls_as_a_cosine_to_zero() -> None:
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
     assert rates[100] == pytest.approx(0)
     assert all(earlier > later for earlier, later in itertools.pairwise(rates[10:]))
+
+
+def test_a_warm_up_of_its_own_goes_before_a_cosine_or_drops() -> None:
+    cosine = [find_rate(step, 100, None, 0.0) for step in range(100)]
+    assert cosine == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 100)) for step in range(100)])
+    assert [find_rate(step, 100, None, 0.2) for step in (0, 9, 19, 20)] == pytest.approx([0.05, 0.5, 1, 1])
+    dropped = [find_rate(step, 100, (0.5,), 0.04) for step in (0, 1, 2, 3, 4, 49, 50)]
+    assert dropped == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.1])
+
+
+def test_a_training_takes_its_own_warm_up(digits: Split, small_config: SearchConfig) -> None:
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    try:
+        train_candidate(_candidate(small_config), digits, small_config.model_copy(update={"warm_up": 0.5, "epochs": 2}))
+    finally:
+        hook.remove()
+    n_steps = len(rates)
+    assert n_steps == 2 * (128 // small_config.batch_size)
+    rising = [small_config.lr * (step + 1) / (n_steps / 2) for step in range(n_steps // 2)]
+    falling = [small_config.lr * (1 + math.cos(math.pi * k / (n_steps / 2))) / 2 for k in range(n_steps // 2)]
+    assert rates == pytest.approx(rising + falling)
 
 
 def test_a_stop_ends_the_training_at_once(digits: Split, small_config: SearchConfig) -> None:

@@ -93,6 +93,7 @@ def test_rule_keeps_the_number_of_inputs_of_the_block(name: str, depth: int) -> 
         ("evenly_log_L", (3, 6, 9, 12)),
         ("odd_even", (0, 2, 4, 6, 8, 10, 12)),
         ("half_and_log", (0, 2, 6, 7, 8, 9, 10, 11, 12)),
+        ("mini_dense", (6, 11, 12)),
         ("harmonic", (12,)),
         ("midpoint", (6, 10, 12)),
         # keys 0, 1, 4, 7, 10, 13 of 0..13, then 10, 11, 13 of 10..13, then 11, 12, 13 of 11..13

@@ -110,6 +110,18 @@ def test_the_rate_falls_where_the_run_says() -> None:
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
+def test_a_warm_up_of_the_run_takes_the_place_of_its_own() -> None:
+    task = TextTask(**SMALL)
+    network = task.build(PATTERN, 0)
+    optimizer, scheduler = task.optimizer(network, TrainingConfig(lr=0.01, warm_up=0.0), 4)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.01 * math.cos(math.pi * step / 8) ** 2 for step in range(4)])
+
+
 def test_it_learns_in_a_few_steps() -> None:
     task = TextTask(**SMALL)
     network = task.build(PATTERN, 0)

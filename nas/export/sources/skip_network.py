@@ -1,4 +1,4 @@
-"""The text of model.py: a template's network as a program that needs only PyTorch."""
+"""The text of model.py for blocks in a row."""
 
 import textwrap
 
