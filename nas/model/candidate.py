@@ -187,6 +187,11 @@ class ShapeConfig(Settings):
         """Return the layers from one exit to the next; None where the only exit is the last."""
         return None if self.exits == LAST else int(self.exits.partition(":")[2])
 
+    @property
+    def has_inner_paths(self) -> bool:
+        """Return whether a layer has an identity path of its own, so that no distance in layers is the gradient's."""
+        return isinstance(self.surroundings, HighwayNet)
+
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
         return self if depth == self.pattern_depth else self.model_copy(update={"layers": depth})

@@ -14,7 +14,7 @@ class ChannelMax(nn.Module):
         return x.amax(dim=(2, 3))
 
 
-class Scale(nn.Module):
+class ScaleBy(nn.Module):
     """A multiplication by a fixed number.
 
     Args:
@@ -30,7 +30,7 @@ class Scale(nn.Module):
         return x * self.factor
 
 
-class FirstChannels(nn.Module):
+class TakeChannels(nn.Module):
     """The first channels of a map.
 
     Args:
@@ -46,7 +46,7 @@ class FirstChannels(nn.Module):
         return x[:, : self.channels]
 
 
-class Shortcut(nn.Module):
+class PaddedShortcut(nn.Module):
     """Every stride-th pixel, followed by channels of zeros (arXiv:1512.03385, option A).
 
     Args:
@@ -76,7 +76,7 @@ class GateConvolution(nn.Conv2d):
         self.start_bias = start_bias
 
 
-class Highway(nn.Module):
+class HighwayLayer(nn.Module):
     """A highway layer (arXiv:1505.00387).
 
     Args:

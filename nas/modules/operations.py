@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from nas.layouts import operations, residual
 from nas.layouts.operations import MapShape
-from nas.modules.adding import ChannelMax, FirstChannels, Highway, Scale, Shortcut
+from nas.modules.adding import ChannelMax, HighwayLayer, PaddedShortcut, ScaleBy, TakeChannels
 from nas.modules.drops import SeededDropout
 
 
@@ -82,22 +82,22 @@ def _(operation: operations.GlobalMax, read: MapShape) -> nn.Module:  # noqa: AR
 
 @build_operation.register
 def _(operation: operations.Scale, read: MapShape) -> nn.Module:  # noqa: ARG001
-    return Scale(operation.factor)
+    return ScaleBy(operation.factor)
 
 
 @build_operation.register
 def _(operation: operations.FirstChannels, read: MapShape) -> nn.Module:  # noqa: ARG001
-    return FirstChannels(operation.channels)
+    return TakeChannels(operation.channels)
 
 
 @build_operation.register
 def _(operation: operations.Shortcut, read: MapShape) -> nn.Module:
-    return Shortcut(operation.channels - read.channels, operation.stride)
+    return PaddedShortcut(operation.channels - read.channels, operation.stride)
 
 
 @build_operation.register
 def _(operation: residual.Highway, read: MapShape) -> nn.Module:
-    return Highway(read.channels, operation.gate_bias)
+    return HighwayLayer(read.channels, operation.gate_bias)
 
 
 class FlatLinear(nn.Linear):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas.export.sources.layout import format_layout
+from nas.layouts.fractal import FractalNet, expand_fractal
 from nas.layouts.layout import measure_layout
 from nas.layouts.residual import HighwayNet, ResNet
 from nas.model.candidate import Candidate, NetworkConfig
@@ -196,6 +198,22 @@ def test_an_image_that_halving_leaves_nothing_of_is_refused() -> None:
     candidate = make_candidate("chain", **{**HIGHWAY, "image": (3, 8, 2)})
     with pytest.raises(InputError, match="8x2"):
         predict_cost(candidate)
+
+
+def test_model_py_is_the_same_network() -> None:
+    candidates = [make_candidate("log", drop_layers=0.5), make_candidate("dense", **HIGHWAY)]
+    fractal = FractalNet(leaves_chain_out=True)
+    candidates.append(
+        Candidate(expand_fractal(2).pattern, candidates[0].network.model_copy(update={"surroundings": fractal}), 0)
+    )
+    for candidate in candidates:
+        program: dict[str, Any] = {"__file__": "model.py", "__name__": "model"}
+        exec(format_layout(candidate), program)  # noqa: S102  the text is ours
+        ours, theirs = build_layout_network(candidate).eval(), program["build_network"]().eval()
+        theirs.load_state_dict(draw_weights(ours))
+        images = torch.randn(2, *candidate.network.image, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            assert torch.equal(theirs(images), ours(images))
 
 
 def test_costs_are_those_of_torch() -> None:

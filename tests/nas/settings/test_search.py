@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nas.layouts.condensed import CondenseNet
+from nas.layouts.fractal import FractalNet
 from nas.layouts.multiscale import MsdNet
-from nas.layouts.pyramid import FcDenseNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -289,6 +289,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
         ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),
         ({"merge": "dwa", "stem_channels": 5, "growth": 4}, ["merge dwa needs nodes of one width", "stem-channels"]),
+        ({"surroundings": {"kind": "fc-densenet"}}, ["surroundings fc-densenet", "every pixel", "--task segmentation"]),
         ({"gpus_per_worker": 1.5}, ["gpus-per-worker 1.5", "a part of one GPU, or whole ones"]),
         ({"gpus_per_worker": 2.25, "device": "cuda"}, ["gpus-per-worker 2.25"]),
         ({"ray_address": "auto"}, ["ray-address 'auto'", "10.0.0.1:6379"]),
@@ -476,9 +477,9 @@ def test_every_setting_takes_part_in_the_full_round_trip() -> None:
 
 @pytest.mark.parametrize("flag", ["memory_efficient", "proxies", "cohort"])
 def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks(flag: str) -> None:
-    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fc-densenet", "dropout": 0.1}}
+    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fractal", "dropout": 0.1}}
     config = validate(SearchConfig, values)
-    assert config.surroundings == FcDenseNet(dropout=0.1)
+    assert config.surroundings == FractalNet(dropout=0.1)
     network = config.network(7, (3, 16, 16))
     assert validate(NetworkConfig, json.loads(json.dumps(network.identify()))) == network
     with pytest.raises(InputError, match=flag.replace("_", "-")):
