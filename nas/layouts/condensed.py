@@ -238,6 +238,20 @@ def _find_last_blocks(frame: Frame) -> list[int]:
     return last
 
 
+def count_dropped(layout: Layout, image: tuple[int, int, int]) -> int:
+    """Return the number of weights that are there in training, and that no network has in the end.
+
+    Args:
+        image: channels, rows and columns of an image.
+    """
+    n_dropped = 0
+    for node, step in zip(layout.nodes, trace(layout, image), strict=True):
+        for operation, shape in zip(node.operations, (step.read, *step.between), strict=False):
+            if isinstance(operation, Learned):
+                n_dropped += operation.channels * (shape.channels - operation.count_kept(shape))
+    return n_dropped
+
+
 def has_learned(layout: Layout) -> bool:
     """Return whether some node learns which of its inputs it reads."""
     return any(isinstance(operation, Learned) for node in layout.nodes for operation in node.operations)
