@@ -1,10 +1,10 @@
 """A network as a table of nodes, and distances, shapes and costs that follow from it."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import networkx as nx
 
@@ -276,25 +276,6 @@ class Surroundings(Settings):
         """Whether parameters and multiply-adds depend on the number of connections only."""
         return False
 
-    def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
-        """Return what of a network's settings cannot be together with these, None if all can.
-
-        Args:
-            config: the settings, a ShapeConfig of nas/model/candidate.py.
-        """
-        return None
-
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
         raise NotImplementedError
-
-
-def find_unused(config: Any, names: Iterable[str]) -> str:
-    """Return those of some settings that were given, by their flags' names; empty where none was.
-
-    Args:
-        config: settings, which have defaults for these names.
-    """
-    fields = type(config).model_fields
-    given = [name.replace("_", "-") for name in names if getattr(config, name) != fields[name].default]
-    return ", ".join(given)
