@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.data.digit_scenes import draw_digit_scenes
-from nas.data.pixel_labels import VOID, Bytes, PixelLabels, PixelPart, count_values
+from nas.data.pixel_labels import VOID, Bytes, PixelLabels, PixelPart, count_bytes
 from nas.data.pixel_npz import read_pixel_npz
 from nas.data.readers import MAX_BYTES
 from nas.data.segnet_folders import read_segnet_folders
@@ -172,7 +172,7 @@ class SegmentationTask:
     def _scale(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each channel of the training images; 1 for a deviation of 0."""
         channels = self.pixels.training.images.swapaxes(0, 1)
-        shares = np.stack([count_values(channel) / channel.size for channel in channels])  # (channels, 256)
+        shares = np.stack([count_bytes(channel) / channel.size for channel in channels])  # (channels, 256)
         values = np.arange(VOID + 1)
         mean = shares @ values
         deviation = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
