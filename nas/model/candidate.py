@@ -130,7 +130,8 @@ class ShapeConfig(Settings):
     def conflicts(cls) -> Iterator[Conflict]:
         yield {"merge", "growth", "stem_channels", "compression"}, _check_merge
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
-        yield {"transition", "compression"}, _check_compression
+        yield {"transition", "compression", "surroundings"}, _check_compression
+        yield {"transition", "surroundings"}, _check_crossing
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
 
     @property
@@ -216,7 +217,9 @@ class ShapeConfig(Settings):
         Another package's merge may have parameters in any number, which is not ours to promise.
         """
         if self.surroundings is not None:
-            return self.surroundings.has_equal_cost and not self.has_brought_merge
+            # By `rule` the pattern decides how many nodes leave a block, each with a factor of its own.
+            has_even_factors = not (self.has_scalars and self.transition == "rule")
+            return self.surroundings.has_equal_cost and has_even_factors and not self.has_brought_merge
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
         return is_plain and self.stem == self.growth and self.compression is None and not self.has_brought_merge
 
@@ -297,8 +300,20 @@ def _check_merge(config: ShapeConfig) -> str | None:
 
 
 def _check_compression(config: ShapeConfig) -> str | None:
+    if config.surroundings is not None and config.compression is not None:
+        return f"surroundings {config.surroundings.kind} have widths of their own: drop compression"
     is_wrong = config.compression is not None and config.transition in ("v1", "v2")
     return f"transitions {config.transition} have widths of their own: drop compression" if is_wrong else None
+
+
+def _check_crossing(config: ShapeConfig) -> str | None:
+    surroundings = config.surroundings
+    if surroundings is None or surroundings.spans_blocks or config.transition not in ("v1", "v2"):
+        return None
+    return (
+        f"in surroundings {surroundings.kind} each block has the pattern, and transition {config.transition} goes across "
+        "blocks: give log, all, last or rule"
+    )
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:
