@@ -311,8 +311,8 @@ def _check_crossing(config: ShapeConfig) -> str | None:
     if surroundings is None or surroundings.spans_blocks or config.transition not in ("v1", "v2"):
         return None
     return (
-        f"in surroundings {surroundings.kind} each block has the pattern, and transition {config.transition} goes across "
-        "blocks: give log, all, last or rule"
+        f"in surroundings {surroundings.kind} each block has the pattern, and transition {config.transition} goes "
+        "across blocks: give log, all, last or rule"
     )
 
 
