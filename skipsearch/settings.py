@@ -21,6 +21,8 @@ class NetworkSettings(TypedDict, total=False):
     transition: Literal["log", "all", "last", "rule", "v1", "v2"] | None
     stem_channels: int | None
     compression: float | None
+    exits: str | None
+    exit_loss: Literal["sum", "adaloss"] | None
     classes: int | None
     image: Sequence[int] | None
 
@@ -50,6 +52,8 @@ class SharedSettings(TypedDict, total=False):
     merge: str | None
     drop_layers: float | None
     drop_path: float | None
+    exits: str | None
+    exit_loss: Literal["sum", "adaloss"] | None
     set: Mapping[str, Any] | Sequence[str] | None
     dataset: str | None
     data: str | Path | None

@@ -27,6 +27,7 @@ from analysis.report.conclusion import Conclusion
 from analysis.report.findings import Findings
 from analysis.report.head import build_head, draw_head, explain_head
 from analysis.report.planned import build_plan
+from analysis.segmentation.section import build_segmentation
 from analysis.stats.guessing import describe_guessing, read_guessing
 from analysis.strengths.section import build_strengths
 from analysis.study.overview import (
@@ -109,12 +110,16 @@ def _build_together(findings: Findings, declared: Sequence[View]) -> Iterator[Bl
 def _build_strata(findings: Findings, declared: Sequence[View], said: Collection[str]) -> Iterator[Block]:
     """Show each declared stratum; the tables and figures of all settings have the others."""
     is_first = True
-    for view, strengths in zip(findings.views, findings.strengths, strict=True):
+    both = zip(findings.strengths, findings.segmentations, strict=True)
+    for view, (strengths, segmentation) in zip(findings.views, both, strict=True):
         if not any(view is each for each in declared):
             continue
         fault = f", {view.stratum.fault}" if view.stratum.fault else ""
         caption = describe_data(findings.run, view.patterns) + fault
         yield from build_stratum(view, caption, said, is_first=is_first)
+        if segmentation is not None:
+            own = describe_data(findings.run, segmentation.shown)
+            yield from build_segmentation(segmentation, own, view.name, has_pictures=is_first)
         if strengths is not None:
             own = describe_data(findings.run, strengths.shown)
             is_planned = findings.run.kind == "study"

@@ -203,7 +203,8 @@ def measure_layout(layout: Layout, passage_hops: int = 1) -> GlobalDistance:
     """Measure distances through a whole network by networkx: layers and the output are one hop each.
 
     Distances are taken over the pairs of nodes that stand for a node of the pattern, the later one first, and from the
-    last output. Pairs that no path connects are left out, as two nodes that only meet later.
+    nearest output that a node reaches: with exits, the nearest exit. Pairs that no path connects are left out, as two
+    nodes that only meet later.
 
     Args:
         passage_hops: hops that a change of resolution counts: 1, or 0 where it is free.
@@ -211,7 +212,7 @@ def measure_layout(layout: Layout, passage_hops: int = 1) -> GlobalDistance:
     graph = layout.graph(passage_hops)
     placed = [number for number, node in enumerate(layout.nodes) if node.place is not None]
     rows = {number: nx.single_source_dijkstra_path_length(graph, number) for number in placed}
-    from_loss = nx.single_source_dijkstra_path_length(graph, layout.outputs[-1])
+    from_loss = nx.multi_source_dijkstra_path_length(graph, set(layout.outputs))
     pairs = [rows[late].get(early) for early, late in itertools.combinations(placed, 2)]
     distances = [int(distance) for distance in pairs if distance is not None]
     to_loss = [from_loss[number] for number in placed if number in from_loss]

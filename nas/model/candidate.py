@@ -1,5 +1,6 @@
 """A candidate: a pattern, the network around it, a seed, and how it is trained."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,8 +11,10 @@ from pydantic import Field, field_validator
 
 from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.multiscale import MsdNet
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.layouts.residual import HighwayNet, ResNet
+from nas.layouts.rows import RowForm, lay_out_rows
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
 from search_spaces.errors import InputError
@@ -45,9 +48,12 @@ LAYER: Final = "bn-relu-conv"
 BOTTLENECK: Final = "bottleneck"
 DEPTHWISE: Final = "depthwise"
 Probability = Annotated[float, Field(ge=0, lt=1)]
+LAST: Final = "last"  # of exits: the only one is the last
+_EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
-AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet  # told apart by their `kind`
+# Told apart by their `kind`.
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet
 
 
 _KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
@@ -99,6 +105,19 @@ class ShapeConfig(Settings):
         "Channels that a transition writes, as a share of those it reads. [default: it writes growth channels]",
         NETWORK,
     )
+    exits: str = flag(
+        LAST,
+        "Where the network predicts: after the last layer only; every:S, after each S-th layer of all blocks too, from "
+        "that layer and its inputs. All exits are trained; the outcomes that count are the last one's.",
+        NETWORK,
+        form="<last|every:S>",
+    )
+    exit_loss: Literal["sum", "adaloss"] = flag(
+        "sum",
+        "What is trained of several exits: the sum of their cross-entropies, or their sum with weights that fall with "
+        "each exit's mean loss so far (adaloss).",
+        NETWORK,
+    )
     # Without flags, for the papers' networks: layers of each block where they differ (`layers` is the most of them),
     # and ImageNet's stem: a 7x7 convolution of stride 2, BN-ReLU, 3x3 max-pooling of stride 2.
     block_layers: tuple[Depth, ...] | None = None
@@ -117,6 +136,13 @@ class ShapeConfig(Settings):
     def _check_merge_name(cls, name: str) -> str:
         return check_name(name, MERGE_NAMES, load_merges)
 
+    @field_validator("exits")
+    @classmethod
+    def _check_exits_form(cls, given: str) -> str:
+        if given != LAST and _EXITS.fullmatch(given) is None:
+            raise ValueError("expected last or every:S, S layers from one exit to the next")
+        return given
+
     @classmethod
     def infer(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Take an older spelling for what it is now: bottleneck, true or false, was all that a layer could be."""
@@ -133,6 +159,7 @@ class ShapeConfig(Settings):
         yield {"transition", "compression", "surroundings"}, _check_compression
         yield {"transition", "surroundings"}, _check_crossing
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
+        yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -152,7 +179,12 @@ class ShapeConfig(Settings):
     @property
     def has_layout(self) -> bool:
         """Return whether the network is built from a layout, node by node, and not as a SkipNetwork."""
-        return self.surroundings is not None
+        return self.surroundings is not None or self.exits != LAST
+
+    @property
+    def exit_step(self) -> int | None:
+        """Return the layers from one exit to the next; None where the only exit is the last."""
+        return None if self.exits == LAST else int(self.exits.partition(":")[2])
 
     @property
     def has_inner_paths(self) -> bool:
@@ -203,7 +235,7 @@ class ShapeConfig(Settings):
         values = self.model_dump(mode="json")
         if "layer" not in values:  # of a task with networks of its own
             return values
-        for name in ("merge", "drop_layers", "drop_path", "surroundings"):
+        for name in ("merge", "drop_layers", "drop_path", "surroundings", "exits", "exit_loss"):
             if values[name] == type(self).model_fields[name].default:
                 del values[name]
         if self.layer != DEPTHWISE:
@@ -214,8 +246,14 @@ class ShapeConfig(Settings):
     def has_equal_cost(self) -> bool:
         """Return whether params and FLOPs depend on the number of connections only: all nodes have growth channels.
 
-        Another package's merge may have parameters in any number, which is not ours to promise.
+        Another package's merge may have parameters in any number, which is not ours to promise. An exit reads a layer's
+        inputs, so it costs what that layer's in-degree says, except in a sum.
         """
+        return self.has_equal_cost_by_degree and (self.exits == LAST or self.merge == SUM)
+
+    @property
+    def has_equal_cost_by_degree(self) -> bool:
+        """Return whether params and FLOPs depend on the layers' in-degrees only."""
         if self.surroundings is not None:
             # By `rule` the pattern decides how many nodes leave a block, each with a factor of its own.
             has_even_factors = not (self.has_scalars and self.transition == "rule")
@@ -290,7 +328,7 @@ def _check_block_layers(config: ShapeConfig) -> str | None:
 
 
 def _check_merge(config: ShapeConfig) -> str | None:
-    if config.is_concat or config.has_layout:
+    if config.is_concat or config.surroundings is not None:
         return None
     given = [] if config.compression is None else ["compression"]
     given += [] if config.stem == config.growth else ["stem-channels"]
@@ -321,8 +359,22 @@ def _check_pattern_depth(config: ShapeConfig) -> str | None:
     return None if depth <= MAX_LAYERS else f"a pattern over {depth} layers is too deep: {MAX_LAYERS} are the most"
 
 
+def _check_exits(config: ShapeConfig) -> str | None:
+    if config.surroundings is not None:
+        kind = config.surroundings.kind
+        return (
+            None if config.exits == LAST else f"exits {config.exits} are of blocks in a row, not of {kind}: drop exits"
+        )
+    n_layers = sum(config.block_depths)
+    if config.exit_step is not None and config.exit_step >= n_layers:
+        return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
+    if config.exits == LAST and config.exit_loss != "sum":
+        return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
+    return None
+
+
 def _check_resolution(config: NetworkConfig) -> str | None:
-    if config.has_layout:  # which knows better how often it halves an image
+    if config.surroundings is not None:  # which know better how often it halves an image
         return None
     height, width = config.resolution
     if min(height, width) >> (config.blocks - 1) >= 1:
@@ -435,7 +487,17 @@ def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | No
 def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Layout:
     check_depth(pattern, network)
     surroundings: Surroundings | None = network.surroundings
-    assert surroundings is not None, "its network is built from a layout"
+    if surroundings is None:
+        form = RowForm(
+            layer=network.layer,
+            classes=network.classes,
+            merge=network.merge,
+            drop_layers=network.drop_layers,
+            drop_path=network.drop_path,
+            large_stem=network.large_stem,
+            exit_step=network.exit_step,
+        )
+        return lay_out_rows(_wire(pattern, network, template), form)
     frame = Frame(
         pattern=pattern,
         depths=network.block_depths,

@@ -12,8 +12,10 @@ from nas.model.candidate import Candidate
 from nas.model.layout_network import LayoutNetwork
 from nas.model.merges import Concat, Weighted, weigh
 from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_network, build_skip_network
+from nas.modules.exit_loss import ExitLoss
 
 State = dict[str, Tensor]
+_EXIT_LOSS = "exit_loss."  # begins the names of its state in a checkpoint; the network has no part of that name
 
 
 def describe_structure(candidate: Candidate) -> Hashable:
@@ -27,8 +29,13 @@ def describe_structure(candidate: Candidate) -> Hashable:
 class Trainee(Protocol):
     """What the training loop trains: candidates, each of which can be taken out and put back."""
 
+    exit_loss: ExitLoss | None  # what is trained of several exits; None: there is one
+
     def predict(self, images: Tensor) -> Tensor:
-        """Images (cohort, batch, channels, height, width) -> logits (cohort, batch, classes)."""
+        """Images (cohort, batch, channels, height, width) -> logits (cohort, batch, classes).
+
+        With exits, logits are (cohort, batch, exits, classes).
+        """
 
     def module(self) -> nn.Module:
         """Return all that is trained."""
@@ -71,6 +78,9 @@ class Single:
             self._network.recompute_activations(memory_efficient)
             if is_fused:
                 self._network.fuse_layers()
+        self.exit_loss: ExitLoss | None = None
+        if isinstance(self._network, LayoutNetwork) and (n_exits := len(self._network.layout.outputs)) > 1:
+            self.exit_loss = ExitLoss(n_exits, candidate.network.exit_loss == "adaloss").to(device)
 
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self._network(images[0]))[None]
@@ -86,10 +96,17 @@ class Single:
         self._network.end_drops()
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:  # noqa: ARG002
-        return self._network.state_dict(), optimizer.state_dict()
+        state = self._network.state_dict()
+        if self.exit_loss is not None:
+            state |= self.exit_loss.state_dict(prefix=_EXIT_LOSS)
+        return state, optimizer.state_dict()
 
     def put_back(self, states: Sequence[tuple[State, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
         ((network, optimizer_state),) = states
+        if self.exit_loss is not None:
+            state = {name.removeprefix(_EXIT_LOSS): x for name, x in network.items() if name.startswith(_EXIT_LOSS)}
+            self.exit_loss.load_state_dict(state)
+            network = {name: x for name, x in network.items() if not name.startswith(_EXIT_LOSS)}
         self._network.load_state_dict(network)
         optimizer.load_state_dict(optimizer_state)
 
@@ -116,6 +133,8 @@ class CohortNetwork(nn.Module):
     Raises:
         ValueError: their structures differ, or they have drops, which members would have to share.
     """
+
+    exit_loss: ExitLoss | None = None  # networks with exits are trained one at a time
 
     def __init__(self, candidates: Sequence[Candidate], device: torch.device, is_fused: bool = False) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, chec
 from nas.model.cost import predict_cost
 from nas.presets.densenet import list_densenets
 from nas.presets.log_densenet import list_log_densenets, list_sparsenets
+from nas.presets.msdnet import list_msdnets
 from nas.presets.preset import Preset
 from nas.presets.recipes import find_recipe
 from nas.presets.residual import list_residual_networks
@@ -21,6 +22,7 @@ FAMILIES = (
     list_log_densenets,
     list_sparsenets,
     list_residual_networks,
+    list_msdnets,
     list_segmentation_networks,
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family()}

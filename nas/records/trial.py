@@ -74,6 +74,7 @@ class Outcome:
         resumed_epoch: the epoch from whose checkpoint this training continued, 0 for none.
         checkpoint_error: why an existing checkpoint was not used, or None.
         strengths: strengths of the connections, block by block, once the training is done: see strengths.py.
+        details: what the task keeps of a finished training for the report, as plain values; empty for most.
     """
 
     metrics: Mapping[str, float]
@@ -85,11 +86,15 @@ class Outcome:
     resumed_epoch: int = 0
     checkpoint_error: str | None = None
     strengths: Strengths = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON and for other processes."""
         strengths = [list(block) for block in self.strengths]
-        return {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
+        values = {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
+        if not self.details:
+            del values["details"]  # as versions stored it that knew none
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
@@ -177,6 +182,11 @@ class Trial:
     def strengths(self) -> Strengths:
         """Strengths of the connections, as in its outcome; empty where there are none."""
         return () if self.outcome is None else self.outcome.strengths
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What its task kept for the report; empty for most."""
+        return {} if self.outcome is None else self.outcome.details
 
     @property
     def regime(self) -> str | None:
@@ -316,6 +326,8 @@ def _read_outcome(
             "by another program"
         )
     known = {name: record[name] for name in (known.name for known in fields(Outcome)) if name in record}
+    if not isinstance(known.get("details", {}), dict):
+        raise InputError(f"{where} records details {known['details']!r:.80}, expected names and values")
     blocks = [tuple(map(float, block)) for block in strengths]
     others = _as_dict(record.get("metrics")) or {LOSS.name: record.get(LOSS.name)}
     metrics = {name: float(value) for name, value in others.items() if primary and value is not None}

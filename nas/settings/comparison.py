@@ -77,5 +77,5 @@ def _check_surroundings(config: LineupConfig) -> str | None:
         return None
     return (
         "each network has a pattern and surroundings of its own: drop transition, stem-channels, compression, "
-        "block-layers, budget, pattern and another package's merge"
+        "block-layers, budget, pattern, exits and another package's merge"
     )

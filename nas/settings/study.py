@@ -109,7 +109,8 @@ class StudyConfig(SearchConfig):
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
-        yield {"stem_channels", "compression", "transition", "growth", "block_layers", "merge"}, _check_equal_cost
+        shape = {"stem_channels", "compression", "transition", "growth", "block_layers", "merge", "exits"}
+        yield {*shape, "budget"}, _check_equal_cost
         yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
         yield {"task", "tune_lr"}, _check_tuning
         yield {"cross", "bins", "also_layers"}, _check_crossing
@@ -251,8 +252,14 @@ def _check_strategy(config: StudyConfig) -> str | None:
 
 
 def _check_equal_cost(config: StudyConfig) -> str | None:
-    if config.has_equal_cost:
+    is_by_layer = not config.budget.startswith("total")  # which fixes the in-degree of each layer
+    if config.has_equal_cost or (is_by_layer and config.has_equal_cost_by_degree):
         return None
+    if config.has_equal_cost_by_degree:
+        return (
+            f"exits {config.exits} read what single layers read, so patterns of budget {config.budget} would differ in "
+            "cost, and a study compares patterns of equal cost only: give budget log or layers:..., or merge sum"
+        )
     return (
         "stem-channels, compression, block-layers, another package's merge or transitions rule, v1 and v2 would give "
         "patterns of one budget different costs, and a study compares patterns of equal cost only: drop them"

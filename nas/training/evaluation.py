@@ -50,10 +50,13 @@ def _split_evenly(images: Tensor) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def predict(network: nn.Module, run: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> Tensor:
-    """Return logits of each member's images, (cohort, n, classes), by the network's running statistics.
+    """Return logits of each member's images by the network's running statistics.
 
     Args:
         network, run, images: see take_statistics.
+
+    Returns:
+        (cohort, n, classes); of networks with exits (cohort, n, exits, classes).
     """
     network.eval()
     batches = zip(*(torch.split(own, EVALUATION_BATCH) for own in images), strict=True)

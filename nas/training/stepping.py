@@ -87,7 +87,7 @@ class Stepper:
         return True
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """Take one step of SGD on a batch; return each member's loss before it, in nats, (cohort,).
+        """Take one step of SGD on a batch; return each member's loss before it, of its last exit, in nats, (cohort,).
 
         Args:
             images: (cohort, batch, channels, height, width).
@@ -106,10 +106,15 @@ class Stepper:
     def _run(self, images: Tensor, labels: Tensor) -> Tensor:
         with self._engine.autocast(self._device):
             logits = self.trainee.predict(images).flatten(0, 1)
-        losses = F.cross_entropy(logits.to(images.dtype), labels.flatten(), reduction="none")
-        losses = losses.reshape(labels.shape).mean(dim=1)
+        logits, exit_loss = logits.to(images.dtype), self.trainee.exit_loss
+        if exit_loss is None:
+            losses = F.cross_entropy(logits, labels.flatten(), reduction="none").reshape(labels.shape).mean(dim=1)
+            total = losses.sum()
+        else:
+            by_exit = torch.stack([F.cross_entropy(own, labels.flatten()) for own in logits.unbind(dim=1)])
+            losses, total = by_exit[-1:], exit_loss(by_exit)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return losses.detach()
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
 from nas.training.evaluation import NonFiniteLossError, predict, score, take_statistics
+from nas.training.exits import measure_exits
 from nas.training.stepping import Engine, KeptStepper, Stepper
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_seed
@@ -135,6 +136,7 @@ class _Training:
         self._started = started
         self._curves = [[] if checkpoint is None else list(checkpoint.curve) for checkpoint in self._checkpoints]
         self._errors: list[str | None] = [None] * len(resumed)
+        self._details: dict[int, dict[str, Any]] = {}
         states = [(checkpoint.network, checkpoint.optimizer) for checkpoint in self._checkpoints if checkpoint]
         if states:
             self._trainee.put_back(states, stepper.optimizer)
@@ -197,11 +199,20 @@ class _Training:
         measured: list[tuple[float | None, float | None]] = []
         for place, split in enumerate(splits):
             try:
-                measured.append((None, None) if self._errors[place] else score(logits[place], split.validation_labels))
+                measured.append((None, None) if self._errors[place] else self._score(place, logits[place], split))
             except NonFiniteLossError as reason:
                 self._errors[place] = str(reason)
                 measured.append((None, None))
         return measured
+
+    def _score(self, place: int, logits: Tensor, split: Split) -> tuple[float, float]:
+        """Return loss and accuracy of a member's last exit; note what the others give, where there are any."""
+        if self._trainee.exit_loss is None:
+            return score(logits, split.validation_labels)
+        candidate = self._members[place].candidate
+        macs = candidate.layout.count_macs_by_exit(candidate.network.image)
+        self._details[place] = measure_exits(logits, split.validation_labels, macs, candidate.seed)
+        return score(logits[:, -1], split.validation_labels)
 
     def _finish(self, place: int, loss: float | None, accuracy: float | None) -> Outcome:
         """Return a member's outcome, given its measurements."""
@@ -228,6 +239,7 @@ class _Training:
             resumed_epoch=0 if checkpoint is None else len(checkpoint.curve),
             checkpoint_error=self._problems[place],
             strengths=strengths,
+            details={} if is_paused or error is not None else self._details.get(place, {}),
         )
 
     def _keep(self, place: int) -> None:

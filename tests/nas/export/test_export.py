@@ -90,7 +90,7 @@ def test_distances_and_costs_are_recomputed_under_their_names(tmp_path: Path) ->
 def test_the_network_is_written_whole(tmp_path: Path) -> None:
     written = export(tmp_path)["network"]
     # Left out where they are as older versions knew them.
-    new = {"layer", "merge", "drop_layers", "drop_path", "surroundings"}
+    new = {"layer", "merge", "drop_layers", "drop_path", "surroundings", "exits", "exit_loss"}
     assert set(written) == set(NetworkConfig.model_fields) - new | {"bottleneck"}
     assert NetworkConfig.model_validate(written) == NETWORK
 

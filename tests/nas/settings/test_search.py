@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nas.layouts.pyramid import FcDenseNet
+from nas.layouts.fractal import FractalNet
+from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
@@ -65,6 +66,8 @@ def test_defaults_are_valid_and_of_equal_cost() -> None:
         ("merge", "median"),
         ("drop_layers", 1.0),
         ("drop_path", -0.1),
+        ("exits", "every:0"),
+        ("exits", "first"),
         ("transition", "first"),
         ("stem_channels", 0),
         ("compression", 0.0),
@@ -279,9 +282,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"gpus_per_worker": 0.5, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
+        ({"cohort": 2, "exits": "every:4"}, ["exits every:4: for one candidate"]),
+        ({"exits": "every:24"}, ["exits every:24: there are 24 layers"]),
+        ({"exit_loss": "adaloss"}, ["exit-loss adaloss weighs several exits, and there is only the last"]),
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
         ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),
         ({"merge": "dwa", "stem_channels": 5, "growth": 4}, ["merge dwa needs nodes of one width", "stem-channels"]),
+        ({"surroundings": {"kind": "fc-densenet"}}, ["surroundings fc-densenet", "every pixel", "--task segmentation"]),
         ({"gpus_per_worker": 1.5}, ["gpus-per-worker 1.5", "a part of one GPU, or whole ones"]),
         ({"gpus_per_worker": 2.25, "device": "cuda"}, ["gpus-per-worker 2.25"]),
         ({"ray_address": "auto"}, ["ray-address 'auto'", "10.0.0.1:6379"]),
@@ -353,7 +360,13 @@ def test_a_network_that_older_versions_knew_is_identified_as_they_wrote_it(bottl
 
 
 def test_a_network_of_another_merge_layer_or_drop_is_identified_by_it() -> None:
-    for values in ({"merge": "sum"}, {"layer": "depthwise"}, {"drop_layers": 0.5}, {"drop_path": 0.15}):
+    for values in (
+        {"merge": "sum"},
+        {"layer": "depthwise"},
+        {"drop_layers": 0.5},
+        {"drop_path": 0.15},
+        {"exits": "every:7", "exit_loss": "adaloss"},
+    ):
         identity = validate(NetworkConfig, values).identify()
         assert identity != OLDER
         assert values.items() <= identity.items()
@@ -385,6 +398,8 @@ FULL = {
     "compression": 0.5,
     "block_layers": (6, 4),
     "large_stem": True,
+    "exits": "last",
+    "exit_loss": "sum",
     "surroundings": None,
     "epochs": 3,
     "lr": 1e-3,
@@ -427,7 +442,15 @@ FULL = {
 
 
 @pytest.mark.parametrize(
-    "values", [{}, FULL, {"compression": 1 / 3, "cohort": 8, "trainings": 7}, {"merge": "dwa"}, SEEDED]
+    "values",
+    [
+        {},
+        FULL,
+        {"compression": 1 / 3, "cohort": 8, "trainings": 7},
+        {"merge": "dwa"},
+        {"surroundings": MsdNet(widths=(1, 2), first_exit=3)},
+        SEEDED,
+    ],
 )
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
     config = validate(SearchConfig, values)
@@ -444,17 +467,17 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort and surroundings exclude memory_efficient, trainings trials, sums compression, and a table the other
-    # strategies: they have cases of their own.
+    # A cohort, surroundings and exits exclude memory_efficient, trainings trials, sums compression, and a table the
+    # other strategies: they have cases of their own.
     same = [name for name in FULL if FULL[name] == getattr(defaults, name)]
-    assert same == ["merge", "surroundings", "trainings", "cohort"]
+    assert same == ["merge", "exits", "exit_loss", "surroundings", "trainings", "cohort"]
 
 
 @pytest.mark.parametrize("flag", ["memory_efficient", "proxies", "cohort"])
 def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks(flag: str) -> None:
-    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fc-densenet", "dropout": 0.1}}
+    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fractal", "dropout": 0.1}}
     config = validate(SearchConfig, values)
-    assert config.surroundings == FcDenseNet(dropout=0.1)
+    assert config.surroundings == FractalNet(dropout=0.1)
     network = config.network(7, (3, 16, 16))
     assert validate(NetworkConfig, json.loads(json.dumps(network.identify()))) == network
     with pytest.raises(InputError, match=flag.replace("_", "-")):
