@@ -38,5 +38,10 @@ class Preset:
     @property
     def candidate(self) -> Candidate:
         """The network itself; its seed plays no part."""
-        own = {} if self.own_surroundings is None else {"surroundings": self.own_surroundings}
-        return Candidate(self.pattern, self.network.model_copy(update=own), seed=0, template=self.template)
+        return Candidate(self.pattern, self.surround(self.network), seed=0, template=self.template)
+
+    def surround(self, network: NetworkConfig) -> NetworkConfig:
+        """Return a network around its own pattern, given that around any pattern, which may have other sizes."""
+        if self.own_surroundings is None or network.surroundings != self.network.surroundings:
+            return network
+        return network.model_copy(update={"surroundings": self.own_surroundings})
