@@ -216,8 +216,11 @@ class HighwayNet(AddingNetwork):
 
 
 def _scale(has_means: bool, sources: tuple[int, ...]) -> tuple[Operation, ...]:
-    """Return what makes a mean of the sum of some nodes."""
-    return (Scale(1 / len(sources)),) if has_means and len(sources) > 1 else ()
+    """Return what makes a mean of the sum of some nodes.
+
+    A single node has it too: initial weights are drawn by the place of an operation, which no pattern may move.
+    """
+    return (Scale(1 / len(sources)),) if has_means else ()
 
 
 def find_width(frame: Frame, factors: tuple[int, ...], number: int) -> int:
