@@ -92,6 +92,7 @@ class Run:
             of the candidate, where there are any.
         details: what the task kept of each finished training for the report, by number, where it keeps anything.
         examples: what these are shown by, such as images; empty for most tasks.
+        kept: of condensed networks, likewise, the share of each connection's channels that condensation kept.
         driver_deaths: how often the driver died while a candidate was in training, by its number, where it did.
         kind: what the run was made for.
         metrics: metrics of its task, the primary one first.
@@ -114,6 +115,7 @@ class Run:
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
     details: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
+    kept: Mapping[int, Strengths] = field(default_factory=dict)
     driver_deaths: Mapping[int, int] = field(default_factory=dict)
     kind: Kind = "search"
     metrics: Metrics = IMAGE_METRICS
@@ -158,6 +160,7 @@ def read_run(run: Path) -> Run:
         strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
         details={trial.number: trial.details for trial in trials if trial.details},
         examples=_as_dict(attributes.get("examples")),
+        kept={trial.number: trial.kept for trial in trials if trial.kept},
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=kind,
         metrics=metrics,

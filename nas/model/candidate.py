@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.layouts.multiscale import MsdNet
@@ -53,7 +54,7 @@ _EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
 # Told apart by their `kind`.
-AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet | CondenseNet
 
 
 _KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
@@ -156,10 +157,10 @@ class ShapeConfig(Settings):
     def conflicts(cls) -> Iterator[Conflict]:
         yield {"merge", "growth", "stem_channels", "compression"}, _check_merge
         yield {"layers", "blocks", "block_layers"}, _check_block_layers
-        yield {"transition", "compression", "surroundings"}, _check_compression
-        yield {"transition", "surroundings"}, _check_crossing
+        yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
         yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
+        yield {"surroundings", "blocks", "growth", "transition", "layer", "merge"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -338,20 +339,12 @@ def _check_merge(config: ShapeConfig) -> str | None:
 
 
 def _check_compression(config: ShapeConfig) -> str | None:
-    if config.surroundings is not None and config.compression is not None:
-        return f"surroundings {config.surroundings.kind} have widths of their own: drop compression"
     is_wrong = config.compression is not None and config.transition in ("v1", "v2")
     return f"transitions {config.transition} have widths of their own: drop compression" if is_wrong else None
 
 
-def _check_crossing(config: ShapeConfig) -> str | None:
-    surroundings = config.surroundings
-    if surroundings is None or surroundings.spans_blocks or config.transition not in ("v1", "v2"):
-        return None
-    return (
-        f"in surroundings {surroundings.kind} each block has the pattern, and transition {config.transition} goes "
-        "across blocks: give log, all, last or rule"
-    )
+def _check_surroundings(config: ShapeConfig) -> str | None:
+    return None if config.surroundings is None else config.surroundings.find_problem(config)
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:

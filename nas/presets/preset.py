@@ -1,9 +1,9 @@
 """What a published network is here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from nas.layouts.layout import Surroundings
 from nas.model.candidate import Candidate, NetworkConfig
 from search_spaces.pattern import ConnectionPattern
 
@@ -23,8 +23,8 @@ class Preset:
         pattern: its own pattern.
         template: name of the rule that gives the pattern, or None.
         differs: known differences from the publication; empty if there are none.
-        own_surroundings: surroundings of its own pattern, where the publication's network lacks connections that any
-            pattern has; None: those of `network`.
+        own_options: options that the surroundings of its own pattern have and those of other patterns have not: the
+            publication's network may lack connections that any pattern has.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Preset:
     pattern: ConnectionPattern
     template: str | None
     differs: str = ""
-    own_surroundings: Surroundings | None = None
+    own_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def candidate(self) -> Candidate:
@@ -42,6 +42,7 @@ class Preset:
 
     def surround(self, network: NetworkConfig) -> NetworkConfig:
         """Return a network around its own pattern, given that around any pattern, which may have other sizes."""
-        if self.own_surroundings is None or network.surroundings != self.network.surroundings:
+        if not self.own_options or network.surroundings is None:
             return network
-        return network.model_copy(update={"surroundings": self.own_surroundings})
+        own = network.surroundings.model_copy(update=self.own_options)
+        return network.model_copy(update={"surroundings": own})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.fractal import FractalNet
 from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
@@ -441,6 +442,9 @@ FULL = {
 }
 
 
+CONDENSED: dict[str, Any] = {"surroundings": CondenseNet(groups=2, lasso=1e-5), "transition": "all", "blocks": 2}
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -450,6 +454,7 @@ FULL = {
         {"merge": "dwa"},
         {"surroundings": MsdNet(widths=(1, 2), first_exit=3)},
         SEEDED,
+        CONDENSED,
     ],
 )
 def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Path) -> None:
@@ -465,7 +470,7 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 
 
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
-    assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
+    assert set(FULL) | set(SEEDED) | set(CONDENSED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
     # A cohort, surroundings and exits exclude memory_efficient, trainings trials, sums compression, and a table the
     # other strategies: they have cases of their own.
@@ -495,6 +500,15 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     config = _resolve(path, {"layers": 6, "seeds": None, "train_examples": None, "templates": False})
     assert (config.layers, config.train_examples, config.batch_size, config.seeds) == (6, 300, 8, SearchConfig().seeds)
     assert config.templates is False
+
+
+def test_a_wrong_setting_next_to_a_table_of_surroundings_is_reported_with_what_the_table_excludes(
+    tmp_path: Path,
+) -> None:
+    table = '[surroundings]\nkind = "condensenet"\ngroups = 3\n'
+    with pytest.raises(InputError, match="epochs: expected") as caught:
+        _resolve(write_config(tmp_path, f"epochs = 0\ngrowth = 4\n{table}"), {})
+    assert "growth 4" in str(caught.value)
 
 
 def test_a_flag_can_repair_a_bad_value_of_the_file(tmp_path: Path) -> None:
@@ -554,7 +568,7 @@ def test_a_network_takes_its_shape_from_the_settings_and_the_rest_from_the_data(
     config = validate(SearchConfig, FULL)
     network = config.network(7, (3, 32, 16))
     assert (network.classes, network.image) == (7, (3, 32, 16))
-    assert all(getattr(network, name) == FULL[name] for name in ShapeConfig.model_fields)
+    assert all(getattr(network, name) == FULL.get(name) for name in ShapeConfig.model_fields)
 
 
 @pytest.mark.parametrize(("values", "flag"), [({"classes": 1}, "classes"), ({"image": (0, 8, 8)}, "image")])
