@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, find_unused, trace
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, trace
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -172,9 +172,11 @@ class CondenseNet(Surroundings):
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
         """
-        unused = find_unused(config, _UNUSED)
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
         if unused:
-            return f"CondenseNet has a stem, layers and passages of its own: drop {unused}"
+            named = " and ".join(name.replace("_", "-") for name in unused)
+            return f"CondenseNet has a stem, layers and passages of its own: drop {named}"
         if config.transition in ("v1", "v2", "rule"):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:
@@ -190,7 +192,6 @@ class CondenseNet(Surroundings):
         nodes = [IMAGE_NODE, LayoutNode("stem", "stem", (0,), stem, place=0)]
         maps = [1]  # for each place the node with its map at the present block's resolution
         last_blocks = _find_last_blocks(frame)
-        n_layers = frame.pattern.depth
         for block, depth in enumerate(frame.depths):
             for place in range(len(maps) if block else 0):
                 if last_blocks[place] >= block:
@@ -199,11 +200,15 @@ class CondenseNet(Surroundings):
             operations = self._make_layer(frame.growth * self.widening**block)
             for index in range(depth):
                 reads = tuple(maps[source] for source in frame.pattern.sources[len(maps) - 1])
-                survival = 1 - len(maps) / n_layers * frame.drop_layers
                 node = LayoutNode(
-                    f"block{block}_layer{index}", "layer", reads, operations, place=len(maps), survival=survival,
+                    f"block{block}_layer{index}",
+                    "layer",
+                    reads,
+                    operations,
+                    place=len(maps),
+                    survival=frame.survival(len(maps)),
                     drop_path=frame.drop_path,
-                )  # fmt: skip
+                )
                 maps.append(len(nodes))
                 nodes.append(node)
         head = (*BN_RELU, GlobalMean(), self._make_classifier(frame.classes))
@@ -230,6 +235,20 @@ def _find_last_blocks(frame: Frame) -> list[int]:
     for place in frame.reads:
         last[place] = len(frame.depths) - 1
     return last
+
+
+def count_dropped(layout: Layout, image: tuple[int, int, int]) -> int:
+    """Return the number of weights that are there in training, and that no network has in the end.
+
+    Args:
+        image: channels, rows and columns of an image.
+    """
+    n_dropped = 0
+    for node, step in zip(layout.nodes, trace(layout, image), strict=True):
+        for operation, shape in zip(node.operations, (step.read, *step.between), strict=False):
+            if isinstance(operation, Learned):
+                n_dropped += operation.channels * (shape.channels - operation.count_kept(shape))
+    return n_dropped
 
 
 def has_learned(layout: Layout) -> bool:

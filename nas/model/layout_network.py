@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nas.layouts.condensed import convert_layout
+from nas.layouts.condensed import convert_layout, count_dropped
 from nas.layouts.layout import Layout, LayoutNode, TracedNode, trace
 from nas.layouts.operations import MapShape
 from nas.model.candidate import Candidate
@@ -195,7 +195,7 @@ def build_layout_network(candidate: Candidate) -> LayoutNetwork:
     for module in network.condensing:
         module.keep_all()
     n_params = sum(parameter.numel() for parameter in network.parameters())
-    n_params -= sum(module.count_dropped_in_the_end() for module in network.condensing)
+    n_params -= count_dropped(network.layout, network.image)
     assert n_params == predict_cost(candidate).params, "a layout's operations and their modules disagree"
     return network
 

@@ -61,11 +61,6 @@ class Condensing(nn.Module):
         n_inputs = self.mask.shape[1]
         return int(self.mask[0].sum()) == count_kept(n_inputs, self.condensation, self.condensation - 1)
 
-    def count_dropped_in_the_end(self) -> int:
-        """Return the number of weights that no stage keeps: the network's cost is without them."""
-        n_outputs, n_inputs = self.weight.shape[:2]
-        return n_outputs * (n_inputs - count_kept(n_inputs, self.condensation, self.condensation - 1))
-
     @torch.no_grad()
     def condense(self, stage: int) -> None:
         """Drop from each group the inputs of the least sum of |w| over its outputs, down to as many as a stage keeps.
@@ -125,25 +120,16 @@ class IndexChannels(nn.Module):
 
     def __init__(self, n_chosen: int, n_read: int) -> None:
         super().__init__()
+        self.n_read = n_read
         self.register_buffer("index", torch.arange(n_chosen) % n_read)
+
+    def can_be(self, index: Tensor) -> bool:
+        """Return whether all numbers of an index are those of channels that are read."""
+        return bool(((index >= 0) & (index < self.n_read)).all())
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels read, ...) -> (batch, channels chosen, ...)."""
         return x.index_select(1, self.index)
-
-
-class ShuffleChannels(nn.Module):
-    """The channel shuffle: channel j of group g becomes channel j x groups + g."""
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> the same."""
-        batch, channels, height, width = x.shape
-        x = x.reshape(batch, self.groups, channels // self.groups, height, width)
-        return x.transpose(1, 2).reshape(batch, channels, height, width)
 
 
 @build_operation.register
@@ -167,7 +153,7 @@ def _(operation: condensed.ChannelIndex, read: MapShape) -> nn.Module:
 
 @build_operation.register
 def _(operation: condensed.ChannelShuffle, read: MapShape) -> nn.Module:  # noqa: ARG001  singledispatch goes by its type
-    return ShuffleChannels(operation.groups)
+    return nn.ChannelShuffle(operation.groups)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.layouts.condensed import CondenseNet
+from nas.layouts.condensed import CondenseNet, count_dropped
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network, convert
@@ -132,6 +132,16 @@ def test_the_cost_is_that_of_the_condensed_network() -> None:
     plain = convert(build(candidate))
     assert sum(parameter.numel() for parameter in plain.parameters()) == predict_cost(candidate).params
     assert 2 * plain.layout.count_macs(candidate.network.image) == predict_cost(candidate).flops
+
+
+def test_weights_that_are_dropped_in_the_end_are_counted_before() -> None:
+    candidate = make_candidate("log", groups=2, condensation=8, condensed_classifier=True)
+    network = build(candidate)
+    network.begin_step(11, N_STEPS)
+    n_zeros = sum(int((module.masked_weight() == 0).sum()) for module in network.condensing)
+    assert count_dropped(candidate.layout, candidate.network.image) == n_zeros
+    n_params = sum(parameter.numel() for parameter in network.parameters())
+    assert n_params - n_zeros == predict_cost(candidate).params
 
 
 def test_patterns_of_one_seed_start_from_the_same_weights() -> None:
