@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, find_unused
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -22,6 +22,7 @@ from nas.layouts.operations import (
 from search_spaces.pattern import ConnectionPattern
 
 Factors = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)]
+_UNUSED = ("layer", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
 _HIGHWAY_FEATURES = 100  # channels that a highway network's 1x1 convolution writes before the classifier
 
 
@@ -86,9 +87,11 @@ class AddingNetwork(Surroundings):
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
         """
-        unused = find_unused(config, ("stem_channels", "compression", "layer"))
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
         if unused:
-            return f"a network of kind {self.kind} has a stem, layers and passages of its own: drop {unused}"
+            named = " and ".join(name.replace("_", "-") for name in unused)
+            return f"a network of kind {self.kind} has a stem, layers and passages of its own: drop {named}"
         if config.merge == "concat":
             return f"a network of kind {self.kind} adds nodes of one width, merge concat joins them: give sum"
         if config.transition in ("v1", "v2"):
