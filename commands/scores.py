@@ -66,7 +66,7 @@ def score(
     """Show distances and costs of templates and patterns, without training."""
     from nas.model.candidate import Candidate
     from nas.model.score import score_candidate
-    from nas.presets.registry import read_network
+    from nas.presets.registry import find_preset, read_network
     from nas.records.template import read_pattern
 
     shown = _choose_measures(measures)
@@ -75,6 +75,7 @@ def score(
     config = read_network(own, network, values)
     if network is not None and own is None and "layers" not in ctx.obj and not template:
         chosen = _choose_published(network, budget, config)
+        config = find_preset(network).surround(config)
     else:
         chosen = _choose_named(template, budget, config, [] if own is None else [_Labelled(str(pattern), None, own)])
     candidates = [Candidate(each.pattern, config, seed or 0, each.template) for each in chosen.patterns]

@@ -16,7 +16,7 @@ from nas.layouts.operations import (
     Pool,
     Shortcut,
 )
-from nas.layouts.residual import AddingNetwork, Factors, find_width
+from nas.layouts.residual import AddingNetwork, Factors
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
@@ -82,6 +82,10 @@ class FractalNet(AddingNetwork):
         return not self.leaves_chain_out
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        return self.factors
+
+    @property
     def drops_between(self) -> bool:
         return True
 
@@ -90,7 +94,7 @@ class FractalNet(AddingNetwork):
         return True
 
     def enter(self, frame: Frame, number: int) -> tuple[Operation, ...]:
-        width, entering = find_width(frame, self.factors, number), self._entering(frame, number)
+        width, entering = self.factors[number] * frame.growth, self._entering(frame, number)
         if entering > width:
             raise InputError(
                 f"block {number + 1} of {width} channels reads {entering}: no block of this network may be narrower "
@@ -102,7 +106,7 @@ class FractalNet(AddingNetwork):
     def work(self, frame: Frame, number: int, index: int, reads: tuple[int, ...]) -> tuple[Operation, ...]:  # noqa: ARG002
         chosen = (FirstChannels(self._entering(frame, number)),) if reads == (0,) else ()
         share = number / max(1, len(frame.depths) - 1)
-        convolution = Convolution(find_width(frame, self.factors, number))
+        convolution = Convolution(self.factors[number] * frame.growth)
         return (*chosen, convolution, Dropout(self.dropout * share), *BN_RELU)
 
     def finish(self, frame: Frame) -> tuple[Operation, ...]:
@@ -118,7 +122,7 @@ class FractalNet(AddingNetwork):
 
     def _entering(self, frame: Frame, number: int) -> int:
         """Return the channels that enter a block, without those of padding."""
-        return find_width(frame, self.factors, number - 1) if number else frame.channels
+        return self.factors[number - 1] * frame.growth if number else frame.channels
 
     def _find_own(self, pattern: ConnectionPattern) -> Fractal | None:
         """Return the fractal whose pattern this is, if it is to be built without its missing connections."""

@@ -1,7 +1,7 @@
 """Networks that add what a layer reads: residual and highway networks for images of 32x32 pixels."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,10 +19,10 @@ from nas.layouts.operations import (
     Scale,
     Shortcut,
 )
-from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 Factors = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)]
+_UNUSED = ("layer", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
 _HIGHWAY_FEATURES = 100  # channels that a highway network's 1x1 convolution writes before the classifier
 
 
@@ -54,15 +54,17 @@ class AddingNetwork(Surroundings):
     Each kind says what node 0 of a block, a layer and the head do to what they have merged.
     """
 
-    @property
-    def spans_blocks(self) -> bool:
-        """Whether one pattern spans the layers of all blocks: no, each block has the pattern."""
-        return False
+    kind: str
 
     @property
     def has_equal_cost(self) -> bool:
         """Whether cost depends on the number of connections only: yes, a sum is as wide as one node."""
         return True
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Width of each block as a multiple of growth, of as many blocks as there may be; None: any number."""
+        return None
 
     @property
     def first_layer_enters(self) -> bool:
@@ -78,6 +80,28 @@ class AddingNetwork(Surroundings):
     def takes_means(self) -> bool:
         """Whether the mean stands for the sum, where the merge is sum."""
         return False
+
+    def find_problem(self, config: Any) -> str | None:
+        """Return what of a network's settings cannot be together with these, None if all can.
+
+        Args:
+            config: the settings, a ShapeConfig of nas/model/candidate.py.
+        """
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
+        if unused:
+            named = " and ".join(name.replace("_", "-") for name in unused)
+            return f"a network of kind {self.kind} has a stem, layers and passages of its own: drop {named}"
+        if config.merge == "concat":
+            return f"a network of kind {self.kind} adds nodes of one width, merge concat joins them: give sum"
+        if config.transition in ("v1", "v2"):
+            return (
+                f"in a network of kind {self.kind} each block has the pattern, and transition {config.transition} goes "
+                "across blocks: give log, all, last or rule"
+            )
+        if self.widths is not None and config.blocks > len(self.widths):
+            return f"a network of kind {self.kind} has {len(self.widths)} widths, not for {config.blocks} blocks"
+        return None
 
     def enter(self, frame: Frame, number: int) -> tuple[Operation, ...]:
         """Return what node 0 of a block does: to the image, or to what left the block before."""
@@ -106,12 +130,7 @@ class AddingNetwork(Surroundings):
         return frame.leave(pattern)
 
     def lay_out(self, frame: Frame) -> Layout:
-        """Return the network around a frame's pattern.
-
-        Raises:
-            InputError: nodes are concatenated, or the settings give a stem or a layer of another kind.
-        """
-        _check_adding(frame)
+        """Return the network around a frame's pattern."""
         has_means = self.takes_means and frame.merge == "sum"
         drop_between = frame.drop_path if self.drops_between else 0.0
         nodes = [IMAGE_NODE]
@@ -199,11 +218,15 @@ class HighwayNet(AddingNetwork):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        return self.factors
+
+    @property
     def takes_means(self) -> bool:
         return True
 
     def enter(self, frame: Frame, number: int) -> tuple[Operation, ...]:
-        plain = (Dropout(self.dropout), Convolution(find_width(frame, self.factors, number), bias=True), Relu())
+        plain = (Dropout(self.dropout), Convolution(self.factors[number] * frame.growth, bias=True), Relu())
         return (Pool("max"), *plain) if number else plain
 
     def work(self, frame: Frame, number: int, index: int, reads: tuple[int, ...]) -> tuple[Operation, ...]:  # noqa: ARG002
@@ -215,25 +238,8 @@ class HighwayNet(AddingNetwork):
 
 
 def _scale(has_means: bool, sources: tuple[int, ...]) -> tuple[Operation, ...]:
-    """Return what makes a mean of the sum of some nodes."""
-    return (Scale(1 / len(sources)),) if has_means and len(sources) > 1 else ()
+    """Return what makes a mean of the sum of some nodes.
 
-
-def find_width(frame: Frame, factors: tuple[int, ...], number: int) -> int:
-    """Return the width of a block, given those of all blocks as multiples of growth.
-
-    Raises:
-        InputError: there is no such block.
+    A single node has it too: initial weights are drawn by the place of an operation, which no pattern may move.
     """
-    if number >= len(factors):
-        raise InputError(f"{len(frame.depths)} blocks: this network has widths for {len(factors)}; give no more")
-    return factors[number] * frame.growth
-
-
-def _check_adding(frame: Frame) -> None:
-    if frame.merge == "concat":
-        raise InputError("merge concat: this network adds nodes of one width; use sum, gated or dwa")
-    if frame.stem != frame.growth:
-        raise InputError(f"stem-channels {frame.stem}: growth sets this network's stem too; drop stem-channels")
-    if frame.layer != "bn-relu-conv":
-        raise InputError(f"layer {frame.layer}: this network has layers of its own kind; drop layer")
+    return (Scale(1 / len(sources)),) if has_means else ()

@@ -160,7 +160,7 @@ class ShapeConfig(Settings):
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
         yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
-        yield {"surroundings", "growth", "transition", "layer", "merge"}, _check_surroundings
+        yield {"surroundings", "blocks", "growth", "transition", "layer", "merge"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -256,7 +256,9 @@ class ShapeConfig(Settings):
     def has_equal_cost_by_degree(self) -> bool:
         """Return whether params and FLOPs depend on the layers' in-degrees only."""
         if self.surroundings is not None:
-            return self.surroundings.has_equal_cost and not self.has_brought_merge
+            # By `rule` the pattern decides how many nodes leave a block, each with a factor of its own.
+            has_even_factors = not (self.has_scalars and self.transition == "rule")
+            return self.surroundings.has_equal_cost and has_even_factors and not self.has_brought_merge
         is_plain = self.transition not in ("rule", "v1", "v2") and self.block_layers is None
         return is_plain and self.stem == self.growth and self.compression is None and not self.has_brought_merge
 

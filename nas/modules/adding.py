@@ -27,7 +27,7 @@ class ScaleBy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x times the factor."""
-        return x * self.factor
+        return x if self.factor == 1 else x * self.factor
 
 
 class TakeChannels(nn.Module):

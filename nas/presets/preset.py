@@ -1,9 +1,9 @@
 """What a published network is here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from nas.layouts.layout import Surroundings
 from nas.model.candidate import Candidate, NetworkConfig
 from search_spaces.pattern import ConnectionPattern
 
@@ -23,8 +23,8 @@ class Preset:
         pattern: its own pattern.
         template: name of the rule that gives the pattern, or None.
         differs: known differences from the publication; empty if there are none.
-        own_surroundings: surroundings of its own pattern, where the publication's network lacks connections that any
-            pattern has; None: those of `network`.
+        own_options: options that the surroundings of its own pattern have and those of other patterns have not: the
+            publication's network may lack connections that any pattern has.
     """
 
     name: str
@@ -33,10 +33,16 @@ class Preset:
     pattern: ConnectionPattern
     template: str | None
     differs: str = ""
-    own_surroundings: Surroundings | None = None
+    own_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def candidate(self) -> Candidate:
         """The network itself; its seed plays no part."""
-        own = {} if self.own_surroundings is None else {"surroundings": self.own_surroundings}
-        return Candidate(self.pattern, self.network.model_copy(update=own), seed=0, template=self.template)
+        return Candidate(self.pattern, self.surround(self.network), seed=0, template=self.template)
+
+    def surround(self, network: NetworkConfig) -> NetworkConfig:
+        """Return a network around its own pattern, given that around any pattern, which may have other sizes."""
+        if not self.own_options or network.surroundings is None:
+            return network
+        own = network.surroundings.model_copy(update=self.own_options)
+        return network.model_copy(update={"surroundings": own})

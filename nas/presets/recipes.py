@@ -7,7 +7,6 @@ from nas.model.candidate import TrainingConfig
 from search_spaces.errors import InputError
 
 ANY_MOMENTUM = "the paper only says momentum, here it is Nesterov's"
-NO_DROPOUT = "without the paper's dropout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +45,21 @@ RECIPES: dict[str, Recipe] = {
         f"{ANY_MOMENTUM}; its 64,000 steps are 182 epochs of the 45,000 images that it trains on with a validation "
         "set, and ResNet-110 begins at a rate of 0.01",
     ),
-    "stochastic-depth": Recipe("arXiv:1603.09382", _halfway(500, 128), "--drop-layers 0.5 belongs to it"),
+    "stochastic-depth": Recipe(
+        "arXiv:1603.09382", _halfway(500, 128), "--drop-layers 0.5 belongs to it; network stochastic-depth-110 has it"
+    ),
     # The rate falls whenever half of the remaining epochs have passed.
     "fractalnet": Recipe(
         "arXiv:1605.07648",
         _halfway(400, 100, lr=0.02, weight_decay=0.0, lr_drops=(0.5, 0.75, 0.875, 0.9375)),
-        f"{ANY_MOMENTUM}; {NO_DROPOUT}; it names no weight decay, and how often the rate falls at the end is a "
-        "choice; --drop-path 0.15 belongs to it",
+        f"{ANY_MOMENTUM}; it names no weight decay, and how often the rate falls at the end is a choice; dropout and "
+        "--drop-path 0.15 belong to it; network fractalnet has them",
     ),
     "highway": Recipe(
         "the authors' code for arXiv:1507.06228, 19 layers",
         _halfway(400, 100, lr=0.025, weight_decay=1e-3, lr_drops=(0.5, 0.75, 0.875)),
-        f"{NO_DROPOUT}; there, biases learn twice as fast and do not decay, and the classifier decays tenfold",
+        "there, biases learn twice as fast and do not decay, and the classifier decays tenfold; dropout belongs to it; "
+        "network highway-19 has it",
     ),
     "msdnet": Recipe("arXiv:1703.09844", _halfway(300, 64)),
     "short": Recipe("ours, for small data on a CPU", TrainingConfig()),

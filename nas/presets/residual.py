@@ -82,5 +82,5 @@ def _fractalnet() -> Preset:
         fractal.pattern,
         None,
         FRACTAL,
-        own_surroundings=FractalNet(leaves_chain_out=True),
+        own_options={"leaves_chain_out": True},
     )

@@ -159,6 +159,8 @@ def test_score_takes_a_published_network(command_line: CommandLine) -> None:
     surrounded = command_line("score", "--network", "densenet-bc-100-12", "--template", "log", "--json")
     (row,) = json.loads(surrounded.stdout)
     assert (row["network"], row["template"], row["connections"], row["layers"]) == ("densenet-bc-100-12", "log", 54, 16)
+    (row,) = json.loads(command_line("score", "--network", "fractalnet", "--json").stdout)
+    assert (row["params"], row["connections"]) == (33_724_618, 12)  # without chain connections that it lacks
     wrong = command_line("score", "--network", "densenet-122")
     assert wrong.returncode == 2
     assert "no network 'densenet-122'" in wrong.stderr

@@ -97,7 +97,7 @@ def test_unequal_cost_is_said_first_and_only_then() -> None:
 
 @pytest.mark.parametrize(("surroundings", "is_said"), [(HighwayNet(), True), (ResNet(), False), (None, False)])
 def test_distances_that_are_not_the_gradient_s_are_said_so_first(surroundings: Any, is_said: bool) -> None:
-    config = NetworkConfig(surroundings=surroundings).model_dump(mode="json")
+    config = NetworkConfig(merge="sum", surroundings=surroundings).model_dump(mode="json")
     text = format_markdown(
         [*_build(find(tabulate(lambda place, seed: 0.5 + 0.02 * place + 0.01 * seed, config=config)))]
     )

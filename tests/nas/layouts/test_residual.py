@@ -177,18 +177,34 @@ def test_distances_are_applications_of_layers() -> None:
     ("values", "offending"),
     [
         ({"merge": "concat"}, "concat"),
-        ({"stem_channels": 7}, "7"),
-        ({"layer": "bottleneck"}, "bottleneck"),
+        ({"stem_channels": 7}, "drop stem-channels"),
+        ({"layer": "bottleneck"}, "drop layer"),
+        ({"compression": 0.5}, "drop compression"),
+        ({"transition": "v1"}, "transition v1"),
+        ({"transition": "v2"}, "transition v2"),
         ({**HIGHWAY, "blocks": 4}, "4 blocks"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], offending: str) -> None:
-    candidate = make_candidate("dense", **values)
     with pytest.raises(InputError, match=offending):
-        predict_cost(candidate)
+        make_candidate("dense", **values)
 
 
-@pytest.mark.parametrize("surroundings", [ResNet(), HighwayNet(factors=(3, 4), gate_bias=-1.0)])
+def test_where_a_rule_says_how_many_nodes_leave_a_block_their_factors_cost_more() -> None:
+    leftovers = set()
+    for template, n_leaving in (("dense", 9), ("chain", 1)):
+        candidate = make_candidate(template, layers=8, merge="gated", transition="rule")
+        # Layer 1 of both later blocks and their shortcuts read what leaves; so does the head.
+        n_factors = 3 * candidate.pattern.n_connections - 2 + 5 * n_leaving
+        leftovers.add(predict_cost(candidate).params - n_factors)
+        assert not candidate.network.has_equal_cost
+        assert candidate.network.model_copy(update={"merge": "sum"}).has_equal_cost
+    # What is left is the network of sums.
+    plain = predict_cost(make_candidate("chain", layers=8, transition="rule")).params
+    assert leftovers == {plain}
+
+
+@pytest.mark.parametrize("surroundings", [ResNet(), HighwayNet(factors=(3, 4, 5), gate_bias=-1.0)])
 def test_surroundings_survive_json(surroundings: Any) -> None:
     network = make_candidate("log", surroundings=surroundings).network
     assert validate(NetworkConfig, network.model_dump(mode="json")) == network

@@ -135,6 +135,16 @@ def test_a_resumed_training_is_the_uninterrupted_one(name: str, tmp_path: Path) 
     assert replace(resumed, seconds=0.0, resumed_epoch=0) == replace(whole, seconds=0.0)
 
 
+@pytest.mark.parametrize("name", ["resnet", "highway", "fractal"])
+def test_patterns_of_a_seed_start_from_the_same_weights(name: str) -> None:
+    states = [
+        build_layout_network(make_candidate(name, template)).state_dict() for template in ("chain", "log", "dense")
+    ]
+    for other in states[1:]:
+        assert states[0].keys() == other.keys()
+        assert all(torch.equal(value, other[place]) for place, value in states[0].items())
+
+
 def test_a_gate_s_bias_survives_new_weights_and_other_biases_start_at_0() -> None:
     network = build_layout_network(make_candidate("highway", surroundings=HighwayNet(gate_bias=-3.0)))
     start_weights(network, 9)

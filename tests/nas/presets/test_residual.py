@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nas.layouts.fractal import expand_fractal
+from nas.layouts.fractal import FractalNet, expand_fractal
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.presets.registry import expand_names, find_preset, read_network
@@ -58,6 +58,9 @@ def test_other_patterns_get_fractalnet_s_surroundings_with_their_chain() -> None
     assert preset.pattern == expand_fractal(3).pattern
     assert preset.candidate.layout.nodes[4].reads == (1,)  # the second column's first layer reads the input only
     assert not expand_names({"network": "fractalnet"})["surroundings"].leaves_chain_out
+    assert expand_names({"network": "fractalnet:leaves_chain_out=true"})["surroundings"].leaves_chain_out
+    own = find_preset("fractalnet:dropout=0.2").candidate.network.surroundings
+    assert own == FractalNet(dropout=0.2, leaves_chain_out=True)
     network = read_network(find_template("log").build(7), "fractalnet", {"growth": 2})
     assert (network.growth, network.blocks, network.drop_path) == (2, 5, 0.15)
     assert network.has_equal_cost

@@ -477,7 +477,7 @@ def test_every_setting_takes_part_in_the_full_round_trip() -> None:
 
 @pytest.mark.parametrize("flag", ["memory_efficient", "proxies", "cohort"])
 def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks(flag: str) -> None:
-    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fractal", "dropout": 0.1}}
+    values = {"layers": 4, "blocks": 3, "merge": "sum", "surroundings": {"kind": "fractal", "dropout": 0.1}}
     config = validate(SearchConfig, values)
     assert config.surroundings == FractalNet(dropout=0.1)
     network = config.network(7, (3, 16, 16))
