@@ -11,6 +11,7 @@ from analysis.data.adherence import Adherence
 from analysis.data.outcomes import is_of_images
 from analysis.data.protocol import VERSION
 from analysis.data.results import Run
+from analysis.exits.section import build_exits
 from analysis.page.captions import describe_data
 from analysis.page.document import Block, Fold, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
@@ -106,12 +107,14 @@ def _build_together(findings: Findings, declared: Sequence[View]) -> Iterator[Bl
 def _build_strata(findings: Findings, declared: Sequence[View], said: Collection[str]) -> Iterator[Block]:
     """Show each declared stratum; the tables and figures of all settings have the others."""
     is_first = True
-    for view, strengths in zip(findings.views, findings.strengths, strict=True):
+    for view, strengths, exits in zip(findings.views, findings.strengths, findings.exits, strict=True):
         if not any(view is each for each in declared):
             continue
         fault = f", {view.stratum.fault}" if view.stratum.fault else ""
         caption = describe_data(findings.run, view.patterns) + fault
         yield from build_stratum(view, caption, said, is_first=is_first)
+        if exits is not None:
+            yield from build_exits(exits, describe_data(findings.run, exits.shown), view.name)
         if strengths is not None:
             own = describe_data(findings.run, strengths.shown)
             is_planned = findings.run.kind == "study"

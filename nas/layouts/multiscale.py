@@ -10,7 +10,6 @@ from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operat
 from nas.records.checked import Settings
 from search_spaces.errors import InputError
 
-Channels = Annotated[int, Field(ge=1, le=10_000)]
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
@@ -37,7 +36,7 @@ class MsdNet(Settings):
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
     exit_step: Annotated[int, Field(ge=1, le=10**5)] = 2
     reduction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    exit_channels: Channels = 128
+    exit_channels: Annotated[int, Field(ge=1, le=10_000)] = 128
 
     @property
     def spans_blocks(self) -> bool:
