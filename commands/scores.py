@@ -97,6 +97,11 @@ def score(
     else:
         print_scores(console, rows, title)
         _print_through(console, rows)
+    if config.has_inner_paths:
+        console.print(
+            "A layer here passes on what it reads, next to what it makes of it: distances count layers, and the "
+            "gradient may cross many at once."
+        )
     if proxies:
         columns = {name[6:]: name for name in rows[0] if name.startswith("proxy_")}
         _print_values(console, "zero-cost proxies of the untrained networks", rows, columns, 4)

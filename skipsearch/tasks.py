@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nas.tasks.candidate import TaskPattern
 
-AnyTask: TypeAlias = str | Callable[..., Any] | type[Any]  # images, text, FILE.py:NAME, an objective, a task class
+AnyTask: TypeAlias = str | Callable[..., Any] | type[Any]  # a name, FILE.py:NAME, an objective, a task class
 HEADER = "# The task that skipsearch was given from Python, with all that it uses."
 MAIN = "__main__"  # module of a notebook's cells and of a script
 MAX_VALUE = 10_000  # characters of a plain value that a task uses
@@ -38,9 +38,9 @@ class Task(ABC):
     """What is trained: subclass it, and say how a network is built and what its data are.
 
     Typed fields with defaults are settings. A task may also have `loss(self, network, batch)`, `evaluate(self, network,
-    batches)`, `optimizer(self, network, training, n_steps)` and `cost(self, pattern)`:
-    docs/tutorials/own-network.md says what each gets and returns. A class need not be derived from this one: it is here
-    for type checkers and editors.
+    batches)`, `optimizer(self, network, training, n_steps)`, `cost(self, pattern)` and `augment_batch(self, batch,
+    generator)`: docs/tutorials/own-network.md says what each gets and returns. A class need not be derived from this
+    one: it is here for type checkers and editors.
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}  #: names and "min" or "max", the primary one first

@@ -14,6 +14,7 @@ from analysis.data.results import Run
 from analysis.exits.anytime import Exits, analyse_exits, summarise_exits
 from analysis.picks.found import Found, judge_search
 from analysis.picks.order import summarise_found, summarise_status
+from analysis.segmentation.answers import Segmentation, analyse_segmentation, summarise_segmentation
 from analysis.stats.guessing import read_guessing
 from analysis.stats.reliability import Fidelity
 from analysis.strengths.trends import ConnectionStrengths, analyse_strengths, summarise_trends
@@ -38,6 +39,7 @@ class Findings:
         pooled: what all strata say together of each declared measure; empty for a single one.
         strengths: connection strengths of each view's stratum; None where none were measured.
         exits: what the exits of each view's networks give; None where they have only one.
+        segmentations: what the networks of each view's stratum answered; None where they segment no images.
         adherence: how a study kept to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
         tunings: one for each depth at which a study tuned the learning rate.
@@ -53,6 +55,7 @@ class Findings:
     pooled: tuple[Pooled, ...]
     strengths: tuple[ConnectionStrengths | None, ...]
     exits: tuple[Exits | None, ...]
+    segmentations: tuple[Segmentation | None, ...]
     adherence: Adherence | None
     fidelity: tuple[Fidelity, ...]
     tunings: tuple[Tuning, ...]
@@ -90,6 +93,7 @@ def find(run: Run) -> Findings:
         pooled=views.pooled,
         strengths=tuple(_analyse_strengths(run, view, run_seed, picks) for view in views.strata),
         exits=tuple(analyse_exits(view.candidates, run.details, picks) for view in views.strata),
+        segmentations=tuple(analyse_segmentation(run, view.candidates, picks) for view in views.strata),
         adherence=check_adherence(run) if run.kind == "study" else None,
         fidelity=compare_lengths(run, run_seed),
         tunings=tunings,
@@ -130,9 +134,12 @@ def summarise(findings: Findings) -> dict[str, Any]:
                 **summarise_view(view),
                 "strength_trends": summarise_trends(strengths),
                 "best_patterns": list_best(view),
+                **({} if segmentation is None else {"segmentation": summarise_segmentation(segmentation)}),
                 **({} if exits is None else {"exits": summarise_exits(exits)}),
             }
-            for view, strengths, exits in zip(findings.views, findings.strengths, findings.exits, strict=True)
+            for view, strengths, segmentation, exits in zip(
+                findings.views, findings.strengths, findings.segmentations, findings.exits, strict=True
+            )
         ],
         "adherence": dataclasses.asdict(findings.adherence) if findings.adherence else None,
         "fidelity": [dataclasses.asdict(each) for each in findings.fidelity],

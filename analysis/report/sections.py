@@ -1,6 +1,6 @@
 """The report's sections in their order: the answer first."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from analysis.report.conclusion import Conclusion
 from analysis.report.findings import Findings
 from analysis.report.head import build_head, draw_head, explain_head
 from analysis.report.planned import build_plan
+from analysis.segmentation.section import build_segmentation
 from analysis.stats.guessing import describe_guessing, read_guessing
 from analysis.strengths.section import build_strengths
 from analysis.study.overview import (
@@ -42,6 +43,8 @@ from analysis.tradeoff.section import build_tradeoff
 from analysis.tuning.section import build_tuning
 
 N_FAILURES = 20
+
+INNER_PATHS = frozenset({"highway"})  # kinds of surroundings whose layers have an identity path of their own
 
 
 def build_blocks(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
@@ -66,6 +69,7 @@ def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
     yield from _list_costs(views)
+    yield from _list_inner_paths(run.config)
     yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
         yield from build_final(findings.final)
@@ -107,7 +111,8 @@ def _build_together(findings: Findings, declared: Sequence[View]) -> Iterator[Bl
 def _build_strata(findings: Findings, declared: Sequence[View], said: Collection[str]) -> Iterator[Block]:
     """Show each declared stratum; the tables and figures of all settings have the others."""
     is_first = True
-    for view, strengths, exits in zip(findings.views, findings.strengths, findings.exits, strict=True):
+    measured = zip(findings.strengths, findings.segmentations, findings.exits, strict=True)
+    for view, (strengths, segmentation, exits) in zip(findings.views, measured, strict=True):
         if not any(view is each for each in declared):
             continue
         fault = f", {view.stratum.fault}" if view.stratum.fault else ""
@@ -115,6 +120,9 @@ def _build_strata(findings: Findings, declared: Sequence[View], said: Collection
         yield from build_stratum(view, caption, said, is_first=is_first)
         if exits is not None:
             yield from build_exits(exits, describe_data(findings.run, exits.shown), view.name)
+        if segmentation is not None:
+            own = describe_data(findings.run, segmentation.shown)
+            yield from build_segmentation(segmentation, own, view.name, has_pictures=is_first)
         if strengths is not None:
             own = describe_data(findings.run, strengths.shown)
             is_planned = findings.run.kind == "study"
@@ -150,6 +158,16 @@ def _list_cuts(status: dict[str, Any], adherence: Adherence | None) -> Iterator[
         )  # fmt: skip
     if adherence is not None and adherence.deviations:
         yield Paragraph(f"Not as planned: {'; '.join(adherence.deviations)}.", kind="notice")
+
+
+def _list_inner_paths(config: Mapping[str, Any]) -> Iterator[Block]:
+    """Say where a layer has an identity path of its own, which distances in layers do not know."""
+    if (config.get("surroundings") or {}).get("kind") in INNER_PATHS:
+        yield Paragraph(
+            "Each layer of this network passes on what it reads, next to what it makes of it. So the gradient may "
+            "cross many layers along the chain at once: the distances below count layers, and are not its distances.",
+            kind="notice",
+        )
 
 
 def _list_costs(views: Sequence[View]) -> Iterator[Block]:

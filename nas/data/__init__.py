@@ -1,1 +1,1 @@
-"""Data sets of images: readers and splits."""
+"""Data sets of images, with labels for images or for pixels: readers and splits."""

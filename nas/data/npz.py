@@ -5,7 +5,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ def make_checked(name: str, source: object, arrays: Mapping[str, NDArray[Any]]) 
     """
     forms = PLAIN if "x_train" in arrays else MEDMNIST
     parts = {part: names for part, names in forms.items() if names[0] in arrays}
-    layout = _read_layout(source, arrays)
+    layout = read_layout(source, arrays)
     images, labels = {}, {}
     for part, (x, y) in parts.items():
-        images[part] = _check_images(source, x, arrays[x], layout)
+        images[part] = check_images(source, x, arrays[x], layout)
         labels[part] = _check_labels(source, y, arrays[y], len(images[part]))
-        _check_alike(source, (parts["train"][0], images["train"]), (x, images[part]))
+        check_alike(source, (parts["train"][0], images["train"]), (x, images[part]))
         _check_scale(source, (parts["train"][0], arrays[parts["train"][0]]), (x, arrays[x]))
     learned = np.concatenate([labels[part] for part in parts if part != "test"])
     _check_classes(source, parts, learned, labels["test"])
@@ -89,29 +89,54 @@ def make_checked(name: str, source: object, arrays: Mapping[str, NDArray[Any]]) 
 
 def _read_arrays(path: Path, max_bytes: int) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Read the arrays of a file that have a meaning here; return them by name, and the names of the others."""
+
+    def choose(names: list[str]) -> list[str]:
+        is_plain, is_medmnist = (
+            any(name in names for arrays in forms.values() for name in arrays) for forms in (PLAIN, MEDMNIST)
+        )
+        forms = MEDMNIST if is_medmnist and not is_plain else PLAIN
+        return [name for part, arrays in forms.items() for name in arrays if part != "val" or arrays[0] in names]
+
+    return read_arrays(path, max_bytes, choose, (LAYOUT,), NPZ_HINT)
+
+
+def read_arrays(
+    path: Path, max_bytes: int, choose: Callable[[list[str]], list[str]], optional: Sequence[str], hint: str
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Read some arrays of an .npz file that may be a stranger's.
+
+    Args:
+        path: the file.
+        max_bytes: most bytes of the file, and of the arrays that are read.
+        choose: function of the names in the file that gives the names of the arrays that must be there.
+        optional: names of arrays that are read where they are there.
+        hint: what to do about a file that cannot be used.
+
+    Returns:
+        The arrays by name, and the names of those that were not read.
+
+    Raises:
+        InputError: the file is missing or damaged, too large, or lacks an array.
+    """
     try:
         with open_regular(path, max_bytes) as stream, zipfile.ZipFile(stream) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            is_plain, is_medmnist = (
-                any(name in names for arrays in forms.values() for name in arrays) for forms in (PLAIN, MEDMNIST)
-            )
-            forms = MEDMNIST if is_medmnist and not is_plain else PLAIN
-            needed = [name for part, arrays in forms.items() for name in arrays if part != "val" or arrays[0] in names]
+            needed = choose(names)
             missing = [name for name in needed if name not in names]
             if missing:
                 raise InputError(f"{path} lacks {', '.join(missing)}; it has {', '.join(names) or 'nothing':.200}")
-            known = [*needed, *([LAYOUT] if LAYOUT in names else [])]
+            known = [*needed, *(name for name in optional if name in names)]
             n_bytes = sum(_measure_array(archive, name) for name in known)
             if n_bytes > max_bytes:
                 raise InputError(f"{path} unpacks to {n_bytes:,} bytes, and at most {max_bytes:,} are read")
             unread = [name for name in names if name not in known]
             return {name: _read_array(archive, name) for name in known}, unread
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}; {NPZ_HINT}") from None
+        raise InputError(f"there is no file {path}; {hint}") from None
     except InputError as error:
-        raise InputError(f"{error}; {NPZ_HINT}") from None
+        raise InputError(f"{error}; {hint}") from None
     except DAMAGED as error:
-        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error!s:.200}); {NPZ_HINT}") from None
+        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error!s:.200}); {hint}") from None
 
 
 def _measure_array(archive: zipfile.ZipFile, name: str) -> int:
@@ -131,7 +156,12 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         return array
 
 
-def _read_layout(source: object, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+def read_layout(source: object, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    """Return what a file says of the place of the channels; None where it says nothing.
+
+    Raises:
+        InputError: it says something else.
+    """
     if LAYOUT not in arrays:
         return None
     layout = str(arrays[LAYOUT])
@@ -140,8 +170,12 @@ def _read_layout(source: object, arrays: Mapping[str, NDArray[Any]]) -> str | No
     return layout
 
 
-def _check_images(source: object, name: str, images: NDArray[Any], layout: str | None) -> NDArray[Any]:
-    """Return images as (n, channels, height, width), uint8 or float32, or refuse them."""
+def check_images(source: object, name: str, images: NDArray[Any], layout: str | None) -> NDArray[Any]:
+    """Return images as (n, channels, height, width), uint8 or float32.
+
+    Raises:
+        InputError: they are of another shape or type, or their shape does not show where the channels are.
+    """
     if images.ndim not in (3, 4) or 0 in images.shape or images.dtype.kind not in "uif":
         raise InputError(
             f"{source}: {name} has shape {images.shape} and type {images.dtype}, expected numbers of shape (n, height, "
@@ -198,7 +232,12 @@ def _look_like_images(channels: int, height: int, width: int) -> tuple[bool, boo
     return height == width, channels in (1, 3) and channels <= side, 2 * channels <= side
 
 
-def _check_alike(source: object, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
+def check_alike(source: object, first: tuple[str, NDArray[Any]], other: tuple[str, NDArray[Any]]) -> None:
+    """Check that the images of two parts, each with its name, have one shape.
+
+    Raises:
+        InputError: with both shapes.
+    """
     if first[1].shape[1:] != other[1].shape[1:]:
         raise InputError(
             f"{source}: images of {first[0]} are {first[1].shape[1:]} and of {other[0]} {other[1].shape[1:]}: they "

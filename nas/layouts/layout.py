@@ -232,6 +232,7 @@ class Frame:
         growth: channels that a layer writes.
         stem: channels that the stem writes.
         classes: number of classes.
+        channels: channels of an image.
         merge, layer, drop_layers, drop_path: as the network's settings have them.
     """
 
@@ -243,6 +244,7 @@ class Frame:
     growth: int
     stem: int
     classes: int
+    channels: int
     merge: str
     layer: str
     drop_layers: float
@@ -251,6 +253,13 @@ class Frame:
     def block_patterns(self) -> Iterator[ConnectionPattern]:
         """Yield the pattern of each block."""
         return map(self.fit, self.depths)
+
+    def survival(self, number: int) -> float:
+        """Return the chance that the layer of this number, counted from 1 through all blocks, is kept in a step.
+
+        It falls linearly (arXiv:1603.09382, equation 4).
+        """
+        return 1 - number / sum(self.depths) * self.drop_layers
 
 
 class Surroundings(Protocol):

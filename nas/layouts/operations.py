@@ -170,6 +170,57 @@ class GlobalMean(_Free):
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalMax(_Free):
+    """The largest value over all pixels."""
+
+    def write(self, read: MapShape) -> MapShape:
+        return MapShape(read.channels, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(_Free):
+    """A multiplication by a fixed number, which makes a mean of a sum.
+
+    Args:
+        factor: the number.
+    """
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChannels(_Free):
+    """The first channels; the others are not used.
+
+    Args:
+        channels: how many.
+    """
+
+    channels: int
+
+    def write(self, read: MapShape) -> MapShape:
+        assert read.channels >= self.channels, f"{self.channels} channels of {read.channels}"
+        return MapShape(self.channels, read.height, read.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut(_Free):
+    """Every stride-th pixel, with channels of zeros added: option A of ResNet (arXiv:1512.03385, section 4.2).
+
+    Args:
+        channels: channels written, at least those read.
+        stride: stride; height and width become their quotient, rounded up.
+    """
+
+    channels: int
+    stride: int = 1
+
+    def write(self, read: MapShape) -> MapShape:
+        assert read.channels <= self.channels, f"a shortcut to {self.channels} channels reads {read.channels}"
+        return MapShape(self.channels, -(-read.height // self.stride), -(-read.width // self.stride))
+
+
+@dataclass(frozen=True, slots=True)
 class Linear:
     """A linear map of all values, with bias.
 

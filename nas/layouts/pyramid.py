@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Fit, Frame, Layout, LayoutNode, NodeKind
+from nas.layouts.layout import IMAGE_NODE, Fit, Frame, Layout, LayoutNode
 from nas.layouts.operations import BN_RELU, Convolution, Dropout, Operation, Pool, TransposedConvolution
 from nas.records.checked import Settings
 from search_spaces.errors import InputError
@@ -25,7 +25,8 @@ class FcDenseNet(Settings):
     network is the paper's. The transition down and the head read all of them; only layers, not node 0, go up.
 
     Args:
-        dropout: probability of dropout after each convolution of a layer and of a transition down.
+        dropout: probability that a value which a layer writes, or a transition down before it pools, becomes 0 in a
+            training step.
     """
 
     kind: Literal["fc-densenet"] = "fc-densenet"
@@ -61,8 +62,8 @@ class FcDenseNet(Settings):
             if number > n_downs:
                 skip, width = skips.pop(), nodes.count_channels(made)
                 upsampling = (TransposedConvolution(width, bias=True),)
-                up = nodes.add(f"up{number}", "passage", made, upsampling, width, fit=Fit(skip[-1], "crop"))
-                entering = (up, *skip)
+                up = LayoutNode(f"up{number}", "passage", made, upsampling, fit=Fit(skip[-1], "crop"))
+                entering = (nodes.add(up, width), *skip)
             layers = [nodes.stem]  # by node of the pattern; node 0 is never looked up
             for index, reads in enumerate(pattern.sources):
                 sources = _replace_first(reads, entering, layers)
@@ -73,8 +74,9 @@ class FcDenseNet(Settings):
             if number < n_downs:
                 skips.append(leaving)
                 width = nodes.count_channels(leaving)
-                pooling = (*BN_RELU, Convolution(width, 1, bias=True), Dropout(self.dropout), Pool("max"))
-                entering = (nodes.add(f"down{number + 1}", "passage", leaving, pooling, width),)
+                pooling: tuple[Operation, ...] = (*BN_RELU, Convolution(width, 1, bias=True))
+                pooling += (*_drop_out(self.dropout), Pool("max"))
+                entering = (nodes.add(LayoutNode(f"down{number + 1}", "passage", leaving, pooling), width),)
         return nodes.finish(leaving, (Convolution(frame.classes, 1, bias=True),))
 
 
@@ -167,6 +169,9 @@ class LogDenseNetFcn(Settings):
         return readers
 
 
+PYRAMIDS = (FcDenseNet, LogDenseNetFcn)  # surroundings whose networks give every pixel a class
+
+
 def _count_downs(frame: Frame) -> int:
     """Return how many blocks lead down, and as many up, around the middle one.
 
@@ -181,6 +186,10 @@ def _count_downs(frame: Frame) -> int:
     return n_blocks // 2
 
 
+def _drop_out(p: float) -> tuple[Operation, ...]:
+    return (Dropout(p),) if p else ()
+
+
 class _Nodes:
     """The nodes of a network while it is laid out.
 
@@ -193,23 +202,16 @@ class _Nodes:
         self._frame = frame
         self._nodes = [IMAGE_NODE]
         self._channels = [0]  # that each writes; those of the image play no part
-        self.stem = self.add("stem", "stem", (0,), (Convolution(frame.stem, bias=stem_bias),), frame.stem, place=0)
+        stem = LayoutNode("stem", "stem", (0,), (Convolution(frame.stem, bias=stem_bias),), place=0)
+        self.stem = self.add(stem, frame.stem)
 
     def count_channels(self, reads: Sequence[int]) -> int:
         """Return the number of channels of some nodes together."""
         return sum(self._channels[node] for node in reads)
 
-    def add(
-        self,
-        name: str,
-        kind: NodeKind,
-        reads: tuple[int, ...],
-        operations: tuple[Operation, ...],
-        channels: int,
-        **others: object,
-    ) -> int:
-        """Add a node that writes so many channels, and return its number; `others` are further fields of it."""
-        self._nodes.append(LayoutNode(name, kind, reads, operations, **others))  # type: ignore[arg-type]
+    def add(self, node: LayoutNode, channels: int) -> int:
+        """Add a node that writes so many channels, and return its number."""
+        self._nodes.append(node)
         self._channels.append(channels)
         return len(self._nodes) - 1
 
@@ -227,33 +229,33 @@ class _Nodes:
             operations += (Convolution(n_read, groups=n_read, bias=bias),)
             kernel = 1
         operations += (Convolution(frame.growth, kernel, bias=bias),)
-        operations += (Dropout(dropout),) if dropout else ()
         n_before = sum(node.kind == "layer" for node in self._nodes)
-        return self.add(
+        layer = LayoutNode(
             f"block{block}_layer{index}",
             "layer",
             reads,
-            operations,
-            frame.growth,
-            merge=frame.merge,
+            operations + _drop_out(dropout),
+            frame.merge,
             place=place,
             survival=1 - (n_before + 1) / sum(frame.depths) * frame.drop_layers,
             drop_path=frame.drop_path,
         )
+        return self.add(layer, frame.growth)
 
     def move_down(self, block: int, each: int, node: int) -> int:
         """Add what brings a map to half the resolution, and return its number."""
         width = self._channels[node]
         operations = (*BN_RELU, Convolution(width, 1), Pool(ceil=True))
-        return self.add(f"down{block}_map{each}", "passage", (node,), operations, width)
+        return self.add(LayoutNode(f"down{block}_map{each}", "passage", (node,), operations), width)
 
     def move_up(self, block: int, each: int, node: int, like: int) -> int:
         """Add what brings a map to the size of another node, of twice the resolution, and return its number."""
         width = self._channels[node]
         operations = (*BN_RELU, TransposedConvolution(width))
-        return self.add(f"up{block}_map{each}", "passage", (node,), operations, width, fit=Fit(like, "bilinear"))
+        up = LayoutNode(f"up{block}_map{each}", "passage", (node,), operations, fit=Fit(like, "bilinear"))
+        return self.add(up, width)
 
     def finish(self, reads: tuple[int, ...], operations: tuple[Operation, ...], merge: str = "concat") -> Layout:
         """Return the network, ended by a head that reads these nodes."""
-        self.add("head", "head", reads, operations, self._frame.classes, merge=merge)
+        self.add(LayoutNode("head", "head", reads, operations, merge), self._frame.classes)
         return Layout(tuple(self._nodes), (len(self._nodes) - 1,))

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
+from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.layouts.multiscale import MsdNet
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
+from nas.layouts.residual import HighwayNet, ResNet
 from nas.layouts.rows import RowForm, lay_out_rows
 from nas.records.checked import Conflict, Settings, flag
 from nas.records.template import MAX_LAYERS
@@ -50,7 +52,11 @@ LAST: Final = "last"  # of exits: the only one is the last
 _EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
-AnySurroundings = FcDenseNet | LogDenseNetFcn | MsdNet  # told apart by their `kind`
+# Told apart by their `kind`.
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet
+
+
+_KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
 
 
 class ShapeConfig(Settings):
@@ -118,6 +124,13 @@ class ShapeConfig(Settings):
     large_stem: bool = False
     surroundings: AnySurroundings | None = None  # None: blocks in a row with one classifier, see SkipNetwork
 
+    @field_validator("surroundings", mode="before")
+    @classmethod
+    def _check_kind(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "kind" not in given:  # every kind has a default, and the first would take it
+            raise ValueError(f"expected a table that says its kind: {', '.join(_KINDS)}")
+        return given
+
     @field_validator("merge")
     @classmethod
     def _check_merge_name(cls, name: str) -> str:
@@ -171,6 +184,11 @@ class ShapeConfig(Settings):
     def exit_step(self) -> int | None:
         """Return the layers from one exit to the next; None where the only exit is the last."""
         return None if self.exits == LAST else int(self.exits.partition(":")[2])
+
+    @property
+    def has_inner_paths(self) -> bool:
+        """Return whether a layer has an identity path of its own, so that no distance in layers is the gradient's."""
+        return isinstance(self.surroundings, HighwayNet)
 
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
@@ -327,15 +345,13 @@ def _check_pattern_depth(config: ShapeConfig) -> str | None:
 
 
 def _check_exits(config: ShapeConfig) -> str | None:
-    if config.surroundings is not None:
-        kind = config.surroundings.kind
-        return (
-            None if config.exits == LAST else f"exits {config.exits} are of blocks in a row, not of {kind}: drop exits"
-        )
-    n_layers = sum(config.block_depths)
+    surroundings, n_layers = config.surroundings, sum(config.block_depths)
+    if surroundings is not None and config.exits != LAST:
+        return f"exits {config.exits} are of blocks in a row, not of {surroundings.kind}: drop exits"
     if config.exit_step is not None and config.exit_step >= n_layers:
         return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
-    if config.exits == LAST and config.exit_loss != "sum":
+    has_several = config.exits != LAST or isinstance(surroundings, MsdNet)
+    if config.exit_loss != "sum" and not has_several:
         return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
     return None
 
@@ -474,6 +490,7 @@ def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str |
         growth=network.growth,
         stem=network.stem,
         classes=network.classes,
+        channels=network.image[0],
         merge=network.merge,
         layer=network.layer,
         drop_layers=network.drop_layers,

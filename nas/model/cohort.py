@@ -72,7 +72,7 @@ class Single:
     def __init__(
         self, candidate: Candidate, device: torch.device, is_fused: bool = False, memory_efficient: bool = False
     ) -> None:
-        self._seed, self._has_drops = candidate.seed, candidate.network.has_drops
+        self._seed, self._has_drops = candidate.seed, candidate.network.has_drops or candidate.network.has_layout
         self._network = build_network(candidate).to(device)
         if isinstance(self._network, SkipNetwork):
             self._network.recompute_activations(memory_efficient)

@@ -10,10 +10,11 @@ from nas.layouts.layout import Layout, LayoutNode, TracedNode, trace
 from nas.layouts.operations import MapShape
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
-from nas.model.merges import Concat, Weighted, create_merge, start_brought
-from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
+from nas.model.merges import Concat, Sum, Weighted, create_merge, start_brought
+from nas.modules.drops import Drop, SeededDropout, draw_drops, end_drops, leave_out
 from nas.modules.operations import FITS, build_operation
 from nas.modules.start import start_weights
+from search_spaces.seeds import derive_seed
 
 
 class NodeModule(nn.Module):
@@ -36,11 +37,17 @@ class NodeModule(nn.Module):
         self.survival, self.drop_path = node.survival, node.drop_path
         self.drop: Drop | None = None  # what the present training step leaves out; None: nothing
 
+    @property
+    def adds_all(self) -> bool:
+        """Whether its merge in the present step is the plain sum of several nodes, which it also takes as one."""
+        is_whole = self.drop is None or (self.drop.keeps_output and all(self.drop.keeps_inputs))
+        return is_whole and isinstance(self.merge, Sum) and len(self.nodes) > 1
+
     def forward(self, sources: Sequence[Tensor], like: Tensor | None, written: MapShape) -> Tensor:
         """Merge and work.
 
         Args:
-            sources: what it reads, each (batch, channels, height, width).
+            sources: what it reads, each (batch, channels, height, width), or where it adds all of them, their sum.
             like: node whose height and width it takes; None: none.
             written: shape that it writes for one image.
 
@@ -56,6 +63,33 @@ class NodeModule(nn.Module):
         if self.fit is not None and like is not None:
             x = FITS[self.fit.how](x, like.shape[2], like.shape[3])
         return x if self.drop is not None or self.survival == 1 else x * self.survival
+
+
+class _RunningSum:
+    """The last sum of nodes, which the next sum extends if it begins with the same nodes.
+
+    Where each layer adds all before it, the additions grow with the layers, not with their square. Their order is that
+    of Sum, and so are the values, bit for bit.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: tuple[int, ...] = ()
+        self._total: Tensor | None = None
+
+    def extend(self, nodes: tuple[int, ...], values: Sequence[Tensor | None]) -> Tensor:
+        """Return the sum of some nodes.
+
+        Args:
+            nodes: numbers of the nodes, in the order in which they are added.
+            values: values of all nodes by number; None where no later node reads them.
+        """
+        n_known = len(self._nodes)
+        if self._total is None or nodes[:n_known] != self._nodes:
+            self._total, n_known = cast(Tensor, values[nodes[0]]), 1
+        for node in nodes[n_known:]:
+            self._total = self._total + cast(Tensor, values[node])
+        self._nodes = nodes
+        return self._total
 
 
 class LayoutNetwork(nn.Module):
@@ -81,17 +115,27 @@ class LayoutNetwork(nn.Module):
 
     @property
     def _dropping(self) -> list[NodeModule]:
-        """The layers, the only nodes of which a step may leave out something."""
+        """The nodes of which a step may leave out something: the layers, and others with a drop path."""
         pairs = zip(self.layout.nodes[1:], self._modules_in_order, strict=True)
-        return [module for node, module in pairs if node.kind == "layer"]
+        return [module for node, module in pairs if node.kind == "layer" or node.drop_path > 0]
+
+    @property
+    def _dropouts(self) -> list[tuple[str, SeededDropout]]:
+        return [(name, module) for name, module in self.named_modules() if isinstance(module, SeededDropout)]
 
     def draw_drops(self, seed: int, step: int) -> None:
         """Draw what a training step leaves out; see nas.modules.drops."""
-        draw_drops(self._dropping, [layer.drop_path for layer in self._dropping], seed, step)
+        dropping = self._dropping
+        if any(module.survival < 1 or module.drop_path > 0 for module in dropping):
+            draw_drops(dropping, [module.drop_path for module in dropping], seed, step)
+        for name, dropout in self._dropouts:
+            dropout.seed = derive_seed(seed, "dropout", name, step)
 
     def end_drops(self) -> None:
-        """Drop nothing from now on."""
+        """Drop nothing from now on, except for dropout in training mode, which torch draws."""
         end_drops(self._dropping)
+        for _, dropout in self._dropouts:
+            dropout.seed = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits.
@@ -104,8 +148,12 @@ class LayoutNetwork(nn.Module):
         """
         steps = trace(self.layout, (images.shape[1], images.shape[2], images.shape[3]))
         values: list[Tensor | None] = [images]
+        running = _RunningSum()
         for number, (node, module) in enumerate(zip(self.layout.nodes[1:], self._modules_in_order, strict=True), 1):
-            sources = [cast(Tensor, values[source]) for source in node.reads]
+            if module.adds_all:
+                sources = [running.extend(node.reads, values)]
+            else:
+                sources = [cast(Tensor, values[source]) for source in node.reads]
             like = None if node.fit is None else values[node.fit.like]
             values.append(module(sources, like, steps[number].written))
             for ended in self._ended[number]:

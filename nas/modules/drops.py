@@ -1,11 +1,11 @@
-"""What a training step leaves out: whole layers, or single inputs of them."""
+"""What a training step leaves out: whole layers, single inputs of them, or single values."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.seeds import derive_seed
 
@@ -62,3 +62,19 @@ def leave_out(sources: Sequence[Tensor], kept: Sequence[bool], is_concat: bool) 
     # BN would undo a scale of concatenated channels.
     scale = 1.0 if is_concat else len(kept) / sum(kept)
     return [x * scale if keep else torch.zeros_like(x) for x, keep in zip(sources, kept, strict=True)]
+
+
+class SeededDropout(nn.Dropout):
+    """Dropout whose values follow from a seed where it has one; without, torch's own.
+
+    A training that is resumed so drops the same values.
+    """
+
+    seed: int | None = None  # of the present training step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x; in training with some values 0, and the others scaled up to the same mean."""
+        if self.seed is None or not self.training:
+            return super().forward(x)
+        generator = torch.Generator(x.device).manual_seed(self.seed)
+        return x * torch.empty_like(x).bernoulli_(1 - self.p, generator=generator).div_(1 - self.p)

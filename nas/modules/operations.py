@@ -5,8 +5,10 @@ from functools import singledispatch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.layouts import operations
+from nas.layouts import operations, residual
 from nas.layouts.operations import MapShape
+from nas.modules.adding import ChannelMax, HighwayLayer, PaddedShortcut, ScaleBy, TakeChannels
+from nas.modules.drops import SeededDropout
 
 
 @singledispatch
@@ -30,7 +32,7 @@ def _(operation: operations.Relu, read: MapShape) -> nn.Module:  # noqa: ARG001
 
 @build_operation.register
 def _(operation: operations.Dropout, read: MapShape) -> nn.Module:  # noqa: ARG001
-    return nn.Dropout(operation.p)
+    return SeededDropout(operation.p)
 
 
 @build_operation.register
@@ -71,6 +73,31 @@ class PixelMean(nn.Module):
 @build_operation.register
 def _(operation: operations.GlobalMean, read: MapShape) -> nn.Module:  # noqa: ARG001
     return PixelMean()
+
+
+@build_operation.register
+def _(operation: operations.GlobalMax, read: MapShape) -> nn.Module:  # noqa: ARG001
+    return ChannelMax()
+
+
+@build_operation.register
+def _(operation: operations.Scale, read: MapShape) -> nn.Module:  # noqa: ARG001
+    return ScaleBy(operation.factor)
+
+
+@build_operation.register
+def _(operation: operations.FirstChannels, read: MapShape) -> nn.Module:  # noqa: ARG001
+    return TakeChannels(operation.channels)
+
+
+@build_operation.register
+def _(operation: operations.Shortcut, read: MapShape) -> nn.Module:
+    return PaddedShortcut(operation.channels - read.channels, operation.stride)
+
+
+@build_operation.register
+def _(operation: residual.Highway, read: MapShape) -> nn.Module:
+    return HighwayLayer(read.channels, operation.gate_bias)
 
 
 class FlatLinear(nn.Linear):

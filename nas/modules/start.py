@@ -14,7 +14,7 @@ def start_weights(network: nn.Module, seed: int, drawless: tuple[Any, ...] = ())
 
     Every module draws from its own random stream, named by its place. So two patterns of one seed start from the same
     weights wherever their shapes agree: a paired design. Convolutions: normal with standard deviation
-    sqrt(2 / fan_in) (arXiv:1502.01852); linear maps: sqrt(1 / fan_in); biases 0.
+    sqrt(2 / fan_in) (arXiv:1502.01852); linear maps: sqrt(1 / fan_in); biases 0, or a module's own `start_bias`.
 
     Args:
         network: the network, its tensors on the CPU.
@@ -27,7 +27,7 @@ def start_weights(network: nn.Module, seed: int, drawless: tuple[Any, ...] = ())
             gain = 1.0 if isinstance(module, nn.Linear) else 2.0
             nn.init.normal_(module.weight, std=(gain / _fan_in(module)) ** 0.5, generator=generator)
             if module.bias is not None:
-                nn.init.zeros_(module.bias)
+                nn.init.constant_(module.bias, getattr(module, "start_bias", 0.0))
         elif isinstance(module, (nn.BatchNorm2d, *drawless)):
             module.reset_parameters()  # type: ignore[attr-defined]  # scale 1, shift 0, and a merge's factors
 

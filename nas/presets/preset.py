@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from nas.layouts.layout import Surroundings
 from nas.model.candidate import Candidate, NetworkConfig
 from search_spaces.pattern import ConnectionPattern
 
@@ -22,6 +23,8 @@ class Preset:
         pattern: its own pattern.
         template: name of the rule that gives the pattern, or None.
         differs: known differences from the publication; empty if there are none.
+        own_surroundings: surroundings of its own pattern, where the publication's network lacks connections that any
+            pattern has; None: those of `network`.
     """
 
     name: str
@@ -30,8 +33,10 @@ class Preset:
     pattern: ConnectionPattern
     template: str | None
     differs: str = ""
+    own_surroundings: Surroundings | None = None
 
     @property
     def candidate(self) -> Candidate:
         """The network itself; its seed plays no part."""
-        return Candidate(self.pattern, self.network, seed=0, template=self.template)
+        own = {} if self.own_surroundings is None else {"surroundings": self.own_surroundings}
+        return Candidate(self.pattern, self.network.model_copy(update=own), seed=0, template=self.template)

@@ -10,13 +10,21 @@ from nas.presets.log_densenet import list_log_densenets, list_sparsenets
 from nas.presets.msdnet import list_msdnets
 from nas.presets.preset import Preset
 from nas.presets.recipes import find_recipe
+from nas.presets.residual import list_residual_networks
 from nas.presets.segmentation import list_segmentation_networks
 from nas.records.checked import Settings, validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
 # In the order in which `networks` lists them.
-FAMILIES = (list_densenets, list_log_densenets, list_sparsenets, list_msdnets, list_segmentation_networks)
+FAMILIES = (
+    list_densenets,
+    list_log_densenets,
+    list_sparsenets,
+    list_residual_networks,
+    list_msdnets,
+    list_segmentation_networks,
+)
 PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family()}
 
 

@@ -132,3 +132,40 @@ def read_metrics(stored: object) -> Metrics:
     except (AssertionError, TypeError, LookupError):
         raise InputError(f"the study's metrics are {stored!r:.100}, and not a list of names and directions") from None
     return metrics
+
+
+Counts = Sequence[Sequence[int]]  # number of pixels by true class (row) and answered class (column), without void
+
+
+def list_ious(confusion: Counts) -> list[float | None]:
+    """Return the intersection over union of each class; None of a class that no pixel has.
+
+    Union is of the pixels that have a class (arXiv:1611.09326, equation 2).
+
+    >>> list_ious([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
+    [0.75, 0.6666666666666666, None]
+    """
+    answered = [sum(column) for column in zip(*confusion, strict=True)]
+    return [
+        row[label] / (sum(row) + answered[label] - row[label]) if sum(row) else None
+        for label, row in enumerate(confusion)
+    ]
+
+
+def mean_iou(confusion: Counts) -> float:
+    """Return the mean intersection over union of the classes that some pixel has.
+
+    >>> mean_iou([[3, 1, 0], [0, 3, 0], [0, 0, 0]])
+    0.75
+    """
+    present = [iou for iou in list_ious(confusion) if iou is not None]
+    return sum(present) / len(present)
+
+
+def global_accuracy(confusion: Counts) -> float:
+    """Return the share of the pixels that are answered right.
+
+    >>> global_accuracy([[3, 1], [0, 4]])
+    0.875
+    """
+    return sum(row[label] for label, row in enumerate(confusion)) / sum(map(sum, confusion))

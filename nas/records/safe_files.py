@@ -1,5 +1,7 @@
 """Reading of files that may be a stranger's, with limits, and atomic writing."""
 
+import base64
+import binascii
 import csv
 import io
 import json
@@ -7,8 +9,9 @@ import math
 import os
 import re
 import stat
+import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +191,37 @@ def format_json(value: object) -> str:
 
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return re.sub(r"([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])", join_lines, text) + "\n"
+
+
+def pack_bytes(content: bytes, shape: Sequence[int]) -> dict[str, Any]:
+    """Return an array of bytes as plain values, compressed.
+
+    >>> unpack_bytes(pack_bytes(bytes(6), (2, 3)), 100)
+    (b'\\x00\\x00\\x00\\x00\\x00\\x00', (2, 3))
+    """
+    return {"shape": list(shape), "zlib": base64.b64encode(zlib.compress(content, 9)).decode()}
+
+
+def unpack_bytes(packed: object, max_bytes: int) -> tuple[bytes, tuple[int, ...]]:
+    """Return the content and the shape of an array that pack_bytes was called on, maybe by a stranger.
+
+    Raises:
+        InputError: it has another form, another length than its shape says, or more than max_bytes.
+    """
+    try:
+        assert isinstance(packed, dict)
+        shape = tuple(packed["shape"])
+        assert all(type(length) is int and length > 0 for length in shape)
+        n_bytes = math.prod(shape)
+        assert n_bytes <= max_bytes
+        unpack = zlib.decompressobj()
+        content = unpack.decompress(base64.b64decode(packed["zlib"], validate=True), n_bytes + 1)
+        assert len(content) == n_bytes
+    except (AssertionError, LookupError, TypeError, ValueError, binascii.Error, zlib.error):
+        raise InputError(
+            f"{packed!r:.80} is no array of at most {max_bytes:,} bytes as this program packs it"
+        ) from None
+    return content, shape
 
 
 def check_utf8(name: str, what: str) -> None:

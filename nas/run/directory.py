@@ -40,7 +40,7 @@ from search_spaces.errors import InputError, Interrupted
 
 logger = logging.getLogger(__name__)
 # Attributes of the study that may change from one opening to the next.
-RENEWED = frozenset({"asked", "config", "environment", "plugins", "cost"})
+RENEWED = frozenset({"asked", "config", "environment", "plugins", "cost", "examples"})
 
 
 def prepare_data(config: SearchConfig, depths: Sequence[int]) -> Material:
@@ -174,6 +174,8 @@ def open_ledger(run: Path, config: SearchConfig, data: Material, n_asked: int, *
     if isinstance(data, OwnTask):
         attributes |= describe_settings_of_run(config, n_asked)
         attributes |= {"task": data.loaded.describe(), "cost": data.costs.describe()}
+        if callable(describe_examples := getattr(data.loaded.target, "describe_examples", None)):
+            attributes |= {"examples": describe_examples()}  # what a report shows trainings by
         return Ledger(run / "study.db", attributes, RENEWED, config.deepest, metrics=data.metrics)
     n_train, n_validation = check_split(data, config.seeds, config.train_examples, config.validation_examples)
     sizes = {"n_train": n_train, "n_validation": n_validation}

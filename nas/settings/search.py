@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from nas.data.readers import DATA_SETS, load_readers
+from nas.layouts.pyramid import PYRAMIDS
 from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
@@ -59,7 +60,7 @@ class SearchConfig(ShapeConfig, TrainingConfig):
 
     task: str = flag(
         IMAGES,
-        "What is trained: images, text, or a task of your own as FILE.py:NAME or package.module:NAME; "
+        "What is trained: images, text, segmentation, or a task of your own as FILE.py:NAME or package.module:NAME; "
         "docs/tutorials/own-network.md.",
         DATA,
     )
@@ -295,7 +296,10 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         yield {"strategy", "from_table"}, _check_table_has_model
         yield {"strategy", "halving", "epochs"}, _check_halving
         yield {"device", "gpus_per_worker", "ray_address"}, _check_resources
-        yield {"cohort", "memory_efficient", "drop_layers", "drop_path", "merge", "exits"}, _check_cohort
+        alone = {"drop_layers", "drop_path", "merge", "exits", "surroundings"}
+        yield {"cohort", "memory_efficient", *alone}, _check_cohort
+        yield {"surroundings", "exits", "memory_efficient", "proxies"}, _check_layout
+        yield {"surroundings", "task"}, _check_pixels
         yield {"task", "set"}, _check_set
         yield {"task", "objective"}, _check_objective
         yield {"task", "transition"}, _check_transition
@@ -406,8 +410,27 @@ def _check_cohort(config: SearchConfig) -> str | None:
     given += ["drop-path"] if config.drop_path else []
     given += [f"merge {config.merge}"] if config.has_brought_merge else []
     given += [f"exits {config.exits}"] if config.exit_step else []
+    given += ["a network that is more than blocks in a row"] if config.surroundings is not None else []
     wrong = " and ".join(given)
     return f"{wrong}: for one candidate at a time only; drop the flag, or give cohort 1" if given else None
+
+
+def _check_layout(config: SearchConfig) -> str | None:
+    if not config.has_layout:
+        return None
+    given = ["memory-efficient"] if config.memory_efficient else []
+    given += ["proxies"] if config.proxies else []
+    wrong = " and ".join(given)
+    return f"{wrong}: for blocks in a row with one classifier only, and this network is another" if given else None
+
+
+def _check_pixels(config: SearchConfig) -> str | None:
+    if config.task != IMAGES or not isinstance(config.surroundings, PYRAMIDS):
+        return None
+    return (
+        f"surroundings {config.surroundings.kind}: this network gives every pixel a class, and here each image has "
+        "one: give --task segmentation, which builds its own network"
+    )
 
 
 def _check_set(config: SearchConfig) -> str | None:

@@ -118,6 +118,7 @@ class LoadedTask:
             paused=is_paused and error is None,
             resumed_epoch=trial.resumed_epoch,
             checkpoint_error=trial.checkpoint_error,
+            details={} if error or is_paused else trial.details,
         )
 
     def _run(self, trial: TaskTrial) -> Any:

@@ -124,8 +124,11 @@ def train_network(task: Any, trial: TaskTrial, names: Sequence[str]) -> dict[str
         torch.manual_seed(derive_seed(trial.seed, "epoch", epoch))  # dropout is the same after an interruption
         network.train()
         losses = []
+        generator = torch.Generator().manual_seed(derive_seed(trial.seed, "augment", epoch))
         for batch in training.train(epoch, config.batch_size, trial.seed):
             trial.check_stop()
+            if callable(getattr(task, "augment_batch", None)):
+                batch = task.augment_batch(batch, generator)
             optimizer.zero_grad(set_to_none=True)
             loss = find_loss(task, network, batch)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -141,7 +144,12 @@ def train_network(task: Any, trial: TaskTrial, names: Sequence[str]) -> dict[str
             measured = evaluate(task, network, validation, names)
             row |= measured
         trial.finish_epoch(epoch + 1, row, lambda: {name: each.state_dict() for name, each in kept.items()})
-    return measured or evaluate(task, network, validation, names)
+    measured = measured or evaluate(task, network, validation, names)
+    if callable(getattr(task, "describe_training", None)):
+        with torch.no_grad():
+            network.eval()
+            trial.details = task.describe_training(network, validation.evaluate())
+    return measured
 
 
 def find_loss(task: Any, network: nn.Module, batch: _Batch) -> Tensor:

@@ -18,7 +18,10 @@ from search_spaces.errors import InputError
 from search_spaces.plugins import NAMES, Plugins, list_plugins, load_plugins, require_callable
 
 IMAGES = "images"
-BUILT_IN = {"text": "nas.tasks.text.task:TextTask"}  # in addition to images, by name
+BUILT_IN = {  # in addition to images, by name
+    "text": "nas.tasks.text.task:TextTask",
+    "segmentation": "nas.tasks.segmentation.task:SegmentationTask",
+}
 TASK_FILE = "task.py"  # in a run directory: the source of a task that was given from Python
 _MAX_BYTES = 10**7  # of a file
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

@@ -60,6 +60,7 @@ class TaskTrial:
         self.curve: list[dict[str, float]] = []
         self.measured: dict[str, float] = {}  # where it paused
         self.fault: str | None = None  # kept: the task may catch the exception that says it
+        self.details: Mapping[str, Any] = {}  # for the report, of a training that has ended
         self.resumed_epoch = 0
         self.checkpoint_error: str | None = None
         self._metrics = metrics

@@ -20,7 +20,7 @@ def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images:
     """Replace the statistics of every BN by averages over training images, computed in one pass.
 
     Running averages lag behind after few steps; these do not. They average the mean and variance of each batch of
-    EVALUATION_BATCH images, the earlier layers normalised by the same batch.
+    EVALUATION_BATCH images, the earlier layers normalised by the same batch. Nothing is dropped meanwhile.
 
     Args:
         network: module with all BNs.
@@ -33,6 +33,9 @@ def take_statistics(network: nn.Module, run: Callable[[Tensor], Tensor], images:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average, in torch
     network.train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
     batches = (_split_evenly(own[:N_STATISTICS_IMAGES]) for own in images)
     for batch in zip(*batches, strict=True):
         run(torch.stack(batch))

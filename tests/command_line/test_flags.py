@@ -26,7 +26,7 @@ MODELS: dict[str, type[Settings]] = {
     "search": SearchConfig, "study": StudyConfig, "compare-networks": LineupConfig,
     "score": NetworkConfig, "export": NetworkConfig,
 }  # fmt: skip
-WITHOUT_A_FLAG = {"block_layers", "large_stem"}
+WITHOUT_A_FLAG = {"block_layers", "large_stem", "surroundings"}
 
 
 def _flags(command: str) -> dict[str, Any]:

@@ -143,9 +143,9 @@ def test_networks_prints_every_name_under_its_paper_and_every_difference(command
     lines = command_line("networks").stdout.splitlines()
     place = {line.split()[0]: number for number, line in enumerate(lines) if line.startswith("  ")}
     assert place.keys() == PRESETS.keys()
-    papers = {line.strip()[:-1]: number for number, line in enumerate(lines) if line.rstrip().endswith(":")}
+    papers = [(number, line.strip()[:-1]) for number, line in enumerate(lines) if line.rstrip().endswith(":")]
     for preset in PRESETS.values():
-        assert max(papers, key=lambda paper: (papers[paper] < place[preset.name], papers[paper])) == preset.paper
+        assert max(pair for pair in papers if pair[0] < place[preset.name])[1] == preset.paper
         marks = re.findall(rf"{preset.name} (\[\d+\])", lines[place[preset.name]])
         assert [line for line in lines for mark in marks if line.startswith(mark)] == [
             f"{mark} {preset.differs}" for mark in marks
@@ -162,6 +162,15 @@ def test_score_takes_a_published_network(command_line: CommandLine) -> None:
     wrong = command_line("score", "--network", "densenet-122")
     assert wrong.returncode == 2
     assert "no network 'densenet-122'" in wrong.stderr
+
+
+@pytest.mark.parametrize(("network", "is_said"), [("highway-19", True), ("resnet-20", False)])
+def test_score_says_where_distances_are_not_those_of_the_gradient(
+    network: str, is_said: bool, command_line: CommandLine
+) -> None:
+    done = command_line("score", "--network", network, "--growth", 2)
+    assert done.returncode == 0
+    assert ("the gradient may cross many" in " ".join(done.stdout.split())) is is_said
 
 
 def test_flags_win_over_the_published_network(command_line: CommandLine) -> None:

@@ -24,7 +24,7 @@ def _tree() -> dict[str, str]:
     """Folder -> clause, of every folder of code that CONTRIBUTING's tree names."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"```text\n(run_search\.py .*?)```", page, flags=re.DOTALL)
-    assert len(tree.splitlines()) <= 50
+    assert len(tree.splitlines()) <= 55
     found, package = {}, ""
     for line in tree.splitlines():
         match = re.fullmatch(r"( *)(\S+) +(.+)", line)

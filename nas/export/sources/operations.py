@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from nas.layouts import operations
+from nas.layouts import operations, residual
 from nas.layouts.operations import MapShape
 
 
@@ -60,6 +60,31 @@ def _(operation: operations.Linear, read: MapShape) -> str:
     return f"FlatLinear({read.channels * read.n_pixels}, {operation.channels})"
 
 
+@write_operation.register
+def _(operation: operations.GlobalMax, read: MapShape) -> str:  # noqa: ARG001
+    return "ChannelMax()"
+
+
+@write_operation.register
+def _(operation: operations.Scale, read: MapShape) -> str:  # noqa: ARG001
+    return f"ScaleBy({operation.factor!r})"
+
+
+@write_operation.register
+def _(operation: operations.FirstChannels, read: MapShape) -> str:  # noqa: ARG001
+    return f"TakeChannels({operation.channels})"
+
+
+@write_operation.register
+def _(operation: operations.Shortcut, read: MapShape) -> str:
+    return f"PaddedShortcut({operation.channels - read.channels}, {operation.stride})"
+
+
+@write_operation.register
+def _(operation: residual.Highway, read: MapShape) -> str:
+    return f"HighwayLayer({read.channels}, {operation.gate_bias!r})"
+
+
 def write_merge(name: str, n_sources: int) -> str:
     """Return the expression that makes a merge's module."""
     return {
@@ -84,6 +109,55 @@ class FlatLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(1))''',
+    "ChannelMax": '''\
+class ChannelMax(nn.Module):
+    """The largest value over all pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(dim=(2, 3))''',
+    "ScaleBy": '''\
+class ScaleBy(nn.Module):
+    """Multiply by a fixed number, which makes a mean of a sum."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor''',
+    "TakeChannels": '''\
+class TakeChannels(nn.Module):
+    """Take the first channels only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.channels]''',
+    "PaddedShortcut": '''\
+class PaddedShortcut(nn.Module):
+    """Take every stride-th pixel, and add channels of zeros."""
+
+    def __init__(self, n_added: int, stride: int) -> None:
+        super().__init__()
+        self.n_added, self.stride = n_added, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.n_added))''',
+    "HighwayLayer": '''\
+class HighwayLayer(nn.Module):
+    """A highway layer T H + (1 - T) x: the gate T says how much of H and how much of x."""
+
+    def __init__(self, channels: int, gate_bias: float) -> None:
+        super().__init__()
+        self.transform = nn.Conv2d(channels, channels, 3, padding=1)
+        self.gate = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.constant_(self.gate.bias, gate_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate(x).sigmoid()
+        return gate * self.transform(x).relu() + (1 - gate) * x''',
     "Concat": '''\
 class Concat(nn.Module):
     """Concatenate tensors along their channels."""

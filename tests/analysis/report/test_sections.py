@@ -19,7 +19,8 @@ from analysis.report.findings import Findings, find, summarise
 from analysis.report.planned import build_plan
 from analysis.report.sections import build_blocks
 from analysis.study.view import View
-from nas.model.candidate import Candidate
+from nas.layouts.residual import HighwayNet, ResNet
+from nas.model.candidate import Candidate, NetworkConfig
 from nas.records.plan import read_plan
 from tests.support.synthetic_budgets import BUDGETS, OF_BUDGET, PROPOSALS, plant_losses
 from tests.support.synthetic_run import Score, make_candidates, make_run, propose, weigh_by
@@ -92,6 +93,15 @@ def test_unequal_cost_is_said_first_and_only_then() -> None:
     candidates = run.candidates.assign(flops=is_log.fillna(False).map({True: 7000, False: 5000}).astype("Int64"))
     text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates)))])
     assert "differ in cost, 5,000 to 7,000 FLOPs an example: " in text
+
+
+@pytest.mark.parametrize(("surroundings", "is_said"), [(HighwayNet(), True), (ResNet(), False), (None, False)])
+def test_distances_that_are_not_the_gradient_s_are_said_so_first(surroundings: Any, is_said: bool) -> None:
+    config = NetworkConfig(surroundings=surroundings).model_dump(mode="json")
+    text = format_markdown(
+        [*_build(find(tabulate(lambda place, seed: 0.5 + 0.02 * place + 0.01 * seed, config=config)))]
+    )
+    assert ("are not its distances" in text[: text.index("What was found")]) is is_said
 
 
 def test_an_incomplete_run_says_so_first_and_lists_its_failures() -> None:

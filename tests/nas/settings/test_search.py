@@ -1,5 +1,6 @@
 """Settings: defaults, every refusal at once under the flag's name, TOML and flags, what a candidate derives."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.fractal import FractalNet
 from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
@@ -282,10 +284,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
         ({"cohort": 2, "exits": "every:4"}, ["exits every:4: for one candidate"]),
         ({"exits": "every:24"}, ["exits every:24: there are 24 layers"]),
+        ({"exit_loss": "adaloss", "surroundings": {"kind": "resnet"}}, ["exit-loss adaloss weighs several exits"]),
         ({"exit_loss": "adaloss"}, ["exit-loss adaloss weighs several exits, and there is only the last"]),
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
         ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),
         ({"merge": "dwa", "stem_channels": 5, "growth": 4}, ["merge dwa needs nodes of one width", "stem-channels"]),
+        ({"surroundings": {"kind": "fc-densenet"}}, ["surroundings fc-densenet", "every pixel", "--task segmentation"]),
         ({"gpus_per_worker": 1.5}, ["gpus-per-worker 1.5", "a part of one GPU, or whole ones"]),
         ({"gpus_per_worker": 2.25, "device": "cuda"}, ["gpus-per-worker 2.25"]),
         ({"ray_address": "auto"}, ["ray-address 'auto'", "10.0.0.1:6379"]),
@@ -395,8 +399,8 @@ FULL = {
     "compression": 0.5,
     "block_layers": (6, 4),
     "large_stem": True,
-    "exits": "every:3",
-    "exit_loss": "adaloss",
+    "exits": "last",
+    "exit_loss": "sum",
     "surroundings": None,
     "epochs": 3,
     "lr": 1e-3,
@@ -464,10 +468,27 @@ def test_toml_gives_back_the_same_settings(values: dict[str, Any], tmp_path: Pat
 def test_every_setting_takes_part_in_the_full_round_trip() -> None:
     assert set(FULL) | set(SEEDED) == set(SearchConfig.model_fields) - TASK_ONLY
     defaults = SearchConfig()
-    # A cohort excludes memory_efficient, trainings trials, sums compression, surroundings exits, and a table the other
-    # strategies: they have cases of their own.
-    unchanged = [name for name in FULL if FULL[name] == getattr(defaults, name)]
-    assert unchanged == ["merge", "surroundings", "trainings", "cohort"]
+    # A cohort, surroundings and exits exclude memory_efficient, trainings trials, sums compression, and a table the
+    # other strategies: they have cases of their own.
+    same = [name for name in FULL if FULL[name] == getattr(defaults, name)]
+    assert same == ["merge", "exits", "exit_loss", "surroundings", "trainings", "cohort"]
+
+
+@pytest.mark.parametrize("flag", ["memory_efficient", "proxies", "cohort"])
+def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks(flag: str) -> None:
+    values = {"layers": 4, "blocks": 3, "surroundings": {"kind": "fractal", "dropout": 0.1}}
+    config = validate(SearchConfig, values)
+    assert config.surroundings == FractalNet(dropout=0.1)
+    network = config.network(7, (3, 16, 16))
+    assert validate(NetworkConfig, json.loads(json.dumps(network.identify()))) == network
+    with pytest.raises(InputError, match=flag.replace("_", "-")):
+        validate(SearchConfig, {**values, flag: 2 if flag == "cohort" else True})
+
+
+@pytest.mark.parametrize("given", [{"kind": "no such"}, {}, True, "fc-densenet", {"kind": "fc-densenet", "dropout": 2}])
+def test_surroundings_of_another_form_are_refused(given: object) -> None:
+    with pytest.raises(InputError, match="surroundings: "):
+        validate(NetworkConfig, {"surroundings": given})
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Segmentation of images by a pyramid around a pattern."""

@@ -1,0 +1,147 @@
+"""Networks of layouts: sums that nodes share, dropout by seed and step, and trainings that are resumed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nas.layouts.fractal import FractalNet
+from nas.layouts.residual import HighwayNet, ResNet
+from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.layout_network import LayoutNetwork, build_layout_network
+from nas.modules.drops import SeededDropout
+from nas.modules.start import start_weights
+from nas.records.checked import validate
+from nas.training.checkpoints import Slot
+from nas.training.evaluation import take_statistics
+from search_spaces.errors import Interrupted
+from search_spaces.templates import find_template
+from tests.support.small_cohorts import draw_split, step_by_step, stop_at
+from tests.support.training import train_candidate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NETWORKS = {
+    "resnet": {"surroundings": ResNet(), "transition": "all"},
+    "stochastic depth": {"surroundings": ResNet(), "drop_layers": 0.5},
+    "highway": {"surroundings": HighwayNet(), "drop_path": 0.3},
+    "fractal": {"surroundings": FractalNet(leaves_chain_out=True), "drop_path": 0.15},
+}
+
+
+def make_candidate(name: str, template: str = "dense", **values: Any) -> Candidate:
+    given = {"layers": 5, "blocks": 2, "growth": 2, "merge": "sum", "image": (2, 6, 5)}
+    network = validate(NetworkConfig, {**given, **NETWORKS[name], **values})
+    return Candidate(find_template(template).build(network.pattern_depth), network, 3, template)
+
+
+def run_node_by_node(network: LayoutNetwork, images: Tensor) -> Tensor:
+    """Compute a layout's nodes one by one, each from all that it reads."""
+    values = [images]
+    for node in network.layout.nodes[1:]:
+        module = network.nodes[node.name]
+        sources = [values[source] for source in node.reads]
+        values.append(module(sources, None, network.layout.shapes(images.shape[1:])[len(values)]))  # type: ignore[arg-type]
+    return values[-1]
+
+
+@pytest.mark.parametrize("template", ["dense", "log", "chain", "midpoint"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sums_that_nodes_share_are_those_of_each_node_bit_for_bit(name: str, template: str) -> None:
+    candidate = make_candidate(name, template)
+    network = build_layout_network(candidate).train()
+    images = torch.randn(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
+    for step in range(3):
+        network.draw_drops(0, step)
+        assert torch.equal(network(images), run_node_by_node(network, images))
+
+
+class CountAdditions(TorchFunctionMode):
+    """Counts additions of tensors."""
+
+    n = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += func in (Tensor.add, Tensor.__add__, torch.add)
+        return func(*args, **(kwargs or {}))
+
+
+def test_where_each_layer_adds_all_before_it_the_additions_grow_with_the_layers() -> None:
+    network = build_layout_network(make_candidate("resnet", layers=9, blocks=1)).eval()
+    images = torch.zeros(1, 2, 6, 5)
+    with CountAdditions() as shared:
+        network(images)
+    with CountAdditions() as separate:
+        run_node_by_node(network, images)
+    assert shared.n == 9  # each layer but the first adds one node to the sum of the layer before, and so does the head
+    assert separate.n == sum(range(1, 10))
+
+
+def test_dropout_follows_from_seed_place_and_step() -> None:
+    network = build_layout_network(make_candidate("fractal")).train()
+    images = torch.randn(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
+
+    def run(seed: int, step: int) -> Tensor:
+        network.draw_drops(seed, step)
+        return network(images)  # type: ignore[no-any-return]
+
+    first = run(0, 0)
+    torch.manual_seed(1)
+    assert torch.equal(run(0, 0), first)  # whatever the global generator's state is
+    assert not torch.equal(run(0, 1), first)
+    assert not torch.equal(run(1, 0), first)
+    seeds = [module.seed for module in network.modules() if isinstance(module, SeededDropout)]
+    assert len(set(seeds)) == len(seeds) == 10
+    network.end_drops()
+    assert torch.equal(network.eval()(images), network(images))
+
+
+def test_dropout_keeps_its_share_and_the_mean() -> None:
+    dropout = SeededDropout(0.3).train()
+    dropout.seed = 5
+    x = torch.ones(200, 200, dtype=torch.float64)
+    dropped = dropout(x)
+    share = float((dropped == 0).double().mean())
+    assert abs(share - 0.3) < 5 * (0.3 * 0.7 / x.numel()) ** 0.5
+    assert torch.equal(dropped[dropped != 0], torch.full_like(dropped[dropped != 0], 1 / 0.7))
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_statistics_are_taken_without_dropout() -> None:
+    network = build_layout_network(make_candidate("fractal"))
+    images = torch.randn(8, 2, 6, 5, generator=torch.Generator().manual_seed(0))
+    statistics = []
+    for _ in range(2):
+        take_statistics(network, lambda batch: network(batch[0])[None], [images])
+        statistics.append({name: value.clone() for name, value in network.named_buffers()})
+    assert all(torch.equal(statistics[0][name], value) for name, value in statistics[1].items())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_resumed_training_is_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    candidate = make_candidate(name, "log")
+    split, config = draw_split(candidate), step_by_step(5, lr=0.01)
+    whole = train_candidate(candidate, split, config)
+    assert whole.error is None
+    slot = Slot(tmp_path / "checkpoint.pt", "identity", 0)
+    with pytest.raises(Interrupted):
+        train_candidate(candidate, split, config, stop_at(3), slot)
+    torch.manual_seed(7)  # of another process
+    resumed = train_candidate(candidate, split, config, slot=slot)
+    assert resumed.resumed_epoch == 3
+    assert replace(resumed, seconds=0.0, resumed_epoch=0) == replace(whole, seconds=0.0)
+
+
+def test_a_gate_s_bias_survives_new_weights_and_other_biases_start_at_0() -> None:
+    network = build_layout_network(make_candidate("highway", surroundings=HighwayNet(gate_bias=-3.0)))
+    start_weights(network, 9)
+    biases = {
+        name: set(module.bias.tolist())
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.bias is not None
+    }
+    assert {name: values for name, values in biases.items() if name.endswith("gate")} != {}
+    assert all(values == ({-3.0} if name.endswith("gate") else {0.0}) for name, values in biases.items())
