@@ -190,6 +190,11 @@ class ShapeConfig(Settings):
         """Return whether a layer has an identity path of its own, so that no distance in layers is the gradient's."""
         return isinstance(self.surroundings, HighwayNet)
 
+    @property
+    def has_several_exits(self) -> bool:
+        """Return whether the network predicts on the way too."""
+        return self.exits != LAST or isinstance(self.surroundings, MsdNet)
+
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
         return self if depth == self.pattern_depth else self.model_copy(update={"layers": depth})
@@ -350,8 +355,7 @@ def _check_exits(config: ShapeConfig) -> str | None:
         return f"exits {config.exits} are of blocks in a row, not of {surroundings.kind}: drop exits"
     if config.exit_step is not None and config.exit_step >= n_layers:
         return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
-    has_several = config.exits != LAST or isinstance(surroundings, MsdNet)
-    if config.exit_loss != "sum" and not has_several:
+    if config.exit_loss != "sum" and not config.has_several_exits:
         return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
     return None
 

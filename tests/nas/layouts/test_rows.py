@@ -10,7 +10,7 @@ from nas.layouts.rows import RowForm, lay_out_rows
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork
-from nas.model.network import build_network, build_skip_network
+from nas.model.network import SkipNetwork, build_network, build_skip_network
 from search_spaces.templates import find_template
 
 CASES = [
@@ -125,3 +125,11 @@ def test_distance_from_the_loss_is_to_the_nearest_exit() -> None:
     without = Candidate(pattern, NetworkConfig(layers=6, transition="last"), 0).global_distance
     assert without.from_loss_mean == (7 + 6 + 5 + 4 + 3 + 2 + 1) / 7
     assert Candidate(pattern, network, 0).global_distance.mean == without.mean
+
+
+def test_with_the_last_exit_only_the_network_is_what_it_was() -> None:
+    candidate = Candidate(find_template("log").build(4), NetworkConfig(layers=4, exits="last"), 0)
+    assert isinstance(build_network(candidate), SkipNetwork)
+    assert not candidate.network.has_layout
+    assert candidate.network.identify() == NetworkConfig(layers=4).identify()
+    assert "exits" not in candidate.network.identify()
