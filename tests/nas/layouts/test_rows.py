@@ -1,6 +1,7 @@
 """Blocks in a row, laid out node by node, are the network that SkipNetwork is: sizes, costs, distances and logits."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork
 from nas.model.network import SkipNetwork, build_network, build_skip_network
+from search_spaces.budget import parse_budget
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
 
 CASES = [
@@ -115,6 +119,27 @@ def test_an_exit_is_a_classifier_of_a_layer_and_its_inputs(network: NetworkConfi
     by_exit = candidate.layout.count_macs_by_exit(network.image)
     assert list(by_exit) == sorted(by_exit) and len(by_exit) == len(candidate.layout.outputs)
     assert by_exit[-1] <= cost.flops // 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "changes", "is_equal"),
+    [
+        ("log", {}, True),
+        ("log", {"blocks": 2, "layer": "bottleneck", "merge": "gated"}, True),
+        ("total:20", {"merge": "sum"}, True),
+        ("total:20", {}, False),
+    ],
+)
+def test_patterns_with_exits_cost_the_same_where_the_settings_say_so(
+    budget: str, changes: dict[str, Any], is_equal: bool
+) -> None:
+    network = NetworkConfig(layers=8, exits="every:3", **changes)
+    generator = derive_generator(0, "test", budget)
+    patterns = [sample_uniform(parse_budget(budget, 8), generator) for _ in range(12)]
+    costs = {predict_cost(Candidate(pattern, network, 0)) for pattern in patterns}
+    assert (len(costs) == 1) == is_equal
+    assert network.has_equal_cost == ("sum" in changes.values())
+    assert network.has_equal_cost_by_degree
 
 
 def test_distance_from_the_loss_is_to_the_nearest_exit() -> None:
