@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -208,6 +208,13 @@ def pattern_from_strengths(
         str, typer.Option("--of", help="Trained pattern: a template's name, or the first digits of its key.")
     ] = "dense",
     budget: Budget = None,
+    by: Annotated[
+        Literal["weights", "condensation"],
+        typer.Option(
+            help="What strength is: the mean absolute weight by which a connection is read, or of a CondenseNet the "
+            "share of its channels that condensation kept."
+        ),
+    ] = "weights",
     to: Annotated[Path | None, flag("Template file to write.")] = None,
     wide: Wide = False,
     as_json: Json = False,
@@ -220,10 +227,11 @@ def pattern_from_strengths(
 
     if to is not None:
         check_replaceable(to)
-    learned = learn_from_run(read_run(run), teacher, budget or "log")
+    learned = learn_from_run(read_run(run), teacher, budget or "log", by)
     spent = parse_budget(budget or "log", learned.pattern.depth)
     if to is not None:
         origin = {"origin": "pattern-from-strengths", "taught_by": learned.taught_by}
+        origin |= {"by": by} if by != "weights" else {}
         write_template(to, learned.pattern, spent, {**origin, "trainings": str(learned.n_trainings)})
     row = score_pattern(learned.pattern, spent)
     if as_json:

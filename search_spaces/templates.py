@@ -219,15 +219,29 @@ def name_rule(name: str) -> str | None:
     return rule if rule in known else None
 
 
+def read_parameters(text: str) -> dict[str, str] | None:
+    """Return what a name has after its colon, `a=A,b=B`, by name; None where it is not of this form.
+
+    >>> read_parameters("k=4, p=5"), read_parameters("k=4,k=5"), read_parameters("4")
+    ({'k': '4', 'p': '5'}, None, None)
+    """
+    parts = text.replace(" ", "").split(",")
+    matches = [re.fullmatch(r"([a-z_]+)=([^=]+)", part) for part in parts]
+    values = {match[1]: match[2] for match in matches if match}
+    return values if len(values) == len(parts) else None
+
+
 def _parse_log(name: str) -> tuple[Fraction, Fraction]:
-    parts = name.removeprefix("log:").replace(" ", "").split(",")
-    matches = [re.fullmatch(r"([bc])=(\d{1,4}(?:\.\d{1,6}|/\d{1,4})?)", part) for part in parts]
+    given = read_parameters(name.removeprefix("log:")) or {}
+    is_known = {*given} <= {"b", "c"} and all(
+        re.fullmatch(r"\d{1,4}(?:\.\d{1,6}|/\d{1,4})?", text) for text in given.values()
+    )
     try:
-        values = {match[1]: Fraction(match[2]) for match in matches if match}
+        values = {letter: Fraction(text) for letter, text in given.items()} if is_known else {}
     except ZeroDivisionError:
         values = {}
     base, coefficient = (values.get(letter, default) for letter, default in (("b", Fraction(2)), ("c", Fraction(1))))
-    if len(values) < len(parts) or base < Fraction(101, 100) or coefficient <= 0:
+    if not values or base < Fraction(101, 100) or coefficient <= 0:
         raise InputError(
             f"template {name!r}: expected b=B and c=C once each, as in log:b=2,c=1, B of at least 1.01 and C above 0, "
             "decimals or fractions of at most four digits before the point"
@@ -237,10 +251,10 @@ def _parse_log(name: str) -> tuple[Fraction, Fraction]:
 
 def _parse_denseformer(name: str) -> tuple[int, int]:
     """Return dilation and period, 1 each where they are not given."""
-    parts = name.removeprefix("denseformer:").replace(" ", "").split(",")
-    matches = [re.fullmatch(r"([kp])=(\d{1,4})", part) for part in parts]
-    values = {match[1]: int(match[2]) for match in matches if match}
-    if len(values) < len(parts) or 0 in values.values():
+    given = read_parameters(name.removeprefix("denseformer:")) or {}
+    is_known = given and all(letter in "kp" and re.fullmatch(r"\d{1,4}", text) for letter, text in given.items())
+    values = {letter: int(text) for letter, text in given.items()} if is_known else {}
+    if not values or 0 in values.values():
         raise InputError(
             f"template {name!r}: expected dilation k=K and period p=P once each, as in denseformer:k=4,p=5, whole "
             "numbers from 1 to 9999"

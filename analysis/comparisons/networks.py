@@ -42,6 +42,9 @@ WHAT = {
     "log": "the log rule in a block, in DenseNet-BC's surroundings",
     "optimum": "the shortest pattern known at the budget of log, in the same surroundings",
     "learned": "the strongest connections of the trained dense networks at the budget of log, in the same surroundings",
+    "condensenet": "CondenseNet: every layer reads all earlier ones of all blocks, and condenses what it reads",
+    "condensed": "the connections of which condensenet kept most, at the budget of log over all blocks, in its "
+    "surroundings",
 }
 
 SETTINGS: dict[str, Callable[[Any], str]] = {  # those that a caption names, and how
@@ -71,12 +74,15 @@ def list_faults(run: Run, standings: Sequence[Standing]) -> Iterator[Block]:
     yield from _list_unlearned(run)
 
 
-def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Sequence[float] = ()) -> Iterator[Block]:
+def build_lineup(
+    run: Run, standings: Sequence[Standing], learned_strengths: Sequence[float] = (), kept: Sequence[float] = ()
+) -> Iterator[Block]:
     """Build the sections of a comparison's report.
 
     Args:
         standings: its networks, as rank_networks orders them.
         learned_strengths: relative strengths of the connections that `learned` was chosen from; empty without it.
+        kept: likewise, relative shares that condensation kept of those that `condensed` was chosen from.
     """
     yield Heading(2, "How accurate they are")
     keys = tuple(standing.pattern.key for standing in standings)
@@ -105,11 +111,18 @@ def build_lineup(run: Run, standings: Sequence[Standing], learned_strengths: Seq
             "training was too short to tell them apart, and learned is little else than a random choice.",
             kind="note",
         )
+    if kept:
+        yield Paragraph(
+            f"Of the connections of condensenet that condensed was taken from, condensation kept {min(kept):.2f} to "
+            f"{max(kept):.2f} times their layer's mean share. Growth is a multiple of its groups, so that the FLOPs of "
+            "both come less near.",
+            kind="note",
+        )
     yield Heading(2, "The networks")
     whats = tuple((standing.name, _describe_network(standing)) for standing in standings)
     yield Table(("network", "what it is"), whats, keys)
     for standing in standings:
-        if standing.name in ("learned", "optimum", REFERENCE):
+        if standing.name in ("learned", "condensed", "optimum", REFERENCE):
             yield draw_network(standing, f"arcs_{standing.name}.svg")
     yield Heading(2, "Provenance, and how to do it again")
     yield from build_provenance(run, summarise_status(run))
@@ -238,11 +251,13 @@ def _explain(standings: Sequence[Standing]) -> str:
         if ratios
         else "as near as whole channels go to "
     )
+    names = {standing.name for standing in standings}
+    spanning = enumerate_words(["V1", *(name for name in ("condensenet", "condensed") if name in names)])
     return (
         f"Growth is chosen for FLOPs {off}those of {REFERENCE}; parameters differ. Connections are those of the "
-        "pattern: of a block, and with V1 of all blocks. Mean BD is through all blocks and transitions. log, optimum "
-        "and learned differ in their connections alone; the others have surroundings of their own, so what sets them "
-        "apart need not be where their connections go."
+        f"pattern: of a block, and with {spanning} of all blocks. Mean BD is through all blocks and transitions. "
+        "log, optimum and learned differ in their connections only; the others have surroundings of their own, so "
+        "what sets them apart need not be where their connections go."
     )
 
 

@@ -118,8 +118,9 @@ def compose_report(run: Run) -> Report:
 
 def _compose_lineup(run: Run) -> Report:
     standings = rank_networks(run)
-    has_learned = any(standing.name == "learned" for standing in standings)
-    learned_from = select_trained(run, "dense").strengths if has_learned else ()
+    names = {standing.name for standing in standings}
+    learned_from = select_trained(run, "dense").strengths if "learned" in names else ()
+    kept = select_trained(run, "condensenet", "condensation").strengths if "condensed" in names else ()
     learning = learn_lineup(run)
     conclusion = conclude_networks(run, standings)
     summary = {
@@ -131,16 +132,17 @@ def _compose_lineup(run: Run) -> Report:
             for standing in standings
         ],
     }
-    blocks = tuple(_build_all(run, standings, learned_from, conclusion))
+    lineup = build_lineup(run, standings, learned_from, kept)
+    blocks = tuple(_build_all(run, standings, lineup, conclusion))
     return Report(blocks, summary, conclusion, (study_networks(run, standings, conclusion.sentence),))
 
 
 def _build_all(
-    run: Run, standings: Sequence[Standing], learned_from: Sequence[float], conclusion: Conclusion
+    run: Run, standings: Sequence[Standing], lineup: Iterator[Block], conclusion: Conclusion
 ) -> Iterator[Block]:
     yield Heading(1, title_lineup(run))
     yield from list_faults(run, standings)
     measured = [standing for standing in standings if standing.accuracy is not None]
     pictures = [draw_network(measured[0], "best.svg"), draw_accuracies(run, standings)] if measured else []
     yield from build_head(conclusion, pictures)
-    yield from build_lineup(run, standings, learned_from)
+    yield from lineup

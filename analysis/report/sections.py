@@ -68,7 +68,7 @@ def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     caption = describe_data(run, pd.concat([view.patterns for view in declared]))
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
-    yield from _list_costs(views)
+    yield from _list_costs(views, run.config)
     yield from _list_inner_paths(run.config)
     yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
@@ -170,8 +170,10 @@ def _list_inner_paths(config: Mapping[str, Any]) -> Iterator[Block]:
         )
 
 
-def _list_costs(views: Sequence[View]) -> Iterator[Block]:
+def _list_costs(views: Sequence[View], config: Mapping[str, Any]) -> Iterator[Block]:
     """Say where the networks of a stratum do not compare, because they differ in cost."""
+    # Surroundings and exits cost what single layers read, whatever the widths.
+    is_plain = config.get("surroundings") is None and config.get("exits", "last") == "last"
     for view in views:
         params = view.patterns["params"].dropna()
         of = f" of {view.name}" if view.name else ""
@@ -183,11 +185,11 @@ def _list_costs(views: Sequence[View]) -> Iterator[Block]:
         elif sizes := _list_sizes(view.patterns):
             yield Paragraph(
                 f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in "
+                + ("accuracy may be one of size." if is_of_images(view.patterns) else "outcome may be one of size.")
                 + (
-                    "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as "
-                    "much."
-                    if is_of_images(view.patterns)
-                    else "outcome may be one of size."
+                    " With stem and transitions as wide as the growth, all would cost as much."
+                    if is_of_images(view.patterns) and is_plain
+                    else ""
                 ),
                 kind="notice",
             )

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.export.manifest import TOLERANCE, WEIGHTS_FILES
+from nas.layouts.condensed import has_learned
 from nas.model.candidate import Candidate
-from nas.model.layout_network import LayoutNetwork
+from nas.model.layout_network import LayoutNetwork, convert
 from nas.model.network import SkipNetwork, build_network
+from nas.modules.learned_convolution import IndexChannels
 from search_spaces.errors import InputError
 
 Form = Callable[[Tensor], Tensor]  # images (batch, channels, height, width) -> logits (batch, classes)
@@ -36,10 +38,23 @@ def make_images(seed: int, shape: tuple[int, ...]) -> Tensor:
 def take_weights(candidate: Candidate, weights: Mapping[str, Tensor] | None) -> SkipNetwork | LayoutNetwork:
     """Build the candidate's network with these or its initial weights, on the CPU, in evaluation mode.
 
+    A network that condenses is built as it is in the end, of plain convolutions. Its weights may be those of its
+    training, or those in the end.
+
     Raises:
         InputError: names, shapes or types of the weights are not the network's, or a weight is not finite.
     """
     network = build_network(candidate).eval()
+    if isinstance(network, LayoutNetwork) and has_learned(network.layout):
+        plain = convert(network)
+        if weights is None or set(weights) != set(network.state_dict()):
+            return _load(plain, weights)
+        return convert(cast(LayoutNetwork, _load(network, weights)))
+    return _load(network, weights)
+
+
+def _load(network: SkipNetwork | LayoutNetwork, weights: Mapping[str, Tensor] | None) -> SkipNetwork | LayoutNetwork:
+    """Return the network with these weights; None: with its own."""
     if weights is None:
         return network
     expected = network.state_dict()
@@ -54,6 +69,9 @@ def take_weights(candidate: Candidate, weights: Mapping[str, Tensor] | None) -> 
             raise InputError(f"the weights belong to another network: {name} is not {_describe(expected[name])}")
         if not value.isfinite().all():
             raise InputError(f"the weights cannot be used: {name} has values that are not finite")
+    for name, module in network.named_modules():
+        if isinstance(module, IndexChannels) and not module.can_be(weights[f"{name}.index"]):
+            raise InputError(f"the weights cannot be used: {name}.index has numbers of channels that there are not")
     network.load_state_dict(weights)
     return network
 

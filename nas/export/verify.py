@@ -21,6 +21,7 @@ from nas.export.manifest import (
     list_files,
     read_manifest,
 )
+from nas.layouts.condensed import count_dropped
 from nas.layouts.layout import trace
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, predict_cost
@@ -205,13 +206,17 @@ def _check_networks(
 
 
 def _read_weights(folder: Path, manifest: Manifest, candidate: Candidate) -> "Mapping[str, Tensor] | None":
+    from nas.export.agreement import take_weights
     from nas.export.archives import read_pickled, read_safetensors
-    from nas.model.network import build_network
 
     path = folder / WEIGHTS_FILES[manifest.version]
     if path.name not in manifest.files:
         return None
-    return read_pickled(path) if path.suffix == ".pt" else read_safetensors(path, build_network(candidate).state_dict())
+    return (
+        read_pickled(path)
+        if path.suffix == ".pt"
+        else read_safetensors(path, take_weights(candidate, None).state_dict())
+    )
 
 
 def _choose_archives(
@@ -263,7 +268,7 @@ def _find_excess(candidate: Candidate) -> str | None:
     """Return why an unknown author's network is too large to be built, or None."""
     n_pixels = math.prod(candidate.network.image)
     sizes = {
-        "parameters": (predict_cost(candidate).params, MAX_PARAMS),
+        "parameters": (predict_cost(candidate).params + _count_dropped(candidate), MAX_PARAMS),
         "values in memory for one image": (count_values(candidate), MAX_VALUES),
         "values in an image": (n_pixels, MAX_PIXELS),
     }
@@ -274,6 +279,11 @@ def _find_excess(candidate: Candidate) -> str | None:
                 "author, give --trust"
             )
     return None
+
+
+def _count_dropped(candidate: Candidate) -> int:
+    """Return the number of weights that a network has only until it is condensed."""
+    return count_dropped(candidate.layout, candidate.network.image) if candidate.network.has_layout else 0
 
 
 def count_values(candidate: Candidate) -> int:

@@ -4,11 +4,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal
 
 import networkx as nx
 
 from nas.layouts.operations import MapShape, Operation
+from nas.records.checked import Settings
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring.blocks import GlobalDistance
@@ -262,16 +263,19 @@ class Frame:
         return 1 - number / sum(self.depths) * self.drop_layers
 
 
-class Surroundings(Protocol):
-    """The network around a pattern: a small value of settings that lays a whole network out."""
+class Surroundings(Settings):
+    """The network around a pattern: a small value of settings, with its `kind`, that lays a whole network out."""
 
     @property
     def spans_blocks(self) -> bool:
         """Whether one pattern spans the layers of all blocks; if not, each block has the pattern."""
+        return False
 
     @property
     def has_equal_cost(self) -> bool:
         """Whether parameters and multiply-adds depend on the number of connections only."""
+        return False
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
+        raise NotImplementedError

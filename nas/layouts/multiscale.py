@@ -5,15 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind, Surroundings
 from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operation, Relu
-from nas.records.checked import Settings
 from search_spaces.errors import InputError
 
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
-class MsdNet(Settings):
+class MsdNet(Surroundings):
     """A network whose layers have maps at several scales, each half as high and wide as the one before.
 
     A layer of the pattern is a column of all scales. At each scale it reads that scale's maps of the layers that the

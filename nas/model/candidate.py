@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.fractal import FractalNet
 from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
 from nas.layouts.multiscale import MsdNet
@@ -53,7 +54,7 @@ _EXITS = re.compile(r"every:([1-9]\d{0,5})")
 
 
 # Told apart by their `kind`.
-AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet
+AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet | CondenseNet
 
 
 _KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
@@ -159,6 +160,7 @@ class ShapeConfig(Settings):
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
         yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
+        yield {"surroundings", "growth", "transition", "layer", "merge"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -342,6 +344,10 @@ def _check_merge(config: ShapeConfig) -> str | None:
 def _check_compression(config: ShapeConfig) -> str | None:
     is_wrong = config.compression is not None and config.transition in ("v1", "v2")
     return f"transitions {config.transition} have widths of their own: drop compression" if is_wrong else None
+
+
+def _check_surroundings(config: ShapeConfig) -> str | None:
+    return None if config.surroundings is None else config.surroundings.find_problem(config)
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:

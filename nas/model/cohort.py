@@ -40,8 +40,16 @@ class Trainee(Protocol):
     def module(self) -> nn.Module:
         """Return all that is trained."""
 
-    def draw_drops(self, step: int) -> None:
-        """Draw what a training step leaves out, where the network has drops."""
+    def begin_step(self, step: int, n_steps: int) -> None:
+        """Prepare a training step: draw what it leaves out, and drop what is not read from it on.
+
+        Args:
+            step: number of the step, from 0.
+            n_steps: number of steps of the whole training.
+        """
+
+    def penalty(self) -> Tensor | None:
+        """Return what a training step adds to the loss; None: nothing."""
 
     def end_drops(self) -> None:
         """Drop nothing from now on."""
@@ -88,9 +96,14 @@ class Single:
     def module(self) -> nn.Module:
         return self._network
 
-    def draw_drops(self, step: int) -> None:
+    def begin_step(self, step: int, n_steps: int) -> None:
         if self._has_drops:
             self._network.draw_drops(self._seed, step)
+        if isinstance(self._network, LayoutNetwork):
+            self._network.begin_step(step, n_steps)
+
+    def penalty(self) -> Tensor | None:
+        return self._network.penalty() if isinstance(self._network, LayoutNetwork) else None
 
     def end_drops(self) -> None:
         self._network.end_drops()
@@ -188,8 +201,11 @@ class CohortNetwork(nn.Module):
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self(images))
 
-    def draw_drops(self, step: int) -> None:
-        """Draw nothing: there are no drops."""
+    def begin_step(self, step: int, n_steps: int) -> None:
+        """Change nothing: there are no drops, and nothing is condensed."""
+
+    def penalty(self) -> None:
+        """Return None: nothing is added to the loss."""
 
     def end_drops(self) -> None:
         """Change nothing: there are no drops."""

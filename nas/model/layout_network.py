@@ -1,17 +1,20 @@
 """The network of a layout as a torch module."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from nas.layouts.condensed import convert_layout, count_dropped
 from nas.layouts.layout import Layout, LayoutNode, TracedNode, trace
 from nas.layouts.operations import MapShape
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.model.merges import Concat, Sum, Weighted, create_merge, start_brought
 from nas.modules.drops import Drop, SeededDropout, draw_drops, end_drops, leave_out
+from nas.modules.learned_convolution import Condensing, fill_converted, find_stage
 from nas.modules.operations import FITS, build_operation
 from nas.modules.start import start_weights
 from search_spaces.seeds import derive_seed
@@ -102,7 +105,7 @@ class LayoutNetwork(nn.Module):
 
     def __init__(self, layout: Layout, image: tuple[int, int, int]) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.image = layout, image
         steps = trace(layout, image)
         self.nodes = nn.ModuleDict(
             {node.name: NodeModule(node, step) for node, step in zip(layout.nodes[1:], steps[1:], strict=True)}
@@ -122,6 +125,26 @@ class LayoutNetwork(nn.Module):
     @property
     def _dropouts(self) -> list[tuple[str, SeededDropout]]:
         return [(name, module) for name, module in self.named_modules() if isinstance(module, SeededDropout)]
+
+    @property
+    def condensing(self) -> list[Condensing]:
+        """The modules that learn which of their inputs they read."""
+        return [module for module in self.modules() if isinstance(module, Condensing)]
+
+    def begin_step(self, step: int, n_steps: int) -> None:
+        """Drop the inputs that are not read from a training step on, where the network has learned groups.
+
+        Args:
+            step: number of the step, from 0.
+            n_steps: number of steps of the whole training.
+        """
+        for module in self.condensing:
+            module.condense(find_stage(step, n_steps, module.condensation))
+
+    def penalty(self) -> Tensor | None:
+        """Return what a training step adds to the loss; None: nothing."""
+        parts = [each.lasso * each.penalty() for each in self.condensing if each.lasso and not each.is_condensed]
+        return torch.stack(parts).sum() if parts else None
 
     def draw_drops(self, seed: int, step: int) -> None:
         """Draw what a training step leaves out; see nas.modules.drops."""
@@ -169,6 +192,27 @@ def build_layout_network(candidate: Candidate) -> LayoutNetwork:
     network.to_empty(device="cpu")
     start_weights(network, candidate.seed, (Weighted,))
     start_brought(network, candidate.seed)
+    for module in network.condensing:
+        module.keep_all()
     n_params = sum(parameter.numel() for parameter in network.parameters())
+    n_params -= count_dropped(network.layout, network.image)
     assert n_params == predict_cost(candidate).params, "a layout's operations and their modules disagree"
     return network
+
+
+@torch.no_grad()
+def convert(network: LayoutNetwork) -> LayoutNetwork:
+    """Return a network with plain group convolutions in place of learned ones, whose logits are the same.
+
+    What has not been condensed to the end is so first, by its present weights. The network itself is not changed.
+    """
+    condensed = deepcopy(network)
+    condensed.begin_step(1, 1)
+    weight = next(network.parameters())
+    with torch.device("meta"):  # see build_layout_network
+        plain = LayoutNetwork(convert_layout(network.layout, network.image), network.image).to(weight.dtype)
+    plain.to_empty(device=weight.device)
+    for old, new in zip(condensed._modules_in_order, plain._modules_in_order, strict=True):
+        new.merge.load_state_dict(old.merge.state_dict())
+        fill_converted(list(new.operations), list(old.operations))
+    return plain.train(network.training)

@@ -1,14 +1,17 @@
 """How strongly a trained network uses each connection: the mean absolute weight, or the factor, that reads it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from nas.model.candidate import Candidate
+from nas.model.layout_network import LayoutNetwork
 from nas.model.merges import Sum, Weighted
 from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork
+from nas.modules.learned_convolution import LearnedGroupConv
+from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring import blocks
 
 MAX_CONNECTIONS = 20_000  # of all blocks together; larger networks are not measured, to keep the ledger small
@@ -28,9 +31,11 @@ def measure_strengths(network: nn.Module, candidate: Candidate) -> tuple[tuple[f
         For each block of the whole pattern, or once where the pattern spans all blocks (transitions v1), one number a
         connection, in the order of `pattern.connections`. Blocks of fewer layers are left out. Under transitions v2 a
         connection from node 0 is one from the summary. Empty for networks of more than MAX_CONNECTIONS, for networks
-        with a layout, and for sums and merges of other packages.
+        with a layout that are not condensed, and for sums and merges of other packages.
     """
     pattern = candidate.pattern
+    if isinstance(network, LayoutNetwork):
+        return _measure_condensed(network, candidate, lambda learned: learned.masked_weight().abs().mean(dim=(0, 2, 3)))
     if not isinstance(network, SkipNetwork):
         return ()
     if isinstance(network.head.merge, Sum) or candidate.network.has_brought_merge:
@@ -48,6 +53,45 @@ def measure_strengths(network: nn.Module, candidate: Candidate) -> tuple[tuple[f
         for layers in by_block
         if len(layers) == pattern.depth
     )
+
+
+def measure_kept(network: nn.Module, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
+    """Return for each connection the share of its channels that condensation kept, a mean over the reader's groups.
+
+    Args:
+        network: trained network of the candidate.
+
+    Returns:
+        As measure_strengths; empty for networks that are not condensed.
+    """
+    if not isinstance(network, LayoutNetwork):
+        return ()
+    return _measure_condensed(network, candidate, lambda learned: learned.mask.double().mean(dim=0))
+
+
+@torch.no_grad()
+def _measure_condensed(
+    network: LayoutNetwork, candidate: Candidate, measure: Callable[[LearnedGroupConv], Tensor]
+) -> tuple[tuple[float, ...], ...]:
+    """Return the mean over each connection's channels of a measure of them, (channels read,), in one list."""
+    pattern, layout = candidate.pattern, network.layout
+    shapes = layout.shapes(network.image)
+    strengths: list[float] = []
+    for node in layout.nodes[1:]:
+        learned = [module for module in network.nodes[node.name].modules() if isinstance(module, LearnedGroupConv)]
+        if learned:  # its reads are those of the pattern, in the same order
+            widths = [shapes[source].channels for source in node.reads]
+            strengths += (float(channels.mean()) for channels in torch.split(measure(learned[0]), widths))
+    if not 0 < len(strengths) <= MAX_CONNECTIONS:
+        return ()
+    by_connection = _sort_connections(pattern, strengths)
+    return (tuple(float(f"{by_connection[connection]:.{N_SIGNIFICANT}g}") for connection in pattern.connections),)
+
+
+def _sort_connections(pattern: ConnectionPattern, strengths: Sequence[float]) -> dict[tuple[int, int], float]:
+    """Return strengths by source and target, given in the order of the layers and what they read."""
+    ordered = [(source, layer) for layer, sources in enumerate(pattern.sources, start=1) for source in sources]
+    return dict(zip(ordered, strengths, strict=True))
 
 
 def _measure_layers(readers: Sequence[Reader], wiring: blocks.Block, growth: int) -> Iterator[dict[int, float]]:

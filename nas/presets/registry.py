@@ -1,10 +1,13 @@
 """All published networks by name, and what a name stands for among settings."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, check_depth
 from nas.model.cost import predict_cost
+from nas.presets.condensenet import list_condensenets
 from nas.presets.densenet import list_densenets
 from nas.presets.log_densenet import list_log_densenets, list_sparsenets
 from nas.presets.msdnet import list_msdnets
@@ -15,12 +18,14 @@ from nas.presets.segmentation import list_segmentation_networks
 from nas.records.checked import Settings, validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.templates import read_parameters
 
 # In the order in which `networks` lists them.
 FAMILIES = (
     list_densenets,
     list_log_densenets,
     list_sparsenets,
+    list_condensenets,
     list_residual_networks,
     list_msdnets,
     list_segmentation_networks,
@@ -29,14 +34,47 @@ PRESETS: dict[str, Preset] = {preset.name: preset for family in FAMILIES for pre
 
 
 def find_preset(name: str) -> Preset:
-    """Return the published network of a name.
+    """Return the published network of a name, `NAME` or `NAME:option=value,...` with options of its surroundings.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it has no such option.
+
+    >>> find_preset("condensenet-86:groups=8,condensation=8").network.surroundings.groups
+    8
     """
-    if name not in PRESETS:
+    known, colon, parameters = name.partition(":")
+    if known not in PRESETS:
         raise InputError(f"there is no network {name!r:.100}; `networks` lists them: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    preset = PRESETS[known]
+    return replace(preset, name=name, network=_set_options(preset, name, parameters)) if colon else preset
+
+
+def _set_options(preset: Preset, name: str, parameters: str) -> NetworkConfig:
+    """Return a network with other options of its surroundings, such as `groups=8,condensation=8`."""
+    surroundings = preset.network.surroundings
+    if surroundings is None:
+        raise InputError(f"network {name!r:.100}: {preset.name} has no options; change it by flags, as --growth")
+    options = [option for option in type(surroundings).model_fields if option != "kind"]
+    given = read_parameters(parameters)
+    if given is None or not set(given) <= set(options):
+        raise InputError(
+            f"network {name!r:.100}: expected NAME=VALUE once each after {preset.name}:, separated by commas; its "
+            f"options are {', '.join(options)}"
+        )
+    values = surroundings.model_dump() | {option: _read_value(text) for option, text in given.items()}
+    try:
+        own = validate(type(surroundings), values)
+        return validate(NetworkConfig, {**_fields(NetworkConfig, preset.network), "surroundings": own})
+    except InputError as error:
+        raise InputError(f"network {name!r:.100}: {error}") from None
+
+
+def _read_value(text: str) -> Any:
+    """Return a number, or true or false, for its text, and other texts as they are."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def describe_preset(preset: Preset) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from search_spaces.errors import InputError
@@ -83,11 +83,19 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     if wrong:
         # Checks of several fields have not run yet; those that need none of the wrong ones can.
         known = model.infer(values)
-        sound = model.model_construct(**{name: value for name, value in known.items() if name not in wrong})
+        sound = model.model_construct(
+            **{name: _make_value(model, name, value) for name, value in known.items() if name not in wrong}
+        )
         checks = (check for needed, check in model.conflicts() if not needed & wrong)
         lines += [said for check in checks if (said := check(sound)) is not None]
     once = dict.fromkeys("\n".join(lines).splitlines())
     raise InputError("these settings cannot be used:\n" + "\n".join(f"  - {line}" for line in once))
+
+
+def _make_value(model: type[Settings], name: str, value: Any) -> Any:
+    """Return a sound value as its field has it: a table becomes settings of its own."""
+    kind: Any = model.model_fields[name].annotation
+    return TypeAdapter(kind).validate_python(value) if isinstance(value, Mapping) else value
 
 
 def _describe_problem(problem: Any, model: type[Model]) -> str:

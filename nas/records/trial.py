@@ -74,6 +74,7 @@ class Outcome:
         resumed_epoch: the epoch from whose checkpoint this training continued, 0 for none.
         checkpoint_error: why an existing checkpoint was not used, or None.
         strengths: strengths of the connections, block by block, once the training is done: see strengths.py.
+        kept: of a condensed network, likewise, the share of each connection's channels that condensation kept.
         details: what the task keeps of a finished training for the report, as plain values; empty for most.
     """
 
@@ -86,21 +87,22 @@ class Outcome:
     resumed_epoch: int = 0
     checkpoint_error: str | None = None
     strengths: Strengths = ()
+    kept: Strengths = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON and for other processes."""
-        strengths = [list(block) for block in self.strengths]
+        strengths, kept = ([list(block) for block in blocks] for blocks in (self.strengths, self.kept))
         values = {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
-        if not self.details:
-            del values["details"]  # as versions stored it that knew none
-        return values
+        values["kept"] = kept
+        # Without what is empty, as versions stored it that knew none.
+        return {name: value for name, value in values.items() if value or name not in ("kept", "details")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
         """Return the outcome that to_dict was called on."""
-        strengths = tuple(map(tuple, values.get("strengths", ())))
-        return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths})
+        strengths, kept = (tuple(map(tuple, values.get(name, ()))) for name in ("strengths", "kept"))
+        return cls(**{**values, "curve": tuple(values["curve"]), "strengths": strengths, "kept": kept})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,11 @@ class Trial:
     def strengths(self) -> Strengths:
         """Strengths of the connections, as in its outcome; empty where there are none."""
         return () if self.outcome is None else self.outcome.strengths
+
+    @property
+    def kept(self) -> Strengths:
+        """Shares of the connections that condensation kept, as in its outcome; empty where there are none."""
+        return () if self.outcome is None else self.outcome.kept
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -317,21 +324,25 @@ def _read_outcome(
     """Read a stored outcome, whose other metrics an image run has as `validation_loss`; one that failed has none."""
     if not isinstance(record, dict):
         return None
-    strengths = record.get("strengths")
-    strengths = [] if strengths is None else strengths
-    if not isinstance(strengths, list) or not all(_are_strengths(block, pattern.n_connections) for block in strengths):
-        raise InputError(
-            f"{where} records strengths {json.dumps(strengths):.80}, but its pattern has {pattern.n_connections} "
-            "connections: each block has one number for each, finite and not negative; the file was edited or written "
-            "by another program"
-        )
     known = {name: record[name] for name in (known.name for known in fields(Outcome)) if name in record}
     if not isinstance(known.get("details", {}), dict):
         raise InputError(f"{where} records details {known['details']!r:.80}, expected names and values")
-    blocks = [tuple(map(float, block)) for block in strengths]
+    known |= {name: _read_strengths(record, name, pattern, where) for name in ("strengths", "kept")}
     others = _as_dict(record.get("metrics")) or {LOSS.name: record.get(LOSS.name)}
     metrics = {name: float(value) for name, value in others.items() if primary and value is not None}
-    return Outcome.from_dict({"curve": [], **known, "strengths": blocks, "metrics": {**primary, **metrics}})
+    return Outcome.from_dict({"curve": [], **known, "metrics": {**primary, **metrics}})
+
+
+def _read_strengths(record: Mapping[str, Any], name: str, pattern: ConnectionPattern, where: str) -> Strengths:
+    strengths = record.get(name)
+    strengths = [] if strengths is None else strengths
+    if not isinstance(strengths, list) or not all(_are_strengths(block, pattern.n_connections) for block in strengths):
+        raise InputError(
+            f"{where} records {name} {json.dumps(strengths):.80}, but its pattern has {pattern.n_connections} "
+            "connections: each block has one number for each, finite and not negative; the file was edited or written "
+            "by another program"
+        )
+    return tuple(tuple(map(float, block)) for block in strengths)
 
 
 def _read_rungs(record: Mapping[str, Any]) -> dict[int, dict[str, float]]:

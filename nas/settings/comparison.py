@@ -10,9 +10,11 @@ from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, check_enough_patterns
 
-DENSE, LOG, LEARNED = "dense", "log", "learned"
-Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned"]
-NETWORKS: tuple[Name, ...] = get_args(Name)  # in the order of training: learned needs dense first
+DENSE, LOG, LEARNED, CONDENSENET, CONDENSED = "dense", "log", "learned", "condensenet", "condensed"
+Name = Literal["dense", "log-densenet-v1", "log-densenet-v2", "log", "optimum", "learned", "condensenet", "condensed"]
+ORDER: tuple[Name, ...] = get_args(Name)  # of training: who teaches comes first
+NETWORKS: tuple[Name, ...] = ORDER[:6]  # without a --network
+TEACHERS: dict[str, str] = {LEARNED: DENSE, CONDENSED: CONDENSENET}  # whose trainings the pattern is taken from
 
 
 class LineupConfig(SearchConfig):
@@ -38,7 +40,11 @@ class LineupConfig(SearchConfig):
 
     strategy: str = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
-        NETWORKS, "Network to train. May be repeated. [default: all]", NETWORK, flag="network"
+        NETWORKS,
+        f"Network to train: {', '.join(ORDER)}. May be repeated. [default: all but {CONDENSENET} and {CONDENSED}]",
+        NETWORK,
+        flag="network",
+        form="<NAME>",
     )
 
     @field_validator("networks", mode="before")
@@ -47,7 +53,7 @@ class LineupConfig(SearchConfig):
         """Sort networks in the order of training; a name that is none comes last and is refused."""
         if not isinstance(given, list | tuple):
             return given
-        return tuple(sorted(dict.fromkeys(map(str, given)), key=lambda name: [*NETWORKS, name].index(name)))
+        return tuple(sorted(dict.fromkeys(map(str, given)), key=lambda name: [*ORDER, name].index(name)))
 
     @classmethod
     def conflicts(cls) -> Iterator[Conflict]:
@@ -65,13 +71,14 @@ class LineupConfig(SearchConfig):
 
 
 def _check_learned(config: LineupConfig) -> str | None:
-    if LEARNED not in config.networks:
-        return None
-    if config.merge == SUM:
+    for pupil, teacher in TEACHERS.items():
+        if pupil in config.networks and teacher not in config.networks:
+            return f"{pupil} keeps the strongest connections of {teacher}: give network {teacher} too"
+    if LEARNED in config.networks and config.merge == SUM:
         return "a plain sum has no strength of a connection, which network learned goes by: leave it out"
-    return (
-        None if DENSE in config.networks else "learned keeps the strongest connections of dense: give network dense too"
-    )
+    if CONDENSENET in config.networks and not config.is_concat:
+        return f"merge {config.merge}: network condensenet concatenates, leave it out"
+    return None
 
 
 def _check_surroundings(config: LineupConfig) -> str | None:

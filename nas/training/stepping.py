@@ -113,6 +113,8 @@ class Stepper:
         else:
             by_exit = torch.stack([F.cross_entropy(own, labels.flatten()) for own in logits.unbind(dim=1)])
             losses, total = by_exit[-1:], exit_loss(by_exit)
+        penalty = self.trainee.penalty()
+        total = total if penalty is None else total + penalty
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

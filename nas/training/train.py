@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas.data.splits import Split, augment_images
 from nas.model.candidate import Candidate, TrainingConfig
 from nas.model.proxies import Batch
-from nas.model.strengths import measure_strengths
+from nas.model.strengths import measure_kept, measure_strengths
 from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Checkpoint, Slot
@@ -164,7 +164,7 @@ class _Training:
         for step, (images, labels) in enumerate(self._batches(epoch)):
             check_stop()
             number = epoch * n_steps + step
-            self._trainee.draw_drops(number)
+            self._trainee.begin_step(number, n_steps * config.epochs)
             rate = config.lr * find_rate(number, n_steps * config.epochs, config.lr_drops, config.warm_up)
             losses[step] = self._stepper.step(images, labels, rate)
         self._trainee.end_drops()
@@ -219,6 +219,7 @@ class _Training:
         member, curve, error = self._members[place], self._curves[place], self._errors[place]
         is_paused = error is None and self._last < self._config.epochs
         strengths: tuple[tuple[float, ...], ...] = ()
+        kept: tuple[tuple[float, ...], ...] = ()
         metrics = image_metrics(accuracy, loss)
         if metrics:
             curve[-1].update(reversed(metrics.items()))  # the loss first, as in older runs
@@ -227,6 +228,7 @@ class _Training:
         elif error is None:
             network = self._trainee.network_of(place)
             strengths = measure_strengths(network, member.candidate)
+            kept = measure_kept(network, member.candidate)
             member.keep_trained(network)
         checkpoint = self._checkpoints[place]
         return Outcome(
@@ -239,6 +241,7 @@ class _Training:
             resumed_epoch=0 if checkpoint is None else len(checkpoint.curve),
             checkpoint_error=self._problems[place],
             strengths=strengths,
+            kept=kept,
             details={} if is_paused or error is not None else self._details.get(place, {}),
         )
 

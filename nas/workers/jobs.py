@@ -69,7 +69,7 @@ class Cohorts:
                 break
             candidate = job.candidate
             kind: Hashable = job.number
-            if not (job.is_alone or isinstance(candidate, TaskCandidate)):
+            if not (job.is_alone or isinstance(candidate, TaskCandidate) or candidate.network.trains_alone):
                 kind = (describe_structure(candidate), candidate.training, job.pause_after)
             self._pools.setdefault(kind, []).append(job)
         if not self._pools:

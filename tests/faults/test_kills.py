@@ -1,13 +1,39 @@
 """A driver killed at any moment: what it acknowledged is there once, and the run ends as if nothing had been."""
 
 import itertools
+import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.driving import HALVING, TINY, Acknowledged, list_leftovers, load_results, search_undisturbed, start
+from nas.data.readers import load_data
+from nas.layouts.condensed import CondenseNet
+from nas.model.candidate import Candidate
+from nas.records.trial import Outcome
+from nas.settings.search import SearchConfig
+from nas.training.checkpoints import slot_path
+from nas.workers.jobs import Job
+from nas.workers.trainer import Trainer
+from search_spaces.templates import find_template
+from tests.support.driving import (
+    CONTEXT,
+    HALVING,
+    TINY,
+    Acknowledged,
+    list_leftovers,
+    load_results,
+    search_undisturbed,
+    start,
+)
+
+# 4 steps an epoch; of 20 steps, condensing stages begin at 4, 7 and 10.
+CONDENSED = SearchConfig(
+    layers=2, blocks=3, growth=4, transition="all", surroundings=CondenseNet(), train_examples=64, epochs=5,
+    device="cpu", checkpoint_seconds=0,
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -90,3 +116,39 @@ def test_killed_twice_in_a_row_at_any_two_writes_the_run_ends_the_same(tmp_path:
         again = start(run, HALVING, second)
         again.wait()  # it may end before its second kill
         _check_going_on(run, again.acknowledged, results)
+
+
+def train_condensed(run: Path | None, die_at: int | None = None) -> Outcome:
+    """Train a CondenseNet with one thread.
+
+    Args:
+        die_at: number of the step before which the process is killed; None: it is not.
+    """
+    steps = itertools.count()
+
+    def check_stop() -> None:
+        if next(steps) == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pattern = find_template("dense").build(CONDENSED.pattern_depth)
+    candidate = Candidate(pattern, CONDENSED.network(10, (1, 8, 8)), 0)
+    outcome = Trainer(load_data("digits", None), CONDENSED, run).train(Job(0, candidate), check_stop)
+    return replace(outcome, seconds=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "epoch"), [((5,), 1), ((8,), 2), ((11,), 2), ((5, 5, 6), 3)])
+def test_a_condensing_training_killed_in_or_between_stages_ends_the_same(
+    tmp_path: Path, steps: tuple[int, ...], epoch: int
+) -> None:
+    whole = train_condensed(None)
+    assert (whole.error, whole.epochs) == (None, 5)
+    for step in steps:  # counted from the last checkpoint, which an epoch's end writes
+        process = CONTEXT.Process(target=train_condensed, args=(tmp_path, step))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert slot_path(tmp_path, 0).exists()
+    resumed = train_condensed(tmp_path)
+    assert resumed.resumed_epoch == epoch
+    assert replace(resumed, resumed_epoch=0) == whole

@@ -10,7 +10,7 @@ from torch import Tensor
 from nas.export.export import Exported, export_folder
 from nas.export.manifest import MANIFEST, describe_files, format_manifest, read_manifest
 from nas.model.candidate import Candidate, NetworkConfig
-from nas.model.network import build_skip_network
+from nas.model.network import build_network
 from search_spaces.templates import find_template
 
 NETWORK = NetworkConfig(
@@ -23,7 +23,7 @@ MEASURED = {"test_accuracy": 0.875, "seeds": [0, 1], "data": {"name": "nothing"}
 def make_weights(candidate: Candidate) -> dict[str, Tensor]:
     """Weights as after a training: batch statistics too are others than at the start."""
     generator = torch.Generator().manual_seed(3)
-    weights: dict[str, Tensor] = build_skip_network(candidate).state_dict()
+    weights: dict[str, Tensor] = build_network(candidate).state_dict()
     for name, value in weights.items():
         if name.endswith("running_var"):
             value.copy_(0.5 + torch.rand(value.shape, generator=generator))

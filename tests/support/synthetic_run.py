@@ -46,12 +46,14 @@ def make_run(
     seeds: Sequence[int] = (0, 1),
     budgets: Sequence[str] | None = None,
     weigh: Weigh | None = None,
+    keep: Weigh | None = None,
     **study_attributes: Any,
 ) -> Path:
     """A run directory with one trial a proposal and seed; validation loss is 2 - 2 * accuracy.
 
     budgets: of each proposal, which then costs by its connections; otherwise all spend `log` and cost the same.
     weigh: strengths of finished trainings; otherwise they have none, as those of older runs.
+    keep: shares of connections that condensation kept, likewise.
     """
     run.mkdir(parents=True)
     study = optuna.create_study(storage=f"sqlite:///{run}/study.db", study_name="skipsearch", direction="maximize")
@@ -73,6 +75,8 @@ def make_run(
                 attributes["outcome"] = _outcome(found)
             if weigh is not None and isinstance(found, float):
                 attributes["outcome"]["strengths"] = weigh(proposal[2], seed)
+            if keep is not None and isinstance(found, float):
+                attributes["outcome"]["kept"] = keep(proposal[2], seed)
             numbers = describe(proposal[2])
             study.add_trial(
                 create_trial(

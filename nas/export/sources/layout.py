@@ -5,6 +5,7 @@ import textwrap
 
 from nas.export.manifest import WEIGHTS_FILES
 from nas.export.sources.operations import CLASSES, write_merge, write_operation
+from nas.layouts.condensed import convert_layout
 from nas.layouts.layout import LayoutNode, TracedNode, trace
 from nas.model.candidate import Candidate
 
@@ -128,9 +129,11 @@ def format_layout(candidate: Candidate) -> str:
     """Return the text of model.py: every node of the candidate's network, its sizes and connections.
 
     Only numbers and names of our own come from the candidate, so a stranger's template cannot add code. Its state_dict
-    has the names of `nas.model.layout_network.build_layout_network`'s.
+    has the names of `nas.model.layout_network.build_layout_network`'s; a network that condenses is written as it is in
+    the end, see `convert` there.
     """
-    layout, image = candidate.layout, candidate.network.image
+    image = candidate.network.image
+    layout = convert_layout(candidate.layout, image)
     steps = trace(layout, image)
     nodes = "\n".join(_format_node(node, step) for node, step in zip(layout.nodes[1:], steps[1:], strict=True))
     named = set(re.findall(r"\b([A-Z]\w+)\(", nodes))

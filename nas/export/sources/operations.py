@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from nas.layouts import operations, residual
+from nas.layouts import condensed, operations, residual
 from nas.layouts.operations import MapShape
 
 
@@ -85,6 +85,16 @@ def _(operation: residual.Highway, read: MapShape) -> str:
     return f"HighwayLayer({read.channels}, {operation.gate_bias!r})"
 
 
+@write_operation.register
+def _(operation: condensed.ChannelIndex, read: MapShape) -> str:
+    return f"IndexChannels({operation.channels}, {read.channels})"
+
+
+@write_operation.register
+def _(operation: condensed.ChannelShuffle, read: MapShape) -> str:  # noqa: ARG001
+    return f"nn.ChannelShuffle({operation.groups})"
+
+
 def write_merge(name: str, n_sources: int) -> str:
     """Return the expression that makes a merge's module."""
     return {
@@ -97,6 +107,16 @@ def write_merge(name: str, n_sources: int) -> str:
 
 # By the name of a class: its text. model.py has those that its lines name.
 CLASSES = {
+    "IndexChannels": '''\
+class IndexChannels(nn.Module):
+    """Choose channels by their numbers, which are part of the weights."""
+
+    def __init__(self, n_chosen: int, n_read: int) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.arange(n_chosen) % n_read)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(1, self.index)''',
     "PixelMean": '''\
 class PixelMean(nn.Module):
     """The mean over all pixels."""

@@ -205,6 +205,16 @@ def test_strengths_that_are_not_the_patterns_are_refused(tmp_path: Path, strengt
         read_run(run)
 
 
+def test_kept_shares_are_read_by_number_and_refused_where_they_are_not_the_patterns(tmp_path: Path) -> None:
+    proposals = [(None, "random", ConnectionPattern(2, ((0,), (0, 1))))]
+    run = make_run(tmp_path / "run", proposals, lambda _p, _s: 0.5, (0,), keep=lambda _pattern, _seed: [[1.0, 0.5, 0]])
+    assert (read_run(run).kept, read_run(run).strengths) == ({0: ((1.0, 0.5, 0.0),)}, {})
+    change = "value_json = replace(value_json, '[[1.0, 0.5, 0]]', '[[1.0]]')"
+    _edit(run, f"UPDATE trial_user_attributes SET {change} WHERE key = 'outcome'")  # noqa: S608 - our own text
+    with pytest.raises(InputError, match=r"trial 0 records kept .*, but its pattern has 3 connections"):
+        read_run(run)
+
+
 def test_a_table_survives_the_round_trip_with_awkward_names(tmp_path: Path) -> None:
     names = ["None", "NA", "null", 'a,"b', None]
     proposals = [(name, "templates", pattern) for name, (_, _, pattern) in zip(names, propose(5), strict=True)]

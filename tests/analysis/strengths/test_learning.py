@@ -73,3 +73,18 @@ def test_two_strata_do_not_teach_together(tmp_path: Path) -> None:
 def test_what_has_no_connections_to_spare_is_told(run: Path) -> None:
     with pytest.raises(InputError, match="do not add up to budget"):
         learn_from_run(read_run(run), "log", "total:30")
+
+
+def test_kept_shares_teach_where_they_are_asked_for_and_weights_otherwise(tmp_path: Path) -> None:
+    weigh, keep = weigh_by(-0.3), weigh_by(0.3)
+    path = make_run(tmp_path / "run", PROPOSALS[:1], score, (0,), weigh=weigh, keep=keep)
+    as_weights = make_run(tmp_path / "other", PROPOSALS[:1], score, (0,), weigh=keep)
+    by_weights, by_kept = (learn_from_run(read_run(path), "dense", "log", by) for by in ("weights", "condensation"))
+    assert by_kept == learn_from_run(read_run(as_weights), "dense", "log")
+    assert by_weights == learn_from_run(read_run(path), "dense", "log")
+    assert by_weights.pattern != by_kept.pattern
+
+
+def test_a_run_without_condensed_networks_has_no_kept_shares(run: Path) -> None:
+    with pytest.raises(NothingUsableError, match="no finished training of dense with kept shares"):
+        learn_from_run(read_run(run), "dense", "log", "condensation")

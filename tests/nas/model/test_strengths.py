@@ -8,11 +8,14 @@ from torch import nn
 
 from nas.data.readers import load_data
 from nas.data.splits import split_data
+from nas.layouts.condensed import CondenseNet
 from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.model.network import build_skip_network
-from nas.model.strengths import MAX_CONNECTIONS, measure_strengths
+from nas.model.strengths import MAX_CONNECTIONS, measure_kept, measure_strengths
 from nas.records.trial import Outcome
 from search_spaces.budget import Budget
+from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
@@ -100,6 +103,65 @@ def test_of_a_huge_network_none_are_measured(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("nas.model.strengths.MAX_CONNECTIONS", 9)
     assert measure_strengths(built, candidate) == ()
     assert MAX_CONNECTIONS >= 3 * 52 * 53 // 2  # dense, three blocks of 52 layers: the largest of the presets
+
+
+def make_condensed(n_stages: int) -> tuple[Candidate, LayoutNetwork]:
+    network = NetworkConfig(
+        layers=2, blocks=2, growth=4, transition="all", image=IMAGE, surroundings=CondenseNet(groups=2)
+    )
+    candidate = Candidate(ConnectionPattern(4, ((0,), (0, 1), (1, 2), (0, 2, 3))), network, 0)
+    built = build_layout_network(candidate)
+    for module in built.condensing:
+        module.condense(n_stages)
+    return candidate, built
+
+
+@pytest.mark.parametrize("n_stages", [0, 2, 3])
+def test_of_a_condensed_network_strengths_are_of_what_was_kept_and_so_are_the_shares(n_stages: int) -> None:
+    candidate, built = make_condensed(n_stages)
+    (strengths,), (kept,) = measure_strengths(built, candidate), measure_kept(built, candidate)
+    names = ["block0_layer0", "block0_layer1", "block1_layer0", "block1_layer1"]
+    widths = [8, 4, 4, 8, 8]  # of the stem and the layers, whose growth doubles
+    expected: dict[tuple[int, int], tuple[float, float]] = {}
+    for layer, (name, sources) in enumerate(zip(names, candidate.pattern.sources, strict=True), start=1):
+        weight = built.state_dict()[f"nodes.{name}.operations.2.weight"].double()[:, :, 0, 0]
+        mask = built.state_dict()[f"nodes.{name}.operations.2.mask"]
+        start = 0
+        for source in sources:
+            channels = range(start, start + widths[source])
+            start += widths[source]
+            is_read = [[bool(mask[output % 2, channel]) for channel in channels] for output in range(len(weight))]
+            weights = [
+                abs(float(weight[output, channel])) * is_read[output][place]
+                for output in range(len(weight))
+                for place, channel in enumerate(channels)
+            ]
+            share = sum(sum(row) for row in is_read[:2]) / (2 * widths[source])
+            expected[source, layer] = (sum(weights) / len(weights), share)
+        assert start == weight.shape[1]
+    ordered = [expected[connection] for connection in candidate.pattern.connections]
+    assert strengths == pytest.approx([strength for strength, _ in ordered], rel=1e-4)
+    assert kept == pytest.approx([share for _, share in ordered], rel=1e-4)
+    if n_stages == 0:
+        assert set(kept) == {1.0}
+
+
+def test_a_condensed_training_records_both_and_a_plain_one_no_shares() -> None:
+    split = split_data(load_data("digits", None), 0, 64, "cpu")
+    candidate, _ = make_condensed(0)
+    whole, paused = (
+        train_candidate(candidate, split, TrainingConfig(epochs=2), pause_after=pause) for pause in (None, 1)
+    )
+    assert [len(whole.strengths[0]), len(whole.kept[0])] == [8, 8]
+    # Each layer's groups keep a quarter of what it reads.
+    widths = {0: 8, 1: 4, 2: 4, 3: 8}
+    by_connection = dict(zip(candidate.pattern.connections, whole.kept[0], strict=True))
+    for layer, sources in enumerate(candidate.pattern.sources, start=1):
+        n_kept = sum(by_connection[source, layer] * widths[source] for source in sources)
+        assert n_kept == pytest.approx(sum(widths[source] for source in sources) / 4, rel=1e-4)
+    assert (paused.kept, paused.strengths) == ((), ())
+    plain = Candidate(find_template("log").build(3), NetworkConfig(layers=3, image=IMAGE), 0)
+    assert measure_kept(build_skip_network(plain), plain) == ()
 
 
 @pytest.fixture(scope="module")

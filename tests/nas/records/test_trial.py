@@ -69,7 +69,8 @@ def trials(draw: st.DrawFn) -> Trial:
     error = "diverged" if state == "failed" else None
     others = [metric.name for metric in declared[1:]]
     metrics = {} if value is None else {declared[0].name: value, **{name: draw(SHARES) for name in others}}
-    outcome = Outcome(metrics, 3, 0.5, curve, error, bool(rungs), strengths=draw(blocks.map(tuple)))
+    strengths, kept = draw(blocks.map(tuple)), draw(blocks.map(tuple))
+    outcome = Outcome(metrics, 3, 0.5, curve, error, bool(rungs), strengths=strengths, kept=kept)
     measured = epochs if declared != IMAGE_METRICS else draw(st.sampled_from([(), epochs]))  # none in older runs
     return replace(
         ENTERED,
@@ -117,6 +118,14 @@ def test_a_training_on_images_is_stored_as_before_metrics_had_names() -> None:
         "strengths": [],
         "rung_losses": {"3": 0.25},
     }
+
+
+def test_a_network_that_is_not_condensed_is_stored_without_what_was_kept() -> None:
+    outcome = Outcome({"validation_accuracy": 0.5}, 3, 0.5, strengths=((1.0,),))
+    assert "kept" not in outcome.to_dict()
+    condensed = replace(outcome, kept=((0.25,),))
+    assert condensed.to_dict()["kept"] == [[0.25]]
+    assert [Outcome.from_dict(each.to_dict()) for each in (outcome, condensed)] == [outcome, condensed]
 
 
 def test_a_drivers_death_in_an_older_run_costs_no_attempt() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.fractal import FractalNet
 from nas.layouts.multiscale import MsdNet
 from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
@@ -450,6 +451,7 @@ FULL = {
         {"compression": 1 / 3, "cohort": 8, "trainings": 7},
         {"merge": "dwa"},
         {"surroundings": MsdNet(widths=(1, 2), first_exit=3)},
+        {"surroundings": CondenseNet(groups=2, lasso=1e-5), "transition": "all", "blocks": 2},
         SEEDED,
     ],
 )
@@ -496,6 +498,15 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     config = _resolve(path, {"layers": 6, "seeds": None, "train_examples": None, "templates": False})
     assert (config.layers, config.train_examples, config.batch_size, config.seeds) == (6, 300, 8, SearchConfig().seeds)
     assert config.templates is False
+
+
+def test_a_wrong_setting_next_to_a_table_of_surroundings_is_reported_with_what_the_table_excludes(
+    tmp_path: Path,
+) -> None:
+    table = '[surroundings]\nkind = "condensenet"\ngroups = 3\n'
+    with pytest.raises(InputError, match="epochs: expected") as caught:
+        _resolve(write_config(tmp_path, f"epochs = 0\ngrowth = 4\n{table}"), {})
+    assert "growth 4" in str(caught.value)
 
 
 def test_a_flag_can_repair_a_bad_value_of_the_file(tmp_path: Path) -> None:
@@ -555,7 +566,7 @@ def test_a_network_takes_its_shape_from_the_settings_and_the_rest_from_the_data(
     config = validate(SearchConfig, FULL)
     network = config.network(7, (3, 32, 16))
     assert (network.classes, network.image) == (7, (3, 32, 16))
-    assert all(getattr(network, name) == FULL[name] for name in ShapeConfig.model_fields)
+    assert all(getattr(network, name) == FULL.get(name) for name in ShapeConfig.model_fields)
 
 
 @pytest.mark.parametrize(("values", "flag"), [({"classes": 1}, "classes"), ({"image": (0, 8, 8)}, "image")])

@@ -1,5 +1,6 @@
 """Networks side by side: matched FLOPs, what dense teaches, and the same figures after an interruption."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from analysis.data.results import read_run
+from analysis.page.document import format_markdown
+from analysis.report.report import compose_report
+from analysis.strengths.learning import select_trained
 from nas.data.readers import load_data
-from nas.model.candidate import Candidate
+from nas.layouts.condensed import CondenseNet
+from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.trial import Trial
@@ -23,6 +29,7 @@ from search_spaces.budget import log_budget
 from search_spaces.errors import ConflictError, InputError, Interrupted, NothingUsableError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
+from search_spaces.wiring.strongest import average_relative
 from tests.support.driving import FakeTrainer
 
 DIGITS = load_data("digits", None)
@@ -36,15 +43,25 @@ class StrengthTrainer(FakeTrainer):
     """Trains nothing; the strengths of a training are made up, but fixed by its seed."""
 
     def train_cohort(self, jobs: Sequence[Job], check_stop: Callable[[], None] = lambda: None) -> list[Any]:
-        """Add strengths to the outcomes."""
+        """Add strengths to the outcomes, and to those of CondenseNets shares that were kept."""
         outcomes = super().train_cohort(jobs, check_stop)
-        return [replace(outcome, strengths=make_strengths(job)) for job, outcome in zip(jobs, outcomes, strict=True)]
+        return [
+            replace(outcome, strengths=make_strengths(job), kept=make_kept(job))
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
 
 
 def make_strengths(job: Job) -> tuple[tuple[float, ...], ...]:
     blocks = job.candidate.network.blocks
     chance = random.Random(f"{job.candidate.pattern.key} {job.candidate.seed}")  # noqa: S311  not a secret
     return tuple(tuple(chance.random() for _ in job.candidate.pattern.connections) for _ in range(blocks))
+
+
+def make_kept(job: Job) -> tuple[tuple[float, ...], ...]:
+    """The nearer an input, the less is kept of it."""
+    if not job.candidate.network.has_layout:
+        return ()
+    return (tuple((target - source) / 100 for source, target in job.candidate.pattern.connections),)
 
 
 @pytest.fixture
@@ -214,3 +231,91 @@ def test_a_run_of_another_kind_is_told_by_its_name(whole: Path) -> None:
 
     with pytest.raises(ConflictError, match=r"holds a comparison, not a search: use `.*compare-networks"):
         settle_config(whole, None, {}, SearchConfig)
+
+
+CONDENSING: dict[str, Any] = {"networks": ("condensed", "log", "condensenet"), "growth": 16}
+
+
+def test_the_networks_that_condense_are_trained_where_they_are_asked_for() -> None:
+    config = validate(LineupConfig, TINY | CONDENSING)
+    assert config.networks == ("log", "condensenet", "condensed")
+    assert {"condensenet", "condensed"}.isdisjoint(validate(LineupConfig, TINY).networks)
+    contender = make_contender("condensenet", config, DIGITS)
+    assert contender.pattern == find_template("dense").build(10)  # of both blocks
+    assert contender.network.surroundings == CondenseNet()
+    flops = {
+        growth: predict_cost(replace(contender, network=replace_growth(contender, growth)).candidate(0)).flops
+        for growth in range(4, 100, 4)
+    }
+    target = predict_cost(make_contender("log", config, DIGITS).candidate(0)).flops
+    nearest = min(flops, key=lambda growth: abs(math.log(flops[growth] / target)))
+    assert contender.network.growth == nearest
+
+
+def replace_growth(contender: Contender, growth: int) -> NetworkConfig:
+    return contender.network.model_copy(update={"growth": growth})
+
+
+@pytest.mark.usefixtures("fake")
+def test_condensed_has_the_connections_of_which_most_was_kept(tmp_path: Path) -> None:
+    assert run(tmp_path / "run", **CONDENSING) == [
+        f"{name} {seed}" for name in ("log", "condensenet", "condensed") for seed in range(2)
+    ]
+    entries = entries_of(tmp_path / "run")
+    # Of the farthest inputs most was kept; the chain is always there.
+    degrees = log_budget(10).per_layer or ()
+    expected = [
+        tuple(sorted({*range(degree - 1), layer - 1})) for layer, degree in enumerate(degrees, start=1)
+    ]  # fmt: skip
+    patterns = {entry.pattern for entry in entries if entry.regime == "condensed"}
+    assert patterns == {ConnectionPattern.from_sources(expected)}
+    contenders = {str(entry.regime): entry.facts["growth"] for entry in entries}
+    assert all(contenders[name] % 4 == 0 for name in ("condensenet", "condensed"))
+    taught = select_trained(read_run(tmp_path / "run"), "condensenet", "condensation")
+    assert taught.numbers == (2, 3)
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("n_before_signal", [3, 4, 5])
+def test_an_interrupted_comparison_with_networks_that_condense_ends_with_the_same_figures(
+    tmp_path: Path, n_before_signal: int
+) -> None:
+    run(tmp_path / "whole", **CONDENSING)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", n_before_signal, **CONDENSING)
+    run(tmp_path / "run", **CONDENSING)
+    found, expected = entries_of(tmp_path / "run"), entries_of(tmp_path / "whole")
+    assert [(each.regime, each.seed, each.pattern, each.value) for each in found] == [
+        (each.regime, each.seed, each.pattern, each.value) for each in expected
+    ]
+
+
+def test_a_real_condensenet_teaches_condensed(tmp_path: Path) -> None:
+    tiny: dict[str, Any] = {"networks": ("condensenet", "condensed"), "seeds": 1, "layers": 3, "epochs": 2, "growth": 4}
+    assert run(tmp_path / "run", **tiny) == ["condensenet 0", "condensed 0"]
+    teacher, pupil = entries_of(tmp_path / "run")
+    assert pupil.pattern == learn_pattern(teacher.pattern, teacher.kept)
+    text = format_markdown(compose_report(read_run(tmp_path / "run")).blocks)
+    assert "| condensed | the connections of which condensenet kept most" in text
+    shares = average_relative(teacher.pattern, teacher.kept)
+    assert f"condensation kept {min(shares):.2f} to {max(shares):.2f} times" in text
+    assert "with V1, condensenet and condensed of all blocks" in text
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_condensenet_whose_trainings_failed_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.nas.studies.test_comparison.make_kept", lambda _: ())
+    with pytest.raises(NothingUsableError, match="condensenet"):
+        run(tmp_path / "run", **CONDENSING)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"networks": ("condensed", "log")}, "give network condensenet too"),
+        ({"networks": ("condensenet", "log"), "merge": "gated"}, "merge gated"),
+    ],
+)
+def test_settings_in_which_nothing_can_condense_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        validate(LineupConfig, TINY | values)
