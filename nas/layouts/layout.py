@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import networkx as nx
 
@@ -275,6 +275,14 @@ class Surroundings(Settings):
     def has_equal_cost(self) -> bool:
         """Whether parameters and multiply-adds depend on the number of connections only."""
         return False
+
+    def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
+        """Return what of a network's settings cannot be together with these; None if all can.
+
+        Args:
+            config: the settings, a ShapeConfig of nas/model/candidate.py.
+        """
+        return None
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
