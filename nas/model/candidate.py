@@ -160,7 +160,18 @@ class ShapeConfig(Settings):
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
         yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
-        yield {"surroundings", "growth", "transition", "layer", "merge"}, _check_surroundings
+        own = {
+            "surroundings",
+            "growth",
+            "transition",
+            "layer",
+            "merge",
+            "blocks",
+            "block_layers",
+            "layers",
+            "large_stem",
+        }
+        yield {*own, "drop_layers", "drop_path", "compression"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
