@@ -3,7 +3,7 @@
 python scripts/camvid.py FOLDER|FILE.npz [--layers N] [--growth K] [--epochs E] [--batch-size B] [--lr LR] [--seeds S]
     [--device cpu|cuda] [--to FILE.json]
 
-log and nearest span all five blocks of Log-DenseNet's network for segmentation, at one number of connections.
+log and nearest span all five blocks of Log-DenseNet's network for segmentation, and have equally many parameters.
 FC-DenseNet's blocks are dense, and its growth is chosen so that it has as many parameters as log, as nearly as a whole
 number allows. Every training is measured once on the test images, after its last epoch; nothing is chosen by them.
 """
@@ -21,7 +21,7 @@ import torch
 from shared import format_row
 from torch import nn
 
-from analysis.page.wording import format_estimate
+from analysis.page.wording import format_difference, format_estimate, share_digits
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
 from nas.model.candidate import TrainingConfig
 from nas.records.safe_files import format_json, write_atomic
@@ -73,7 +73,7 @@ class Contestant:
 def list_contestants(file: Path, layers: int, growth: int) -> list[Contestant]:
     """Return log and the nearest layers, and FC-DenseNet of the growth that comes nearest to log's parameters."""
     own = [f"file={file}", f"blocks={BLOCKS}"]
-    spanning = load(*own, f"growth={growth}", f"stem={2 * growth}")
+    spanning = load(*own, f"growth={growth}")
     templates = {REFERENCE: "log", "nearest": "nearest_log_i"}
     contestants = [
         Contestant(name, spanning, find_template(template).build(layers), "log") for name, template in templates.items()
@@ -81,7 +81,7 @@ def list_contestants(file: Path, layers: int, growth: int) -> list[Contestant]:
     dense = find_template("dense").build(layers // BLOCKS)
 
     def make(own_growth: int) -> Contestant:
-        settings = (*own, "surroundings=fc-densenet", f"growth={own_growth}", f"stem={2 * own_growth}")
+        settings = (*own, "surroundings=fc-densenet", f"growth={own_growth}")
         return Contestant(f"FC-DenseNet, growth {own_growth}", load(*settings), dense, "all")
 
     wanted = contestants[0].params
@@ -115,16 +115,18 @@ def tabulate(rows: Sequence[dict[str, Any]]) -> list[str]:
     for name, own in by_name.items():
         gains = [row["test_miou"] - log[row["seed"]] for row in own]
         miou, accuracy, validation = (
-            _estimate([row[metric] for row in own], SHARE) for metric in ("test_miou", "test_global_accuracy", "miou")
+            _estimate([row[metric] for row in own]) for metric in ("test_miou", "test_global_accuracy", "miou")
         )
-        gain = "" if name == REFERENCE else _estimate(gains, SHARES_APART)
+        low, high = student_interval(np.array(gains), SHARES_APART)
+        gain = format_difference(float(np.mean(gains)), low, high, share_digits([(low, high)]))
+        gain = "" if name == REFERENCE else gain
         lines.append(format_row(name, f"{own[0]['params']:,}", len(own), miou, gain, accuracy, validation))
     return lines
 
 
-def _estimate(values: Sequence[float], bounds: tuple[float, float]) -> str:
+def _estimate(values: Sequence[float]) -> str:
     array = np.array(values)
-    return format_estimate(float(array.mean()), *student_interval(array, bounds))
+    return format_estimate(float(array.mean()), *student_interval(array, SHARE))
 
 
 def main() -> None:
@@ -140,7 +142,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--to", type=Path, help="file for all numbers, as JSON")
     flags = parser.parse_args()
-    training = TrainingConfig(epochs=flags.epochs, batch_size=flags.batch_size, lr=flags.lr)
+    given = {"epochs": flags.epochs, "batch_size": flags.batch_size, "lr": flags.lr}
+    training = TrainingConfig(**{**SegmentationTask.defaults, **given})
     contestants = list_contestants(flags.file.resolve(), flags.layers, flags.growth)
     print(contestants[0].task.target.tell_data(), flush=True)  # noqa: T201
     rows = []

@@ -63,6 +63,7 @@ class Segmentation:
     """The answers of a stratum's best pattern and of templates, next to the truth.
 
     Args:
+        data: name of the data.
         classes: names of the classes.
         shares: share of each class among the validation pixels that are not void.
         images: (height, width, 1 or 3) each.
@@ -71,6 +72,7 @@ class Segmentation:
         shown: their rows of average_patterns.
     """
 
+    data: str
     classes: tuple[str, ...]
     shares: tuple[float, ...]
     images: tuple[Pixels, ...]
@@ -115,7 +117,8 @@ def analyse_segmentation(run: Run, candidates: pd.DataFrame, picks: Sequence[Fou
             )
         )
     totals = np.array(counts[0]).sum(axis=1)
-    return Segmentation(classes, tuple((totals / totals.sum()).tolist()), images, truth, tuple(patterns), shown)
+    shares = tuple((totals / totals.sum()).tolist())
+    return Segmentation(str(run.examples.get("data"))[:80], classes, shares, images, truth, tuple(patterns), shown)
 
 
 def _choose_shown(ranked: pd.DataFrame) -> pd.DataFrame:

@@ -28,13 +28,14 @@ def draw_answers(segmentation: Segmentation, caption: str) -> str:
     n_columns = len(titles)
     width = min(LARGEST, (CHART_WIDTH - 2 * MARGIN - (n_columns - 1) * GAP) / n_columns)
     parts = []
-    for column, title in enumerate(titles):
-        lines = cut_text(title, int(width / 8), 2)
-        top = MARGIN + 8 + LINE * (2 - len(lines))
+    heads = [cut_text(title, int(width / 8), 2) for title in titles]
+    n_lines = max(map(len, heads))
+    for column, lines in enumerate(heads):
+        top = MARGIN + 8 + LINE * (n_lines - len(lines))
         parts += [
             write(MARGIN + column * (width + GAP), top + LINE * place, line, "bold") for place, line in enumerate(lines)
         ]
-    y = MARGIN + 2 * LINE + 6
+    y = MARGIN + n_lines * LINE + 6
     present: set[int] = set()
     for row, (image, truth) in enumerate(zip(segmentation.images, segmentation.truth, strict=True)):
         rows, columns = truth.shape

@@ -52,8 +52,8 @@ def _draw(segmentation: Segmentation, caption: str, file: str) -> Picture:
     n_classes = len(segmentation.classes)
     repeated = f" Colours repeat after {len(CLASS_COLOURS)} classes." if n_classes > len(CLASS_COLOURS) + 1 else ""
     description = (
-        f"Validation images, the class of each pixel, and what the networks of {which} answered. Grey pixels of the "
-        f"truth are void: an answer there counts nowhere.{repeated}"
+        f"Validation images of {segmentation.data}, the class of each pixel, and what the networks of {which} "
+        f"answered. Grey pixels of the truth are void: an answer there counts nowhere.{repeated}"
     )
     return Picture(file, draw_answers(segmentation, caption), description, "Images and masks")
 

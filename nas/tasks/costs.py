@@ -1,6 +1,6 @@
 """What the networks of a task class cost: measured for random patterns of a budget, which should all cost the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from nas.tasks.loop import DataPart, build_own, find_loss, take_data
 from nas.tasks.reference import describe_error, divert_output
 from nas.tasks.task_trial import TaskError
 from search_spaces.budget import Budget
+from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.seeds import derive_generator
@@ -45,7 +46,11 @@ class Costs:
         return not self.task.is_objective
 
     def measure(self, budgets: Iterable[Budget]) -> None:
-        """Measure random patterns of each budget, as far as the task can build and run their networks."""
+        """Measure random patterns of each budget, as far as the task can build and run their networks.
+
+        Raises:
+            InputError: a task of ours says that its settings do not fit patterns of so many layers.
+        """
         for budget in budgets if self.is_known else ():
             generator = derive_generator(0, "cost", budget.depth, str(budget))
             patterns = [sample_uniform(budget, generator) for _ in range(N_MEASURED)]
@@ -98,9 +103,10 @@ class Costs:
                     f"{around} {params[0]:,} parameters and {flops[0]:,} FLOPs an example each: equal cost"
                 )
             else:
+                what = "size" if len(params) > 1 else "computation"
                 sentences.append(
-                    f"{around} {params[0]:,} to {params[-1]:,} parameters and {flops[0]:,} to {flops[-1]:,} FLOPs an "
-                    "example: NOT of equal cost, so a difference between patterns may be one of size"
+                    f"{around} {_span(params)} parameters and {_span(flops)} FLOPs an example: NOT of equal cost, so a "
+                    f"difference between patterns may be one of {what}"
                 )
         return sentences
 
@@ -110,6 +116,8 @@ class Costs:
                 with divert_output():
                     self._by_key[pattern.key] = self._measure_network(TaskPattern.of(pattern, self.transition))
             except (Exception, SystemExit) as error:
+                if isinstance(error, InputError) and self.task.source.is_built_in:
+                    raise
                 is_said = isinstance(error, TaskError)
                 raise TaskError(str(error) if is_said else describe_error(error, self.task.source.path)) from None
         return self._by_key[pattern.key]
@@ -133,6 +141,11 @@ class Costs:
             batch = next(iter(training.train(0, N_EXAMPLES, 0)))
             self._batch = tuple(part[:N_EXAMPLES] if isinstance(part, Tensor) else part for part in batch)
         return self._batch
+
+
+def _span(values: Sequence[int]) -> str:
+    """Return ascending values as the least and the largest; a single one by itself."""
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
 def _label(budget: Budget) -> str:

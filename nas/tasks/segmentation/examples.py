@@ -25,6 +25,7 @@ def pack_examples(data: PixelLabels) -> dict[str, object]:
     chosen = choose_examples(len(data.validation.images))
     images = _shrink_images(data.validation.images[chosen])
     return {
+        "data": data.name,
         "classes": list(data.classes),
         "images": [pack_bytes(image.tobytes(), image.shape) for image in images],
         "masks": pack_masks(data.validation.masks[chosen]),

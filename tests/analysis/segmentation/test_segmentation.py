@@ -65,7 +65,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("segmentation") / "run"
     folder.mkdir()
     images = np.random.default_rng(1).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    examples = {"classes": CLASSES, "images": pack(images), "masks": pack(draw_masks("truth", 0, void=True))}
+    examples = {
+        "data": "photos <i>",
+        "classes": CLASSES,
+        "images": pack(images),
+        "masks": pack(draw_masks("truth", 0, void=True)),
+    }
     config = {"layers": LAYERS, "seeds": N_SEEDS, "epochs": 3, "transition": "log", "seed": 0, "strategy": "templates"}
     attributes = {"asked": 0, "kind": "search", "config": config, "examples": examples, **ABOUT}
     ledger = Ledger(folder / "study.db", attributes, frozenset(), LAYERS, metrics=METRICS)
@@ -133,6 +138,7 @@ def test_the_answer_names_the_best_pattern_next_to_guessing(run: Run, blocks: li
     assert f"always answering background would have {segmentation.shares[0] / 3:.3f}" in page
     assert "The best pattern, log, has a mIoU of 0." in page
     assert "over 3 seeds" in page
+    assert "Validation images of photos \\<i\\>, the class of each pixel" in page
     assert segmentation.shares == pytest.approx((counts / counts.sum()).tolist())
 
 

@@ -8,6 +8,7 @@ import torch
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.model.candidate import TrainingConfig
 from nas.tasks.candidate import TaskCandidate, TaskPattern
+from nas.tasks.costs import Costs
 from nas.tasks.loaded import load_task
 from nas.tasks.segmentation.task import SegmentationTask
 from search_spaces.budget import parse_budget
@@ -50,6 +51,12 @@ def test_the_settings_become_those_of_the_network() -> None:
         assert network.transition == "all"
 
 
+def test_nodes_that_no_policy_reads_are_refused() -> None:
+    pattern = find_template("log").build(8)
+    with pytest.raises(InputError, match=r"\[3\]"):
+        SegmentationTask(**SMALL).network(TaskPattern(8, pattern.sources, (3,)))
+
+
 def test_images_that_are_too_small_for_the_blocks_are_refused() -> None:
     pattern = TaskPattern.of(find_template("log").build(11))
     with pytest.raises(InputError, match=r"11 blocks halve images of 16 x 16 .* blocks=9"):
@@ -79,3 +86,13 @@ def test_with_a_stem_as_wide_as_a_layer_patterns_of_equal_in_degrees_cost_the_sa
         task = SegmentationTask(blocks=5, growth=3, scenes=1, stem=stem)
         costs = {task.cost(TaskPattern.of(pattern)) for pattern in patterns}
         assert (len(costs) == 1) == is_equal
+
+
+def test_a_run_says_where_only_the_computation_differs() -> None:
+    costs = Costs(load_task("segmentation", ["blocks=5", "growth=2", "scenes=1"]), "log")
+    costs.measure([parse_budget("log", 10), parse_budget("total:20", 10)])
+    equal, unequal = costs.list_sentences()
+    assert equal.endswith("equal cost")
+    (params,) = {cost.params for cost in costs.measured[parse_budget("total:20", 10)]}
+    assert f" {params:,} parameters and " in unequal
+    assert unequal.endswith("NOT of equal cost, so a difference between patterns may be one of computation")

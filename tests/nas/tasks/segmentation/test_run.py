@@ -13,6 +13,7 @@ from nas.records.database import read_attributes
 from nas.search.loop import run_search
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig
+from search_spaces.errors import InputError
 
 SETTINGS = ("blocks=3", "growth=2")
 FLAGS: dict[str, Any] = {
@@ -62,6 +63,13 @@ def test_a_run_keeps_its_pictures_and_every_trainings_answers(photos: Path, tmp_
     assert np.array_equal(segmentation.truth[3], raw["y_val"][7])
     assert np.array_equal(segmentation.images[3], raw["x_val"][7].transpose(1, 2, 0))
     assert not any(test.tobytes() in {image.tobytes() for image in segmentation.images} for test in raw["x_test"])
+
+
+def test_settings_that_do_not_fit_the_layers_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match="3 layers spans 5 blocks"):
+        search(run, set=("scenes=1",))
+    assert not (run / "study.db").exists()
 
 
 def test_a_run_is_extended_with_the_same_pictures_and_the_test_part_stays_out(photos: Path, tmp_path: Path) -> None:

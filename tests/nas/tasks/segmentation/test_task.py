@@ -229,6 +229,7 @@ def test_what_is_kept_of_a_training_is_its_confusion_and_a_few_answers(photos: P
     assert images == data.validation.images[0].transpose(1, 2, 0).tobytes()
     assert mask == data.validation.masks[0].tobytes()
     assert examples["classes"] == ["class 0", "class 1", "class 2"]
+    assert examples["data"] == "photos.npz"
 
 
 def test_pictures_of_large_images_are_small_and_show_the_same_places(tmp_path: Path) -> None:
