@@ -97,7 +97,7 @@ def score(
         print_measures(console, rows, shown)
     else:
         print_scores(console, rows, title)
-        _print_through(console, rows)
+        _print_through(console, rows, config.has_several_exits)
     if config.has_inner_paths:
         console.print(
             "A layer here passes on what it reads, next to what it makes of it: distances count layers, and the "
@@ -238,11 +238,12 @@ def _print_values(
     print_table(console, title, ["template", *columns], cells)
 
 
-def _print_through(console: "Console", rows: list[dict[str, Any]]) -> None:
+def _print_through(console: "Console", rows: list[dict[str, Any]], has_several_exits: bool) -> None:
     """Print distances through networks that are laid out node by node; nothing of others."""
     if "from_loss_mean_free" not in rows[0]:
         return
     title = "through the whole network, in hops; free: a change of resolution is none, otherwise it is one"
+    title += "; the loss is that of the nearest exit" if has_several_exits else ""
     columns = {"from the loss, free": "from_loss_mean_free", "mean BD, free": "global_mean_bd_free"}
     columns |= {"from the loss": "from_loss_mean", "mean BD": "global_mean_bd"}
     _print_values(console, title, rows, columns, 4)

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.comparisons.accuracy import Final, measure_final
 from analysis.data.adherence import Adherence, check_adherence
 from analysis.data.results import Run
+from analysis.exits.anytime import Exits, analyse_exits, summarise_exits
 from analysis.picks.found import Found, judge_search
 from analysis.picks.order import summarise_found, summarise_status
 from analysis.segmentation.answers import Segmentation, analyse_segmentation, summarise_segmentation
@@ -37,6 +38,7 @@ class Findings:
         views: strata in the report's order; at least one.
         pooled: what all strata say together of each declared measure; empty for a single one.
         strengths: connection strengths of each view's stratum; None where none were measured.
+        exits: what the exits of each view's networks give; None where they have only one.
         segmentations: what the networks of each view's stratum answered; None where they segment no images.
         adherence: how a study kept to its plan; None for a search.
         fidelity: agreement of short with long runs, where a study checked it.
@@ -52,6 +54,7 @@ class Findings:
     views: tuple[View, ...]
     pooled: tuple[Pooled, ...]
     strengths: tuple[ConnectionStrengths | None, ...]
+    exits: tuple[Exits | None, ...]
     segmentations: tuple[Segmentation | None, ...]
     adherence: Adherence | None
     fidelity: tuple[Fidelity, ...]
@@ -89,6 +92,7 @@ def find(run: Run) -> Findings:
         views=views.strata,
         pooled=views.pooled,
         strengths=tuple(_analyse_strengths(run, view, run_seed, picks) for view in views.strata),
+        exits=tuple(analyse_exits(view.candidates, run.details, picks) for view in views.strata),
         segmentations=tuple(analyse_segmentation(run, view.candidates, picks) for view in views.strata),
         adherence=check_adherence(run) if run.kind == "study" else None,
         fidelity=compare_lengths(run, run_seed),
@@ -131,9 +135,10 @@ def summarise(findings: Findings) -> dict[str, Any]:
                 "strength_trends": summarise_trends(strengths),
                 "best_patterns": list_best(view),
                 **({} if segmentation is None else {"segmentation": summarise_segmentation(segmentation)}),
+                **({} if exits is None else {"exits": summarise_exits(exits)}),
             }
-            for view, strengths, segmentation in zip(
-                findings.views, findings.strengths, findings.segmentations, strict=True
+            for view, strengths, segmentation, exits in zip(
+                findings.views, findings.strengths, findings.segmentations, findings.exits, strict=True
             )
         ],
         "adherence": dataclasses.asdict(findings.adherence) if findings.adherence else None,

@@ -11,6 +11,7 @@ from analysis.data.adherence import Adherence
 from analysis.data.outcomes import is_of_images
 from analysis.data.protocol import VERSION
 from analysis.data.results import Run
+from analysis.exits.section import build_exits
 from analysis.page.captions import describe_data
 from analysis.page.document import Block, Fold, Heading, Paragraph, Table
 from analysis.page.provenance import build_provenance
@@ -67,7 +68,7 @@ def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     caption = describe_data(run, pd.concat([view.patterns for view in declared]))
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
-    yield from _list_costs(views)
+    yield from _list_costs(views, run.config)
     yield from _list_inner_paths(run.config)
     yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
@@ -110,13 +111,15 @@ def _build_together(findings: Findings, declared: Sequence[View]) -> Iterator[Bl
 def _build_strata(findings: Findings, declared: Sequence[View], said: Collection[str]) -> Iterator[Block]:
     """Show each declared stratum; the tables and figures of all settings have the others."""
     is_first = True
-    both = zip(findings.strengths, findings.segmentations, strict=True)
-    for view, (strengths, segmentation) in zip(findings.views, both, strict=True):
+    measured = zip(findings.strengths, findings.segmentations, findings.exits, strict=True)
+    for view, (strengths, segmentation, exits) in zip(findings.views, measured, strict=True):
         if not any(view is each for each in declared):
             continue
         fault = f", {view.stratum.fault}" if view.stratum.fault else ""
         caption = describe_data(findings.run, view.patterns) + fault
         yield from build_stratum(view, caption, said, is_first=is_first)
+        if exits is not None:
+            yield from build_exits(exits, describe_data(findings.run, exits.shown), view.name)
         if segmentation is not None:
             own = describe_data(findings.run, segmentation.shown)
             yield from build_segmentation(segmentation, own, view.name, has_pictures=is_first)
@@ -167,8 +170,10 @@ def _list_inner_paths(config: Mapping[str, Any]) -> Iterator[Block]:
         )
 
 
-def _list_costs(views: Sequence[View]) -> Iterator[Block]:
+def _list_costs(views: Sequence[View], config: Mapping[str, Any]) -> Iterator[Block]:
     """Say where the networks of a stratum do not compare, because they differ in cost."""
+    # Surroundings and exits cost what single layers read, whatever the widths.
+    is_plain = config.get("surroundings") is None and config.get("exits", "last") == "last"
     for view in views:
         params = view.patterns["params"].dropna()
         of = f" of {view.name}" if view.name else ""
@@ -180,11 +185,11 @@ def _list_costs(views: Sequence[View]) -> Iterator[Block]:
         elif sizes := _list_sizes(view.patterns):
             yield Paragraph(
                 f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in "
+                + ("accuracy may be one of size." if is_of_images(view.patterns) else "outcome may be one of size.")
                 + (
-                    "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as "
-                    "much."
-                    if is_of_images(view.patterns)
-                    else "outcome may be one of size."
+                    " With stem and transitions as wide as the growth, all would cost as much."
+                    if is_of_images(view.patterns) and is_plain
+                    else ""
                 ),
                 kind="notice",
             )

@@ -33,7 +33,9 @@ with torch.inference_mode():
     logits = network(torch.zeros(1, {shape}))
 ```
 
-`forward_features`, `forward_head` and `reset_classifier(num_classes)` are those of timm. {state_dict}"""
+{methods}{state_dict}"""
+_TIMM = "`forward_features`, `forward_head` and `reset_classifier(num_classes)` are those of timm. "
+_EXITS = "The logits are (batch, exits, classes): the network predicts at {n} layers, the last of them its last. "
 
 
 def format_card(candidate: Candidate, manifest: Manifest) -> str:
@@ -150,7 +152,13 @@ def _describe_use(candidate: Candidate, manifest: Manifest) -> str:
             "**No trained weights come with it.** Those of your own, in a safetensors file of the same names, are "
             'loaded by `network.load_state_dict(safetensors.torch.load_file("model.safetensors"))`.',
         )
-    use = _USE.format(weights=weights, shape=", ".join(map(str, candidate.network.image)), state_dict=state_dict)
+    network, methods = candidate.network, ""
+    if not network.has_layout:
+        methods = _TIMM
+    elif (n_exits := len(candidate.layout.outputs)) > 1:
+        methods = _EXITS.format(n=n_exits)
+    shape = ", ".join(map(str, network.image))
+    use = _USE.format(weights=weights, shape=shape, methods=methods, state_dict=state_dict)
     normalisation = manifest.measured.get("normalisation")
     if normalisation is not None:
         use += (

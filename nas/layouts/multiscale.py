@@ -1,15 +1,14 @@
 """MSDNet's surroundings (arXiv:1703.09844): a layer is a column of maps at several scales; exits on the way."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind, Surroundings
 from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operation, Relu
-from search_spaces.errors import InputError
 
-_Channels = Annotated[int, Field(ge=1, le=10_000)]
+_UNUSED = ("layer", "merge", "drop_layers", "drop_path", "compression", "large_stem")  # settings without a meaning here
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
@@ -36,38 +35,31 @@ class MsdNet(Surroundings):
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
     exit_step: Annotated[int, Field(ge=1, le=10**5)] = 2
     reduction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    exit_channels: _Channels = 128
+    exit_channels: Annotated[int, Field(ge=1, le=10_000)] = 128
 
-    @property
-    def spans_blocks(self) -> bool:
-        """Whether one pattern spans the layers of all blocks: no, each block has the pattern."""
-        return False
+    def find_problem(self, config: Any) -> str | None:
+        """Return what of a network's settings cannot be together with these, None if all can.
 
-    @property
-    def has_equal_cost(self) -> bool:
-        """Whether cost depends on the number of connections only: no, exits cost what their layer reads."""
-        return False
+        Args:
+            config: the settings, a ShapeConfig of nas/model/candidate.py.
+        """
+        n_blocks, n_scales = len(config.block_depths), len(self.widths)
+        if n_blocks > n_scales:
+            return (
+                f"{n_blocks} blocks: each but the last drops the finest of MSDNet's {n_scales} scales; give at most "
+                f"{n_scales} blocks"
+            )
+        if config.transition in ("v1", "v2"):
+            return f"transition {config.transition} is not for MSDNet, each of whose blocks has the pattern: give all"
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
+        named = " and ".join(name.replace("_", "-") for name in unused)
+        return (
+            f"MSDNet's layers, stem and reductions are its own, and it drops nothing: drop {named}" if unused else None
+        )
 
     def lay_out(self, frame: Frame) -> Layout:
-        """Return the network around a frame's pattern.
-
-        Raises:
-            InputError: there are more blocks than scales, or settings that these surroundings do not have.
-        """
-        if len(frame.depths) > len(self.widths):
-            raise InputError(
-                f"{len(frame.depths)} blocks: each but the last drops the finest of {len(self.widths)} scales; give at "
-                f"most {len(self.widths)} blocks"
-            )
-        given = [] if frame.merge == "concat" else [f"merge {frame.merge}"]
-        given += [] if frame.layer == "bottleneck" else [f"layer {frame.layer}"]
-        given += ["drop-layers"] if frame.drop_layers else []
-        given += ["drop-path"] if frame.drop_path else []
-        if given:
-            raise InputError(
-                f"{' and '.join(given)}: layers at several scales are bottlenecks that read concatenations and are "
-                "never dropped; drop it from the settings, or give layer bottleneck"
-            )
+        """Return the network around a frame's pattern."""
         return _Drawing(self, frame).draw()
 
 

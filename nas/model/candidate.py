@@ -160,7 +160,8 @@ class ShapeConfig(Settings):
         yield {"transition", "compression"}, _check_compression
         yield {"layers", "blocks", "block_layers", "transition"}, _check_pattern_depth
         yield {"layers", "blocks", "block_layers", "exits", "exit_loss", "surroundings"}, _check_exits
-        yield {"surroundings", "blocks", "growth", "transition", "layer", "merge"}, _check_surroundings
+        sizes = {"layers", "blocks", "block_layers", "growth", "stem_channels", "compression", "large_stem"}
+        yield {*sizes, "surroundings", "transition", "layer", "merge", "drop_layers", "drop_path"}, _check_surroundings
 
     @property
     def block_depths(self) -> tuple[int, ...]:
@@ -191,6 +192,11 @@ class ShapeConfig(Settings):
     def has_inner_paths(self) -> bool:
         """Return whether a layer has an identity path of its own, so that no distance in layers is the gradient's."""
         return isinstance(self.surroundings, HighwayNet)
+
+    @property
+    def has_several_exits(self) -> bool:
+        """Return whether the network predicts on the way too."""
+        return self.exits != LAST or isinstance(self.surroundings, MsdNet)
 
     def with_pattern_depth(self, depth: int) -> Self:
         """Return the same settings for patterns of another depth: a study may have several."""
@@ -353,15 +359,12 @@ def _check_pattern_depth(config: ShapeConfig) -> str | None:
 
 
 def _check_exits(config: ShapeConfig) -> str | None:
-    if config.surroundings is not None:
-        kind = config.surroundings.kind
-        return (
-            None if config.exits == LAST else f"exits {config.exits} are of blocks in a row, not of {kind}: drop exits"
-        )
-    n_layers = sum(config.block_depths)
+    surroundings, n_layers = config.surroundings, sum(config.block_depths)
+    if surroundings is not None and config.exits != LAST:
+        return f"exits {config.exits} are of blocks in a row, not of {surroundings.kind}: drop exits"
     if config.exit_step is not None and config.exit_step >= n_layers:
         return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
-    if config.exits == LAST and config.exit_loss != "sum":
+    if config.exit_loss != "sum" and not config.has_several_exits:
         return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
     return None
 

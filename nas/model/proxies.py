@@ -100,8 +100,12 @@ def measure_proxies(
         names: proxies to compute; None: all of PROXIES.
 
     Raises:
-        InputError: there is no such proxy.
+        InputError: there is no such proxy, or the network is no blocks in a row with one classifier.
     """
+    if candidate.network.has_layout:
+        raise InputError(
+            "proxies are measured of blocks in a row with one classifier only, and this network is another"
+        )
     names = tuple(PROXIES) if names is None else names
     for name in names:
         if name not in PROXIES:

@@ -10,7 +10,7 @@ from search_spaces.templates import find_template
 
 LOG_DENSENET = "Log-DenseNet, arXiv:1711.00002"
 SPARSENET = "SparseNet, arXiv:1801.05895"
-ANYTIME = "the paper's networks predict at many layers, this one only at the last"
+ANYTIME = "the paper's networks predict at many layers, this one only at the last unless --exits says more"
 PADDED = "the authors' code leaves layers 4 to 7 with three inputs where powers of two run out"
 AS_DENSENET = "blocks and growth are DenseNet's of that depth; the paper's numbers of parameters were not compared"
 GRID = [(layers, growth) for layers in (12, 32, 52) for growth in (16, 24, 32)]  # the paper's sizes

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from nas.layouts.multiscale import MsdNet
-from nas.model.candidate import BOTTLENECK, NetworkConfig
+from nas.model.candidate import NetworkConfig
 from nas.presets.preset import CIFAR, Preset
 from search_spaces.templates import find_template
 
@@ -27,7 +27,6 @@ def _msdnet(name: str, layers: int, classes: int) -> Preset:
         blocks=len(block_layers),
         block_layers=block_layers,
         growth=6,
-        layer=BOTTLENECK,
         stem_channels=16,
         transition="all",
         surroundings=surroundings,

@@ -34,6 +34,8 @@ class LineupConfig(SearchConfig):
         "proxies",
         "task",
         "set",
+        "exits",
+        "exit_loss",
     }
 
     strategy: str = "random"  # nothing is proposed
@@ -59,7 +61,8 @@ class LineupConfig(SearchConfig):
             if check is not check_enough_patterns:  # nothing is proposed
                 yield needed, check
         yield {"networks", "merge"}, _check_learned
-        yield {"transition", "stem_channels", "compression", "block_layers", "budget", "pattern"}, _check_surroundings
+        own = {"transition", "stem_channels", "compression", "block_layers", "budget", "pattern", "exits"}
+        yield own, _check_surroundings
 
     @property
     def deepest(self) -> int:
@@ -80,7 +83,7 @@ def _check_learned(config: LineupConfig) -> str | None:
 
 def _check_surroundings(config: LineupConfig) -> str | None:
     is_plain = config.has_equal_cost and config.transition == "log" and config.budget == "log"
-    if is_plain and config.pattern is None:
+    if is_plain and config.pattern is None and config.exit_step is None:
         return None
     return (
         "each network has a pattern and surroundings of its own: drop transition, stem-channels, compression, "

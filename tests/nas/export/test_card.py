@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 from nas.export.card import format_card
 from nas.export.manifest import PROBE_INPUT, FileEntry, Manifest, Probe
+from nas.model.candidate import Candidate
 from search_spaces.distance import backprop_distance
 from tests.support.exported import CANDIDATE, NETWORK, make_weights
 
@@ -24,7 +26,7 @@ EXPECTED = {"objective": "loss", "expected": 0.21, "interval": {"low": 0.18, "hi
 MEASURED = {"n_seeds": 3, "test": TEST, "data": {"name": "digits"}, "normalisation": NORMALISATION, "curve": [1, 2]}
 
 
-def describe(*names: str, measured: dict[str, Any] = MEASURED) -> str:
+def describe(*names: str, measured: dict[str, Any] = MEASURED, candidate: Candidate = CANDIDATE) -> str:
     probe = Probe(seed=0, shape=[2, *NETWORK.image], input=PROBE_INPUT, logits=[[0.0] * 3] * 2, tolerance=1e-5)
     manifest = Manifest(
         schema="skipsearch/export",
@@ -35,7 +37,7 @@ def describe(*names: str, measured: dict[str, Any] = MEASURED) -> str:
         versions={},
         files=dict.fromkeys(names, FILE),
     )
-    return format_card(CANDIDATE, manifest)
+    return format_card(candidate, manifest)
 
 
 def read_metadata(text: str) -> dict[str, Any]:
@@ -50,6 +52,15 @@ def read_metadata(text: str) -> dict[str, Any]:
 def test_it_speaks_of_a_file_only_where_it_is_there(name: str) -> None:
     assert f"- `{name}`" in describe(name)
     assert f"- `{name}`" not in describe()
+
+
+def test_it_says_of_a_network_with_exits_what_its_logits_are() -> None:
+    assert "timm" in describe() and "exits" not in describe()
+    network = CANDIDATE.network.model_copy(update={"exits": "every:3"})
+    text = describe(candidate=replace(CANDIDATE, network=network))
+    n_exits = 1 + (sum(network.block_depths) - 1) // 3
+    assert f"(batch, exits, classes): the network predicts at {n_exits} layers" in text
+    assert "timm" not in text
 
 
 def test_it_says_what_the_network_is_and_what_was_measured() -> None:

@@ -1,6 +1,7 @@
 """Blocks in a row, laid out node by node, are the network that SkipNetwork is: sizes, costs, distances and logits."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,10 @@ from nas.layouts.rows import RowForm, lay_out_rows
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork
-from nas.model.network import build_network, build_skip_network
+from nas.model.network import SkipNetwork, build_network, build_skip_network
+from search_spaces.budget import parse_budget
+from search_spaces.sampling.draw import sample_uniform
+from search_spaces.seeds import derive_generator
 from search_spaces.templates import find_template
 
 CASES = [
@@ -117,6 +121,27 @@ def test_an_exit_is_a_classifier_of_a_layer_and_its_inputs(network: NetworkConfi
     assert by_exit[-1] <= cost.flops // 2
 
 
+@pytest.mark.parametrize(
+    ("budget", "changes", "is_equal"),
+    [
+        ("log", {}, True),
+        ("log", {"blocks": 2, "layer": "bottleneck", "merge": "gated"}, True),
+        ("total:20", {"merge": "sum"}, True),
+        ("total:20", {}, False),
+    ],
+)
+def test_patterns_with_exits_cost_the_same_where_the_settings_say_so(
+    budget: str, changes: dict[str, Any], is_equal: bool
+) -> None:
+    network = NetworkConfig(layers=8, exits="every:3", **changes)
+    generator = derive_generator(0, "test", budget)
+    patterns = [sample_uniform(parse_budget(budget, 8), generator) for _ in range(12)]
+    costs = {predict_cost(Candidate(pattern, network, 0)) for pattern in patterns}
+    assert (len(costs) == 1) == is_equal
+    assert network.has_equal_cost == ("sum" in changes.values())
+    assert network.has_equal_cost_by_degree
+
+
 def test_distance_from_the_loss_is_to_the_nearest_exit() -> None:
     pattern = find_template("chain").build(6)
     network = NetworkConfig(layers=6, exits="every:2", transition="last")
@@ -125,3 +150,11 @@ def test_distance_from_the_loss_is_to_the_nearest_exit() -> None:
     without = Candidate(pattern, NetworkConfig(layers=6, transition="last"), 0).global_distance
     assert without.from_loss_mean == (7 + 6 + 5 + 4 + 3 + 2 + 1) / 7
     assert Candidate(pattern, network, 0).global_distance.mean == without.mean
+
+
+def test_with_the_last_exit_only_the_network_is_what_it_was() -> None:
+    candidate = Candidate(find_template("log").build(4), NetworkConfig(layers=4, exits="last"), 0)
+    assert isinstance(build_network(candidate), SkipNetwork)
+    assert not candidate.network.has_layout
+    assert candidate.network.identify() == NetworkConfig(layers=4).identify()
+    assert "exits" not in candidate.network.identify()

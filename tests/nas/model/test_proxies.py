@@ -351,3 +351,10 @@ def test_each_proxy_ranks_patterns_and_none_is_constant() -> None:
     patterns = [find_template(name).build(6) for name in ("log", "chain", "midpoint")]
     rows = [measure_proxies(Candidate(pattern, network, 0), make_batch(), 0) for pattern in patterns]
     assert all(len({row[name] for row in rows}) == len(patterns) for name in PROXIES)
+
+
+def test_a_network_of_several_exits_is_refused() -> None:
+    candidate = make_candidate({})
+    network = candidate.network.model_copy(update={"exits": "every:1"})
+    with pytest.raises(InputError, match="one classifier"):
+        measure_proxies(replace(candidate, network=network), make_batch(), 0)

@@ -11,6 +11,7 @@ from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_network
 from nas.presets.registry import find_preset
+from nas.records.checked import validate
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template
@@ -97,7 +98,6 @@ SMALL = NetworkConfig(
     blocks=2,
     block_layers=(4, 3),
     growth=2,
-    layer="bottleneck",
     stem_channels=3,
     surroundings=MsdNet(first_exit=2, exit_step=3, exit_channels=5),
 )
@@ -153,15 +153,17 @@ def replace_image(network: NetworkConfig, image: tuple[int, int, int]) -> Networ
     ("values", "named"),
     [
         ({"blocks": 4, "block_layers": None}, "4 blocks"),
-        ({"merge": "sum"}, "merge sum"),
-        ({"layer": "depthwise"}, "layer depthwise"),
-        ({"drop_layers": 0.5, "drop_path": 0.1}, "drop-layers and drop-path"),
+        ({"merge": "dwa", "stem_channels": None}, "drop merge"),
+        ({"layer": "depthwise"}, "drop layer"),
+        ({"transition": "v1"}, "transition v1"),
+        ({"drop_layers": 0.5, "drop_path": 0.1}, "drop drop-layers and drop-path"),
+        ({"compression": 0.5, "large_stem": True}, "drop compression and large-stem"),
     ],
 )
 def test_settings_that_it_does_not_have_are_refused(values: dict[str, object], named: str) -> None:
-    candidate = Candidate(find_template("dense").build(4), SMALL.model_copy(update=values), 0)
+    given = {name: getattr(SMALL, name) for name in NetworkConfig.model_fields}
     with pytest.raises(InputError, match=named):
-        _ = candidate.layout
+        validate(NetworkConfig, given | values)
 
 
 def test_its_exits_are_its_own() -> None:

@@ -285,6 +285,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
         ({"cohort": 2, "exits": "every:4"}, ["exits every:4: for one candidate"]),
         ({"exits": "every:24"}, ["exits every:24: there are 24 layers"]),
+        ({"exit_loss": "adaloss", "surroundings": {"kind": "resnet"}}, ["exit-loss adaloss weighs several exits"]),
         ({"exit_loss": "adaloss"}, ["exit-loss adaloss weighs several exits, and there is only the last"]),
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),
         ({"merge": "sum", "compression": 0.5}, ["merge sum needs nodes of one width", "compression"]),

@@ -226,6 +226,14 @@ def test_settings_of_unequal_cost_are_refused(values: dict[str, Any]) -> None:
     assert settle(transition="all", stem_channels=4, blocks=2)
 
 
+def test_exits_are_studied_where_each_layer_of_every_pattern_reads_as_much() -> None:
+    assert settle(exits="every:6").exit_step == 6
+    assert settle(exits="every:6", budget="total:60", merge="sum").has_equal_cost
+    (line,) = lines_of(exits="every:6", budget="total:60")
+    assert line.startswith("exits every:6 read what single layers read")
+    assert len(lines_of(exits="every:6", stem_channels=8)) == 1, "the stem's width is wrong with or without exits"
+
+
 @pytest.mark.parametrize(
     ("budget", "also_layers", "said"),
     [

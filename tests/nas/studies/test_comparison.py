@@ -218,6 +218,7 @@ def test_dense_that_fails_teaches_nothing(tmp_path: Path) -> None:
         ({"transition": "last"}, "and surroundings of its own"),
         ({"stem_channels": 12}, "and surroundings of its own"),
         ({"budget": "total:9"}, "and surroundings of its own"),
+        ({"exits": "every:2", "merge": "sum"}, "and surroundings of its own: drop .*exits"),
     ],
 )
 def test_refusals(changes: dict[str, Any], said: str) -> None:

@@ -478,6 +478,7 @@ def test_a_study_is_read_with_its_plan_and_its_columns(real: Path) -> None:
     }  # fmt: skip
     # The plan has the network as older versions wrote it, the ledger as it is asked for now.
     network = {"layer": "bn-relu-conv", "merge": "concat", "drop_layers": 0.0, "drop_path": 0.0, "surroundings": None}
+    network |= {"exits": "last", "exit_loss": "sum"}
     planned = {name: value for name, value in plan["settings"].items() if name != "bottleneck"}
     assert run.config == {**planned, **network, **running}
     by_key = {one["key"]: one for one in plan["patterns"]}

@@ -146,7 +146,7 @@ def test_a_paused_training_notes_none_yet(digits: Split, small_config: SearchCon
 
 def test_columns_at_several_scales_train_too(digits: Split, small_config: SearchConfig) -> None:
     surroundings = MsdNet(widths=(1, 2), first_exit=2, exit_step=2, exit_channels=4)
-    changes = {"exits": "last", "surroundings": surroundings, "layer": "bottleneck", "layers": 4, "growth": 2}
+    changes = {"exits": "last", "surroundings": surroundings, "layers": 4, "growth": 2}
     config = small_config.model_copy(update={"layers": 4, "epochs": 1})
     outcome = train(digits, config, make_candidate(config, **changes))
     assert outcome.error is None
