@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nas.layouts.condensed import CondenseNet
 from nas.model.candidate import TrainingConfig
 from nas.records.checked import validate
 from nas.settings.resume import settle_config
@@ -224,6 +225,12 @@ def test_settings_of_unequal_cost_are_refused(values: dict[str, Any]) -> None:
     (line,) = [line for line in lines_of(**values) if "different costs" in line]
     assert line.endswith("drop them")
     assert settle(transition="all", stem_channels=4, blocks=2)
+
+
+def test_surroundings_in_which_patterns_of_one_budget_differ_in_cost_are_refused() -> None:
+    (line,) = lines_of(surroundings=CondenseNet(), transition="all")
+    assert "surroundings condensenet" in line
+    assert "search" in line
 
 
 @pytest.mark.parametrize(
