@@ -256,7 +256,7 @@ def _explain(standings: Sequence[Standing]) -> str:
     return (
         f"Growth is chosen for FLOPs {off}those of {REFERENCE}; parameters differ. Connections are those of the "
         f"pattern: of a block, and with {spanning} of all blocks. Mean BD is through all blocks and transitions. "
-        "log, optimum and learned differ in their connections alone; the others have surroundings of their own, so "
+        "log, optimum and learned differ in their connections only; the others have surroundings of their own, so "
         "what sets them apart need not be where their connections go."
     )
 

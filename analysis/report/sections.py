@@ -67,7 +67,7 @@ def _build_all(findings: Findings, conclusion: Conclusion) -> Iterator[Block]:
     caption = describe_data(run, pd.concat([view.patterns for view in declared]))
     yield Heading(1, _title(views))
     yield from _list_cuts(findings.status, findings.adherence)
-    yield from _list_costs(views)
+    yield from _list_costs(views, is_in_row=not run.config.get("surroundings"))
     yield from _list_inner_paths(run.config)
     yield from build_head(conclusion, draw_head(findings), explain_head(findings, declared))
     if findings.final is not None:
@@ -167,8 +167,12 @@ def _list_inner_paths(config: Mapping[str, Any]) -> Iterator[Block]:
         )
 
 
-def _list_costs(views: Sequence[View]) -> Iterator[Block]:
-    """Say where the networks of a stratum do not compare, because they differ in cost."""
+def _list_costs(views: Sequence[View], is_in_row: bool) -> Iterator[Block]:
+    """Say where the networks of a stratum do not compare, because they differ in cost.
+
+    Args:
+        is_in_row: whether they are blocks in a row, which have settings by which all cost the same.
+    """
     for view in views:
         params = view.patterns["params"].dropna()
         of = f" of {view.name}" if view.name else ""
@@ -178,16 +182,16 @@ def _list_costs(views: Sequence[View]) -> Iterator[Block]:
                 "size.", kind="notice",
             )  # fmt: skip
         elif sizes := _list_sizes(view.patterns):
+            outcome, way_out = "outcome", ""
+            if is_of_images(view.patterns):
+                outcome = "accuracy"
+                way_out = (
+                    " With stem and transitions as wide as the growth, all would cost as much." if is_in_row else ""
+                )
             yield Paragraph(
-                f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in "
-                + (
-                    "accuracy may be one of size. With stem and transitions as wide as the growth, all would cost as "
-                    "much."
-                    if is_of_images(view.patterns)
-                    else "outcome may be one of size."
-                ),
-                kind="notice",
-            )
+                f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in {outcome} may be one of "
+                f"size.{way_out}", kind="notice",
+            )  # fmt: skip
 
 
 def _list_sizes(patterns: pd.DataFrame) -> list[str]:

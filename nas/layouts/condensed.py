@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, trace
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, find_unused, trace
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -18,7 +18,6 @@ from nas.layouts.operations import (
     Pool,
     Relu,
 )
-from nas.records.checked import Settings
 
 CLASSIFIER_CONDENSATION = 2  # a condensed classifier keeps half of its inputs
 _UNUSED = ("layer", "merge", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
@@ -140,7 +139,7 @@ class ChannelShuffle:
 Learned = LearnedGroupConvolution | LearnedLinear
 
 
-class CondenseNet(Settings):
+class CondenseNet(Surroundings):
     """CondenseNet's network: between blocks nothing but pooling, so that one pattern spans all blocks.
 
     A layer is BN-ReLU-learned group 1x1 convolution-BN-ReLU-3x3 group convolution. The first block's layers write
@@ -173,11 +172,9 @@ class CondenseNet(Settings):
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
         """
-        fields = type(config).model_fields
-        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
+        unused = find_unused(config, _UNUSED)
         if unused:
-            named = " and ".join(name.replace("_", "-") for name in unused)
-            return f"CondenseNet has a stem, layers and passages of its own: drop {named}"
+            return f"CondenseNet has a stem, layers and passages of its own: drop {unused}"
         if config.transition in ("v1", "v2", "rule"):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:

@@ -1,14 +1,15 @@
 """A network as a table of nodes, and distances, shapes and costs that follow from it."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import networkx as nx
 
 from nas.layouts.operations import MapShape, Operation
+from nas.records.checked import Settings
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring.blocks import GlobalDistance
@@ -262,16 +263,38 @@ class Frame:
         return 1 - number / sum(self.depths) * self.drop_layers
 
 
-class Surroundings(Protocol):
-    """The network around a pattern: a small value of settings that lays a whole network out."""
+class Surroundings(Settings):
+    """The network around a pattern: a small value of settings, with its `kind`, that lays a whole network out."""
 
     @property
     def spans_blocks(self) -> bool:
         """Whether one pattern spans the layers of all blocks; if not, each block has the pattern."""
+        return False
 
     @property
     def has_equal_cost(self) -> bool:
         """Whether parameters and multiply-adds depend on the number of connections only."""
+        return False
+
+    def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
+        """Return what of a network's settings cannot be together with these, None if all can.
+
+        Args:
+            config: the settings, a ShapeConfig of nas/model/candidate.py.
+        """
+        return None
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
+        raise NotImplementedError
+
+
+def find_unused(config: Any, names: Iterable[str]) -> str:
+    """Return those of some settings that were given, by their flags' names; empty where none was.
+
+    Args:
+        config: settings, which have defaults for these names.
+    """
+    fields = type(config).model_fields
+    given = [name.replace("_", "-") for name in names if getattr(config, name) != fields[name].default]
+    return ", ".join(given)

@@ -5,16 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind, Surroundings
 from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operation, Relu
-from nas.records.checked import Settings
 from search_spaces.errors import InputError
 
-Channels = Annotated[int, Field(ge=1, le=10_000)]
+_Channels = Annotated[int, Field(ge=1, le=10_000)]
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
-class MsdNet(Settings):
+class MsdNet(Surroundings):
     """A network whose layers have maps at several scales, each half as high and wide as the one before.
 
     A layer of the pattern is a column of all scales. At each scale it reads that scale's maps of the layers that the
@@ -37,7 +36,7 @@ class MsdNet(Settings):
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
     exit_step: Annotated[int, Field(ge=1, le=10**5)] = 2
     reduction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    exit_channels: Channels = 128
+    exit_channels: _Channels = 128
 
     @property
     def spans_blocks(self) -> bool:

@@ -6,15 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Fit, Frame, Layout, LayoutNode
+from nas.layouts.layout import IMAGE_NODE, Fit, Frame, Layout, LayoutNode, Surroundings
 from nas.layouts.operations import BN_RELU, Convolution, Dropout, Operation, Pool, TransposedConvolution
-from nas.records.checked import Settings
 from search_spaces.errors import InputError
 
 _BOTTLENECK_FACTOR = 4
 
 
-class FcDenseNet(Settings):
+class FcDenseNet(Surroundings):
     """FC-DenseNet (arXiv:1611.09326), whose blocks may have any pattern.
 
     The blocks of the first half are followed by a transition down, those after the middle one begin with a transition
@@ -85,7 +84,7 @@ def _replace_first(reads: Sequence[int], entering: tuple[int, ...], layers: Sequ
     return tuple(itertools.chain.from_iterable(entering if node == 0 else (layers[node],) for node in reads))
 
 
-class LogDenseNetFcn(Settings):
+class LogDenseNetFcn(Surroundings):
     """Log-DenseNet V1 as a fully convolutional network (arXiv:1711.00002): one pattern spans all blocks.
 
     A map, which is the output of the stem or of a layer, is moved to another resolution by itself. On the way up a map

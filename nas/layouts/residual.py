@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -19,7 +19,6 @@ from nas.layouts.operations import (
     Scale,
     Shortcut,
 )
-from nas.records.checked import Settings
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
 
@@ -49,7 +48,7 @@ class Highway:
         return 2 * Convolution(read.channels, bias=True).count_macs(read)
 
 
-class AddingNetwork(Settings):
+class AddingNetwork(Surroundings):
     """Blocks in a row whose layers add what they read, so that all nodes of a block have one shape.
 
     Each kind says what node 0 of a block, a layer and the head do to what they have merged.

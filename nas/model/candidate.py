@@ -342,7 +342,7 @@ def _check_compression(config: ShapeConfig) -> str | None:
 
 
 def _check_surroundings(config: ShapeConfig) -> str | None:
-    return config.surroundings.find_problem(config) if isinstance(config.surroundings, CondenseNet) else None
+    return None if config.surroundings is None else config.surroundings.find_problem(config)
 
 
 def _check_pattern_depth(config: ShapeConfig) -> str | None:

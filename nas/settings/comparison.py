@@ -39,9 +39,11 @@ class LineupConfig(SearchConfig):
     strategy: str = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS,
-        "Network to train. May be repeated. [default: all but condensenet and condensed]",
+        f"Network to train: {', '.join(ORDER[:-1])} or {ORDER[-1]}. May be repeated. [default: all but {CONDENSENET} "
+        f"and {CONDENSED}]",
         NETWORK,
         flag="network",
+        form="<NAME>",
     )
 
     @field_validator("networks", mode="before")
