@@ -90,9 +90,9 @@ class Run:
         largest_class: share of the validation images that belong to their largest class; None where it is not recorded.
         strengths: mean absolute weight of each connection, in the order of `ConnectionPattern.connections`, by number
             of the candidate, where there are any.
+        kept: of condensed networks, likewise, the share of each connection's channels that condensation kept.
         details: what the task kept of each finished training for the report, by number, where it keeps anything.
         examples: what these are shown by, such as images; empty for most tasks.
-        kept: of condensed networks, likewise, the share of each connection's channels that condensation kept.
         driver_deaths: how often the driver died while a candidate was in training, by its number, where it did.
         kind: what the run was made for.
         metrics: metrics of its task, the primary one first.
@@ -113,9 +113,9 @@ class Run:
     tested_at: str | None = None
     largest_class: float | None = None
     strengths: Mapping[int, Strengths] = field(default_factory=dict)
+    kept: Mapping[int, Strengths] = field(default_factory=dict)
     details: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
-    kept: Mapping[int, Strengths] = field(default_factory=dict)
     driver_deaths: Mapping[int, int] = field(default_factory=dict)
     kind: Kind = "search"
     metrics: Metrics = IMAGE_METRICS
@@ -158,9 +158,9 @@ def read_run(run: Path) -> Run:
         tested_at=tested_at if isinstance(tested_at, str) else None,
         largest_class=float(largest) if isinstance(largest, float | int) and 0 < largest <= 1 else None,
         strengths={trial.number: trial.strengths for trial in trials if trial.strengths},
+        kept={trial.number: trial.kept for trial in trials if trial.kept},
         details={trial.number: trial.details for trial in trials if trial.details},
         examples=_as_dict(attributes.get("examples")),
-        kept={trial.number: trial.kept for trial in trials if trial.kept},
         driver_deaths={trial.number: n for trial in trials if (n := trial.attempts.driver_deaths) > 0},
         kind=kind,
         metrics=metrics,

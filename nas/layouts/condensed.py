@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, find_unused, trace
+from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings, trace
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -172,9 +172,11 @@ class CondenseNet(Surroundings):
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
         """
-        unused = find_unused(config, _UNUSED)
+        fields = type(config).model_fields
+        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
         if unused:
-            return f"CondenseNet has a stem, layers and passages of its own: drop {unused}"
+            named = " and ".join(name.replace("_", "-") for name in unused)
+            return f"CondenseNet has a stem, layers and passages of its own: drop {named}"
         if config.transition in ("v1", "v2", "rule"):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:

@@ -1,7 +1,7 @@
 """A network as a table of nodes, and distances, shapes and costs that follow from it."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -277,7 +277,7 @@ class Surroundings(Settings):
         return False
 
     def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
-        """Return what of a network's settings cannot be together with these, None if all can.
+        """Return what of a network's settings cannot be together with these; None if all can.
 
         Args:
             config: the settings, a ShapeConfig of nas/model/candidate.py.
@@ -287,14 +287,3 @@ class Surroundings(Settings):
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""
         raise NotImplementedError
-
-
-def find_unused(config: Any, names: Iterable[str]) -> str:
-    """Return those of some settings that were given, by their flags' names; empty where none was.
-
-    Args:
-        config: settings, which have defaults for these names.
-    """
-    fields = type(config).model_fields
-    given = [name.replace("_", "-") for name in names if getattr(config, name) != fields[name].default]
-    return ", ".join(given)

@@ -91,11 +91,12 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON and for other processes; what few trainings have, only of these."""
+        """Return plain values, for JSON and for other processes."""
         strengths, kept = ([list(block) for block in blocks] for blocks in (self.strengths, self.kept))
         values = {**asdict(self), "metrics": dict(self.metrics), "curve": list(self.curve), "strengths": strengths}
-        rare = {"kept": kept, "details": dict(self.details)}
-        return {name: value for name, value in {**values, **rare}.items() if value or name not in rare}
+        values["kept"] = kept
+        # Without what is empty, as versions stored it that knew none.
+        return {name: value for name, value in values.items() if value or name not in ("kept", "details")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
@@ -185,14 +186,14 @@ class Trial:
         return () if self.outcome is None else self.outcome.strengths
 
     @property
-    def details(self) -> Mapping[str, Any]:
-        """What its task kept for the report; empty for most."""
-        return {} if self.outcome is None else self.outcome.details
-
-    @property
     def kept(self) -> Strengths:
         """Shares of the connections that condensation kept, as in its outcome; empty where there are none."""
         return () if self.outcome is None else self.outcome.kept
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What its task kept for the report; empty for most."""
+        return {} if self.outcome is None else self.outcome.details
 
     @property
     def regime(self) -> str | None:

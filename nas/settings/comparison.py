@@ -39,8 +39,7 @@ class LineupConfig(SearchConfig):
     strategy: str = "random"  # nothing is proposed
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] = flag(
         NETWORKS,
-        f"Network to train: {', '.join(ORDER[:-1])} or {ORDER[-1]}. May be repeated. [default: all but {CONDENSENET} "
-        f"and {CONDENSED}]",
+        f"Network to train: {', '.join(ORDER)}. May be repeated. [default: all but {CONDENSENET} and {CONDENSED}]",
         NETWORK,
         flag="network",
         form="<NAME>",

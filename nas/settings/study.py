@@ -109,17 +109,8 @@ class StudyConfig(SearchConfig):
                 yield needed, check
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
-        shape = {
-            "stem_channels",
-            "compression",
-            "transition",
-            "growth",
-            "block_layers",
-            "merge",
-            "exits",
-            "surroundings",
-        }
-        yield {*shape, "budget"}, _check_equal_cost
+        shape = {"stem_channels", "compression", "transition", "growth", "block_layers", "merge", "exits"}
+        yield {*shape, "surroundings", "budget"}, _check_equal_cost
         yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
         yield {"task", "tune_lr"}, _check_tuning
         yield {"cross", "bins", "also_layers"}, _check_crossing

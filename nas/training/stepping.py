@@ -114,8 +114,7 @@ class Stepper:
             by_exit = torch.stack([F.cross_entropy(own, labels.flatten()) for own in logits.unbind(dim=1)])
             losses, total = by_exit[-1:], exit_loss(by_exit)
         penalty = self.trainee.penalty()
-        if penalty is not None:
-            total = total + penalty
+        total = total if penalty is None else total + penalty
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

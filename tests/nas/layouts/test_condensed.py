@@ -101,7 +101,7 @@ def test_the_converted_network_has_the_layouts_cost_where_groups_and_condensatio
         ({"growth": 6}, "growth 6"),
         ({"layer": "bottleneck"}, "drop layer"),
         ({"merge": "sum"}, "drop merge"),
-        ({"stem_channels": 8, "compression": 0.5}, "drop stem-channels, compression"),
+        ({"stem_channels": 8, "compression": 0.5}, "drop stem-channels and compression"),
         ({"large_stem": True}, "drop large-stem"),
         ({"transition": "v1"}, "transition v1"),
         ({"surroundings": {"kind": "condensenet", "groups": 0}}, "surroundings"),
