@@ -208,7 +208,8 @@ def _annotate(name: str, field: "FieldInfo") -> Any:
     names = [part if isinstance(part, str) else part.__name__ for part in parts if part not in (tuple, NoneType, ...)]
     form = extra.get("form", f"<{'|'.join(dict.fromkeys(names))}>")
     kind: Any = list[str] if tuple in parts and "separator" not in extra else str
-    values = list_named if name == "pattern" else None
+    choices = [part for part in parts if isinstance(part, str)]
+    values = list_named if name == "pattern" else choices.copy if choices and "|" not in form else None
     return Annotated[kind | None, flag(text, extra["heading"], f"--{dashed}", form=form, values=values)]
 
 

@@ -183,16 +183,16 @@ def _list_costs(views: Sequence[View], config: Mapping[str, Any]) -> Iterator[Bl
                 "size.", kind="notice",
             )  # fmt: skip
         elif sizes := _list_sizes(view.patterns):
+            outcome, way_out = "outcome", ""
+            if is_of_images(view.patterns):
+                outcome = "accuracy"
+                way_out = (
+                    " With stem and transitions as wide as the growth, all would cost as much." if is_plain else ""
+                )
             yield Paragraph(
-                f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in "
-                + ("accuracy may be one of size." if is_of_images(view.patterns) else "outcome may be one of size.")
-                + (
-                    " With stem and transitions as wide as the growth, all would cost as much."
-                    if is_of_images(view.patterns) and is_plain
-                    else ""
-                ),
-                kind="notice",
-            )
+                f"The networks{of} differ in cost, {' and '.join(sizes)}: a difference in {outcome} may be one of "
+                f"size.{way_out}", kind="notice",
+            )  # fmt: skip
 
 
 def _list_sizes(patterns: pd.DataFrame) -> list[str]:

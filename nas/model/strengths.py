@@ -21,8 +21,8 @@ N_SIGNIFICANT = 5
 def measure_strengths(network: nn.Module, candidate: Candidate) -> tuple[tuple[float, ...], ...]:
     """Return the mean absolute weight by which each connection is read (DenseNet, arXiv:1608.06993, figure 5).
 
-    For merges with factors it is the absolute factor. A plain sum reads all its connections by the same weights, so it
-    has no strengths.
+    For merges with factors it is the absolute factor. A weight that condensation dropped counts as 0. A plain sum reads
+    all its connections by the same weights, so it has no strengths.
 
     Args:
         network: trained network of the candidate.

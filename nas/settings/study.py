@@ -110,7 +110,7 @@ class StudyConfig(SearchConfig):
         yield {"budget", "layers", "also_layers"}, _check_budgets
         yield {"strategy", "halving", "pattern"}, _check_strategy
         shape = {"stem_channels", "compression", "transition", "growth", "block_layers", "merge", "exits"}
-        yield {*shape, "budget"}, _check_equal_cost
+        yield {*shape, "surroundings", "budget"}, _check_equal_cost
         yield {"regime", "tune_lr", "check_epochs", *TrainingConfig.model_fields}, _check_regimes
         yield {"task", "tune_lr"}, _check_tuning
         yield {"cross", "bins", "also_layers"}, _check_crossing
@@ -259,6 +259,11 @@ def _check_equal_cost(config: StudyConfig) -> str | None:
         return (
             f"exits {config.exits} read what single layers read, so patterns of budget {config.budget} would differ in "
             "cost, and a study compares patterns of equal cost only: give budget log or layers:..., or merge sum"
+        )
+    if config.surroundings is not None:
+        return (
+            f"in surroundings {config.surroundings.kind} patterns of one budget differ in cost, and a study compares "
+            "patterns of equal cost only: a search takes them"
         )
     return (
         "stem-channels, compression, block-layers, another package's merge or transitions rule, v1 and v2 would give "

@@ -19,6 +19,7 @@ from analysis.report.findings import Findings, find, summarise
 from analysis.report.planned import build_plan
 from analysis.report.sections import build_blocks
 from analysis.study.view import View
+from nas.layouts.condensed import CondenseNet
 from nas.layouts.residual import HighwayNet, ResNet
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.records.plan import read_plan
@@ -93,6 +94,11 @@ def test_unequal_cost_is_said_first_and_only_then() -> None:
     candidates = run.candidates.assign(flops=is_log.fillna(False).map({True: 7000, False: 5000}).astype("Int64"))
     text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates)))])
     assert "differ in cost, 5,000 to 7,000 FLOPs an example: " in text
+    assert "all would cost as much" in text
+    config = NetworkConfig(surroundings=CondenseNet(), transition="all").model_dump(mode="json")
+    text = format_markdown([*_build(find(dataclasses.replace(run, candidates=candidates, config=config)))])
+    assert "differ in cost, 5,000 to 7,000 FLOPs an example: " in text
+    assert "all would cost as much" not in text
 
 
 @pytest.mark.parametrize(("surroundings", "is_said"), [(HighwayNet(), True), (ResNet(), False), (None, False)])

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.data.readers import load_data
 from nas.layouts.condensed import CondenseNet, count_dropped
 from nas.model.candidate import Candidate, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network, convert
 from nas.records.trial import Outcome
-from nas.training.checkpoints import Slot
+from nas.settings.search import SearchConfig
+from nas.training.checkpoints import Slot, read_weights, weights_path
+from nas.workers.jobs import Job
+from nas.workers.trainer import Trainer
 from search_spaces.errors import Interrupted
 from search_spaces.templates import find_template
 from tests.support.small_cohorts import draw_split, step_by_step, stop_at
@@ -245,3 +249,19 @@ def test_drops_go_with_condensation(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train_candidate(candidate, split, config, stop_at(5), slot)
     assert without_time(train_candidate(candidate, split, config, slot=slot)) == without_time(outcome)
+
+
+def test_a_final_training_keeps_weights_that_are_condensed_to_the_end(tmp_path: Path) -> None:
+    config = SearchConfig(
+        layers=2, growth=4, transition="all", surroundings=CondenseNet(), train_examples=32, epochs=2, device="cpu"
+    )
+    data = load_data("digits", None)
+    candidate = Candidate(find_template("log").build(2), config.network(data.n_classes, data.image), 0, "log")
+    outcome = Trainer(data, config, tmp_path, is_final=True).train(Job(0, candidate))
+    assert outcome.error is None
+    kept = read_weights(weights_path(tmp_path, 0))
+    assert kept is not None
+    network = build_layout_network(candidate)
+    network.load_state_dict(kept[0])
+    assert shares_of(network) == {0.25}
+    assert all(module.is_condensed for module in network.condensing)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nas.layouts.condensed import CondenseNet
 from nas.model.candidate import TrainingConfig
 from nas.records.checked import validate
 from nas.settings.resume import settle_config
@@ -232,6 +233,12 @@ def test_exits_are_studied_where_each_layer_of_every_pattern_reads_as_much() -> 
     (line,) = lines_of(exits="every:6", budget="total:60")
     assert line.startswith("exits every:6 read what single layers read")
     assert len(lines_of(exits="every:6", stem_channels=8)) == 1, "the stem's width is wrong with or without exits"
+
+
+def test_surroundings_in_which_patterns_of_one_budget_differ_in_cost_are_refused() -> None:
+    (line,) = lines_of(surroundings=CondenseNet(), transition="all")
+    assert "surroundings condensenet" in line
+    assert "search" in line
 
 
 @pytest.mark.parametrize(
