@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _read_budget(budget: str | None, layers: int | None) -> "Spent":
-    from nas.model.candidate import NetworkConfig
+    from nas.model.config import NetworkConfig
     from nas.records.checked import validate
     from search_spaces.budget import parse_budget
 
@@ -31,7 +31,8 @@ def _read_budget(budget: str | None, layers: int | None) -> "Spent":
 
 def score_pattern(pattern: "ConnectionPattern", budget: "Spent", name: str | None = None) -> dict[str, Any]:
     """Return a pattern's scores in a network of default sizes, under its template's name, and its sources."""
-    from nas.model.candidate import Candidate, NetworkConfig
+    from nas.model.candidate import Candidate
+    from nas.model.config import NetworkConfig
     from nas.model.score import score_candidate
 
     candidate = Candidate(pattern, NetworkConfig(layers=pattern.depth), 0)
@@ -41,7 +42,7 @@ def score_pattern(pattern: "ConnectionPattern", budget: "Spent", name: str | Non
 def write_template(path: Path, pattern: "ConnectionPattern", budget: "Spent", provenance: dict[str, Any]) -> None:
     """Write a pattern as a template file."""
     from nas.export.export import describe_export
-    from nas.model.candidate import NetworkConfig
+    from nas.model.config import NetworkConfig
     from nas.records.safe_files import write_atomic
     from nas.records.template import format_template
 
@@ -261,7 +262,7 @@ def sample(
     """Draw patterns from the cells of crossed measures, or wide ones from the whole budget, at an exact budget."""
     from analysis.page.wording import count_nouns
     from nas.export.export import export_pattern
-    from nas.model.candidate import NetworkConfig
+    from nas.model.config import NetworkConfig
     from nas.records.shown import show
     from search_spaces.errors import InputError
     from search_spaces.measures.registry import list_brought, measure

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from nas.model.candidate import Candidate, NetworkConfig
+    from nas.model.candidate import Candidate
+    from nas.model.config import NetworkConfig
     from nas.run.proxies import ProxyRecorder
     from search_spaces.budget import Budget as Spent
     from search_spaces.measures.registry import Measure
@@ -306,8 +307,8 @@ def _format_depths(depths: "Sequence[int]") -> str:
 def plugins(wide: Wide = False, as_json: Json = False) -> None:
     """List what installed packages bring by entry points, and what of it cannot be used."""
     from nas.data.readers import load_readers
+    from nas.layouts.merges import load_merges
     from nas.loggers.registry import load_loggers
-    from nas.model.candidate import load_merges
     from nas.records.shown import show
     from nas.settings.search import load_strategies
     from nas.tasks.reference import load_tasks

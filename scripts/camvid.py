@@ -23,7 +23,7 @@ from torch import nn
 
 from analysis.page.wording import format_difference, format_estimate, share_digits
 from analysis.stats.intervals import SHARE, SHARES_APART, student_interval
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.safe_files import format_json, write_atomic
 from nas.tasks.candidate import TaskCandidate, TaskPattern, Transition
 from nas.tasks.loaded import LoadedTask, make_task

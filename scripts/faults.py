@@ -410,9 +410,9 @@ FAULTS = (
           "for block in blocks:\n        if isinstance(block, Heading):",
           ("tests/analysis/page/test_document.py",)),
     # --- commands ---
-    Fault("sum-forgets-a-source", "nas/model/merges.py",
+    Fault("sum-forgets-a-source", "nas/modules/merges.py",
           "for source in sources[1:]:", "for source in sources[2:]:",
-          ("tests/nas/model/test_merges.py",)),
+          ("tests/nas/modules/test_merges.py",)),
     Fault("drop-path-leaves-no-input", "nas/modules/drops.py",
           "if not keeps.any():", "if False:",
           ("tests/nas/model/test_drops.py",)),

@@ -28,7 +28,8 @@ from nas.bench.benchmark import GATE_TF32
 from nas.bench.contestants import Shape
 from nas.data.readers import load_data
 from nas.data.splits import split_data
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.records.safe_files import write_atomic
 from nas.settings.environment import describe_versions
 from nas.training.stepping import Engine

@@ -9,7 +9,8 @@ import torch
 from shared import DOCS, MIB, fit_exponent, format_csv, format_row
 
 from nas.bench.memory import measure_kept_bytes, measure_peak_bytes
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_activation_bytes
 from nas.model.network import build_skip_network
 from nas.records.safe_files import write_atomic

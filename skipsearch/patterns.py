@@ -309,7 +309,7 @@ def _list_given(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_budget(budget: str, layers: int) -> "Budget":
-    from nas.model.candidate import NetworkConfig
+    from nas.model.config import NetworkConfig
     from nas.records.checked import validate
     from search_spaces.budget import parse_budget
 

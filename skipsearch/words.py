@@ -63,7 +63,7 @@ def _word_flags(text: str) -> str:
 @cache
 def _list_dashed() -> re.Pattern[str]:
     """Return a pattern of the settings whose names have dashes on the command line."""
-    from nas.model.candidate import NetworkConfig
+    from nas.model.config import NetworkConfig
     from nas.settings.study import StudyConfig
 
     fields = {*NetworkConfig.model_fields, *StudyConfig.model_fields}

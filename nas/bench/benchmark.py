@@ -21,7 +21,7 @@ from nas.bench.contestants import (
     count_members,
 )
 from nas.bench.workers import WorkerPool
-from nas.model.candidate import CONCAT, SUM
+from nas.layouts.merges import CONCAT, SUM
 
 DIGITS, LARGE = ("digits", (1, 8, 8)), ("32x32", (3, 32, 32))
 SUMS = Shape(*DIGITS, layers=24, growth=8, merge=SUM)

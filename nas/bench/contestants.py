@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.model.candidate import CONCAT, SUM, Candidate, NetworkConfig, TrainingConfig
+from nas.layouts.merges import CONCAT, SUM
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.model.cost import predict_cost
 from nas.model.network import Block, SkipNetwork, build_skip_network
 from nas.records.checked import validate

@@ -27,7 +27,7 @@ from nas.bench.contestants import (
 )
 from nas.data.splits import Split
 from nas.engines.native import load_library
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.training.stepping import N_WARM_UP, Engine
 from nas.training.train import Member, train_cohort
 

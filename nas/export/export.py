@@ -24,7 +24,8 @@ from nas.export.manifest import (
 )
 from nas.export.sources.layout import format_layout
 from nas.export.sources.skip_network import format_model
-from nas.model.candidate import Candidate, NetworkConfig, check_depth
+from nas.model.candidate import Candidate, check_depth
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.template import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.export.export import Exported, export_folder
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records.checked import validate
 from nas.records.database import FINAL, read_attributes
 from nas.records.metrics import read_metrics

@@ -23,7 +23,8 @@ from nas.export.manifest import (
 )
 from nas.layouts.condensed import count_dropped
 from nas.layouts.layout import trace
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, predict_cost
 from nas.records.checked import validate
 from nas.records.template import TemplateFile, list_claims, read_claims

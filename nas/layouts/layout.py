@@ -41,7 +41,7 @@ class LayoutNode:
         kind: what it is.
         reads: earlier nodes, in the order in which they are merged.
         operations: what is done to their merge, in order.
-        merge: name of a merge; see nas/model/merges.py. Nodes that are not concatenated have equal shapes.
+        merge: name of a merge; see nas/modules/merges.py. Nodes that are not concatenated have equal shapes.
         fit: what brings it to the size of another node; None: nothing.
         place: node of the pattern that it stands for; None: none, or another node stands for it already.
         survival: probability that a training step keeps its output, which is multiplied by it otherwise.
@@ -280,7 +280,7 @@ class Surroundings(Settings):
         """Return what of a network's settings cannot be together with these; None if all can.
 
         Args:
-            config: the settings, a ShapeConfig of nas/model/candidate.py.
+            config: the settings, a ShapeConfig of nas/model/config.py.
         """
         return None
 

@@ -41,7 +41,7 @@ class MsdNet(Surroundings):
         """Return what of a network's settings cannot be together with these, None if all can.
 
         Args:
-            config: the settings, a ShapeConfig of nas/model/candidate.py.
+            config: the settings, a ShapeConfig of nas/model/config.py.
         """
         n_blocks, n_scales = len(config.block_depths), len(self.widths)
         if n_blocks > n_scales:

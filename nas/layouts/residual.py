@@ -85,7 +85,7 @@ class AddingNetwork(Surroundings):
         """Return what of a network's settings cannot be together with these, None if all can.
 
         Args:
-            config: the settings, a ShapeConfig of nas/model/candidate.py.
+            config: the settings, a ShapeConfig of nas/model/config.py.
         """
         fields = type(config).model_fields
         unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import Candidate
 from nas.model.layout_network import LayoutNetwork
-from nas.model.merges import Concat, Weighted, weigh
 from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_network, build_skip_network
 from nas.modules.exit_loss import ExitLoss
+from nas.modules.merges import Concat, Weighted, weigh
 
 State = dict[str, Tensor]
 _EXIT_LOSS = "exit_loss."  # begins the names of its state in a checkpoint; the network has no part of that name

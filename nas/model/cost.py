@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.layouts.layout import trace
-from nas.model.candidate import BOTTLENECK, CONCAT, DEPTHWISE, MERGE_NAMES, SUM, Candidate, NetworkConfig
+from nas.layouts.merges import CONCAT, MERGE_NAMES, SUM
+from nas.model.candidate import Candidate
+from nas.model.config import BOTTLENECK, DEPTHWISE, NetworkConfig
 from search_spaces.budget import Budget
 from search_spaces.measures.registry import measure
 from search_spaces.pattern import ConnectionPattern
@@ -166,7 +168,7 @@ def _merge(reads: Sequence[int], merge: str) -> Cost:
         return Cost(0, 0)
     if merge in MERGE_NAMES:
         return Cost(len(reads), 0)  # a factor for each
-    from nas.model.merges import count_parameters  # torch: seconds
+    from nas.modules.merges import count_parameters  # torch: seconds
 
     return Cost(count_parameters(merge, len(reads)), 0)
 

@@ -12,9 +12,9 @@ from nas.layouts.layout import Layout, LayoutNode, TracedNode, trace
 from nas.layouts.operations import MapShape
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
-from nas.model.merges import Concat, Sum, Weighted, create_merge, start_brought
 from nas.modules.drops import Drop, SeededDropout, draw_drops, end_drops, leave_out
 from nas.modules.learned_convolution import Condensing, fill_converted, find_stage
+from nas.modules.merges import Concat, Sum, Weighted, create_merge, start_brought
 from nas.modules.operations import FITS, build_operation
 from nas.modules.start import start_weights
 from search_spaces.seeds import derive_seed

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
-from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import BOTTLENECK, DEPTHWISE, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network
-from nas.model.merges import Concat, Weighted, create_merge, start_brought
 from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
+from nas.modules.merges import Concat, Weighted, create_merge, start_brought
 from nas.modules.start import start_weights
 from search_spaces.wiring import blocks
 

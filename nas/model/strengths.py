@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from nas.model.candidate import Candidate
 from nas.model.layout_network import LayoutNetwork
-from nas.model.merges import Sum, Weighted
 from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork
 from nas.modules.learned_convolution import LearnedGroupConv
+from nas.modules.merges import Sum, Weighted
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring import blocks
 

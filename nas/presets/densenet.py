@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from nas.model.candidate import BOTTLENECK, NetworkConfig
+from nas.model.config import BOTTLENECK, NetworkConfig
 from nas.presets.preset import CIFAR, IMAGENET, N_BLOCKS, Preset
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from nas.model.candidate import BOTTLENECK, NetworkConfig
+from nas.model.config import BOTTLENECK, NetworkConfig
 from nas.presets.densenet import IMAGENET_SIZES, make_bottleneck_network
 from nas.presets.preset import CIFAR, IMAGENET, N_BLOCKS, Preset
 from search_spaces.rules import loglog_across

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from nas.layouts.multiscale import MsdNet
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.presets.preset import CIFAR, Preset
 from search_spaces.templates import find_template
 

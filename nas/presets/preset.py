@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from search_spaces.pattern import ConnectionPattern
 
 CIFAR: dict[str, Any] = {"classes": 10, "image": (3, 32, 32)}

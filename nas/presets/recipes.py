@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from search_spaces.errors import InputError
 
 ANY_MOMENTUM = "the paper only says momentum, here it is Nesterov's"

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nas.model.candidate import NetworkConfig, ShapeConfig, TrainingConfig, check_depth
+from nas.model.candidate import check_depth
+from nas.model.config import NetworkConfig, ShapeConfig, TrainingConfig
 from nas.model.cost import predict_cost
 from nas.presets.condensenet import list_condensenets
 from nas.presets.densenet import list_densenets

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from nas.layouts.fractal import FractalNet, expand_fractal
+from nas.layouts.merges import SUM
 from nas.layouts.residual import HighwayNet, ResNet
-from nas.model.candidate import SUM, NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.presets.preset import CIFAR, N_BLOCKS, Preset
 from search_spaces.templates import find_template
 

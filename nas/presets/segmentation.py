@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.presets.log_densenet import LOG_DENSENET
 from nas.presets.preset import Preset
 from search_spaces.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.data.splits import check_split, find_largest_class
-from nas.model.candidate import BOTTLENECK
+from nas.model.config import BOTTLENECK
 from nas.model.cost import predict_training_bytes
 from nas.records.safe_files import sweep_temporaries, write_atomic
 from nas.records.trial import SCHEMA

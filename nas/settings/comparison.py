@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from nas.model.candidate import NETWORK, SUM
+from nas.layouts.merges import SUM
+from nas.model.config import NETWORK
 from nas.records.checked import Conflict, flag
 from nas.records.database import Kind
 from nas.settings.search import RUNNING, SEARCH_ONLY, SearchConfig, check_enough_patterns

@@ -7,7 +7,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from nas.data.readers import DATA_SETS, load_readers
 from nas.layouts.pyramid import PYRAMIDS
-from nas.model.candidate import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
+from nas.model.config import TRAINING, NetworkConfig, ShapeConfig, TrainingConfig
 from nas.records.checked import Conflict, flag, validate
 from nas.records.database import Kind
 from nas.tasks.reference import IMAGES
@@ -19,7 +19,7 @@ SPACE, DATA, MACHINE = "Space and strategy", "Data", "Machine"  # headings of fl
 
 ETA = 3  # one pattern in three is trained longer, the choice of arXiv:1603.06560
 
-# Limits beyond all use, as in nas/model/candidate.py.
+# Limits beyond all use, as in nas/model/config.py.
 MAX_SEED = 2**63 - 1  # the largest whole number that TOML holds
 MAX_TRAININGS = 10**6  # of a run
 N_TRAININGS = 60  # at each budget, unless the settings say otherwise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.model.candidate import ShapeConfig, TrainingConfig
+from nas.model.config import ShapeConfig, TrainingConfig
 from nas.records.database import read_attributes
 from nas.records.safe_files import decode_csv, open_regular, read_json, write_atomic
 from nas.records.shown import restore

@@ -8,7 +8,8 @@ from typing import Any
 
 from nas.data.data_set import DataSet
 from nas.layouts.condensed import CondenseNet
-from nas.model.candidate import LAYER, Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import LAYER, NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.trial import Outcome, Strengths, Trial
 from nas.run.directory import hold_run, open_ledger, prepare_data, train_all

@@ -10,7 +10,8 @@ from typing import Any
 from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.data.splits import share_of_largest, split_final
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.records.checked import validate
 from nas.records.database import FINAL, check_data
 from nas.records.plan import SCHEMA, VERSION, hash_plan, read_plan, write_plan

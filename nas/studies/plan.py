@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.plan import SCHEMA, VERSION, read_cell
 from nas.run.directory import find_task
 from nas.run.source import Assignment

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.wiring.blocks import classifier_reads
 

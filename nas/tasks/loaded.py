@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.metrics import Metric, Metrics, find_problem
 from nas.records.trial import Outcome
 from nas.tasks.candidate import TaskCandidate, TaskPattern

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.tasks.task_trial import TaskError, TaskTrial
 from nas.training.evaluation import EVALUATION_BATCH
 from nas.training.stepping import MOMENTUM

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nas.data.data_set import DataSet
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.model.cost import Cost, predict_cost
 from nas.records.metrics import IMAGE_METRICS, Metrics
 from nas.tasks.candidate import TaskCandidate, Transition

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.metrics import Metrics
 from nas.tasks.candidate import TaskPattern
 from nas.training.checkpoints import Checkpoint, Slot

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.data.splits import Split, augment_images
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.model.proxies import Batch
 from nas.model.strengths import measure_kept, measure_strengths
 from nas.records.metrics import image_metrics

@@ -15,7 +15,8 @@ from torch import nn
 
 from nas.data.data_set import DataSet
 from nas.data.splits import Split, split_data, split_final
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.records.trial import Outcome
 from nas.settings.machine import resolve_cohort
 from nas.settings.search import SearchConfig

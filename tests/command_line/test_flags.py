@@ -13,7 +13,7 @@ import typer
 
 import run_search
 from commands.flags import list_flags
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records.checked import Settings
 from nas.settings.comparison import LineupConfig
 from nas.settings.search import SearchConfig

@@ -13,7 +13,8 @@ from commands.terminal import make_console, print_written
 from nas.data.splits import split_data
 from nas.export.export import Exported
 from nas.export.manifest import FILES
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.proxies import PROXIES, measure_proxies
 from nas.presets.registry import PRESETS

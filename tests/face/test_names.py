@@ -9,7 +9,7 @@ from pydantic import BaseModel
 import skipsearch
 from commands import patterns, scores, tables, training
 from commands.flags import list_flags
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig
 from search_spaces.sampling.design import choose_numbers

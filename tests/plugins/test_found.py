@@ -14,7 +14,8 @@ from analysis.page.document import format_markdown
 from analysis.report.report import compose_report
 from nas.data.readers import load_data
 from nas.export.sources.skip_network import format_model
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_skip_network
 from nas.records.checked import validate

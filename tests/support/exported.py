@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nas.export.export import Exported, export_folder
 from nas.export.manifest import MANIFEST, describe_files, format_manifest, read_manifest
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.network import build_network
 from search_spaces.templates import find_template
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records.checked import Settings
 from nas.settings.search import SearchConfig
 from nas.settings.study import StudyConfig

@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis.data.protocol import describe_protocol
 from nas.data.readers import load_data
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.metrics import Metric, Metrics

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.trial import Outcome
 from nas.tasks.candidate import TaskCandidate
 from nas.tasks.loaded import LoadedTask, load_task

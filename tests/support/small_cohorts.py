@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from nas.data.splits import Split
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
 from search_spaces.budget import log_budget, parse_budget

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from nas.data.splits import Split
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot
 from nas.training.stepping import Engine

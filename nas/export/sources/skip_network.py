@@ -3,7 +3,8 @@
 import textwrap
 
 from nas.export.manifest import VERSION, WEIGHTS_FILES
-from nas.model.candidate import BOTTLENECK, DEPTHWISE, Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import BOTTLENECK, DEPTHWISE, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
 from search_spaces.plugins import list_plugins
 from search_spaces.wiring.blocks import Block

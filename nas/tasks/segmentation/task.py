@@ -18,7 +18,8 @@ from nas.data.readers import MAX_BYTES
 from nas.data.segnet_folders import read_segnet_folders
 from nas.data.splits import augment_images
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.network import build_network
 from nas.records.metrics import global_accuracy, mean_iou

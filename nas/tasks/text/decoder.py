@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.cost import Cost
-from nas.model.merges import Weighted, count_parameters, create_merge, start_brought
+from nas.modules.merges import Weighted, count_parameters, create_merge, start_brought
 from search_spaces.seeds import derive_seed
 
 EXPANSION = 4  # hidden width of a perceptron, in widths of the network

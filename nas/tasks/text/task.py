@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from nas.model.candidate import CONCAT, MERGE_NAMES, TrainingConfig, load_merges
+from nas.layouts.merges import CONCAT, MERGE_NAMES, load_merges
+from nas.model.config import TrainingConfig
 from nas.model.cost import Cost
 from nas.tasks.candidate import TaskPattern
 from nas.tasks.text.characters import Text, check_length, cut_windows, draw_starts, load_text, spread_starts

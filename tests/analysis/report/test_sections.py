@@ -21,7 +21,8 @@ from analysis.report.sections import build_blocks
 from analysis.study.view import View
 from nas.layouts.condensed import CondenseNet
 from nas.layouts.residual import HighwayNet, ResNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.records.plan import read_plan
 from tests.support.synthetic_budgets import BUDGETS, OF_BUDGET, PROPOSALS, plant_losses
 from tests.support.synthetic_run import Score, make_candidates, make_run, propose, weigh_by

@@ -22,7 +22,8 @@ from analysis.segmentation.answers import Segmentation, analyse_segmentation
 from analysis.segmentation.pictures import CLASS_COLOURS, VOID_COLOUR, colour_classes
 from analysis.segmentation.section import answer_segmentation, build_segmentation
 from nas.data.pixel_labels import VOID
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.metrics import Metric
 from nas.records.safe_files import pack_bytes

@@ -29,7 +29,7 @@ from nas.bench.contestants import (
     prepare_text,
 )
 from nas.bench.workers import N_GATE_STEPS, Prepared, _prepare, _serve, measure_ceilings, start_workers
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.tasks.text.task import TextTask
 
 SMALL = Shape("small", (1, 6, 5), layers=4, growth=3, batch=8)

@@ -20,7 +20,8 @@ import nas.training.train
 from nas.bench.memory import measure_kept_bytes
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.model.network import Block, SkipNetwork, build_skip_network
 from nas.records.trial import Outcome
 from nas.training.checkpoints import Slot

@@ -10,7 +10,8 @@ import pytest
 from nas.export.apart import find_verifiable, verify_all, verify_apart
 from nas.export.export import export_pattern
 from nas.export.verify import verify_folder
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template
 from tests.support.command_line import run_command

@@ -11,7 +11,8 @@ from nas.export.archives import read_safetensors
 from nas.export.export import format_source
 from nas.export.verify import verify_folder
 from nas.layouts.condensed import CondenseNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.layout_network import LayoutNetwork, build_layout_network, convert
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template

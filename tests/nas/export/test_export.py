@@ -15,7 +15,8 @@ from torch import Tensor
 from nas.export.export import export_folder, export_pattern
 from nas.export.manifest import FILES, MANIFEST, read_manifest
 from nas.export.verify import verify_folder
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_skip_network
 from nas.records.template import read_pattern

@@ -14,7 +14,8 @@ import torch
 from nas.export.agreement import infer
 from nas.export.archives import write_safetensors
 from nas.export.sources.skip_network import LINE_LENGTH, format_model
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.network import build_skip_network
 from search_spaces.templates import find_template
 from tests.support.exported import CANDIDATE, make_weights

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nas.export.export import describe_export, verify_template
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records.template import TemplateFile, format_template, list_claims, read_pattern
 from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import describe

@@ -20,7 +20,8 @@ from nas.export.archives import write_safetensors
 from nas.export.export import describe_export
 from nas.export.manifest import FILES, MANIFEST, read_manifest
 from nas.export.verify import verify_folder
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.records.template import format_template
 from search_spaces.errors import InputError
 from search_spaces.templates import find_template

@@ -7,7 +7,8 @@ import pytest
 from nas.layouts.condensed import ChannelIndex, ChannelShuffle, CondenseNet, convert_layout, count_kept
 from nas.layouts.layout import Layout, measure_layout
 from nas.layouts.operations import MapShape
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.records.checked import validate
 from search_spaces.distance import describe
 from search_spaces.errors import InputError

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.layouts.fractal import FractalNet, expand_fractal
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.modules.drops import Drop

@@ -8,7 +8,8 @@ import torch
 from nas.export.sources.layout import format_layout
 from nas.layouts.layout import measure_layout
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.network import build_network
 from nas.records.checked import validate

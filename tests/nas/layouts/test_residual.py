@@ -12,7 +12,8 @@ from nas.export.sources.layout import format_layout
 from nas.layouts.fractal import FractalNet, expand_fractal
 from nas.layouts.layout import measure_layout
 from nas.layouts.residual import HighwayNet, ResNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.layout_network import build_layout_network
 from nas.presets.registry import find_preset

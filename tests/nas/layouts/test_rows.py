@@ -8,7 +8,8 @@ import torch
 
 from nas.layouts.layout import Layout, measure_layout
 from nas.layouts.rows import RowForm, lay_out_rows
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork
 from nas.model.network import SkipNetwork, build_network, build_skip_network

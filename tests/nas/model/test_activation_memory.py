@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nas.bench.memory import measure_kept_bytes
 from nas.data.readers import load_data
 from nas.data.splits import split_data
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.model.cost import predict_activation_bytes
 from nas.model.network import SkipNetwork, build_skip_network
 from search_spaces.templates import find_template

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from nas.data.readers import load_data
 from nas.data.splits import Split
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
+from nas.model.config import NetworkConfig
 from nas.model.network import build_skip_network
 from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome

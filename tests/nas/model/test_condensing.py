@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from nas.data.readers import load_data
 from nas.layouts.condensed import CondenseNet, count_dropped
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network, convert
 from nas.records.trial import Outcome

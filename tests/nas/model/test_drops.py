@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nas.data.splits import Split
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.network import build_skip_network
 from nas.modules.drops import Drop
 from nas.records.trial import Outcome

@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from nas.layouts.fractal import FractalNet
 from nas.layouts.residual import HighwayNet, ResNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.modules.drops import SeededDropout
 from nas.modules.start import start_weights

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.network import SkipNetwork, build_skip_network
 from nas.model.proxies import PROXIES, Batch, measure_proxies

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.network import Block, SkipNetwork, build_skip_network
 from search_spaces.budget import Budget, log_budget
 from search_spaces.errors import InputError

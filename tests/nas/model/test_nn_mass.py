@@ -2,7 +2,8 @@
 
 import pytest
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_nn_mass
 from search_spaces.pattern import ConnectionPattern
 from search_spaces.templates import find_template

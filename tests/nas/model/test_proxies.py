@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.network import SkipNetwork, build_skip_network
 from nas.model.proxies import PROXIES, Batch, Untrained, measure_naswot, measure_proxies, measure_synflow
 from search_spaces.errors import InputError

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.score import score_candidate
 from search_spaces.budget import Budget, log_budget

@@ -9,7 +9,8 @@ from torch import nn
 from nas.data.readers import load_data
 from nas.data.splits import split_data
 from nas.layouts.condensed import CondenseNet
-from nas.model.candidate import Candidate, NetworkConfig, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, TrainingConfig
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.model.network import build_skip_network
 from nas.model.strengths import MAX_CONNECTIONS, measure_kept, measure_strengths

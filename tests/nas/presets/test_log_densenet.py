@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.model.network import build_skip_network
 from nas.presets.log_densenet import list_log_densenets, list_sparsenets

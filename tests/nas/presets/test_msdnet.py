@@ -7,7 +7,8 @@ import torch
 
 from nas.layouts.layout import trace
 from nas.layouts.multiscale import MsdNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.model.network import build_network
 from nas.presets.registry import find_preset

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.presets.recipes import RECIPES, find_recipe
 from nas.training.train import find_rate
 from search_spaces.errors import InputError

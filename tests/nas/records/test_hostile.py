@@ -31,7 +31,7 @@ from analysis.report.report import write_report
 from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.export.export import describe_export, verify_template
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records.checked import validate
 from nas.records.plan import PLAN_FILE, read_plan
 from nas.records.safe_files import read_json

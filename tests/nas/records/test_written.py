@@ -8,7 +8,7 @@ import pytest
 
 from nas.export.export import export_pattern
 from nas.export.folders import replace_folder
-from nas.model.candidate import NetworkConfig
+from nas.model.config import NetworkConfig
 from nas.records import written
 from nas.records.safe_files import write_atomic
 from nas.records.template import check_replaceable

@@ -11,7 +11,8 @@ import optuna
 import pytest
 import sqlalchemy
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import Cost, predict_cost
 from nas.records.database import STUDY_NAME, check_database, read_attributes
 from nas.records.metrics import IMAGE_METRICS, Metric, Metrics, image_metrics, write_metrics

@@ -15,7 +15,8 @@ from analysis.data.csv_files import format_table, read_table
 from analysis.data.proxies import list_proxies
 from analysis.data.results import read_run
 from nas.data.splits import split_data
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.model.cost import predict_cost
 from nas.model.proxies import PROXIES, measure_proxies
 from nas.records.checked import validate

@@ -12,7 +12,8 @@ import pytest
 from nas.layouts.condensed import CondenseNet
 from nas.layouts.fractal import FractalNet
 from nas.layouts.multiscale import MsdNet
-from nas.model.candidate import Candidate, NetworkConfig, ShapeConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig, ShapeConfig
 from nas.records.checked import describe_field, validate
 from nas.settings.search import RUNNING, TASK_ONLY, SearchConfig
 from nas.settings.study import StudyConfig

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nas.layouts.condensed import CondenseNet
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.checked import validate
 from nas.settings.resume import settle_config
 from nas.settings.search import SearchConfig

@@ -15,7 +15,8 @@ from analysis.report.report import compose_report
 from analysis.strengths.learning import select_trained
 from nas.data.readers import load_data
 from nas.layouts.condensed import CondenseNet
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from nas.model.cost import predict_cost
 from nas.records.checked import validate
 from nas.records.trial import Trial

@@ -19,7 +19,8 @@ from nas.data.readers import load_data
 from nas.data.splits import split_final
 from nas.export.manifest import read_manifest
 from nas.export.runs import export_run
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.model.network import build_skip_network
 from nas.records.database import FINAL
 from nas.search.loop import run_search

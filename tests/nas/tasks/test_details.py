@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.trial import Outcome
 from nas.tasks.candidate import TaskCandidate
 from nas.tasks.loaded import LoadedTask, make_task

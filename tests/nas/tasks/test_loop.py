@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.trial import Outcome
 from nas.tasks.candidate import TaskCandidate
 from nas.tasks.loaded import LoadedTask, load_task

@@ -17,7 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nas.data.readers import load_data
 from nas.data.splits import Split, split_data
-from nas.model.candidate import Candidate, TrainingConfig
+from nas.model.candidate import Candidate
+from nas.model.config import TrainingConfig
 from nas.model.network import build_skip_network
 from nas.records.metrics import image_metrics
 from nas.records.trial import Outcome

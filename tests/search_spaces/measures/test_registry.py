@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from search_spaces.errors import InputError
 from search_spaces.measures.measure import Measure, log_reads
 from search_spaces.measures.registry import find_measure, list_measures, measure

@@ -8,7 +8,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from nas.model.candidate import Candidate, NetworkConfig
+from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern

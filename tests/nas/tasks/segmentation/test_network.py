@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.tasks.candidate import TaskCandidate, TaskPattern
 from nas.tasks.costs import Costs
 from nas.tasks.loaded import load_task

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nas.data.pixel_labels import VOID
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.records.metrics import list_ious, mean_iou
 from nas.records.safe_files import unpack_bytes
 from nas.records.trial import Outcome

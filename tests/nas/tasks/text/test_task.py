@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.model.candidate import TrainingConfig
+from nas.model.config import TrainingConfig
 from nas.settings.own_task import settle_task
 from nas.settings.search import SearchConfig
 from nas.tasks.candidate import TaskCandidate, TaskPattern

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from nas.model.candidate import MERGE_NAMES, load_merges
+from nas.layouts.merges import MERGE_NAMES, load_merges
 from search_spaces.errors import InputError
 from search_spaces.seeds import derive_seed
 

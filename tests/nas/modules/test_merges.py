@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nas.model.merges import Weighted, create_merge
+from nas.modules.merges import Weighted, create_merge
 from search_spaces.errors import InputError
 
 
