@@ -27,8 +27,21 @@ HOW_TO_GET_ONNX = f"pip install {' '.join(WRITING)}"  # in a clone and of a whee
 # All operators of an exported network. Others, in a stranger's file, could loop for ever or fill the memory.
 OPERATORS = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "Flatten", "Gather", "Gemm"}
-    | {"Identity", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice"}
-    | {"Split", "Squeeze", "Transpose", "Unsqueeze"}
+    | {
+        "Identity",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "ReduceMax",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Shape",
+        "Sigmoid",
+        "Slice",
+    }
+    | {"Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 _N_IMAGES = max(BATCHES.values())  # largest batch that forms are compared on
 _MAX_ATTRIBUTE = 10**6  # largest number in a node's attributes, as a padding
