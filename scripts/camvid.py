@@ -10,7 +10,6 @@ number allows. Every training is measured once on the test images, after its las
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,34 +93,41 @@ def load(*settings: str) -> LoadedTask:
 
 
 def measure(contestant: Contestant, training: TrainingConfig, seed: int, device: str) -> dict[str, Any]:
-    """Train a contestant and return what it gave; its metrics on the test images begin with test_."""
+    """Train a contestant and return what it gave, or its `error`; its metrics on the test images begin with test_."""
     candidate = TaskCandidate.of(contestant.pattern, contestant.transition, seed)
     outcome = contestant.task.train(candidate, training, device)
-    if outcome.error is not None:
-        sys.exit(f"{contestant.name}, seed {seed}: {outcome.error}")
-    test = {f"test_{name}": value for name, value in outcome.details["test"].items()}
     about = {"name": contestant.name, "params": contestant.params, "connections": contestant.pattern.n_connections}
+    if outcome.error is not None:
+        return {**about, "seed": seed, "error": outcome.error}
+    test = {f"test_{name}": value for name, value in outcome.details["test"].items()}
     return {**about, "seed": seed, **outcome.metrics, **test, "seconds": outcome.seconds}
 
 
 def tabulate(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a table in Markdown: means over seeds with 95 % intervals, and differences to log paired by seed."""
+    """Return a table in Markdown: means over seeds with 95 % intervals, and differences to log paired by seed.
+
+    Trainings that failed are left out, and a seed that failed with log has no difference.
+    """
     header = ("wiring", "parameters", "seeds", "test mIoU", "less log", "test global accuracy", "validation mIoU")
     lines = [format_row(*header), format_row(*["---"] * len(header))]
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        by_name.setdefault(row["name"], []).append(row)
-    log = {row["seed"]: row["test_miou"] for row in by_name[REFERENCE]}
+        if "error" not in row:
+            by_name.setdefault(row["name"], []).append(row)
+    log = {row["seed"]: row["test_miou"] for row in by_name.get(REFERENCE, ())}
     for name, own in by_name.items():
-        gains = [row["test_miou"] - log[row["seed"]] for row in own]
+        gains = [row["test_miou"] - log[row["seed"]] for row in own if row["seed"] in log]
         miou, accuracy, validation = (
             _estimate([row[metric] for row in own]) for metric in ("test_miou", "test_global_accuracy", "miou")
         )
-        low, high = student_interval(np.array(gains), SHARES_APART)
-        gain = format_difference(float(np.mean(gains)), low, high, share_digits([(low, high)]))
-        gain = "" if name == REFERENCE else gain
+        gain = "" if name == REFERENCE or not gains else _compare(gains)
         lines.append(format_row(name, f"{own[0]['params']:,}", len(own), miou, gain, accuracy, validation))
     return lines
+
+
+def _compare(gains: Sequence[float]) -> str:
+    low, high = student_interval(np.array(gains), SHARES_APART)
+    return format_difference(float(np.mean(gains)), low, high, share_digits([(low, high)]))
 
 
 def _estimate(values: Sequence[float]) -> str:

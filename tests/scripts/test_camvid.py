@@ -67,3 +67,16 @@ def test_every_training_is_measured_on_the_test_images(
     nearest = [row["test_miou"] for row in rows if row["name"] == "nearest"]
     gain = float(table[3].split(" | ")[4].split()[0].replace("+", ""))
     assert gain == pytest.approx(sum(nearest) / 2 - sum(log) / 2, abs=0.051)
+
+
+def test_a_training_that_failed_is_left_out_of_the_table() -> None:
+    def row(name: str, seed: int, **more: Any) -> dict[str, Any]:
+        return {"name": name, "params": 9, "seed": seed, **more}
+
+    given = {"test_global_accuracy": 0.5, "miou": 0.5}
+    rows = [row("log", 0, error="not finite"), *(row("log", seed, test_miou=0.5, **given) for seed in (1, 2))]
+    rows += [row("nearest", seed, test_miou=miou, **given) for seed, miou in enumerate((0.9, 0.4, 0.4))]
+    log, nearest = camvid.tabulate(rows)[2:]
+    assert log.split(" | ")[2] == "2"
+    assert nearest.split(" | ")[2] == "3"
+    assert "0.10" in nearest.split(" | ")[4], "seed 0 has no log to compare with"
