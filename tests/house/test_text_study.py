@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
-from scipy.stats import rankdata
 
 from nas.records.trial import hash_plain
+from tests.support.partial import find_partial
 from tests.support.small import ROOT
 
 DEPTHS = (12, 24)
@@ -38,13 +37,6 @@ def _sample(layers: int) -> pd.DataFrame:
     return sample
 
 
-def _regress_out(values: NDArray[np.float64], held: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    columns = [np.ones(len(values)), *held, *(np.square(each - each.mean()) for each in held)]
-    basis, _ = np.linalg.qr(np.column_stack(columns))
-    residual: NDArray[np.float64] = values - basis @ (basis.T @ values)
-    return residual
-
-
 @pytest.mark.parametrize("layers", DEPTHS)
 @pytest.mark.parametrize(
     ("test", "measure", "held"),
@@ -55,9 +47,7 @@ def test_the_partial_correlations_are_those_of_the_trainings(
 ) -> None:
     patterns = _sample(layers).groupby("key")[["centred", measure, *held]].mean()
     assert len(patterns) == 72
-    ranks = {name: rankdata(patterns[name]) for name in patterns}
-    own, outcome = (_regress_out(ranks[name], [ranks[each] for each in held]) for name in (measure, "centred"))
-    value = float(own @ outcome / np.sqrt((own @ own) * (outcome @ outcome)))
+    value = find_partial(patterns, measure, "centred", held)
     (row,) = (cells for heading, cells in ROWS.items() if heading.startswith(f"{test}:"))
     (said,) = re.findall(rf"[+-]0\.\d\d {INTERVAL}", row[layers])
     assert said.startswith(f"{value:+.2f} ")
