@@ -1,6 +1,5 @@
 """Accuracy by exit, and by the multiply-adds that are spent where easy images leave early, averaged over seeds."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from search_spaces.errors import InputError
 
 COMPARED = ("log", "nearest")  # beginnings of the names of templates that stand next to the best pattern
 EQUAL_SHARES = 1.0  # the ratio at which as many images leave at each exit
-MAX_EXIT_ROWS = 1000  # of a ledger that may be a stranger's
+MAX_EXIT_ROWS, MAX_VALUE = 1000, 1e18  # of a ledger that may be a stranger's
 Row = Mapping[str, float]
 
 
@@ -135,8 +134,8 @@ def _is_row(row: object, known: Sequence[str]) -> bool:
     return (
         isinstance(row, dict)
         and set(row) == set(known)
-        and all(type(value) in (int, float) and math.isfinite(value) for value in row.values())
-        and 0 <= row["accuracy"] <= 1
+        and all(type(value) in (int, float) and 0 <= value <= MAX_VALUE for value in row.values())
+        and row["accuracy"] <= 1
     )
 
 

@@ -22,7 +22,8 @@ NEXT_TO_BEST = (
     "log",
     "nearest",
 )  # beginnings of the names of templates, the best of which stand next to the best pattern
-MAX_CLASSES, MAX_PICTURES, MAX_PIXELS = 255, 16, 128**2  # of a ledger that may be a stranger's
+# Of a ledger that may be a stranger's; sums of all counts are those of numpy's whole numbers.
+MAX_CLASSES, MAX_PICTURES, MAX_PIXELS, MAX_COUNTED = 255, 16, 128**2, 10**15
 
 Pixels = NDArray[np.uint8]
 
@@ -192,7 +193,7 @@ def _read_details(
         and len(confusion) == n_classes
         and all(isinstance(row, list) and len(row) == n_classes for row in confusion)
         and all(type(count) is int and count >= 0 for row in confusion for count in row)
-        and sum(map(sum, confusion)) > 0
+        and 0 < sum(map(sum, confusion)) <= MAX_COUNTED
     )
     if not is_matrix or [mask.shape for mask in masks] != [mask.shape for mask in truth]:
         raise InputError(

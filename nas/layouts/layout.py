@@ -263,6 +263,10 @@ class Frame:
         return 1 - number / sum(self.depths) * self.drop_layers
 
 
+MAX_WIDTHS = 15  # of surroundings; an image of the largest side is one pixel after so many halvings
+MAX_READS = 4 * 10**6  # of a whole network: laying out so many takes up to a minute
+
+
 class Surroundings(Settings):
     """The network around a pattern: a small value of settings, with its `kind`, that lays a whole network out."""
 
@@ -275,6 +279,11 @@ class Surroundings(Settings):
     def has_equal_cost(self) -> bool:
         """Whether parameters and multiply-adds depend on the number of connections only."""
         return False
+
+    @property
+    def reads_per_connection(self) -> int:
+        """How many nodes are read, at most, because of one connection of a block's pattern."""
+        return 1
 
     def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
         """Return what of a network's settings cannot be together with these; None if all can.

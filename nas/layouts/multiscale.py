@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, NodeKind, Surroundings
+from nas.layouts.layout import IMAGE_NODE, MAX_WIDTHS, Frame, Layout, LayoutNode, NodeKind, Surroundings
 from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operation, Relu
 
 _UNUSED = ("layer", "merge", "drop_layers", "drop_path", "compression", "large_stem")  # settings without a meaning here
+_Factor = Annotated[int, Field(ge=1, le=64)]
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
 
@@ -31,11 +32,16 @@ class MsdNet(Surroundings):
     """
 
     kind: Literal["msdnet"] = "msdnet"
-    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1)] = (1, 2, 4)
+    widths: Annotated[tuple[_Factor, ...], Field(min_length=1, max_length=MAX_WIDTHS)] = (1, 2, 4)
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
     exit_step: Annotated[int, Field(ge=1, le=10**5)] = 2
     reduction: Annotated[float, Field(gt=0, le=1)] = 0.5
     exit_channels: Annotated[int, Field(ge=1, le=10_000)] = 128
+
+    @property
+    def reads_per_connection(self) -> int:
+        """Return four a scale, where a layer may have two maps, which its own scale and the next coarser one read."""
+        return 4 * len(self.widths)
 
     def find_problem(self, config: Any) -> str | None:
         """Return what of a network's settings cannot be together with these, None if all can.

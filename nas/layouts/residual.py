@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundings
+from nas.layouts.layout import IMAGE_NODE, MAX_WIDTHS, Frame, Layout, LayoutNode, Surroundings
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
@@ -21,7 +21,7 @@ from nas.layouts.operations import (
 )
 from search_spaces.pattern import ConnectionPattern
 
-Factors = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)]
+Factors = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1, max_length=MAX_WIDTHS)]
 _UNUSED = ("layer", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
 _HIGHWAY_FEATURES = 100  # channels that a highway network's 1x1 convolution writes before the classifier
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from nas.layouts.layout import Frame, Layout, Surroundings, measure_layout
+from nas.layouts.layout import MAX_READS, Frame, Layout, Surroundings, measure_layout
 from nas.layouts.rows import RowForm, lay_out_rows
 from nas.model.config import NetworkConfig, TrainingConfig
 from search_spaces.errors import InputError
@@ -122,10 +122,27 @@ def _wire(pattern: ConnectionPattern, network: NetworkConfig, template: str | No
     return wire_within(patterns, reads, widths)
 
 
+def _check_reads(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> None:
+    """Check that a network is not too large to be laid out node by node.
+
+    Raises:
+        InputError: it is.
+    """
+    depths = (pattern.depth,) if network.spans_blocks else network.block_depths
+    n_connections = sum(_fit(pattern, depth, template).n_connections for depth in depths)
+    each = 1 if network.surroundings is None else network.surroundings.reads_per_connection
+    if n_connections * each > MAX_READS:
+        raise InputError(
+            f"{n_connections:,} connections are too many for this network: it takes at most {MAX_READS // each:,}, all "
+            "blocks together; give fewer layers, blocks or connections"
+        )
+
+
 @lru_cache(maxsize=256)
 def _lay_out(pattern: ConnectionPattern, network: NetworkConfig, template: str | None) -> Layout:
     check_depth(pattern, network)
     surroundings: Surroundings | None = network.surroundings
+    _check_reads(pattern, network, template)
     if surroundings is None:
         form = RowForm(
             layer=network.layer,

@@ -18,6 +18,7 @@ from search_spaces.errors import InputError
 from tests.support.synthetic_run import make_run, propose
 
 SEEDS = (0, 1, 2)
+N_EXITS = 3
 
 
 def keep(accuracy: float, seed: int) -> dict[str, Any]:
@@ -141,11 +142,14 @@ def test_the_summary_has_all_numbers(exits: Exits) -> None:
         {"exits": [{"macs": 1, "accuracy": 1.5, "loss": 0.1}]},
         {"exits": [{"macs": 1, "accuracy": 0.5}]},
         {"exits": [{"macs": 1, "accuracy": math.nan, "loss": 0.1}]},
+        {"exits": [{"macs": 10**400, "accuracy": 0.5, "loss": 0.1}] * N_EXITS},
+        {"exits": [{"macs": -1, "accuracy": 0.5, "loss": 0.1}] * N_EXITS},
+        {"exits": [{"macs": 1, "accuracy": 0.5, "loss": math.inf}] * N_EXITS},
         {"adaptive": [{"macs": 1, "accuracy": 0.5, "loss": 0.1}]},
         {"adaptive": 3},
         {"exits": [{"macs": 1, "accuracy": 0.5, "loss": 0.1}]},
     ],
-    ids=str,
+    ids=lambda changed: f"{changed!s:.60}",
 )
 def test_details_of_another_program_are_refused(
     changed: dict[str, Any], candidates: pd.DataFrame, details: dict[int, dict[str, Any]]

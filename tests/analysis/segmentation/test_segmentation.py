@@ -228,6 +228,7 @@ def spoil_examples(**changes: Any) -> Callable[[Run], Run]:
         (spoil_details(confusion=[[1, 2, -1]] * 3), "confusion matrix of 3"),
         (spoil_details(confusion=[[0, 0, 0]] * 3), "confusion matrix of 3"),
         (spoil_details(confusion=[[1.5, 0, 0]] * 3), "confusion matrix of 3"),
+        (spoil_details(confusion=[[2**62, 0, 0]] * 3), "confusion matrix of 3"),
         (spoil_details(answers=[]), "an answer for each picture"),
         (spoil_details(answers="all"), "'all'"),
         (spoil_details(answers=[{"shape": [10**5, 10**5], "zlib": ""}]), "at most"),

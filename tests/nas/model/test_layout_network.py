@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas.layouts.fractal import FractalNet
+from nas.layouts.multiscale import MsdNet
+from nas.layouts.pyramid import FcDenseNet
 from nas.layouts.residual import HighwayNet, ResNet
 from nas.model.candidate import Candidate
 from nas.model.config import NetworkConfig
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.modules.drops import SeededDropout
 from nas.modules.start import start_weights
-from nas.records.checked import validate
+from nas.records.checked import Settings, validate
 from nas.training.checkpoints import Slot
 from nas.training.evaluation import take_statistics
-from search_spaces.errors import Interrupted
+from search_spaces.errors import InputError, Interrupted
 from search_spaces.templates import find_template
 from tests.support.small_cohorts import draw_split, step_by_step, stop_at
 from tests.support.training import train_candidate
@@ -47,6 +49,33 @@ def run_node_by_node(network: LayoutNetwork, images: Tensor) -> Tensor:
         sources = [values[source] for source in node.reads]
         values.append(module(sources, None, network.layout.shapes(images.shape[1:])[len(values)]))  # type: ignore[arg-type]
     return values[-1]
+
+
+@pytest.mark.parametrize("surroundings", [MsdNet(widths=(1,) * 15), FcDenseNet()], ids=lambda each: each.kind)
+def test_a_network_that_would_take_minutes_to_lay_out_is_refused(
+    surroundings: MsdNet | FcDenseNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.model.candidate.MAX_READS", 4000)
+    network = NetworkConfig(layers=30, blocks=9, transition="all", surroundings=surroundings, image=(1, 512, 512))
+    candidate = Candidate(find_template("dense").build(30), network, 0)
+    with pytest.raises(InputError, match=f"^{30 * 31 // 2 * 9:,} connections are too many"):
+        _ = candidate.layout
+
+
+@pytest.mark.parametrize("width", [1, 2, 8])
+def test_the_reads_of_a_network_are_no_more_than_its_connections_allow(width: int) -> None:
+    surroundings = MsdNet(widths=(1,) * width, first_exit=100)
+    network = NetworkConfig(layers=12, blocks=width // 2 or 1, transition="all", surroundings=surroundings)
+    pattern = find_template("dense").build(12)
+    n_reads = sum(len(node.reads) for node in Candidate(pattern, network, 0).layout.nodes if node.kind == "layer")
+    most = pattern.n_connections * network.blocks * surroundings.reads_per_connection
+    assert most / 5 < n_reads <= most
+
+
+@pytest.mark.parametrize(("kind", "field"), [(MsdNet, "widths"), (FractalNet, "factors")])
+def test_surroundings_have_no_more_widths_than_an_image_has_halvings(kind: type[Settings], field: str) -> None:
+    with pytest.raises(InputError, match=rf"{field}: expected a list"):
+        validate(kind, {field: [1] * 16})
 
 
 @pytest.mark.parametrize("template", ["dense", "log", "chain", "midpoint"])
