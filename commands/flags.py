@@ -93,7 +93,8 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws
 Network = Annotated[
     str | None,
     flag(
-        "Use the stem, transitions and sizes of this published network; `networks` lists them. Other flags win.",
+        "Use the stem, transitions and sizes of this published network; `networks` lists them. Other flags win. Some "
+        "have options, as condensenet-50:groups=2; docs/howto/networks.md.",
         NETWORK,
         values=list_networks,
     ),

@@ -292,7 +292,7 @@ def networks(wide: Wide = False, as_json: Json = False) -> None:
             sizes = [f"{row['params']:,}", f"{row['flops'] / 1e9:.2f} G", _format_depths(row["layers"])]
             cells.append([f"  {row['name']}{mark}", *sizes, f"{row['connections']:,}", str(row["growth"])])
     headings = ("name", "params", "FLOPs", "layers", "connections", "growth")
-    title = "published networks, as --network NAME; FLOPs of one image, 2 a multiply-add"
+    title = "published networks, as --network NAME; FLOPs of one image of the paper's size, 2 a multiply-add"
     print_table(console, title, headings, cells, left=["layers"])
     for differs, number in notes.items():
         console.print(f"[{number}] {differs}")

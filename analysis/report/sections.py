@@ -208,7 +208,7 @@ def _list_sizes(patterns: pd.DataFrame) -> list[str]:
 def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:
     guessing = describe_guessing(read_guessing(run))
     yield Paragraph(f"Trained: {caption}." + (f" {capitalise(guessing)}." if guessing else ""))
-    parts = []
+    parts = [*_describe_network(run.config)]
     if run.plan is not None:
         parts.append(f"Regimes: {_describe_regimes(run.plan)}.")
     names = [name for name in ("python", "torch", "optuna", "commit") if run.environment.get(name)]
@@ -216,6 +216,14 @@ def _describe_trainings(run: Run, caption: str) -> Iterator[Block]:
         parts.append(f"Versions: {', '.join(f'{name} {run.environment[name]}' for name in names)}.")
     if parts:
         yield Paragraph(" ".join(parts))
+
+
+def _describe_network(config: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a network is that is not blocks in a row with one classifier, which the caption does not tell."""
+    if config.get("surroundings"):
+        yield f"Network: {config['surroundings']['kind']} of {count_nouns(config['blocks'], 'block')}."
+    if config.get("exits", "last") != "last":
+        yield f"Exits: {config['exits']}, trained by {config['exit_loss']}."
 
 
 def _describe_regimes(plan: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def answer_segmentation(segmentation: Segmentation) -> str:
     name = best.name.removesuffix(" (best)")
     largest, guessed = max(zip(segmentation.shares, segmentation.classes, strict=True))
     return (
-        f"The best pattern, {name}, has a mIoU of {_format(best.miou)} over {count_nouns(best.n_seeds, 'seed')}; "
+        f"The best pattern, {name}, has an mIoU of {_format(best.miou)} over {count_nouns(best.n_seeds, 'seed')}; "
         f"always answering {guessed} would have {largest / len(known):.3f}. Of {len(known)} classes it finds {most} "
         f"best (intersection over union {high:.2f}) and {least} worst ({low:.2f})."
     )

@@ -181,8 +181,8 @@ class CondenseNet(Surroundings):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:
             return (
-                f"growth {config.growth} cannot be split into CondenseNet's {self.groups} groups: give a multiple of "
-                f"it, or other groups, as in --network condensenet-86:groups=2"
+                f"growth {config.growth} cannot be split into CondenseNet's {self.groups} groups: give a growth that "
+                f"is a multiple of {self.groups}, or other groups, as in --network condensenet-86:groups=2"
             )
         return None
 

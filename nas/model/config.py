@@ -163,6 +163,11 @@ class ShapeConfig(Settings):
         return self.surroundings is not None or self.exits != LAST
 
     @property
+    def layout_cause(self) -> str:
+        """Return the setting because of which the network is built from a layout, for messages."""
+        return f"exits {self.exits}" if self.surroundings is None else f"the {self.surroundings.kind} network"
+
+    @property
     def exit_step(self) -> int | None:
         """Return the layers from one exit to the next; None where the only exit is the last."""
         return None if self.exits == LAST else int(self.exits.partition(":")[2])
@@ -337,7 +342,7 @@ def _check_exits(config: ShapeConfig) -> str | None:
     if surroundings is not None and config.exits != LAST:
         return f"exits {config.exits} are of blocks in a row, not of {surroundings.kind}: drop exits"
     if config.exit_step is not None and config.exit_step >= n_layers:
-        return f"exits {config.exits}: there are {n_layers} layers, so the only exit would be the last; give fewer"
+        return f"exits {config.exits}: there are {n_layers} layers, so the last exit would be the only one; give less"
     if config.exit_loss != "sum" and not config.has_several_exits:
         return f"exit-loss {config.exit_loss} weighs several exits, and there is only the last: give exits every:S too"
     return None

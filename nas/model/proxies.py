@@ -103,9 +103,7 @@ def measure_proxies(
         InputError: there is no such proxy, or the network is no blocks in a row with one classifier.
     """
     if candidate.network.has_layout:
-        raise InputError(
-            "proxies are measured of blocks in a row with one classifier only, and this network is another"
-        )
+        raise InputError(f"proxies cannot be had with {candidate.network.layout_cause}; drop proxies")
     names = tuple(PROXIES) if names is None else names
     for name in names:
         if name not in PROXIES:

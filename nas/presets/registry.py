@@ -1,5 +1,6 @@
 """All published networks by name, and what a name stands for among settings."""
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,7 +46,9 @@ def find_preset(name: str) -> Preset:
     """
     known, colon, parameters = name.partition(":")
     if known not in PRESETS:
-        raise InputError(f"there is no network {name!r:.100}; `networks` lists them: {', '.join(PRESETS)}")
+        near = difflib.get_close_matches(known, PRESETS, n=3)
+        advice = f"did you mean {' or '.join(near)}? " if near else ""
+        raise InputError(f"there is no network {name!r:.100}: {advice}`networks` lists all")
     preset = PRESETS[known]
     return replace(preset, name=name, network=_set_options(preset, name, parameters)) if colon else preset
 

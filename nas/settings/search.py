@@ -421,7 +421,7 @@ def _check_layout(config: SearchConfig) -> str | None:
     given = ["memory-efficient"] if config.memory_efficient else []
     given += ["proxies"] if config.proxies else []
     wrong = " and ".join(given)
-    return f"{wrong}: for blocks in a row with one classifier only, and this network is another" if given else None
+    return f"{wrong}: cannot be had with {config.layout_cause}; drop {wrong}" if given else None
 
 
 def _check_pixels(config: SearchConfig) -> str | None:

@@ -198,6 +198,8 @@ def _instantiate(target: Any, values: Mapping[str, Any], label: str) -> Any:
         instance = target()
         for name, value in values.items():
             setattr(instance, name, value)
+    except InputError as error:
+        raise InputError(f"task {label} cannot be made with its settings: {error}") from None
     except Exception as error:
         raise InputError(f"task {label} cannot be made with its settings: {describe_error(error, None)}") from None
     return instance

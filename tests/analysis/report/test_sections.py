@@ -111,6 +111,21 @@ def test_distances_that_are_not_the_gradient_s_are_said_so_first(surroundings: A
     assert ("are not its distances" in text[: text.index("What was found")]) is is_said
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"surroundings": ResNet(), "merge": "sum", "blocks": 3}, ["Network: resnet of 3 blocks."]),
+        ({"exits": "every:2", "exit_loss": "adaloss", "layers": 8}, ["Exits: every:2, trained by adaloss."]),
+        ({"blocks": 3}, []),
+    ],
+)
+def test_a_network_other_than_blocks_in_a_row_is_named(settings: dict[str, Any], said: list[str]) -> None:
+    config = NetworkConfig(**settings).model_dump(mode="json")
+    run = tabulate(lambda place, seed: 0.5 + 0.02 * place + 0.01 * seed, config=config)
+    text = format_markdown([*_build(find(run))])
+    assert re.findall(r"(?:Network|Exits): [^.]*\.", text[text.index("Trained: ") :]) == said
+
+
 def test_an_incomplete_run_says_so_first_and_lists_its_failures() -> None:
     scores: dict[tuple[int, int], str | None] = {(1, 0): EVIL, (2, 1): None}
     findings = find(tabulate(lambda place, seed: scores.get((place, seed), 0.5 + 0.01 * place), asked=10))

@@ -137,7 +137,7 @@ def test_the_answer_names_the_best_pattern_next_to_guessing(run: Run, blocks: li
     segmentation = analyse(run)
     counts = draw_confusion("nearest_log_i", 0).sum(axis=1)
     assert f"always answering background would have {segmentation.shares[0] / 3:.3f}" in page
-    assert "The best pattern, log, has a mIoU of 0." in page
+    assert "The best pattern, log, has an mIoU of 0." in page
     assert "over 3 seeds" in page
     assert "Validation images of photos \\<i\\>, the class of each pixel" in page
     assert segmentation.shares == pytest.approx((counts / counts.sum()).tolist())

@@ -357,5 +357,5 @@ def test_each_proxy_ranks_patterns_and_none_is_constant() -> None:
 def test_a_network_of_several_exits_is_refused() -> None:
     candidate = make_candidate({})
     network = candidate.network.model_copy(update={"exits": "every:1"})
-    with pytest.raises(InputError, match="one classifier"):
+    with pytest.raises(InputError, match="proxies cannot be had with exits every:1; drop proxies"):
         measure_proxies(replace(candidate, network=network), make_batch(), 0)

@@ -32,6 +32,20 @@ def test_a_setting_beside_a_name_wins() -> None:
     assert not {"network", "recipe", "image", "classes"} & values.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet-11", "did you mean resnet-110 or resnet-"),
+        ("condensnet-86:groups=2", "did you mean condensenet-86 or"),
+        ("zzz", "there is no network 'zzz': `networks` lists all"),
+    ],
+)
+def test_an_unknown_network_is_told_with_the_nearest_and_not_with_all(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        find_preset(name)
+    assert sum(known in str(caught.value) for known in PRESETS) <= 4
+
+
 @pytest.mark.parametrize(("values", "said"), [({"network": "x"}, "no network 'x'"), ({"recipe": "y"}, "no recipe 'y'")])
 def test_unknown_names_are_told(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):

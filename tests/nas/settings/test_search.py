@@ -285,7 +285,22 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(given: str, neares
         ({"gpus_per_worker": 1, "device": "cpu"}, ["gpus-per-worker is for cuda"]),
         ({"cohort": 2, "memory_efficient": True}, ["memory-efficient: for one candidate at a time"]),
         ({"cohort": 2, "exits": "every:4"}, ["exits every:4: for one candidate"]),
-        ({"exits": "every:24"}, ["exits every:24: there are 24 layers"]),
+        (
+            {"exits": "every:24"},
+            ["exits every:24: there are 24 layers", "only one; give less"],
+        ),
+        (
+            {"exits": "every:4", "memory_efficient": True},
+            ["memory-efficient: cannot be had with exits every:4; drop memory-efficient"],
+        ),
+        (
+            {"surroundings": {"kind": "resnet"}, "merge": "sum", "proxies": True, "memory_efficient": True},
+            ["memory-efficient and proxies: cannot be had with the resnet network"],
+        ),
+        (
+            {"surroundings": {"kind": "condensenet", "groups": 3}, "growth": 8, "transition": "all"},
+            ["CondenseNet's 3 groups", "a growth that is a multiple of 3"],
+        ),
         ({"exit_loss": "adaloss", "surroundings": {"kind": "resnet"}}, ["exit-loss adaloss weighs several exits"]),
         ({"exit_loss": "adaloss"}, ["exit-loss adaloss weighs several exits, and there is only the last"]),
         ({"cohort": 2, "drop_layers": 0.5, "drop_path": 0.1}, ["drop-layers and drop-path: for one candidate"]),

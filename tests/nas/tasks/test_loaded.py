@@ -136,6 +136,23 @@ def test_a_file_that_has_no_such_task_is_refused(tmp_path: Path, text: str, name
         load_from(tmp_path, "objective", text)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("InputError", r"cannot be made with its settings: blocks is 4$"),
+        ("ValueError", r"cannot be made with its settings: ValueError: blocks is 4$"),
+    ],
+)
+def test_a_class_that_refuses_its_settings_is_quoted(tmp_path: Path, error: str, said: str) -> None:
+    text = (
+        "from dataclasses import dataclass\nfrom search_spaces.errors import InputError\n@dataclass\nclass task:\n"
+        f"    blocks: int = 4\n    def __post_init__(self): raise {error}('blocks is 4')\n"
+        "    def build(self, pattern, seed): ...\n    def data(self, seed): ...\n"
+    )
+    with pytest.raises(InputError, match=said):
+        load_from(tmp_path, "task", text)
+
+
 def test_a_reference_is_kept_with_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_reference("own.py:objective") == f"{tmp_path / 'own.py'}:objective"
