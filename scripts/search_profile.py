@@ -39,7 +39,7 @@ CALLS = {
     "ray:shutdown": "Ray's end",
     "analysis.data.results:read_run": "report",
     "analysis.report.report:write_report": "report",
-    "nas.export.export:export_run": "templates",
+    "nas.export.runs:export_run": "templates",
 }
 IMPORTS, OTHER, BEFORE, AFTER = "imports", "all else", "start of the interpreter", "end of the interpreter"
 # Of the time inside Ray's executor, with several workers.
