@@ -292,16 +292,21 @@ def networks(wide: Wide = False, as_json: Json = False) -> None:
             sizes = [f"{row['params']:,}", f"{row['flops'] / 1e9:.2f} G", _format_depths(row["layers"])]
             cells.append([f"  {row['name']}{mark}", *sizes, f"{row['connections']:,}", str(row["growth"])])
     headings = ("name", "params", "FLOPs", "layers", "connections", "growth")
-    title = "published networks, as --network NAME; FLOPs of one image of the paper's size, 2 a multiply-add"
+    title = "published networks, as --network NAME; FLOPs of one image, 2 a multiply-add"
     print_table(console, title, headings, cells, left=["layers"])
     for differs, number in notes.items():
         console.print(f"[{number}] {differs}")
     print_next(console, "score", "--network", "densenet-bc-100-12")
 
 
+MAX_LISTED = 6  # blocks whose layers `networks` lists one by one
+
+
 def _format_depths(depths: "Sequence[int]") -> str:
-    """Return the layers of each block, as 3 x 12 where all have as many."""
-    return f"{len(depths)} x {depths[0]}" if len(set(depths)) == 1 else ", ".join(map(str, depths))
+    """Return the layers of each block: as 3 x 12 where all have as many, and their sum where there are many blocks."""
+    if len(set(depths)) == 1:
+        return f"{len(depths)} x {depths[0]}"
+    return ", ".join(map(str, depths)) if len(depths) <= MAX_LISTED else f"{sum(depths)} in {len(depths)}"
 
 
 def plugins(wide: Wide = False, as_json: Json = False) -> None:

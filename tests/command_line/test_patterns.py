@@ -141,7 +141,7 @@ def test_networks_lists_the_papers_networks(command_line: CommandLine) -> None:
 
 
 def test_networks_prints_every_name_under_its_paper_and_every_difference(command_line: CommandLine) -> None:
-    lines = command_line("networks").stdout.splitlines()
+    lines = command_line("networks", "--wide").stdout.splitlines()
     place = {line.split()[0]: number for number, line in enumerate(lines) if re.match(r"  \S", line)}
     assert place.keys() == PRESETS.keys()
     papers = [(number, line.strip()[:-1]) for number, line in enumerate(lines) if line.rstrip().endswith(":")]
