@@ -12,8 +12,9 @@ from nas.layouts.merges import CONCAT, MERGE_NAMES, SUM, load_merges
 from nas.layouts.multiscale import MsdNet
 from nas.layouts.pyramid import FcDenseNet, LogDenseNetFcn
 from nas.layouts.residual import HighwayNet, ResNet
-from nas.records.checked import Conflict, Settings, flag
+from nas.records.checked import Conflict, Settings, flag, validate
 from nas.records.template import MAX_LAYERS
+from search_spaces.errors import InputError
 from search_spaces.plugins import check_name
 
 # Limits beyond all use, but below what would fill the memory or never end.
@@ -36,7 +37,7 @@ _EXITS = re.compile(r"every:([1-9]\d{0,5})")
 AnySurroundings = FcDenseNet | LogDenseNetFcn | ResNet | HighwayNet | FractalNet | MsdNet | CondenseNet
 
 
-_KINDS = [each.model_fields["kind"].default for each in get_args(AnySurroundings)]
+_KINDS: dict[str, type[Settings]] = {each.model_fields["kind"].default: each for each in get_args(AnySurroundings)}
 
 
 class ShapeConfig(Settings):
@@ -106,10 +107,19 @@ class ShapeConfig(Settings):
 
     @field_validator("surroundings", mode="before")
     @classmethod
-    def _check_kind(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and "kind" not in given:  # every kind has a default, and the first would take it
+    def _read_surroundings(cls, given: Any) -> Any:
+        """Read a table by its kind, so that a problem is said of that kind only."""
+        if given is None or isinstance(given, Settings):
+            return given
+        name = given.get("kind") if isinstance(given, Mapping) else None
+        kind = _KINDS.get(name) if isinstance(name, str) else None
+        if kind is None:
             raise ValueError(f"expected a table that says its kind: {', '.join(_KINDS)}")
-        return given
+        try:
+            return validate(kind, given)
+        except InputError as error:
+            problems = [line.strip(" -") for line in str(error).splitlines()[1:]]
+            raise ValueError(f"{name} cannot have {'; '.join(problems)}") from None
 
     @field_validator("merge")
     @classmethod

@@ -503,10 +503,21 @@ def test_a_network_with_a_layout_goes_through_settings_and_refuses_what_it_lacks
         validate(SearchConfig, {**values, flag: 2 if flag == "cohort" else True})
 
 
-@pytest.mark.parametrize("given", [{"kind": "no such"}, {}, True, "fc-densenet", {"kind": "fc-densenet", "dropout": 2}])
+@pytest.mark.parametrize(
+    "given",
+    [{"kind": "no such"}, {"kind": ["fractal"]}, {}, True, "fc-densenet", {"kind": "fc-densenet", "dropout": 2}],
+)
 def test_surroundings_of_another_form_are_refused(given: object) -> None:
     with pytest.raises(InputError, match="surroundings: "):
         validate(NetworkConfig, {"surroundings": given})
+
+
+def test_a_wrong_option_is_said_of_the_kind_that_was_given() -> None:
+    with pytest.raises(InputError) as caught:
+        validate(NetworkConfig, {"surroundings": {"kind": "msdnet", "first_exit": "x", "widths": [1, 2]}})
+    said = str(caught.value)
+    assert "surroundings: msdnet cannot have first-exit: expected" in said
+    assert "fc-densenet" not in said
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
