@@ -42,16 +42,17 @@ def build_exits(exits: Exits, caption: str, part: str = "") -> Iterator[Block]:
 def answer_exits(best: Anytime) -> str:
     """Say in two sentences what the best pattern's exits give."""
     first, last, equal = best.exits[0], best.exits[-1], best.equal_shares
+    digits = share_digits([_scale(spot)[1:] for spot in (first, last, equal) if spot is not None], 1)
     answer = (
         f"The last of {count_nouns(len(best.exits), 'exit')} of {best.name}, the best pattern, is right on "
-        f"{_percent(last)} % of the validation images ({count_nouns(best.n_seeds, 'seed')}), the first on "
-        f"{_percent(first)} % with {_share(first, last)} % of the multiply-adds."
+        f"{_percent(last, digits)} % of the validation images ({count_nouns(best.n_seeds, 'seed')}), the first on "
+        f"{_percent(first, digits)} % with {_share(first, last)} % of the multiply-adds."
     )
     if equal is None:
         return answer
     return (
-        f"{answer} Where as many images leave at each exit, the confident ones first, {_percent(equal)} % are right "
-        f"with {_share(equal, last)} % of the multiply-adds."
+        f"{answer} Where as many images leave at each exit, the confident ones first, {_percent(equal, digits)} % are "
+        f"right with {_share(equal, last)} % of the multiply-adds."
     )
 
 
