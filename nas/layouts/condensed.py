@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,6 @@ from nas.layouts.operations import (
 )
 
 CLASSIFIER_CONDENSATION = 2  # a condensed classifier keeps half of its inputs
-_UNUSED = ("layer", "merge", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
 
 
 def count_kept(n_inputs: int, condensation: int, stage: int) -> int:
@@ -147,6 +146,7 @@ class CondenseNet(Surroundings):
     layer reads what the pattern says.
     """
 
+    unused: ClassVar = ("layer", "merge", "stem_channels", "compression", "large_stem")
     kind: Literal["condensenet"] = "condensenet"
     groups: Annotated[int, Field(ge=1, le=64)] = 4  # of both convolutions of a layer
     condensation: Annotated[int, Field(ge=1, le=64)] = 4
@@ -161,22 +161,15 @@ class CondenseNet(Surroundings):
         """Return True: a layer may read the layers of all earlier blocks."""
         return True
 
-    @property
-    def has_equal_cost(self) -> bool:
-        """Return False: what a connection costs depends on the blocks that it goes between."""
-        return False
-
     def find_problem(self, config: Any) -> str | None:
         """Return what of a network's settings cannot be together with these, None if all can.
 
         Args:
             config: the settings, a ShapeConfig of nas/model/config.py.
         """
-        fields = type(config).model_fields
-        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
-        if unused:
-            named = " and ".join(name.replace("_", "-") for name in unused)
-            return f"CondenseNet has a stem, layers and passages of its own: drop {named}"
+        problem = super().find_problem(config)
+        if problem is not None:
+            return problem
         if config.transition in ("v1", "v2", "rule"):
             return f"transition {config.transition} is not for CondenseNet, whose pattern spans all blocks: give all"
         if config.growth % self.groups:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import networkx as nx
 
@@ -270,6 +270,9 @@ MAX_READS = 4 * 10**6  # of a whole network: laying out so many takes up to a mi
 class Surroundings(Settings):
     """The network around a pattern: a small value of settings, with its `kind`, that lays a whole network out."""
 
+    unused: ClassVar[tuple[str, ...]] = ("compression", "large_stem")  # settings without a meaning here
+    kind: str = ""
+
     @property
     def spans_blocks(self) -> bool:
         """Whether one pattern spans the layers of all blocks; if not, each block has the pattern."""
@@ -285,13 +288,17 @@ class Surroundings(Settings):
         """How many nodes are read, at most, because of one connection of a block's pattern."""
         return 1
 
-    def find_problem(self, config: Any) -> str | None:  # noqa: ARG002  most have nothing against any setting
+    def find_problem(self, config: Any) -> str | None:
         """Return what of a network's settings cannot be together with these; None if all can.
 
         Args:
             config: the settings, a ShapeConfig of nas/model/config.py.
         """
-        return None
+        fields = type(config).model_fields
+        given = [name.replace("_", "-") for name in self.unused if getattr(config, name) != fields[name].default]
+        if not given:
+            return None
+        return f"a network of kind {self.kind} has a stem, layers and passages of its own: drop {' and '.join(given)}"
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""

@@ -1,14 +1,13 @@
 """MSDNet's surroundings (arXiv:1703.09844): a layer is a column of maps at several scales; exits on the way."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from nas.layouts.layout import IMAGE_NODE, MAX_WIDTHS, Frame, Layout, LayoutNode, NodeKind, Surroundings
 from nas.layouts.operations import Convolution, GlobalMean, Linear, Norm, Operation, Relu
 
-_UNUSED = ("layer", "merge", "drop_layers", "drop_path", "compression", "large_stem")  # settings without a meaning here
 _Factor = Annotated[int, Field(ge=1, le=64)]
 Column = dict[int, tuple[int, ...]]  # scale, 0 the finest -> nodes that have a layer's maps there
 
@@ -31,6 +30,7 @@ class MsdNet(Surroundings):
         exit_channels: channels of an exit's two convolutions.
     """
 
+    unused: ClassVar = ("layer", "merge", "drop_layers", "drop_path", "compression", "large_stem")
     kind: Literal["msdnet"] = "msdnet"
     widths: Annotated[tuple[_Factor, ...], Field(min_length=1, max_length=MAX_WIDTHS)] = (1, 2, 4)
     first_exit: Annotated[int, Field(ge=1, le=10**5)] = 4
@@ -57,12 +57,7 @@ class MsdNet(Surroundings):
             )
         if config.transition in ("v1", "v2"):
             return f"transition {config.transition} is not for MSDNet, each of whose blocks has the pattern: give all"
-        fields = type(config).model_fields
-        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
-        named = " and ".join(name.replace("_", "-") for name in unused)
-        return (
-            f"MSDNet's layers, stem and reductions are its own, and it drops nothing: drop {named}" if unused else None
-        )
+        return super().find_problem(config)
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern."""

@@ -31,16 +31,6 @@ class FcDenseNet(Surroundings):
     kind: Literal["fc-densenet"] = "fc-densenet"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
-    @property
-    def spans_blocks(self) -> bool:
-        """Whether one pattern spans the layers of all blocks: no, each block has the pattern."""
-        return False
-
-    @property
-    def has_equal_cost(self) -> bool:
-        """Whether cost depends on the number of connections only: no, node 0 is wider than a layer."""
-        return False
-
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern.
 
@@ -105,11 +95,6 @@ class LogDenseNetFcn(Surroundings):
     def spans_blocks(self) -> bool:
         """Whether one pattern spans the layers of all blocks."""
         return True
-
-    @property
-    def has_equal_cost(self) -> bool:
-        """Whether cost depends on the number of connections only: no, one at full resolution takes more operations."""
-        return False
 
     def lay_out(self, frame: Frame) -> Layout:
         """Return the network around a frame's pattern.

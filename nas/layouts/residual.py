@@ -1,7 +1,7 @@
 """Networks that add what a layer reads: residual and highway networks for images of 32x32 pixels."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,6 @@ from nas.layouts.operations import (
 from search_spaces.pattern import ConnectionPattern
 
 Factors = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1, max_length=MAX_WIDTHS)]
-_UNUSED = ("layer", "stem_channels", "compression", "large_stem")  # settings of blocks in a row
 _HIGHWAY_FEATURES = 100  # channels that a highway network's 1x1 convolution writes before the classifier
 
 
@@ -54,7 +53,7 @@ class AddingNetwork(Surroundings):
     Each kind says what node 0 of a block, a layer and the head do to what they have merged.
     """
 
-    kind: str
+    unused: ClassVar = ("layer", "stem_channels", "compression", "large_stem")
 
     @property
     def has_equal_cost(self) -> bool:
@@ -87,11 +86,9 @@ class AddingNetwork(Surroundings):
         Args:
             config: the settings, a ShapeConfig of nas/model/config.py.
         """
-        fields = type(config).model_fields
-        unused = [name for name in _UNUSED if getattr(config, name) != fields[name].default]
-        if unused:
-            named = " and ".join(name.replace("_", "-") for name in unused)
-            return f"a network of kind {self.kind} has a stem, layers and passages of its own: drop {named}"
+        problem = super().find_problem(config)
+        if problem is not None:
+            return problem
         if config.merge == "concat":
             return f"a network of kind {self.kind} adds nodes of one width, merge concat joins them: give sum"
         if config.transition in ("v1", "v2"):
