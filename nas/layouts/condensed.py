@@ -10,6 +10,7 @@ from nas.layouts.layout import IMAGE_NODE, Frame, Layout, LayoutNode, Surroundin
 from nas.layouts.operations import (
     BN_RELU,
     Convolution,
+    Free,
     GlobalMean,
     Linear,
     MapShape,
@@ -96,7 +97,7 @@ class LearnedLinear:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelIndex:
+class ChannelIndex(Free):
     """A choice of channels, in an order that lies with the weights.
 
     Args:
@@ -108,15 +109,9 @@ class ChannelIndex:
     def write(self, read: MapShape) -> MapShape:
         return read._replace(channels=self.channels)
 
-    def count_params(self, read: MapShape) -> int:  # noqa: ARG002  the protocol's form
-        return 0
-
-    def count_macs(self, read: MapShape) -> int:  # noqa: ARG002
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
-class ChannelShuffle:
+class ChannelShuffle(Free):
     """The channel shuffle (ShuffleNet, arXiv:1707.01083): channel j of group g becomes channel j x groups + g.
 
     Args:
@@ -124,15 +119,6 @@ class ChannelShuffle:
     """
 
     groups: int
-
-    def write(self, read: MapShape) -> MapShape:
-        return read
-
-    def count_params(self, read: MapShape) -> int:  # noqa: ARG002  the protocol's form
-        return 0
-
-    def count_macs(self, read: MapShape) -> int:  # noqa: ARG002
-        return 0
 
 
 Learned = LearnedGroupConvolution | LearnedLinear

@@ -31,7 +31,7 @@ class Operation(Protocol):
         """Return the multiply-adds of its convolutions and matrix products for one example."""
 
 
-class _Free:
+class Free:
     """An operation without parameters, and without a convolution or matrix product."""
 
     __slots__ = ()
@@ -47,7 +47,7 @@ class _Free:
 
 
 @dataclass(frozen=True, slots=True)
-class Norm(_Free):
+class Norm(Free):
     """Batch normalisation with a scale and a shift for each channel."""
 
     def count_params(self, read: MapShape) -> int:
@@ -55,12 +55,12 @@ class Norm(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class Relu(_Free):
+class Relu(Free):
     """The positive part."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dropout(_Free):
+class Dropout(Free):
     """Dropout of single values, in training only.
 
     Args:
@@ -130,7 +130,7 @@ class TransposedConvolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(_Free):
+class Pool(Free):
     """Pooling.
 
     Args:
@@ -162,7 +162,7 @@ class Pool(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMean(_Free):
+class GlobalMean(Free):
     """The mean over all pixels."""
 
     def write(self, read: MapShape) -> MapShape:
@@ -170,7 +170,7 @@ class GlobalMean(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMax(_Free):
+class GlobalMax(Free):
     """The largest value over all pixels."""
 
     def write(self, read: MapShape) -> MapShape:
@@ -178,7 +178,7 @@ class GlobalMax(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class Scale(_Free):
+class Scale(Free):
     """A multiplication by a fixed number, which makes a mean of a sum.
 
     Args:
@@ -189,7 +189,7 @@ class Scale(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class FirstChannels(_Free):
+class FirstChannels(Free):
     """The first channels; the others are not used.
 
     Args:
@@ -204,7 +204,7 @@ class FirstChannels(_Free):
 
 
 @dataclass(frozen=True, slots=True)
-class Shortcut(_Free):
+class Shortcut(Free):
     """Every stride-th pixel, with channels of zeros added: option A of ResNet (arXiv:1512.03385, section 4.2).
 
     Args:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.model.candidate import Candidate
-from nas.model.cohort import CohortNetwork, Single, Trainee
+from nas.model.cohort import CohortNetwork
+from nas.training.trainee import Single, Trainee
 
 MOMENTUM = 0.9
 # Parts of the messages of torch on a CPU and a GPU, of cuBLAS and of Triton, in small letters.

@@ -5,11 +5,11 @@ import textwrap
 
 from nas.export.manifest import WEIGHTS_FILES
 from nas.export.sources.operations import CLASSES, write_merge, write_operation
+from nas.export.sources.program import AS_SCRIPT, LINE_LENGTH
 from nas.layouts.condensed import convert_layout
 from nas.layouts.layout import LayoutNode, TracedNode, trace
 from nas.model.candidate import Candidate
 
-_LINE_LENGTH = 100
 _PROGRAM = '''\
 """A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs.
 
@@ -101,22 +101,7 @@ def build_network() -> Network:
     return network
 
 
-def make_images(seed: int, shape: list[int]) -> Tensor:
-    """The random images that manifest.json speaks of: Python's own generator gives the same anywhere."""
-    generator = random.Random(seed)
-    return torch.tensor([2 * generator.random() - 1 for _ in range(math.prod(shape))]).reshape(shape)
-
-
-if __name__ == "__main__":
-    network = build_network().eval()
-    print(f"{{sum(weights.numel() for weights in network.parameters()):,}} parameters")
-    probe = {{"seed": 0, "shape": [2, *IMAGE]}}
-    if MANIFEST.exists():
-        probe = json.loads(MANIFEST.read_text(encoding="utf-8"))["manifest"]["probe"]
-    with torch.inference_mode():
-        logits = network(make_images(probe["seed"], probe["shape"]))
-    print(f"images {{tuple(probe['shape'])}} -> logits {{tuple(logits.shape)}}")
-    if WEIGHTS.exists() and "logits" in probe:
+{as_script}    if WEIGHTS.exists() and "logits" in probe:
         # The manifest has the logits of several exits one after the other, and those of pixels as their mean.
         logits = logits.mean(dim=(2, 3)) if logits.ndim == 4 else logits.flatten(1)
         off = (logits - torch.tensor(probe["logits"])).abs().max()
@@ -140,6 +125,7 @@ def format_layout(candidate: Candidate) -> str:
     has_exits = len(layout.outputs) > 1
     is_of_pixels = steps[layout.outputs[-1]].written.n_pixels > 1
     return _PROGRAM.format(
+        as_script=AS_SCRIPT,
         n_layers=candidate.pattern.depth,
         n_connections=candidate.pattern.n_connections,
         key=candidate.pattern.key,
@@ -169,6 +155,6 @@ def _format_node(node: LayoutNode, step: TracedNode) -> str:
         parts.append(f"scale={node.survival!r}")
     line = f'"{node.name}": Node({", ".join(parts)}),'
     return textwrap.fill(
-        line, _LINE_LENGTH, initial_indent=" " * 8, subsequent_indent=" " * 12, break_long_words=False,
+        line, LINE_LENGTH, initial_indent=" " * 8, subsequent_indent=" " * 12, break_long_words=False,
         break_on_hyphens=False,
     )  # fmt: skip

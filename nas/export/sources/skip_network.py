@@ -3,13 +3,13 @@
 import textwrap
 
 from nas.export.manifest import VERSION, WEIGHTS_FILES
+from nas.export.sources.program import AS_SCRIPT, LINE_LENGTH
 from nas.model.candidate import Candidate
 from nas.model.config import BOTTLENECK, DEPTHWISE, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL
 from search_spaces.plugins import list_plugins
 from search_spaces.wiring.blocks import Block
 
-LINE_LENGTH = 100
 _PROGRAM = '''\
 """A network after a pattern of {n_layers} layers and {n_connections} connections; PyTorch is all that it needs{needs}.
 
@@ -98,22 +98,7 @@ def build_network() -> SkipNetwork:
     return network
 
 
-def make_images(seed: int, shape: list[int]) -> Tensor:
-    """The random images that manifest.json speaks of: Python's own generator gives the same anywhere."""
-    generator = random.Random(seed)
-    return torch.tensor([2 * generator.random() - 1 for _ in range(math.prod(shape))]).reshape(shape)
-
-
-if __name__ == "__main__":
-    network = build_network().eval()
-    print(f"{{sum(weights.numel() for weights in network.parameters()):,}} parameters")
-    probe = {{"seed": 0, "shape": [2, *IMAGE]}}
-    if MANIFEST.exists():
-        probe = json.loads(MANIFEST.read_text(encoding="utf-8"))["manifest"]["probe"]
-    with torch.inference_mode():
-        logits = network(make_images(probe["seed"], probe["shape"]))
-    print(f"images {{tuple(probe['shape'])}} -> logits {{tuple(logits.shape)}}")
-    if WEIGHTS.exists() and "logits" in probe:
+{as_script}    if WEIGHTS.exists() and "logits" in probe:
         off = (logits - torch.tensor(probe["logits"])).abs().max()
         print(f"off by {{off:.1e}} from the logits in manifest.json")
 '''
@@ -253,6 +238,7 @@ def format_model(candidate: Candidate, version: int = VERSION) -> str:
     kernel = {"kernel": KERNEL, "padding": KERNEL // 2}
     tables = list(dict.fromkeys(block.sources for block in wiring.blocks))
     return _PROGRAM.format(
+        as_script=AS_SCRIPT,
         n_layers=candidate.pattern.depth,
         n_connections=candidate.pattern.n_connections,
         says=_SAYS[version].format(key=candidate.pattern.key),

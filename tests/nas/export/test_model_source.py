@@ -13,7 +13,8 @@ import torch
 
 from nas.export.agreement import infer
 from nas.export.archives import write_safetensors
-from nas.export.sources.skip_network import LINE_LENGTH, format_model
+from nas.export.sources.program import LINE_LENGTH
+from nas.export.sources.skip_network import format_model
 from nas.model.candidate import Candidate
 from nas.model.config import NetworkConfig
 from nas.model.network import build_skip_network
