@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from typing import cast
@@ -15,8 +16,10 @@ from nas.engines.layer_operation import (
     Parameters,
     RunningStatistics,
     Sources,
+    can_pack,
     index_sources,
     run_layers,
+    run_packed_layers,
 )
 
 MAX_NODE_CHANNELS = 32  # for Triton's kernels
@@ -68,6 +71,40 @@ def can_fuse(
     return set(widths) == {growth} or len(profiles) == 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """What a block's layers have, each as one tensor: layer after layer, in it member after member.
+
+    Args:
+        parameters: all scales, then all shifts, then all weights; a leaf, which has their gradient.
+        parts: views of it by layer, in this order.
+        means, variances: running statistics of all BNs.
+        counts: number of batches in these, of each layer.
+        channels: for each running statistic its place in a batch's statistics, (cohort * channels,).
+    """
+
+    parameters: Tensor
+    parts: list[Tensor]
+    means: Tensor
+    variances: Tensor
+    counts: Tensor
+    channels: Tensor
+
+
+def _pack(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the numbers of tensors as one tensor, whose views they become."""
+    packed = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    for tensor, part in zip(tensors, _split_like(packed, tensors), strict=True):
+        tensor.data = part
+    return packed
+
+
+def _split_like(packed: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of a packed tensor in the shapes of the tensors that it is packed from."""
+    parts = torch.split(packed, [tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
 class FusedLayers:
     """Layers that are each BN-ReLU-conv3x3, run as one operation, where `can_fuse` allows it.
 
@@ -98,11 +135,10 @@ class FusedLayers:
         self._parameters = Parameters(
             [norm.weight for norm in norms], [norm.bias for norm in norms], [conv.weight for conv in convs]
         )
-        self._running = RunningStatistics(
-            [cast(Tensor, norm.running_mean).view(n_members, -1) for norm in norms],
-            [cast(Tensor, norm.running_var).view(n_members, -1) for norm in norms],
-        )
+        self._norms = list(norms)
+        self._running = self._view_statistics(n_members)
         self._counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
+        self._packed: _Packed | None = None
         self._first_channels = list(accumulate([*widths, *(conv.out_channels for conv in convs)], initial=0))
         self._n_read = [mean.shape[1] for mean in self._running.means]
         device = convs[0].weight.device
@@ -110,6 +146,40 @@ class FusedLayers:
         # Both (cohort, read by layer 1, then by layer 2, and so on).
         self._sources = torch.tensor([self._list_nodes(reads) for reads in sources])
         self._channels = torch.tensor([self._list_channels(reads) for reads in sources], device=device)
+
+    def _view_statistics(self, n_members: int) -> RunningStatistics:
+        return RunningStatistics(
+            [cast(Tensor, norm.running_mean).view(n_members, -1) for norm in self._norms],
+            [cast(Tensor, norm.running_var).view(n_members, -1) for norm in self._norms],
+        )
+
+    def pack(self) -> Tensor | None:
+        """Let the parameters be views of one tensor, which gets the gradient from now on; return it.
+
+        Autograd then has one tensor to care for, not three a layer. The gradients of the parameters are views of its
+        gradient, so nobody may set any of them to None. The running statistics are packed too. None, and nothing
+        changes, where the compiled operator does not run.
+        """
+        if not can_pack(self._channels.device):
+            return None
+        parts = [tensor for kind in self._parameters for tensor in kind]
+        n_members = len(self._sources)
+        parameters = _pack(parts).requires_grad_()
+        parameters.grad = torch.zeros_like(parameters)
+        for tensor, gradient in zip(parts, _split_like(parameters.grad, parts), strict=True):
+            tensor.grad = gradient
+        n_channels = self._first_channels[-1]
+        by_layer = torch.split(self._channels + n_channels * torch.arange(n_members)[:, None], self._n_read, dim=1)
+        self._packed = _Packed(
+            parameters,
+            [part.detach() for part in parts],
+            _pack([cast(Tensor, norm.running_mean) for norm in self._norms]),
+            _pack([cast(Tensor, norm.running_var) for norm in self._norms]),
+            _pack(self._counts),
+            torch.cat([channels.flatten() for channels in by_layer]),
+        )
+        self._running = self._view_statistics(n_members)
+        return parameters
 
     def read_others(self, sources: Sequence[Sequence[Sequence[int]]]) -> None:
         """Let members read other nodes, as many in each layer as before; in place, as a captured graph requires."""
@@ -134,7 +204,12 @@ class FusedLayers:
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node."""
         running = None if is_training else self._running
-        if self._index is None:
+        if self._packed is not None and is_training and torch.is_grad_enabled():
+            sources = Sources(self._sources, self._degrees)
+            packed = self._packed.parameters
+            outputs = run_packed_layers(inputs, sources, self._written, packed, self._packed.parts, self._epsilon)
+            nodes, mean, variance = outputs
+        elif self._index is None:
             sources = Sources(self._sources, self._degrees)
             nodes, mean, variance = run_layers(inputs, sources, self._written, self._parameters, running, self._epsilon)
         else:
@@ -166,9 +241,16 @@ class FusedLayers:
         """
         if n_values < 2:
             raise ValueError("expected more than 1 value per channel when training")
-        torch._foreach_add_(self._counts, 1)
         momentum = self._first_norm.momentum
-        share = 1 / float(self._counts[0]) if momentum is None else momentum
         variance = variance * (n_values / (n_values - 1))
+        packed = self._packed
+        if packed is not None:
+            packed.counts.add_(1)
+            share = 1 / float(packed.counts[0]) if momentum is None else momentum
+            packed.means.lerp_(mean.flatten()[packed.channels], share)
+            packed.variances.lerp_(variance.flatten()[packed.channels], share)
+            return
+        torch._foreach_add_(self._counts, 1)
+        share = 1 / float(self._counts[0]) if momentum is None else momentum
         for running, batch in zip(self._running, (mean, variance), strict=True):
             torch._foreach_lerp_(running, torch.split(batch.gather(1, self._channels), self._n_read, dim=1), share)

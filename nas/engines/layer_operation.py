@@ -122,6 +122,31 @@ def run_layers(
     return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon)
 
 
+def can_pack(device: torch.device) -> bool:
+    """Return whether run_packed_layers runs on a device."""
+    return device.type == "cpu" and _is_compiled()
+
+
+def run_packed_layers(
+    inputs: Sequence[Tensor],
+    sources: Sources,
+    outputs: Sequence[int],
+    packed: Tensor,
+    parts: Sequence[Tensor],
+    epsilon: float = EPSILON,
+) -> LayerOutputs:
+    """Compute `run_layers` by the batch's statistics, bit for bit, with one gradient for the parameters of all layers.
+
+    Args:
+        packed: all scales, then all shifts, then all weights, each as the members of the cohort follow one another.
+        parts: its views: scales of each layer, then shifts, then weights, as Parameters has them.
+
+    Raises:
+        RuntimeError: see run_layers; or the parts are not those of the packed tensor.
+    """
+    return LayerOutputs(*torch.ops.skipsearch.packed_layers(inputs, packed, *sources, outputs, parts, epsilon))
+
+
 def run_layers_in_torch(
     inputs: Sequence[Tensor],
     sources: Sources,

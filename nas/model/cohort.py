@@ -95,6 +95,9 @@ class CohortNetwork(nn.Module):
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self(images))
 
+    def pack(self) -> list[Tensor]:
+        return [packed for fused in self._fused if fused is not None and (packed := fused.pack()) is not None]
+
     def begin_step(self, step: int, n_steps: int) -> None:
         """Change nothing: there are no drops, and nothing is condensed."""
 

@@ -152,6 +152,10 @@ class Block(nn.Module):
             norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
             self._fused = FusedLayers(self._widths, [sources], self._read_later, norms, convs)
 
+    def pack(self) -> Tensor | None:
+        """Pack the parameters, if the layers run as one operation on a CPU; see FusedLayers.pack."""
+        return None if self._fused is None else self._fused.pack()
+
     def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
         """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
         if self._fused is not None and (self.training or not torch.is_grad_enabled()):
@@ -219,6 +223,10 @@ class SkipNetwork(nn.Module):
         """Run each block's layers as one operation, if they have that form; call it on the final device."""
         for block in self.blocks:
             cast(Block, block).fuse_layers()
+
+    def pack(self) -> list[Tensor]:
+        """Pack the parameters of each block, as far as possible; return the packed tensors."""
+        return [packed for block in self.blocks if (packed := cast(Block, block).pack()) is not None]
 
     @property
     def stages(self) -> list[tuple[Block, list[Reader]]]:
