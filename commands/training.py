@@ -83,6 +83,7 @@ def study(
     ctx: typer.Context,
     run: Run,
     config: Config = None,
+    network: Network = None,
     recipe: Recipe = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
@@ -103,7 +104,7 @@ def study(
         from nas.settings.resume import settle_config
         from nas.settings.study import StudyConfig
 
-        settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, StudyConfig)
+        settings = settle_config(run, config, {**ctx.obj, "network": network, "recipe": recipe}, StudyConfig)
 
         from nas.studies.study import run_study
 

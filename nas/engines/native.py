@@ -19,8 +19,9 @@ import torch
 
 from nas.records.safe_files import naming, write_atomic
 
-UNITS = tuple(Path(__file__).with_name(name) for name in ("layer_operation.cpp", "layer_kernels.cpp"))
-LIBRARY_SOURCES = (*UNITS, *(Path(__file__).with_name(name) for name in ("layer_block.h", "layer_kernels.h")))
+SOURCES = Path(__file__).with_name("cpp")
+UNITS = tuple(sorted(SOURCES.glob("*.cpp")))
+LIBRARY_SOURCES = (*UNITS, *sorted(SOURCES.glob("*.h")))
 KERNELS = tuple(Path(__file__).with_name(name) for name in ("triton_kernels.py", "triton_layers.py"))
 # No -ffast-math: a loss that is NaN must stay NaN.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")

@@ -77,7 +77,7 @@ def test_the_wheel_has_what_is_not_code(wheel: Path) -> None:
         "run_search.py",
     } <= names
     assert "analysis/recommend/evidence.json" in names
-    assert any(name.startswith("nas/engines/") and name.endswith(".cpp") for name in names)
+    assert any(name.startswith("nas/engines/cpp/") and name.endswith(".cpp") for name in names)
     assert not any(name.startswith(("tests", "docs", "scripts")) for name in names)
 
 
