@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
+from nas.training.sgd import SGD
 from nas.training.trainee import Single, Trainee
 
 MOMENTUM = 0.9
@@ -66,7 +67,7 @@ class Stepper:
         self._engine = engine
         # A graph reads the rate from its tensor; a number would be captured.
         self._rate = torch.zeros((), device=device) if engine.is_captured else None
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = SGD(
             self.trainee.module().parameters(),
             lr=0.0 if self._rate is None else self._rate,
             momentum=MOMENTUM,
