@@ -24,6 +24,10 @@ os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the default of 1 starts wor
 # A Ray that a run starts then listens on the loopback interface only; a cluster keeps its own addresses.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."  # deaths of workers are reported in our own words
+# Workers have this process's priority: at Ray's own, 15 below it, they wait for all else on a busy machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
+# Ray has its workers started by now, and would start others if they had no job within a second.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 import ray
 from ray import tune
