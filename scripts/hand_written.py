@@ -113,9 +113,9 @@ class Objective:
             ),
         )
         for _ in range(EPOCHS):
-            for batch in torch.randperm(len(labels)).split(BATCH)[: len(labels) // BATCH]:
+            for batch in torch.split(torch.randperm(len(labels)), BATCH)[: len(labels) // BATCH]:
                 optimizer.zero_grad()
-                F.cross_entropy(network(images[batch]), labels[batch]).backward()
+                F.cross_entropy(network(images[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
         network.eval()

@@ -40,7 +40,7 @@ CALLS = {
     "nas.search.loop:Search.ask": "proposals and ledger",
     "nas.search.loop:Search.tell": "proposals and ledger",
     "nas.workers.trainer:train_cohort": "trainings",
-    "nas.workers.ray_executor:start_ray": "Ray's start",
+    "nas.workers.ray_start:start_ray": "Ray's start",
     "nas.workers.ray_executor:_fit": EXECUTOR,
     "ray:shutdown": "Ray's end",
     "analysis.data.results:read_run": "report",
@@ -285,12 +285,9 @@ def _list_courses(by_heading: dict[str, list[Course]]) -> Iterator[str]:
     yield "| | first result | report | end | processor time, all processes |"
     yield "|---|--:|--:|--:|--:|"
     for heading, courses in by_heading.items():
-        columns = [[course.first for course in courses], [course.report for course in courses]]
-        columns += [[course.end for course in courses], [course.processor for course in courses]]
-        cells = []
-        for column in columns:
-            known = [value for value in column if value is not None]
-            cells.append(f"{statistics.median(known):.1f}" if known else "-")
+        rows = [(course.first, course.report, course.end, course.processor) for course in courses]
+        columns = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
+        cells = [f"{statistics.median(known):.1f}" if known else "-" for known in columns]
         yield f"| {heading} | {' | '.join(cells)} |"
 
 
