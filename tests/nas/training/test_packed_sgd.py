@@ -114,11 +114,11 @@ def train(candidates: list[Candidate], folder: Path, stops: bool = False) -> lis
     return [(list_losses(outcome), outcome.metrics, outcome.strengths, outcome.error) for outcome in outcomes]
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(("size", "network"), [(1, "log"), (2, "log"), (1, "bottleneck")])
 def test_a_training_and_its_checkpoints_are_those_without_packing(
-    size: int, tmp_path: Path, unpacked: pytest.MonkeyPatch
+    size: int, network: str, tmp_path: Path, unpacked: pytest.MonkeyPatch
 ) -> None:
-    candidates = draw_candidates(n=size)
+    candidates = draw_candidates(network, n=size)
     device = torch.device("cpu")
     assert isinstance(Stepper(candidates, 1e-4, device, Engine(is_fused=True)).optimizer, PackedSGD)
     given = train(candidates, tmp_path / "packed")
