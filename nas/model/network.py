@@ -17,7 +17,7 @@ from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
 from nas.modules.merges import Concat, Weighted, create_merge, start_brought
-from nas.modules.start import start_weights
+from nas.modules.start import make_tensors, start_weights
 from search_spaces.wiring import blocks
 
 N_RECOMPUTED = 3  # operations that a backward pass may repeat after the merge: BN, ReLU and the one that follows
@@ -301,7 +301,7 @@ def build_skip_network(candidate: Candidate) -> SkipNetwork:
     """Build the network of a candidate without a layout on the CPU, with the initial weights that its seed fixes."""
     with torch.device("meta"):  # no draws from the global generator
         network = SkipNetwork(candidate)
-    network.to_empty(device="cpu")
+    make_tensors(network)
     start_weights(network, candidate.seed, (Weighted,))
     start_brought(network, candidate.seed)
     n_params = sum(parameter.numel() for parameter in network.parameters())
