@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
+from search_spaces.measures.instructions import count_bits, count_zeros
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.kernels import count_bits, count_zeros
 
 LONGEST = 4  # hops: what is farther counts as this far
 MOST_PADDED = 12  # inputs
