@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "layer_block.h"
+#include "product_forms.h"
 
 namespace skipsearch {
 namespace {
@@ -50,16 +51,25 @@ std::vector<Tensor> make_contiguous(TensorList tensors) {
     return result;
 }
 
+// Run f with the form in which numbers of type T are multiplied.
+template <typename T, typename F>
+void choose_form(bool in_bfloat16, F f) {
+    if (!in_bfloat16) return f.template operator()<Exact<T>>();
+#ifdef SKIPSEARCH_BFLOAT16
+    if constexpr (std::is_same_v<T, float>) return f.template operator()<Pairs>();
+#endif
+    TORCH_CHECK(false, "layers: bfloat16 needs maps of float32, and a processor with AVX512_BF16");
+}
+
 using Outputs = std::tuple<std::vector<Tensor>, Tensor, Tensor, Tensor>;
 
 // The forward pass of one member, with its own maps, mean and variance.
-template <typename T>
+template <typename Form, typename T>
 void run_member(const Block& block, const std::vector<Tensor>& inputs, const Parameters& parameters,
                 const std::vector<Tensor>& running_means, const std::vector<Tensor>& running_variances,
                 double epsilon, int64_t member, Vector<T>* maps, T* mean, T* variance) {
     const bool is_training = running_means.empty();
-    std::vector<Vector<T>> scratch;
-    std::vector<T> arranged;
+    Scratch<Form> scratch;
     auto measure = [&](int64_t node) {
         for (int64_t channel = block.first[node]; is_training && channel < block.first[node + 1]; ++channel)
             measure_channel<T>(block, maps, channel, mean, variance);
@@ -76,17 +86,16 @@ void run_member(const Block& block, const std::vector<Tensor>& inputs, const Par
                 return std::pair(view<T>(running_means, number, member, own.n_read)[k],
                                  view<T>(running_variances, number, member, own.n_read)[k]);
             });
-        arranged.resize(layer.n_written * layer.n_read * TAPS * TAPS);
-        arrange_weights<T>(layer.weights, layer.n_written, layer.n_read, arranged.data());
+        const auto arranged = arrange_weights<Form>(layer.weights, layer.n_written, layer.n_read);
         for (int64_t group = 0; group < block.n_groups<T>(); ++group)
-            forward<T>(layer, arranged.data(), block.size, maps + group * block.group_vectors(), scratch);
+            forward<Form>(layer, arranged.data(), block.size, maps + group * block.group_vectors(), scratch);
         measure(block.n_inputs() + number);
     }
 }
 
 Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
                    TensorList scales, TensorList shifts, TensorList weights, TensorList running_means_,
-                   TensorList running_variances_, double epsilon) {
+                   TensorList running_variances_, double epsilon, bool in_bfloat16) {
     const Block block = read_block(inputs_, sources, degrees, weights);
     check_fit(block, outputs, {scales, shifts});
     if (!running_means_.empty() || !running_variances_.empty())
@@ -104,9 +113,11 @@ Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degree
         maps = new_maps<T>(block, options, block.n_images % LANES<T> != 0);
         for (int64_t member = 0; member < block.n_members; ++member) {
             Vector<T>* own = view_maps<T>(block, maps.mutable_data_ptr<T>(), member);
-            run_member<T>(block, inputs, parameters, running_means, running_variances, epsilon, member, own,
-                          mean.mutable_data_ptr<T>() + member * block.n_channels(),
-                          variance.mutable_data_ptr<T>() + member * block.n_channels());
+            choose_form<T>(in_bfloat16, [&]<typename Form>() {
+                run_member<Form>(block, inputs, parameters, running_means, running_variances, epsilon, member, own,
+                                 mean.mutable_data_ptr<T>() + member * block.n_channels(),
+                                 variance.mutable_data_ptr<T>() + member * block.n_channels());
+            });
             for (size_t i = 0; i < outputs.size(); ++i)
                 visit_images<T>(block, nodes[i].mutable_data_ptr<T>() + member * nodes[i].stride(0), own, outputs[i],
                                 [](T& image, const T& lane) { image = lane; });
@@ -164,7 +175,7 @@ struct MapGradients {
 };
 
 // The backward pass of one member's layer, whose node's gradient is finished.
-template <typename T>
+template <typename Form, typename T>
 void return_layer(MapGradients<T>& known, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
                   T* by_scale, T* by_shift, T* by_weights) {
     const Block& block = known.block;
@@ -173,15 +184,15 @@ void return_layer(MapGradients<T>& known, const Parameters& parameters, int64_t 
     });
     layer.is_fresh = known.begin_channels(layer.channels);
     const int64_t n_weights = layer.n_written * layer.n_read * TAPS * TAPS;
-    std::vector<T> transposed(n_weights);
-    arrange_transposed<T>(layer.weights, layer.n_written, layer.n_read, transposed.data());
-    std::vector<Vector<T>> weight_sums(n_weights), activation_sums(2 * layer.n_read), scratch;
+    const auto transposed = arrange_transposed<Form>(layer.weights, layer.n_written, layer.n_read);
+    std::vector<Vector<T>> weight_sums(n_weights), activation_sums(2 * layer.n_read);
+    Scratch<Form> scratch;
     for (int64_t group = 0; group < block.n_groups<T>(); ++group) {
         const int64_t begin = group * block.group_vectors();
-        backward<T>(layer, transposed.data(), block.size, known.maps + begin, known.gradients + begin, known.mean,
-                    weight_sums.data(), activation_sums.data(), scratch);
+        backward<Form>(layer, transposed.data(), block.size, known.maps + begin, known.gradients + begin, known.mean,
+                       weight_sums.data(), activation_sums.data(), scratch);
     }
-    gather_weight_gradient<T>(weight_sums.data(), layer.n_written, layer.n_read, by_weights);
+    gather_weight_gradient<Form>(weight_sums.data(), layer.n_written, layer.n_read, by_weights);
     const T* scale = view<T>(parameters.scales, number, member, layer.n_read);
     for (int64_t k = 0; k < layer.n_read; ++k) {
         const int64_t channel = layer.channels[k];
@@ -197,7 +208,7 @@ void return_layer(MapGradients<T>& known, const Parameters& parameters, int64_t 
 Gradients layers_backward_cpu(TensorList gradients_, IntArrayRef outputs, IntArrayRef widths, int64_t n_images,
                               const Tensor& maps, const Tensor& mean, const Tensor& variance, const Tensor& sources,
                               IntArrayRef degrees, TensorList scales, TensorList shifts, TensorList weights,
-                              double epsilon) {
+                              double epsilon, bool in_bfloat16) {
     const Block block(maps.size(0), n_images, {maps.size(3), maps.size(4)}, widths.vec(), sources, degrees, weights);
     check_fit(block, outputs, {scales, shifts});
     const Parameters parameters{make_contiguous(scales), make_contiguous(shifts), make_contiguous(weights)};
@@ -230,8 +241,10 @@ Gradients layers_backward_cpu(TensorList gradients_, IntArrayRef outputs, IntArr
             }
             for (int64_t number = block.n_layers - 1; number >= 0; --number) {
                 known.finish_node(block.n_inputs() + number);
-                return_layer<T>(known, parameters, member, number, epsilon, own(by_scale, number),
-                                own(by_shift, number), own(by_weights, number));
+                choose_form<T>(in_bfloat16, [&]<typename Form>() {
+                    return_layer<Form>(known, parameters, member, number, epsilon, own(by_scale, number),
+                                       own(by_shift, number), own(by_weights, number));
+                });
             }
             for (int64_t node = 0; node < block.n_inputs(); ++node) {
                 known.finish_node(node);
@@ -252,11 +265,12 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
    public:
     static variable_list forward(AutogradContext* context, TensorList inputs, const Tensor& sources,
                                  IntArrayRef degrees, IntArrayRef outputs, TensorList scales, TensorList shifts,
-                                 TensorList weights, double epsilon) {
+                                 TensorList weights, double epsilon, bool in_bfloat16) {
         static const auto layers = find_operator("skipsearch::layers", layers_cpu);
         at::AutoDispatchBelowADInplaceOrView below;
         auto [written, mean, variance, maps] =
-            layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, {}, {}, epsilon);
+            layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, {}, {}, epsilon,
+                        in_bfloat16);
         variable_list kept{sources, maps, mean, variance};
         for (TensorList list : {scales, shifts, weights}) kept.insert(kept.end(), list.begin(), list.end());
         context->save_for_backward(kept);
@@ -269,6 +283,7 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
         context->saved_data["outputs"] = outputs.vec();
         context->saved_data["n_images"] = inputs[0].size(1);
         context->saved_data["epsilon"] = epsilon;
+        context->saved_data["in_bfloat16"] = in_bfloat16;
         written.insert(written.end(), {mean, variance, maps});
         return written;
     }
@@ -293,18 +308,19 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
         const size_t n = degrees.size();
         auto [by_input, by_scale, by_shift, by_weights] = layers_backward.call(
             by_output, outputs, widths, n_images, maps, kept[2], kept[3], kept[0], degrees, all.slice(4, n),
-            all.slice(4 + n, n), all.slice(4 + 2 * n, n), data["epsilon"].toDouble());
+            all.slice(4 + n, n), all.slice(4 + 2 * n, n), data["epsilon"].toDouble(),
+            data["in_bfloat16"].toBool());
         variable_list result = by_input;
         result.resize(by_input.size() + 3);  // sources, degrees, outputs
         for (const auto& list : {by_scale, by_shift, by_weights}) result.insert(result.end(), list.begin(), list.end());
-        result.emplace_back();  // epsilon
+        result.resize(result.size() + 2);  // epsilon, in_bfloat16
         return result;
     }
 };
 
 Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
                         TensorList scales, TensorList shifts, TensorList weights, TensorList running_means,
-                        TensorList running_variances, double epsilon) {
+                        TensorList running_variances, double epsilon, bool in_bfloat16) {
     bool needs_gradient = false;
     for (TensorList list : {inputs, scales, shifts, weights})
         for (const Tensor& tensor : list) needs_gradient |= tensor.requires_grad();
@@ -312,11 +328,11 @@ Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef de
         static const auto layers = find_operator("skipsearch::layers", layers_cpu);
         at::AutoDispatchBelowADInplaceOrView below;
         return layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, running_means,
-                           running_variances, epsilon);
+                           running_variances, epsilon, in_bfloat16);
     }
     TORCH_CHECK(running_means.empty() && running_variances.empty(),
                 "layers: there are gradients by the batch's statistics alone");
-    variable_list all = LayersFunction::apply(inputs, sources, degrees, outputs, scales, shifts, weights, epsilon);
+    variable_list all = LayersFunction::apply(inputs, sources, degrees, outputs, scales, shifts, weights, epsilon, in_bfloat16);
     const size_t n = outputs.size();
     return {{all.begin(), all.begin() + n}, all[n], all[n + 1], all[n + 2]};
 }
@@ -324,13 +340,14 @@ Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef de
 TORCH_LIBRARY(skipsearch, library) {
     library.def(
         "layers(Tensor[] inputs, Tensor sources, int[] degrees, int[] outputs, Tensor[] scales, Tensor[] shifts, "
-        "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon) -> "
+        "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon, bool in_bfloat16=False) -> "
         "(Tensor[] nodes, Tensor mean, Tensor variance, Tensor maps)");
     library.def(
         "layers_backward(Tensor[] gradients, int[] outputs, int[] widths, int n_images, Tensor maps, Tensor mean, "
         "Tensor variance, Tensor sources, int[] degrees, Tensor[] scales, Tensor[] shifts, Tensor[] weights, "
-        "float epsilon) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
+        "float epsilon, bool in_bfloat16=False) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
     library.def("vector_bytes() -> int", [] { return (int64_t)VECTOR_BYTES; });
+    library.def("has_bfloat16() -> bool", [] { return HAS_BFLOAT16; });
 }
 
 TORCH_LIBRARY_IMPL(skipsearch, CPU, library) {
