@@ -28,6 +28,7 @@ from nas.bench.gates import GATE_TF32
 from nas.bench.shapes import Shape
 from nas.data.readers import load_data
 from nas.data.splits import split_data
+from nas.engines.native import has_bfloat16
 from nas.model.candidate import Candidate
 from nas.model.config import TrainingConfig
 from nas.records.safe_files import write_atomic
@@ -103,7 +104,7 @@ def compare_precisions(device: str, n: int, n_train: int, n_epochs: int, path: P
     order = torch.randperm(n_train, generator=torch.Generator().manual_seed(1)).to(device)
     other = replace(split, train_images=split.train_images[order], train_labels=split.train_labels[order])
     exact = Engine(is_fused=True, is_captured=device == "cuda")
-    rough = replace(exact, is_bfloat16=True, is_fused=device == "cuda")
+    rough = replace(exact, is_bfloat16=True, is_fused=device == "cuda" or has_bfloat16())
     config = TrainingConfig(epochs=n_epochs, batch_size=64)
     accuracies = []
     for data_split, engine in ((split, exact), (split, rough), (other, exact)):

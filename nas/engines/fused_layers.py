@@ -220,8 +220,11 @@ class FusedLayers:
             outputs = run_packed_layers(inputs, sources, self._written, packed, self._packed.parts, self._epsilon)
             nodes, mean, variance = outputs
         elif self._index is None:
-            sources = Sources(self._sources, self._degrees)
-            nodes, mean, variance = run_layers(inputs, sources, self._written, self._parameters, running, self._epsilon)
+            sources, in_bfloat16 = Sources(self._sources, self._degrees), torch.is_autocast_enabled("cpu")
+            inputs = [x.float() for x in inputs] if in_bfloat16 else inputs  # those of autocast are bfloat16
+            nodes, mean, variance = run_layers(
+                inputs, sources, self._written, self._parameters, running, self._epsilon, in_bfloat16
+            )
         else:
             nodes, mean, variance = self._run_in_triton(self._index, inputs, running)
         if is_training:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from nas.engines.native import load_library
 
@@ -101,6 +102,7 @@ def run_layers(
     parameters: Parameters,
     running: RunningStatistics | None = None,
     epsilon: float = EPSILON,
+    in_bfloat16: bool = False,
 ) -> LayerOutputs:
     """Run every layer of a block: concatenate its sources, BN-ReLU, 3x3 convolution with zero padding.
 
@@ -116,14 +118,16 @@ def run_layers(
         parameters: parameters of each layer.
         running: statistics to normalise by, which allow no gradient; None: the batch's own.
         epsilon: number added to variances.
+        in_bfloat16: whether products of convolutions are computed from operands rounded to bfloat16; sums, maps and
+            statistics stay in the inputs' type, which is float32.
 
     Raises:
-        RuntimeError: shapes do not fit, or a source is no earlier node.
+        RuntimeError: shapes do not fit, a source is no earlier node, or the library cannot multiply in bfloat16.
     """
     if inputs[0].device.type == "cpu" and _is_compiled():
         tensors = (*parameters, *(running or RunningStatistics([], [])))
-        return LayerOutputs(*torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon)[:3])
-    return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon)
+        return LayerOutputs(*torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, in_bfloat16)[:3])
+    return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon, in_bfloat16)
 
 
 def can_pack(device: torch.device) -> bool:
@@ -158,6 +162,7 @@ def run_layers_in_torch(
     parameters: Parameters,
     running: RunningStatistics | None = None,
     epsilon: float = EPSILON,
+    in_bfloat16: bool = False,
 ) -> LayerOutputs:
     """Run every layer by torch's own operations; the reference for run_layers."""
     n_members, n_layers = len(inputs[0]), len(sources.degrees)
@@ -174,7 +179,8 @@ def run_layers_in_torch(
         offset = shift - mean * factor
         x = F.relu(x * factor[:, None, :, None, None] + offset[:, None, :, None, None])
         weight = parameters.weights[number].flatten(0, -4)  # (cohort * channels written, channels read, taps)
-        x = F.conv2d(x.transpose(0, 1).flatten(1, 2), weight, padding=weight.shape[-1] // 2, groups=n_members)
+        is_rounded = in_bfloat16 and weight.shape[-1] > 1
+        x = (_RoundedConvolution.apply if is_rounded else _convolve)(x.transpose(0, 1).flatten(1, 2), weight, n_members)
         return x.reshape(len(x), n_members, -1, *x.shape[2:]).transpose(0, 1)
 
     for layer, read in enumerate(torch.split(sources.nodes, list(sources.degrees), dim=1)):
@@ -193,6 +199,30 @@ def run_layers_in_torch(
     if running:
         mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
     return LayerOutputs([nodes[node] for node in outputs], mean, variance)
+
+
+def _convolve(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+
+
+class _RoundedConvolution(torch.autograd.Function):
+    """A 3x3 convolution and its two gradients, with both operands of every product rounded to bfloat16."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        x, weight = (operand.bfloat16().to(operand.dtype) for operand in (x, weight))
+        context.save_for_backward(x, weight)
+        context.groups = groups
+        return _convolve(x, weight, groups)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = context.saved_tensors
+        gradient = gradient.bfloat16().to(gradient.dtype)
+        options: dict[str, Any] = {"padding": 1, "groups": context.groups}
+        by_x = conv2d_input(x.shape, weight, gradient, **options)  # type: ignore[no-untyped-call]
+        by_weight = conv2d_weight(x, weight.shape, gradient, **options)  # type: ignore[no-untyped-call]
+        return by_x, by_weight, None
 
 
 @cache
@@ -222,7 +252,7 @@ def _shape_layers(
 def _shape_gradients(
     _gradients: list[Tensor], _outputs: list[int], widths: list[int], n_images: int, maps: Tensor, *rest: Any
 ) -> tuple[list[Tensor], ...]:
-    *_, scales, shifts, weights, _epsilon = rest
+    _mean, _variance, _sources, _degrees, scales, shifts, weights, *_ = rest
     n_members, _, _, height, width, _ = maps.shape
     inputs = [maps.new_empty(n_members, n_images, n_channels, height, width) for n_channels in widths]
     return inputs, *([torch.empty_like(tensor) for tensor in like] for like in (scales, shifts, weights))

@@ -50,6 +50,11 @@ def load_library() -> bool:
     return True
 
 
+def has_bfloat16() -> bool:
+    """Return whether the compiled operators can multiply in bfloat16 on this machine."""
+    return load_library() and bool(torch.ops.skipsearch.has_bfloat16())
+
+
 def _find_library(flags: Sequence[str]) -> Path:
     """Return the library of these sources for this machine, built if the cache lacks it."""
     folder = cache_folder()

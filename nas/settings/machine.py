@@ -1,5 +1,6 @@
 """What the settings of device, engine, cohort and workers mean on this machine."""
 
+import logging
 import os
 import shutil
 from importlib.util import find_spec
@@ -7,8 +8,10 @@ from typing import Literal, cast
 
 import torch
 
-from nas.engines.native import load_library, read_advice
+from nas.engines.native import has_bfloat16, load_library, read_advice
 from search_spaces.errors import InputError, MachineError
+
+logger = logging.getLogger(__name__)
 
 
 def resolve_device(name: str, on_cluster: bool = False) -> Literal["cpu", "cuda"]:
@@ -31,11 +34,12 @@ def resolve_engine(
         engine: as in the settings.
         device: cpu or cuda.
         can_fuse: whether layers are of the form that can be fused; if not, they run eagerly whatever the engine is.
-        precision: of convolutions.
+        precision: precision of convolutions; auto takes eager, and says so, where fused layers lack it.
 
     Raises:
-        InputError: fused in bfloat16 on a CPU, or graph without cuda.
-        MachineError: fused on a GPU of this machine that has no Triton, or no C compiler for it.
+        InputError: graph without cuda.
+        MachineError: fused on a GPU of this machine that has no Triton, or no C compiler for it; fused in bfloat16 on a
+            CPU whose layers cannot be computed in it.
     """
     advised, _ = read_advice(device) or (None, 1)
     if device == "cuda":
@@ -44,14 +48,20 @@ def resolve_engine(
         if chosen == "fused" and can_fuse and torch.cuda.is_available():
             _check_triton()
         return cast(Literal["eager", "fused", "graph"], chosen)
-    if engine == "fused" and precision == "bfloat16":
-        raise InputError(
-            "--engine fused computes in float32 on a CPU: use --engine eager or auto with --precision bfloat16"
-        )
     if engine == "graph":
         raise InputError("--engine graph is a CUDA graph and needs --device cuda: use --engine eager or auto")
-    needs_eager = not can_fuse or precision == "bfloat16"
-    if engine == "eager" or (engine == "auto" and (needs_eager or advised == "eager")):
+    if engine == "eager" or (engine == "auto" and (not can_fuse or advised == "eager")):
+        return "eager"
+    if can_fuse and precision == "bfloat16" and not has_bfloat16():
+        if engine == "fused":
+            raise MachineError(
+                "--engine fused with --precision bfloat16 needs a processor with AVX512_BF16 and a C++ compiler: use "
+                "--engine auto, or --precision float32"
+            )
+        logger.warning(
+            "warning: fused layers cannot multiply in bfloat16 on this machine, which needs AVX512_BF16: --precision "
+            "bfloat16 runs as torch's autocast, which is slower"
+        )
         return "eager"
     # Built here, once, rather than by every worker in its first training.
     return "fused" if load_library() or engine == "fused" else "eager"

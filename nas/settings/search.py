@@ -208,7 +208,10 @@ class SearchConfig(ShapeConfig, TrainingConfig):
         TRAINING,
     )
     precision: Literal["float32", "bfloat16"] = flag(
-        "float32", "Precision of convolutions; weights, statistics and sums stay in float32.", TRAINING
+        "float32",
+        "Precision of convolutions; weights, statistics and sums stay in float32. On a CPU fused layers have bfloat16 "
+        "where its instructions do (AVX512_BF16); elsewhere it is torch's autocast, which is slower.",
+        TRAINING,
     )
     device: Literal["auto", "cpu", "cuda"] = flag(
         "auto", "Device to train on; auto takes a GPU if there is one.", MACHINE

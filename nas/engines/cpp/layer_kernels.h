@@ -63,28 +63,45 @@ inline int tile_channels(int64_t n_left) {
     return n;
 }
 
-// Weights (written, read, taps) -> tile after tile of channels written (read, tap, channel of the tile).
-template <typename T>
-void arrange_weights(const T* weights, int64_t n_written, int64_t n_read, int n_taps, T* to) {
+// Number of operands that n channels or rows are joined into.
+template <typename Form>
+int64_t count_joined(int64_t n) {
+    return (n + Form::JOINED - 1) / Form::JOINED;
+}
+
+// A convolution's weights, function of channel written, channel read and tap -> tile after tile of channels written
+// (operand read, tap, channel of the tile).
+template <typename Form, typename F>
+std::vector<typename Form::Weight> arrange(int64_t n_written, int64_t n_read, int n_taps, F weight) {
+    using Number = typename Form::Number;
+    std::vector<typename Form::Weight> arranged;
+    arranged.reserve(n_written * count_joined<Form>(n_read) * n_taps);
     for (int64_t first = 0; first < n_written;) {
         const int n = tile_channels(n_written - first);
-        for (int64_t read = 0; read < n_read; ++read)
+        for (int64_t read = 0; read < n_read; read += Form::JOINED)
             for (int tap = 0; tap < n_taps; ++tap)
-                for (int r = 0; r < n; ++r) *to++ = weights[((first + r) * n_read + read) * n_taps + tap];
+                for (int64_t r = first; r < first + n; ++r)
+                    arranged.push_back(Form::join_weights(
+                        weight(r, read, tap), read + 1 < n_read ? weight(r, read + 1, tap) : Number(0)));
         first += n;
     }
+    return arranged;
+}
+
+// Weights (written, read, taps) as forward takes them.
+template <typename Form, typename T>
+auto arrange_weights(const T* weights, int64_t n_written, int64_t n_read, int n_taps) {
+    return arrange<Form>(n_written, n_read, n_taps, [=](int64_t written, int64_t read, int tap) {
+        return weights[(written * n_read + read) * n_taps + tap];
+    });
 }
 
 // The same for the transposed convolution, which passes gradients from the channels written to those read.
-template <typename T>
-void arrange_transposed(const T* weights, int64_t n_written, int64_t n_read, int n_taps, T* to) {
-    for (int64_t first = 0; first < n_read;) {
-        const int n = tile_channels(n_read - first);
-        for (int64_t written = 0; written < n_written; ++written)
-            for (int tap = n_taps - 1; tap >= 0; --tap)
-                for (int r = 0; r < n; ++r) *to++ = weights[(written * n_read + first + r) * n_taps + tap];
-        first += n;
-    }
+template <typename Form, typename T>
+auto arrange_transposed(const T* weights, int64_t n_written, int64_t n_read, int n_taps) {
+    return arrange<Form>(n_read, n_written, n_taps, [=](int64_t read, int64_t written, int tap) {
+        return weights[(written * n_read + read) * n_taps + n_taps - 1 - tap];
+    });
 }
 
 // One convolution of a layer: what it reads, writes, and normalises by.
@@ -100,20 +117,27 @@ struct Layer {
     std::vector<char> is_fresh;        // whether nothing was added to the channel's gradient yet
 };
 
+// The passes of a layer compute products in a form of product_forms.h.
+template <typename Form>
+using Maps = Vector<typename Form::Number>;
+template <typename Form>
+using Scratch = std::vector<typename Form::Operand>;
+
 // Write one group's maps of a layer with a 3x3 convolution. maps: of the channels read; written: of those written.
-template <typename T>
-void forward(const Layer<T>& layer, const T* arranged, const Size& size, const Vector<T>* maps, Vector<T>* written,
-             std::vector<Vector<T>>& scratch);
+template <typename Form>
+void forward(const Layer<typename Form::Number>& layer, const typename Form::Weight* arranged, const Size& size,
+             const Maps<Form>* maps, Maps<Form>* written, Scratch<Form>& scratch);
 
 // Add one group's part of the layer's gradients.
 // maps, gradients: of the channels read; gradients of fresh channels are uninitialised. written: gradients of the
 // channels written. means: of each channel read.
 // by_weight: (read, tile of written, row of taps, channel of the tile, column of taps). by_activation: (read, 2): sums,
 // over this group's images, of the gradient of BN's result, and of its product with BN's input less the mean.
-template <typename T>
-void backward(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
-              Vector<T>* gradients, const Vector<T>* written, const T* means, Vector<T>* by_weight,
-              Vector<T>* by_activation, std::vector<Vector<T>>& scratch);
+template <typename Form>
+void backward(const Layer<typename Form::Number>& layer, const typename Form::Weight* transposed, const Size& size,
+              const Maps<Form>* maps, Maps<Form>* gradients, const Maps<Form>* written,
+              const typename Form::Number* means, Maps<Form>* by_weight, Maps<Form>* by_activation,
+              Scratch<Form>& scratch);
 
 // The same for a 1x1 convolution. by_weight: (tile of read, written, channel of the tile).
 template <typename T>
@@ -167,7 +191,7 @@ inline void hand_on(const Layer<T>& layer, const Vector<T> (&sums)[R][P], int64_
 }
 
 // Add up the lanes of by_weight into the gradient of the weights (written, read, 3, 3).
-template <typename T>
+template <typename Form, typename T>
 void gather_weight_gradient(const Vector<T>* by_weight, int64_t n_written, int64_t n_read, T* gradient) {
     for (int64_t read = 0; read < n_read; ++read)
         for (int64_t first = 0; first < n_written;) {
@@ -175,7 +199,7 @@ void gather_weight_gradient(const Vector<T>* by_weight, int64_t n_written, int64
             for (int i = 0; i < TAPS; ++i)
                 for (int r = 0; r < n; ++r)
                     for (int j = 0; j < TAPS; ++j)
-                        gradient[(((first + r) * n_read + read) * TAPS + i) * TAPS + j] = add_lanes<T>(*by_weight++);
+                        gradient[(((first + r) * n_read + read) * TAPS + i) * TAPS + j] = Form::add_lanes(*by_weight++);
             first += n;
         }
 }

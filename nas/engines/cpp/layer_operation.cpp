@@ -17,15 +17,25 @@ std::vector<Tensor> make_contiguous(TensorList tensors) {
     return result;
 }
 
+// Run f with the form in which numbers of type T are multiplied.
+template <typename T, typename F>
+void choose_form(bool in_bfloat16, F f) {
+    if (!in_bfloat16) return f.template operator()<Exact<T>>();
+#ifdef SKIPSEARCH_BFLOAT16
+    if constexpr (std::is_same_v<T, float>) return f.template operator()<Pairs>();
+#endif
+    TORCH_CHECK(false, "layers: bfloat16 needs maps of float32, and a processor with AVX512_BF16");
+}
+
 using Outputs = std::tuple<std::vector<Tensor>, Tensor, Tensor, Tensor>;
 
 // The forward pass of one member, with its own maps, mean and variance. inner: room for the maps of a layer's bottleneck.
-template <typename T>
+template <typename Form, typename T>
 void run_member(const Block& block, const std::vector<Tensor>& inputs, const Parameters& parameters,
                 const std::vector<Tensor>& running_means, const std::vector<Tensor>& running_variances,
                 double epsilon, int64_t member, Vector<T>* maps, Vector<T>* inner, T* mean, T* variance) {
     const bool is_training = running_means.empty();
-    std::vector<Vector<T>> scratch;
+    Scratch<Form> scratch;
     auto measure = [&](int64_t node) {
         for (int64_t channel = block.first[node]; is_training && channel < block.first[node + 1]; ++channel)
             measure_channel<T>(block, maps, channel, mean, variance);
@@ -38,7 +48,7 @@ void run_member(const Block& block, const std::vector<Tensor>& inputs, const Par
             return std::pair(view<T>(running_means, number, member, own.n_read)[k],
                              view<T>(running_variances, number, member, own.n_read)[k]);
         });
-        run_layer<T>(layer, from, read, to, written, scratch);
+        run_layer<Form>(layer, from, read, to, written, scratch);
     };
     for (int64_t node = 0; node < block.n_inputs(); ++node) {
         T* images = const_cast<T*>(view<T>(inputs, node, member, inputs[node].stride(0)));
@@ -61,7 +71,7 @@ void run_member(const Block& block, const std::vector<Tensor>& inputs, const Par
 
 Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
                    TensorList scales, TensorList shifts, TensorList weights, TensorList running_means_,
-                   TensorList running_variances_, double epsilon) {
+                   TensorList running_variances_, double epsilon, bool in_bfloat16) {
     const Block block = read_block(inputs_, sources, degrees, weights);
     check_fit(block, outputs, {scales, shifts});
     if (!running_means_.empty() || !running_variances_.empty())
@@ -80,10 +90,12 @@ Outputs layers_cpu(TensorList inputs_, const Tensor& sources, IntArrayRef degree
         inner = new_inner<T>(block, options);
         for (int64_t member = 0; member < block.n_members; ++member) {
             Vector<T>* own = view_maps<T>(block, maps.mutable_data_ptr<T>(), member);
-            run_member<T>(block, inputs, parameters, running_means, running_variances, epsilon, member, own,
-                          view_maps<T>(block, inner.mutable_data_ptr<T>(), 0),
-                          mean.mutable_data_ptr<T>() + member * block.n_measured(),
-                          variance.mutable_data_ptr<T>() + member * block.n_measured());
+            choose_form<T>(in_bfloat16, [&]<typename Form>() {
+                run_member<Form>(block, inputs, parameters, running_means, running_variances, epsilon, member, own,
+                                 view_maps<T>(block, inner.mutable_data_ptr<T>(), 0),
+                                 mean.mutable_data_ptr<T>() + member * block.n_measured(),
+                                 variance.mutable_data_ptr<T>() + member * block.n_measured());
+            });
             for (size_t i = 0; i < outputs.size(); ++i)
                 visit_images<T>(block, nodes[i].mutable_data_ptr<T>() + member * nodes[i].stride(0), own, outputs[i],
                                 [](T& image, const T& lane) { image = lane; });
@@ -96,7 +108,7 @@ using Gradients = std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vect
 
 // The backward pass of one member's layer, whose node's gradient is finished.
 // inner, inner_gradients: room for the maps of its bottleneck. own: gradients of a convolution's parameters.
-template <typename T, typename F>
+template <typename Form, typename T, typename F>
 void return_node(MapGradients<T>& known, const Parameters& parameters, int64_t member, int64_t number, double epsilon,
                  Vector<T>* inner, Vector<T>* inner_gradients, F own) {
     const Block& block = known.block;
@@ -107,13 +119,13 @@ void return_node(MapGradients<T>& known, const Parameters& parameters, int64_t m
     };
     auto go_back = [&](Layer<T>& layer, int64_t convolution, MapGradients<T>& reads, const MapGradients<T>& writes) {
         const T* scale = view<T>(parameters.scales, convolution, member, layer.n_read);
-        return_layer<T>(layer, reads, writes, scale, epsilon, own(convolution));
+        return_layer<Form>(layer, reads, writes, scale, epsilon, own(convolution));
     };
     Layer<T> layer = view_by(number, known.mean, known.variance);
     if (!block.wide) return go_back(layer, number, known, known);
     const int64_t first = block.first_inner(number), second = block.n_layers + number;
-    std::vector<Vector<T>> scratch;
-    run_layer<T>(layer, block, known.maps, *block.inner, inner, scratch);  // again: it was not kept
+    Scratch<Form> scratch;
+    run_layer<Form>(layer, block, known.maps, *block.inner, inner, scratch);  // again: it was not kept
     MapGradients<T> between(*block.inner, inner, inner_gradients, known.mean + first, known.variance + first);
     Layer<T> last = view_by(second, between.mean, between.variance);
     go_back(last, second, between, known);
@@ -124,7 +136,7 @@ void return_node(MapGradients<T>& known, const Parameters& parameters, int64_t m
 Gradients layers_backward_cpu(TensorList gradients_, IntArrayRef outputs, IntArrayRef widths, int64_t n_images,
                               const Tensor& maps, const Tensor& mean, const Tensor& variance, const Tensor& sources,
                               IntArrayRef degrees, TensorList scales, TensorList shifts, TensorList weights,
-                              double epsilon) {
+                              double epsilon, bool in_bfloat16) {
     const Block block(maps.size(0), n_images, {maps.size(3), maps.size(4)}, widths.vec(), sources, degrees, weights);
     check_fit(block, outputs, {scales, shifts});
     const Parameters parameters{make_contiguous(scales), make_contiguous(shifts), make_contiguous(weights)};
@@ -158,12 +170,15 @@ Gradients layers_backward_cpu(TensorList gradients_, IntArrayRef outputs, IntArr
             }
             for (int64_t number = block.n_layers - 1; number >= 0; --number) {
                 known.finish_node(block.n_inputs() + number);
-                return_node<T>(known, parameters, member, number, epsilon, view_maps<T>(block, inner.mutable_data_ptr<T>(), 0),
-                               view_maps<T>(block, by_inner.mutable_data_ptr<T>(), 0),
-                               [&](int64_t convolution) {
-                                   return ParameterGradients<T>{own(by_scale, convolution), own(by_shift, convolution),
-                                                                own(by_weights, convolution)};
-                               });
+                auto own_gradients = [&](int64_t convolution) {
+                    return ParameterGradients<T>{own(by_scale, convolution), own(by_shift, convolution),
+                                                 own(by_weights, convolution)};
+                };
+                choose_form<T>(in_bfloat16, [&]<typename Form>() {
+                    return_node<Form>(known, parameters, member, number, epsilon,
+                                      view_maps<T>(block, inner.mutable_data_ptr<T>(), 0),
+                                      view_maps<T>(block, by_inner.mutable_data_ptr<T>(), 0), own_gradients);
+                });
             }
             for (int64_t node = 0; node < block.n_inputs(); ++node) {
                 known.finish_node(node);
@@ -184,11 +199,12 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
    public:
     static variable_list forward(AutogradContext* context, TensorList inputs, const Tensor& sources,
                                  IntArrayRef degrees, IntArrayRef outputs, TensorList scales, TensorList shifts,
-                                 TensorList weights, double epsilon) {
+                                 TensorList weights, double epsilon, bool in_bfloat16) {
         static const auto layers = find_operator("skipsearch::layers", layers_cpu);
         at::AutoDispatchBelowADInplaceOrView below;
         auto [written, mean, variance, maps] =
-            layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, {}, {}, epsilon);
+            layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, {}, {}, epsilon,
+                        in_bfloat16);
         variable_list kept{sources, maps, mean, variance};
         for (TensorList list : {scales, shifts, weights}) kept.insert(kept.end(), list.begin(), list.end());
         context->save_for_backward(kept);
@@ -201,6 +217,7 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
         context->saved_data["outputs"] = outputs.vec();
         context->saved_data["n_images"] = inputs[0].size(1);
         context->saved_data["epsilon"] = epsilon;
+        context->saved_data["in_bfloat16"] = in_bfloat16;
         written.insert(written.end(), {mean, variance, maps});
         return written;
     }
@@ -225,18 +242,19 @@ class LayersFunction : public torch::autograd::Function<LayersFunction> {
         const size_t n = (all.size() - 4) / 3;  // convolutions
         auto [by_input, by_scale, by_shift, by_weights] = layers_backward.call(
             by_output, outputs, widths, n_images, maps, kept[2], kept[3], kept[0], degrees, all.slice(4, n),
-            all.slice(4 + n, n), all.slice(4 + 2 * n, n), data["epsilon"].toDouble());
+            all.slice(4 + n, n), all.slice(4 + 2 * n, n), data["epsilon"].toDouble(),
+            data["in_bfloat16"].toBool());
         variable_list result = by_input;
         result.resize(by_input.size() + 3);  // sources, degrees, outputs
         for (const auto& list : {by_scale, by_shift, by_weights}) result.insert(result.end(), list.begin(), list.end());
-        result.emplace_back();  // epsilon
+        result.resize(result.size() + 2);  // epsilon, in_bfloat16
         return result;
     }
 };
 
 Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs,
                         TensorList scales, TensorList shifts, TensorList weights, TensorList running_means,
-                        TensorList running_variances, double epsilon) {
+                        TensorList running_variances, double epsilon, bool in_bfloat16) {
     bool needs_gradient = false;
     for (TensorList list : {inputs, scales, shifts, weights})
         for (const Tensor& tensor : list) needs_gradient |= tensor.requires_grad();
@@ -244,11 +262,11 @@ Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef de
         static const auto layers = find_operator("skipsearch::layers", layers_cpu);
         at::AutoDispatchBelowADInplaceOrView below;
         return layers.call(inputs, sources, degrees, outputs, scales, shifts, weights, running_means,
-                           running_variances, epsilon);
+                           running_variances, epsilon, in_bfloat16);
     }
     TORCH_CHECK(running_means.empty() && running_variances.empty(),
                 "layers: there are gradients by the batch's statistics alone");
-    variable_list all = LayersFunction::apply(inputs, sources, degrees, outputs, scales, shifts, weights, epsilon);
+    variable_list all = LayersFunction::apply(inputs, sources, degrees, outputs, scales, shifts, weights, epsilon, in_bfloat16);
     const size_t n = outputs.size();
     return {{all.begin(), all.begin() + n}, all[n], all[n + 1], all[n + 2]};
 }
@@ -256,13 +274,14 @@ Outputs layers_autograd(TensorList inputs, const Tensor& sources, IntArrayRef de
 TORCH_LIBRARY(skipsearch, library) {
     library.def(
         "layers(Tensor[] inputs, Tensor sources, int[] degrees, int[] outputs, Tensor[] scales, Tensor[] shifts, "
-        "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon) -> "
+        "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon, bool in_bfloat16=False) -> "
         "(Tensor[] nodes, Tensor mean, Tensor variance, Tensor maps)");
     library.def(
         "layers_backward(Tensor[] gradients, int[] outputs, int[] widths, int n_images, Tensor maps, Tensor mean, "
         "Tensor variance, Tensor sources, int[] degrees, Tensor[] scales, Tensor[] shifts, Tensor[] weights, "
-        "float epsilon) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
+        "float epsilon, bool in_bfloat16=False) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
     library.def("vector_bytes() -> int", [] { return (int64_t)VECTOR_BYTES; });
+    library.def("has_bfloat16() -> bool", [] { return HAS_BFLOAT16; });
 }
 
 TORCH_LIBRARY_IMPL(skipsearch, CPU, library) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "layer_block.h"
+#include "product_forms.h"
 
 namespace skipsearch {
 
@@ -46,16 +47,20 @@ Layer<T> view_layer(const Block& block, const Parameters& parameters, int64_t me
     return layer;
 }
 
-// Write what a convolution gives. from, to: the blocks whose maps it reads and writes.
-template <typename T>
+// Write what a convolution gives; a 1x1 convolution is always computed exactly. from, to: the blocks whose maps it reads
+// and writes.
+template <typename Form, typename T>
 void run_layer(const Layer<T>& layer, const Block& from, const Vector<T>* maps, const Block& to, Vector<T>* written,
-               std::vector<Vector<T>>& scratch) {
-    std::vector<T> arranged(layer.n_written * layer.n_read * layer.n_taps);
-    arrange_weights<T>(layer.weights, layer.n_written, layer.n_read, layer.n_taps, arranged.data());
-    const auto run = layer.n_taps == 1 ? forward_pointwise<T> : forward<T>;
-    for (int64_t group = 0; group < from.n_groups<T>(); ++group)
-        run(layer, arranged.data(), from.size, maps + group * from.group_vectors(), written + group * to.group_vectors(),
-            scratch);
+               Scratch<Form>& scratch) {
+    auto run = [&]<typename Own>(auto kernel, Scratch<Own>& room) {
+        const auto arranged = arrange_weights<Own>(layer.weights, layer.n_written, layer.n_read, layer.n_taps);
+        for (int64_t group = 0; group < from.n_groups<T>(); ++group)
+            kernel(layer, arranged.data(), from.size, maps + group * from.group_vectors(),
+                   written + group * to.group_vectors(), room);
+    };
+    if (layer.n_taps > 1) return run.template operator()<Form>(forward<Form>, scratch);
+    Scratch<Exact<T>> own;
+    run.template operator()<Exact<T>>(forward_pointwise<T>, own);
 }
 
 // The gradients of one member's maps while they are computed.
@@ -112,23 +117,26 @@ struct ParameterGradients {
 
 // The backward pass of a convolution whose written maps' gradients are finished.
 // reads, writes: of the maps that it reads and writes, which may be the same.
-template <typename T>
+template <typename Form, typename T>
 void return_layer(Layer<T>& layer, MapGradients<T>& reads, const MapGradients<T>& writes, const T* scale,
                   double epsilon, const ParameterGradients<T>& own) {
     layer.is_fresh = reads.begin_channels(layer.channels);
-    const int64_t n_weights = layer.n_written * layer.n_read * layer.n_taps;
-    std::vector<T> transposed(n_weights);
-    arrange_transposed<T>(layer.weights, layer.n_written, layer.n_read, layer.n_taps, transposed.data());
-    std::vector<Vector<T>> weight_sums(n_weights), activation_sums(2 * layer.n_read), scratch;
-    const auto run = layer.n_taps == 1 ? backward_pointwise<T> : backward<T>;
-    for (int64_t group = 0; group < reads.block.template n_groups<T>(); ++group) {
-        const int64_t begin = group * reads.block.group_vectors();
-        run(layer, transposed.data(), reads.block.size, reads.maps + begin, reads.gradients + begin,
-            writes.gradients + group * writes.block.group_vectors(), reads.mean, weight_sums.data(),
-            activation_sums.data(), scratch);
-    }
-    const auto gather = layer.n_taps == 1 ? gather_pointwise_gradient<T> : gather_weight_gradient<T>;
-    gather(weight_sums.data(), layer.n_written, layer.n_read, own.by_weights);
+    std::vector<Vector<T>> weight_sums(layer.n_written * layer.n_read * layer.n_taps), activation_sums(2 * layer.n_read);
+    auto run = [&]<typename Own>(auto kernel, auto gather) {
+        const auto transposed = arrange_transposed<Own>(layer.weights, layer.n_written, layer.n_read, layer.n_taps);
+        Scratch<Own> scratch;
+        for (int64_t group = 0; group < reads.block.template n_groups<T>(); ++group) {
+            const int64_t begin = group * reads.block.group_vectors();
+            kernel(layer, transposed.data(), reads.block.size, reads.maps + begin, reads.gradients + begin,
+                   writes.gradients + group * writes.block.group_vectors(), reads.mean, weight_sums.data(),
+                   activation_sums.data(), scratch);
+        }
+        gather(weight_sums.data(), layer.n_written, layer.n_read, own.by_weights);
+    };
+    if (layer.n_taps > 1)
+        run.template operator()<Form>(backward<Form>, gather_weight_gradient<Form, T>);
+    else
+        run.template operator()<Exact<T>>(backward_pointwise<T>, gather_pointwise_gradient<T>);
     for (int64_t k = 0; k < layer.n_read; ++k) {
         const int64_t channel = layer.channels[k];
         const double inverse = 1 / std::sqrt(reads.variance[channel] + T(epsilon));

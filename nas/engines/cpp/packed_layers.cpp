@@ -15,18 +15,18 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Tensors = std::vector<Tensor>;
 
-// The operators of layer_operation.cpp.
+// The operators of layer_operation.cpp; their last argument is in_bfloat16.
 auto find_forward() {
     using Signature = std::tuple<Tensors, Tensor, Tensor, Tensor>(TensorList, const Tensor&, IntArrayRef, IntArrayRef,
                                                                   TensorList, TensorList, TensorList, TensorList,
-                                                                  TensorList, double);
+                                                                  TensorList, double, bool);
     return c10::Dispatcher::singleton().findSchemaOrThrow("skipsearch::layers", "").typed<Signature>();
 }
 
 auto find_backward() {
     using Signature = std::tuple<Tensors, Tensors, Tensors, Tensors>(
         TensorList, IntArrayRef, IntArrayRef, int64_t, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-        IntArrayRef, TensorList, TensorList, TensorList, double);
+        IntArrayRef, TensorList, TensorList, TensorList, double, bool);
     return c10::Dispatcher::singleton().findSchemaOrThrow("skipsearch::layers_backward", "").typed<Signature>();
 }
 
@@ -58,7 +58,7 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         static const auto layers = find_forward();
         at::AutoDispatchBelowADInplaceOrView below;
         auto [written, mean, variance, maps] = layers.call(inputs, sources, degrees, outputs, parts.scales(),
-                                                           parts.shifts(), parts.weights(), {}, {}, epsilon);
+                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, false);
         context->save_for_backward({packed, sources, maps, mean, variance});
         context->mark_non_differentiable({mean, variance});
         context->set_materialize_grads(false);
@@ -93,7 +93,7 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         at::AutoDispatchBelowADInplaceOrView below;
         auto [result, by_scale, by_shift, by_weights] =
             layers_backward.call(gradients, outputs, widths, n_images, maps, kept[3], kept[4], kept[1], degrees,
-                                 parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble());
+                                 parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(), false);
         result.push_back(join({by_scale, by_shift, by_weights}, packed));
         result.resize(result.size() + 5);  // sources, degrees, outputs, parts, epsilon
         return result;

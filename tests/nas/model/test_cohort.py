@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nas.data.readers import load_data
 from nas.data.splits import Split
+from nas.engines.native import has_bfloat16
 from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
 from nas.model.config import NetworkConfig
@@ -138,9 +139,13 @@ def test_in_float32_they_differ_by_rounding() -> None:
         assert list_losses(outcome) == pytest.approx(list_losses(alone), rel=0, abs=1e-5)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(device: str) -> None:
-    engine = Engine(is_fused=device == "cuda")
+@pytest.mark.parametrize(
+    ("device", "is_fused"), [("cpu", False), ("cpu", True), pytest.param("cuda", True, marks=pytest.mark.gpu)]
+)
+def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(device: str, is_fused: bool) -> None:
+    if is_fused and device == "cpu" and not has_bfloat16():
+        pytest.skip("the compiled layers have no bfloat16 on this machine")
+    engine = Engine(is_fused=is_fused)
     candidates = draw_candidates(n=3)
     members = [Member(one, draw_split(one, device=device)) for one in candidates]
     config = step_by_step()
@@ -156,10 +161,13 @@ def test_in_bfloat16_weights_and_statistics_stay_float32_and_losses_near(device:
         assert list_losses(other) == pytest.approx(list_losses(one), rel=0, abs=0.05)
 
 
-def test_a_cohort_in_bfloat16_is_what_its_members_are_alone() -> None:
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_a_cohort_in_bfloat16_is_what_its_members_are_alone(is_fused: bool) -> None:
+    if is_fused and not has_bfloat16():
+        pytest.skip("the compiled layers have no bfloat16 on this machine")
     candidates = draw_candidates("log", "total", n=3)
     members = [Member(one, draw_split(one)) for one in candidates]
-    engine = Engine(is_bfloat16=True)
+    engine = Engine(is_fused=is_fused, is_bfloat16=True)
     together = train_cohort(members, step_by_step(), engine=engine)
     for member, outcome in zip(members, together, strict=True):
         (alone,) = train_cohort([member], step_by_step(), engine=engine)

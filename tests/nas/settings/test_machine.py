@@ -93,6 +93,34 @@ def test_an_engine_that_is_named_is_taken(advice: str, can_fuse: bool, monkeypat
             assert resolve_engine(engine, "cuda", can_fuse, precision) == engine
     with pytest.raises(InputError, match="CUDA graph"):
         resolve_engine("graph", "cpu", can_fuse)
-    assert resolve_engine("auto", "cpu", can_fuse, "bfloat16") == "eager"
-    with pytest.raises(InputError, match="float32"):
-        resolve_engine("fused", "cpu", can_fuse, "bfloat16")
+
+
+@pytest.mark.parametrize("advice", [None, "eager", "fused"])
+def test_bfloat16_is_fused_on_a_cpu_that_has_it(
+    advice: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: advice and (advice, 8))
+    monkeypatch.setattr("nas.settings.machine.load_library", lambda: True)
+    monkeypatch.setattr("nas.settings.machine.has_bfloat16", lambda: True)
+    assert resolve_engine("auto", "cpu", True, "bfloat16") == ("eager" if advice == "eager" else "fused")
+    assert resolve_engine("fused", "cpu", True, "bfloat16") == "fused"
+    assert resolve_engine("eager", "cpu", True, "bfloat16") == "eager"
+    assert resolve_engine("auto", "cpu", False, "bfloat16") == "eager"
+    assert not caplog.records
+
+
+def test_where_a_cpu_lacks_bfloat16_autocast_is_taken_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: None)
+    monkeypatch.setattr("nas.settings.machine.load_library", lambda: True)
+    monkeypatch.setattr("nas.settings.machine.has_bfloat16", lambda: False)
+    assert resolve_engine("auto", "cpu", True) == "fused"
+    assert resolve_engine("eager", "cpu", True, "bfloat16") == "eager"
+    assert resolve_engine("fused", "cpu", False, "bfloat16") == "fused"  # layers that cannot be fused are autocast's
+    assert not caplog.records
+    assert resolve_engine("auto", "cpu", True, "bfloat16") == "eager"
+    (record,) = caplog.records
+    assert "AVX512_BF16" in record.getMessage()
+    with pytest.raises(MachineError, match=r"AVX512_BF16.*--precision float32"):
+        resolve_engine("fused", "cpu", True, "bfloat16")

@@ -94,6 +94,19 @@ def test_another_engine_is_another_run(held: str, given: str, tmp_path: Path) ->
     assert (tmp_path / "config.toml").read_bytes() == before
 
 
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_run_in_bfloat16_keeps_the_engine_that_it_has(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.settings.machine.read_advice", lambda _: None)
+    monkeypatch.setattr("nas.settings.machine.load_library", lambda: True)
+    monkeypatch.setattr("nas.settings.machine.has_bfloat16", lambda: True)
+    keep(tmp_path, settle(tmp_path / "run", **SMALL, engine=engine, precision="bfloat16"))
+    settled = settle(tmp_path)
+    assert (settled.engine, settled.precision) == (engine, "bfloat16")
+    assert settle(tmp_path / "other", **SMALL, precision="bfloat16").engine == "fused"
+
+
 def test_on_a_gpu_layers_are_eager_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     given = SMALL | {"device": "auto"}
