@@ -50,7 +50,12 @@ def _triton_runs(device: torch.device) -> bool:
 
 
 def can_fuse(
-    sources: Sequence[Sequence[Sequence[int]]], widths: Sequence[int], growth: int, map_width: int, device: torch.device
+    sources: Sequence[Sequence[Sequence[int]]],
+    widths: Sequence[int],
+    growth: int,
+    map_width: int,
+    device: torch.device,
+    has_bottlenecks: bool = False,
 ) -> bool:
     """Return whether layers that are each BN-ReLU-conv3x3 can run as one operation on a device.
 
@@ -58,9 +63,10 @@ def can_fuse(
         sources: nodes that each layer reads, for each member of the cohort.
         widths: channels of the block's inputs.
         map_width: width of its maps in pixels.
+        has_bottlenecks: whether BN-ReLU-conv1x1 comes first in each layer; Triton's kernels have no such form.
     """
     if uses_triton(device):
-        if not _triton_runs(device):
+        if has_bottlenecks or not _triton_runs(device):
             return False
         # Nodes of one width, and tiles that fit a multiprocessor.
         return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
@@ -106,7 +112,7 @@ def _split_like(packed: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class FusedLayers:
-    """Layers that are each BN-ReLU-conv3x3, run as one operation, where `can_fuse` allows it.
+    """Layers that are each BN-ReLU-conv3x3, or that after a bottleneck, as one operation, where `can_fuse` allows it.
 
     Parameters and running statistics stay those of the modules, which may have a leading cohort axis.
 
@@ -115,7 +121,7 @@ class FusedLayers:
         sources: nodes that each layer reads, for each member of the cohort. Where a member reads fewer channels than
             the modules have, the rest has weights, scales and shifts of zero.
         outputs: nodes that are read after the block; only these are returned.
-        norms, convs: modules of each layer.
+        norms, convs: modules of each layer; with bottlenecks those of all 1x1 convolutions, then those of all 3x3 ones.
     """
 
     def __init__(
@@ -127,7 +133,8 @@ class FusedLayers:
         convs: Sequence[nn.Conv2d],
     ) -> None:
         n_members = len(sources)
-        self._degrees = [max(len(reads[k]) for reads in sources) for k in range(len(convs))]
+        n_layers = len(sources[0])
+        self._degrees = [max(len(reads[k]) for reads in sources) for k in range(n_layers)]
         self._outputs = list(outputs)
         self._written = [node for node in outputs if node >= len(widths)]
         self._first_norm = norms[0]  # its momentum changes while fresh statistics are computed
@@ -139,7 +146,10 @@ class FusedLayers:
         self._running = self._view_statistics(n_members)
         self._counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
         self._packed: Packed | None = None
-        self._first_channels = list(accumulate([*widths, *(conv.out_channels for conv in convs)], initial=0))
+        nodes, bottlenecks = convs[-n_layers:], convs[:-n_layers]
+        n_channels = [*widths, *(conv.out_channels for conv in (*nodes, *bottlenecks))]
+        self._first_channels = list(accumulate(n_channels, initial=0))
+        self._n_nodes = len(widths) + n_layers
         self._n_read = [mean.shape[1] for mean in self._running.means]
         device = convs[0].weight.device
         self._index = index_sources(sources, device) if uses_triton(device) else None
@@ -199,12 +209,12 @@ class FusedLayers:
         return [node for nodes, degree in pairs for node in (*nodes, *[0] * (degree - len(nodes)))]
 
     def _list_channels(self, reads: Sequence[Sequence[int]]) -> list[int]:
-        """Return the channels that a member's layers read, padded with channel 0."""
+        """Return the channels that a member's layers read, padded with channel 0, and those of its bottlenecks."""
         channels: list[int] = []
-        for nodes, n_read in zip(reads, self._n_read, strict=True):
+        for nodes, n_read in zip(reads, self._n_read, strict=False):
             own = [c for node in nodes for c in range(self._first_channels[node], self._first_channels[node + 1])]
             channels += [*own, *[0] * (n_read - len(own))]
-        return channels
+        return [*channels, *range(self._first_channels[self._n_nodes], self._first_channels[-1])]
 
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node."""

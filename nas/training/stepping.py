@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
-from nas.training.packed_sgd import PackedSGD
+from nas.training.sgd import SGD, PackedSGD
 from nas.training.trainee import Single, Trainee
 
 MOMENTUM = 0.9
@@ -77,9 +77,7 @@ class Stepper:
         }
         parameters = list(self.trainee.module().parameters())
         packed = [] if engine.is_captured else self.trainee.pack()
-        self.optimizer: torch.optim.Optimizer = (
-            PackedSGD(parameters, packed, **settings) if packed else torch.optim.SGD(parameters, **settings)
-        )
+        self.optimizer = PackedSGD(parameters, packed, **settings) if packed else SGD(parameters, **settings)
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: tuple[Tensor, Tensor] | None = None  # what the graph reads

@@ -5,15 +5,8 @@
 namespace skipsearch {
 namespace {
 
-constexpr int MOST_COLUMNS = 6;                    // of a tile
 constexpr int64_t ACTIVATIONS_BYTES = 1 << 19;     // of a forward pass's band, which fits in the second-level cache
 constexpr int64_t GRADIENT_BYTES = 1 << 17;        // of a backward pass's band: likewise, with its activations
-
-// Not 0 for NaN, which must reach the loss.
-template <typename T>
-inline Vector<T> rectify(const Vector<T>& x) {
-    return x < T(0) ? Vector<T>{} : x;
-}
 
 // Number of rows of n_channels maps that fit in so many bytes, with one more row above and below.
 template <typename T>
@@ -151,16 +144,13 @@ inline void correlate(const Vector<T>* activations, const Vector<T>* gradients, 
 }  // namespace
 
 template <typename T>
-void forward(const Layer<T>& layer, const T* arranged, const Size& size, Vector<T>* maps,
+void forward(const Layer<T>& layer, const T* arranged, const Size& size, const Vector<T>* maps, Vector<T>* written,
              std::vector<Vector<T>>& scratch) {
     const int64_t n_rows = band_rows<T>(ACTIVATIONS_BYTES, layer.n_read, size);
     const int64_t plane = (n_rows + 2) * size.padded();
     scratch.resize(layer.n_read * plane);
     auto keep = [&]<int R, int P>(const Vector<T>(&sums)[R][P], int64_t channel, int64_t y, int64_t x) {
-        for (int r = 0; r < R; ++r) {
-            const Place place = layer.places[layer.first + channel + r];
-            for (int p = 0; p < P; ++p) maps[place.begin + y * place.row + x + p] = sums[r][p];
-        }
+        keep_tile<T, R, P>(layer, sums, channel, y, x, written);
     };
     for (int64_t first = 0; first < size.height; first += n_rows) {
         const int64_t last = std::min(first + n_rows, size.height);
@@ -175,47 +165,28 @@ void forward(const Layer<T>& layer, const T* arranged, const Size& size, Vector<
 
 template <typename T>
 void backward(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
-              Vector<T>* gradients, const T* means, Vector<T>* by_weight, Vector<T>* by_activation,
-              std::vector<Vector<T>>& scratch) {
+              Vector<T>* gradients, const Vector<T>* written, const T* means, Vector<T>* by_weight,
+              Vector<T>* by_activation, std::vector<Vector<T>>& scratch) {
     const int64_t n_rows = band_rows<T>(GRADIENT_BYTES, layer.n_written, size);
     const int64_t plane = (n_rows + 2) * size.padded();
     scratch.resize((layer.n_written + 1) * plane);
     Vector<T>* activations = scratch.data() + layer.n_written * plane;
-    auto hand_on = [&]<int R, int P>(const Vector<T>(&sums)[R][P], int64_t first, int64_t y, int64_t x) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const int64_t k = first + r;
-            const Place place = layer.places[layer.channels[k]];
-            const int64_t begin = place.begin + y * place.row + x;
-            const T factor = layer.factor[k], offset = layer.offset[k], mean = means[layer.channels[k]];
-            const bool is_fresh = layer.is_fresh[k];
-            Vector<T> sum = by_activation[2 * k], product = by_activation[2 * k + 1];
-#pragma GCC unroll 8
-            for (int p = 0; p < P; ++p) {
-                const Vector<T> map = maps[begin + p];
-                const Vector<T> gradient = factor * map + offset > T(0) ? sums[r][p] : Vector<T>{};
-                sum += gradient;
-                product += gradient * (map - mean);
-                gradients[begin + p] = factor * gradient + (is_fresh ? Vector<T>{} : gradients[begin + p]);
-                __builtin_prefetch(&gradients[begin + P + p], 1);  // of the next tile
-            }
-            by_activation[2 * k] = sum;
-            by_activation[2 * k + 1] = product;
-        }
+    auto pass = [&]<int R, int P>(const Vector<T>(&sums)[R][P], int64_t channel, int64_t y, int64_t x) {
+        hand_on<T, R, P>(layer, sums, channel, y, x, maps, gradients, means, by_activation);
     };
     for (int64_t first = 0; first < size.height; first += n_rows) {
         const int64_t last = std::min(first + n_rows, size.height);
-        for (int64_t written = 0; written < layer.n_written; ++written)
-            fill_band<T>(gradients, layer.places[layer.first + written], scratch.data() + written * plane, first, last,
-                         size, [](const Vector<T>& gradient) { return gradient; });
+        for (int64_t channel = 0; channel < layer.n_written; ++channel)
+            fill_band<T>(written, layer.written[channel], scratch.data() + channel * plane, first, last, size,
+                         [](const Vector<T>& gradient) { return gradient; });
         Vector<T>* sums = by_weight;
         for (int64_t k = 0; k < layer.n_read; ++k) {
             const T factor = layer.factor[k], offset = layer.offset[k];
             fill_band<T>(maps, layer.places[layer.channels[k]], activations, first, last, size,
                       [=](const Vector<T>& x) { return rectify<T>(factor * x + offset); });
-            for (int64_t written = 0; written < layer.n_written;) {
-                const int n = tile_channels(layer.n_written - written);
-                const Vector<T>* own = scratch.data() + written * plane;
+            for (int64_t channel = 0; channel < layer.n_written;) {
+                const int n = tile_channels(layer.n_written - channel);
+                const Vector<T>* own = scratch.data() + channel * plane;
                 auto run = [&]<int R>() { correlate<T, R>(activations, own, plane, last - first, size, sums); };
                 switch (n) {
                     case 1: run.template operator()<1>(); break;
@@ -224,20 +195,22 @@ void backward(const Layer<T>& layer, const T* transposed, const Size& size, cons
                     default: run.template operator()<MOST_CHANNELS>(); break;
                 }
                 sums += n * TAPS * TAPS;
-                written += n;
+                channel += n;
             }
         }
-        convolve_band<T>(scratch.data(), n_rows, transposed, layer.n_written, layer.n_read, first, last, size, hand_on);
+        convolve_band<T>(scratch.data(), n_rows, transposed, layer.n_written, layer.n_read, first, last, size, pass);
     }
 }
 
-template void forward<float>(const Layer<float>&, const float*, const Size&, Vector<float>*,
+template void forward<float>(const Layer<float>&, const float*, const Size&, const Vector<float>*, Vector<float>*,
                              std::vector<Vector<float>>&);
-template void forward<double>(const Layer<double>&, const double*, const Size&, Vector<double>*,
+template void forward<double>(const Layer<double>&, const double*, const Size&, const Vector<double>*, Vector<double>*,
                               std::vector<Vector<double>>&);
 template void backward<float>(const Layer<float>&, const float*, const Size&, const Vector<float>*, Vector<float>*,
-                              const float*, Vector<float>*, Vector<float>*, std::vector<Vector<float>>&);
+                              const Vector<float>*, const float*, Vector<float>*, Vector<float>*,
+                              std::vector<Vector<float>>&);
 template void backward<double>(const Layer<double>&, const double*, const Size&, const Vector<double>*, Vector<double>*,
-                               const double*, Vector<double>*, Vector<double>*, std::vector<Vector<double>>&);
+                               const Vector<double>*, const double*, Vector<double>*, Vector<double>*,
+                               std::vector<Vector<double>>&);
 
 }  // namespace skipsearch

@@ -22,6 +22,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "only the last node read": {"layers": 5, "transition": "last", "image": (3, 9, 7)},
     "wide stem": {"layers": 6, "stem_channels": 7},
     "one layer": {"layers": 1, "growth": 5},
+    "bottlenecks": {"layers": 5, "layer": "bottleneck"},
     "few classes": {"layers": 3, "classes": 2},
 }
 

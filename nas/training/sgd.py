@@ -1,5 +1,6 @@
-"""SGD for parameters that are views of a few packed tensors."""
+"""torch's SGD without torch's compiler, and the same for parameters that are views of a few packed tensors."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,7 +12,20 @@ BUFFER = "momentum_buffer"  # as torch names a momentum
 SETTINGS = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize", "fused")
 
 
-class PackedSGD(torch.optim.SGD):
+class SGD(torch.optim.SGD):
+    """torch's SGD, whose methods do not load torch.compile: that takes a second, before the first step.
+
+    torch wraps them for programs that compile their optimiser. Under the wraps are the methods themselves.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))  # the wrap is what turned gradients off
+
+
+class PackedSGD(SGD):
     """SGD whose own share of a step is small; its numbers and its state_dict are those of torch's SGD, bit for bit.
 
     It updates each parameter by itself: torch rounds the last values of a tensor in another way than the others.
