@@ -30,7 +30,7 @@ from nas.bench.contestants import (
     prepare,
     prepare_cohort,
 )
-from nas.bench.gates import GATE, GATE_TF32
+from nas.bench.gates import GATE, GATE_BFLOAT16, GATE_TF32
 from nas.bench.shapes import Shape
 from nas.bench.workers import N_GATE_STEPS, WorkerPool, start_workers
 from nas.model.cost import predict_cost
@@ -43,7 +43,6 @@ N_ROUNDS = 7  # the first is dropped
 N_UNWATCHED = 3  # steps between two readings of the clock
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
-GATE_BFLOAT16 = 0.05  # nats
 WATCHED_SECONDS = 0.8
 
 Sprint = Callable[[], float]  # takes steps for a while and returns their rate, of one candidate

@@ -19,7 +19,7 @@ from nas.bench.contestants import (
     choose_contestants,
     find_obstacle,
 )
-from nas.bench.gates import find_fault, find_gradient_fault, find_tolerance
+from nas.bench.gates import Expected, find_fault, find_gradient_fault, find_tolerance
 from nas.bench.shapes import QUICK, SHAPES, Shape, TextShape
 from nas.bench.workers import Prepared, WorkerPool
 
@@ -49,6 +49,7 @@ class Row:
     Args:
         gate: whether it computes what eager does (see gates.py); if not, it has no speed. None: it did not take part.
         problem: why it has no speed; empty if it has.
+        tolerance: largest difference of its first losses from eager's in float32 that was allowed, in nats.
         rates: candidates' steps a second over all processes, round by round.
         computing: seconds that a process computes for one candidate's step, over its threads, round by round.
         to_one_process: ratios of its rates to those of eager in one process, round by round.
@@ -62,6 +63,7 @@ class Row:
     contestant: Contestant
     gate: bool | None
     problem: str = ""
+    tolerance: float | None = None
     rates: tuple[float, ...] = ()
     computing: tuple[float, ...] = ()
     to_one_process: tuple[float, ...] = ()
@@ -87,6 +89,7 @@ class Row:
             "ratio_to_strongest": _median(self.to_strongest),
             "ratio_to_strongest_in_precision": _median(self.to_strongest_alike),
             "trainings_per_second": _median(self.trainings),
+            "tolerance": self.tolerance,
             "gate": self.gate,
             "problem": self.problem,
         }
@@ -117,13 +120,15 @@ def compare_contestants(
 
     PyTorch's contestants that cannot train the shape are left out; ours that cannot have a row that says why.
     """
-    contestants = choose_contestants(shape, contestants)
+    contestants = choose_contestants(shape, contestants, device)
     obstacles = {contestant: find_obstacle(shape, contestant, device) for contestant in contestants}
     tried = [contestant for contestant in contestants if obstacles[contestant] is None]
     prepared = {
         contestant: workers.ask(contestant, "prepare", shape) for contestant in tried if contestant.engine != CHARGED
     }
-    faults = _find_faults(workers, shape, prepared, device)
+    expected = workers.ask(Contestant(EAGER), "losses", shape)[0]
+    tolerances = {contestant: find_tolerance(contestant, device, expected.rounding) for contestant in tried}
+    faults = _find_faults(workers, shape, prepared, expected, tolerances)
     sound = {contestant: answers for contestant, answers in prepared.items() if faults[contestant] is None}
     rounds = [_run_round(workers, sound) for _ in range(N_ROUNDS)][1:]
     for contestant in tried:
@@ -137,36 +142,38 @@ def compare_contestants(
     }
     computing = {contestant: tuple(each[contestant].computing for each in rounds) for contestant in sound}
     trainings = _train_whole(workers, shape, sound)
-    theirs = [contestant for contestant in rates if not contestant.is_ours]
-
-    def ratios(own: Contestant, others: Sequence[Contestant]) -> tuple[float, ...]:
-        if not others:
-            return ()
-        strongest = max(others, key=lambda contestant: statistics.median(rates[contestant]))
-        return tuple(rate / other for rate, other in zip(rates[own], rates[strongest], strict=True))
-
-    return [
-        Row(
+    rows = []
+    for contestant in contestants:
+        if contestant not in rates:
+            gate = False if contestant in tried else None
+            problem = obstacles[contestant] or faults[contestant] or ""
+            rows.append(Row(shape, contestant, gate, problem, tolerance=tolerances.get(contestant)))
+            continue
+        own, others = rates[contestant], {other: rates[other] for other in rates if not other.is_ours}
+        alike = {other: theirs for other, theirs in others.items() if other.precision == contestant.precision}
+        row = Row(
             shape,
             contestant,
-            True,
-            rates=rates[contestant],
+            gate=True,
+            tolerance=tolerances[contestant],
+            rates=own,
             computing=computing.get(contestant, ()),
-            to_one_process=ratios(contestant, [FIRST]),
-            to_strongest=ratios(contestant, theirs),
-            to_strongest_alike=ratios(contestant, [each for each in theirs if each.precision == contestant.precision]),
+            to_one_process=_pair(own, {FIRST: rates[FIRST]}),
+            to_strongest=_pair(own, others),
+            to_strongest_alike=_pair(own, alike),
             flops=PASSES * shape.batch * shape.flops,
             trainings=trainings.get(contestant, ()),
         )
-        if contestant in rates
-        else Row(
-            shape,
-            contestant,
-            gate=False if contestant in tried else None,
-            problem=obstacles[contestant] or faults[contestant] or "",
-        )
-        for contestant in contestants
-    ]
+        rows.append(row)
+    return rows
+
+
+def _pair(own: Sequence[float], others: Mapping[Contestant, Sequence[float]]) -> tuple[float, ...]:
+    """Return the ratios of rates to those of the fastest of others, round by round; none if there are no others."""
+    if not others:
+        return ()
+    strongest = max(others.values(), key=statistics.median)
+    return tuple(rate / other for rate, other in zip(own, strongest, strict=True))
 
 
 class _Sprint(NamedTuple):
@@ -182,16 +189,17 @@ class _Sprint(NamedTuple):
 
 
 def _find_faults(
-    workers: WorkerPool, shape: Shape | TextShape, prepared: Mapping[Contestant, Sequence[Prepared]], device: str
+    workers: WorkerPool,
+    shape: Shape | TextShape,
+    prepared: Mapping[Contestant, Sequence[Prepared]],
+    expected: Expected,
+    tolerances: Mapping[Contestant, float],
 ) -> dict[Contestant, str | None]:
     """Return what is wrong with the first steps of each contestant; None: they are as the gate demands."""
-    expected = workers.ask(Contestant(EAGER), "losses", shape)[0]
     faults = {}
     for contestant, answers in prepared.items():
-        tolerance = find_tolerance(contestant, device)
-        faults[contestant] = next(
-            filter(None, (find_fault(each.losses, expected, tolerance) for each in answers)), None
-        )
+        found = [find_fault(each.losses, expected.losses, tolerances[contestant]) for each in answers]
+        faults[contestant] = next(filter(None, found), None)
         if contestant.is_ours and contestant.is_bfloat16 and faults[contestant] is None:
             autocast = Contestant(EAGER, contestant.precision)
             error, allowed = (workers.ask(each, "gradient error", shape)[0] for each in (contestant, autocast))

@@ -28,6 +28,7 @@ FUSED = "skipsearch-fused"
 CAPTURED = "eager, CUDA graph"
 COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # on a GPU: trained together, as a CUDA graph
 N_GROUPED = 4  # candidates trained as one network by grouped convolutions
+MAX_GROUPED_PIXELS = 16 * 16  # of an image, on a CPU
 LR, WEIGHT_DECAY = 0.05, 1e-4
 Precision = Literal["float32", "bfloat16"]
 
@@ -58,28 +59,20 @@ class Contestant:
         return N_GROUPED if self.engine == GROUPED else COHORTS.get(self.engine, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A training step: when called, it is taken, and gives each candidate's loss before it.
+Step = Callable[[], Tensor]  # takes one step and returns each candidate's loss before it
 
-    Args:
-        take: function that takes the step.
-        network: module of all that is trained; after a step its parameters have that step's gradients.
+
+def choose_contestants(shape: Shape | TextShape, contestants: Sequence[Contestant], device: str) -> list[Contestant]:
+    """Return the contestants that can train a shape, and all of ours, see find_obstacle.
+
+    On a CPU grouped convolutions are left out where maps are large: there they were 0.3 to 0.6 times as fast as the
+    strongest, and took most of the time.
     """
-
-    take: Callable[[], Tensor]
-    network: nn.Module
-
-    def __call__(self) -> Tensor:
-        return self.take()
-
-
-def choose_contestants(shape: Shape | TextShape, contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Return the contestants with PyTorch's that can train a shape, and with all of ours, see find_obstacle."""
     if isinstance(shape, TextShape):
         left_out = {CHANNELS_LAST, CAPTURED, GROUPED}  # it has no maps, and a loop of its own
     else:
-        left_out = set() if shape.can_group else {GROUPED}
+        is_slow = device == "cpu" and shape.image[1] * shape.image[2] > MAX_GROUPED_PIXELS
+        left_out = {GROUPED} if is_slow or not shape.can_group else set()
     return [contestant for contestant in contestants if contestant.engine not in left_out]
 
 
@@ -96,14 +89,25 @@ def find_obstacle(shape: Shape | TextShape, contestant: Contestant, device: str)
     return None
 
 
-def prepare(shape: Shape, contestant: Contestant, device: str, seed: int = 0) -> Step:
+def draw_batch(shape: Shape, device: str) -> tuple[Tensor, Tensor]:
+    """Return the random images of all steps, (batch, channels, height, width), and their labels, (batch,)."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(shape.batch, *shape.image, generator=generator)
+    labels = torch.randint(0, 10, (shape.batch,), generator=generator)
+    return images.to(device), labels.to(device)
+
+
+def prepare(shape: Shape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False) -> Step:
     """Return a training step on a fixed batch of random images, for a seed's network or several seeds'.
 
     Ours is the training loop's own step; PyTorch's are written here as a user would write them.
+
+    Args:
+        is_reversed: whether the same images are in the opposite order, which changes nothing but rounding.
     """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(shape.batch, *shape.image, generator=generator).to(device)
-    labels = torch.randint(0, 10, (shape.batch,), generator=generator).to(device)
+    images, labels = draw_batch(shape, device)
+    if is_reversed:
+        images, labels = images.flip(0), labels.flip(0)
     engine, n_members = contestant.engine, contestant.n_members
     candidates = [shape.candidate(seed + k) for k in range(n_members)]
     if contestant.is_ours or engine == CAPTURED:
@@ -134,15 +138,17 @@ def prepare(shape: Shape, contestant: Contestant, device: str, seed: int = 0) ->
         optimizer.step()
         return losses.detach()
 
-    return Step(take, network)
+    return take
 
 
-def prepare_text(shape: TextShape, contestant: Contestant, device: str, seed: int = 0) -> Step:
-    """Return a training step of the text task, as its own loop takes them, on a fixed batch."""
+def prepare_text(
+    shape: TextShape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False
+) -> Step:
+    """Return a training step of the text task, as its own loop takes them, on a fixed batch; see prepare."""
     task = TextTask(windows=shape.batch)
     network = task.build(shape.pattern, seed).to(device).train()
     windows, _ = task.data(0)
-    batch = [part.to(device) for part in windows]
+    batch = [(part.flip(0) if is_reversed else part).to(device) for part in windows]
     optimizer, _ = task.optimizer(network, validate(TrainingConfig, task.defaults), n_steps=1)
     for group in optimizer.param_groups:
         group["lr"] = task.defaults["lr"]  # which the warm-up would reach later
@@ -158,7 +164,7 @@ def prepare_text(shape: TextShape, contestant: Contestant, device: str, seed: in
         optimizer.step()
         return loss.detach()[None].float()
 
-    return Step(take, network)
+    return take
 
 
 def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:
@@ -167,7 +173,7 @@ def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tens
     stepper = Stepper(candidates, WEIGHT_DECAY, images.device, engine)
     stepper.trainee.module().train()
     batch = images.expand(n_members, *images.shape), labels.expand(n_members, *labels.shape)
-    return Step(lambda: stepper.step(*batch, LR), stepper.trainee.module())
+    return lambda: stepper.step(*batch, LR)
 
 
 class GroupedNetworks(nn.Module):

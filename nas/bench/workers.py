@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nas.bench.contestants import EAGER, LR, N_GROUPED, ONE_PROCESS, Contestant, Step, prepare, prepare_text
-from nas.bench.gates import measure_gradient_error
+from nas.bench.gates import N_SEEDS, Expected, measure_gradient_error
 from nas.bench.shapes import Shape, TextShape
 from nas.data.splits import Split
 from nas.engines.native import load_library
@@ -125,8 +125,7 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
             if command == "prepare":
                 answer: Any = _prepare(steps, contestant, arguments[0], device)
             elif command == "losses":
-                by_seed = (_start(arguments[0], contestant, device, seed) for seed in range(N_GROUPED))
-                answer = [_list_losses(step, device)[0] for step in by_seed]
+                answer = _expect(arguments[0], contestant, device)
             elif command == "gradient error":
                 answer = measure_gradient_error(arguments[0], contestant, device)
             elif command == "train":
@@ -140,10 +139,20 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
         pipe.send(answer)
 
 
-def _start(shape: Shape | TextShape, contestant: Contestant, device: str, seed: int = 0) -> Step:
+def _expect(shape: Shape | TextShape, contestant: Contestant, device: str) -> Expected:
+    """Return the losses of as many seeds as are grouped, and what rounding makes of them."""
+    losses = [_list_losses(_start(shape, contestant, device, seed), device)[0] for seed in range(N_GROUPED)]
+    opposite = [_list_losses(_start(shape, contestant, device, seed, True), device)[0] for seed in range(N_SEEDS)]
+    pairs = [pair for own, others in zip(losses, opposite, strict=False) for pair in zip(own, others, strict=True)]
+    return Expected(losses, max(abs(a - b) for a, b in pairs))
+
+
+def _start(
+    shape: Shape | TextShape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False
+) -> Step:
     if isinstance(shape, TextShape):
-        return prepare_text(shape, contestant, device, seed)
-    return prepare(shape, contestant, device, seed)
+        return prepare_text(shape, contestant, device, seed, is_reversed)
+    return prepare(shape, contestant, device, seed, is_reversed)
 
 
 def _prepare(steps: dict[Contestant, Step], contestant: Contestant, shape: Shape | TextShape, device: str) -> Prepared:

@@ -21,7 +21,7 @@ from nas.bench.contestants import (
     ONE_PROCESS,
     Contestant,
 )
-from nas.bench.gates import GATE_BFLOAT16
+from nas.bench.gates import GATE, GATE_BFLOAT16, N_ROUNDINGS, Expected
 from nas.bench.shapes import QUICK, SHAPES, Shape, TextShape, Whole
 from nas.bench.workers import Prepared, Timed, _prepare
 from nas.settings.search import SearchConfig
@@ -45,7 +45,9 @@ class FakeWorkers:
         step_seconds: dict[str, float],
         off: dict[str, float] | None = None,
         gradient_errors: dict[str, float] | None = None,
+        rounding: float = 1e-7,
     ) -> None:
+        self._rounding = rounding
         self._step_seconds = step_seconds
         self._off = off or {}
         self._gradient_errors = gradient_errors or {}
@@ -55,7 +57,7 @@ class FakeWorkers:
         self.asked.append((command, str(contestant)))
         n_processes = 1 if contestant.engine == ONE_PROCESS else 2
         if command == "losses":
-            return [LOSSES] * n_processes
+            return [Expected(LOSSES, self._rounding)] * n_processes
         if command == "gradient error":
             return [self._gradient_errors[str(contestant)]] * n_processes
         seconds = self._step_seconds[str(contestant)]
@@ -196,7 +198,14 @@ def test_contestants_take_turns() -> None:
     assert commands.index("run") > max(i for i, command in enumerate(commands) if command in ("losses", "prepare"))
 
 
-@pytest.mark.parametrize("off", [2e-5, -1e-3, math.nan, math.inf])
+def test_where_rounding_alone_moves_eager_more_is_allowed() -> None:
+    own = {FUSED: 1e-3 * (N_ROUNDINGS - 0.1), COMPILED: -1e-3 * (N_ROUNDINGS + 0.1)}
+    rows = compare(FakeWorkers(SPEEDS, own, rounding=1e-3))
+    assert rows[FUSED].gate and rows[COMPILED].gate is False
+    assert rows[FUSED].tolerance == pytest.approx(N_ROUNDINGS * 1e-3)
+
+
+@pytest.mark.parametrize("off", [1.1 * GATE, -1e-3, math.nan, math.inf])
 def test_what_computes_something_else_has_no_speed(off: float) -> None:
     rows = compare(FakeWorkers(SPEEDS, {FUSED: off, COMPILED: off}))
     assert rows[FUSED].gate is False and rows[FUSED].steps_per_second is None
@@ -213,10 +222,11 @@ def test_what_computes_something_else_has_no_speed(off: float) -> None:
         "ratio_to_strongest": None,
         "ratio_to_strongest_in_precision": None,
         "trainings_per_second": None,
+        "tolerance": GATE,
         "gate": False,
     }
     assert rows[GROUPED].to_strongest == (1.0,) * (N_ROUNDS - 1)  # the compiled one is out of the contest
-    assert compare(FakeWorkers(SPEEDS, {FUSED: 9e-6}))[FUSED].gate
+    assert compare(FakeWorkers(SPEEDS, {FUSED: 0.9 * GATE}))[FUSED].gate
 
 
 def test_the_advice_is_the_faster_over_all_shapes() -> None:
