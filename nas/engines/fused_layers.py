@@ -78,7 +78,7 @@ def can_fuse(
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
+class Packed:
     """What a block's layers have, each as one tensor: layer after layer, in it member after member.
 
     Args:
@@ -145,7 +145,7 @@ class FusedLayers:
         self._norms = list(norms)
         self._running = self._view_statistics(n_members)
         self._counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
-        self._packed: _Packed | None = None
+        self._packed: Packed | None = None
         nodes, bottlenecks = convs[-n_layers:], convs[:-n_layers]
         n_channels = [*widths, *(conv.out_channels for conv in (*nodes, *bottlenecks))]
         self._first_channels = list(accumulate(n_channels, initial=0))
@@ -180,7 +180,7 @@ class FusedLayers:
             tensor.grad = gradient
         n_channels = self._first_channels[-1]
         by_layer = torch.split(self._channels + n_channels * torch.arange(n_members)[:, None], self._n_read, dim=1)
-        self._packed = _Packed(
+        self._packed = Packed(
             parameters,
             [part.detach() for part in parts],
             _pack([cast(Tensor, norm.running_mean) for norm in self._norms]),
@@ -190,6 +190,11 @@ class FusedLayers:
         )
         self._running = self._view_statistics(n_members)
         return parameters
+
+    def take_packed(self) -> tuple[Packed, Sources]:
+        """Return what is packed, and the nodes that each layer reads."""
+        assert self._packed is not None, "the layers are packed"
+        return self._packed, Sources(self._sources, self._degrees)
 
     def read_others(self, sources: Sequence[Sequence[Sequence[int]]]) -> None:
         """Let members read other nodes, as many in each layer as before; in place, as a captured graph requires."""
@@ -229,7 +234,7 @@ class FusedLayers:
             nodes, mean, variance = self._run_in_triton(self._index, inputs, running)
         if is_training:
             _, batch, _, height, width = inputs[0].shape
-            self._track(mean, variance, batch * height * width)
+            self.track(mean, variance, batch * height * width)
         written = dict(zip(self._written, nodes, strict=True))
         return {number: written[number] if number in written else inputs[number] for number in self._outputs}
 
@@ -246,7 +251,7 @@ class FusedLayers:
         return run_layers_in_triton(inputs, index, self._written, parameters, running, self._epsilon)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, n_values: int) -> None:
+    def track(self, mean: Tensor, variance: Tensor, n_values: int) -> None:
         """Update the running statistics as nn.BatchNorm2d does.
 
         Args:

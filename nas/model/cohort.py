@@ -99,6 +99,9 @@ class CohortNetwork(nn.Module):
     def pack(self) -> list[Tensor]:
         return [packed for fused in self._fused if fused is not None and (packed := fused.pack()) is not None]
 
+    def take_gradients(self, images: Tensor, labels: Tensor) -> None:
+        """Leave the gradients to autograd."""
+
     def begin_step(self, step: int, n_steps: int) -> None:
         """Change nothing: there are no drops, and nothing is condensed."""
 

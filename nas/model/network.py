@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
+from nas.engines.network_gradients import NetworkGradients
 from nas.model.candidate import Candidate
 from nas.model.config import BOTTLENECK, DEPTHWISE, NetworkConfig
 from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
@@ -213,6 +214,7 @@ class SkipNetwork(nn.Module):
         self.num_features = n_read
         self.head = Reader(wiring.read, n_read, merge=network.merge)
         self.classifier = nn.Linear(n_read, network.classes)
+        self._gradients: NetworkGradients | None = None
         self._drop_path = network.drop_path
         for number, layer in enumerate(self.layers, start=1):
             layer.survival = 1 - number / len(self.layers) * network.drop_layers
@@ -243,7 +245,15 @@ class SkipNetwork(nn.Module):
 
     def pack(self) -> list[Tensor]:
         """Pack the parameters of each block, as far as possible; return the packed tensors."""
-        return [packed for block in self.blocks if (packed := cast(Block, block).pack()) is not None]
+        packed = [own for block in self.blocks if (own := cast(Block, block).pack()) is not None]
+        fused = cast(Block, self.blocks[0])._fused
+        if fused is not None and packed and len(self.blocks) == 1 and isinstance(self.stem, nn.Conv2d):
+            self._gradients = NetworkGradients(self.stem, fused, self.head.nodes, self.head.norm, self.classifier)
+        return packed
+
+    def take_gradients(self, images: Tensor, labels: Tensor) -> Tensor | None:
+        """Set all gradients of the mean cross-entropy and return it, (1,), or None where autograd has to do it."""
+        return None if self._gradients is None else self._gradients.take(images, labels)
 
     @property
     def stages(self) -> list[tuple[Block, list[Reader]]]:

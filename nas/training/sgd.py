@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-MOMENTUM = "momentum_buffer"  # as torch names it
+BUFFER = "momentum_buffer"  # as torch names a momentum
 SETTINGS = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize", "fused")
 
 
@@ -60,7 +60,7 @@ class PackedSGD(SGD):
         self._view_momenta = [self._find_momentum(each) for each in self._views]
 
     def _find_momentum(self, parameter: nn.Parameter) -> Tensor | None:
-        return self.state[parameter].get(MOMENTUM) if parameter in self.state else None
+        return self.state[parameter].get(BUFFER) if parameter in self.state else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -75,4 +75,4 @@ class PackedSGD(SGD):
         if is_first:
             self._view_momenta = momenta[: len(self._views)]
             made = dict(zip(parameters, momenta, strict=True))
-            self.state.update({each: {MOMENTUM: made[each]} for each in group["params"] if each in made})
+            self.state.update({each: {BUFFER: made[each]} for each in group["params"] if each in made})

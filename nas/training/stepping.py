@@ -109,6 +109,10 @@ class Stepper:
         return self._warm_up(images, labels) if self._n_taken <= N_WARM_UP else self._replay(images, labels)
 
     def _run(self, images: Tensor, labels: Tensor) -> Tensor:
+        known = None if self._engine.is_bfloat16 else self.trainee.take_gradients(images, labels)
+        if known is not None:
+            self.optimizer.step()
+            return known
         with self._engine.autocast(self._device):
             logits = self.trainee.predict(images).flatten(0, 1)
         logits, exit_loss = logits.to(images.dtype), self.trainee.exit_loss

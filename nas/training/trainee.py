@@ -32,6 +32,12 @@ class Trainee(Protocol):
     def pack(self) -> list[Tensor]:
         """Let parameters be views of fewer tensors, as far as possible; return these; see FusedLayers.pack."""
 
+    def take_gradients(self, images: Tensor, labels: Tensor) -> Tensor | None:
+        """Set all gradients of a training step, and return each member's loss, (cohort,), where autograd is not needed.
+
+        None, and nothing changes, where it is. Images and labels have the cohort axis.
+        """
+
     def begin_step(self, step: int, n_steps: int) -> None:
         """Prepare a training step: draw what it leaves out, and drop what is not read from it on.
 
@@ -90,6 +96,9 @@ class Single:
 
     def pack(self) -> list[Tensor]:
         return self._network.pack() if isinstance(self._network, SkipNetwork) else []
+
+    def take_gradients(self, images: Tensor, labels: Tensor) -> Tensor | None:
+        return self._network.take_gradients(images[0], labels[0]) if isinstance(self._network, SkipNetwork) else None
 
     def begin_step(self, step: int, n_steps: int) -> None:
         if self._has_drops:

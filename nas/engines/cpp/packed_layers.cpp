@@ -1,5 +1,7 @@
-// skipsearch::packed_layers: the layers of a block with all their parameters in one tensor, and so with one gradient.
+// The layers of a block with all their parameters in one tensor: skipsearch::packed_layers, which has one gradient for
+// them, and skipsearch::network_gradients, which trains a whole network of one block without autograd.
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -38,16 +40,26 @@ struct Parts {
     TensorList weights() const { return TensorList(all).slice(2 * (all.size() / 3)); }
 };
 
-// Return the gradients of parts, one after the other, as that of the tensor whose views they are.
-Tensor join(std::initializer_list<TensorList> gradients, const Tensor& packed) {
-    Tensor joined = at::empty_like(packed);
+// Write the gradients of parts, one after the other, as that of the tensor whose views they are.
+void join(std::initializer_list<TensorList> gradients, const Tensor& joined) {
     char* to = static_cast<char*>(joined.mutable_data_ptr());
     for (const TensorList list : gradients)
         for (const Tensor& gradient : list) {
             std::memcpy(to, gradient.const_data_ptr(), gradient.nbytes());
             to += gradient.nbytes();
         }
-    return joined;
+}
+
+// The kernels trust the places: parts that lie elsewhere must not reach them.
+void check_packed(const Tensor& packed, TensorList parts) {
+    int64_t n_values = 0;
+    for (const Tensor& part : parts) {
+        TORCH_CHECK(part.is_contiguous() && part.is_alias_of(packed) && part.storage_offset() == n_values,
+                    "packed layers: parts lie in the packed tensor one after the other");
+        n_values += part.numel();
+    }
+    TORCH_CHECK(packed.is_contiguous() && packed.storage_offset() == 0 && packed.numel() == n_values,
+                "packed layers: ", packed.sizes(), " is not packed from parts of ", n_values, " numbers");
 }
 
 class PackedLayersFunction : public torch::autograd::Function<PackedLayersFunction> {
@@ -94,7 +106,8 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         auto [result, by_scale, by_shift, by_weights] =
             layers_backward.call(gradients, outputs, widths, n_images, maps, kept[3], kept[4], kept[1], degrees,
                                  parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(), false);
-        result.push_back(join({by_scale, by_shift, by_weights}, packed));
+        result.push_back(at::empty_like(packed));
+        join({by_scale, by_shift, by_weights}, result.back());
         result.resize(result.size() + 5);  // sources, degrees, outputs, parts, epsilon
         return result;
     }
@@ -103,14 +116,7 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
 std::tuple<Tensors, Tensor, Tensor> packed_layers(TensorList inputs, const Tensor& packed, const Tensor& sources,
                                                   IntArrayRef degrees, IntArrayRef outputs, TensorList parts,
                                                   double epsilon) {
-    int64_t n_values = 0;
-    for (const Tensor& part : parts) {
-        TORCH_CHECK(part.is_contiguous() && part.is_alias_of(packed) && part.storage_offset() == n_values,
-                    "packed layers: parts lie in the packed tensor one after the other");
-        n_values += part.numel();
-    }
-    TORCH_CHECK(packed.is_contiguous() && packed.storage_offset() == 0 && packed.numel() == n_values,
-                "packed layers: ", packed.sizes(), " is not packed from parts of ", n_values, " numbers");
+    check_packed(packed, parts);
     variable_list all =
         PackedLayersFunction::apply(inputs, packed, sources, degrees, outputs, Parts{parts.vec()}, epsilon);
     const Tensor variance = all.back(), mean = all.end()[-2];
@@ -118,13 +124,78 @@ std::tuple<Tensors, Tensor, Tensor> packed_layers(TensorList inputs, const Tenso
     return {all, mean, variance};
 }
 
+// Mean cross-entropy of a batch and its gradients, by the operations that autograd would call: the same bits.
+// read: nodes that the classifier reads, ascending. head: BN's scale, shift, running mean and running variance, of which
+// the last two are updated. classifier: weight and bias. by_packed: the gradient of packed, which is overwritten.
+// Returns the loss, (1,); mean and variance as skipsearch::layers; gradients of stem, scale, shift, weight and bias.
+std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
+    const Tensor& images, const Tensor& labels, const Tensor& stem, const Tensor& packed, const Tensor& sources,
+    IntArrayRef degrees, IntArrayRef read, TensorList parts_, TensorList head, double momentum, TensorList classifier,
+    double epsilon, Tensor by_packed) {
+    static const auto layers = find_forward();
+    static const auto layers_backward = find_backward();
+    check_packed(packed, parts_);
+    TORCH_CHECK(by_packed.is_contiguous() && by_packed.sizes() == packed.sizes() && head.size() == 4 &&
+                    classifier.size() == 2,
+                "network gradients: a tensor for the packed gradient, four of the head and two of the classifier");
+    at::AutoDispatchBelowADInplaceOrView below;
+    const Parts parts{parts_.vec()};
+    const std::vector<int64_t> one{1, 1};
+    const Tensor begin = at::conv2d(images, stem, {}, one, one);
+    const bool reads_begin = !read.empty() && read[0] == 0;
+    const IntArrayRef outputs = read.slice(reads_begin);
+    auto [written, mean, variance, maps] = layers.call({begin.unsqueeze(0)}, sources, degrees, outputs, parts.scales(),
+                                                       parts.shifts(), parts.weights(), {}, {}, epsilon, false);
+    Tensors nodes;
+    if (reads_begin) nodes.push_back(begin);
+    for (const Tensor& node : written) nodes.push_back(node.squeeze(0));
+    const Tensor merged = at::cat(nodes, 1);
+    auto [activated, centre, inverse] =
+        at::native_batch_norm(merged, head[0], head[1], head[2], head[3], true, momentum, epsilon);
+    activated.relu_();
+    const Tensor pooled = at::mean(activated, {2, 3});
+    const Tensor logs = at::log_softmax(at::linear(pooled, classifier[0], classifier[1]), 1);
+    auto [losses, weight] = at::nll_loss_forward(logs, labels, {}, at::Reduction::None, -100);
+
+    const Tensor by_loss = at::ones_like(losses) / losses.numel();
+    const Tensor by_logs = at::nll_loss_backward(by_loss, logs, labels, {}, at::Reduction::None, -100, weight);
+    const Tensor by_logits = at::_log_softmax_backward_data(by_logs, logs, 1, logs.scalar_type());
+    const Tensor by_pooled = at::mm(by_logits, classifier[0]);
+    const Tensor by_activated = by_pooled.unsqueeze(2).unsqueeze(3).expand_as(activated) / (activated[0][0].numel());
+    auto [by_merged, by_scale, by_shift] = at::native_batch_norm_backward(
+        at::threshold_backward(by_activated, activated, 0), merged, head[0], head[2], head[3], centre, inverse, true,
+        epsilon, {true, true, true});
+    Tensors by_node;
+    for (int64_t channel = 0; const Tensor& node : nodes) {
+        by_node.push_back(by_merged.narrow(1, channel, node.size(1)).unsqueeze(0));
+        channel += node.size(1);
+    }
+    auto [by_input, by_scales, by_shifts, by_weights] = layers_backward.call(
+        TensorList(by_node).slice(reads_begin), outputs, begin.size(1), images.size(0), maps, mean, variance, sources,
+        degrees, parts.scales(), parts.shifts(), parts.weights(), epsilon, false);
+    join({by_scales, by_shifts, by_weights}, by_packed);
+    Tensor by_begin = by_input[0].squeeze(0);
+    if (reads_begin) by_begin = by_begin + by_node[0].squeeze(0);
+    const auto by_stem = std::get<1>(at::convolution_backward(by_begin, images, stem, c10::nullopt, one, one, one, false,
+                                                              {0, 0}, 1, {false, true, false}));
+    return {losses.unsqueeze(0).mean(1), mean, variance,
+            {by_stem, by_scale, by_shift, at::mm(by_logits.t(), pooled), by_logits.sum(0)}};
+}
+
 TORCH_LIBRARY_FRAGMENT(skipsearch, library) {
     library.def(
         "packed_layers(Tensor[] inputs, Tensor packed, Tensor sources, int[] degrees, int[] outputs, Tensor[] parts, "
         "float epsilon) -> (Tensor[] nodes, Tensor mean, Tensor variance)");
+    library.def(
+        "network_gradients(Tensor images, Tensor labels, Tensor stem, Tensor packed, Tensor sources, int[] degrees, "
+        "int[] read, Tensor[] parts, Tensor[] head, float momentum, Tensor[] classifier, float epsilon, "
+        "Tensor(a!) by_packed) -> (Tensor loss, Tensor mean, Tensor variance, Tensor[] gradients)");
 }
 
-TORCH_LIBRARY_IMPL(skipsearch, CompositeImplicitAutograd, library) { library.impl("packed_layers", packed_layers); }
+TORCH_LIBRARY_IMPL(skipsearch, CompositeImplicitAutograd, library) {
+    library.impl("packed_layers", packed_layers);
+    library.impl("network_gradients", network_gradients);
+}
 
 }  // namespace
 }  // namespace skipsearch
