@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nas.settings.search import SearchConfig
     from nas.settings.study import StudyConfig
 
+# What a search loads until its first training, except for Ray: the last is for Ray Tune.
+SEARCH_MODULES = ("nas.search.loop", "search_spaces.sampling.optimal", "pandas")
 Recipe = Annotated[
     str | None,
     flag(
@@ -63,11 +65,14 @@ def search(
         flags = {**ctx.obj, "network": network, "recipe": recipe}
         settings = settle_config(run, config, flags, SearchConfig, find_table)
 
-        from nas.search.loop import run_search
+        from nas.workers.ray_start import start_while_loading
 
-        headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
-        console = make_console(stderr=as_json, wide=wide)
-        results = _drive("search", run, settings, headline, console, lambda heard: run_search(run, settings, heard))
+        with start_while_loading(run, settings, SEARCH_MODULES):
+            from nas.search.loop import run_search
+
+            headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
+            console = make_console(stderr=as_json, wide=wide)
+            results = _drive("search", run, settings, headline, console, lambda heard: run_search(run, settings, heard))
         if as_json:
             print_status(results, as_json=True)
 

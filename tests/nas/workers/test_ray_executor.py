@@ -28,7 +28,7 @@ from search_spaces.templates import iterate_templates
 
 ray_executor = pytest.importorskip("nas.workers.ray_executor")
 # Workers cannot import this file.
-ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+pytest.importorskip("ray").cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass
@@ -102,7 +102,7 @@ def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     }
     assert len(serial.outcomes) == len(_candidates(small_config))
     assert not list(tmp_path.iterdir())
-    assert not ray_executor.ray.is_initialized()
+    assert not pytest.importorskip("ray").is_initialized()
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def test_a_signal_while_ray_starts_is_told_as_one(
         return 2
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(ray_executor, "start_ray", start)
+    monkeypatch.setattr("nas.workers.ray_start.start_ray", start)
     with pytest.raises(Interrupted) as caught:
         ray_executor.run_ray(ListSource([]), Trainer(load_data("digits", None), small_config), StopFlag(), 2)
     assert caught.value.exit_code == 143
