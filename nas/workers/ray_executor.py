@@ -22,6 +22,7 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the older of Tune's printers can be si
 os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the default of 1 starts workers one after the other
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from nas.records.safe_files import TEMPORARY
@@ -36,6 +37,10 @@ from nas.workers.ray_start import running_ray
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer
 from search_spaces.errors import MachineError
+
+# Tune sets variables in its workers, for Lightning and AWS; without, it takes workers that Ray has started with itself.
+class_cache.DEFAULT_ENV_VARS.clear()
+class_cache.ENV_VARS_TO_PROPAGATE.clear()
 
 
 class LedgerSearcher(Searcher):

@@ -15,7 +15,9 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."  # deaths of workers are reported in our own words
 # Workers have this process's priority: at Ray's own, 15 below it, they wait for all else on a busy machine.
 os.environ.setdefault("RAY_worker_niceness", "0")
-# Ray starts its workers with itself, and would replace them if they had no job within a second.
+# Ray starts workers with itself. They load what they train with at once, and not when they get their first job;
+# Ray would replace them if they had none within a second.
+os.environ.setdefault("RAY_preload_python_modules", "nas.workers.ray_executor")
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 import ray
