@@ -24,7 +24,7 @@ FASHION_MNIST_HINT = (
     "get it by `apt-get install dataset-fashion-mnist`, or give the folder of its four idx files (.gz or "
     "unpacked) by --data FOLDER"
 )
-DIGITS = Path(__file__).with_name("digits.npz")  # images, their labels, and which of them are the test's
+DIGITS_FILE = Path(__file__).with_name("digits.npz")  # images, their labels, and which of them are the test's
 IDX_UINT8 = 0x08
 MAX_BYTES = 5 * 10**9  # of a file, and of its arrays: ImageNet at 32x32 has 4.1; a file of 5 MB can unpack to that much
 
@@ -109,7 +109,7 @@ def _load_digits() -> DataSet:
 
     Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI Machine Learning Repository, CC BY 4.0).
     """
-    with np.load(DIGITS, allow_pickle=False) as arrays:
+    with np.load(DIGITS_FILE, allow_pickle=False) as arrays:
         images, labels = arrays["images"][:, None], arrays["labels"].astype(np.int64)
         # One fixed fifth, independent of all seeds: no training or selection ever sees it.
         test = arrays["test"].astype(np.int64)
