@@ -75,6 +75,7 @@ def _print_rows(console: "Console", rows: "Sequence[Row]", ceilings: "Ceilings")
     def ratio(values: tuple[float, ...]) -> str:
         return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
 
+    has_trainings = any(row.trainings for row in rows)
     cells = []
     for row in rows:
         speed = row.steps_per_second
@@ -83,11 +84,11 @@ def _print_rows(console: "Console", rows: "Sequence[Row]", ceilings: "Ceilings")
             continue
         flops = speed * row.flops
         ratios = [ratio(row.to_one_process), ratio(row.to_strongest), ratio(row.to_strongest_alike)]
-        trainings = f"{statistics.median(row.trainings):.2f}" if row.trainings else ""
+        trainings = [f"{statistics.median(row.trainings):.2f}" if row.trainings else ""] if has_trainings else []
         share = f"{100 * flops / ceilings.matrix_flops:.0f} %"
-        cells.append([str(row.contestant), f"{speed:.1f}", *ratios, trainings, f"{flops / 1e9:.1f}", share])
+        cells.append([str(row.contestant), f"{speed:.1f}", *ratios, *trainings, f"{flops / 1e9:.1f}", share])
     headings = ["engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's", "in its precision"]
-    headings += ["trainings/s", "GFLOP/s", "of matrix product"]
+    headings += [*(["trainings/s"] if has_trainings else []), "GFLOP/s", "of matrix product"]
     n_rounds = max(len(row.rates) for row in rows)
     print_table(console, f"{rows[0].shape}; medians of {n_rounds} rounds, ranges", headings, cells)
     for row in rows:

@@ -263,7 +263,7 @@ def test_its_speeds_of_scoring_are_those_measured() -> None:
         rows = {row["work"]: row for row in csv.DictReader(stream) if row["layers"] == "24"}
     packed, batch, single = (rows[f"ours, {work}"] for work in ("a batch packed before", "a batch", "one pattern"))
     text = _page("explanation/distance.md")
-    assert f"a batch is scored {float(packed['to_networkx']):.0f} times as fast as by networkx" in text
+    assert f"a batch is scored {float(packed['to_networkx']):,.0f} times as fast as by networkx" in text
     assert f"and {float(packed['to_rustworkx']):.1f} times as fast as by rustworkx" in text
     assert f"it is {float(batch['to_rustworkx']):.1f} times as fast as rustworkx" in text
     assert f"and {float(single['to_rustworkx']):.1f} times where each pattern is scored by itself" in text
