@@ -141,12 +141,14 @@ class FusedLayers:
             channels += [*own, *[0] * (n_read - len(own))]
         return [*channels, *range(self._first_channels[self._n_nodes], self._first_channels[-1])]
 
-    def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
-        """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node."""
+    def __call__(self, inputs: Sequence[Tensor], is_training: bool, keep: bool = True) -> dict[int, Tensor]:
+        """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node; see run_layers."""
         running = None if is_training else self._running
         if self._index is None:
             sources = Sources(self._sources, self._degrees)
-            nodes, mean, variance = run_layers(inputs, sources, self._written, self._parameters, running, self._epsilon)
+            nodes, mean, variance = run_layers(
+                inputs, sources, self._written, self._parameters, running, self._epsilon, keep
+            )
         else:
             nodes, mean, variance = self._run_in_triton(self._index, inputs, running)
         if is_training:

@@ -81,12 +81,15 @@ struct MapGradients {
         }
     }
 
-    // Add the gradient through a node's own mean and variance, once all its readers are done.
+    // The gradient through a channel's own mean and variance, once all its readers are done.
+    Correction<T> correct(int64_t channel) const {
+        return {T(by_mean[channel] / block.n_values()), T(2 * by_variance[channel] / block.n_values()), mean[channel]};
+    }
+
     void finish_node(int64_t node) {
         begin_node(node);  // if nothing reads it
         for (int64_t channel = block.first[node]; channel < block.first[node + 1]; ++channel) {
-            const T constant = by_mean[channel] / block.n_values(), centre = mean[channel];
-            const T slope = 2 * by_variance[channel] / block.n_values();
+            const auto [constant, slope, centre] = correct(channel);
             visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) {
                 gradients[i] += (constant + slope * (maps[i] - centre)) * mask;
             });
@@ -110,7 +113,7 @@ struct ParameterGradients {
     T *by_scale, *by_shift, *by_weights;
 };
 
-// The backward pass of a convolution whose written maps' gradients are finished.
+// The backward pass of a convolution, whose written maps have all their readers' gradients; those of a node are finished.
 // reads, writes: of the maps that it reads and writes, which may be the same.
 template <typename T>
 void return_layer(Layer<T>& layer, MapGradients<T>& reads, const MapGradients<T>& writes, const T* scale,
@@ -120,12 +123,20 @@ void return_layer(Layer<T>& layer, MapGradients<T>& reads, const MapGradients<T>
     std::vector<T> transposed(n_weights);
     arrange_transposed<T>(layer.weights, layer.n_written, layer.n_read, layer.n_taps, transposed.data());
     std::vector<Vector<T>> weight_sums(n_weights), activation_sums(2 * layer.n_read), scratch;
-    const auto run = layer.n_taps == 1 ? backward_pointwise<T> : backward<T>;
-    for (int64_t group = 0; group < reads.block.template n_groups<T>(); ++group) {
-        const int64_t begin = group * reads.block.group_vectors();
-        run(layer, transposed.data(), reads.block.size, reads.maps + begin, reads.gradients + begin,
-            writes.gradients + group * writes.block.group_vectors(), reads.mean, weight_sums.data(),
-            activation_sums.data(), scratch);
+    std::vector<Correction<T>> corrections;
+    for (int64_t k = 0; layer.n_taps == 1 && k < layer.n_written; ++k) corrections.push_back(writes.correct(k));
+    const int64_t n_groups = reads.block.template n_groups<T>();
+    for (int64_t group = 0; group < n_groups; ++group) {
+        const int64_t begin = group * reads.block.group_vectors(), written = group * writes.block.group_vectors();
+        if (layer.n_taps == 1) {
+            const Vector<T> mask = group < n_groups - 1 ? Vector<T>{} + T(1) : mask_last<T>(reads.block);
+            backward_pointwise<T>(layer, transposed.data(), reads.block.size, reads.maps + begin,
+                                  reads.gradients + begin, writes.gradients + written, writes.maps + written,
+                                  corrections, mask, reads.mean, weight_sums.data(), activation_sums.data(), scratch);
+        } else {
+            backward<T>(layer, transposed.data(), reads.block.size, reads.maps + begin, reads.gradients + begin,
+                        writes.gradients + written, reads.mean, weight_sums.data(), activation_sums.data(), scratch);
+        }
     }
     const auto gather = layer.n_taps == 1 ? gather_pointwise_gradient<T> : gather_weight_gradient<T>;
     gather(weight_sums.data(), layer.n_written, layer.n_read, own.by_weights);
