@@ -14,7 +14,8 @@ from gpu import compare_precisions
 from shared import format_range, format_row
 from torch.nn import functional as F
 
-from nas.bench.contestants import EAGER, FUSED, Shape, Step, prepare
+from nas.bench.contestants import EAGER, FUSED, Contestant, Step, prepare
+from nas.bench.shapes import Shape
 from nas.engines.native import has_bfloat16
 from nas.model.network import build_skip_network
 
@@ -25,14 +26,18 @@ SHAPES = [
 ]
 N_ROUNDS = 10  # the first is dropped
 ROUND_SECONDS = 0.4  # CPU time of a contestant in a round, at least one step
-CONTESTANTS = {"fused float32": (FUSED, False), "autocast": (EAGER, True), "fused bfloat16": (FUSED, True)}
+CONTESTANTS = {
+    "fused float32": Contestant(FUSED),
+    "autocast": Contestant(EAGER, "bfloat16"),
+    "fused bfloat16": Contestant(FUSED, "bfloat16"),
+}
 
 
 def measure_speed() -> list[str]:
     """Return a table of each shape's CPU times of a step, and of their ratios to that in fused bfloat16."""
     lines = ["| shape | fused bfloat16, ms | fused float32 to it | autocast to it |", "|---|---|---|---|"]
     for shape in SHAPES:
-        steps = {name: prepare(shape, engine, "cpu", 0, rough) for name, (engine, rough) in CONTESTANTS.items()}
+        steps = {name: prepare(shape, contestant, "cpu") for name, contestant in CONTESTANTS.items()}
         slowest = {name: max(_time(step, 1) for _ in range(3)) for name, step in steps.items()}
         n_steps = {name: max(1, round(ROUND_SECONDS / seconds)) for name, seconds in slowest.items()}
         times = [{name: _time(step, n_steps[name]) for name, step in steps.items()} for _ in range(N_ROUNDS)][1:]

@@ -216,8 +216,8 @@ class FusedLayers:
             channels += [*own, *[0] * (n_read - len(own))]
         return [*channels, *range(self._first_channels[self._n_nodes], self._first_channels[-1])]
 
-    def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
-        """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node."""
+    def __call__(self, inputs: Sequence[Tensor], is_training: bool, keep: bool = True) -> dict[int, Tensor]:
+        """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node; see run_layers."""
         running = None if is_training else self._running
         if self._packed is not None and is_training and torch.is_grad_enabled():
             sources = Sources(self._sources, self._degrees)
@@ -228,7 +228,7 @@ class FusedLayers:
             sources, in_bfloat16 = Sources(self._sources, self._degrees), torch.is_autocast_enabled("cpu")
             inputs = [x.float() for x in inputs] if in_bfloat16 else inputs  # those of autocast are bfloat16
             nodes, mean, variance = run_layers(
-                inputs, sources, self._written, self._parameters, running, self._epsilon, in_bfloat16
+                inputs, sources, self._written, self._parameters, running, self._epsilon, keep, in_bfloat16
             )
         else:
             nodes, mean, variance = self._run_in_triton(self._index, inputs, running)

@@ -102,14 +102,15 @@ def run_layers(
     parameters: Parameters,
     running: RunningStatistics | None = None,
     epsilon: float = EPSILON,
+    keep: bool = True,
     in_bfloat16: bool = False,
 ) -> LayerOutputs:
     """Run every layer of a block: concatenate its sources, BN-ReLU, 3x3 convolution with zero padding.
 
     With bottlenecks BN-ReLU and a 1x1 convolution come before that; see Parameters. The cohort axis comes first:
     members of a cohort share shapes and in-degrees, and differ in sources and numbers. Batch statistics are computed
-    once a node, however many layers read it, and the backward pass recomputes activations and bottlenecks: a training
-    step keeps one map a node. In C++ on a CPU, if it can be built; else in plain torch.
+    once a node, however many layers read it, and the backward pass recomputes activations: a training step keeps one
+    map a node, and what the 1x1 convolutions give. In C++ on a CPU, if it can be built; else in plain torch.
 
     Args:
         inputs: the block's inputs, each (cohort, batch, channels, height, width).
@@ -118,6 +119,7 @@ def run_layers(
         parameters: parameters of each layer.
         running: statistics to normalise by, which allow no gradient; None: the batch's own.
         epsilon: number added to variances.
+        keep: whether to keep bottlenecks for the backward pass, which else recomputes them: the same results.
         in_bfloat16: whether products of convolutions are computed from operands rounded to bfloat16; sums, maps and
             statistics stay in the inputs' type, which is float32.
 
@@ -126,7 +128,9 @@ def run_layers(
     """
     if inputs[0].device.type == "cpu" and _is_compiled():
         tensors = (*parameters, *(running or RunningStatistics([], [])))
-        return LayerOutputs(*torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, in_bfloat16)[:3])
+        keep = keep and running is None and torch.is_grad_enabled()
+        results = torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, keep, in_bfloat16)
+        return LayerOutputs(*results[:3])
     return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon, in_bfloat16)
 
 
@@ -236,23 +240,27 @@ def _is_compiled() -> bool:
 
 
 def _shape_layers(
-    inputs: list[Tensor], _sources: Tensor, degrees: list[int], outputs: list[int], *parameters: Any
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    _scales, _shifts, weights, *_ = parameters
+    inputs: list[Tensor], _sources: Tensor, degrees: list[int], outputs: list[int], *rest: Any, keep: bool = False, **_: Any
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor]:
+    _scales, _shifts, weights, _means, _variances, _epsilon, *further = rest  # `keep` comes first of these
     n_members, n_images, _, height, width = inputs[0].shape
     widths = [x.shape[2] for x in inputs] + [weights[-1].shape[-4]] * len(degrees)
     n_measured = sum(widths) + sum(weight.shape[-4] for weight in weights[: -len(degrees)])
     new = inputs[0].new_empty
     lanes = torch.ops.skipsearch.vector_bytes() // inputs[0].element_size()
-    maps = new(n_members, -(-n_images // lanes), sum(widths), height, width, lanes)
+    n_groups = -(-n_images // lanes)
+    maps = new(n_members, n_groups, sum(widths), height, width, lanes)
+    inner_maps = new(0)
+    if (keep or any(further[:1])) and len(weights) > len(degrees):
+        inner_maps = new(n_members * len(degrees), n_groups, weights[0].shape[-4], height, width, lanes)
     nodes = [new(n_members, n_images, widths[node], height, width) for node in outputs]
-    return nodes, new(n_members, n_measured), new(n_members, n_measured), maps
+    return nodes, new(n_members, n_measured), new(n_members, n_measured), maps, inner_maps
 
 
 def _shape_gradients(
     _gradients: list[Tensor], _outputs: list[int], widths: list[int], n_images: int, maps: Tensor, *rest: Any
 ) -> tuple[list[Tensor], ...]:
-    _mean, _variance, _sources, _degrees, scales, shifts, weights, *_ = rest
+    _inner, _mean, _variance, _sources, _degrees, scales, shifts, weights, *_ = rest
     n_members, _, _, height, width, _ = maps.shape
     inputs = [maps.new_empty(n_members, n_images, n_channels, height, width) for n_channels in widths]
     return inputs, *([torch.empty_like(tensor) for tensor in like] for like in (scales, shifts, weights))

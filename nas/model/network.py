@@ -177,7 +177,7 @@ class Block(nn.Module):
     def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
         """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
         if self._fused is not None and (self.training or not torch.is_grad_enabled()):
-            nodes = self._fused([x[None] for x in inputs], self.training)
+            nodes = self._fused([x[None] for x in inputs], self.training, keep=not self.readers[0].recompute)
             return {number: node[0] for number, node in nodes.items()}
         features = dict(enumerate(inputs))
         for layer in self.layers:

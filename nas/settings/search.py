@@ -183,7 +183,8 @@ class SearchConfig(ShapeConfig, TrainingConfig):
     )
     memory_efficient: bool = flag(
         False,
-        "Recompute concatenations and BN-ReLU in the backward pass: less memory, more time, the same results.",
+        "Recompute concatenations, BN-ReLU and, in fused layers, bottlenecks in the backward pass: less memory, more "
+        "time, the same results.",
         MACHINE,
     )
     # graph: what older versions called eager captured as a CUDA graph; their runs and files still say it.

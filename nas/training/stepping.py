@@ -76,7 +76,8 @@ class Stepper:
             "fused": engine.is_fused or engine.is_captured or None,
         }
         parameters = list(self.trainee.module().parameters())
-        packed = [] if engine.is_captured or engine.is_bfloat16 else self.trainee.pack()
+        is_plain = not (engine.is_captured or engine.is_bfloat16 or engine.memory_efficient)
+        packed = self.trainee.pack() if is_plain else []
         self.optimizer = PackedSGD(parameters, packed, **settings) if packed else SGD(parameters, **settings)
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -139,14 +139,23 @@ void backward(const Layer<typename Form::Number>& layer, const typename Form::We
               const typename Form::Number* means, Maps<Form>* by_weight, Maps<Form>* by_activation,
               Scratch<Form>& scratch);
 
+// What a channel's gradient gains by its own mean and variance: constant + slope * (map - centre).
+template <typename T>
+struct Correction {
+    T constant, slope, centre;
+};
+
 // The same for a 1x1 convolution. by_weight: (tile of read, written, channel of the tile).
+// The gradients of the channels written are still to be corrected, each by its own of corrections; written_maps: what
+// they are the gradients of. mask: 1 for each lane that holds an image, 0 for the others.
 template <typename T>
 void forward_pointwise(const Layer<T>& layer, const T* arranged, const Size& size, const Vector<T>* maps,
                        Vector<T>* written, std::vector<Vector<T>>& scratch);
 template <typename T>
 void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
-                        Vector<T>* gradients, const Vector<T>* written, const T* means, Vector<T>* by_weight,
-                        Vector<T>* by_activation, std::vector<Vector<T>>& scratch);
+                        Vector<T>* gradients, const Vector<T>* written, const Vector<T>* written_maps,
+                        const std::vector<Correction<T>>& corrections, const Vector<T>& mask, const T* means,
+                        Vector<T>* by_weight, Vector<T>* by_activation, std::vector<Vector<T>>& scratch);
 
 // Not 0 for NaN, which must reach the loss.
 template <typename T>

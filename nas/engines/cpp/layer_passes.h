@@ -86,12 +86,15 @@ struct MapGradients {
         }
     }
 
-    // Add the gradient through a node's own mean and variance, once all its readers are done.
+    // The gradient through a channel's own mean and variance, once all its readers are done.
+    Correction<T> correct(int64_t channel) const {
+        return {T(by_mean[channel] / block.n_values()), T(2 * by_variance[channel] / block.n_values()), mean[channel]};
+    }
+
     void finish_node(int64_t node) {
         begin_node(node);  // if nothing reads it
         for (int64_t channel = block.first[node]; channel < block.first[node + 1]; ++channel) {
-            const T constant = by_mean[channel] / block.n_values(), centre = mean[channel];
-            const T slope = 2 * by_variance[channel] / block.n_values();
+            const auto [constant, slope, centre] = correct(channel);
             visit_channel<T>(block, channel, [&](int64_t i, const Vector<T>& mask) {
                 gradients[i] += (constant + slope * (maps[i] - centre)) * mask;
             });
@@ -115,28 +118,44 @@ struct ParameterGradients {
     T *by_scale, *by_shift, *by_weights;
 };
 
-// The backward pass of a convolution whose written maps' gradients are finished.
+// The backward pass of a convolution, whose written maps have all their readers' gradients; those of a node are finished.
 // reads, writes: of the maps that it reads and writes, which may be the same.
 template <typename Form, typename T>
 void return_layer(Layer<T>& layer, MapGradients<T>& reads, const MapGradients<T>& writes, const T* scale,
                   double epsilon, const ParameterGradients<T>& own) {
     layer.is_fresh = reads.begin_channels(layer.channels);
     std::vector<Vector<T>> weight_sums(layer.n_written * layer.n_read * layer.n_taps), activation_sums(2 * layer.n_read);
+    const int64_t n_groups = reads.block.template n_groups<T>();
+    // kernel: function of the weights, first vectors of a group in the maps read and written, group and scratch.
     auto run = [&]<typename Own>(auto kernel, auto gather) {
         const auto transposed = arrange_transposed<Own>(layer.weights, layer.n_written, layer.n_read, layer.n_taps);
         Scratch<Own> scratch;
-        for (int64_t group = 0; group < reads.block.template n_groups<T>(); ++group) {
-            const int64_t begin = group * reads.block.group_vectors();
-            kernel(layer, transposed.data(), reads.block.size, reads.maps + begin, reads.gradients + begin,
-                   writes.gradients + group * writes.block.group_vectors(), reads.mean, weight_sums.data(),
-                   activation_sums.data(), scratch);
-        }
+        for (int64_t group = 0; group < n_groups; ++group)
+            kernel(transposed.data(), group * reads.block.group_vectors(), group * writes.block.group_vectors(), group,
+                   scratch);
         gather(weight_sums.data(), layer.n_written, layer.n_read, own.by_weights);
     };
-    if (layer.n_taps > 1)
-        run.template operator()<Form>(backward<Form>, gather_weight_gradient<Form, T>);
-    else
-        run.template operator()<Exact<T>>(backward_pointwise<T>, gather_pointwise_gradient<T>);
+    const Size& size = reads.block.size;
+    if (layer.n_taps == 1) {
+        std::vector<Correction<T>> corrections;
+        for (int64_t k = 0; k < layer.n_written; ++k) corrections.push_back(writes.correct(k));
+        run.template operator()<Exact<T>>(
+            [&](const T* weights, int64_t begin, int64_t written, int64_t group, auto& scratch) {
+                const Vector<T> mask = group < n_groups - 1 ? Vector<T>{} + T(1) : mask_last<T>(reads.block);
+                backward_pointwise<T>(layer, weights, size, reads.maps + begin, reads.gradients + begin,
+                                      writes.gradients + written, writes.maps + written, corrections, mask, reads.mean,
+                                      weight_sums.data(), activation_sums.data(), scratch);
+            },
+            gather_pointwise_gradient<T>);
+    } else {
+        run.template operator()<Form>(
+            [&](const auto* weights, int64_t begin, int64_t written, int64_t, auto& scratch) {
+                backward<Form>(layer, weights, size, reads.maps + begin, reads.gradients + begin,
+                               writes.gradients + written, reads.mean, weight_sums.data(), activation_sums.data(),
+                               scratch);
+            },
+            gather_weight_gradient<Form, T>);
+    }
     for (int64_t k = 0; k < layer.n_read; ++k) {
         const int64_t channel = layer.channels[k];
         const double inverse = 1 / std::sqrt(reads.variance[channel] + T(epsilon));

@@ -17,18 +17,18 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Tensors = std::vector<Tensor>;
 
-// The operators of layer_operation.cpp; their last argument is in_bfloat16.
+// The operators of layer_operation.cpp, here always with `keep` and not in bfloat16, their last arguments.
 auto find_forward() {
-    using Signature = std::tuple<Tensors, Tensor, Tensor, Tensor>(TensorList, const Tensor&, IntArrayRef, IntArrayRef,
+    using Signature = std::tuple<Tensors, Tensor, Tensor, Tensor, Tensor>(TensorList, const Tensor&, IntArrayRef, IntArrayRef,
                                                                   TensorList, TensorList, TensorList, TensorList,
-                                                                  TensorList, double, bool);
+                                                                  TensorList, double, bool, bool);
     return c10::Dispatcher::singleton().findSchemaOrThrow("skipsearch::layers", "").typed<Signature>();
 }
 
 auto find_backward() {
     using Signature = std::tuple<Tensors, Tensors, Tensors, Tensors>(
         TensorList, IntArrayRef, IntArrayRef, int64_t, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-        IntArrayRef, TensorList, TensorList, TensorList, double, bool);
+        const Tensor&, IntArrayRef, TensorList, TensorList, TensorList, double, bool);
     return c10::Dispatcher::singleton().findSchemaOrThrow("skipsearch::layers_backward", "").typed<Signature>();
 }
 
@@ -69,9 +69,9 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
                                  double epsilon) {
         static const auto layers = find_forward();
         at::AutoDispatchBelowADInplaceOrView below;
-        auto [written, mean, variance, maps] = layers.call(inputs, sources, degrees, outputs, parts.scales(),
-                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, false);
-        context->save_for_backward({packed, sources, maps, mean, variance});
+        auto [written, mean, variance, maps, inner] = layers.call(inputs, sources, degrees, outputs, parts.scales(),
+                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, true, false);
+        context->save_for_backward({packed, sources, maps, inner, mean, variance});
         context->mark_non_differentiable({mean, variance});
         context->set_materialize_grads(false);
         std::vector<int64_t> widths;
@@ -104,7 +104,7 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         }
         at::AutoDispatchBelowADInplaceOrView below;
         auto [result, by_scale, by_shift, by_weights] =
-            layers_backward.call(gradients, outputs, widths, n_images, maps, kept[3], kept[4], kept[1], degrees,
+            layers_backward.call(gradients, outputs, widths, n_images, maps, kept[3], kept[4], kept[5], kept[1], degrees,
                                  parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(), false);
         result.push_back(at::empty_like(packed));
         join({by_scale, by_shift, by_weights}, result.back());
@@ -144,8 +144,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
     const Tensor begin = at::conv2d(images, stem, {}, one, one);
     const bool reads_begin = !read.empty() && read[0] == 0;
     const IntArrayRef outputs = read.slice(reads_begin);
-    auto [written, mean, variance, maps] = layers.call({begin.unsqueeze(0)}, sources, degrees, outputs, parts.scales(),
-                                                       parts.shifts(), parts.weights(), {}, {}, epsilon, false);
+    auto [written, mean, variance, maps, inner] = layers.call({begin.unsqueeze(0)}, sources, degrees, outputs, parts.scales(),
+                                                       parts.shifts(), parts.weights(), {}, {}, epsilon, true, false);
     Tensors nodes;
     if (reads_begin) nodes.push_back(begin);
     for (const Tensor& node : written) nodes.push_back(node.squeeze(0));
@@ -171,7 +171,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
         channel += node.size(1);
     }
     auto [by_input, by_scales, by_shifts, by_weights] = layers_backward.call(
-        TensorList(by_node).slice(reads_begin), outputs, begin.size(1), images.size(0), maps, mean, variance, sources,
+        TensorList(by_node).slice(reads_begin), outputs, begin.size(1), images.size(0), maps, inner, mean, variance, sources,
         degrees, parts.scales(), parts.shifts(), parts.weights(), epsilon, false);
     join({by_scales, by_shifts, by_weights}, by_packed);
     Tensor by_begin = by_input[0].squeeze(0);

@@ -34,11 +34,12 @@ inline void fill_pixels(const Vector<T>* row, int64_t width, Vector<T>* to, int6
     for (int64_t x = 0; x < width; ++x) to[x * stride] = f(row[x]);
 }
 
-// R channels x P pixels of a product, kept in registers. weights: (channel read, R).
-template <typename T, int R, int P>
+// R channels x P pixels of a product, kept in registers. weights: (channel read, R). ahead: see multiply_row.
+template <typename T, int R, int P, typename F>
 inline void multiply_tile(const Vector<T>* pixels, int64_t stride, const T* weights, int64_t n_read,
-                          Vector<T> (&sums)[R][P]) {
+                          Vector<T> (&sums)[R][P], F ahead) {
     for (int64_t channel = 0; channel < n_read; ++channel, weights += R) {
+        ahead(channel);
         Vector<T> x[P];
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) x[p] = pixels[p * stride + channel];
@@ -52,20 +53,23 @@ inline void multiply_tile(const Vector<T>* pixels, int64_t stride, const T* weig
 }
 
 // A 1x1 convolution of one row (pixel, channel read); f takes each tile as (sums, first channel, first column).
-template <typename T, typename F>
-void multiply_row(const Vector<T>* pixels, const T* weights, int64_t n_read, int64_t n_written, int64_t width, F f) {
+// fetch: function of a channel read and a column, called about once for each pair between multiplications.
+template <typename T, typename F, typename G>
+void multiply_row(const Vector<T>* pixels, const T* weights, int64_t n_read, int64_t n_written, int64_t width, F f,
+                  G fetch) {
     const int64_t stride = pixel_stride(n_read);
     const int64_t widest = std::min<int64_t>(MOST_COLUMNS, N_ACCUMULATORS / tile_channels(n_written));
     const int64_t n_tiles = (width + widest - 1) / widest;
     for (int64_t tile = 0; tile < n_tiles; ++tile) {
         const int64_t begin = tile * width / n_tiles, end = (tile + 1) * width / n_tiles;
         const T* own = weights;
-        for (int64_t channel = 0; channel < n_written;) {
+        for (int64_t channel = 0, column = begin; channel < n_written; ++column) {
             const int n = tile_channels(n_written - channel);
             with_tile(n, [&]<int R>() {
                 with_constant<std::min(N_ACCUMULATORS / R, MOST_COLUMNS)>(end - begin, [&]<int P>() {
                     Vector<T> sums[R][P] = {};
-                    multiply_tile<T, R, P>(pixels + begin * stride, stride, own, n_read, sums);
+                    multiply_tile<T, R, P>(pixels + begin * stride, stride, own, n_read, sums,
+                                           [&](int64_t k) { if (column < end) fetch(k, column); });
                     f.template operator()<R, P>(sums, channel, begin);
                 });
             });
@@ -76,13 +80,14 @@ void multiply_row(const Vector<T>* pixels, const T* weights, int64_t n_read, int
 }
 
 // A band's part of the gradient of the weights from K channels read to all written: (written, K).
-// activations: (pixel, K). gradients: (pixel, written).
-template <typename T, int K>
+// activations: (pixel, K). gradients: (pixel, written). fetch: function of a channel written, called in between.
+template <typename T, int K, typename F>
 void correlate_pixels(const Vector<T>* activations, const Vector<T>* gradients, int64_t n_pixels, int64_t n_written,
-                      Vector<T>* sums) {
+                      Vector<T>* sums, F fetch) {
     constexpr int MOST = std::min(N_ACCUMULATORS / K, 6);
     const int64_t stride = pixel_stride(n_written);
-    for (int64_t first = 0; first < n_written; first += MOST)
+    for (int64_t first = 0; first < n_written; first += MOST) {
+        fetch(first, std::min(first + MOST, n_written));
         with_constant<MOST>(std::min<int64_t>(MOST, n_written - first), [&]<int R>() {
             Vector<T> own[R][K];
             Vector<T>* to = sums + first * K;
@@ -106,6 +111,7 @@ void correlate_pixels(const Vector<T>* activations, const Vector<T>* gradients, 
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) to[r * K + k] = own[r][k];
         });
+    }
 }
 
 }  // namespace
@@ -115,24 +121,28 @@ void forward_pointwise(const Layer<T>& layer, const T* arranged, const Size& siz
                        Vector<T>* written, std::vector<Vector<T>>& scratch) {
     const int64_t stride = pixel_stride(layer.n_read);
     scratch.resize(stride * size.width);
+    std::vector<const Vector<T>*> next(layer.n_read);  // row of each channel read
     for (int64_t y = 0; y < size.height; ++y) {
         for (int64_t k = 0; k < layer.n_read; ++k) {
             const Place place = layer.places[layer.channels[k]];
             const T factor = layer.factor[k], offset = layer.offset[k];
+            next[k] = maps + place.begin + (y + 1) * place.row;
             fill_pixels<T>(maps + place.begin + y * place.row, size.width, scratch.data() + k, stride,
                            [=](const Vector<T>& x) { return rectify<T>(factor * x + offset); });
         }
         multiply_row<T>(scratch.data(), arranged, layer.n_read, layer.n_written, size.width,
                         [&]<int R, int P>(const Vector<T>(&sums)[R][P], int64_t channel, int64_t x) {
                             keep_tile<T, R, P>(layer, sums, channel, y, x, written);
-                        });
+                        },
+                        [&](int64_t k, int64_t x) { __builtin_prefetch(next[k] + x, 0, 2); });
     }
 }
 
 template <typename T>
 void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& size, const Vector<T>* maps,
-                        Vector<T>* gradients, const Vector<T>* written, const T* means, Vector<T>* by_weight,
-                        Vector<T>* by_activation, std::vector<Vector<T>>& scratch) {
+                        Vector<T>* gradients, const Vector<T>* written, const Vector<T>* written_maps,
+                        const std::vector<Correction<T>>& corrections, const Vector<T>& mask, const T* means,
+                        Vector<T>* by_weight, Vector<T>* by_activation, std::vector<Vector<T>>& scratch) {
     const int64_t stride = pixel_stride(layer.n_written), row_vectors = stride * size.width;
     const int64_t n_rows = std::clamp<int64_t>(BAND_BYTES / (row_vectors * VECTOR_BYTES), 1, size.height);
     scratch.resize(n_rows * (row_vectors + MOST_CHANNELS * size.width));
@@ -141,10 +151,13 @@ void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& 
         const int64_t last = std::min(first + n_rows, size.height);
         for (int64_t channel = 0; channel < layer.n_written; ++channel) {
             const Place place = layer.written[channel];
-            for (int64_t y = first; y < last; ++y)
-                fill_pixels<T>(written + place.begin + y * place.row, size.width,
-                               scratch.data() + (y - first) * row_vectors + channel, stride,
-                               [](const Vector<T>& gradient) { return gradient; });
+            const auto [constant, slope, centre] = corrections[channel];
+            for (int64_t y = first; y < last; ++y) {
+                const Vector<T>*own = written + place.begin + y * place.row, *map = own - written + written_maps;
+                Vector<T>* to = scratch.data() + (y - first) * row_vectors + channel;
+                for (int64_t x = 0; x < size.width; ++x)
+                    to[x * stride] = own[x] + (constant + slope * (map[x] - centre)) * mask;
+            }
         }
         Vector<T>* sums = by_weight;
         for (int64_t channel = 0; channel < layer.n_read;) {
@@ -157,8 +170,19 @@ void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& 
                                    activations + (y - first) * size.width * n + k - channel, n,
                                    [=](const Vector<T>& x) { return rectify<T>(factor * x + offset); });
             }
+            // Of the next tile, while this one is multiplied: a share of it for each share of the channels written.
+            const int64_t n_next = std::min<int64_t>(layer.n_read - channel - n, MOST_CHANNELS);
+            const int64_t row = size.width, n_lines = n_next * (last - first) * row;
+            auto fetch = [&](int64_t begin, int64_t end) {
+                const int64_t to = end * n_lines / layer.n_written;
+                for (int64_t line = begin * n_lines / layer.n_written; line < to; ++line) {
+                    const Place place = layer.places[layer.channels[channel + n + line / row % n_next]];
+                    __builtin_prefetch(maps + place.begin + (first + line / row / n_next) * place.row + line % row, 0, 2);
+                }
+            };
             with_tile(n, [&]<int K>() {
-                correlate_pixels<T, K>(activations, scratch.data(), (last - first) * size.width, layer.n_written, sums);
+                correlate_pixels<T, K>(activations, scratch.data(), (last - first) * size.width, layer.n_written, sums,
+                                       fetch);
             });
             sums += n * layer.n_written;
             channel += n;
@@ -167,7 +191,8 @@ void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& 
             multiply_row<T>(scratch.data() + (y - first) * row_vectors, transposed, layer.n_written, layer.n_read,
                             size.width, [&]<int R, int P>(const Vector<T>(&tile)[R][P], int64_t channel, int64_t x) {
                                 hand_on<T, R, P>(layer, tile, channel, y, x, maps, gradients, means, by_activation);
-                            });
+                            },
+                            [](int64_t, int64_t) {});
     }
 }
 
@@ -175,7 +200,8 @@ void backward_pointwise(const Layer<T>& layer, const T* transposed, const Size& 
     template void forward_pointwise<T>(const Layer<T>&, const T*, const Size&, const Vector<T>*, Vector<T>*,        \
                                        std::vector<Vector<T>>&);                                                    \
     template void backward_pointwise<T>(const Layer<T>&, const T*, const Size&, const Vector<T>*, Vector<T>*,       \
-                                        const Vector<T>*, const T*, Vector<T>*, Vector<T>*, std::vector<Vector<T>>&);
+                                        const Vector<T>*, const Vector<T>*, const std::vector<Correction<T>>&,      \
+                                        const Vector<T>&, const T*, Vector<T>*, Vector<T>*, std::vector<Vector<T>>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

@@ -132,7 +132,7 @@ def test_products_of_small_integers_are_exact(n_images: int) -> None:
         running_variances=[torch.ones_like(one) for one in case.running_variances],
     )
     ensure_bfloat16()
-    given = torch.ops.skipsearch.layers(*case.arguments, 0.0, True)[0]
+    given = torch.ops.skipsearch.layers(*case.arguments, 0.0, False, True)[0]
     exact = run_layers_in_torch(*case.values, epsilon=0.0).nodes
     assert all(map(torch.equal, given, exact))
 
@@ -148,7 +148,7 @@ def test_activations_and_weights_are_rounded_to_nearest_even() -> None:
             kernel[..., 1, 1] = weight
             inputs = [torch.full((1, 1, 1, 1, 1), image)]
             case = Case(inputs, torch.zeros(1, 1).long(), [1], [1], [ones], [zeros], [kernel], [zeros], [ones])
-            (node,) = torch.ops.skipsearch.layers(*case.arguments, 0.0, True)[0]
+            (node,) = torch.ops.skipsearch.layers(*case.arguments, 0.0, False, True)[0]
             assert float(node) == float(value.bfloat16())
 
 
@@ -220,14 +220,14 @@ def test_nothing_is_read_before_it_is_written(name: str, n_images: int) -> None:
 def test_the_operators_are_what_torch_expects_of_them() -> None:
     ensure_bfloat16()
     case = draw_odd("inputs of several widths", n_images=5).with_batch_statistics.map(Tensor.float)
-    nodes, mean, variance, maps = torch.ops.skipsearch.layers(*case.arguments, 1e-5, True)
+    nodes, mean, variance, maps, inner = torch.ops.skipsearch.layers(*case.arguments, 1e-5, False, True)
     widths, n_images = [x.shape[2] for x in case.inputs], case.inputs[0].shape[1]
-    kept = (case.outputs, widths, n_images, maps, mean, variance, case.sources, case.degrees)
+    kept = (case.outputs, widths, n_images, maps, inner, mean, variance, case.sources, case.degrees)
     arguments = ([torch.randn_like(node) for node in nodes], *kept, case.scales, case.shifts, case.weights, 1e-5, True)
     torch.library.opcheck(torch.ops.skipsearch.layers_backward.default, arguments)
     training = case.map(lambda one: one.requires_grad_())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(torch.ops.skipsearch.layers.default, (*training.arguments, 1e-5, True), test_utils=tests)
+    torch.library.opcheck(torch.ops.skipsearch.layers.default, (*training.arguments, 1e-5, False, True), test_utils=tests)
 
 
 def test_maps_of_float64_have_no_bfloat16() -> None:
