@@ -2,9 +2,11 @@
 
 import heapq
 import itertools
+import json
 import math
 from collections import Counter, defaultdict
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from search_spaces.sampling.bounds import SMALLEST_WITHIN_2, bound_max, bound_su
 from search_spaces.sampling.kernels import batch_distances
 from search_spaces.templates import TEMPLATES, find_template
 from tests.support.patterns import every_pattern, patterns_of, random_pattern
+
+SHORTEST_29 = Path(__file__).parents[3] / "docs" / "patterns" / "shortest-29.json"
 
 # The fewest connections of MBD 2 on n = 1..16 nodes, proven by a solver elsewhere.
 SIZES_WITHIN_2 = (0, 1, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25, 28, 31, 34, 38)
@@ -43,6 +47,16 @@ def test_no_pattern_of_the_log_budget_beats_a_bound(depth: int) -> None:
     found = sums_and_maxima(patterns_of(log_budget(depth)))
     assert min(total for total, _ in found) == bound_sum(budget)  # at these depths some pattern meets both
     assert min(largest for _, largest in found) == bound_max(budget)
+
+
+def test_a_pattern_of_29_layers_meets_the_bound() -> None:
+    content = json.loads(SHORTEST_29.read_text(encoding="utf-8"))
+    pattern = ConnectionPattern.from_sources(content["sources"])
+    assert pattern.in_degrees == tuple(math.floor(math.log2(layer)) + 1 for layer in range(1, 30))
+    inputs = [{node} | set(pattern.sources[node - 1]) if node else {0} for node in range(30)]
+    for layer in range(1, 30):  # all nodes below are inputs or inputs of inputs
+        assert set().union(*(inputs[node] for node in pattern.sources[layer - 1])) == set(range(layer))
+    assert certify(pattern, log_budget(29)).status == "optimal"
 
 
 @pytest.mark.parametrize(("depth", "n_patterns", "n_optimal"), [(5, 36, 33), (6, 360, 245), (7, 5_400, 1_931)])
