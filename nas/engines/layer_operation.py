@@ -240,7 +240,13 @@ def _is_compiled() -> bool:
 
 
 def _shape_layers(
-    inputs: list[Tensor], _sources: Tensor, degrees: list[int], outputs: list[int], *rest: Any, keep: bool = False, **_: Any
+    inputs: list[Tensor],
+    _sources: Tensor,
+    degrees: list[int],
+    outputs: list[int],
+    *rest: Any,
+    keep: bool = False,
+    **_more: Any,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor]:
     _scales, _shifts, weights, _means, _variances, _epsilon, *further = rest  # `keep` comes first of these
     n_members, n_images, _, height, width = inputs[0].shape

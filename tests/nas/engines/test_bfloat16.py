@@ -227,7 +227,9 @@ def test_the_operators_are_what_torch_expects_of_them() -> None:
     torch.library.opcheck(torch.ops.skipsearch.layers_backward.default, arguments)
     training = case.map(lambda one: one.requires_grad_())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(torch.ops.skipsearch.layers.default, (*training.arguments, 1e-5, False, True), test_utils=tests)
+    torch.library.opcheck(
+        torch.ops.skipsearch.layers.default, (*training.arguments, 1e-5, False, True), test_utils=tests
+    )
 
 
 def test_maps_of_float64_have_no_bfloat16() -> None:
