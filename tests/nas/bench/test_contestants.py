@@ -91,9 +91,10 @@ def test_gradient_errors_are_those_of_the_first_step(engine: str, one_thread: No
     for seed in (0, 1):
         gradients = []
         for is_half in (False, True):
-            network = build_skip_network(SMALL.candidate(seed)).train()
+            dtype = torch.float32 if is_half else torch.float64
+            network = build_skip_network(SMALL.candidate(seed)).to(dtype).train()
             with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
-                loss = torch.nn.functional.cross_entropy(network(images).float(), labels)
+                loss = torch.nn.functional.cross_entropy(network(images.to(dtype)).to(dtype), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             gradients.append([parameter.grad for parameter in network.parameters()])
         pairs = [(exact, rough) for exact, rough in zip(*gradients, strict=True) if exact is not None]
