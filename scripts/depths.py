@@ -1,7 +1,7 @@
 """Compare mean BD by depth at budget log: templates, uniform samples, the optimum found, the proven bound.
 
-It takes the shorter of what `optimize` finds and, where there is one, the pattern in docs/patterns/shortest-L.json,
-found by a SAT solver (scripts/far_pairs.py). All depths take about 20 minutes of a core that does nothing else.
+It takes the shorter of what `optimize` finds and what a SAT solver found (scripts/far_pairs.py), which is
+in docs/patterns for some depths. All depths take about 20 minutes of a core that does nothing else.
 
 python scripts/depths.py [--seconds S]    writes docs/depths.csv and docs/depths.svg
 """
