@@ -2,8 +2,8 @@
 
 In float32 the losses of its first steps must be those of eager PyTorch up to rounding. How much that is depends on the
 network, so eager also takes the steps with the same images in the opposite order. In bfloat16 the losses must be near
-those of eager float32. On a CPU, contestants of ours must also have first gradients about as near to those of float64 as
-eager's are in the same precision; PyTorch's own bfloat16 is autocast.
+those of eager float32. On a CPU, contestants of ours must also have first gradients about as near to those of float64
+as eager's are in the same precision; PyTorch's own bfloat16 is autocast.
 """
 
 import math
