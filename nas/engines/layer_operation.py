@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nas.engines.native import load_library
 
 EPSILON = 1e-5  # added to variances, as nn.BatchNorm2d does by default
+KEPT_BYTES = 1 << 26  # of a block's bottlenecks: as measured, more takes longer to store than to compute again
 
 
 class Sources(NamedTuple):
@@ -108,7 +109,8 @@ def run_layers(
     With bottlenecks BN-ReLU and a 1x1 convolution come before that; see Parameters. The cohort axis comes first:
     members of a cohort share shapes and in-degrees, and differ in sources and numbers. Batch statistics are computed
     once a node, however many layers read it, and the backward pass recomputes activations: a training step keeps one
-    map a node, and what the 1x1 convolutions give. In C++ on a CPU, if it can be built; else in plain torch.
+    map a node, and what the 1x1 convolutions give if that is small. In C++ on a CPU, if it can be built; else in plain
+    torch.
 
     Args:
         inputs: the block's inputs, each (cohort, batch, channels, height, width).
@@ -117,14 +119,18 @@ def run_layers(
         parameters: parameters of each layer.
         running: statistics to normalise by, which allow no gradient; None: the batch's own.
         epsilon: number added to variances.
-        keep: whether to keep bottlenecks for the backward pass, which else recomputes them: the same results.
+        keep: whether to keep bottlenecks for the backward pass if they are small, which else recomputes them: the
+            same results.
 
     Raises:
         RuntimeError: shapes do not fit, or a source is no earlier node.
     """
     if inputs[0].device.type == "cpu" and _is_compiled():
         tensors = (*parameters, *(running or RunningStatistics([], [])))
-        keep = keep and running is None and torch.is_grad_enabled()
+        values_of_channel = inputs[0][:, :, 0].numel()
+        n_channels = sum(weight.shape[-4] for weight in parameters.weights[: -len(sources.degrees)])
+        is_small = n_channels * values_of_channel * inputs[0].element_size() <= KEPT_BYTES
+        keep = keep and is_small and running is None and torch.is_grad_enabled()
         return LayerOutputs(*torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, keep)[:3])
     return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon)
 
