@@ -14,6 +14,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from nas.engines.native import load_library
 
 EPSILON = 1e-5  # added to variances, as nn.BatchNorm2d does by default
+KEPT_BYTES = 1 << 26  # of a block's bottlenecks: as measured, more takes longer to store than to compute again
 
 
 class Sources(NamedTuple):
@@ -110,7 +111,8 @@ def run_layers(
     With bottlenecks BN-ReLU and a 1x1 convolution come before that; see Parameters. The cohort axis comes first:
     members of a cohort share shapes and in-degrees, and differ in sources and numbers. Batch statistics are computed
     once a node, however many layers read it, and the backward pass recomputes activations: a training step keeps one
-    map a node, and what the 1x1 convolutions give. In C++ on a CPU, if it can be built; else in plain torch.
+    map a node, and what the 1x1 convolutions give if that is small. In C++ on a CPU, if it can be built; else in plain
+    torch.
 
     Args:
         inputs: the block's inputs, each (cohort, batch, channels, height, width).
@@ -119,7 +121,8 @@ def run_layers(
         parameters: parameters of each layer.
         running: statistics to normalise by, which allow no gradient; None: the batch's own.
         epsilon: number added to variances.
-        keep: whether to keep bottlenecks for the backward pass, which else recomputes them: the same results.
+        keep: whether to keep bottlenecks for the backward pass if they are small, which else recomputes them: the
+            same results.
         in_bfloat16: whether products of convolutions are computed from operands rounded to bfloat16; sums, maps and
             statistics stay in the inputs' type, which is float32.
 
@@ -128,7 +131,8 @@ def run_layers(
     """
     if inputs[0].device.type == "cpu" and _is_compiled():
         tensors = (*parameters, *(running or RunningStatistics([], [])))
-        keep = keep and running is None and torch.is_grad_enabled()
+        is_training = running is None and torch.is_grad_enabled()
+        keep = keep and is_training and are_small(parameters.weights, len(sources.degrees), inputs[0])
         results = torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, keep, in_bfloat16)
         return LayerOutputs(*results[:3])
     return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon, in_bfloat16)
@@ -149,6 +153,8 @@ def run_packed_layers(
 ) -> LayerOutputs:
     """Compute `run_layers` by the batch's statistics, bit for bit, with one gradient for the parameters of all layers.
 
+    Bottlenecks are kept for the backward pass if they are small.
+
     Args:
         packed: all scales, then all shifts, then all weights, each as the members of the cohort follow one another.
         parts: its views: scales of each layer, then shifts, then weights, as Parameters has them.
@@ -156,7 +162,19 @@ def run_packed_layers(
     Raises:
         RuntimeError: see run_layers; or the parts are not those of the packed tensor.
     """
-    return LayerOutputs(*torch.ops.skipsearch.packed_layers(inputs, packed, *sources, outputs, parts, epsilon))
+    keep = are_small(parts[2 * len(parts) // 3 :], len(sources.degrees), inputs[0])
+    return LayerOutputs(*torch.ops.skipsearch.packed_layers(inputs, packed, *sources, outputs, parts, epsilon, keep))
+
+
+def are_small(weights: Sequence[Tensor], n_layers: int, maps: Tensor) -> bool:
+    """Return whether a block's bottlenecks are small enough to be kept for the backward pass.
+
+    Args:
+        weights: weights of all convolutions, as Parameters has them.
+        maps: an input of the block, or images of its resolution, (..., batch, channels, height, width).
+    """
+    n_channels = sum(weight.shape[-4] for weight in weights[:-n_layers])
+    return n_channels * maps[..., 0, :, :].numel() * maps.element_size() <= KEPT_BYTES
 
 
 def run_layers_in_torch(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.engines.fused_layers import FusedLayers
+from nas.engines.layer_operation import are_small
 
 
 class NetworkGradients:
@@ -58,6 +59,7 @@ class NetworkGradients:
             norm.momentum,
             self._classifier,
             norm.eps,
+            are_small(packed.parts[2 * len(packed.parts) // 3 :], len(sources.degrees), images),
             packed.parameters.grad,
         )
         self._count.add_(1)

@@ -17,7 +17,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Tensors = std::vector<Tensor>;
 
-// The operators of layer_operation.cpp, here always with `keep` and not in bfloat16, their last arguments.
+// The operators of layer_operation.cpp, here never in bfloat16, their last argument.
 auto find_forward() {
     using Signature = std::tuple<Tensors, Tensor, Tensor, Tensor, Tensor>(TensorList, const Tensor&, IntArrayRef, IntArrayRef,
                                                                   TensorList, TensorList, TensorList, TensorList,
@@ -66,11 +66,11 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
    public:
     static variable_list forward(AutogradContext* context, TensorList inputs, const Tensor& packed,
                                  const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs, const Parts& parts,
-                                 double epsilon) {
+                                 double epsilon, bool keep) {
         static const auto layers = find_forward();
         at::AutoDispatchBelowADInplaceOrView below;
         auto [written, mean, variance, maps, inner] = layers.call(inputs, sources, degrees, outputs, parts.scales(),
-                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, true, false);
+                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, keep, false);
         context->save_for_backward({packed, sources, maps, inner, mean, variance});
         context->mark_non_differentiable({mean, variance});
         context->set_materialize_grads(false);
@@ -108,17 +108,17 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
                                  parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(), false);
         result.push_back(at::empty_like(packed));
         join({by_scale, by_shift, by_weights}, result.back());
-        result.resize(result.size() + 5);  // sources, degrees, outputs, parts, epsilon
+        result.resize(result.size() + 6);  // sources, degrees, outputs, parts, epsilon, keep
         return result;
     }
 };
 
 std::tuple<Tensors, Tensor, Tensor> packed_layers(TensorList inputs, const Tensor& packed, const Tensor& sources,
                                                   IntArrayRef degrees, IntArrayRef outputs, TensorList parts,
-                                                  double epsilon) {
+                                                  double epsilon, bool keep) {
     check_packed(packed, parts);
     variable_list all =
-        PackedLayersFunction::apply(inputs, packed, sources, degrees, outputs, Parts{parts.vec()}, epsilon);
+        PackedLayersFunction::apply(inputs, packed, sources, degrees, outputs, Parts{parts.vec()}, epsilon, keep);
     const Tensor variance = all.back(), mean = all.end()[-2];
     all.resize(outputs.size());
     return {all, mean, variance};
@@ -131,7 +131,7 @@ std::tuple<Tensors, Tensor, Tensor> packed_layers(TensorList inputs, const Tenso
 std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
     const Tensor& images, const Tensor& labels, const Tensor& stem, const Tensor& packed, const Tensor& sources,
     IntArrayRef degrees, IntArrayRef read, TensorList parts_, TensorList head, double momentum, TensorList classifier,
-    double epsilon, Tensor by_packed) {
+    double epsilon, bool keep, Tensor by_packed) {
     static const auto layers = find_forward();
     static const auto layers_backward = find_backward();
     check_packed(packed, parts_);
@@ -145,7 +145,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
     const bool reads_begin = !read.empty() && read[0] == 0;
     const IntArrayRef outputs = read.slice(reads_begin);
     auto [written, mean, variance, maps, inner] = layers.call({begin.unsqueeze(0)}, sources, degrees, outputs, parts.scales(),
-                                                       parts.shifts(), parts.weights(), {}, {}, epsilon, true, false);
+                                                       parts.shifts(), parts.weights(), {}, {}, epsilon, keep, false);
     Tensors nodes;
     if (reads_begin) nodes.push_back(begin);
     for (const Tensor& node : written) nodes.push_back(node.squeeze(0));
@@ -185,11 +185,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
 TORCH_LIBRARY_FRAGMENT(skipsearch, library) {
     library.def(
         "packed_layers(Tensor[] inputs, Tensor packed, Tensor sources, int[] degrees, int[] outputs, Tensor[] parts, "
-        "float epsilon) -> (Tensor[] nodes, Tensor mean, Tensor variance)");
+        "float epsilon, bool keep) -> (Tensor[] nodes, Tensor mean, Tensor variance)");
     library.def(
         "network_gradients(Tensor images, Tensor labels, Tensor stem, Tensor packed, Tensor sources, int[] degrees, "
         "int[] read, Tensor[] parts, Tensor[] head, float momentum, Tensor[] classifier, float epsilon, "
-        "Tensor(a!) by_packed) -> (Tensor loss, Tensor mean, Tensor variance, Tensor[] gradients)");
+        "bool keep, Tensor(a!) by_packed) -> (Tensor loss, Tensor mean, Tensor variance, Tensor[] gradients)");
 }
 
 TORCH_LIBRARY_IMPL(skipsearch, CompositeImplicitAutograd, library) {
