@@ -27,11 +27,11 @@ def bench(
 ) -> None:
     """Measure how fast this machine trains, our engine against what PyTorch offers; --engine auto follows its advice.
 
-    Takes a quarter of an hour or more, with --quick less than a minute. Nothing else should run meanwhile.
+    Takes half an hour or more, with --quick about a minute. Nothing else should run meanwhile.
     """
     console = make_console(stderr=as_json, wide=wide)
     with console.status("loading"):
-        from nas.bench.benchmark import advise, compare_engines, list_contests
+        from nas.bench.benchmark import advise, compare_contestants, list_contests
         from nas.bench.workers import measure_ceilings, start_workers
         from nas.engines.native import write_advice
         from nas.records.checked import validate
@@ -39,16 +39,16 @@ def bench(
         from nas.settings.search import SearchConfig
     device = resolve_device(validate(SearchConfig, ctx.obj).device)
     n_workers = 1 if device == "cuda" else resolve_workers("auto", device)
-    shapes, engines = list_contests(device, quick)
+    shapes, contestants = list_contests(device, quick)
     rows = []
     with start_workers(n_workers, device) as workers:
         ceilings = measure_ceilings(workers)
         _print_machine(console, device, n_workers, ceilings)
         for shape in shapes:
-            with console.status(f"{shape}: {len(engines)} engines in turn"):
-                measured = compare_engines(workers, shape, engines, device)
+            with console.status(f"{shape}: {len(contestants)} contestants in turn"):
+                measured = compare_contestants(workers, shape, contestants, device)
             rows += measured
-            _print_engines(console, measured, ceilings)
+            _print_rows(console, measured, ceilings)
     engine, cohort = advise(rows)
     write_advice(device, engine, cohort)
     console.print(
@@ -71,24 +71,25 @@ def _print_machine(console: "Console", device: str, n_workers: int, ceilings: "C
     )
 
 
-def _print_engines(console: "Console", rows: "Sequence[Row]", ceilings: "Ceilings") -> None:
+def _print_rows(console: "Console", rows: "Sequence[Row]", ceilings: "Ceilings") -> None:
     def ratio(values: tuple[float, ...]) -> str:
-        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
 
     cells = []
     for row in rows:
         speed = row.steps_per_second
         if speed is None:
-            cells.append([row.engine, "-"])
+            cells.append([str(row.contestant), "-"])
             continue
         flops = speed * row.flops
+        ratios = [ratio(row.to_one_process), ratio(row.to_strongest), ratio(row.to_strongest_alike)]
+        trainings = f"{statistics.median(row.trainings):.2f}" if row.trainings else ""
         share = f"{100 * flops / ceilings.matrix_flops:.0f} %"
-        per_hour = f"{statistics.median(row.candidates):,.0f}" if row.candidates else ""
-        ratios = [ratio(row.to_one_process), ratio(row.to_strongest)]
-        cells.append([row.engine, f"{speed:.1f}", *ratios, per_hour, f"{flops / 1e9:.1f}", share])
-    headings = ["engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's"]
-    headings += ["candidates/h", "GFLOP/s", "of matrix product"]
-    print_table(console, f"{rows[0].shape}; medians of {len(rows[0].rates)} rounds, ranges", headings, cells)
+        cells.append([str(row.contestant), f"{speed:.1f}", *ratios, trainings, f"{flops / 1e9:.1f}", share])
+    headings = ["engine", "steps/s", "to eager, one process", "to the strongest of PyTorch's", "in its precision"]
+    headings += ["trainings/s", "GFLOP/s", "of matrix product"]
+    n_rounds = max(len(row.rates) for row in rows)
+    print_table(console, f"{rows[0].shape}; medians of {n_rounds} rounds, ranges", headings, cells)
     for row in rows:
-        if row.steps_per_second is None:
-            console.print(f"{row.engine}: its first losses are not those of eager, so it has no speed")
+        if row.problem:
+            console.print(f"{row.contestant} has no speed: {row.problem}")

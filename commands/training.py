@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nas.settings.search import SearchConfig
     from nas.settings.study import StudyConfig
 
+# What a search loads until its first training, except for Ray: the last is for Ray Tune.
+SEARCH_MODULES = ("nas.search.loop", "search_spaces.sampling.optimal", "pandas")
 Recipe = Annotated[
     str | None,
     flag(
@@ -63,11 +65,14 @@ def search(
         flags = {**ctx.obj, "network": network, "recipe": recipe}
         settings = settle_config(run, config, flags, SearchConfig, find_table)
 
-        from nas.search.loop import run_search
+        from nas.workers.ray_start import start_while_loading
 
-        headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
-        console = make_console(stderr=as_json, wide=wide)
-        results = _drive("search", run, settings, headline, console, lambda heard: run_search(run, settings, heard))
+        with start_while_loading(run, settings, SEARCH_MODULES):
+            from nas.search.loop import run_search
+
+            headline = f"searching {settings.strategy} patterns of {settings.layers} layers"
+            console = make_console(stderr=as_json, wide=wide)
+            results = _drive("search", run, settings, headline, console, lambda heard: run_search(run, settings, heard))
         if as_json:
             print_status(results, as_json=True)
 
@@ -83,6 +88,7 @@ def study(
     ctx: typer.Context,
     run: Run,
     config: Config = None,
+    network: Network = None,
     recipe: Recipe = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, time and power; train and write nothing.")
@@ -103,7 +109,7 @@ def study(
         from nas.settings.resume import settle_config
         from nas.settings.study import StudyConfig
 
-        settings = settle_config(run, config, {**ctx.obj, "recipe": recipe}, StudyConfig)
+        settings = settle_config(run, config, {**ctx.obj, "network": network, "recipe": recipe}, StudyConfig)
 
         from nas.studies.study import run_study
 

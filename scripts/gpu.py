@@ -24,8 +24,8 @@ import torch
 from gpu_race import N_ROUNDS, Race, Row, read_seen, restore_seen, tabulate, watch_card
 from shared import DOCS, ROOT, format_csv, format_row
 
-from nas.bench.benchmark import GATE_TF32
-from nas.bench.contestants import Shape
+from nas.bench.gates import GATE_TF32
+from nas.bench.shapes import Shape
 from nas.data.readers import load_data
 from nas.data.splits import split_data
 from nas.engines.native import has_bfloat16

@@ -17,19 +17,21 @@ from typing import Any
 
 import torch
 
-from nas.bench.benchmark import GATE, GATE_TF32, PASSES, is_ours
+from nas.bench.benchmark import PASSES
 from nas.bench.contestants import (
     CAPTURED,
     COMPILED,
     EAGER,
     FUSED,
     GROUPED,
-    Shape,
+    Contestant,
+    Precision,
     Step,
-    count_members,
     prepare,
     prepare_cohort,
 )
+from nas.bench.gates import GATE, GATE_BFLOAT16, GATE_TF32
+from nas.bench.shapes import Shape
 from nas.bench.workers import N_GATE_STEPS, WorkerPool, start_workers
 from nas.model.cost import predict_cost
 from nas.training.stepping import N_WARM_UP, Engine
@@ -41,7 +43,6 @@ N_ROUNDS = 7  # the first is dropped
 N_UNWATCHED = 3  # steps between two readings of the clock
 N_PROCESSES = 4
 PROCESSES = "eager, one process a candidate"
-GATE_BFLOAT16 = 0.05  # nats
 WATCHED_SECONDS = 0.8
 
 Sprint = Callable[[], float]  # takes steps for a while and returns their rate, of one candidate
@@ -119,7 +120,7 @@ class Race:
     sizes: Sequence[int]
     round_seconds: float
 
-    def run(self, precision: str, path: Path) -> None:
+    def run(self, precision: Precision, path: Path) -> None:
         """Measure all contestants in one precision; write each to a file of JSON lines as soon as it is done.
 
         Only one exists at a time, besides eager: each keeps its memory while it exists, and `torch.compile` frees
@@ -148,11 +149,12 @@ class Race:
                 stream.write(json.dumps(asdict(seen)) + "\n")
             print(seen, file=sys.stderr)  # noqa: T201
 
-    def _list(self, precision: str) -> Iterator[tuple[str, int, Callable[[], Step] | None]]:
+    def _list(self, precision: Precision) -> Iterator[tuple[str, int, Callable[[], Step] | None]]:
         """Yield name, number of candidates, and the function that prepares the step (None: processes); eager first."""
         is_rough, on_gpu = precision == "bfloat16", self.device == "cuda"
         for engine in (EAGER, *([CAPTURED] if on_gpu else []), COMPILED, GROUPED):
-            yield engine, count_members(engine), partial(prepare, self.shape, engine, self.device, 0, is_rough)
+            contestant = Contestant(engine, precision)
+            yield engine, contestant.n_members, partial(prepare, self.shape, contestant, self.device)
         if not is_rough:
             yield PROCESSES, 1, None
         # On a CPU our own operation computes only in float32.
@@ -188,11 +190,11 @@ class Race:
         return replace(seen, losses=losses), sprint
 
     def _prepare_processes(self, seen: Seen, workers: WorkerPool) -> tuple[Seen, Sprint]:
-        answers = workers.ask(EAGER, "prepare", self.shape)
+        answers = workers.ask(Contestant(EAGER), "prepare", self.shape)
         n_steps = max(5, round(self.round_seconds / max(answer.step_seconds for answer in answers)))
 
         def sprint() -> float:
-            return float(sum(n_steps / seconds for seconds in workers.ask(EAGER, "run", n_steps)))
+            return float(sum(n_steps / timed.clock for timed in workers.ask(Contestant(EAGER), "run", n_steps)))
 
         return replace(seen, losses=tuple(answers[0].losses[0])), sprint
 
@@ -291,7 +293,7 @@ def tabulate(shape: Shape, seen: Sequence[Seen]) -> list[Row]:
         if not own.gate:
             rows.append(Row(*contestant, "other losses" if own.losses else "out of memory"))
             continue
-        theirs = [other for other in seen if other.gate and not is_ours(other.contestant)]
+        theirs = [other for other in seen if other.gate and not Contestant(other.contestant).is_ours]
         strongest = max(other.to_eager for other in theirs if other.precision == own.precision)
         rate = statistics.median(own.rates)
         speeds = (rate, min(own.rates), max(own.rates), own.to_eager, own.to_eager / strongest)

@@ -1,4 +1,4 @@
-"""A training step of a standard network, by each engine that `bench` compares: ours and PyTorch's."""
+"""A training step of a standard network, by each contestant of `bench`: ours and PyTorch's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.layouts.merges import CONCAT, SUM
+from nas.bench.shapes import Shape, TextShape
 from nas.model.candidate import Candidate
-from nas.model.config import NetworkConfig, TrainingConfig
-from nas.model.cost import predict_cost
+from nas.model.config import TrainingConfig
 from nas.model.network import Block, SkipNetwork, build_skip_network
 from nas.records.checked import validate
-from nas.tasks.candidate import TaskPattern
+from nas.settings.machine import resolve_engine
 from nas.tasks.text.task import TextTask
 from nas.training.stepping import MOMENTUM, Engine, Stepper
-from search_spaces.templates import find_template
+from search_spaces.errors import InputError, MachineError
 
 ONE_PROCESS = "eager, one process"  # with torch's default threads; all others have one thread a process
 EAGER = "eager"
@@ -29,98 +28,94 @@ FUSED = "skipsearch-fused"
 CAPTURED = "eager, CUDA graph"
 COHORTS = {f"skipsearch-fused-cohort-{n}": n for n in (1, 4, 16, 64)}  # on a GPU: trained together, as a CUDA graph
 N_GROUPED = 4  # candidates trained as one network by grouped convolutions
+MAX_GROUPED_PIXELS = 16 * 16  # of an image, on a CPU
 LR, WEIGHT_DECAY = 0.05, 1e-4
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A standard network to train: pattern log, one block.
+class Contestant:
+    """An engine in a precision: PyTorch's bfloat16 is its autocast."""
 
-    Args:
-        name: name of its images.
-        image: channels, height, width.
-        layers, growth, batch, merge: see a run's settings.
-    """
-
-    name: str
-    image: tuple[int, int, int]
-    layers: int
-    growth: int
-    batch: int = 64
-    merge: Literal["concat", "sum"] = CONCAT
+    engine: str
+    precision: Precision = "float32"
 
     def __str__(self) -> str:
-        merge = "" if self.merge == CONCAT else f" merge={self.merge}"
-        return f"{self.name} L={self.layers} growth={self.growth} batch={self.batch}{merge}"
-
-    def candidate(self, seed: int) -> Candidate:
-        """Return the network as a candidate of a seed."""
-        network = NetworkConfig(layers=self.layers, growth=self.growth, image=self.image, merge=self.merge)
-        return Candidate(find_template("log").build(self.layers), network, seed, "log")
+        return self.engine if self.precision == "float32" else f"{self.engine}, {self.precision}"
 
     @property
-    def flops(self) -> int:
-        """FLOPs of a forward pass over one image."""
-        return predict_cost(self.candidate(0)).flops
-
-
-@dataclass(frozen=True, slots=True)
-class TextShape:
-    """The decoder of the text task to train: pattern log, layers of the task's own.
-
-    Args:
-        layers, batch: see a run's settings.
-    """
-
-    layers: int
-    batch: int = 8
-    merge: Literal["sum"] = SUM
-
-    def __str__(self) -> str:
-        return f"text L={self.layers} batch={self.batch} merge={self.merge}"
+    def is_ours(self) -> bool:
+        """Whether the engine is this project's."""
+        return self.engine.startswith("skipsearch")
 
     @property
-    def pattern(self) -> TaskPattern:
-        """The pattern, with what the output reads."""
-        return TaskPattern.of(find_template("log").build(self.layers))
+    def is_bfloat16(self) -> bool:
+        """Whether convolutions and products run in bfloat16."""
+        return self.precision == "bfloat16"
 
     @property
-    def flops(self) -> int:
-        """FLOPs of a forward pass over one context."""
-        return TextTask().cost(self.pattern).flops
+    def n_members(self) -> int:
+        """Number of candidates that are trained together."""
+        return N_GROUPED if self.engine == GROUPED else COHORTS.get(self.engine, 1)
 
 
 Step = Callable[[], Tensor]  # takes one step and returns each candidate's loss before it
 
 
-def count_members(engine: str) -> int:
-    """Return the number of candidates that an engine trains together."""
-    return N_GROUPED if engine == GROUPED else COHORTS.get(engine, 1)
+def choose_contestants(shape: Shape | TextShape, contestants: Sequence[Contestant], device: str) -> list[Contestant]:
+    """Return the contestants that can train a shape, and all of ours, see find_obstacle.
 
-
-def choose_engines(shape: Shape | TextShape, engines: Sequence[str]) -> list[str]:
-    """Return the engines that can train a shape: fused layers and grouped fusion are for concatenations only."""
+    On a CPU grouped convolutions are left out where maps are large: there they were 0.3 to 0.6 times as fast as the
+    strongest, and took most of the time.
+    """
     if isinstance(shape, TextShape):
-        return [engine for engine in engines if engine in (ONE_PROCESS, EAGER, COMPILED, CHARGED)]
-    is_concat = shape.merge == CONCAT
-    return [engine for engine in engines if is_concat or engine not in (GROUPED, FUSED, *COHORTS)]
+        left_out = {CHANNELS_LAST, CAPTURED, GROUPED}  # it has no maps, and a loop of its own
+    else:
+        is_slow = device == "cpu" and shape.image[1] * shape.image[2] > MAX_GROUPED_PIXELS
+        left_out = {GROUPED} if is_slow or not shape.can_group else set()
+    return [contestant for contestant in contestants if contestant.engine not in left_out]
 
 
-def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: bool = False) -> Step:
-    """Return a training step on a fixed batch of random images, for a seed's network or several seeds'."""
+def find_obstacle(shape: Shape | TextShape, contestant: Contestant, device: str) -> str | None:
+    """Return why a contestant of ours cannot train a shape on this machine; None: it can."""
+    if not contestant.is_ours:
+        return None
+    if isinstance(shape, TextShape) or not shape.network.can_fuse:
+        return "layers of this form run eagerly: they have no fused form"
+    try:
+        resolve_engine("fused", device, can_fuse=True, precision=contestant.precision)
+    except (InputError, MachineError) as error:
+        return str(error)
+    return None
+
+
+def draw_batch(shape: Shape, device: str) -> tuple[Tensor, Tensor]:
+    """Return the random images of all steps, (batch, channels, height, width), and their labels, (batch,)."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(shape.batch, *shape.image, generator=generator).to(device)
-    labels = torch.randint(0, 10, (shape.batch,), generator=generator).to(device)
-    n_members = count_members(engine)
+    images = torch.randn(shape.batch, *shape.image, generator=generator)
+    labels = torch.randint(0, 10, (shape.batch,), generator=generator)
+    return images.to(device), labels.to(device)
+
+
+def prepare(shape: Shape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False) -> Step:
+    """Return a training step on a fixed batch of random images, for a seed's network or several seeds'.
+
+    Ours is the training loop's own step; PyTorch's are written here as a user would write them.
+
+    Args:
+        is_reversed: whether the same images are in the opposite order, which changes nothing but rounding.
+    """
+    images, labels = draw_batch(shape, device)
+    if is_reversed:
+        images, labels = images.flip(0), labels.flip(0)
+    engine, n_members = contestant.engine, contestant.n_members
     candidates = [shape.candidate(seed + k) for k in range(n_members)]
-    if engine in COHORTS or engine == CAPTURED:
-        settings = Engine(is_fused=engine in COHORTS, is_captured=device == "cuda", is_bfloat16=is_bfloat16)
+    if contestant.is_ours or engine == CAPTURED:
+        settings = Engine(is_fused=contestant.is_ours, is_captured=device == "cuda", is_bfloat16=contestant.is_bfloat16)
         return prepare_cohort(candidates, images, labels, settings)
     networks = [build_skip_network(candidate).to(device).train() for candidate in candidates]
     network: nn.Module = networks[0]
-    if engine == FUSED:
-        networks[0].fuse_layers()
-    elif engine == CHANNELS_LAST:
+    if engine == CHANNELS_LAST:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.to(memory_format=torch.channels_last)
     elif engine == COMPILED:
@@ -134,8 +129,8 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
     )
     targets = labels.repeat(n_members)
 
-    def step() -> Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=is_bfloat16):
+    def take() -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=contestant.is_bfloat16):
             logits = network(images).to(images.dtype)  # (candidates * batch, classes)
         losses = F.cross_entropy(logits, targets, reduction="none").reshape(n_members, -1).mean(dim=1)
         optimizer.zero_grad(set_to_none=True)
@@ -143,30 +138,33 @@ def prepare(shape: Shape, engine: str, device: str, seed: int = 0, is_bfloat16: 
         optimizer.step()
         return losses.detach()
 
-    return step
+    return take
 
 
-def prepare_text(shape: TextShape, engine: str, device: str, seed: int = 0) -> Step:
-    """Return a training step of the text task, as its own loop takes them, on a fixed batch."""
+def prepare_text(
+    shape: TextShape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False
+) -> Step:
+    """Return a training step of the text task, as its own loop takes them, on a fixed batch; see prepare."""
     task = TextTask(windows=shape.batch)
     network = task.build(shape.pattern, seed).to(device).train()
     windows, _ = task.data(0)
-    batch = [part.to(device) for part in windows]
+    batch = [(part.flip(0) if is_reversed else part).to(device) for part in windows]
     optimizer, _ = task.optimizer(network, validate(TrainingConfig, task.defaults), n_steps=1)
     for group in optimizer.param_groups:
         group["lr"] = task.defaults["lr"]  # which the warm-up would reach later
-    if engine == COMPILED:
+    if contestant.engine == COMPILED:
         torch.compiler.reset()  # see prepare
         network.compile(dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
 
-    def step() -> Tensor:
+    def take() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = task.loss(network, batch)
+        with torch.autocast(device, torch.bfloat16, enabled=contestant.is_bfloat16):
+            loss = task.loss(network, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return loss.detach()[None]
+        return loss.detach()[None].float()
 
-    return step
+    return take
 
 
 def prepare_cohort(candidates: Sequence[Candidate], images: Tensor, labels: Tensor, engine: Engine) -> Step:

@@ -1,4 +1,4 @@
-"""Processes that train standard networks by the engines of `bench`, all at once."""
+"""Processes that train standard networks by the contestants of `bench`, all at once."""
 
 import multiprocessing
 import os
@@ -13,18 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nas.bench.contestants import (
-    EAGER,
-    FUSED,
-    LR,
-    N_GROUPED,
-    ONE_PROCESS,
-    Shape,
-    Step,
-    TextShape,
-    prepare,
-    prepare_text,
-)
+from nas.bench.contestants import EAGER, LR, N_GROUPED, ONE_PROCESS, Contestant, Step, prepare, prepare_text
+from nas.bench.gates import N_SEEDS, Expected, measure_gradient_error
+from nas.bench.shapes import Shape, TextShape
 from nas.data.splits import Split
 from nas.engines.native import load_library
 from nas.model.config import TrainingConfig
@@ -32,7 +23,6 @@ from nas.training.stepping import N_WARM_UP, Engine
 from nas.training.train import Member, train_cohort
 
 N_GATE_STEPS = 3
-N_TRAINED, N_VALIDATED, N_EPOCHS = 320, 256, 2  # images and epochs of a whole training
 N_MATRIX, COPY_BYTES, CEILING_SECONDS = 1024, 1 << 26, 0.3
 
 
@@ -50,7 +40,7 @@ class Ceilings:
 
 
 class Prepared(NamedTuple):
-    """A prepared engine.
+    """A prepared contestant.
 
     Args:
         losses: losses of its first steps by candidate; empty if the memory does not suffice.
@@ -63,8 +53,15 @@ class Prepared(NamedTuple):
     step_seconds: float
 
 
+class Timed(NamedTuple):
+    """Seconds of some steps: by the clock, and of the process's own computing."""
+
+    clock: float
+    computing: float
+
+
 class WorkerPool:
-    """Processes with prepared engines: one with torch's default threads, the others with one thread each.
+    """Processes with prepared contestants: one with torch's default threads, the others with one thread each.
 
     Args:
         n: number of processes with one thread.
@@ -84,17 +81,17 @@ class WorkerPool:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def ask(self, engine: str, command: str, *arguments: Any) -> list[Any]:
-        """Return the answers of the engine's processes, which work at the same time."""
-        pipes = self._pipes[:1] if engine == ONE_PROCESS else self._pipes[1:]
+    def ask(self, contestant: Contestant, command: str, *arguments: Any) -> list[Any]:
+        """Return the answers of the contestant's processes, which work at the same time."""
+        pipes = self._pipes[:1] if contestant.engine == ONE_PROCESS else self._pipes[1:]
         for pipe in pipes:
-            pipe.send((command, engine, *arguments))
+            pipe.send((command, contestant, *arguments))
         answers = []
         for pipe in pipes:
             try:
                 answers.append(pipe.recv())
             except EOFError:
-                raise RuntimeError(f"the process for {command} {engine} died") from None
+                raise RuntimeError(f"the process for {command} {contestant} died") from None
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         if failures:
             raise failures[0]
@@ -118,45 +115,56 @@ def _serve(pipe: Connection, device: str, n_threads: int | None, folder: str) ->
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    steps: dict[str, Step] = {}
+    steps: dict[Contestant, Step] = {}
     while True:
         try:
-            command, engine, *arguments = pipe.recv()
+            command, contestant, *arguments = pipe.recv()
         except EOFError:  # the driver is done
             return
         try:
             if command == "prepare":
-                answer: Any = _prepare(steps, engine, arguments[0], device)
+                answer: Any = _prepare(steps, contestant, arguments[0], device)
             elif command == "losses":
-                by_seed = (_start(arguments[0], engine, device, seed) for seed in range(N_GROUPED))
-                answer = [_list_losses(step, device)[0] for step in by_seed]
+                answer = _expect(arguments[0], contestant, device)
+            elif command == "gradient error":
+                answer = measure_gradient_error(arguments[0], contestant, device)
             elif command == "train":
-                answer = _train(arguments[0], engine, device)
+                answer = _train(arguments[0], contestant, device)
             elif command == "run":
-                answer = _run(steps[engine], arguments[0], device)
+                answer = _run(steps[contestant], arguments[0], device)
             else:
                 answer = _measure_ceilings(device)
         except Exception as error:  # the driver raises it
-            answer = RuntimeError(f"{command} {engine}: {type(error).__name__}: {error}")
+            answer = RuntimeError(f"{command} {contestant}: {type(error).__name__}: {error}")
         pipe.send(answer)
 
 
-def _start(shape: Shape | TextShape, engine: str, device: str, seed: int = 0) -> Step:
+def _expect(shape: Shape | TextShape, contestant: Contestant, device: str) -> Expected:
+    """Return the losses of as many seeds as are grouped, and what rounding makes of them."""
+    losses = [_list_losses(_start(shape, contestant, device, seed), device)[0] for seed in range(N_GROUPED)]
+    opposite = [_list_losses(_start(shape, contestant, device, seed, True), device)[0] for seed in range(N_SEEDS)]
+    pairs = [pair for own, others in zip(losses, opposite, strict=False) for pair in zip(own, others, strict=True)]
+    return Expected(losses, max(abs(a - b) for a, b in pairs))
+
+
+def _start(
+    shape: Shape | TextShape, contestant: Contestant, device: str, seed: int = 0, is_reversed: bool = False
+) -> Step:
     if isinstance(shape, TextShape):
-        return prepare_text(shape, engine, device, seed)
-    return prepare(shape, engine, device, seed)
+        return prepare_text(shape, contestant, device, seed, is_reversed)
+    return prepare(shape, contestant, device, seed, is_reversed)
 
 
-def _prepare(steps: dict[str, Step], engine: str, shape: Shape | TextShape, device: str) -> Prepared:
-    """Prepare an engine's step, and take the first steps; no losses if the memory does not suffice."""
-    steps.pop(engine, None)
+def _prepare(steps: dict[Contestant, Step], contestant: Contestant, shape: Shape | TextShape, device: str) -> Prepared:
+    """Prepare a contestant's step, and take the first steps; no losses if the memory does not suffice."""
+    steps.pop(contestant, None)
     seconds: list[float] = []
     try:
-        step = _start(shape, engine, device)
+        step = _start(shape, contestant, device)
         losses = _list_losses(step, device, seconds)
     except torch.OutOfMemoryError:
         return Prepared([], 0.0, 0.0)
-    steps[engine] = step
+    steps[contestant] = step
     return Prepared(losses, max(0.0, seconds[0] - seconds[-1]), min(seconds[1:]))
 
 
@@ -171,25 +179,29 @@ def _list_losses(step: Step, device: str, seconds: list[float] | None = None) ->
     return [list(own) for own in zip(*losses, strict=True)]
 
 
-def _run(step: Step, n_steps: int, device: str) -> float:
+def _run(step: Step, n_steps: int, device: str) -> Timed:
     """Return the seconds of some steps."""
     _synchronize(device)
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
     for _ in range(n_steps):
         step()
     _synchronize(device)
-    return time.perf_counter() - started
+    return Timed(time.perf_counter() - started, time.process_time() - computed)
 
 
-def _train(shape: Shape, engine: str, device: str) -> float:
-    """Return the seconds of a whole training."""
+def _train(shape: Shape, contestant: Contestant, device: str) -> float:
+    """Return the seconds of a shape's whole training, from building the network to its validation accuracy."""
+    whole = shape.whole
+    assert whole is not None, "a shape with whole trainings"
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(N_TRAINED + N_VALIDATED, *shape.image, generator=generator).to(device)
-    labels = torch.randint(0, 10, (len(images),), generator=generator).to(device)
-    split = Split(images[:N_TRAINED], labels[:N_TRAINED], images[N_TRAINED:], labels[N_TRAINED:], augment=False)
-    config = TrainingConfig(epochs=N_EPOCHS, batch_size=shape.batch, lr=LR)
+    n, n_trained = whole.train_examples + whole.validation_examples, whole.train_examples
+    images = torch.randn(n, *shape.image, generator=generator).to(device)
+    labels = torch.randint(0, 10, (n,), generator=generator).to(device)
+    split = Split(images[:n_trained], labels[:n_trained], images[n_trained:], labels[n_trained:], augment=False)
+    config = TrainingConfig(epochs=whole.epochs, batch_size=shape.batch, lr=LR)
+    engine = Engine(is_fused=contestant.is_ours, is_bfloat16=contestant.is_bfloat16)
     started = time.perf_counter()
-    train_cohort([Member(shape.candidate(0), split)], config, engine=Engine(is_fused=engine == FUSED))
+    train_cohort([Member(shape.candidate(0), split)], config, engine=engine)
     return time.perf_counter() - started
 
 
@@ -233,5 +245,5 @@ def start_workers(n: int, device: str) -> Iterator[WorkerPool]:
 
 def measure_ceilings(workers: WorkerPool) -> Ceilings:
     """Return the machine's ceilings, by all single-thread processes at once."""
-    answers = workers.ask(EAGER, "ceilings")
+    answers = workers.ask(Contestant(EAGER), "ceilings")
     return Ceilings(sum(flops for flops, _ in answers), sum(copied for _, copied in answers))

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,8 +118,22 @@ def count_bytes(arrays: Bytes) -> NDArray[np.int64]:
     return counts
 
 
-def settle_classes(source: object, masks: Mapping[str, Bytes], n_classes: int | None) -> tuple[int, dict[str, Bytes]]:
-    """Return the number of classes, and the masks with every void pixel as VOID.
+class SettledClasses(NamedTuple):
+    """What labels mean.
+
+    Args:
+        number: number of classes.
+        masks: masks by part, with every void pixel as VOID.
+        void: label other than VOID that is there and counts as void; None: there is none.
+    """
+
+    number: int
+    masks: dict[str, Bytes]
+    void: int | None
+
+
+def settle_classes(source: object, masks: Mapping[str, Bytes], n_classes: int | None) -> SettledClasses:
+    """Return what labels mean: which are classes, and which is void.
 
     Void is 255 or, as in CamVid, the number after the last class. Without a number of classes it is that of the labels:
     a largest label of 11 is then CamVid's void.
@@ -131,9 +146,9 @@ def settle_classes(source: object, masks: Mapping[str, Bytes], n_classes: int | 
     Raises:
         InputError: a label is neither a class nor void, or there are fewer than two classes.
 
-    >>> n_classes, masks = settle_classes("a", {"train": np.array([0, 2, 11, 255], np.uint8)}, None)
-    >>> n_classes, masks["train"].tolist()
-    (11, [0, 2, 255, 255])
+    >>> number, masks, void = settle_classes("a", {"train": np.array([0, 2, 11, 255], np.uint8)}, None)
+    >>> number, masks["train"].tolist(), void
+    (11, [0, 2, 255, 255], 11)
     """
     counts = {part: count_bytes(mask)[:VOID] for part, mask in masks.items()}
     present = np.flatnonzero(sum(counts.values()))
@@ -154,7 +169,16 @@ def settle_classes(source: object, masks: Mapping[str, Bytes], n_classes: int | 
                 f"{source}: a label of {part} is {foreign[0]}, expected 0 to {n_classes - 1} for classes and "
                 f"{n_classes} or {VOID} for void; number the classes from 0, or give their number by --set classes="
             )
-    return n_classes, {part: np.where(mask == n_classes, np.uint8(VOID), mask) for part, mask in masks.items()}
+    settled = {part: np.where(mask == n_classes, np.uint8(VOID), mask) for part, mask in masks.items()}
+    return SettledClasses(n_classes, settled, n_classes if largest == n_classes else None)
+
+
+def remark_on_void(data: PixelLabels, label: int | None) -> PixelLabels:
+    """Return the data with a remark that a label was taken for void, if one was."""
+    if label is None:
+        return data
+    remark = f"label {label} counts as void: to make it a class, give --set classes={label + 1}"
+    return replace(data, remarks=(*data.remarks, remark))
 
 
 def name_classes(n_classes: int) -> tuple[str, ...]:

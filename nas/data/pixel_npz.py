@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from nas.data.npz import LAYOUT, check_alike, check_images, read_arrays, read_layout
 from nas.data.pixel_labels import (
     PIXEL_PARTS,
+    VOID,
     Bytes,
     PixelLabels,
     PixelPart,
     make_pixel_labels,
     name_classes,
+    remark_on_void,
     settle_classes,
 )
 from search_spaces.errors import InputError
@@ -32,7 +34,7 @@ def read_pixel_npz(path: Path, max_bytes: int, n_classes: int | None = None) -> 
 
     It has x_train, x_val and x_test, images (n, channels, height, width), (n, height, width, channels) or (n, height,
     width), and y_train, y_val and y_test, masks (n, height, width), all uint8. Without x_val a fifth of the training
-    images, always the same, is for validation. An array `names` may name the classes.
+    images, always the same, is for validation. An array `names` may name the classes, and so say their number.
 
     Args:
         path: the file.
@@ -59,12 +61,14 @@ def read_pixel_npz(path: Path, max_bytes: int, n_classes: int | None = None) -> 
         images[part] = check_images(path, f"x_{part}", given, layout)
         check_alike(path, ("x_train", images["train"]), (f"x_{part}", images[part]))
         masks[part] = _check_masks(path, f"y_{part}", arrays[f"y_{part}"], images[part])
-    number, settled = settle_classes(path, masks, n_classes)
-    parts = {part: PixelPart(images[part], settled[part]) for part in present}
+    names = _read_names(path, arrays[NAMES], n_classes) if NAMES in arrays else None
+    settled = settle_classes(path, masks, len(names) if names else n_classes)
+    parts = {part: PixelPart(images[part], settled.masks[part]) for part in present}
     if "val" not in parts:
         parts["train"], parts["val"] = _split(path, parts["train"])
-    names = _read_names(path, arrays[NAMES], number) if NAMES in arrays else name_classes(number)
-    return make_pixel_labels(path.name, names, (parts["train"], parts["val"], parts["test"]), can_augment=True)
+    classes = names or name_classes(settled.number)
+    data = make_pixel_labels(path.name, classes, (parts["train"], parts["val"], parts["test"]), can_augment=True)
+    return remark_on_void(data, settled.void if n_classes is None else None)
 
 
 def _check_masks(path: Path, name: str, masks: NDArray[Any], images: Bytes) -> Bytes:
@@ -82,11 +86,12 @@ def _check_masks(path: Path, name: str, masks: NDArray[Any], images: Bytes) -> B
     return masks
 
 
-def _read_names(path: Path, names: NDArray[Any], n_classes: int) -> tuple[str, ...]:
-    if names.dtype.kind != "U" or names.shape != (n_classes,):
+def _read_names(path: Path, names: NDArray[Any], n_classes: int | None) -> tuple[str, ...]:
+    is_list = names.dtype.kind == "U" and names.ndim == 1 and 2 <= len(names) < VOID
+    if not is_list or n_classes not in (None, len(names)):
         raise InputError(
-            f"{path}: {NAMES} has shape {names.shape} and type {names.dtype}, expected {n_classes} texts, one for each "
-            "class"
+            f"{path}: {NAMES} has shape {names.shape} and type {names.dtype}, expected {n_classes or '2 or more'} "
+            "texts, one for each class"
         )
     return tuple(name[:40] for name in names.tolist())
 

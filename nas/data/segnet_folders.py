@@ -17,6 +17,7 @@ from nas.data.pixel_labels import (
     PixelPart,
     make_pixel_labels,
     name_classes,
+    remark_on_void,
     settle_classes,
 )
 from nas.records.safe_files import open_regular
@@ -85,11 +86,12 @@ def read_segnet_folders(folder: Path, max_bytes: int, n_classes: int | None = No
         for place, name in enumerate(names[part]):
             images[part][place] = _read_image(folder / part / name, max_bytes, form)
             masks[part][place] = _read_mask(folder / f"{part}annot" / name, max_bytes, form)
-    number, settled = settle_classes(folder, masks, n_classes)
-    is_camvid = number == len(CAMVID_CLASSES) and all(name.startswith(CAMVID_NAMES) for name in names["train"])
-    classes = CAMVID_CLASSES if is_camvid else name_classes(number)
-    training, validation, test = (PixelPart(images[part], settled[part]) for part in PIXEL_PARTS)
-    return make_pixel_labels(folder.resolve().name, classes, (training, validation, test), can_augment=True)
+    settled = settle_classes(folder, masks, n_classes)
+    is_camvid = settled.number == len(CAMVID_CLASSES) and all(name.startswith(CAMVID_NAMES) for name in names["train"])
+    classes = CAMVID_CLASSES if is_camvid else name_classes(settled.number)
+    training, validation, test = (PixelPart(images[part], settled.masks[part]) for part in PIXEL_PARTS)
+    data = make_pixel_labels(folder.resolve().name, classes, (training, validation, test), can_augment=True)
+    return remark_on_void(data, settled.void if n_classes is None and not is_camvid else None)
 
 
 def _list_names(folder: Path, part: str) -> list[str]:

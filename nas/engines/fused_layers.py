@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from typing import cast
@@ -15,8 +16,10 @@ from nas.engines.layer_operation import (
     Parameters,
     RunningStatistics,
     Sources,
+    can_pack,
     index_sources,
     run_layers,
+    run_packed_layers,
 )
 
 MAX_NODE_CHANNELS = 32  # for Triton's kernels
@@ -47,7 +50,12 @@ def _triton_runs(device: torch.device) -> bool:
 
 
 def can_fuse(
-    sources: Sequence[Sequence[Sequence[int]]], widths: Sequence[int], growth: int, map_width: int, device: torch.device
+    sources: Sequence[Sequence[Sequence[int]]],
+    widths: Sequence[int],
+    growth: int,
+    map_width: int,
+    device: torch.device,
+    has_bottlenecks: bool = False,
 ) -> bool:
     """Return whether layers that are each BN-ReLU-conv3x3 can run as one operation on a device.
 
@@ -55,9 +63,10 @@ def can_fuse(
         sources: nodes that each layer reads, for each member of the cohort.
         widths: channels of the block's inputs.
         map_width: width of its maps in pixels.
+        has_bottlenecks: whether BN-ReLU-conv1x1 comes first in each layer; Triton's kernels have no such form.
     """
     if uses_triton(device):
-        if not _triton_runs(device):
+        if has_bottlenecks or not _triton_runs(device):
             return False
         # Nodes of one width, and tiles that fit a multiprocessor.
         return set(widths) == {growth} and growth <= MAX_NODE_CHANNELS and map_width <= MAX_MAP_WIDTH
@@ -68,8 +77,42 @@ def can_fuse(
     return set(widths) == {growth} or len(profiles) == 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """What a block's layers have, each as one tensor: layer after layer, in it member after member.
+
+    Args:
+        parameters: all scales, then all shifts, then all weights; a leaf, which has their gradient.
+        parts: views of it by layer, in this order.
+        means, variances: running statistics of all BNs.
+        counts: number of batches in these, of each layer.
+        channels: for each running statistic its place in a batch's statistics, (cohort * channels,).
+    """
+
+    parameters: Tensor
+    parts: list[Tensor]
+    means: Tensor
+    variances: Tensor
+    counts: Tensor
+    channels: Tensor
+
+
+def _pack(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the numbers of tensors as one tensor, whose views they become."""
+    packed = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    for tensor, part in zip(tensors, _split_like(packed, tensors), strict=True):
+        tensor.data = part
+    return packed
+
+
+def _split_like(packed: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of a packed tensor in the shapes of the tensors that it is packed from."""
+    parts = torch.split(packed, [tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
 class FusedLayers:
-    """Layers that are each BN-ReLU-conv3x3, run as one operation, where `can_fuse` allows it.
+    """Layers that are each BN-ReLU-conv3x3, or that after a bottleneck, as one operation, where `can_fuse` allows it.
 
     Parameters and running statistics stay those of the modules, which may have a leading cohort axis.
 
@@ -78,7 +121,7 @@ class FusedLayers:
         sources: nodes that each layer reads, for each member of the cohort. Where a member reads fewer channels than
             the modules have, the rest has weights, scales and shifts of zero.
         outputs: nodes that are read after the block; only these are returned.
-        norms, convs: modules of each layer.
+        norms, convs: modules of each layer; with bottlenecks those of all 1x1 convolutions, then those of all 3x3 ones.
     """
 
     def __init__(
@@ -90,7 +133,8 @@ class FusedLayers:
         convs: Sequence[nn.Conv2d],
     ) -> None:
         n_members = len(sources)
-        self._degrees = [max(len(reads[k]) for reads in sources) for k in range(len(convs))]
+        n_layers = len(sources[0])
+        self._degrees = [max(len(reads[k]) for reads in sources) for k in range(n_layers)]
         self._outputs = list(outputs)
         self._written = [node for node in outputs if node >= len(widths)]
         self._first_norm = norms[0]  # its momentum changes while fresh statistics are computed
@@ -98,18 +142,54 @@ class FusedLayers:
         self._parameters = Parameters(
             [norm.weight for norm in norms], [norm.bias for norm in norms], [conv.weight for conv in convs]
         )
-        self._running = RunningStatistics(
-            [cast(Tensor, norm.running_mean).view(n_members, -1) for norm in norms],
-            [cast(Tensor, norm.running_var).view(n_members, -1) for norm in norms],
-        )
+        self._norms = list(norms)
+        self._running = self._view_statistics(n_members)
         self._counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
-        self._first_channels = list(accumulate([*widths, *(conv.out_channels for conv in convs)], initial=0))
+        self._packed: _Packed | None = None
+        nodes, bottlenecks = convs[-n_layers:], convs[:-n_layers]
+        n_channels = [*widths, *(conv.out_channels for conv in (*nodes, *bottlenecks))]
+        self._first_channels = list(accumulate(n_channels, initial=0))
+        self._n_nodes = len(widths) + n_layers
         self._n_read = [mean.shape[1] for mean in self._running.means]
         device = convs[0].weight.device
         self._index = index_sources(sources, device) if uses_triton(device) else None
         # Both (cohort, read by layer 1, then by layer 2, and so on).
         self._sources = torch.tensor([self._list_nodes(reads) for reads in sources])
         self._channels = torch.tensor([self._list_channels(reads) for reads in sources], device=device)
+
+    def _view_statistics(self, n_members: int) -> RunningStatistics:
+        return RunningStatistics(
+            [cast(Tensor, norm.running_mean).view(n_members, -1) for norm in self._norms],
+            [cast(Tensor, norm.running_var).view(n_members, -1) for norm in self._norms],
+        )
+
+    def pack(self) -> Tensor | None:
+        """Let the parameters be views of one tensor, which gets the gradient from now on; return it.
+
+        Autograd then has one tensor to care for, not three a layer. The gradients of the parameters are views of its
+        gradient, so nobody may set any of them to None. The running statistics are packed too. None, and nothing
+        changes, where the compiled operator does not run.
+        """
+        if not can_pack(self._channels.device):
+            return None
+        parts = [tensor for kind in self._parameters for tensor in kind]
+        n_members = len(self._sources)
+        parameters = _pack(parts).requires_grad_()
+        parameters.grad = torch.zeros_like(parameters)
+        for tensor, gradient in zip(parts, _split_like(parameters.grad, parts), strict=True):
+            tensor.grad = gradient
+        n_channels = self._first_channels[-1]
+        by_layer = torch.split(self._channels + n_channels * torch.arange(n_members)[:, None], self._n_read, dim=1)
+        self._packed = _Packed(
+            parameters,
+            [part.detach() for part in parts],
+            _pack([cast(Tensor, norm.running_mean) for norm in self._norms]),
+            _pack([cast(Tensor, norm.running_var) for norm in self._norms]),
+            _pack(self._counts),
+            torch.cat([channels.flatten() for channels in by_layer]),
+        )
+        self._running = self._view_statistics(n_members)
+        return parameters
 
     def read_others(self, sources: Sequence[Sequence[Sequence[int]]]) -> None:
         """Let members read other nodes, as many in each layer as before; in place, as a captured graph requires."""
@@ -124,19 +204,26 @@ class FusedLayers:
         return [node for nodes, degree in pairs for node in (*nodes, *[0] * (degree - len(nodes)))]
 
     def _list_channels(self, reads: Sequence[Sequence[int]]) -> list[int]:
-        """Return the channels that a member's layers read, padded with channel 0."""
+        """Return the channels that a member's layers read, padded with channel 0, and those of its bottlenecks."""
         channels: list[int] = []
-        for nodes, n_read in zip(reads, self._n_read, strict=True):
+        for nodes, n_read in zip(reads, self._n_read, strict=False):
             own = [c for node in nodes for c in range(self._first_channels[node], self._first_channels[node + 1])]
             channels += [*own, *[0] * (n_read - len(own))]
-        return channels
+        return [*channels, *range(self._first_channels[self._n_nodes], self._first_channels[-1])]
 
     def __call__(self, inputs: Sequence[Tensor], is_training: bool) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node."""
         running = None if is_training else self._running
-        if self._index is None:
-            sources, in_bfloat16 = Sources(self._sources, self._degrees), torch.is_autocast_enabled("cpu")
-            inputs = [x.float() for x in inputs] if in_bfloat16 else inputs  # those of autocast are bfloat16
+        in_bfloat16 = self._index is None and torch.is_autocast_enabled("cpu")
+        inputs = [x.float() for x in inputs] if in_bfloat16 else inputs  # those of autocast are bfloat16
+        if self._packed is not None and is_training and torch.is_grad_enabled():
+            sources = Sources(self._sources, self._degrees)
+            packed = self._packed.parameters
+            nodes, mean, variance = run_packed_layers(
+                inputs, sources, self._written, packed, self._packed.parts, self._epsilon, in_bfloat16
+            )
+        elif self._index is None:
+            sources = Sources(self._sources, self._degrees)
             nodes, mean, variance = run_layers(
                 inputs, sources, self._written, self._parameters, running, self._epsilon, in_bfloat16
             )
@@ -169,9 +256,16 @@ class FusedLayers:
         """
         if n_values < 2:
             raise ValueError("expected more than 1 value per channel when training")
-        torch._foreach_add_(self._counts, 1)
         momentum = self._first_norm.momentum
-        share = 1 / float(self._counts[0]) if momentum is None else momentum
         variance = variance * (n_values / (n_values - 1))
+        packed = self._packed
+        if packed is not None:
+            packed.counts.add_(1)
+            share = 1 / float(packed.counts[0]) if momentum is None else momentum
+            packed.means.lerp_(mean.flatten()[packed.channels], share)
+            packed.variances.lerp_(variance.flatten()[packed.channels], share)
+            return
+        torch._foreach_add_(self._counts, 1)
+        share = 1 / float(self._counts[0]) if momentum is None else momentum
         for running, batch in zip(self._running, (mean, variance), strict=True):
             torch._foreach_lerp_(running, torch.split(batch.gather(1, self._channels), self._n_read, dim=1), share)

@@ -1,10 +1,10 @@
-"""The layers of a block as one operator: gather, BN-ReLU, 3x3 convolution; in C++ on a CPU, else in plain torch."""
+"""The layers of a block as one operator: gather, BN-ReLU, convolution; in C++ on a CPU, else in plain torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -59,11 +59,14 @@ def index_sources(sources: Sequence[Sequence[Sequence[int]]], device: torch.devi
 
 
 class Parameters(NamedTuple):
-    """Parameters of each layer. The cohort axis may be left out where there is one member.
+    """Parameters of each convolution and the BN before it. The cohort axis may be left out where there is one member.
+
+    There is one 3x3 convolution a layer; with bottlenecks those of all layers' 1x1 convolutions come first, then those
+    of all layers' 3x3 convolutions.
 
     Args:
         scales, shifts: BN's parameters, (cohort, channels read).
-        weights: kernels, (cohort, growth, channels read, 3, 3).
+        weights: kernels, (cohort, channels written, channels read, 3, 3) or (..., 1, 1).
     """
 
     scales: Sequence[Tensor]
@@ -72,7 +75,7 @@ class Parameters(NamedTuple):
 
 
 class RunningStatistics(NamedTuple):
-    """Running mean and variance of each layer's BN, (cohort, channels read)."""
+    """Running mean and variance of each convolution's BN, (cohort, channels read)."""
 
     means: list[Tensor]
     variances: list[Tensor]
@@ -83,8 +86,8 @@ class LayerOutputs(NamedTuple):
 
     Args:
         nodes: requested nodes, each (cohort, batch, channels, height, width).
-        mean, variance: batch statistics of every channel of the block over batch and pixels, (cohort, channels); the
-            variance divided by n. They carry no gradient; zeros where running statistics were given.
+        mean, variance: batch statistics over batch and pixels, (cohort, channels of all nodes, then of all
+            bottlenecks); the variance divided by n. They carry no gradient; zeros where running statistics were given.
     """
 
     nodes: list[Tensor]
@@ -103,9 +106,10 @@ def run_layers(
 ) -> LayerOutputs:
     """Run every layer of a block: concatenate its sources, BN-ReLU, 3x3 convolution with zero padding.
 
-    The cohort axis comes first: members of a cohort share shapes and in-degrees, and differ in sources and numbers.
-    Batch statistics are computed once a node, however many layers read it, and the backward pass recomputes
-    activations: a training step keeps one map a node. In C++ on a CPU, if it can be built; else in plain torch.
+    With bottlenecks BN-ReLU and a 1x1 convolution come before that; see Parameters. The cohort axis comes first:
+    members of a cohort share shapes and in-degrees, and differ in sources and numbers. Batch statistics are computed
+    once a node, however many layers read it, and the backward pass recomputes activations and bottlenecks: a training
+    step keeps one map a node. In C++ on a CPU, if it can be built; else in plain torch.
 
     Args:
         inputs: the block's inputs, each (cohort, batch, channels, height, width).
@@ -114,7 +118,7 @@ def run_layers(
         parameters: parameters of each layer.
         running: statistics to normalise by, which allow no gradient; None: the batch's own.
         epsilon: number added to variances.
-        in_bfloat16: whether products of convolutions are computed from operands rounded to bfloat16; sums, maps and
+        in_bfloat16: whether products of 3x3 convolutions are computed from operands rounded to bfloat16; sums, maps and
             statistics stay in the inputs' type, which is float32.
 
     Raises:
@@ -124,6 +128,33 @@ def run_layers(
         tensors = (*parameters, *(running or RunningStatistics([], [])))
         return LayerOutputs(*torch.ops.skipsearch.layers(inputs, *sources, outputs, *tensors, epsilon, in_bfloat16)[:3])
     return run_layers_in_torch(inputs, sources, outputs, parameters, running, epsilon, in_bfloat16)
+
+
+def can_pack(device: torch.device) -> bool:
+    """Return whether run_packed_layers runs on a device."""
+    return device.type == "cpu" and _is_compiled()
+
+
+def run_packed_layers(
+    inputs: Sequence[Tensor],
+    sources: Sources,
+    outputs: Sequence[int],
+    packed: Tensor,
+    parts: Sequence[Tensor],
+    epsilon: float = EPSILON,
+    in_bfloat16: bool = False,
+) -> LayerOutputs:
+    """Compute `run_layers` by the batch's statistics, bit for bit, with one gradient for the parameters of all layers.
+
+    Args:
+        packed: all scales, then all shifts, then all weights, each as the members of the cohort follow one another.
+        parts: its views: scales of each layer, then shifts, then weights, as Parameters has them.
+
+    Raises:
+        RuntimeError: see run_layers; or the parts are not those of the packed tensor.
+    """
+    arguments = (inputs, packed, *sources, outputs, parts, epsilon, in_bfloat16)
+    return LayerOutputs(*torch.ops.skipsearch.packed_layers(*arguments))
 
 
 def run_layers_in_torch(
@@ -136,36 +167,48 @@ def run_layers_in_torch(
     in_bfloat16: bool = False,
 ) -> LayerOutputs:
     """Run every layer by torch's own operations; the reference for run_layers."""
-    n_members, n_images, _, height, width = inputs[0].shape
+    n_members, n_layers = len(inputs[0]), len(sources.degrees)
     nodes = list(inputs)
     statistics = [_measure(node) for node in nodes]
-    reads = torch.split(sources.nodes, list(sources.degrees), dim=1)
-    for layer, (read, weight) in enumerate(zip(reads, parameters.weights, strict=True)):
-        scale, shift = (part[layer].reshape(n_members, -1) for part in (parameters.scales, parameters.shifts))
-        activations = []
-        for member, own in enumerate(read.tolist()):
-            x = torch.cat([nodes[node][member] for node in own], dim=1)  # (batch, channels, height, width)
-            if running:
-                mean, variance = (part[layer].reshape(n_members, -1)[member] for part in running)
-            else:
-                mean, variance = (torch.cat([statistics[node][k][member] for node in own]) for k in range(2))
-            factor = scale[member] / torch.sqrt(variance + epsilon)
-            offset = shift[member] - mean * factor
-            activations.append(F.relu(x * factor[:, None, None] + offset[:, None, None]))
-        x = torch.cat(activations, dim=1)  # (batch, cohort * channels, height, width)
-        n_read = weight.shape[-3]
-        convolve = _RoundedConvolution.apply if in_bfloat16 else _convolve
-        x = convolve(x, weight.reshape(-1, n_read, 3, 3), n_members)
-        nodes.append(x.reshape(n_images, n_members, -1, height, width).transpose(0, 1))
-        statistics.append(_measure(nodes[-1]))
-    mean, variance = (torch.cat([part.detach() for part in parts], dim=1) for parts in zip(*statistics, strict=True))
+    of_bottlenecks: list[tuple[Tensor, Tensor]] = []
+
+    def convolve(number: int, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """BN-ReLU-convolution of x, (cohort, batch, channels, height, width); its statistics are (cohort, channels)."""
+        if running:
+            mean, variance = (part[number].reshape(n_members, -1) for part in running)
+        scale, shift = (part[number].reshape(n_members, -1) for part in (parameters.scales, parameters.shifts))
+        factor = scale / torch.sqrt(variance + epsilon)
+        offset = shift - mean * factor
+        x = F.relu(x * factor[:, None, :, None, None] + offset[:, None, :, None, None])
+        weight = parameters.weights[number].flatten(0, -4)  # (cohort * channels written, channels read, taps)
+        x = x.transpose(0, 1).flatten(1, 2)
+        x = (_convolve_rounded if in_bfloat16 and weight.shape[-1] > 1 else _convolve)(x, weight, n_members)
+        return x.reshape(len(x), n_members, -1, *x.shape[2:]).transpose(0, 1)
+
+    for layer, read in enumerate(torch.split(sources.nodes, list(sources.degrees), dim=1)):
+        x, mean, variance = (
+            torch.stack([torch.cat([part[node][k] for node in own], dim) for k, own in enumerate(read.tolist())])
+            for part, dim in ((nodes, 1), *((list(part), 0) for part in zip(*statistics, strict=True)))
+        )
+        x = convolve(layer, x, mean, variance)
+        if len(parameters.weights) > n_layers:  # that was a bottleneck
+            of_bottlenecks.append(_measure(x))
+            x = convolve(n_layers + layer, x, *of_bottlenecks[-1])
+        nodes.append(x)
+        statistics.append(_measure(x))
+    measured = zip(*statistics, *of_bottlenecks, strict=True)
+    mean, variance = (torch.cat([part.detach() for part in parts], dim=1) for parts in measured)
     if running:
         mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
     return LayerOutputs([nodes[node] for node in outputs], mean, variance)
 
 
 def _convolve(x: Tensor, weight: Tensor, groups: int) -> Tensor:
-    return F.conv2d(x, weight, padding=1, groups=groups)
+    return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+
+
+def _convolve_rounded(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    return cast(Tensor, _RoundedConvolution.apply(x, weight, groups))  # type: ignore[no-untyped-call]
 
 
 class _RoundedConvolution(torch.autograd.Function):
@@ -203,12 +246,13 @@ def _shape_layers(
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     _scales, _shifts, weights, *_ = parameters
     n_members, n_images, _, height, width = inputs[0].shape
-    widths = [x.shape[2] for x in inputs] + [weights[0].shape[-4]] * len(degrees)
+    widths = [x.shape[2] for x in inputs] + [weights[-1].shape[-4]] * len(degrees)
+    n_measured = sum(widths) + sum(weight.shape[-4] for weight in weights[: -len(degrees)])
     new = inputs[0].new_empty
     lanes = torch.ops.skipsearch.vector_bytes() // inputs[0].element_size()
     maps = new(n_members, -(-n_images // lanes), sum(widths), height, width, lanes)
     nodes = [new(n_members, n_images, widths[node], height, width) for node in outputs]
-    return nodes, new(n_members, sum(widths)), new(n_members, sum(widths)), maps
+    return nodes, new(n_members, n_measured), new(n_members, n_measured), maps
 
 
 def _shape_gradients(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nas.export.manifest import VERSION, WEIGHTS_FILES, Manifest
+from nas.layouts.pyramid import PYRAMIDS
 from nas.model.candidate import Candidate
 from nas.model.cost import predict_cost
 from nas.records.shown import show
@@ -35,6 +36,7 @@ with torch.inference_mode():
 
 {methods}{state_dict}"""
 _TIMM = "`forward_features`, `forward_head` and `reset_classifier(num_classes)` are those of timm. "
+_PIXELS = "The logits are (batch, classes, height, width): every pixel has its own, also in images of other sizes. "
 _EXITS = "The logits are (batch, exits, classes): the network predicts at {n} layers, the last of them its last. "
 
 
@@ -56,6 +58,11 @@ def _is_trained(manifest: Manifest) -> bool:
     return WEIGHTS_FILES[VERSION] in manifest.files
 
 
+def _gives_pixels(candidate: Candidate) -> bool:
+    """Return whether the network gives a class to every pixel, not to an image."""
+    return isinstance(candidate.network.surroundings, PYRAMIDS)
+
+
 def _name(candidate: Candidate) -> str:
     return f"{show(candidate.template or candidate.pattern.key[:12]):.{MAX_TEXT}}"
 
@@ -63,13 +70,14 @@ def _name(candidate: Candidate) -> str:
 def _describe_metadata(candidate: Candidate, manifest: Manifest) -> dict[str, Any]:
     """Return the front matter, by the hub's names; results only of weights that come with the card."""
     pattern, data = candidate.pattern, _find_data(manifest)
+    task = "image-segmentation" if _gives_pixels(candidate) else "image-classification"
     metadata: dict[str, Any] = {
         "license": "mit",
         "library_name": "pytorch",
-        "tags": ["image-classification", "neural-architecture-search", "skip-connections", "skipsearch"],
+        "tags": [task, "neural-architecture-search", "skip-connections", "skipsearch"],
     }
     if _is_trained(manifest):
-        metadata["pipeline_tag"] = "image-classification"
+        metadata["pipeline_tag"] = task
     if data is not None:
         metadata["datasets"] = [HUB_DATA_SETS.get(data, data)]
     test = _find_test(manifest)
@@ -77,7 +85,7 @@ def _describe_metadata(candidate: Candidate, manifest: Manifest) -> dict[str, An
         return metadata
     of = f"mean of {_count(test['n_seeds'])} with seeds of their own"
     result = {
-        "task": {"type": "image-classification", "name": "Image Classification"},
+        "task": {"type": task, "name": task.replace("-", " ").title()},
         "dataset": {"type": HUB_DATA_SETS.get(data, data), "name": data, "split": "test"},
         "metrics": [
             {"type": "accuracy", "value": round(test["test_accuracy"], 6), "name": f"Test accuracy, {of}{_bound(test)}"}
@@ -157,6 +165,8 @@ def _describe_use(candidate: Candidate, manifest: Manifest) -> str:
         methods = _TIMM
     elif (n_exits := len(candidate.layout.outputs)) > 1:
         methods = _EXITS.format(n=n_exits)
+    elif _gives_pixels(candidate):
+        methods = _PIXELS
     shape = ", ".join(map(str, network.image))
     use = _USE.format(weights=weights, shape=shape, methods=methods, state_dict=state_dict)
     normalisation = manifest.measured.get("normalisation")

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from nas.engines.fused_layers import FusedLayers, can_fuse
 from nas.model.candidate import Candidate
-from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_skip_network
+from nas.model.config import BOTTLENECK
+from nas.model.network import Block, DepthwiseConv, Reader, SkipNetwork, build_skip_network, list_operations
 from nas.modules.exit_loss import ExitLoss
 from nas.modules.merges import Concat, Weighted, weigh
 
@@ -80,20 +81,23 @@ class CohortNetwork(nn.Module):
             return None
         wirings = [candidate.wiring for candidate in self._candidates]
         read_later = sorted(set().union(*(wiring.read_after(number) for wiring in wirings)))
-        norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
-        return FusedLayers(wirings[0].blocks[number].inputs, sources, read_later, norms, convs)
+        return FusedLayers(wirings[0].blocks[number].inputs, sources, read_later, *list_operations(readers))
 
     def _can_fuse(self, number: int, sources: Sequence[Sequence[tuple[int, ...]]]) -> bool:
-        """Return whether a block's plain layers can run as one operation with these sources."""
-        first = self._candidates[0]
+        """Return whether a block's layers, if of that form, can run as one operation with these sources."""
+        first, device = self._candidates[0], self.network.classifier.weight.device
         widths, map_width = first.wiring.blocks[number].inputs, first.network.resolution[1] >> number
-        return can_fuse(sources, widths, first.network.growth, map_width, self.network.classifier.weight.device)
+        has_bottlenecks = first.network.layer == BOTTLENECK
+        return can_fuse(sources, widths, first.network.growth, map_width, device, has_bottlenecks)
 
     def module(self) -> nn.Module:
         return self.network
 
     def predict(self, images: Tensor) -> Tensor:
         return cast(Tensor, self(images))
+
+    def pack(self) -> list[Tensor]:
+        return [packed for fused in self._fused if fused is not None and (packed := fused.pack()) is not None]
 
     def begin_step(self, step: int, n_steps: int) -> None:
         """Change nothing: there are no drops, and nothing is condensed."""

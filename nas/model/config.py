@@ -229,7 +229,7 @@ class ShapeConfig(Settings):
     @property
     def can_fuse(self) -> bool:
         """Return whether a block's layers are of the form that runs as one operation; see nas/engines."""
-        return self.is_concat and self.layer == LAYER and not self.has_drops and not self.has_layout
+        return self.is_concat and self.layer != DEPTHWISE and not self.has_drops and not self.has_layout
 
     def identify(self) -> dict[str, Any]:
         """Return the settings as plain values, those of networks that older versions knew as these wrote them."""

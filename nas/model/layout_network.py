@@ -16,7 +16,7 @@ from nas.modules.drops import Drop, SeededDropout, draw_drops, end_drops, leave_
 from nas.modules.learned_convolution import Condensing, fill_converted, find_stage
 from nas.modules.merges import Concat, Sum, Weighted, create_merge, start_brought
 from nas.modules.operations import FITS, build_operation
-from nas.modules.start import start_weights
+from nas.modules.start import make_tensors, start_weights
 from search_spaces.seeds import derive_seed
 
 
@@ -189,7 +189,7 @@ def build_layout_network(candidate: Candidate) -> LayoutNetwork:
     """Build the network of a candidate with a layout on the CPU, with the initial weights that its seed fixes."""
     with torch.device("meta"):  # no draws from the global generator
         network = LayoutNetwork(candidate.layout, candidate.network.image)
-    network.to_empty(device="cpu")
+    make_tensors(network)
     start_weights(network, candidate.seed, (Weighted,))
     start_brought(network, candidate.seed)
     for module in network.condensing:
@@ -211,7 +211,7 @@ def convert(network: LayoutNetwork) -> LayoutNetwork:
     weight = next(network.parameters())
     with torch.device("meta"):  # see build_layout_network
         plain = LayoutNetwork(convert_layout(network.layout, network.image), network.image).to(weight.dtype)
-    plain.to_empty(device=weight.device)
+    make_tensors(plain, weight.device)
     for old, new in zip(condensed._modules_in_order, plain._modules_in_order, strict=True):
         new.merge.load_state_dict(old.merge.state_dict())
         fill_converted(list(new.operations), list(old.operations))

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import cast
 
 import torch
@@ -17,7 +17,7 @@ from nas.model.cost import BOTTLENECK_FACTOR, KERNEL, LARGE_KERNEL, predict_cost
 from nas.model.layout_network import LayoutNetwork, build_layout_network
 from nas.modules.drops import Drop, draw_drops, end_drops, leave_out
 from nas.modules.merges import Concat, Weighted, create_merge, start_brought
-from nas.modules.start import start_weights
+from nas.modules.start import make_tensors, start_weights
 from search_spaces.wiring import blocks
 
 N_RECOMPUTED = 3  # operations that a backward pass may repeat after the merge: BN, ReLU and the one that follows
@@ -70,12 +70,22 @@ class Reader(nn.Sequential):
     @property
     def norm(self) -> nn.BatchNorm2d:
         """BN of the merge."""
-        return next(part for part in self if isinstance(part, nn.BatchNorm2d))
+        return self.norms[0]
 
     @property
     def conv(self) -> nn.Conv2d:
         """The convolution that reads the merge: the only one, or the first of two."""
-        return next(part for part in self if isinstance(part, nn.Conv2d))
+        return self.convs[0]
+
+    @property
+    def norms(self) -> list[nn.BatchNorm2d]:
+        """BN of the merge, and that behind a bottleneck."""
+        return [part for part in self if isinstance(part, nn.BatchNorm2d)]
+
+    @property
+    def convs(self) -> list[nn.Conv2d]:
+        """All convolutions."""
+        return [part for part in self if isinstance(part, nn.Conv2d)]
 
     @property
     def is_plain(self) -> bool:
@@ -105,7 +115,7 @@ class Reader(nn.Sequential):
         return cast(Tensor, x)
 
     def _written_zeros(self, source: Tensor) -> Tensor:
-        n_written = next(part.out_channels for part in reversed(self) if isinstance(part, nn.Conv2d))
+        n_written = self.convs[-1].out_channels
         return source.new_zeros(len(source), n_written, *source.shape[2:])
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -124,6 +134,13 @@ class Reader(nn.Sequential):
                 setattr(self.norm, name, buffer)
 
 
+def list_operations(readers: Sequence[Reader]) -> tuple[list[nn.BatchNorm2d], list[nn.Conv2d]]:
+    """Return the first norms and convolutions of all layers, then their second ones, as FusedLayers takes them."""
+    norms = zip(*(reader.norms for reader in readers), strict=True)
+    convs = zip(*(reader.convs for reader in readers), strict=True)
+    return list(chain.from_iterable(norms)), list(chain.from_iterable(convs))
+
+
 class Block(nn.Module):
     """Layers that read a block's inputs and its earlier layers, all of one resolution."""
 
@@ -134,7 +151,7 @@ class Block(nn.Module):
         )
         self._widths, self._growth = wiring.blocks[number].inputs, wiring.growth
         self._map_width = network.resolution[1] >> number
-        self._has_form = network.can_fuse
+        self._has_form, self._has_bottlenecks = network.can_fuse, network.layer == BOTTLENECK
         self._read_later = wiring.read_after(number)
         self._fused: FusedLayers | None = None
 
@@ -148,9 +165,13 @@ class Block(nn.Module):
         readers = self.readers
         sources = [reader.nodes for reader in readers]
         device = readers[0].conv.weight.device
-        if self._has_form and can_fuse([sources], self._widths, self._growth, self._map_width, device):
-            norms, convs = [reader.norm for reader in readers], [reader.conv for reader in readers]
-            self._fused = FusedLayers(self._widths, [sources], self._read_later, norms, convs)
+        shape = self._growth, self._map_width, device, self._has_bottlenecks
+        if self._has_form and can_fuse([sources], self._widths, *shape):
+            self._fused = FusedLayers(self._widths, [sources], self._read_later, *list_operations(readers))
+
+    def pack(self) -> Tensor | None:
+        """Pack the parameters, if the layers run as one operation on a CPU; see FusedLayers.pack."""
+        return None if self._fused is None else self._fused.pack()
 
     def forward(self, *inputs: Tensor) -> dict[int, Tensor]:
         """The block's inputs, each (batch, channels, height, width) -> its nodes that are read later, by number."""
@@ -220,6 +241,10 @@ class SkipNetwork(nn.Module):
         for block in self.blocks:
             cast(Block, block).fuse_layers()
 
+    def pack(self) -> list[Tensor]:
+        """Pack the parameters of each block, as far as possible; return the packed tensors."""
+        return [packed for block in self.blocks if (packed := cast(Block, block).pack()) is not None]
+
     @property
     def stages(self) -> list[tuple[Block, list[Reader]]]:
         """Each block with the transitions that follow it."""
@@ -276,7 +301,7 @@ def build_skip_network(candidate: Candidate) -> SkipNetwork:
     """Build the network of a candidate without a layout on the CPU, with the initial weights that its seed fixes."""
     with torch.device("meta"):  # no draws from the global generator
         network = SkipNetwork(candidate)
-    network.to_empty(device="cpu")
+    make_tensors(network)
     start_weights(network, candidate.seed, (Weighted,))
     start_brought(network, candidate.seed)
     n_params = sum(parameter.numel() for parameter in network.parameters())

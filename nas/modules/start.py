@@ -8,6 +8,19 @@ from torch import nn
 from search_spaces.seeds import derive_seed
 
 
+def make_tensors(network: nn.Module, device: torch.device | str = "cpu") -> None:
+    """Give a network that was built on the meta device tensors on a device; their values are undefined.
+
+    So does nn.Module.to_empty, which loads sympy for it, a third of a second.
+    """
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            tensor = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+            setattr(module, name, nn.Parameter(tensor, parameter.requires_grad))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
+
+
 @torch.no_grad()
 def start_weights(network: nn.Module, seed: int, drawless: tuple[Any, ...] = ()) -> None:
     """Give a network its initial weights.

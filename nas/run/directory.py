@@ -13,7 +13,6 @@ import torch
 from nas.data.data_set import DataSet
 from nas.data.readers import load_data
 from nas.data.splits import check_split, find_largest_class
-from nas.model.config import BOTTLENECK
 from nas.model.cost import predict_training_bytes
 from nas.records.safe_files import sweep_temporaries, write_atomic
 from nas.records.trial import SCHEMA
@@ -219,9 +218,9 @@ def describe_settings_of_run(config: SearchConfig, n_asked: int) -> dict[str, An
 def train_all(ledger: Ledger, source: LedgerSource, trainer: Trainer, check_stop: StopFlag) -> None:
     """Write what a run was asked for, report what is finished, and train the rest; it raises what execute raises."""
     accept(ledger, trainer.config)
-    if not trainer.config.can_fuse and trainer.config.layer != BOTTLENECK:
+    if not trainer.config.can_fuse:
         logger.info(
-            "layers: run by torch's own operations; the fused ones take plain layers of concatenations, without drops"
+            "layers: run by torch's own operations; the fused ones take convolutions of concatenations, without drops"
         )
     source.report_start()
     execute(source, trainer, check_stop, source.n_asked - source.n_finished)

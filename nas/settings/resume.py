@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from nas.model.config import ShapeConfig
+from nas.model.config import BOTTLENECK, ShapeConfig
 from nas.records.checked import validate
 from nas.records.database import COMMANDS, read_attributes, read_kind
 from nas.records.safe_files import check_utf8
@@ -101,6 +101,7 @@ def _resolve(config: Config) -> Config:
     from nas.settings.machine import resolve_cohort, resolve_device, resolve_engine, resolve_workers
 
     device = resolve_device(config.device, on_cluster=config.ray_address is not None)
+    can_fuse = config.can_fuse and (device == "cpu" or config.layer != BOTTLENECK)
     engine, cohort = config.engine, config.cohort
     if config.task != IMAGES:  # it has layers of its own
         engine, cohort = "eager", 1
@@ -116,7 +117,7 @@ def _resolve(config: Config) -> Config:
             "workers": workers,
             "lookahead": lookahead,
             "cohort": resolve_cohort(cohort, device, config.memory_efficient or config.trains_alone),
-            "engine": resolve_engine(engine, device, config.can_fuse, config.precision),
+            "engine": resolve_engine(engine, device, can_fuse, config.precision),
             "data": str(Path(config.data).resolve()) if config.data else None,
             "from_table": str(Path(config.from_table).resolve()) if config.from_table else None,
             "pattern": config.pattern and tuple(map(resolve_pattern, config.pattern)),

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas.model.cost import Cost
 from nas.tasks.candidate import TaskPattern
@@ -127,6 +126,8 @@ class Costs:
         if hasattr(task, "cost"):
             cost = task.cost(pattern)
             return Cost(int(cost.params), int(cost.flops))
+        from torch.utils.flop_counter import FlopCounterMode  # loads Triton, if it is installed
+
         network = build_own(task, pattern, 0, "cpu")
         batch = self._take_batch()
         network.eval()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nas.model.config import TrainingConfig
 from nas.tasks.task_trial import TaskError, TaskTrial
 from nas.training.evaluation import EVALUATION_BATCH
+from nas.training.sgd import SGD
 from nas.training.stepping import MOMENTUM
 from nas.training.train import find_rate
 from search_spaces.seeds import derive_seed
@@ -182,7 +183,7 @@ def _make_optimizer(task: Any, network: nn.Module, config: TrainingConfig, n_ste
         given = task.optimizer(network, config, n_steps)
         return (given[0], given[1]) if isinstance(given, tuple | list) else (given, None)
     # The scheduler multiplies the largest rate, and sets the first when it is made.
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         network.parameters(), lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay, nesterov=True
     )
 

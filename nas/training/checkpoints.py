@@ -132,7 +132,7 @@ def weights_path(run: Path, number: int) -> Path:
 def write_weights(path: Path, network: nn.Module, normalisation: Mapping[str, Sequence[float]]) -> None:
     """Write a trained network's state_dict and the normalisation of the images that it was trained on."""
     stream = io.BytesIO()
-    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     torch.save({"weights": weights, "normalisation": {name: list(v) for name, v in normalisation.items()}}, stream)
     write_atomic(path, stream.getvalue())
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from nas.model.candidate import Candidate
 from nas.model.cohort import CohortNetwork
+from nas.training.sgd import SGD, PackedSGD
 from nas.training.trainee import Single, Trainee
 
 MOMENTUM = 0.9
@@ -66,14 +68,16 @@ class Stepper:
         self._engine = engine
         # A graph reads the rate from its tensor; a number would be captured.
         self._rate = torch.zeros((), device=device) if engine.is_captured else None
-        self.optimizer = torch.optim.SGD(
-            self.trainee.module().parameters(),
-            lr=0.0 if self._rate is None else self._rate,
-            momentum=MOMENTUM,
-            weight_decay=weight_decay,
-            nesterov=True,
-            fused=engine.is_fused or engine.is_captured or None,
-        )
+        settings: dict[str, Any] = {
+            "lr": 0.0 if self._rate is None else self._rate,
+            "momentum": MOMENTUM,
+            "weight_decay": weight_decay,
+            "nesterov": True,
+            "fused": engine.is_fused or engine.is_captured or None,
+        }
+        parameters = list(self.trainee.module().parameters())
+        packed = [] if engine.is_captured else self.trainee.pack()
+        self.optimizer = PackedSGD(parameters, packed, **settings) if packed else SGD(parameters, **settings)
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: tuple[Tensor, Tensor] | None = None  # what the graph reads

@@ -29,6 +29,9 @@ class Trainee(Protocol):
     def module(self) -> nn.Module:
         """Return all that is trained."""
 
+    def pack(self) -> list[Tensor]:
+        """Let parameters be views of fewer tensors, as far as possible; return these; see FusedLayers.pack."""
+
     def begin_step(self, step: int, n_steps: int) -> None:
         """Prepare a training step: draw what it leaves out, and drop what is not read from it on.
 
@@ -85,6 +88,9 @@ class Single:
     def module(self) -> nn.Module:
         return self._network
 
+    def pack(self) -> list[Tensor]:
+        return self._network.pack() if isinstance(self._network, SkipNetwork) else []
+
     def begin_step(self, step: int, n_steps: int) -> None:
         if self._has_drops:
             self._network.draw_drops(self._seed, step)
@@ -98,7 +104,7 @@ class Single:
         self._network.end_drops()
 
     def take_out(self, member: int, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Any]]:  # noqa: ARG002
-        state = self._network.state_dict()
+        state = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}  # not views of others
         if self.exit_loss is not None:
             state |= self.exit_loss.state_dict(prefix=_EXIT_LOSS)
         return state, optimizer.state_dict()

@@ -6,26 +6,21 @@ import logging
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-# Ray reads these when it is imported or later.
+# Tune reads these when it is imported or later.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's handler makes an interrupted run look finished
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no files of Tune's
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the older of Tune's printers can be silenced
 os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the default of 1 starts workers one after the other
-# A Ray that a run starts then listens on the loopback interface only; a cluster keeps its own addresses.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "(?s)."  # deaths of workers are reported in our own words
 
-import ray
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -34,13 +29,13 @@ from nas.records.trial import Outcome
 from nas.tasks.task import OwnTask
 from nas.training.checkpoints import FOLDER, SCRATCH
 from nas.training.stepping import KeptStepper
-from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus, start_ray
+from nas.workers.cluster import LostRayError, Pulse, check_nodes, share_gpus
 from nas.workers.identity import check_worker, describe_worker
 from nas.workers.jobs import Cohorts, Job, LostDeviceError, LostError, Source, report
-from nas.workers.ray_folder import own_ray_folder
+from nas.workers.ray_start import running_ray
 from nas.workers.stop import StopFlag
 from nas.workers.trainer import Trainer
-from search_spaces.errors import Interrupted, MachineError
+from search_spaces.errors import MachineError
 
 
 class LedgerSearcher(Searcher):
@@ -270,28 +265,17 @@ def run_ray(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: i
         LostRayError: Ray ended, and its candidates were given back.
         Interrupted: a signal came; the candidates being trained have no outcome.
     """
+    config = trainer.config
     try:
-        is_own = trainer.config.ray_address is None
-        with check_stop.installed(), own_ray_folder(trainer.run) if is_own else nullcontext():
-            check_stop()
-            try:
-                with check_stop.overheard():
-                    n_at_a_time = start_ray(trainer.config, n_workers)
-                logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-                # Again: ray.init replaced our SIGTERM handler by its own.
-                with check_stop.installed():
-                    if not is_own:
-                        with check_stop.at_once():
-                            check_nodes(trainer.config)
-                    check_stop()
-                    _fit(source, trainer, check_stop, n_at_a_time)
-            finally:
-                ray.shutdown()
+        with check_stop.installed(), running_ray(config, trainer.run, n_workers, check_stop) as n_at_a_time:
+            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+            if config.ray_address is not None:
+                with check_stop.at_once():
+                    check_nodes(config)
+            _fit(source, trainer, check_stop, n_at_a_time)
     except LostRayError:
         source.give_back()
         raise
-    except SystemExit:  # raised by Ray's handler
-        raise Interrupted(signal.SIGTERM) from None
 
 
 def _fit(source: Source, trainer: Trainer, check_stop: StopFlag, n_workers: int) -> None:

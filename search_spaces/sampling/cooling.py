@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from search_spaces.budget import Budget
 from search_spaces.distance import backprop_distance
+from search_spaces.measures.instructions import count_bits, count_zeros
 from search_spaces.pattern import ConnectionPattern
-from search_spaces.sampling.kernels import count_bits, count_zeros
 
 LONGEST = 4  # hops: what is farther counts as this far
 MOST_PADDED = 12  # inputs
@@ -57,7 +57,7 @@ class Neighbours:
         skips = [(target, source) for source, target in pattern.connections if target - source > 1]
         near, lacking = sets.ravel(), np.zeros(n_words, np.uint64)
         gained = sum(
-            int(_redo_below(near, sources, widths, lacking, np.uint64(layer), place))
+            int(_redo_below(near, sources, widths, lacking, _several(n_words), np.uint64(layer), place))
             for place in (_BELOW_2, _BELOW_3)
             for layer in range(1, n_nodes)
         )
@@ -95,8 +95,13 @@ class Neighbours:
         return n_tried
 
     @property
-    def _sets(self) -> tuple[NDArray[Any], ...]:
-        return self.near, self.sources, self.widths, self.lacking
+    def _sets(self) -> tuple[Any, ...]:
+        return self.near, self.sources, self.widths, self.lacking, _several(self.lacking.size)
+
+
+def _several(n_words: int) -> np.uint64 | None:
+    """Return the number of words of a set; None for one word, so that functions are compiled without loops for it."""
+    return np.uint64(n_words) if n_words > 1 else None
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -118,18 +123,29 @@ def _bit(member):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     return _U1 << (member & _U63)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
+def _word(member, n_words):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    """Return which of a set's words a member's bit is in."""
+    return _U0 if n_words is None else member >> _U6
+
+
+@njit(cache=True, nogil=True)
+def _size(n_words):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+    return _U1 if n_words is None else n_words
+
+
+@njit(cache=True, nogil=True)
 def _place(node, word, n_words):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     """Return where a word of a node's sets begins in `near`."""
-    return (node * n_words + word) << _U3
+    return node << _U3 if n_words is None else (node * n_words + word) << _U3
 
 
 @njit(cache=True, nogil=True)
 def _walk(sets, own, most_out, total, least, n_moves, seed):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Run the loop of Neighbours.move; return the total and the number of moves tried."""
-    near, sources, widths, lacking = sets
+    near, sources, widths, lacking, n_words = sets
     readers, skips, scratch, chances = own
-    n_words, n_skips = np.uint64(lacking.shape[0]), np.uint64(skips.shape[0])
+    n_skips = np.uint64(skips.shape[0])
     for move in range(n_moves):
         if total <= least:
             return total, move
@@ -141,14 +157,18 @@ def _walk(sets, own, most_out, total, least, n_moves, seed):  # type: ignore[no-
         step = _below(_U6, seed)  # 0..5 stand for -3, -2, -1, 1, 2, 3
         new = source + step - (_U3 if step < _U3 else _U2)  # below 0 it wraps round to what is too large
         new = new if seed & _U1 else _below(layer - _U1, seed)
-        if new > layer - _U2 or near[_place(layer, new >> _U6, n_words)] & _bit(new) or readers[new] >= most_out:
+        if (
+            new > layer - _U2
+            or near[_place(layer, _word(new, n_words), n_words)] & _bit(new)
+            or readers[new] >= most_out
+        ):
             continue
         most = 0  # the largest rise that is accepted, so drawn that d or more have chance exp(-d / temperature)
         while luck < chances[most + 1]:
             most += 1
-        rise = _measure_move(near, sources, widths, lacking, scratch, layer, source, new, most)
+        rise = _measure_move(near, sources, widths, lacking, n_words, scratch, layer, source, new, most)
         if rise <= most:
-            _make_move(near, sources, widths, lacking, layer, source, new)
+            _make_move(near, sources, widths, lacking, n_words, layer, source, new)
             readers[source] -= _U1
             readers[new] += _U1
             skips[skip, 1] = new
@@ -157,7 +177,7 @@ def _walk(sets, own, most_out, total, least, n_moves, seed):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def _measure_move(near, sources, widths, lacking, scratch, layer, source, new, most):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _measure_move(near, sources, widths, lacking, n_words, scratch, layer, source, new, most):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return by how much a move raises the total; if that is more than `most`, some number above `most` at most that.
 
     Let i be the layer and the connection to `source` give way to one to `new`. A path of k hops through either has a
@@ -165,15 +185,14 @@ def _measure_move(near, sources, widths, lacking, scratch, layer, source, new, m
     node; readers of i with any node within 3; readers of i, within 2, and layers 2 hops above i, within 3, with
     `source` (which they may lose) and `new` (which they gain). What cannot pay for itself is left as soon as it shows.
     """
-    n_words = np.uint64(lacking.shape[0])
-    n_below, first_above = ((layer - _U1) >> _U6) + _U1, layer >> _U6  # words of nodes below i, of layers above it
+    n_below, first_above = _word(layer - _U1, n_words) + _U1, _word(layer, n_words)  # nodes below i, layers above
     rise = 0
     for word in range(n_below):  # i itself: all it is to reach
         own = _place(layer, word, n_words)
         within_2 = near[own]
-        if word == source >> _U6:
+        if word == _word(source, n_words):
             within_2 ^= _bit(source)
-        if word == new >> _U6:
+        if word == _word(new, n_words):
             within_2 |= _bit(new)
         within_3 = within_2
         for k in range(widths[layer]):
@@ -185,12 +204,12 @@ def _measure_move(near, sources, widths, lacking, scratch, layer, source, new, m
         scratch[word] = within_2
         rise += count_bits(near[own + _BELOW_2]) - count_bits(within_2)
         rise += count_bits(near[own + _BELOW_3]) - count_bits(within_3)
-    for word in range(first_above, n_words):  # those who gain `new`
+    for word in range(first_above, _size(n_words)):  # those who gain `new`
         own, at = _place(layer, word, n_words), _place(new, word, n_words)
         rise -= count_bits(near[own + _ABOVE_1] & ~near[at + _ABOVE_2])
         rise -= count_bits(near[own + _ABOVE_2] & ~near[own + _ABOVE_1] & ~near[at + _ABOVE_3])
     gain = 0  # at most what readers of i gain within 3 hops: what i gains within 2 and they lack
-    for word in range(first_above, n_words):
+    for word in range(first_above, _size(n_words)):
         members = near[_place(layer, word, n_words) + _ABOVE_1] & lacking[word]
         while members:
             reader = (word << _U6) + count_zeros(members) + _U1
@@ -200,22 +219,22 @@ def _measure_move(near, sources, widths, lacking, scratch, layer, source, new, m
                 gain += count_bits(gained & ~near[_place(reader, other, n_words) + _BELOW_3])
     if rise - gain > most:
         return rise - gain
-    rise += _measure_losses(near, scratch, n_words, layer, source, new)
+    rise += _measure_losses(near, n_words, scratch, layer, source, new)
     if rise - gain > most:
         return rise - gain
-    return rise + _measure_readers(near, sources, widths, scratch, n_words, layer, source, new)
+    return rise + _measure_readers(near, sources, widths, n_words, scratch, layer, source, new)
 
 
 @njit(cache=True, nogil=True)
-def _measure_losses(near, scratch, n_words, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _measure_losses(near, n_words, scratch, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return how many layers above lose `source` within 2 and 3 hops; write those that keep it within 3 to scratch."""
     losses = 0
-    own_word = (layer - _U1) >> _U6
-    new_reads_source = near[_place(new, source >> _U6, n_words)] & _bit(source)
-    for word in range(layer >> _U6, n_words):
+    own_word = _word(layer - _U1, n_words)
+    new_reads_source = near[_place(new, _word(source, n_words), n_words)] & _bit(source)
+    for word in range(_word(layer, n_words), _size(n_words)):
         within_2 = near[_place(source, word, n_words) + _ABOVE_1]
         within_3 = within_2
-        for other in range(source >> _U6, n_words):
+        for other in range(_word(source, n_words), _size(n_words)):
             members = near[_place(source, other, n_words) + _ABOVE_1]
             if other == own_word:
                 members &= ~_bit(layer - _U1)
@@ -228,71 +247,69 @@ def _measure_losses(near, scratch, n_words, layer, source, new):  # type: ignore
         above_1 = near[own + _ABOVE_1]
         if new_reads_source:
             within_3 |= above_1
-        scratch[n_words + word] = within_3
+        scratch[_size(n_words) + word] = within_3
         losses += count_bits(above_1 & ~within_2)
         losses += count_bits(near[own + _ABOVE_2] & ~above_1 & ~within_3)
     return losses
 
 
 @njit(cache=True, nogil=True)
-def _measure_readers(near, sources, widths, scratch, n_words, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _measure_readers(near, sources, widths, n_words, scratch, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return by how much the layer's readers lose within 3 hops, from what the functions above wrote to scratch."""
     rise = 0
-    for word in range(layer >> _U6, n_words):
+    for word in range(_word(layer, n_words), _size(n_words)):
         members = near[_place(layer, word, n_words) + _ABOVE_1]
         while members:
             lowest = members & -members
             reader = (word << _U6) + count_zeros(members) + _U1
             members ^= lowest
-            for other in range(((reader - _U1) >> _U6) + _U1):
+            for other in range(_word(reader - _U1, n_words) + _U1):
                 own = _place(reader, other, n_words)
                 within_3 = near[own]
                 for k in range(widths[reader]):
                     node = np.uint64(sources[reader, k])
                     if node != layer:
                         within_3 |= near[_place(node, other, n_words) + _BELOW_2]
-                    elif other <= (layer - _U1) >> _U6:
+                    elif other <= _word(layer - _U1, n_words):
                         within_3 |= scratch[other]
-                if other == new >> _U6:
+                if other == _word(new, n_words):
                     within_3 |= _bit(new)
-                if other == source >> _U6:  # inputs that read i may have lost it too
+                if other == _word(source, n_words):  # inputs that read i may have lost it too
                     within_3 &= ~_bit(source)
-                    if scratch[n_words + word] & lowest:
+                    if scratch[_size(n_words) + word] & lowest:
                         within_3 |= _bit(source)
                 rise += count_bits(near[own + _BELOW_3]) - count_bits(within_3)
     return rise
 
 
 @njit(cache=True, nogil=True)
-def _make_move(near, sources, widths, lacking, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _make_move(near, sources, widths, lacking, n_words, layer, source, new):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Make a move and bring all sets up to date: those of the pairs that _measure_move names."""
-    n_words = np.uint64(lacking.shape[0])
     k = _U1
     while np.uint64(sources[layer, k]) != source:
         k += _U1
     sources[layer, k] = new
-    own_word = (layer - _U1) >> _U6
+    own_word = _word(layer - _U1, n_words)
     for node in (source, new):
-        near[_place(layer, node >> _U6, n_words)] ^= _bit(node)
+        near[_place(layer, _word(node, n_words), n_words)] ^= _bit(node)
         near[_place(node, own_word, n_words) + _ABOVE_1] ^= _bit(layer - _U1)
     for place in (_U1, _U2):
-        _redo_below(near, sources, widths, lacking, layer, place)
+        _redo_below(near, sources, widths, lacking, n_words, layer, place)
         if place == _BELOW_3:
-            for word in range(own_word, n_words):
+            for word in range(own_word, _size(n_words)):
                 members = near[_place(layer, word, n_words) + _ABOVE_1]
                 while members:
                     reader = (word << _U6) + count_zeros(members) + _U1
                     members &= members - _U1
-                    _redo_below(near, sources, widths, lacking, reader, place)
-        _redo_above(near, lacking, source, place)
-        _redo_above(near, lacking, new, place)
+                    _redo_below(near, sources, widths, lacking, n_words, reader, place)
+        _redo_above(near, lacking, n_words, source, place)
+        _redo_above(near, lacking, n_words, new, place)
 
 
 @njit(cache=True, nogil=True)
-def _redo_below(near, sources, widths, lacking, layer, place):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _redo_below(near, sources, widths, lacking, n_words, layer, place):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Form a layer's set of nodes below anew from its inputs' sets one hop nearer; return by how much it shrank."""
-    n_words = np.uint64(lacking.shape[0])
-    own_word = (layer - _U1) >> _U6
+    own_word = _word(layer - _U1, n_words)
     shrank = 0
     for word in range(own_word + _U1):
         own = _place(layer, word, n_words)
@@ -307,18 +324,17 @@ def _redo_below(near, sources, widths, lacking, layer, place):  # type: ignore[n
             members &= members - _U1
             near[_place(node, own_word, n_words) + place + _U3] ^= _bit(layer - _U1)
     if place == _BELOW_3:
-        _note_lacking(near, lacking, layer)
+        _note_lacking(near, lacking, n_words, layer)
     return shrank
 
 
 @njit(cache=True, nogil=True)
-def _redo_above(near, lacking, node, place):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+def _redo_above(near, lacking, n_words, node, place):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     """Form a node's set of layers above anew from its readers' sets one hop nearer."""
-    n_words = np.uint64(lacking.shape[0])
-    for word in range(node >> _U6, n_words):
+    for word in range(_word(node, n_words), _size(n_words)):
         own = _place(node, word, n_words)
         fresh = near[own + _ABOVE_1]
-        for other in range(node >> _U6, n_words):
+        for other in range(_word(node, n_words), _size(n_words)):
             members = near[_place(node, other, n_words) + _ABOVE_1]
             while members:
                 at = _place((other << _U6) + count_zeros(members) + _U1, word, n_words)
@@ -329,19 +345,18 @@ def _redo_above(near, lacking, node, place):  # type: ignore[no-untyped-def]  # 
         while members:
             reader = (word << _U6) + count_zeros(members) + _U1
             members &= members - _U1
-            near[_place(reader, node >> _U6, n_words) + place] ^= _bit(node)
+            near[_place(reader, _word(node, n_words), n_words) + place] ^= _bit(node)
             if place == _BELOW_3:
-                _note_lacking(near, lacking, reader)
+                _note_lacking(near, lacking, n_words, reader)
 
 
 @njit(cache=True, nogil=True)
-def _note_lacking(near, lacking, layer):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
+def _note_lacking(near, lacking, n_words, layer):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
     """Note whether a layer has a node more than 3 hops below."""
-    n_words = np.uint64(lacking.shape[0])
     size = 0
-    for word in range(n_words):
+    for word in range(_size(n_words)):
         size += count_bits(near[_place(layer, word, n_words) + _BELOW_3])
-    own_word = (layer - _U1) >> _U6
+    own_word = _word(layer - _U1, n_words)
     lacking[own_word] &= ~_bit(layer - _U1)
     if size < np.int64(layer):
         lacking[own_word] |= _bit(layer - _U1)

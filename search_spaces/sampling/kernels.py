@@ -3,22 +3,38 @@
 # All compiled functions are in this file: numba's cache does not notice changes in another one, and would run a stale
 # copy of what a function calls there.
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from search_spaces.measures.instructions import (
+    N_LANES,
+    add,
+    fill,
+    first,
+    greater,
+    greatest,
+    increase,
+    increase_round,
+    keep,
+    lesser,
+    load,
+    store,
+    total,
+    widen,
+)
 from search_spaces.pattern import ConnectionPattern
 
 MAX_DEPTH = 2**15 - 2  # distances are int16
-UNREACHED = 254  # above any distance that a byte holds here
-_instruction: Any = intrinsic  # its types have no place for what it makes of a function
+_ONE = np.uint64(1)
+UNREACHED = 254  # above any distance that a byte of a row holds
 
 # Places of the measures of a state: sums over pairs, connections and nodes below the output, and a maximum.
 SUM_BD, SUM_SPAN, FROM_OUTPUT, MAX_OUT_DEGREE = range(4)
@@ -40,7 +56,7 @@ class PackedPatterns:
 
     depth: int  # number of layers L
     offsets: NDArray[np.int64]  # (n L + 1,); layer i of pattern p reads sources[offsets[p L + i-1] : offsets[p L + i]]
-    sources: NDArray[np.int16]  # inputs of all layers of all patterns, int16
+    sources: NDArray[np.int16]  # inputs of all layers of all patterns, int16; each layer's ascend, the chain's last
 
 
 def batch_distances(patterns: Sequence[ConnectionPattern] | PackedPatterns) -> DistanceBatch:
@@ -70,67 +86,56 @@ def pack_patterns(patterns: Sequence[ConnectionPattern]) -> PackedPatterns:
     depths = {pattern.depth for pattern in patterns}
     if len(depths) != 1 or max(depths) > MAX_DEPTH:
         raise InputError(f"a batch takes patterns of one depth up to {MAX_DEPTH}, not of depths {sorted(depths)}")
-    degrees = [degree for pattern in patterns for degree in pattern.in_degrees]
-    offsets = np.zeros(len(degrees) + 1, dtype=np.int64)
-    np.cumsum(degrees, out=offsets[1:])
-    sources = np.fromiter(
-        (source for pattern in patterns for inputs in pattern.sources for source in inputs),
-        dtype=np.int16,
-        count=int(offsets[-1]),
-    )
+    layers = [inputs for pattern in patterns for inputs in pattern.sources]
+    offsets = np.zeros(len(layers) + 1, dtype=np.int64)
+    np.cumsum([len(inputs) for inputs in layers], out=offsets[1:])
+    sources = np.fromiter(itertools.chain.from_iterable(layers), dtype=np.int16, count=int(offsets[-1]))
     return PackedPatterns(depths.pop(), offsets, sources)
-
-
-@_instruction  # type: ignore[untyped-decorator]
-def count_zeros(_typing: Any, _word: Any) -> Any:
-    """Return the place of the lowest bit of a word that is not 0."""
-
-    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
-
-    return types.uint64(types.uint64), build
-
-
-@_instruction  # type: ignore[untyped-decorator]
-def count_bits(_typing: Any, _word: Any) -> Any:
-    """Return the number of bits of a word that are set."""
-
-    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), build
 
 
 @njit(cache=True, nogil=True)
 def _byte_sums(depth, offsets, sources):  # type: ignore[no-untyped-def]  # pragma: no cover, compiled
-    """Compute what _distance_sums does below UNREACHED layers, on rows of bytes, 32 at a time."""
-    n_patterns, width = (offsets.shape[0] - 1) // depth, (depth + 32) // 32 * 32
-    sums = np.zeros((n_patterns, 4), dtype=np.int64)
-    rows = np.full((depth + 1, width), UNREACHED, dtype=np.uint8)  # rows[i, j] = BD(i, j) + 1, reused by every pattern
-    rows[0, 0] = 1
-    fresh = np.zeros(width, dtype=np.uint8)
+    """Compute what _distance_sums does below UNREACHED layers, on rows of 32 nodes, one block of them after the other.
+
+    A row holds distances from a layer to the 32 nodes of a block, and 255 where there is no path, so that 255 + 1 = 0
+    leaves these out of sums. Sums over layers have 16 bits: at most 253 layers add at most 254 each.
+    """
+    depth, lanes = np.uint64(depth), np.uint64(N_LANES)  # signed, they would be slower
+    n_patterns, n_blocks = np.uint64(offsets.shape[0] - 1) // depth, (depth + lanes - _ONE) // lanes
+    sums = np.empty((n_patterns, 4), dtype=np.int64)
+    rows = np.full(n_blocks * (depth + _ONE) * lanes, 255, dtype=np.uint8)  # nothing leads from below a block into it
+    own = np.full((lanes + _ONE) * lanes, 255, dtype=np.uint8)  # bits to keep, so that a node is 0 hops from itself
+    for lane in range(lanes):
+        own[lane * (lanes + _ONE)] = 0
+    for block in range(n_blocks):
+        rows[block * (depth + _ONE) * lanes + block * lanes * lanes] = 0
     for p in range(n_patterns):
-        for i in range(1, depth + 1):
-            n_padded = (i + 31) & ~31
-            for j in range(n_padded):
-                fresh[j] = np.uint8(UNREACHED)
-            for k in range(offsets[p * depth + i - 1], offsets[p * depth + i]):
-                other = rows[np.uint64(sources[k])]
-                for j in range(n_padded):
-                    fresh[j] = min(fresh[j], other[j])
-            row = rows[np.uint64(i)]
-            for j in range(n_padded):
-                row[j] = np.uint8(fresh[j] + np.uint8(1))
-            row[i] = np.uint8(1)
-            total, largest = np.uint32(0), np.uint8(0)
-            for j in range(i):
-                total += np.uint32(fresh[j])
-                largest = max(largest, fresh[j])
-            sums[p, 0] += np.int64(total)
-            sums[p, 1] = max(sums[p, 1], np.int64(largest))
-            sums[p, 3] += np.int64(fresh[0])
-            if i == depth:
-                sums[p, 2] = np.int64(total)
+        all_pairs, from_output, to_input, largest = 0, 0, 0, fill(np.uint8(0))
+        for block in range(n_blocks):
+            lowest, start = block * lanes, block * (depth + _ONE) * lanes
+            over_layers, hops = widen(fill(np.uint8(0))), fill(np.uint8(0))
+            row = load(rows, start + lowest * lanes)
+            k = np.uint64(offsets[p * depth + lowest])
+            for i in range(lowest + _ONE, depth + _ONE):
+                end = np.uint64(offsets[p * depth + i])
+                while k < end - _ONE:  # the last source is the chain's, whose row is at hand
+                    row = lesser(row, load(rows, start + np.uint64(sources[k]) * lanes))
+                    k += _ONE
+                k += _ONE
+                row = increase(row)
+                hops = increase_round(row)  # one too many, where there is a path
+                row = keep(row, load(own, min(i - lowest, lanes) * lanes))
+                store(rows, start + i * lanes, row)
+                over_layers = add(over_layers, hops)
+                largest = greater(largest, hops)
+            all_pairs += total(over_layers)
+            from_output += total(widen(hops))
+            if block == 0:
+                to_input = first(over_layers)
+        sums[p, 0] = all_pairs - np.int64(depth * (depth + _ONE)) // 2
+        sums[p, 1] = greatest(largest) - 1
+        sums[p, 2] = from_output - np.int64(depth)
+        sums[p, 3] = to_input - np.int64(depth)
     return sums
 
 

@@ -20,7 +20,8 @@ from search_spaces.errors import MachineError
 from tests.support.driving import TINY, load_trials
 
 ray_executor = pytest.importorskip("nas.workers.ray_executor")
-ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+# Workers cannot import this file.
+pytest.importorskip("ray").cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.bench.contestants import Shape
+from nas.bench.shapes import Shape
 from tests.support.small import ROOT
 
 SCRIPTS = str(ROOT / "scripts")

@@ -33,7 +33,7 @@ from search_spaces.errors import MachineError
 
 # Children are forked from a process without threads that has the libraries loaded already: 0.1 s instead of 3.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["nas.search.loop", "nas.studies.study", "sklearn.datasets"])
+CONTEXT.set_forkserver_preload(["nas.search.loop", "nas.studies.study"])
 TINY: dict[str, Any] = {
     "strategy": "random",
     "layers": 6,

@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
+
 #include "layer_kernels.h"
 
 namespace skipsearch {
@@ -13,22 +15,45 @@ using at::Tensor;
 using at::TensorList;
 
 // A block: its nodes are the inputs, then one a layer; the channels of all nodes are numbered through.
+//
+// A layer is one 3x3 convolution, or with bottlenecks a 1x1 and then a 3x3 one: then parameters are those of all 1x1
+// convolutions followed by those of all 3x3 ones, and what a layer keeps in between is the only node of a block `inner`.
 struct Block {
-    int64_t n_members, n_images, n_layers, growth;
+    int64_t n_members, n_images, n_layers = 0, growth = 0, wide = 0;  // wide: channels of a bottleneck; 0: there is none
     Size size;
     std::vector<int64_t> first;                           // first channel of each node, then their number
     std::vector<Place> places;                            // place of each channel
     std::vector<std::vector<std::vector<int64_t>>> read;  // channels read: member, layer
+    std::unique_ptr<const Block> inner;
+
+    Block(int64_t n_members, int64_t n_images, Size size, const std::vector<int64_t>& widths)
+        : n_members(n_members), n_images(n_images), size(size), first{0} {
+        for (int64_t width : widths) add_node(width);
+    }
 
     Block(int64_t n_members, int64_t n_images, Size size, const std::vector<int64_t>& widths, const Tensor& sources,
           IntArrayRef degrees, TensorList weights)
-        : n_members(n_members), n_images(n_images), n_layers(weights.size()), size(size), first{0} {
-        TORCH_CHECK(!widths.empty() && n_layers > 0 && (int64_t)degrees.size() == n_layers && weights[0].dim() >= 4,
-                    "layers: a block has inputs, layers, and as many in-degrees as layers");
-        growth = weights[0].size(-4);
-        for (int64_t width : widths) add_node(width);
+        : Block(n_members, n_images, size, widths) {
+        n_layers = degrees.size();
+        const int64_t n_convolutions = weights.size();
+        TORCH_CHECK(!widths.empty() && n_layers > 0 && (n_convolutions == n_layers || n_convolutions == 2 * n_layers) &&
+                        weights.front().dim() >= 4 && weights.back().dim() >= 4,
+                    "layers: a block has inputs, layers, as many in-degrees as layers, and weights of one convolution "
+                    "or two a layer");
+        growth = weights.back().size(-4);
+        if (n_convolutions == 2 * n_layers) wide = weights.front().size(-4);
+        if (wide) inner = std::make_unique<const Block>(1, n_images, size, std::vector<int64_t>{wide});
         for (int64_t layer = 0; layer < n_layers; ++layer) add_node(growth);
-        list_channels(sources, degrees, weights, widths.size());
+        list_channels(sources, degrees, widths.size());
+        for (int64_t number = 0; number < n_convolutions; ++number) {
+            const int64_t n_taps = has_one_tap(number) ? 1 : TAPS;
+            const IntArrayRef shape = weights[number].sizes();
+            TORCH_CHECK(shape.size() >= 4 && shape.slice(shape.size() - 4) ==
+                                                 IntArrayRef({n_written(number), n_read(number), n_taps, n_taps}) &&
+                            weights[number].numel() == n_members * n_written(number) * n_read(number) * n_taps * n_taps,
+                        "layers: layer ", number % n_layers + 1, " reads ", n_read(number),
+                        " channels, and its weights are ", shape);
+        }
     }
 
     void add_node(int64_t width) {
@@ -37,7 +62,7 @@ struct Block {
         first.push_back(first.back() + width);
     }
 
-    void list_channels(const Tensor& sources, IntArrayRef degrees, TensorList weights, int64_t n_inputs) {
+    void list_channels(const Tensor& sources, IntArrayRef degrees, int64_t n_inputs) {
         int64_t n_sources = 0;
         for (int64_t degree : degrees) n_sources += degree;
         TORCH_CHECK(sources.scalar_type() == at::kLong && sources.sizes() == IntArrayRef({n_members, n_sources}),
@@ -54,15 +79,21 @@ struct Block {
                                 " of a block of ", n_inputs, " inputs cannot read node ", *node);
                     for (int64_t channel = first[*node]; channel < first[*node + 1]; ++channel) own.push_back(channel);
                 }
-                const IntArrayRef shape = weights[layer].sizes();
-                TORCH_CHECK(shape.size() >= 4 && shape.slice(shape.size() - 4) ==
-                                                     IntArrayRef({growth, (int64_t)own.size(), TAPS, TAPS}) &&
-                                weights[layer].numel() == n_members * growth * (int64_t)own.size() * TAPS * TAPS,
-                            "layers: layer ", layer + 1, " reads ", own.size(), " channels, and its weights are ", shape);
+                TORCH_CHECK(member == 0 || own.size() == read[0][layer].size(), "layers: layer ", layer + 1, " reads ",
+                            own.size(), " channels, and in another member ", read[0][layer].size());
                 read[member].push_back(std::move(own));
             }
     }
 
+    // Convolutions are numbered as their parameters are.
+    int64_t n_convolutions() const { return wide ? 2 * n_layers : n_layers; }
+    bool has_one_tap(int64_t number) const { return wide && number < n_layers; }
+    int64_t n_read(int64_t number) const { return number < n_layers ? read[0][number].size() : wide; }
+    int64_t n_written(int64_t number) const { return has_one_tap(number) ? wide : growth; }
+
+    // Channels with statistics: those of all nodes, then those of all bottlenecks.
+    int64_t n_measured() const { return n_channels() + n_layers * wide; }
+    int64_t first_inner(int64_t layer) const { return n_channels() + layer * wide; }
     int64_t n_channels() const { return first.back(); }
     int64_t n_inputs() const { return (int64_t)first.size() - 1 - n_layers; }
     int64_t n_values() const { return n_images * size.pixels(); }  // values of a channel
@@ -88,6 +119,12 @@ template <typename T, typename Scalar>
 auto view_maps(const Block& block, Scalar* maps, int64_t member) {
     using Own = std::conditional_t<std::is_const_v<Scalar>, const Vector<T>, Vector<T>>;
     return reinterpret_cast<Own*>(maps) + member * block.n_groups<T>() * block.group_vectors();
+}
+
+// Room for the bottleneck maps of one layer of a member; empty if there are none.
+template <typename T>
+Tensor new_inner(const Block& block, const at::TensorOptions& options) {
+    return block.inner ? new_maps<T>(*block.inner, options, false) : at::empty({0}, options);
 }
 
 // Apply f(image's value, map's value) to a node's images (batch, channels, height, width) and its maps of all groups.
@@ -162,16 +199,16 @@ inline Block read_block(TensorList inputs, const Tensor& sources, IntArrayRef de
 
 // The kernels trust the shapes: tensors that do not fit must not reach them.
 inline void check_fit(const Block& block, IntArrayRef outputs, std::initializer_list<TensorList> normalisations) {
-    const int64_t n_nodes = block.n_inputs() + block.n_layers;
+    const int64_t n_nodes = block.n_inputs() + block.n_layers, n_convolutions = block.n_convolutions();
     for (int64_t node : outputs)
         TORCH_CHECK(0 <= node && node < n_nodes, "layers: a block of ", n_nodes, " nodes cannot give node ", node);
     for (const TensorList list : normalisations) {
-        TORCH_CHECK((int64_t)list.size() == block.n_layers, "layers: of scales, shifts and running statistics there is "
-                    "one a layer, given ", list.size(), " for ", block.n_layers, " layers");
-        for (int64_t layer = 0; layer < block.n_layers; ++layer)
-            TORCH_CHECK(list[layer].numel() == block.n_members * (int64_t)block.read[0][layer].size(), "layers: layer ",
-                        layer + 1, " reads ", block.read[0][layer].size(), " channels, and of its scale, shift and "
-                        "running statistics one is ", list[layer].sizes());
+        TORCH_CHECK((int64_t)list.size() == n_convolutions, "layers: of scales, shifts and running statistics there is "
+                    "one a convolution, given ", list.size(), " for ", n_convolutions, " convolutions");
+        for (int64_t number = 0; number < n_convolutions; ++number)
+            TORCH_CHECK(list[number].numel() == block.n_members * block.n_read(number), "layers: layer ",
+                        number % block.n_layers + 1, " reads ", block.n_read(number), " channels, and of its scale, "
+                        "shift and running statistics one is ", list[number].sizes());
     }
 }
 

@@ -5,15 +5,8 @@
 namespace skipsearch {
 namespace {
 
-constexpr int MOST_COLUMNS = 6;                    // of a tile
 constexpr int64_t ACTIVATIONS_BYTES = 1 << 19;     // of a forward pass's band, which fits in the second-level cache
 constexpr int64_t GRADIENT_BYTES = 1 << 17;        // of a backward pass's band: likewise, with its activations
-
-// Not 0 for NaN, which must reach the loss.
-template <typename T>
-inline Vector<T> rectify(const Vector<T>& x) {
-    return x < T(0) ? Vector<T>{} : x;
-}
 
 // Number of rows of n_bands bands that fit in so many bytes, with one more row above and below.
 template <typename Form>
@@ -51,7 +44,7 @@ inline void fill_band(const Maps<Form>* maps, const Place* own, F f, const Place
     }
 }
 
-// Write f of rows begin to end - 1 of a map, each joined with the next below end, every step-th into a band from there on.
+// Write f of every step-th row from begin to end - 1 of a map into a band, each joined with the next row below end.
 template <typename Form, typename F>
 inline void fill_rows(const Maps<Form>* maps, const Place& place, F f, typename Form::Operand* band, int64_t begin,
                       int64_t end, int64_t step, const Size& size) {
@@ -189,17 +182,14 @@ inline auto activation(const Layer<T>& layer, int64_t k) {
 
 template <typename Form>
 void forward(const Layer<typename Form::Number>& layer, const typename Form::Weight* arranged, const Size& size,
-             Maps<Form>* maps, Scratch<Form>& scratch) {
+             const Maps<Form>* maps, Maps<Form>* written, Scratch<Form>& scratch) {
     const int64_t n_bands = count_joined<Form>(layer.n_read);
     const int64_t n_rows = band_rows<Form>(ACTIVATIONS_BYTES, n_bands, size);
     const int64_t plane = (n_rows + 2) * size.padded();
     scratch.resize(n_bands * plane);
     auto place_of = [&](int64_t k) { return k < layer.n_read ? &layer.places[layer.channels[k]] : nullptr; };
     auto keep = [&]<int R, int P>(const Maps<Form>(&sums)[R][P], int64_t channel, int64_t y, int64_t x) {
-        for (int r = 0; r < R; ++r) {
-            const Place place = layer.places[layer.first + channel + r];
-            for (int p = 0; p < P; ++p) maps[place.begin + y * place.row + x + p] = sums[r][p];
-        }
+        keep_tile<typename Form::Number, R, P>(layer, sums, channel, y, x, written);
     };
     for (int64_t first = 0; first < size.height; first += n_rows) {
         const int64_t last = std::min(first + n_rows, size.height);
@@ -213,8 +203,9 @@ void forward(const Layer<typename Form::Number>& layer, const typename Form::Wei
 
 template <typename Form>
 void backward(const Layer<typename Form::Number>& layer, const typename Form::Weight* transposed, const Size& size,
-              const Maps<Form>* maps, Maps<Form>* gradients, const typename Form::Number* means, Maps<Form>* by_weight,
-              Maps<Form>* by_activation, Scratch<Form>& scratch) {
+              const Maps<Form>* maps, Maps<Form>* gradients, const Maps<Form>* written,
+              const typename Form::Number* means, Maps<Form>* by_weight, Maps<Form>* by_activation,
+              Scratch<Form>& scratch) {
     using T = typename Form::Number;
     const int64_t n_bands = count_joined<Form>(layer.n_written);
     const int64_t n_rows = band_rows<Form>(GRADIENT_BYTES, layer.n_written, size);
@@ -224,47 +215,29 @@ void backward(const Layer<typename Form::Number>& layer, const typename Form::We
     scratch.resize((n_bands + n_own + 1) * plane);
     typename Form::Operand* by_rows = scratch.data() + (n_own ? n_bands : 0) * plane;
     typename Form::Operand* activations = scratch.data() + (n_bands + n_own) * plane;
-    auto hand_on = [&]<int R, int P>(const Maps<Form>(&sums)[R][P], int64_t first, int64_t y, int64_t x) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const int64_t k = first + r;
-            const Place place = layer.places[layer.channels[k]];
-            const int64_t begin = place.begin + y * place.row + x;
-            const T factor = layer.factor[k], offset = layer.offset[k], mean = means[layer.channels[k]];
-            const bool is_fresh = layer.is_fresh[k];
-            Vector<T> sum = by_activation[2 * k], product = by_activation[2 * k + 1];
-#pragma GCC unroll 8
-            for (int p = 0; p < P; ++p) {
-                const Vector<T> map = maps[begin + p];
-                const Vector<T> gradient = factor * map + offset > T(0) ? sums[r][p] : Vector<T>{};
-                sum += gradient;
-                product += gradient * (map - mean);
-                gradients[begin + p] = factor * gradient + (is_fresh ? Vector<T>{} : gradients[begin + p]);
-                __builtin_prefetch(&gradients[begin + P + p], 1);  // of the next tile
-            }
-            by_activation[2 * k] = sum;
-            by_activation[2 * k + 1] = product;
-        }
+    auto pass = [&]<int R, int P>(const Vector<T>(&sums)[R][P], int64_t channel, int64_t y, int64_t x) {
+        hand_on<T, R, P>(layer, sums, channel, y, x, maps, gradients, means, by_activation);
     };
     auto same = [](const Vector<T>& gradient) { return gradient; };
     for (int64_t first = 0; first < size.height; first += n_rows) {
         const int64_t last = std::min(first + n_rows, size.height);
-        for (int64_t written = 0; written < layer.n_written; ++written) {
-            const Place* place = layer.places + layer.first + written;
-            if (written % Form::JOINED == 0)
-                fill_band<Form>(gradients, place, same, written + 1 < layer.n_written ? place + Form::JOINED - 1 : nullptr, same,
-                                scratch.data() + written / Form::JOINED * plane, first, last, size);
+        for (int64_t channel = 0; channel < layer.n_written; ++channel) {
+            const Place* place = layer.written + channel;
+            const Place* next = channel + Form::JOINED <= layer.n_written ? place + Form::JOINED - 1 : nullptr;
+            if (channel % Form::JOINED == 0)
+                fill_band<Form>(written, place, same, next, same, scratch.data() + channel / Form::JOINED * plane, first,
+                                last, size);
             if (n_own)
-                fill_rows<Form>(gradients, *place, same, by_rows + written * plane + size.padded(), first, last,
+                fill_rows<Form>(written, *place, same, by_rows + channel * plane + size.padded(), first, last,
                                 Form::JOINED, size);
         }
         Vector<T>* sums = by_weight;
         for (int64_t k = 0; k < layer.n_read; ++k) {
-            fill_rows<Form>(maps, layer.places[layer.channels[k]], activation(layer, k), activations, first - 1, last + 1,
-                            1, size);
-            for (int64_t written = 0; written < layer.n_written;) {
-                const int n = tile_channels(layer.n_written - written);
-                const typename Form::Operand* own = by_rows + written * plane;
+            fill_rows<Form>(maps, layer.places[layer.channels[k]], activation(layer, k), activations, first - 1,
+                            last + 1, 1, size);
+            for (int64_t channel = 0; channel < layer.n_written;) {
+                const int n = tile_channels(layer.n_written - channel);
+                const typename Form::Operand* own = by_rows + channel * plane;
                 auto run = [&]<int R>() { correlate<Form, R>(activations, own, plane, last - first, size, sums); };
                 switch (n) {
                     case 1: run.template operator()<1>(); break;
@@ -273,18 +246,19 @@ void backward(const Layer<typename Form::Number>& layer, const typename Form::We
                     default: run.template operator()<MOST_CHANNELS>(); break;
                 }
                 sums += n * TAPS * TAPS;
-                written += n;
+                channel += n;
             }
         }
-        convolve_bands<Form>(scratch.data(), n_rows, transposed, n_bands, layer.n_read, first, last, size, hand_on);
+        convolve_bands<Form>(scratch.data(), n_rows, transposed, n_bands, layer.n_read, first, last, size, pass);
     }
 }
 
-#define SKIPSEARCH_PASSES(Form)                                                                                      \
-    template void forward<Form>(const Layer<Form::Number>&, const Form::Weight*, const Size&, Maps<Form>*,           \
-                                Scratch<Form>&);                                                                     \
-    template void backward<Form>(const Layer<Form::Number>&, const Form::Weight*, const Size&, const Maps<Form>*,    \
-                                 Maps<Form>*, const Form::Number*, Maps<Form>*, Maps<Form>*, Scratch<Form>&)
+#define SKIPSEARCH_PASSES(Form)                                                                                     \
+    template void forward<Form>(const Layer<Form::Number>&, const Form::Weight*, const Size&, const Maps<Form>*,    \
+                                Maps<Form>*, Scratch<Form>&);                                                       \
+    template void backward<Form>(const Layer<Form::Number>&, const Form::Weight*, const Size&, const Maps<Form>*,   \
+                                 Maps<Form>*, const Maps<Form>*, const Form::Number*, Maps<Form>*, Maps<Form>*,     \
+                                 Scratch<Form>&)
 
 SKIPSEARCH_PASSES(Exact<float>);
 SKIPSEARCH_PASSES(Exact<double>);

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from nas.model.cost import Cost
 from nas.modules.merges import Weighted, count_parameters, create_merge, start_brought
+from nas.modules.start import make_tensors
 from search_spaces.seeds import derive_seed
 
 EXPANSION = 4  # hidden width of a perceptron, in widths of the network
@@ -149,7 +150,7 @@ def build_decoder(
     """
     with torch.device("meta"):  # no draws from the global generator
         decoder = CharacterDecoder(config, sources, reads)
-    decoder.to_empty(device="cpu")
+    make_tensors(decoder)
     for name, module in decoder.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))

@@ -580,8 +580,11 @@ def digits() -> DataSet:
 
 def test_digits_are_the_embedded_set_with_a_stratified_fifth_for_test(digits: DataSet) -> None:
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     raw = load_digits()
+    _, test = train_test_split(np.arange(1_797), test_size=360, stratify=raw.target, random_state=0)
+    assert same_images(digits.test, np.sort(test))
     assert digits.images.shape == (1_797, 1, 8, 8)
     assert same_images(digits.images[:, 0], raw.images)
     assert same_images(digits.labels, raw.target)

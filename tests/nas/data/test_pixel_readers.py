@@ -78,7 +78,28 @@ def test_a_file_may_name_its_classes(tmp_path: Path) -> None:
     names = np.array(["sky", "road", "tree"])
     assert read_pixel_npz(write_npz(tmp_path / "a.npz", names=names), MAX_BYTES).classes == ("sky", "road", "tree")
     with pytest.raises(InputError, match="names"):
-        read_pixel_npz(write_npz(tmp_path / "b.npz", names=names[:2]), MAX_BYTES)
+        read_pixel_npz(write_npz(tmp_path / "b.npz", names=names[:1]), MAX_BYTES)
+    with pytest.raises(InputError, match=r"names.* 4 texts"):
+        read_pixel_npz(write_npz(tmp_path / "c.npz", names=names), MAX_BYTES, n_classes=4)
+
+
+def test_names_say_how_many_classes_there_are(tmp_path: Path) -> None:
+    names = np.array([f"class {number}" for number in range(12)])
+    masks = {f"y_{part}": draw(part)[1] for part in COUNTS}
+    masks["y_train"][0, 0, 0] = 11
+    data = read_pixel_npz(write_npz(tmp_path / "a.npz", names=names, **masks), MAX_BYTES)
+    assert len(data.classes) == 12 and (data.training.masks == 11).any() and "void" not in " ".join(data.remarks)
+    with pytest.raises(InputError, match="11, expected 0 to 9"):
+        read_pixel_npz(write_npz(tmp_path / "b.npz", names=names[:10], **masks), MAX_BYTES)
+
+
+def test_a_label_that_is_taken_for_void_is_said_unless_the_user_says_it(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", y_train=np.minimum(draw("train")[1], 11))  # void is 11 there
+    (remark,) = read_pixel_npz(path, MAX_BYTES).remarks[-1:]
+    assert "label 11 counts as void" in remark and "classes=12" in remark
+    assert "void" not in " ".join(read_pixel_npz(path, MAX_BYTES, n_classes=11).remarks)
+    folders = read_segnet_folders(write_folders(tmp_path / "own", 7, 11), MAX_BYTES)
+    assert "label 11 counts as void" in folders.remarks[-1]
 
 
 def test_without_validation_images_a_fixed_fifth_of_the_training_images_is_for_validation(tmp_path: Path) -> None:
@@ -117,7 +138,8 @@ def test_files_of_camvid_have_its_classes_and_its_void(tmp_path: Path) -> None:
     data = read_segnet_folders(write_folders(tmp_path / "own", 7, 11, "0001TP_00"), MAX_BYTES)
     check_content(data, 7, 11)
     assert data.classes == CAMVID_CLASSES
-    assert "no training pixel is of class fence" in " ".join(data.remarks)
+    (remark,) = data.remarks
+    assert "no training pixel is of class fence" in remark
 
 
 def test_grey_images_have_one_channel(tmp_path: Path) -> None:
@@ -139,8 +161,9 @@ def test_test_images_among_the_others_are_said(tmp_path: Path) -> None:
 def test_the_number_of_classes_says_which_label_is_void() -> None:
     masks = {"train": np.array([0, 3, 255], np.uint8)}
     assert settle_classes("a", masks, None)[0] == 4
-    number, settled = settle_classes("a", masks, 3)
-    assert (number, settled["train"].tolist()) == (3, [0, VOID, VOID])
+    assert settle_classes("a", masks, None).void is None
+    number, settled, void = settle_classes("a", masks, 3)
+    assert (number, settled["train"].tolist(), void) == (3, [0, VOID, VOID], 3)
     assert settle_classes("a", {"train": np.array([0, 20], np.uint8)}, 21)[0] == 21
 
 

@@ -53,6 +53,8 @@ AROUND: dict[str, dict[str, Any]] = {
     "block layers": {"layers": 6, "blocks": 3, "block_layers": (3, 6, 1), "growth": 3},
     "large stem": {"layers": 4, "blocks": 2, "large_stem": True, "image": (3, 37, 40)},
     "one layer": {"layers": 1, "growth": 5},
+    "bottleneck": {"layers": 5, "blocks": 2, "layer": "bottleneck"},
+    "compressed": {"layers": 4, "blocks": 2, "layer": "bottleneck", "transition": "all", "compression": 0.5},
 }
 each_network = pytest.mark.parametrize("name", AROUND)
 
@@ -72,9 +74,8 @@ def build_pair(candidate: Candidate, dtype: torch.dtype = torch.float64) -> tupl
             module.bias.data.normal_(0, 0.3, generator=generator)
     fused = copy.deepcopy(plain)
     fused.fuse_layers()
-    assert all(
-        (cast(Block, block)._fused is None) == (candidate.network.layer == "bottleneck") for block in fused.blocks
-    )
+    is_fused = candidate.network.layer != "depthwise"
+    assert all((cast(Block, block)._fused is not None) == is_fused for block in fused.blocks)
     return plain, fused
 
 
@@ -177,8 +178,8 @@ def test_statistics_taken_anew_are_the_same(name: str, calls: list[bool]) -> Non
     assert int(states[1]["blocks.0.layers.0.1.num_batches_tracked"]) == 2
 
 
-def test_with_bottlenecks_nothing_is_fused(calls: list[bool]) -> None:
-    candidate = make_candidate(layers=5, blocks=2, bottleneck=True)
+def test_depthwise_layers_are_not_fused(calls: list[bool]) -> None:
+    candidate = make_candidate(layers=5, blocks=2, layer="depthwise")
     plain, fused = build_pair(candidate)
     images, _ = draw_batch(candidate)
     assert torch.equal(fused.train()(images), plain.train()(images))

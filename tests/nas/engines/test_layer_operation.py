@@ -1,5 +1,6 @@
 """The layer operation: C++ against plain torch against batch_norm and conv2d, its refusals, and torch's own checks."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,8 +81,14 @@ def draw_case(
     n_images: int = 3,
     size: tuple[int, int] = (5, 4),
     seed: int = 0,
+    wide: int = 0,
 ) -> Case:
-    """A block of random numbers in float64; members: of the cohort, each as the nodes that its layers read."""
+    """A block of random numbers in float64.
+
+    Args:
+        members: of the cohort, each as the nodes that its layers read.
+        wide: channels of each layer's bottleneck; 0: none.
+    """
     generator = torch.Generator().manual_seed(derive_seed(seed, "case"))
 
     def draw(*shape: int) -> Tensor:
@@ -91,6 +98,10 @@ def draw_case(
     first = members[0]
     of_nodes = [*widths, *[growth] * len(first)]
     n_read = [sum(of_nodes[node] for node in nodes) for nodes in first]
+    kernels = [(growth, n, 3, 3) for n in n_read]
+    if wide:
+        kernels = [(wide, n, 1, 1) for n in n_read] + [(growth, wide, 3, 3)] * len(first)
+        n_read += [wide] * len(first)
     return Case(
         inputs=[2 * draw(n_members, n_images, width, *size) + 1 for width in widths],
         sources=torch.tensor([[node for nodes in reads for node in nodes] for reads in members]),
@@ -98,7 +109,7 @@ def draw_case(
         outputs=list(outputs),
         scales=[1 + 0.5 * draw(n_members, n) for n in n_read],
         shifts=[0.5 * draw(n_members, n) for n in n_read],
-        weights=[draw(n_members, growth, n, 3, 3) / (4.5 * n) ** 0.5 for n in n_read],
+        weights=[draw(n_members, *kernel) / (0.5 * math.prod(kernel[1:])) ** 0.5 for kernel in kernels],
         running_means=[draw(n_members, n) for n in n_read],
         running_variances=[draw(n_members, n).square() + 0.1 for n in n_read],
     )
@@ -107,18 +118,22 @@ def draw_case(
 def run_by_hand(case: Case) -> LayerOutputs:
     """The same from torch's own pieces: each layer normalises anew what it reads, member after member."""
     members, statistics = [], []
+    n_layers = len(case.degrees)
     for member in range(len(case.sources)):
         nodes = [x[member] for x in case.inputs]
+        bottlenecks: list[Tensor] = []
         for layer, own in enumerate(torch.split(case.sources[member], case.degrees)):
             x = torch.cat([nodes[int(node)] for node in own], dim=1)
-            scale, shift, weight = (one[layer][member] for one in (case.scales, case.shifts, case.weights))
-            held: tuple[Tensor | None, Tensor | None] = None, None
-            if case.running_means:
-                held = case.running_means[layer][member].clone(), case.running_variances[layer][member].clone()
-            x = F.batch_norm(x, *held, scale, shift, training=not case.running_means, eps=1e-5)
-            nodes.append(F.conv2d(F.relu(x), weight, padding=1))
+            for number in range(layer, len(case.weights), n_layers):
+                scale, shift, weight = (one[number][member] for one in (case.scales, case.shifts, case.weights))
+                held: tuple[Tensor | None, Tensor | None] = None, None
+                if case.running_means:
+                    held = case.running_means[number][member].clone(), case.running_variances[number][member].clone()
+                x = F.batch_norm(x, *held, scale, shift, training=not case.running_means, eps=1e-5)
+                x = F.conv2d(F.relu(x), weight, padding=len(weight[0, 0]) // 2)
+                (nodes if len(weight[0, 0]) == 3 else bottlenecks).append(x)
         members.append([nodes[node] for node in case.outputs])
-        every = torch.cat([node.detach() for node in nodes], dim=1)
+        every = torch.cat([node.detach() for node in (*nodes, *bottlenecks)], dim=1)
         every = torch.zeros_like(every) if case.running_means else every
         statistics.append((every.mean(dim=(0, 2, 3)), every.var(dim=(0, 2, 3), correction=0)))
     mean, variance = (torch.stack(one) for one in zip(*statistics, strict=True))
@@ -185,7 +200,7 @@ BATCHES = [1, 2, 15, 16, 17, 33]
 TEMPLATES = ["log", "dense", "midpoint", "chain", "loglog", "odd_even"]
 
 
-def draw_block(number: int, growth: int, most_layers: int = 7) -> Case:
+def draw_block(number: int, growth: int, most_layers: int = 7, wide: int = 0) -> Case:
     """One of many blocks: sizes and batches in every pair, patterns of templates and uniform draws by turns."""
     generator = derive_generator("layer operation", number)
     depth = int(generator.integers(2, most_layers + 1))
@@ -197,7 +212,7 @@ def draw_block(number: int, growth: int, most_layers: int = 7) -> Case:
     outputs = sorted({int(node) for node in generator.integers(0, depth + 1, 3)} | {depth})
     size, n_images = SIZES[number % len(SIZES)], BATCHES[number % len(BATCHES)]
     width = int(generator.integers(1, 8))
-    return draw_case([pattern.sources], outputs, (width,), growth, n_images, size, number)
+    return draw_case([pattern.sources], outputs, (width,), growth, n_images, size, number, wide)
 
 
 @pytest.mark.parametrize("growth", range(1, 18))
@@ -206,11 +221,18 @@ def test_all_forms_give_the_same_nodes_statistics_and_gradients(growth: int) -> 
         assert_forms_agree(draw_block(number, growth))
 
 
+@pytest.mark.parametrize("wide", range(1, 18))
+def test_all_forms_give_the_same_with_bottlenecks(wide: int) -> None:
+    for number in (3 * wide, 3 * wide + 1):
+        assert_forms_agree(draw_block(number, growth=1 + number % 9, wide=wide))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("growth", [1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 40])
-def test_all_forms_agree_on_many_blocks(growth: int) -> None:
+@pytest.mark.parametrize("factor", [0, 4])
+def test_all_forms_agree_on_many_blocks(growth: int, factor: int) -> None:
     for number in range(1000 * growth, 1000 * growth + 30):
-        assert_forms_agree(draw_block(number, growth, most_layers=12))
+        assert_forms_agree(draw_block(number, growth, most_layers=12, wide=factor * growth))
 
 
 @pytest.mark.parametrize("growth", [1, 3, 8, 12])
@@ -614,10 +636,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (swap("scales", 1, PLAIN.scales[0]), r"layer 2 reads 6 channels, and of its scale, .* one is \[1, 3\]"),
     (swap("shifts", 0, PLAIN.shifts[1]), r"layer 1 reads 3 channels, and of its scale, .* one is \[1, 6\]"),
     (swap("shifts", 0, PLAIN.shifts[0].float()), "scalar type"),
-    ({"scales": PLAIN.scales[:2]}, "one a layer, given 2 for 3 layers"),
-    ({"shifts": []}, "one a layer, given 0 for 3 layers"),
-    ({"running_means": PLAIN.running_means}, "one a layer, given 0 for 3 layers"),
-    ({"running_variances": PLAIN.running_variances}, "one a layer, given 0 for 3 layers"),
+    ({"scales": PLAIN.scales[:2]}, "one a convolution, given 2 for 3 convolutions"),
+    ({"shifts": []}, "one a convolution, given 0 for 3 convolutions"),
+    ({"running_means": PLAIN.running_means}, "one a convolution, given 0 for 3 convolutions"),
+    ({"running_variances": PLAIN.running_variances}, "one a convolution, given 0 for 3 convolutions"),
     ({"inputs": []}, "an input at least"),
     ({"inputs": [PLAIN.inputs[0][:, :0]]}, "none is empty"),
     ({"inputs": [PLAIN.inputs[0][0]]}, r"inputs are \(cohort, batch, channels, height, width\)"),

@@ -14,8 +14,11 @@ import yaml
 
 from nas.export.card import format_card
 from nas.export.manifest import PROBE_INPUT, FileEntry, Manifest, Probe
+from nas.layouts.pyramid import FcDenseNet
 from nas.model.candidate import Candidate
+from nas.model.config import NetworkConfig
 from search_spaces.distance import backprop_distance
+from search_spaces.templates import find_template
 from tests.support.exported import CANDIDATE, NETWORK, make_weights
 
 WEIGHTS = "model.safetensors"
@@ -61,6 +64,18 @@ def test_it_says_of_a_network_with_exits_what_its_logits_are() -> None:
     n_exits = 1 + (sum(network.block_depths) - 1) // 3
     assert f"(batch, exits, classes): the network predicts at {n_exits} layers" in text
     assert "timm" not in text
+
+
+def test_a_network_for_pixels_is_one_of_segmentation() -> None:
+    network = NetworkConfig(layers=2, blocks=3, growth=3, image=(3, 8, 8), classes=3, surroundings=FcDenseNet())
+    candidate = Candidate(find_template("dense").build(2), network, 0)
+    text = describe(WEIGHTS, candidate=candidate)
+    assert "(batch, classes, height, width)" in text
+    assert "timm" not in text
+    metadata = read_metadata(text)
+    assert metadata["pipeline_tag"] == "image-segmentation"
+    assert "image-classification" not in metadata["tags"]
+    assert read_metadata(describe(WEIGHTS))["pipeline_tag"] == "image-classification"
 
 
 def test_it_says_what_the_network_is_and_what_was_measured() -> None:

@@ -407,7 +407,9 @@ def test_the_serial_executor_gives_in_cohorts_what_it_gives_one_by_one() -> None
 @pytest.mark.slow
 def test_ray_gives_in_cohorts_what_the_serial_executor_gives_one_by_one() -> None:
     ray_executor = pytest.importorskip("nas.workers.ray_executor")
-    ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    pytest.importorskip("ray").cloudpickle.register_pickle_by_value(
+        sys.modules[__name__]
+    )  # workers cannot import this file
     serial, in_cohorts = ListSource(list_jobs(CONFIG)), ListSource(list_jobs(CONFIG))
     run_serial(serial, DoubleTrainer(DIGITS, CONFIG), StopFlag())
     config = CONFIG.model_copy(update={"cohort": 4})

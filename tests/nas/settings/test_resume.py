@@ -54,16 +54,18 @@ def test_a_new_run_takes_the_engine_that_suits_the_machine(
     machine |= {"compiled": compiled, "advice": advice}
     assert settle(tmp_path / "run", **SMALL).engine == engine
     assert settle(tmp_path / "run", **SMALL, engine="auto").engine == engine
-    assert settle(tmp_path / "run", **SMALL, bottleneck=True).engine == "eager"
+    assert settle(tmp_path / "run", **SMALL, bottleneck=True).engine == engine
+    assert settle(tmp_path / "run", **SMALL, layer="depthwise").engine == "eager"
     for named in ("eager", "fused"):
         assert settle(tmp_path / "run", **SMALL, engine=named).engine == named
 
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("has_bottlenecks", [False, True])
 def test_a_run_goes_on_with_its_engine_whatever_the_machine_has_now(
-    machine: dict[str, Any], engine: str, tmp_path: Path
+    machine: dict[str, Any], has_bottlenecks: bool, engine: str, tmp_path: Path
 ) -> None:
-    keep(tmp_path, settle(tmp_path / "run", **SMALL, engine=engine))
+    keep(tmp_path, settle(tmp_path / "run", **SMALL, bottleneck=has_bottlenecks, engine=engine))
     for compiled, advice in ((True, "fused"), (True, "eager"), (False, None)):
         machine |= {"compiled": compiled, "advice": advice}
         assert settle(tmp_path).engine == engine

@@ -572,6 +572,20 @@ def test_a_dry_run_prints_strict_json_and_writes_nothing(tmp_path: Path, monkeyp
     assert len(summary["sha256"]) == 64
 
 
+def test_a_study_in_the_surroundings_of_a_published_network_is_planned_if_cost_is_equal_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.studies.study.estimate_seconds", lambda *_: 720.0)
+    study = ("study", "--run", tmp_path / "run", *FLAGS, "--dry-run", "--json")
+    plain, residual = (run_command(*study, *more) for more in ((), ("--network", "resnet-32")))
+    plans = [json.loads(done.stdout) for done in (plain, residual)]
+    assert plans[0]["trainings"] == plans[1]["trainings"]
+    assert plans[0]["sha256"] != plans[1]["sha256"]
+    refused = run_command(*study, "--network", "densenet-40-12")
+    assert refused.returncode == 2
+    assert "equal cost" in refused.stderr
+
+
 def test_a_dry_run_tells_trainings_hours_and_the_plans_hash(
     monkeypatch: pytest.MonkeyPatch, real: Path, tmp_path: Path
 ) -> None:

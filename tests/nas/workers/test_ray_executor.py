@@ -28,7 +28,7 @@ from search_spaces.templates import iterate_templates
 
 ray_executor = pytest.importorskip("nas.workers.ray_executor")
 # Workers cannot import this file.
-ray_executor.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+pytest.importorskip("ray").cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass
@@ -100,9 +100,24 @@ def test_two_workers_give_the_serial_numbers_and_leave_nothing_behind(
     assert {number: _without_time(outcome) for number, outcome in parallel.outcomes.items()} == {
         number: _without_time(outcome) for number, outcome in serial.outcomes.items()
     }
-    assert len(serial.outcomes) == 10
+    assert len(serial.outcomes) == len(_candidates(small_config))
     assert not list(tmp_path.iterdir())
-    assert not ray_executor.ray.is_initialized()
+    assert not pytest.importorskip("ray").is_initialized()
+
+
+@dataclass(frozen=True)
+class PoliteTrainer(Trainer):
+    """Tells how far its process stands back behind others."""
+
+    def train(self, job: Job, check_stop: Any = lambda: None) -> Outcome:  # noqa: ARG002
+        return Outcome(image_metrics(0.5, float(os.nice(0))), 1, 0.1, ())
+
+
+@pytest.mark.slow
+def test_workers_have_the_priority_of_the_driver(small_config: SearchConfig) -> None:
+    source = ListSource(_candidates(small_config)[:2])
+    ray_executor.run_ray(source, PoliteTrainer(load_data("digits", None), small_config), StopFlag(), 2)
+    assert [outcome.metrics["validation_loss"] for outcome in source.outcomes.values()] == [os.nice(0)] * 2
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,7 @@ def test_a_signal_while_ray_starts_is_told_as_one(
         return 2
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(ray_executor, "start_ray", start)
+    monkeypatch.setattr("nas.workers.ray_start.start_ray", start)
     with pytest.raises(Interrupted) as caught:
         ray_executor.run_ray(ListSource([]), Trainer(load_data("digits", None), small_config), StopFlag(), 2)
     assert caught.value.exit_code == 143

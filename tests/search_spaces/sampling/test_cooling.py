@@ -141,6 +141,19 @@ def test_a_seed_fixes_the_moves() -> None:
     assert one.pattern() == again.pattern() != other.pattern()
 
 
+@pytest.mark.parametrize("depth", [3, 24, 64])
+def test_sets_of_one_word_move_as_they_do_where_there_may_be_more(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def move() -> tuple[list[int], int, int]:
+        start = sample_uniform(log_budget(depth), derive_generator("words", depth))
+        state = Neighbours.of(start, log_budget(depth))
+        n_tried = state.move(20_000, 0.4, 0, derive_generator("words"))
+        return state.near.tolist(), state.total, n_tried
+
+    one_word = move()
+    monkeypatch.setattr(cooling, "_several", np.uint64)
+    assert move() == one_word
+
+
 def test_every_pattern_is_as_likely_as_metropolis_rule_says() -> None:
     """At 5 layers all 36 patterns are visited by exp(-total / temperature): moves are as likely as their reverse."""
     budget, temperature = log_budget(5), 1.5

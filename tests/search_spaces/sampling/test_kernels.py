@@ -12,6 +12,7 @@ from search_spaces.budget import Budget, log_budget
 from search_spaces.distance import backprop_distance
 from search_spaces.errors import InputError
 from search_spaces.pattern import ConnectionPattern
+from search_spaces.sampling import kernels
 from search_spaces.sampling.draw import sample_uniform
 from search_spaces.sampling.kernels import MAX_DEPTH, batch_distances, rescore, undo
 from search_spaces.seeds import derive_generator
@@ -75,6 +76,15 @@ def test_distances_are_exact_where_rows_are_full_and_bytes_end(depth: int) -> No
     spread = [range(i) if i < 3 or i == depth else [i - 1] for i in range(1, depth + 1)]
     patterns = [find_template("chain").build(depth), random_pattern(depth, 1), ConnectionPattern.from_sources(spread)]
     assert_equals_networkx([*patterns, *reversed(patterns)])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 15, 32, 64, 65, 97, 160, 253])
+def test_rows_of_bytes_give_what_the_plain_form_gives(depth: int) -> None:
+    generator = derive_generator("plain form", depth)
+    patterns = [sample_uniform(log_budget(depth), generator) for _ in range(20)]
+    packed = kernels.pack_patterns([*patterns, *(random_pattern(depth, seed) for seed in range(20))])
+    arrays = (packed.depth, packed.offsets, packed.sources)
+    assert kernels._byte_sums(*arrays).tolist() == kernels._distance_sums(*arrays).tolist()
 
 
 def test_batches_of_nothing_mixed_depths_or_too_deep_patterns_are_refused() -> None:

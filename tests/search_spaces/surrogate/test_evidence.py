@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 from scipy.stats import multivariate_normal, norm
 
 from search_spaces.surrogate.evidence import (
@@ -42,11 +42,43 @@ def test_the_loss_is_minus_the_logarithm_of_evidence_and_prior() -> None:
         return float(-evidence - norm(np.log(medians), sds).logpdf(logs).sum())
 
     def compute(logs: np.ndarray) -> float:
-        return lose(logs, observations.costs, parts, np.log(medians), sds)[0]
+        return lose(logs, observations.costs, parts, np.log(medians), sds).loss
 
     assert compute(LOGS) - compute(LOGS + 0.3) == pytest.approx(expect(LOGS) - expect(LOGS + 0.3), abs=1e-8)
-    gradient = lose(LOGS, observations.costs, parts, np.log(medians), sds)[1]
+    gradient = lose(LOGS, observations.costs, parts, np.log(medians), sds).gradient
     assert gradient == pytest.approx(approx_fprime(LOGS, compute, 1e-6), abs=1e-4)
+
+
+def test_the_curvature_is_the_average_information_by_whole_matrices() -> None:
+    observations = observe_some()
+    parts = take_parts(observations)
+    sds = np.array([PRIORS[name][1] for name in ("noise", "own", "seed", "linear")])
+    noise, *ratios = np.exp(LOGS)
+    covariance = noise * (parts[0] + sum(ratio * part for ratio, part in zip(ratios, parts[1:], strict=True)))
+    inverse = np.linalg.inv(covariance + MEAN_VARIANCE)
+    # Derivatives of the covariance by each logarithm: all of it grows with the noise.
+    slopes = [covariance, *(noise * ratio * part for ratio, part in zip(ratios, parts[1:], strict=True))]
+    costs = observations.costs
+    expected = [[costs @ inverse @ a @ inverse @ b @ inverse @ costs / 2 for a in slopes] for b in slopes]
+    curvature = lose(LOGS, costs, parts, np.zeros(4), sds).curvature
+    np.testing.assert_allclose(curvature, np.array(expected) + np.diag(sds**-2.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_the_most_likely_variances_are_those_of_a_general_minimiser(n_seeds: int) -> None:
+    observations = plant(Variances(1.0, linear=0.5, own=0.02, seed=0.05, noise=0.1), 12, n_seeds)
+    parts = dict(zip(("noise", "own", "seed", "linear"), take_parts(observations), strict=True))
+    costs = observations.costs / observations.costs.std()
+    medians, sds = np.array([PRIORS[name] for name in parts]).T
+    best = maximise_evidence(costs, parts)
+
+    def compute(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        return lose(logs, costs, np.stack(list(parts.values())), np.log(medians), sds)[:2]
+
+    found = minimize(compute, np.log(medians), jac=True, method="BFGS")
+    assert found.success
+    assert best.loss == pytest.approx(compute(best.logs)[0], abs=1e-9)
+    assert best.loss < found.fun + 1e-3
 
 
 def plant(variances: Variances, n_patterns: int, n_seeds: int, seed: int = 0) -> Observations:
