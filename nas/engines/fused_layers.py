@@ -219,14 +219,14 @@ class FusedLayers:
     def __call__(self, inputs: Sequence[Tensor], is_training: bool, keep: bool = True) -> dict[int, Tensor]:
         """The block's inputs, each (cohort, batch, channels, height, width) -> its outputs by node; see run_layers."""
         running = None if is_training else self._running
+        sources, in_bfloat16 = Sources(self._sources, self._degrees), False
+        if self._index is None and torch.is_autocast_enabled("cpu"):
+            inputs, in_bfloat16 = [x.float() for x in inputs], True  # those of autocast are bfloat16
         if self._packed is not None and is_training and torch.is_grad_enabled():
-            sources = Sources(self._sources, self._degrees)
-            packed = self._packed.parameters
-            outputs = run_packed_layers(inputs, sources, self._written, packed, self._packed.parts, self._epsilon)
+            packed, parts = self._packed.parameters, self._packed.parts
+            outputs = run_packed_layers(inputs, sources, self._written, packed, parts, self._epsilon, in_bfloat16)
             nodes, mean, variance = outputs
         elif self._index is None:
-            sources, in_bfloat16 = Sources(self._sources, self._degrees), torch.is_autocast_enabled("cpu")
-            inputs = [x.float() for x in inputs] if in_bfloat16 else inputs  # those of autocast are bfloat16
             nodes, mean, variance = run_layers(
                 inputs, sources, self._written, self._parameters, running, self._epsilon, keep, in_bfloat16
             )

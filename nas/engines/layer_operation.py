@@ -150,6 +150,7 @@ def run_packed_layers(
     packed: Tensor,
     parts: Sequence[Tensor],
     epsilon: float = EPSILON,
+    in_bfloat16: bool = False,
 ) -> LayerOutputs:
     """Compute `run_layers` by the batch's statistics, bit for bit, with one gradient for the parameters of all layers.
 
@@ -158,12 +159,14 @@ def run_packed_layers(
     Args:
         packed: all scales, then all shifts, then all weights, each as the members of the cohort follow one another.
         parts: its views: scales of each layer, then shifts, then weights, as Parameters has them.
+        in_bfloat16: see run_layers.
 
     Raises:
         RuntimeError: see run_layers; or the parts are not those of the packed tensor.
     """
     keep = are_small(parts[2 * len(parts) // 3 :], len(sources.degrees), inputs[0])
-    return LayerOutputs(*torch.ops.skipsearch.packed_layers(inputs, packed, *sources, outputs, parts, epsilon, keep))
+    operator = torch.ops.skipsearch.packed_layers
+    return LayerOutputs(*operator(inputs, packed, *sources, outputs, parts, epsilon, keep, in_bfloat16))
 
 
 def are_small(weights: Sequence[Tensor], n_layers: int, maps: Tensor) -> bool:

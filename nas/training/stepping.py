@@ -76,8 +76,7 @@ class Stepper:
             "fused": engine.is_fused or engine.is_captured or None,
         }
         parameters = list(self.trainee.module().parameters())
-        is_plain = not (engine.is_captured or engine.is_bfloat16 or engine.memory_efficient)
-        packed = self.trainee.pack() if is_plain else []
+        packed = [] if engine.is_captured or engine.memory_efficient else self.trainee.pack()
         self.optimizer = PackedSGD(parameters, packed, **settings) if packed else SGD(parameters, **settings)
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None

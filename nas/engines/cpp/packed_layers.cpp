@@ -17,7 +17,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Tensors = std::vector<Tensor>;
 
-// The operators of layer_operation.cpp, here never in bfloat16, their last argument.
+// The operators of layer_operation.cpp.
 auto find_forward() {
     using Signature = std::tuple<Tensors, Tensor, Tensor, Tensor, Tensor>(TensorList, const Tensor&, IntArrayRef, IntArrayRef,
                                                                   TensorList, TensorList, TensorList, TensorList,
@@ -66,11 +66,12 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
    public:
     static variable_list forward(AutogradContext* context, TensorList inputs, const Tensor& packed,
                                  const Tensor& sources, IntArrayRef degrees, IntArrayRef outputs, const Parts& parts,
-                                 double epsilon, bool keep) {
+                                 double epsilon, bool keep, bool in_bfloat16) {
         static const auto layers = find_forward();
         at::AutoDispatchBelowADInplaceOrView below;
         auto [written, mean, variance, maps, inner] = layers.call(inputs, sources, degrees, outputs, parts.scales(),
-                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, keep, false);
+                                                           parts.shifts(), parts.weights(), {}, {}, epsilon, keep,
+                                                           in_bfloat16);
         context->save_for_backward({packed, sources, maps, inner, mean, variance});
         context->mark_non_differentiable({mean, variance});
         context->set_materialize_grads(false);
@@ -83,6 +84,7 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         data["parts"] = parts.all;
         data["n_images"] = inputs[0].size(1);
         data["epsilon"] = epsilon;
+        data["in_bfloat16"] = in_bfloat16;
         written.insert(written.end(), {mean, variance});
         return written;
     }
@@ -105,20 +107,22 @@ class PackedLayersFunction : public torch::autograd::Function<PackedLayersFuncti
         at::AutoDispatchBelowADInplaceOrView below;
         auto [result, by_scale, by_shift, by_weights] =
             layers_backward.call(gradients, outputs, widths, n_images, maps, kept[3], kept[4], kept[5], kept[1], degrees,
-                                 parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(), false);
+                                 parts.scales(), parts.shifts(), parts.weights(), data["epsilon"].toDouble(),
+                                 data["in_bfloat16"].toBool());
         result.push_back(at::empty_like(packed));
         join({by_scale, by_shift, by_weights}, result.back());
-        result.resize(result.size() + 6);  // sources, degrees, outputs, parts, epsilon, keep
+        result.resize(result.size() + 7);  // sources, degrees, outputs, parts, epsilon, keep, in_bfloat16
         return result;
     }
 };
 
 std::tuple<Tensors, Tensor, Tensor> packed_layers(TensorList inputs, const Tensor& packed, const Tensor& sources,
                                                   IntArrayRef degrees, IntArrayRef outputs, TensorList parts,
-                                                  double epsilon, bool keep) {
+                                                  double epsilon, bool keep, bool in_bfloat16) {
     check_packed(packed, parts);
     variable_list all =
-        PackedLayersFunction::apply(inputs, packed, sources, degrees, outputs, Parts{parts.vec()}, epsilon, keep);
+        PackedLayersFunction::apply(inputs, packed, sources, degrees, outputs, Parts{parts.vec()}, epsilon, keep,
+                                    in_bfloat16);
     const Tensor variance = all.back(), mean = all.end()[-2];
     all.resize(outputs.size());
     return {all, mean, variance};
@@ -185,7 +189,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors> network_gradients(
 TORCH_LIBRARY_FRAGMENT(skipsearch, library) {
     library.def(
         "packed_layers(Tensor[] inputs, Tensor packed, Tensor sources, int[] degrees, int[] outputs, Tensor[] parts, "
-        "float epsilon, bool keep) -> (Tensor[] nodes, Tensor mean, Tensor variance)");
+        "float epsilon, bool keep, bool in_bfloat16=False) -> (Tensor[] nodes, Tensor mean, Tensor variance)");
     library.def(
         "network_gradients(Tensor images, Tensor labels, Tensor stem, Tensor packed, Tensor sources, int[] degrees, "
         "int[] read, Tensor[] parts, Tensor[] head, float momentum, Tensor[] classifier, float epsilon, "
