@@ -78,6 +78,7 @@ def study(
     *,
     run: str | Path,
     config: str | Path | None = None,
+    network: str | None = None,
     recipe: str | None = None,
     progress: bool = True,
     **settings: "Unpack[StudySettings]",
@@ -87,7 +88,7 @@ def study(
     The plan is laid out and hashed before the first training. The same call again continues an interrupted study.
 
     Args:
-        task, run, config, recipe, progress, settings: as of search.
+        task, run, config, network, recipe, progress, settings: as of search.
 
     Raises:
         InputError, ConflictError, NothingUsableError, KeyboardInterrupt: as search.
@@ -106,7 +107,7 @@ def study(
 
         run_study(Path(run), settled, describe_protocol(settled.measures, find_metrics(settled)), listener)
 
-    return _drive(Path(run), task, {**settings, "recipe": recipe}, progress, _Kind(settle, train))
+    return _drive(Path(run), task, {**settings, "network": network, "recipe": recipe}, progress, _Kind(settle, train))
 
 
 @dataclass(frozen=True)
