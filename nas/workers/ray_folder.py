@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import search_spaces
 from nas.records.safe_files import write_atomic
 from search_spaces.errors import MachineError
 
@@ -24,7 +25,7 @@ LONGEST_BASE = LONGEST_SOCKET - len(_BELOW)  # bytes
 
 @contextmanager
 def own_ray_folder(run: Path | None) -> Iterator[Path]:
-    """Give the Ray that is started inside the block a token and a folder that nobody else can read.
+    """Give the Ray that is started inside the block a token, a folder that nobody else can read, and our packages.
 
     Ray's processes inherit the token from this process's environment: Ray itself would write one into the home
     directory, for everybody on the machine to read.
@@ -42,7 +43,7 @@ def own_ray_folder(run: Path | None) -> Iterator[Path]:
     note = None if run is None else run / f".{folder.name}.ray"
     if note is not None:
         write_atomic(note, f"{folder}\n{key}\n")
-    variables = {"RAY_TMPDIR": str(folder)}
+    variables = {"RAY_TMPDIR": str(folder), **_find_packages()}
     if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         variables["RAY_AUTH_TOKEN"] = _token()
     before = {name: os.environ.get(name) for name in variables}
@@ -89,6 +90,18 @@ def _find_base() -> Path:
             f"RAY_TMPDIR to a folder of at most {LONGEST_BASE} bytes, as RAY_TMPDIR=/tmp, or give --workers 1"
         )
     return base
+
+
+def _find_packages() -> dict[str, str]:
+    """Return the variable by which workers find the packages of this process, and not another version's.
+
+    Workers load them before Ray tells them this process's own path. A folder of installed packages is on that of every
+    process, and before Python's own modules it could hide some.
+    """
+    folder = Path(search_spaces.__file__).resolve().parents[1]
+    if folder.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
 @cache

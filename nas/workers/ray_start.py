@@ -27,6 +27,7 @@ from nas.workers.cluster import start_ray
 from nas.workers.ray_folder import own_ray_folder
 from nas.workers.stop import StopFlag
 from search_spaces.errors import Interrupted
+from search_spaces.templates import is_template_name
 
 _held: list[int] = []  # how many workers the running Ray holds; empty if none runs
 
@@ -74,7 +75,8 @@ def running_ray(
 def start_while_loading(run: Path, config: SearchConfig, modules: Sequence[str]) -> Iterator[None]:
     """Start the Ray that a new run on this machine will need, while a thread loads modules that the block needs.
 
-    A run that was begun before may have little left to train: it starts its Ray when it knows.
+    A run that was begun before may have little left to train: it starts its Ray when it knows. Where a file is missing,
+    the block says so without a wait for Ray.
 
     Args:
         run: the run directory, locked.
@@ -82,7 +84,9 @@ def start_while_loading(run: Path, config: SearchConfig, modules: Sequence[str])
         modules: names of modules; none of Ray's, which are not made to be loaded while Ray starts.
     """
     n_workers = config.workers
-    if n_workers in ("auto", 1) or config.ray_address is not None or (run / "study.db").exists():
+    files = [config.data, *(text for text in config.pattern or () if not is_template_name(text))]
+    is_missing = any(file is not None and not Path(file).exists() for file in files)
+    if n_workers in ("auto", 1) or config.ray_address is not None or (run / "study.db").exists() or is_missing:
         yield
         return
     loading = threading.Thread(target=lambda: [importlib.import_module(name) for name in modules], daemon=True)

@@ -1,12 +1,14 @@
 """A Ray is started once, for the outermost block, and early only where a new run will need it."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import search_spaces
 from nas.settings.search import SearchConfig
 from nas.workers.stop import StopFlag
 from search_spaces.errors import Interrupted
@@ -56,13 +58,42 @@ def test_modules_are_loaded_and_ray_is_started_for_a_new_run(events: list[str], 
     assert events == ["start 3", "end"]
 
 
-@pytest.mark.parametrize("reason", ["one worker", "a cluster", "all that fit", "begun before"])
+def test_ray_is_started_early_where_data_and_patterns_are_there(events: list[str], tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    data.touch()
+    config = SearchConfig(device="cpu", workers=3, dataset="npz", data=str(data), pattern=("evenly",))
+    with ray_start.start_while_loading(tmp_path, config, []):
+        assert events == ["start 3"]
+
+
+@pytest.mark.usefixtures("events")
+def test_workers_that_ray_starts_load_this_version_where_another_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def find() -> str:
+        program = [sys.executable, "-c", "import search_spaces; print(search_spaces.__file__)"]
+        return subprocess.run(program, check=True, capture_output=True, text=True, cwd=tmp_path).stdout.strip()
+
+    with ray_start.running_ray(CONFIG, None, 3, StopFlag()):
+        # -c puts the folder of the call first, as a worker's program its own: leave it out
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+        assert find() == search_spaces.__file__
+    assert find() == str(tmp_path / "search_spaces" / "__init__.py")
+
+
+@pytest.mark.parametrize("reason", ["one worker", "a cluster", "all that fit", "begun before", "no data", "no pattern"])
 def test_ray_is_not_started_early_where_it_may_not_be_needed(events: list[str], tmp_path: Path, reason: str) -> None:
     config = {
         "one worker": SearchConfig(device="cpu", workers=1),
         "a cluster": SearchConfig(device="cpu", workers=3, ray_address="10.0.0.1:6379"),
         "all that fit": SearchConfig(device="cpu", workers="auto"),
         "begun before": CONFIG,
+        "no data": SearchConfig(device="cpu", workers=3, dataset="npz", data=str(tmp_path / "none.npz")),
+        "no pattern": SearchConfig(device="cpu", workers=3, pattern=("evenly", str(tmp_path / "none.json"))),
     }[reason]
     if reason == "begun before":
         (tmp_path / "study.db").touch()
