@@ -22,7 +22,7 @@ GATE = 3e-5  # largest difference of a loss from eager's, in nats; orders of sum
 GATE_TF32 = 2e-3  # on a GPU, which multiplies numbers of 10 bits in its own orders
 GATE_BFLOAT16 = 0.05  # of a loss in bfloat16 from eager's in float32
 N_ROUNDINGS = 10  # differences of eager's own losses by rounding that are allowed, if they are more than that
-MOST_ERROR = 1.5  # of our first gradients in float32, in units of eager's own
+MOST_ERROR = 3.0  # of our first gradients in float32, in units of eager's: it is mostly of a few ReLUs at their edge
 N_SEEDS = 2  # of roundings and of gradients
 
 
