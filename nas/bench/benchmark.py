@@ -128,7 +128,7 @@ def compare_contestants(
     }
     expected = workers.ask(Contestant(EAGER), "losses", shape)[0]
     tolerances = {contestant: find_tolerance(contestant, device, expected.rounding) for contestant in tried}
-    faults = _find_faults(workers, shape, prepared, expected, tolerances, device)
+    faults = _find_faults(workers, shape, prepared, expected, tolerances)
     sound = {contestant: answers for contestant, answers in prepared.items() if faults[contestant] is None}
     rounds = [_run_round(workers, sound) for _ in range(N_ROUNDS)][1:]
     for contestant in tried:
@@ -194,18 +194,16 @@ def _find_faults(
     prepared: Mapping[Contestant, Sequence[Prepared]],
     expected: Expected,
     tolerances: Mapping[Contestant, float],
-    device: str,
 ) -> dict[Contestant, str | None]:
     """Return what is wrong with the first steps of each contestant; None: they are as the gate demands."""
     faults = {}
     for contestant, answers in prepared.items():
         found = [find_fault(each.losses, expected.losses, tolerances[contestant]) for each in answers]
         faults[contestant] = next(filter(None, found), None)
-        has_gradients = contestant.is_ours and device == "cpu" and not isinstance(shape, TextShape)
-        if has_gradients and faults[contestant] is None:
-            eager = Contestant(EAGER, contestant.precision)
-            error, reference = (workers.ask(each, "gradient error", shape)[0] for each in (contestant, eager))
-            faults[contestant] = find_gradient_fault(error, reference, contestant)
+        if contestant.is_ours and contestant.is_bfloat16 and faults[contestant] is None:
+            autocast = Contestant(EAGER, contestant.precision)
+            error, allowed = (workers.ask(each, "gradient error", shape)[0] for each in (contestant, autocast))
+            faults[contestant] = find_gradient_fault(error, allowed)
     return faults
 
 

@@ -2,8 +2,9 @@
 
 In float32 the losses of its first steps must be those of eager PyTorch up to rounding. How much that is depends on the
 network, so eager also takes the steps with the same images in the opposite order. In bfloat16 the losses must be near
-those of eager float32. On a CPU, contestants of ours must also have first gradients about as near to those of float64
-as eager's are in the same precision; PyTorch's own bfloat16 is autocast.
+those of eager float32, and if the contestant is ours, its first gradients must also be no further from those of float64
+than the gradients of PyTorch's own bfloat16, which is autocast. Errors of gradients in float32 say little: a few ReLUs
+at their edge, which rounding tips, make up most of them.
 """
 
 import math
@@ -22,7 +23,6 @@ GATE = 3e-5  # largest difference of a loss from eager's, in nats; orders of sum
 GATE_TF32 = 2e-3  # on a GPU, which multiplies numbers of 10 bits in its own orders
 GATE_BFLOAT16 = 0.05  # of a loss in bfloat16 from eager's in float32
 N_ROUNDINGS = 10  # differences of eager's own losses by rounding that are allowed, if they are more than that
-MOST_ERROR = 3.0  # of our first gradients in float32, in units of eager's: it is mostly of a few ReLUs at their edge
 N_SEEDS = 2  # of roundings and of gradients
 
 
@@ -63,16 +63,11 @@ def find_fault(losses: Sequence[Sequence[float]], expected: Sequence[Sequence[fl
     return f"its first losses are not those of eager in float32, to {tolerance:.2g} nats: {seen}"
 
 
-def find_gradient_fault(error: float, reference: float, contestant: Contestant) -> str | None:
-    """Return what is wrong with first gradients of that relative error; None: it is not above the allowed one.
-
-    Args:
-        reference: error of eager's gradients in the contestant's precision.
-    """
-    allowed = reference if contestant.is_bfloat16 else MOST_ERROR * reference
+def find_gradient_fault(error: float, allowed: float) -> str | None:
+    """Return what is wrong with first gradients of that relative error; None: it is not above the allowed one."""
     if error <= allowed:  # not so if it is NaN
         return None
-    return f"its first gradients have a relative error of {error:.3g}, those of eager {reference:.3g}"
+    return f"its first gradients have a relative error of {error:.3g}, those of autocast {allowed:.3g}"
 
 
 def measure_gradient_error(shape: Shape, contestant: Contestant, device: str) -> float:
