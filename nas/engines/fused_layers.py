@@ -112,7 +112,7 @@ def _split_like(packed: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class FusedLayers:
-    """Layers that are each BN-ReLU-conv3x3, or that after a bottleneck, as one operation, where `can_fuse` allows it.
+    """A block's layers, with or without bottlenecks, run as one operation where `can_fuse` allows it.
 
     Parameters and running statistics stay those of the modules, which may have a leading cohort axis.
 

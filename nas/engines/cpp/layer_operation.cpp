@@ -285,9 +285,10 @@ TORCH_LIBRARY(skipsearch, library) {
         "Tensor[] weights, Tensor[] running_means, Tensor[] running_variances, float epsilon, bool keep=False, "
         "bool in_bfloat16=False) -> (Tensor[] nodes, Tensor mean, Tensor variance, Tensor maps, Tensor inner_maps)");
     library.def(
-        "layers_backward(Tensor[] gradients, int[] outputs, int[] widths, int n_images, Tensor maps, Tensor inner_maps, Tensor mean, "
-        "Tensor variance, Tensor sources, int[] degrees, Tensor[] scales, Tensor[] shifts, Tensor[] weights, "
-        "float epsilon, bool in_bfloat16=False) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, Tensor[] by_weights)");
+        "layers_backward(Tensor[] gradients, int[] outputs, int[] widths, int n_images, Tensor maps, Tensor inner_maps, "
+        "Tensor mean, Tensor variance, Tensor sources, int[] degrees, Tensor[] scales, Tensor[] shifts, Tensor[] weights, "
+        "float epsilon, bool in_bfloat16=False) -> (Tensor[] by_input, Tensor[] by_scale, Tensor[] by_shift, "
+        "Tensor[] by_weights)");
     library.def("vector_bytes() -> int", [] { return (int64_t)VECTOR_BYTES; });
     library.def("has_bfloat16() -> bool", [] { return HAS_BFLOAT16; });
 }
